@@ -1,0 +1,273 @@
+//! The packed stream entry: how requests travel from the publisher to the aggregator.
+//!
+//! Version 1, integers as LEB128 varints unless a width is given, text as length + UTF-8:
+//!
+//! ```text
+//! entry   = version: 1 byte (1) · entry id: 16 bytes · number of requests · request*
+//! request = flags: 1 byte (bit 0: a receipt follows) · request id: 16 bytes · [receipt: 16 bytes]
+//!           · accepted at: 8 bytes, µs since 1970, little endian · number of events · event*
+//! event   = topic · event id · timestamp: 8 bytes, as above · 0, or 1 + length and text of the source
+//!           · payload hash: 16 bytes · payload
+//! ```
+//!
+//! The number of events stands outside the body too, as a field of the stream entry, so that the
+//! log can count without decoding. A golden file in this crate's tests pins the format.
+
+use std::borrow::Cow;
+
+use uuid::Uuid;
+
+use crate::{Event, Timestamp};
+
+/// The version that this build writes, and the only one that it reads.
+pub const VERSION: u8 = 1;
+
+const HAS_RECEIPT: u8 = 1;
+/// A version byte and an entry id.
+const HEADER: usize = 17;
+
+/// One accepted request, packed once when it arrives and only copied from then on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PackedRequest {
+    bytes: Vec<u8>,
+    events: u64,
+}
+
+impl PackedRequest {
+    /// Packs a request. `receipt` identifies the request itself when it brought an
+    /// `Idempotency-Key`, so that its repetition is recognised.
+    pub fn new(id: Uuid, receipt: Option<Uuid>, accepted_at: Timestamp, events: &[Event<'_>]) -> Self {
+        let size: usize = events
+            .iter()
+            .map(|e| 40 + e.topic.len() + e.event_id.len() + e.source.as_ref().map_or(0, |s| s.len()) + e.payload.len())
+            .sum();
+        let mut out = Vec::with_capacity(48 + size);
+        out.push(if receipt.is_some() { HAS_RECEIPT } else { 0 });
+        out.extend_from_slice(id.as_bytes());
+        out.extend(receipt.iter().flat_map(Uuid::as_bytes));
+        out.extend_from_slice(&accepted_at.as_micros().to_le_bytes());
+        put_number(&mut out, events.len() as u64);
+        for event in events {
+            put_bytes(&mut out, event.topic.as_bytes());
+            put_bytes(&mut out, event.event_id.as_bytes());
+            out.extend_from_slice(&event.timestamp.as_micros().to_le_bytes());
+            match &event.source {
+                None => out.push(0),
+                Some(source) => {
+                    put_number(&mut out, source.len() as u64 + 1);
+                    out.extend_from_slice(source.as_bytes());
+                }
+            }
+            out.extend_from_slice(event.payload_hash.as_bytes());
+            put_bytes(&mut out, event.payload.as_bytes());
+        }
+        Self { bytes: out, events: events.len() as u64 }
+    }
+
+    /// How many events it holds.
+    pub fn events(&self) -> u64 {
+        self.events
+    }
+
+    /// Its size in an entry, in bytes.
+    pub fn len(&self) -> usize {
+        self.bytes.len()
+    }
+
+    /// Never: even a request without events has a head.
+    pub fn is_empty(&self) -> bool {
+        self.bytes.is_empty()
+    }
+}
+
+/// Requests packed together: what is appended to the stream in one step.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PackedEntry {
+    /// Identifies the entry, also when its append is repeated.
+    pub id: Uuid,
+    /// How many events it holds.
+    pub events: u64,
+    /// The encoded entry.
+    pub body: Vec<u8>,
+}
+
+impl PackedEntry {
+    /// Packs requests into one entry.
+    pub fn new<'r>(id: Uuid, requests: impl ExactSizeIterator<Item = &'r PackedRequest> + Clone) -> Self {
+        let size: usize = requests.clone().map(PackedRequest::len).sum();
+        let mut body = Vec::with_capacity(HEADER + 4 + size);
+        body.push(VERSION);
+        body.extend_from_slice(id.as_bytes());
+        put_number(&mut body, requests.len() as u64);
+        let mut events = 0;
+        for request in requests {
+            body.extend_from_slice(&request.bytes);
+            events += request.events;
+        }
+        Self { id, events, body }
+    }
+}
+
+/// An entry as the aggregator sees it. It borrows from the packed body.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Entry<'a> {
+    /// The entry's id: committed once, it is a receipt.
+    pub id: Uuid,
+    /// The requests in it, in the order of their arrival.
+    pub requests: Vec<Request<'a>>,
+}
+
+/// One request of an entry.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Request<'a> {
+    /// The id that the answer to the client and the logs carry.
+    pub id: Uuid,
+    /// The receipt of a request that brought an `Idempotency-Key`.
+    pub receipt: Option<Uuid>,
+    /// When the publisher took it.
+    pub accepted_at: Timestamp,
+    /// Its events, in the client's order.
+    pub events: Vec<Event<'a>>,
+}
+
+/// Why an entry cannot be read.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum DecodeError {
+    /// Written by a newer publisher: to be left for a newer aggregator.
+    #[error("the entry has version {0}, and this build reads version {VERSION}")]
+    UnknownVersion(u8),
+    /// Not an entry.
+    #[error("the entry is corrupt: {0}")]
+    Corrupt(&'static str),
+}
+
+/// Decodes a packed entry.
+pub fn decode(body: &[u8]) -> Result<Entry<'_>, DecodeError> {
+    let mut reader = Reader { rest: body };
+    let version = reader.byte().map_err(|_| DecodeError::Corrupt("it is empty"))?;
+    if version != VERSION {
+        return Err(DecodeError::UnknownVersion(version));
+    }
+    let id = reader.uuid()?;
+    let count = reader.count()?;
+    let mut requests = Vec::with_capacity(count);
+    for _ in 0..count {
+        requests.push(reader.request()?);
+    }
+    if !reader.rest.is_empty() {
+        return Err(DecodeError::Corrupt("bytes follow its end"));
+    }
+    Ok(Entry { id, requests })
+}
+
+fn put_number(out: &mut Vec<u8>, mut number: u64) {
+    while number >= 0x80 {
+        out.push(number as u8 | 0x80);
+        number >>= 7;
+    }
+    out.push(number as u8);
+}
+
+fn put_bytes(out: &mut Vec<u8>, bytes: &[u8]) {
+    put_number(out, bytes.len() as u64);
+    out.extend_from_slice(bytes);
+}
+
+struct Reader<'a> {
+    rest: &'a [u8],
+}
+
+impl<'a> Reader<'a> {
+    fn request(&mut self) -> Result<Request<'a>, DecodeError> {
+        let flags = self.byte()?;
+        if flags & !HAS_RECEIPT != 0 {
+            return Err(DecodeError::Corrupt("a request has unknown flags"));
+        }
+        let id = self.uuid()?;
+        let receipt = if flags & HAS_RECEIPT != 0 { Some(self.uuid()?) } else { None };
+        let accepted_at = self.timestamp()?;
+        let count = self.count()?;
+        let mut events = Vec::with_capacity(count);
+        for _ in 0..count {
+            events.push(self.event()?);
+        }
+        Ok(Request { id, receipt, accepted_at, events })
+    }
+
+    fn event(&mut self) -> Result<Event<'a>, DecodeError> {
+        Ok(Event {
+            topic: self.text()?,
+            event_id: self.text()?,
+            timestamp: self.timestamp()?,
+            source: match self.number()? {
+                0 => None,
+                length => Some(self.text_of(length - 1)?),
+            },
+            payload_hash: self.uuid()?,
+            payload: self.text()?,
+        })
+    }
+
+    fn bytes(&mut self, length: u64) -> Result<&'a [u8], DecodeError> {
+        let length = usize::try_from(length).unwrap_or(usize::MAX);
+        let (taken, rest) = self.rest.split_at_checked(length).ok_or(DecodeError::Corrupt("it ends too early"))?;
+        self.rest = rest;
+        Ok(taken)
+    }
+
+    fn array<const N: usize>(&mut self) -> Result<[u8; N], DecodeError> {
+        let (taken, rest) = self.rest.split_first_chunk().ok_or(DecodeError::Corrupt("it ends too early"))?;
+        self.rest = rest;
+        Ok(*taken)
+    }
+
+    fn byte(&mut self) -> Result<u8, DecodeError> {
+        self.array::<1>().map(|[byte]| byte)
+    }
+
+    fn uuid(&mut self) -> Result<Uuid, DecodeError> {
+        self.array().map(Uuid::from_bytes)
+    }
+
+    fn timestamp(&mut self) -> Result<Timestamp, DecodeError> {
+        let micros = self.array().map(i64::from_le_bytes)?;
+        Timestamp::from_micros(micros).ok_or(DecodeError::Corrupt("a timestamp is out of range"))
+    }
+
+    fn number(&mut self) -> Result<u64, DecodeError> {
+        let mut number = 0;
+        for shift in (0..64).step_by(7) {
+            let byte = self.byte()?;
+            let bits = u64::from(byte & 0x7f);
+            if shift == 63 && bits > 1 {
+                break;
+            }
+            number |= bits << shift;
+            if byte < 0x80 {
+                // One number, one encoding: nothing but the shortest is accepted.
+                return if byte == 0 && shift > 0 {
+                    Err(DecodeError::Corrupt("a number is padded"))
+                } else {
+                    Ok(number)
+                };
+            }
+        }
+        Err(DecodeError::Corrupt("a number is too large"))
+    }
+
+    /// How many items follow; each takes more than a byte, which bounds what is allocated.
+    fn count(&mut self) -> Result<usize, DecodeError> {
+        let count = usize::try_from(self.number()?).unwrap_or(usize::MAX);
+        if count > self.rest.len() / 16 { Err(DecodeError::Corrupt("it ends too early")) } else { Ok(count) }
+    }
+
+    fn text(&mut self) -> Result<Cow<'a, str>, DecodeError> {
+        let length = self.number()?;
+        self.text_of(length)
+    }
+
+    fn text_of(&mut self, length: u64) -> Result<Cow<'a, str>, DecodeError> {
+        let bytes = self.bytes(length)?;
+        std::str::from_utf8(bytes).map(Cow::Borrowed).map_err(|_| DecodeError::Corrupt("a text is not UTF-8"))
+    }
+}

@@ -1,0 +1,197 @@
+//! What makes two events the same event: the dedup key.
+
+use std::fmt;
+use std::str::FromStr;
+
+use uuid::Uuid;
+
+use crate::Event;
+
+/// A field that may be part of the dedup key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum DedupField {
+    /// [`Event::topic`]
+    Topic,
+    /// [`Event::event_id`]
+    EventId,
+    /// [`Event::source`]; an event without one differs from an event with an empty one.
+    Source,
+}
+
+impl DedupField {
+    /// The field's name in a request and in settings.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Topic => "topic",
+            Self::EventId => "event_id",
+            Self::Source => "source",
+        }
+    }
+}
+
+/// Why a list of dedup fields is not usable.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum InvalidFields {
+    /// Not a field that a key can be made of.
+    #[error("unknown dedup field `{0}`: use topic, event_id, source")]
+    Unknown(String),
+    /// Without the event's own id every event of a topic would be the same event.
+    #[error("the dedup fields must include event_id")]
+    NoEventId,
+}
+
+/// Computes dedup keys. Two events with equal dedup fields have equal keys; others do not
+/// (BLAKE3 is collision resistant: a forged collision would silently drop somebody's event).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Keyer {
+    fields: Vec<DedupField>,
+    bits: u32,
+}
+
+impl Default for Keyer {
+    fn default() -> Self {
+        Self { fields: vec![DedupField::Topic, DedupField::EventId], bits: 128 }
+    }
+}
+
+impl Keyer {
+    /// Keys over these fields. Their order does not matter.
+    pub fn new(fields: impl IntoIterator<Item = DedupField>) -> Result<Self, InvalidFields> {
+        let mut fields: Vec<_> = fields.into_iter().collect();
+        fields.sort_unstable();
+        fields.dedup();
+        if !fields.contains(&DedupField::EventId) {
+            return Err(InvalidFields::NoEventId);
+        }
+        Ok(Self { fields, bits: 128 })
+    }
+
+    /// Keeps only the first `bits` bits of each key, so that a test can force collisions.
+    #[must_use]
+    pub fn truncated_for_tests(mut self, bits: u32) -> Self {
+        self.bits = bits.min(128);
+        self
+    }
+
+    /// The fields, in the order in which they are hashed.
+    pub fn fields(&self) -> &[DedupField] {
+        &self.fields
+    }
+
+    /// The key of an event: the first 128 bits of BLAKE3 over the fields, each behind its length
+    /// as 8 bytes, little endian (all ones for a source that is absent).
+    pub fn key(&self, event: &Event<'_>) -> Uuid {
+        self.key_of(&event.topic, &event.event_id, event.source.as_deref())
+    }
+
+    /// [`Keyer::key`] from the fields themselves.
+    pub fn key_of(&self, topic: &str, event_id: &str, source: Option<&str>) -> Uuid {
+        let mut input = Vec::with_capacity(24 + topic.len() + event_id.len() + source.map_or(0, str::len));
+        for field in &self.fields {
+            let value = match field {
+                DedupField::Topic => Some(topic),
+                DedupField::EventId => Some(event_id),
+                DedupField::Source => source,
+            };
+            let length = value.map_or(u64::MAX, |v| v.len() as u64);
+            input.extend_from_slice(&length.to_le_bytes());
+            input.extend_from_slice(value.unwrap_or_default().as_bytes());
+        }
+        let key = u128::from_be_bytes(*hash128(&input).as_bytes());
+        Uuid::from_u128(key & u128::MAX.checked_shl(128 - self.bits).unwrap_or(0))
+    }
+}
+
+/// As in settings: `topic,event_id`.
+impl FromStr for Keyer {
+    type Err = InvalidFields;
+
+    fn from_str(text: &str) -> Result<Self, InvalidFields> {
+        let fields = text.split(',').map(|name| match name.trim() {
+            "topic" => Ok(DedupField::Topic),
+            "event_id" => Ok(DedupField::EventId),
+            "source" => Ok(DedupField::Source),
+            other => Err(InvalidFields::Unknown(other.to_owned())),
+        });
+        Self::new(fields.collect::<Result<Vec<_>, _>>()?)
+    }
+}
+
+/// As in settings: `topic,event_id`, and `/N` behind it when keys are cut to N bits for a test.
+impl fmt::Display for Keyer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let names: Vec<_> = self.fields.iter().map(|field| field.name()).collect();
+        f.write_str(&names.join(","))?;
+        if self.bits < 128 {
+            write!(f, "/{}", self.bits)?;
+        }
+        Ok(())
+    }
+}
+
+/// The first 128 bits of BLAKE3.
+pub fn hash128(input: &[u8]) -> Uuid {
+    let mut first = [0; 16];
+    first.copy_from_slice(&blake3::hash(input).as_bytes()[..16]);
+    Uuid::from_bytes(first)
+}
+
+/// The first 128 bits of BLAKE3 over parts, each behind its length (8 bytes, little endian),
+/// so that moving a byte from one part to the next changes the hash.
+pub fn hash128_of_parts(parts: &[&[u8]]) -> Uuid {
+    let mut hasher = blake3::Hasher::new();
+    for part in parts {
+        hasher.update(&(part.len() as u64).to_le_bytes());
+        hasher.update(part);
+    }
+    let mut first = [0; 16];
+    first.copy_from_slice(&hasher.finalize().as_bytes()[..16]);
+    Uuid::from_bytes(first)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn moving_a_byte_between_fields_changes_the_key() {
+        let keyer = Keyer::default();
+        assert_ne!(keyer.key_of("ab", "c", None), keyer.key_of("a", "bc", None));
+    }
+
+    #[test]
+    fn only_the_dedup_fields_matter() {
+        let keyer = Keyer::default();
+        assert_eq!(keyer.key_of("t", "1", Some("a")), keyer.key_of("t", "1", None));
+        let with_source: Keyer = "source,event_id".parse().unwrap();
+        assert_ne!(with_source.key_of("t", "1", Some("")), with_source.key_of("t", "1", None));
+        assert_eq!(with_source.key_of("t", "1", None), with_source.key_of("u", "1", None));
+    }
+
+    #[test]
+    fn the_order_of_the_fields_in_the_setting_does_not_matter() {
+        assert_eq!("event_id,topic".parse::<Keyer>().unwrap(), Keyer::default());
+        assert_eq!(Keyer::default().to_string(), "topic,event_id");
+    }
+
+    #[test]
+    fn a_setting_that_cannot_work_is_refused_by_name() {
+        assert_eq!("topic".parse::<Keyer>(), Err(InvalidFields::NoEventId));
+        assert_eq!("event_id,foo".parse::<Keyer>(), Err(InvalidFields::Unknown("foo".into())));
+    }
+
+    #[test]
+    fn a_truncated_key_collides() {
+        let keyer = Keyer::default().truncated_for_tests(0);
+        assert_eq!(keyer.key_of("t", "1", None), keyer.key_of("t", "2", None));
+    }
+
+    #[test]
+    fn the_key_of_a_known_event_never_changes() {
+        // Stored keys depend on it: a change here would forget everything ever deduplicated.
+        let key = Keyer::default().key_of("orders", "evt-1", None);
+        let by_hand = hash128(b"\x06\0\0\0\0\0\0\0orders\x05\0\0\0\0\0\0\0evt-1");
+        assert_eq!(key, by_hand);
+        assert_eq!(key, hash128_of_parts(&[b"orders", b"evt-1"]));
+    }
+}

@@ -1,0 +1,21 @@
+//! The event contract: what a client may send, how it is validated, what identifies an event,
+//! and how requests travel packed in one stream entry from the publisher to the aggregator.
+//!
+//! ```text
+//! body ──parse──▶ Event ──entry::PackedRequest──▶ entry::PackedEntry ══ stream ══▶ entry::decode
+//!                                                                          Keyer::key ──▶ dedup key
+//! ```
+
+pub mod canonical;
+pub mod entry;
+mod event;
+pub mod key;
+mod limits;
+mod parse;
+mod timestamp;
+
+pub use event::Event;
+pub use key::{DedupField, Keyer};
+pub use limits::Limits;
+pub use parse::{ErrorKind, ParseError, parse};
+pub use timestamp::Timestamp;

@@ -1,0 +1,119 @@
+//! The packed entry: what is packed comes out again, nothing else is accepted, and the format
+//! does not change unseen.
+
+use std::borrow::Cow;
+
+use proptest::prelude::*;
+use sluice_event::entry::{DecodeError, Entry, PackedEntry, PackedRequest, Request, decode};
+use sluice_event::{Event, Timestamp};
+use uuid::Uuid;
+
+fn pack(entry: &Entry<'_>) -> PackedEntry {
+    let requests: Vec<_> =
+        entry.requests.iter().map(|r| PackedRequest::new(r.id, r.receipt, r.accepted_at, &r.events)).collect();
+    PackedEntry::new(entry.id, requests.iter())
+}
+
+fn at(text: &str) -> Timestamp {
+    text.parse().unwrap()
+}
+
+fn sample() -> Entry<'static> {
+    let event = |topic: &'static str, id: &'static str, source: Option<&'static str>, payload: &'static str| Event {
+        topic: topic.into(),
+        event_id: id.into(),
+        timestamp: at("2026-01-31T12:00:00.000001Z"),
+        source: source.map(Cow::Borrowed),
+        payload_hash: sluice_event::canonical::hash(payload, 64).unwrap(),
+        payload: payload.into(),
+    };
+    Entry {
+        id: Uuid::from_u128(0x0011_2233_4455_6677_8899_aabb_ccdd_eeff),
+        requests: vec![
+            Request {
+                id: Uuid::from_u128(1),
+                receipt: None,
+                accepted_at: at("1969-12-31T23:59:59Z"),
+                events: vec![event("orders", "evt-1", Some("shop"), r#"{"value": 1.0}"#)],
+            },
+            Request {
+                id: Uuid::from_u128(2),
+                receipt: Some(Uuid::from_u128(3)),
+                accepted_at: at("2026-01-31T12:00:00Z"),
+                events: vec![event("default", "é", None, "null"), event("t", "2", Some(""), "[1,2]")],
+            },
+        ],
+    }
+}
+
+#[test]
+fn the_format_is_the_one_in_the_golden_file() {
+    let hex: String = pack(&sample()).body.iter().map(|b| format!("{b:02x}")).collect();
+    let golden = include_str!("entry.v1.hex");
+    assert_eq!(hex, golden.trim(), "entries already in a stream could not be read: raise entry::VERSION instead");
+    let bytes: Vec<u8> =
+        (0..golden.trim().len() / 2).map(|i| u8::from_str_radix(&golden[2 * i..2 * i + 2], 16).unwrap()).collect();
+    assert_eq!(decode(&bytes).unwrap(), sample());
+}
+
+#[test]
+fn an_unknown_version_is_told_from_corruption() {
+    let mut body = pack(&sample()).body;
+    body[0] = 2;
+    assert_eq!(decode(&body), Err(DecodeError::UnknownVersion(2)));
+    assert!(matches!(decode(&[]), Err(DecodeError::Corrupt(_))));
+}
+
+#[test]
+fn every_truncation_is_refused() {
+    let body = pack(&sample()).body;
+    for length in 0..body.len() {
+        assert!(decode(&body[..length]).is_err(), "{length} of {} bytes", body.len());
+    }
+}
+
+fn timestamps() -> impl Strategy<Value = Timestamp> {
+    (-62_135_596_800_000_000..=253_402_207_200_999_999_i64).prop_map(|micros| Timestamp::from_micros(micros).unwrap())
+}
+
+fn uuids() -> impl Strategy<Value = Uuid> {
+    any::<u128>().prop_map(Uuid::from_u128)
+}
+
+prop_compose! {
+    fn events()(topic in ".{1,200}", id in ".{1,40}", timestamp in timestamps(), source in prop::option::of(".{0,20}"), payload in ".{0,300}", hash in uuids()) -> Event<'static> {
+        Event { topic: topic.into(), event_id: id.into(), timestamp, source: source.map(Cow::Owned), payload: payload.into(), payload_hash: hash }
+    }
+}
+
+prop_compose! {
+    fn requests()(id in uuids(), receipt in prop::option::of(uuids()), accepted_at in timestamps(), events in prop::collection::vec(events(), 0..5)) -> Request<'static> {
+        Request { id, receipt, accepted_at, events }
+    }
+}
+
+proptest! {
+    #[test]
+    fn what_is_packed_comes_out_again(id in uuids(), requests in prop::collection::vec(requests(), 0..5)) {
+        let entry = Entry { id, requests };
+        let packed = pack(&entry);
+        prop_assert_eq!(packed.events, entry.requests.iter().map(|r| r.events.len() as u64).sum::<u64>());
+        prop_assert_eq!(decode(&packed.body).unwrap(), entry);
+    }
+
+    #[test]
+    fn bytes_that_are_accepted_have_no_second_encoding(mut body in prop::collection::vec(any::<u8>(), 0..200)) {
+        if let Some(first) = body.first_mut() { *first = 1; }
+        if let Ok(entry) = decode(&body) {
+            prop_assert_eq!(pack(&entry).body, body);
+        }
+    }
+
+    #[test]
+    fn a_flipped_byte_never_panics(at in any::<prop::sample::Index>(), with in 1_u8..) {
+        let mut body = pack(&sample()).body;
+        let at = at.index(body.len());
+        body[at] ^= with;
+        let _ = decode(&body);
+    }
+}
