@@ -1,0 +1,270 @@
+//! Where events and statistics are kept.
+//!
+//! [`Store`] is the trait that PostgreSQL ([`postgres`]) and SQLite ([`sqlite`]) implement, and one
+//! test suite runs against both. What makes the effect exactly once is written once, in
+//! [`commit`], on top of the few steps of a [`Transaction`]: a backend only knows SQL.
+
+pub mod commit;
+mod isolate;
+pub mod postgres;
+pub mod sqlite;
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use sluice_event::{Event, Timestamp};
+use sluice_log::Position;
+use uuid::Uuid;
+
+/// What can go wrong with a store. Database codes are mapped to these at its edge.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// The data itself is refused, and will be again: a violated constraint, a value that the
+    /// column's type does not take.
+    #[error("refused ({code}): {message}")]
+    Refused {
+        /// The database's code: an SQLSTATE, or SQLite's extended result code.
+        code: String,
+        /// What the database says.
+        message: String,
+    },
+    /// Another transaction was in the way (deadlock, serialization, lock time-out): repeat.
+    #[error("in the way of another transaction: {0}")]
+    Conflict(String),
+    /// It cannot be reached or does not answer. Whether a commit happened is unknown; repeating
+    /// is safe, since the receipts tell.
+    #[error("the store is unavailable: {0}")]
+    Unavailable(String),
+    /// Neither the data nor a passing state: a missing table, a missing right, a full disk.
+    #[error("the store failed: {0}")]
+    Failed(String),
+}
+
+/// A row to insert.
+#[derive(Debug, Clone, Copy)]
+pub struct Row<'a> {
+    /// The dedup key.
+    pub key: Uuid,
+    /// Its place in the batch, in stream order: what `seq` grows with.
+    pub ordinal: u32,
+    /// The event.
+    pub event: &'a Event<'a>,
+    /// When the publisher took it.
+    pub received_at: Timestamp,
+    /// The request it came with.
+    pub request_id: Uuid,
+}
+
+/// What was counted of a topic. `received = unique + duplicates` holds in every committed state,
+/// though each is counted on its own.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// Events that arrived: each sending counts, a redelivery inside the system does not.
+    pub received: u64,
+    /// Events stored.
+    pub unique: u64,
+    /// Events dropped because their key was stored already.
+    pub duplicates: u64,
+    /// Of the duplicates, those whose payload differs from the stored one.
+    pub conflicts: u64,
+}
+
+/// A dropped duplicate, for the audit trail.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Dropped {
+    /// The dedup key.
+    pub key: Uuid,
+    /// The request that sent it again.
+    pub request_id: Uuid,
+    /// Whether its payload differs from the stored one.
+    pub conflict: bool,
+}
+
+/// Something that could not be stored, put aside.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NewDeadLetter {
+    /// Where its entry stood in the log.
+    pub position: Position,
+    /// Topic and event id, where it is one event; none where it is a whole entry.
+    pub event: Option<(String, String)>,
+    /// How many events it holds.
+    pub events: u64,
+    /// The database's code, or `undecodable`, `kills_its_reader`.
+    pub code: String,
+    /// Why, in words.
+    pub reason: String,
+    /// A packed entry (`sluice_event::entry`) that holds it: what a replay decodes.
+    pub body: Vec<u8>,
+}
+
+/// A dead letter as stored.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DeadLetter {
+    /// Its id: grows with time.
+    pub id: i64,
+    /// When it was put aside.
+    pub failed_at: Timestamp,
+    /// What it is.
+    pub letter: NewDeadLetter,
+}
+
+/// Which rows an insert found new.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Inserted {
+    /// All of them.
+    All,
+    /// Only these keys; the others were stored already.
+    Keys(HashSet<Uuid>),
+}
+
+impl Inserted {
+    /// Whether the row with this key was inserted.
+    pub fn contains(&self, key: &Uuid) -> bool {
+        match self {
+            Self::All => true,
+            Self::Keys(keys) => keys.contains(key),
+        }
+    }
+}
+
+/// The steps of the one transaction that stores a batch. Dropped without [`Transaction::commit`]
+/// it is rolled back. After an error only `rollback_to_savepoint` may follow.
+#[async_trait]
+pub trait Transaction: Send {
+    /// Records receipts; answers those that were not there yet. `ids` are sorted and unique.
+    /// Waits for a transaction that is recording one of them, and then sees it.
+    async fn insert_receipts(&mut self, ids: &[Uuid]) -> Result<HashSet<Uuid>, StoreError>;
+
+    /// Inserts rows whose key is not stored. `rows` are sorted by key, and keys are unique.
+    async fn insert_events(&mut self, rows: &[Row<'_>]) -> Result<Inserted, StoreError>;
+
+    /// The payload hashes of stored keys, also of those committed since the transaction began.
+    async fn payload_hashes(&mut self, keys: &[Uuid]) -> Result<HashMap<Uuid, Uuid>, StoreError>;
+
+    /// Adds to the counters of `(topic, shard)`.
+    async fn add_counts(&mut self, shard: &str, counts: &BTreeMap<&str, Counts>) -> Result<(), StoreError>;
+
+    /// Puts letters aside.
+    async fn insert_dead_letters(&mut self, letters: &[NewDeadLetter]) -> Result<(), StoreError>;
+
+    /// Removes a dead letter, locked against a second replay; `None` when there is none (any more).
+    async fn take_dead_letter(&mut self, id: i64) -> Result<Option<DeadLetter>, StoreError>;
+
+    /// Adds to the audit trail.
+    async fn insert_audit(&mut self, dropped: &[Dropped]) -> Result<(), StoreError>;
+
+    /// Forgets the attempts marked for an entry ([`Store::mark_attempt`]).
+    async fn forget_attempts(&mut self, position: Position) -> Result<(), StoreError>;
+
+    /// Sets the savepoint (one, set anew each time).
+    async fn savepoint(&mut self) -> Result<(), StoreError>;
+
+    /// Goes back to the savepoint, and removes it.
+    async fn rollback_to_savepoint(&mut self) -> Result<(), StoreError>;
+
+    /// Removes the savepoint, keeping what was done since.
+    async fn release_savepoint(&mut self) -> Result<(), StoreError>;
+
+    /// Commits. After an error the outcome is unknown.
+    async fn commit(self: Box<Self>) -> Result<(), StoreError>;
+}
+
+/// An event as stored.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StoredEvent {
+    /// Its place in the order of arrival.
+    pub seq: i64,
+    /// As sent, or `default`.
+    pub topic: String,
+    /// As sent.
+    pub event_id: String,
+    /// As sent, in UTC.
+    pub timestamp: Timestamp,
+    /// As sent.
+    pub source: Option<String>,
+    /// JSON text, as sent.
+    pub payload: String,
+    /// When the publisher took it.
+    pub received_at: Timestamp,
+    /// The request it came with.
+    pub request_id: Uuid,
+}
+
+/// Which events to list: newest arrival first.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct EventQuery {
+    /// Only this topic.
+    pub topic: Option<String>,
+    /// Only this source.
+    pub source: Option<String>,
+    /// Only with a timestamp at or after it.
+    pub since: Option<Timestamp>,
+    /// Only with a timestamp before it.
+    pub until: Option<Timestamp>,
+    /// Only with a smaller `seq`: where the page before ended.
+    pub before: Option<i64>,
+    /// At most so many.
+    pub limit: u32,
+}
+
+/// A page of events.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Page {
+    /// The events, newest first.
+    pub events: Vec<StoredEvent>,
+    /// [`EventQuery::before`] of the next page; `None` when there are no more.
+    pub next: Option<i64>,
+}
+
+/// All statistics, of one snapshot.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Statistics {
+    /// Per topic.
+    pub topics: BTreeMap<String, Counts>,
+    /// Events in dead letters now.
+    pub dead_lettered: u64,
+    /// The oldest moment of arrival back to which duplicates are recognised; `None` is unlimited.
+    pub dedup_horizon: Option<Timestamp>,
+}
+
+/// What maintenance has to know.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Maintenance {
+    /// Receipts older than this go, by the store's clock: how long an `Idempotency-Key` is
+    /// honoured plus the age of the oldest entry in any stream.
+    pub receipts_keep: Duration,
+    /// Events that arrived longer ago than this go; `None` keeps them for ever.
+    pub retention: Option<Duration>,
+}
+
+/// Events, statistics, receipts and dead letters.
+#[async_trait]
+pub trait Store: Send + Sync + 'static {
+    /// Begins the transaction that stores a batch.
+    async fn begin(&self) -> Result<Box<dyn Transaction>, StoreError>;
+
+    /// Marks, in a transaction of its own, that the entry is about to be tried; answers how often
+    /// it has been marked.
+    async fn mark_attempt(&self, position: Position) -> Result<u32, StoreError>;
+
+    /// A page of events.
+    async fn events(&self, query: &EventQuery) -> Result<Page, StoreError>;
+
+    /// The events with this topic and id, first stored first: one, or with other dedup fields
+    /// maybe several; at most `limit`.
+    async fn event(&self, topic: &str, event_id: &str, limit: u32) -> Result<Vec<StoredEvent>, StoreError>;
+
+    /// All statistics, of one snapshot.
+    async fn statistics(&self) -> Result<Statistics, StoreError>;
+
+    /// Dead letters, newest first, with ids below `before`.
+    async fn dead_letters(&self, before: Option<i64>, limit: u32) -> Result<Vec<DeadLetter>, StoreError>;
+
+    /// Removes, in bounded chunks, what is older than it must be kept; answers how many events
+    /// and how many receipts went (receipts by whole partitions may not be counted).
+    async fn maintain(&self, maintenance: &Maintenance) -> Result<(u64, u64), StoreError>;
+
+    /// Whether the store answers.
+    async fn ping(&self) -> Result<(), StoreError>;
+}
