@@ -160,6 +160,12 @@ pub fn decode(body: &[u8]) -> Result<Entry<'_>, DecodeError> {
     Ok(Entry { id, requests })
 }
 
+/// The entry's id, where the head of the entry can be read.
+pub fn peek_id(body: &[u8]) -> Option<Uuid> {
+    let (&version, rest) = body.split_first()?;
+    if version == VERSION { rest.first_chunk().map(|id| Uuid::from_bytes(*id)) } else { None }
+}
+
 fn put_number(out: &mut Vec<u8>, mut number: u64) {
     while number >= 0x80 {
         out.push(number as u8 | 0x80);

@@ -1,0 +1,12 @@
+//! Any bytes are answered with an entry or an error; an entry has no second encoding.
+#![no_main]
+
+use libfuzzer_sys::fuzz_target;
+use sluice_event::entry::{PackedEntry, PackedRequest, decode};
+
+fuzz_target!(|body: &[u8]| {
+    let Ok(entry) = decode(body) else { return };
+    let requests: Vec<_> =
+        entry.requests.iter().map(|r| PackedRequest::new(r.id, r.receipt, r.accepted_at, &r.events)).collect();
+    assert_eq!(PackedEntry::new(entry.id, requests.iter()).body, body);
+});

@@ -1,0 +1,30 @@
+//! Any body is answered with events or an error; accepted events survive packing, and their
+//! payloads are JSON with the hash that is said.
+#![no_main]
+
+use libfuzzer_sys::fuzz_target;
+use sluice_event::entry::{PackedEntry, PackedRequest, decode};
+use sluice_event::{Limits, Timestamp, canonical, parse};
+
+fuzz_target!(|body: &[u8]| {
+    let limits = Limits { events: 50, payload_bytes: 4096, payload_depth: 16, ..Limits::default() };
+    let now = Timestamp::from_micros(1_700_000_000_000_000).unwrap();
+    let events = match parse(body, &limits, now) {
+        Ok(events) => events,
+        Err(error) => {
+            assert!(!error.message.is_empty());
+            return;
+        }
+    };
+    assert!(!events.is_empty() && events.len() <= limits.events);
+    for event in &events {
+        assert!(!event.topic.trim().is_empty() && !event.event_id.trim().is_empty());
+        assert!(!event.topic.contains('\0') && !event.event_id.contains('\0'));
+        assert_eq!(canonical::hash(&event.payload, limits.payload_depth).unwrap(), event.payload_hash);
+        assert_eq!(event.timestamp.to_string().parse::<Timestamp>().unwrap(), event.timestamp);
+    }
+    let id = Default::default();
+    let request = PackedRequest::new(id, None, now, &events);
+    let entry = PackedEntry::new(id, [&request].into_iter());
+    assert_eq!(decode(&entry.body).unwrap().requests[0].events, events);
+});
