@@ -1,1 +1,31 @@
-//! x
+//! What every server here shares: serving with deadlines and a drain, problem details, probes,
+//! metrics, telemetry, settings. It knows nothing of events.
+//!
+//! A program is put together from it like this:
+//!
+//! ```no_run
+//! # async fn program() -> anyhow::Result<()> {
+//! use sluice_service::{metrics, probes, server, shutdown, telemetry};
+//!
+//! telemetry::init();
+//! let shutdown = shutdown::on_signal();
+//! let router = axum::Router::new()
+//!     .route("/hello", axum::routing::get(|| async { "hello" }))
+//!     .merge(probes::router(metrics::install(), || Box::pin(async { Ok(()) })));
+//! let listener = server::bind("127.0.0.1:0").await?;
+//! server::run(listener, router, shutdown, std::time::Duration::from_secs(20)).await
+//! # }
+//! ```
+
+pub mod backoff;
+mod connection;
+pub mod healthcheck;
+pub mod metrics;
+pub mod probes;
+pub mod problem;
+pub mod program;
+pub mod request_id;
+pub mod server;
+pub mod settings;
+pub mod shutdown;
+pub mod telemetry;

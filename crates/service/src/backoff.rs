@@ -1,0 +1,56 @@
+//! How long to wait before trying again.
+
+use std::time::Duration;
+
+/// Exponential backoff with full jitter: each wait is drawn evenly between zero and a bound that
+/// doubles from `first` up to `most`, so that many clients of a server that comes back do not
+/// all arrive at once.
+#[derive(Debug, Clone)]
+pub struct Backoff {
+    first: Duration,
+    most: Duration,
+    bound: Duration,
+}
+
+impl Backoff {
+    /// The first wait is at most `first`, no wait is longer than `most`.
+    pub fn new(first: Duration, most: Duration) -> Self {
+        Self { first, most, bound: first.min(most) }
+    }
+
+    /// How long to wait now.
+    #[allow(clippy::should_implement_trait, reason = "an endless source of waits, not a collection")]
+    pub fn next(&mut self) -> Duration {
+        let wait = self.bound.mul_f64(rand::random::<f64>());
+        self.bound = self.bound.saturating_mul(2).min(self.most);
+        wait
+    }
+
+    /// Starts again from the first wait: after a success.
+    pub fn reset(&mut self) {
+        self.bound = self.first.min(self.most);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn waits_grow_up_to_the_bound_and_start_again_after_a_success() {
+        let mut backoff = Backoff::new(Duration::from_millis(10), Duration::from_millis(100));
+        for most in [10, 20, 40, 80, 100, 100] {
+            let wait = backoff.next();
+            assert!(wait <= Duration::from_millis(most), "{wait:?} is longer than {most} ms");
+        }
+        backoff.reset();
+        assert!(backoff.next() <= Duration::from_millis(10));
+    }
+
+    #[test]
+    fn waits_differ_from_each_other() {
+        let mut backoff = Backoff::new(Duration::from_secs(1), Duration::from_secs(1));
+        let waits: std::collections::HashSet<_> = (0..10).map(|_| backoff.next()).collect();
+        assert!(waits.len() > 5, "{waits:?}");
+    }
+}

@@ -1,0 +1,40 @@
+//! `/healthz`, `/readyz` and `/metrics`.
+
+use std::time::Duration;
+
+use axum::Router;
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use futures::future::BoxFuture;
+use metrics_exporter_prometheus::PrometheusHandle;
+
+use crate::problem::Problem;
+
+/// How long the check behind `/readyz` may take.
+const READY_DEADLINE: Duration = Duration::from_secs(2);
+
+/// The three probes. `/healthz` says that the process answers and depends on nothing; `/readyz`
+/// asks `ready`, whose error is shown to the caller; `/metrics` is in Prometheus' text format.
+pub fn router<S, F>(metrics: PrometheusHandle, ready: F) -> Router<S>
+where
+    S: Clone + Send + Sync + 'static,
+    F: Fn() -> BoxFuture<'static, Result<(), String>> + Clone + Send + Sync + 'static,
+{
+    Router::new()
+        .route("/healthz", get(|| async { "ok\n" }))
+        .route("/readyz", get(move || check(ready())))
+        .route("/metrics", get(move || async move { render(&metrics) }))
+}
+
+async fn check(ready: BoxFuture<'static, Result<(), String>>) -> Response {
+    let answer = tokio::time::timeout(READY_DEADLINE, ready).await;
+    match answer.unwrap_or_else(|_| Err(format!("no answer within {READY_DEADLINE:?}"))) {
+        Ok(()) => "ready\n".into_response(),
+        Err(reason) => Problem::new(StatusCode::SERVICE_UNAVAILABLE, "not_ready", &reason).say(reason).into_response(),
+    }
+}
+
+fn render(metrics: &PrometheusHandle) -> Response {
+    ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], metrics.render()).into_response()
+}

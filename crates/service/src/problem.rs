@@ -1,0 +1,194 @@
+//! Errors as RFC 9457 problem details, `application/problem+json`.
+
+use std::time::Duration;
+
+use axum::Json;
+use axum::http::{HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use serde::Serialize;
+use utoipa::ToSchema;
+
+/// The media type of a problem document.
+pub const MEDIA_TYPE: &str = "application/problem+json";
+
+/// What went wrong with a request.
+#[derive(Debug, Clone, Serialize, ToSchema)]
+pub struct Problem {
+    /// `urn:sluice:problem:` and the code.
+    #[serde(rename = "type")]
+    #[schema(example = "urn:sluice:problem:invalid_event")]
+    uri: String,
+    /// The status in words.
+    title: String,
+    /// The HTTP status.
+    #[schema(example = 422)]
+    status: u16,
+    /// Which problem it is, for programs; never changes.
+    code: &'static str,
+    /// What is wrong, for people.
+    detail: String,
+    /// Which event of the request, from 0.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    index: Option<usize>,
+    /// Which field.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    field: Option<String>,
+    #[serde(skip)]
+    cause: Option<String>,
+    #[serde(skip)]
+    retry_after: Option<Duration>,
+}
+
+impl Problem {
+    /// A problem. `detail` is shown to the client below status 500; from 500 on it is only
+    /// logged, and the client sees a general sentence (see [`Problem::say`]).
+    pub fn new(status: StatusCode, code: &'static str, detail: impl Into<String>) -> Self {
+        let detail = detail.into();
+        let (detail, cause) =
+            if status.is_server_error() { (general(status).to_owned(), Some(detail)) } else { (detail, None) };
+        Self {
+            uri: format!("urn:sluice:problem:{code}"),
+            title: status.canonical_reason().unwrap_or("Error").to_owned(),
+            status: status.as_u16(),
+            code,
+            detail,
+            index: None,
+            field: None,
+            cause,
+            retry_after: None,
+        }
+    }
+
+    /// Names the place: the event's index in the request, and its field.
+    #[must_use]
+    pub fn at(mut self, index: Option<usize>, field: Option<&str>) -> Self {
+        self.index = index;
+        self.field = field.map(str::to_owned);
+        self
+    }
+
+    /// When to try again; whole seconds, rounded up.
+    #[must_use]
+    pub fn retry_after(mut self, wait: Duration) -> Self {
+        self.retry_after = Some(wait);
+        self
+    }
+
+    /// What the client is told, also from status 500 on. Nothing internal belongs here.
+    #[must_use]
+    pub fn say(mut self, detail: impl Into<String>) -> Self {
+        self.detail = detail.into();
+        self
+    }
+
+    /// The HTTP status.
+    pub fn status(&self) -> StatusCode {
+        StatusCode::from_u16(self.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR)
+    }
+
+    /// Which problem it is.
+    pub fn code(&self) -> &'static str {
+        self.code
+    }
+
+    /// What the client is told.
+    pub fn detail(&self) -> &str {
+        &self.detail
+    }
+}
+
+/// What the log says of a problem: travels beside the answer to the code that logs requests.
+#[derive(Debug, Clone)]
+pub(crate) struct Logged {
+    pub(crate) code: &'static str,
+    pub(crate) detail: String,
+}
+
+impl IntoResponse for Problem {
+    fn into_response(self) -> Response {
+        let logged = Logged { code: self.code, detail: self.cause.clone().unwrap_or_else(|| self.detail.clone()) };
+        let (status, wait) = (self.status(), self.retry_after);
+        let mut response = (status, Json(self)).into_response();
+        response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(MEDIA_TYPE));
+        if let Some(wait) = wait {
+            response.headers_mut().insert(header::RETRY_AFTER, seconds(wait).into());
+        }
+        response.extensions_mut().insert(logged);
+        response
+    }
+}
+
+/// The answer to a path that nothing serves: a router's fallback.
+pub async fn not_found() -> Problem {
+    Problem::new(StatusCode::NOT_FOUND, "not_found", "nothing is served at this path")
+}
+
+/// A problem for an error answer that came without a body, by its status alone.
+pub(crate) fn of_status(status: StatusCode) -> Problem {
+    let (code, detail) = match status {
+        StatusCode::NOT_FOUND => ("not_found", "nothing is served at this path"),
+        StatusCode::METHOD_NOT_ALLOWED => ("method_not_allowed", "this path does not serve that method"),
+        _ if status.is_server_error() => ("internal", "an answer without a body"),
+        _ => ("bad_request", "the request was refused"),
+    };
+    Problem::new(status, code, detail)
+}
+
+fn general(status: StatusCode) -> &'static str {
+    match status {
+        StatusCode::SERVICE_UNAVAILABLE => "not available at the moment; try again",
+        StatusCode::GATEWAY_TIMEOUT => "no answer in time; try again",
+        _ => "the server failed; its log has the details under this answer's X-Request-Id",
+    }
+}
+
+/// At least one: a client told 0 would come back at once.
+fn seconds(wait: Duration) -> u64 {
+    let up = u64::from(wait.subsec_nanos() > 0);
+    (wait.as_secs() + up).max(1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn json(problem: &Problem) -> serde_json::Value {
+        serde_json::to_value(problem).unwrap()
+    }
+
+    #[test]
+    fn a_problem_names_the_place() {
+        let problem = Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "invalid_event", "must not be blank");
+        assert_eq!(
+            json(&problem.at(Some(3), Some("topic"))),
+            serde_json::json!({
+                "type": "urn:sluice:problem:invalid_event",
+                "title": "Unprocessable Entity",
+                "status": 422,
+                "code": "invalid_event",
+                "detail": "must not be blank",
+                "index": 3,
+                "field": "topic",
+            })
+        );
+    }
+
+    #[test]
+    fn the_client_of_a_failing_server_sees_no_internals() {
+        let problem = Problem::new(StatusCode::SERVICE_UNAVAILABLE, "log_unavailable", "redis://secret: refused");
+        assert!(!json(&problem).to_string().contains("secret"));
+        let response = problem.clone().into_response();
+        assert!(response.extensions().get::<Logged>().unwrap().detail.contains("secret"));
+        assert!(json(&problem.say("the log is away")).to_string().contains("the log is away"));
+    }
+
+    #[test]
+    fn retry_after_is_in_whole_seconds_and_never_zero() {
+        for (wait, header) in [(0, "1"), (1_000, "1"), (1_001, "2"), (30_000, "30")] {
+            let problem = Problem::new(StatusCode::TOO_MANY_REQUESTS, "queue_full", "wait");
+            let response = problem.retry_after(Duration::from_millis(wait)).into_response();
+            assert_eq!(response.headers()[header::RETRY_AFTER], header, "{wait} ms");
+            assert_eq!(response.headers()[header::CONTENT_TYPE], MEDIA_TYPE);
+        }
+    }
+}

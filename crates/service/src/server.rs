@@ -1,0 +1,111 @@
+//! Serving with deadlines, and a drain at the end.
+
+use std::time::Duration;
+
+use anyhow::Context;
+use axum::Router;
+use axum::middleware::from_fn;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::backoff::Backoff;
+use crate::{connection, request_id};
+
+/// Connections served at once; further ones wait in the kernel's queue.
+const MAX_CONNECTIONS: usize = 8_192;
+
+/// How long a server waits for others.
+#[derive(Debug, Clone, Copy)]
+pub struct Deadlines {
+    /// From the first moment a request could come on a connection until its headers are in. A
+    /// client that sent a part of them is answered 408; an idle one is disconnected.
+    pub headers: Duration,
+    /// From the start of the shutdown until connections are cut.
+    pub drain: Duration,
+}
+
+/// Binds an address such as `0.0.0.0:8080`; port 0 takes a free one.
+pub async fn bind(address: &str) -> anyhow::Result<TcpListener> {
+    TcpListener::bind(address).await.with_context(|| format!("cannot listen on {address}"))
+}
+
+/// Serves until `shutdown` is cancelled, then stops accepting and lets requests in hand finish
+/// for up to `drain`. Every request passes [`request_id::middleware`]. A body's deadline is the
+/// handler's to set: it knows how large a body it expects.
+pub async fn run(
+    listener: TcpListener,
+    router: Router,
+    shutdown: CancellationToken,
+    drain: Duration,
+) -> anyhow::Result<()> {
+    run_with(listener, router, shutdown, Deadlines { headers: Duration::from_secs(30), drain }).await
+}
+
+/// [`run`] with other deadlines.
+pub async fn run_with(
+    listener: TcpListener,
+    router: Router,
+    shutdown: CancellationToken,
+    deadlines: Deadlines,
+) -> anyhow::Result<()> {
+    let address = listener.local_addr().context("the listener has no address")?;
+    tracing::info!(%address, "listening");
+    let router = router.layer(from_fn(request_id::middleware));
+    let connections = TaskTracker::new();
+    let cut = CancellationToken::new();
+    accept(&listener, &router, &shutdown, &cut, deadlines.headers, &connections).await;
+
+    drop(listener);
+    connections.close();
+    tracing::info!(connections = connections.len(), "draining");
+    if tokio::time::timeout(deadlines.drain, connections.wait()).await.is_err() {
+        tracing::warn!(connections = connections.len(), "the drain took too long: cutting what is left");
+        cut.cancel();
+        connections.wait().await;
+    }
+    tracing::info!("stopped");
+    Ok(())
+}
+
+async fn accept(
+    listener: &TcpListener,
+    router: &Router,
+    shutdown: &CancellationToken,
+    cut: &CancellationToken,
+    headers: Duration,
+    connections: &TaskTracker,
+) {
+    let slots = std::sync::Arc::new(Semaphore::new(MAX_CONNECTIONS));
+    let mut backoff = Backoff::new(Duration::from_millis(10), Duration::from_secs(1));
+    loop {
+        let next = async {
+            let slot = slots.clone().acquire_owned().await;
+            (listener.accept().await, slot)
+        };
+        let (accepted, slot) = tokio::select! {
+            () = shutdown.cancelled() => return,
+            next = next => next,
+        };
+        let stream: TcpStream = match accepted {
+            Ok((stream, _)) => stream,
+            Err(error) => {
+                // Mostly "too many open files": others must close before there is one to take.
+                tracing::warn!(%error, "cannot accept a connection");
+                tokio::time::sleep(backoff.next()).await;
+                continue;
+            }
+        };
+        backoff.reset();
+        let serving = connection::serve(stream, router.clone(), headers, shutdown.clone());
+        let cut = cut.clone();
+        connections.spawn(async move {
+            tokio::select! {
+                () = cut.cancelled() => {}
+                () = serving => {}
+            }
+            drop(slot);
+        });
+    }
+}

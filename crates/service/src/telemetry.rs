@@ -1,0 +1,26 @@
+//! Logs: to standard error, text on a terminal and JSON elsewhere.
+
+use std::io::IsTerminal;
+
+use tracing_subscriber::EnvFilter;
+
+/// The variable with the level, or directives such as `info,sluice_log=debug`.
+const VARIABLE: &str = "SLUICE_LOG";
+
+/// Starts logging at the level in `SLUICE_LOG` (default `info`). Further calls do nothing.
+pub fn init() {
+    let wanted = std::env::var(VARIABLE).unwrap_or_else(|_| "info".to_owned());
+    let (filter, refused) = match EnvFilter::try_new(&wanted) {
+        Ok(filter) => (filter, None),
+        Err(error) => (EnvFilter::new("info"), Some(error)),
+    };
+    let subscriber = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let started = if std::io::stderr().is_terminal() {
+        tracing::subscriber::set_global_default(subscriber.with_target(false).finish())
+    } else {
+        tracing::subscriber::set_global_default(subscriber.json().with_span_list(false).finish())
+    };
+    if let (Ok(()), Some(error)) = (started, refused) {
+        tracing::warn!(%error, "{VARIABLE}={wanted} is not understood; logging at info");
+    }
+}

@@ -1,0 +1,176 @@
+//! The server's deadlines, its drain and its answers to what no handler answers.
+
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking; clippy spares only the test functions themselves")]
+
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+
+use axum::Router;
+use axum::routing::{get, post};
+use sluice_service::server::{self, Deadlines};
+use sluice_service::{healthcheck, metrics, probes};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio_util::sync::CancellationToken;
+
+struct Server {
+    address: SocketAddr,
+    shutdown: CancellationToken,
+    running: tokio::task::JoinHandle<anyhow::Result<()>>,
+}
+
+async fn start(router: Router) -> Server {
+    let listener = server::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let shutdown = CancellationToken::new();
+    let deadlines = Deadlines { headers: Duration::from_millis(300), drain: Duration::from_secs(5) };
+    let running = tokio::spawn(server::run_with(listener, router, shutdown.clone(), deadlines));
+    Server { address, shutdown, running }
+}
+
+/// Sends bytes and reads all that comes until the server closes.
+async fn exchange(address: SocketAddr, request: &[u8]) -> String {
+    let mut stream = TcpStream::connect(address).await.unwrap();
+    stream.write_all(request).await.unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await.unwrap();
+    answer
+}
+
+#[tokio::test]
+async fn a_request_in_hand_is_answered_after_the_shutdown_began() {
+    let (started, mut has_started) = tokio::sync::mpsc::channel(1);
+    let (release, released) = tokio::sync::watch::channel(false);
+    let handler = move || {
+        let (started, mut released) = (started.clone(), released.clone());
+        async move {
+            started.send(()).await.unwrap();
+            released.wait_for(|go| *go).await.unwrap();
+            "late"
+        }
+    };
+    let server = start(Router::new().route("/slow", get(handler))).await;
+    let request = b"GET /slow HTTP/1.1\r\nhost: x\r\n\r\n";
+    let client = tokio::spawn(exchange_owned(server.address, request));
+    has_started.recv().await.unwrap();
+    server.shutdown.cancel();
+    // The listener is gone before the answer is: poll until connecting fails.
+    while TcpStream::connect(server.address).await.is_ok() {
+        tokio::task::yield_now().await;
+    }
+    release.send(true).unwrap();
+    let answer = client.await.unwrap();
+    assert!(answer.ends_with("late"), "{answer}");
+    server.running.await.unwrap().unwrap();
+}
+
+async fn exchange_owned(address: SocketAddr, request: &'static [u8]) -> String {
+    exchange(address, request).await
+}
+
+#[tokio::test]
+async fn a_drain_that_takes_too_long_is_cut() {
+    let (started, mut has_started) = tokio::sync::mpsc::channel::<()>(1);
+    let handler = move || {
+        let started = started.clone();
+        async move {
+            started.send(()).await.unwrap();
+            std::future::pending::<&str>().await
+        }
+    };
+    let listener = server::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let shutdown = CancellationToken::new();
+    let router = Router::new().route("/never", get(handler));
+    let running = tokio::spawn(server::run(listener, router, shutdown.clone(), Duration::from_millis(100)));
+    let client = tokio::spawn(async move {
+        let mut stream = TcpStream::connect(address).await.unwrap();
+        stream.write_all(b"GET /never HTTP/1.1\r\nhost: x\r\n\r\n").await.unwrap();
+        let mut answer = Vec::new();
+        let _ = stream.read_to_end(&mut answer).await;
+        answer
+    });
+    has_started.recv().await.unwrap();
+    shutdown.cancel();
+    running.await.unwrap().unwrap();
+    assert!(client.await.unwrap().is_empty());
+}
+
+#[tokio::test]
+async fn headers_that_never_end_are_answered_408() {
+    let server = start(Router::new()).await;
+    let began = Instant::now();
+    let answer = exchange(server.address, b"GET / HTTP/1.1\r\nhost: x\r\nslow").await;
+    assert!(answer.starts_with("HTTP/1.1 408 "), "{answer}");
+    assert!(answer.contains("urn:sluice:problem:header_timeout"), "{answer}");
+    assert!(began.elapsed() < Duration::from_secs(10));
+}
+
+#[tokio::test]
+async fn a_client_still_sending_its_body_reads_the_answer() {
+    let refuse = || async { (axum::http::StatusCode::PAYLOAD_TOO_LARGE, "too large") };
+    let server = start(Router::new().route("/", post(refuse))).await;
+    let mut stream = TcpStream::connect(server.address).await.unwrap();
+    let body = vec![b'x'; 4 << 20];
+    let head = format!("POST / HTTP/1.1\r\nhost: x\r\ncontent-length: {}\r\n\r\n", body.len());
+    stream.write_all(head.as_bytes()).await.unwrap();
+    stream.write_all(&body).await.unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await.unwrap();
+    assert!(answer.starts_with("HTTP/1.1 413 "), "{answer}");
+}
+
+#[tokio::test]
+async fn unknown_paths_methods_and_panics_are_problems() {
+    let panics = || async {
+        assert!(std::hint::black_box(false), "on purpose");
+    };
+    let server = start(Router::new().route("/only-get", get(|| async { "ok" })).route("/panics", get(panics))).await;
+    for (line, status, code) in [
+        ("GET /nowhere", 404, "not_found"),
+        ("POST /only-get", 405, "method_not_allowed"),
+        ("GET /panics", 500, "internal"),
+    ] {
+        let request = format!("{line} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n");
+        let answer = exchange(server.address, request.as_bytes()).await;
+        assert!(answer.starts_with(&format!("HTTP/1.1 {status} ")), "{line}: {answer}");
+        assert!(answer.contains("application/problem+json"), "{line}: {answer}");
+        assert!(answer.contains(&format!("\"code\":\"{code}\"")), "{line}: {answer}");
+        assert_eq!(answer.contains("allow: GET"), status == 405, "{line}: {answer}");
+        assert!(!answer.contains("on purpose"), "{line}: {answer}");
+    }
+}
+
+#[tokio::test]
+async fn a_request_id_is_echoed_when_it_is_a_uuid_and_made_when_not() {
+    let server = start(Router::new().route("/", get(|| async { "ok" }))).await;
+    let id = "0190b5a0-4d4b-7cc2-b7f0-6a4de2f9c0aa";
+    let client = reqwest::Client::new();
+    let url = format!("http://{}/", server.address);
+    let asked = client.get(&url).header("X-Request-Id", id).send().await.unwrap();
+    assert_eq!(asked.headers()["x-request-id"], id);
+    let other = client.get(&url).header("X-Request-Id", "trace-42").send().await.unwrap();
+    uuid::Uuid::try_parse(other.headers()["x-request-id"].to_str().unwrap()).unwrap();
+}
+
+#[tokio::test]
+async fn probes_say_what_they_are_asked() {
+    let ready = std::sync::Arc::new(std::sync::atomic::AtomicBool::new(false));
+    let asked = ready.clone();
+    let check = move || -> futures::future::BoxFuture<'static, Result<(), String>> {
+        let ready = asked.load(std::sync::atomic::Ordering::SeqCst);
+        Box::pin(async move { if ready { Ok(()) } else { Err("the store is away".to_owned()) } })
+    };
+    let server = start(probes::router(metrics::install(), check)).await;
+    let url = format!("http://{}", server.address);
+
+    let refused = healthcheck::run(&url).await.unwrap_err().to_string();
+    assert!(refused.contains("the store is away"), "{refused}");
+    ready.store(true, std::sync::atomic::Ordering::SeqCst);
+    healthcheck::run(&url).await.unwrap();
+
+    let text = reqwest::get(format!("{url}/metrics")).await.unwrap().text().await.unwrap();
+    let line = text.lines().find(|line| line.contains("/readyz") && line.contains("\"503\""));
+    assert!(line.is_some_and(|line| line.starts_with("sluice_http_requests_total{")), "{text}");
+    assert!(text.contains("sluice_http_request_seconds_bucket"), "{text}");
+}
