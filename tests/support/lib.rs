@@ -1,1 +1,45 @@
-//! x
+//! What the suites stand on: real servers on free ports in temporary folders, our programs as a
+//! user starts them, known events, and the comparison of what was sent with what is stored.
+//!
+//! ```text
+//! Setup ──start──▶ System ── Redis, Postgres, publisher, aggregators │ standalone
+//! Load  ──publishes known ids──▶ System.base          Watch ──every 100 ms──▶ its database
+//!   └──stop──▶ Sent ──ledger::settle──▶ rows = distinct ids, counters to the event
+//! ```
+//!
+//! Nothing here knows the programs' code: everything is seen from outside.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::print_stdout,
+    reason = "a test fails by panicking and says on its output what it saw"
+)]
+
+pub mod client;
+pub mod dirs;
+pub mod ledger;
+pub mod load;
+pub mod metrics;
+mod ports;
+pub mod postgres;
+pub mod process;
+pub mod program;
+pub mod proxy;
+pub mod redis;
+pub mod setup;
+pub mod store;
+pub mod stream;
+pub mod system;
+pub mod wait;
+pub mod watch;
+
+pub use client::{Answer, Client};
+pub use ledger::Tally;
+pub use load::{Load, LoadOptions, Sent};
+pub use setup::Setup;
+pub use store::{Snapshot, StoreReader};
+pub use system::{Backend, System};
+pub use wait::wait_until;
+pub use watch::Watch;

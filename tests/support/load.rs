@@ -1,0 +1,213 @@
+//! A load of known events: afterwards it is known, to the event, what must be stored.
+
+use std::sync::Arc;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use rand::rngs::StdRng;
+use rand::{RngExt, SeedableRng};
+use tokio::task::JoinHandle;
+use uuid::Uuid;
+
+/// How long one client repeats one request before it gives up.
+const PATIENCE: Duration = Duration::from_secs(90);
+
+/// The shape of a load.
+#[derive(Debug, Clone, Copy)]
+pub struct LoadOptions {
+    /// Clients that send at once, each one request at a time.
+    pub clients: u64,
+    /// The most events in a request; the least is 1.
+    pub batch: u64,
+    /// The share of events that were in a request before, from 0 to 1.
+    pub duplicate: f64,
+    /// How long a client rests between two requests.
+    pub rest: Duration,
+}
+
+impl Default for LoadOptions {
+    fn default() -> Self {
+        Self { clients: 8, batch: 40, duplicate: 0.3, rest: Duration::from_millis(15) }
+    }
+}
+
+/// Clients that publish until they are told to stop. Each request carries an `Idempotency-Key`
+/// and is repeated under it until it is answered, as a careful client does.
+#[derive(Debug)]
+pub struct Load {
+    shared: Arc<Shared>,
+    clients: Vec<JoinHandle<()>>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    base: String,
+    http: reqwest::Client,
+    options: LoadOptions,
+    stop: AtomicBool,
+    /// Ids handed out: event `n` for every `n` below.
+    distinct: AtomicU64,
+    /// Events in requests that were begun, each request once however often it was repeated.
+    sent: AtomicU64,
+    /// Events in requests that were answered 202.
+    accepted: AtomicU64,
+    /// Requests begun and not answered yet.
+    in_flight: AtomicU64,
+    /// Attempts beyond the first of a request.
+    repeats: AtomicU64,
+    refusal: Mutex<Option<String>>,
+}
+
+/// What a load sent.
+#[derive(Debug, Clone, Copy)]
+pub struct Sent {
+    /// Events in all requests, a repeated request once.
+    pub sent: u64,
+    /// Events in requests that were answered 202.
+    pub accepted: u64,
+    /// Distinct events among them: [`event`] of every number below.
+    pub distinct: u64,
+    /// Attempts beyond the first of a request.
+    pub repeats: u64,
+}
+
+/// Event number `n`: its topic, its id, and its payload as JSON text.
+pub fn event(n: u64) -> (String, String, String) {
+    let payload = format!(r#"{{"n":{n},"text":"event no. {n} — ünïcødé","price":{n}.50,"tags":["a",{{"b":null}}]}}"#);
+    (format!("topic-{}", n % 5), format!("evt-{n}"), payload)
+}
+
+impl Load {
+    /// Starts the clients.
+    pub fn start(base: &str, options: LoadOptions) -> Self {
+        let shared = Arc::new(Shared {
+            base: base.to_owned(),
+            http: reqwest::Client::builder().timeout(Duration::from_secs(5)).build().expect("an HTTP client"),
+            options,
+            stop: AtomicBool::new(false),
+            distinct: AtomicU64::new(0),
+            sent: AtomicU64::new(0),
+            accepted: AtomicU64::new(0),
+            in_flight: AtomicU64::new(0),
+            repeats: AtomicU64::new(0),
+            refusal: Mutex::new(None),
+        });
+        let clients = (0..options.clients).map(|seed| tokio::spawn(client(shared.clone(), seed))).collect();
+        Self { shared, clients }
+    }
+
+    /// Events accepted so far.
+    pub fn accepted(&self) -> u64 {
+        self.shared.accepted.load(Ordering::SeqCst)
+    }
+
+    /// Attempts so far beyond the first of a request.
+    pub fn repeats(&self) -> u64 {
+        self.shared.repeats.load(Ordering::SeqCst)
+    }
+
+    /// Requests that are sent and not answered at this moment.
+    pub fn in_flight(&self) -> u64 {
+        self.shared.in_flight.load(Ordering::SeqCst)
+    }
+
+    /// Waits until so many more events are accepted: the system works (again).
+    pub async fn more(&self, events: u64) {
+        let goal = self.accepted() + events;
+        crate::wait_until(&format!("{events} more events are accepted"), PATIENCE, || async {
+            let refusal = self.shared.refusal.lock().expect("the lock").clone();
+            assert!(refusal.is_none(), "a client was refused: {}", refusal.unwrap_or_default());
+            let accepted = self.accepted();
+            crate::wait::holds(accepted >= goal, || format!("{accepted} of {goal}, {} in flight", self.in_flight()))
+        })
+        .await;
+    }
+
+    /// No new requests; those begun are repeated until they are answered.
+    pub async fn stop(self) -> Sent {
+        self.shared.stop.store(true, Ordering::SeqCst);
+        for client in self.clients {
+            client.await.expect("a client does not panic");
+        }
+        let shared = &self.shared;
+        let refusal = shared.refusal.lock().expect("the lock").clone();
+        assert!(refusal.is_none(), "a client was refused: {}", refusal.unwrap_or_default());
+        let sent = Sent {
+            sent: shared.sent.load(Ordering::SeqCst),
+            accepted: shared.accepted.load(Ordering::SeqCst),
+            distinct: shared.distinct.load(Ordering::SeqCst),
+            repeats: shared.repeats.load(Ordering::SeqCst),
+        };
+        assert_eq!(sent.sent, sent.accepted, "every request was repeated until it was accepted");
+        sent
+    }
+}
+
+/// One client: a request, its answer, a rest, the next.
+async fn client(shared: Arc<Shared>, seed: u64) {
+    let mut random = StdRng::seed_from_u64(seed);
+    while !shared.stop.load(Ordering::SeqCst) {
+        let events = batch(&shared, &mut random);
+        let (count, body) = (events.len() as u64, format!("[{}]", events.join(",")));
+        shared.sent.fetch_add(count, Ordering::SeqCst);
+        shared.in_flight.fetch_add(1, Ordering::SeqCst);
+        let outcome = publish(&shared, &body, count, &mut random).await;
+        shared.in_flight.fetch_sub(1, Ordering::SeqCst);
+        match outcome {
+            Ok(()) => shared.accepted.fetch_add(count, Ordering::SeqCst),
+            Err(refusal) => {
+                shared.refusal.lock().expect("the lock").get_or_insert(refusal);
+                return;
+            }
+        };
+        tokio::time::sleep(shared.options.rest).await;
+    }
+}
+
+/// New events, and some that this or another client has sent, is sending, or has in this request.
+fn batch(shared: &Shared, random: &mut StdRng) -> Vec<String> {
+    let size = random.random_range(1..=shared.options.batch);
+    (0..size)
+        .map(|_| {
+            let known = shared.distinct.load(Ordering::SeqCst);
+            let again = known > 0 && random.random_bool(shared.options.duplicate);
+            // Half of the duplicates follow closely: those are the ones that race.
+            let near = known.saturating_sub(if random.random() { 100 } else { known });
+            let n =
+                if again { random.random_range(near..known) } else { shared.distinct.fetch_add(1, Ordering::SeqCst) };
+            let (topic, id, payload) = event(n);
+            format!(r#"{{"topic":"{topic}","event_id":"{id}","source":"load","payload":{payload}}}"#)
+        })
+        .collect()
+}
+
+/// One request under one key until it is answered, with growing pauses.
+async fn publish(shared: &Shared, body: &str, count: u64, random: &mut StdRng) -> Result<(), String> {
+    let key = Uuid::from_u128(random.random()).to_string();
+    let started = Instant::now();
+    let mut most = Duration::from_millis(20);
+    loop {
+        let request = shared.http.post(format!("{}/publish", shared.base)).header("Content-Type", "application/json");
+        let answer = request.header("Idempotency-Key", &key).body(body.to_owned()).send().await;
+        let seen = match answer {
+            Ok(answer) => {
+                let status = answer.status().as_u16();
+                // Accepted once the status is here; a body cut off behind it changes nothing.
+                let text = answer.text().await.unwrap_or_default();
+                match status {
+                    202 if text.is_empty() || text.contains(&format!("\"count\":{count}")) => return Ok(()),
+                    408 | 429 | 500..=599 => format!("{status} {text}"),
+                    _ => return Err(format!("{status} {text}")),
+                }
+            }
+            Err(e) => format!("{e:?}"),
+        };
+        if started.elapsed() > PATIENCE {
+            return Err(format!("no acceptance within {PATIENCE:?}; last: {seen}"));
+        }
+        shared.repeats.fetch_add(1, Ordering::SeqCst);
+        tokio::time::sleep(most.mul_f64(random.random())).await;
+        most = (most * 2).min(Duration::from_millis(500));
+    }
+}

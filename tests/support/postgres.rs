@@ -1,0 +1,149 @@
+//! A PostgreSQL server of our own.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::sync::LazyLock;
+use std::time::Duration;
+
+use rustix::process::{Signal, kill_process};
+
+use crate::process::{Process, command, tail};
+use crate::wait::wait_blocking;
+use crate::{dirs, ports};
+
+/// The database that the system under test uses; `postgres` is there beside it, for the tests.
+pub const DATABASE: &str = "sluice";
+
+/// A fresh cluster, made once per run and copied for each server: initdb takes seconds.
+static TEMPLATE: LazyLock<PathBuf> = LazyLock::new(make_template);
+
+/// A PostgreSQL server whose data survive [`PostgresServer::kill`] and
+/// [`PostgresServer::start_again`].
+#[derive(Debug)]
+pub struct PostgresServer {
+    dir: PathBuf,
+    port: u16,
+    process: Option<Process>,
+}
+
+impl PostgresServer {
+    /// Starts one with an empty database. `fsync` as in production, or off where nothing is killed.
+    pub fn start(fsync: bool) -> Self {
+        let dir = dirs::fresh("postgres");
+        let data = dir.join("data");
+        run(Command::new("cp").arg("-a").arg(&*TEMPLATE).arg(&data));
+        let mut server = Self { dir, port: ports::free(), process: None };
+        server.configure(fsync);
+        server.start_again();
+        server
+    }
+
+    /// Starts it on the data it left, on the same port, and waits until it takes connections.
+    pub fn start_again(&mut self) {
+        let args = ["-D".to_owned(), self.data().display().to_string()];
+        let log = self.dir.join("postgres.log");
+        let mut process = Process::start(&program("postgres"), &args, server_user(), &log);
+        wait_blocking("Postgres takes connections", Duration::from_secs(60), || {
+            if let Some(status) = process.exited() {
+                panic!("postgres ended with {status}:\n{}", tail(&log, 30));
+            }
+            let mut ready = Command::new(program("pg_isready"));
+            ready.args(["-q", "-h", "127.0.0.1", "-p", &self.port.to_string()]);
+            if ready.status().is_ok_and(|s| s.success()) { Ok(()) } else { Err(tail(&log, 3)) }
+        });
+        self.process = Some(process);
+    }
+
+    /// `kill -9` of the server and all its backends, as when the machine dies. The postmaster is
+    /// stopped first, so that it cannot see its children die and say goodbye to anybody.
+    pub fn kill(&mut self) {
+        let mut process = self.process.take().expect("Postgres runs");
+        process.signal(Signal::STOP);
+        for child in process.children() {
+            let _ = kill_process(child, Signal::KILL);
+        }
+        process.kill();
+    }
+
+    /// The URL of the database under test.
+    pub fn url(&self) -> String {
+        url_of(&self.address(), DATABASE)
+    }
+
+    /// The URL of the other database, from which the one under test can be closed.
+    pub fn maintenance_url(&self) -> String {
+        url_of(&self.address(), "postgres")
+    }
+
+    /// Its address, for a proxy.
+    pub fn address(&self) -> String {
+        format!("127.0.0.1:{}", self.port)
+    }
+
+    fn data(&self) -> PathBuf {
+        self.dir.join("data")
+    }
+
+    fn configure(&self, fsync: bool) {
+        let settings = format!(
+            "listen_addresses = '127.0.0.1'\nport = {}\nunix_socket_directories = ''\nmax_connections = 300\n\
+             shared_buffers = 64MB\nfsync = {}\nlog_min_messages = warning\nlog_line_prefix = '%m [%p] '\n",
+            self.port,
+            if fsync { "on" } else { "off" },
+        );
+        std::fs::write(self.data().join("postgresql.auto.conf"), settings).expect("the server's settings");
+    }
+}
+
+/// A connection URL.
+pub fn url_of(address: &str, database: &str) -> String {
+    format!("postgres://postgres@{address}/{database}")
+}
+
+/// Postgres refuses to run as root.
+fn server_user() -> Option<&'static str> {
+    rustix::process::geteuid().is_root().then_some("postgres")
+}
+
+fn make_template() -> PathBuf {
+    let dir = dirs::fresh("postgres-template");
+    if let Some(user) = server_user() {
+        run(Command::new("chown").arg(format!("{user}:")).arg(&dir));
+    }
+    let data = dir.join("data");
+    run(command(&program("initdb"), server_user())
+        .args(["-U", "postgres", "-A", "trust", "-E", "UTF8", "--locale", "C", "--no-sync", "-D"])
+        .arg(&data));
+    // A database without starting a server: one statement in single-user mode.
+    let script = format!("echo 'CREATE DATABASE {DATABASE}' | exec \"$@\"");
+    run(command(Path::new("sh"), server_user())
+        .args(["-c", &script, "single"])
+        .arg(program("postgres"))
+        .args(["--single", "-D"])
+        .arg(&data)
+        .arg("postgres"));
+    data
+}
+
+/// A program of PostgreSQL: from `SLUICE_PG_BIN`, from Debian's folder (the newest version), or
+/// from the path.
+fn program(name: &str) -> PathBuf {
+    static BIN: LazyLock<Option<PathBuf>> = LazyLock::new(|| {
+        if let Some(dir) = std::env::var_os("SLUICE_PG_BIN") {
+            return Some(dir.into());
+        }
+        let versions = std::fs::read_dir("/usr/lib/postgresql").ok()?.flatten();
+        let newest = versions.filter_map(|v| v.file_name().to_str()?.parse::<u32>().ok()).max()?;
+        Some(format!("/usr/lib/postgresql/{newest}/bin").into())
+    });
+    BIN.as_ref().map_or_else(|| name.into(), |dir| dir.join(name))
+}
+
+fn run(command: &mut Command) {
+    let output = command.stdin(Stdio::null()).output();
+    match output {
+        Ok(output) if output.status.success() => {}
+        Ok(output) => panic!("{command:?} failed:\n{}", String::from_utf8_lossy(&output.stderr)),
+        Err(e) => panic!("{command:?}: {e}; `make setup` says what to install"),
+    }
+}

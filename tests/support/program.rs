@@ -1,0 +1,142 @@
+//! One of our programs, as a user starts it.
+
+use std::path::{Path, PathBuf};
+use std::process::ExitStatus;
+use std::time::Duration;
+
+use rustix::process::Signal;
+
+use crate::ports;
+use crate::process::{Process, tail};
+use crate::wait::wait_until;
+
+/// How long a program may take from its start to its readiness.
+const START: Duration = Duration::from_secs(30);
+
+/// A program with its settings and its port, which it keeps over restarts.
+#[derive(Debug)]
+pub struct Program {
+    name: String,
+    binary: PathBuf,
+    args: Vec<String>,
+    log: PathBuf,
+    port: u16,
+    process: Option<Process>,
+}
+
+impl Program {
+    /// A program that is not started yet. `--listen` is added; the log is `NAME.log` in `dir`.
+    pub fn new(name: &str, binary: &str, args: Vec<String>, dir: &Path) -> Self {
+        let port = ports::free();
+        let mut all = args;
+        all.extend(["--listen".to_owned(), format!("127.0.0.1:{port}")]);
+        let log = dir.join(format!("{name}.log"));
+        Self { name: name.to_owned(), binary: find(binary), args: all, log, port, process: None }
+    }
+
+    /// Starts it and waits until it says that it listens, and then until it is ready.
+    pub async fn start(&mut self) {
+        self.launch();
+        self.ready().await;
+    }
+
+    /// Starts it, and waits for nothing.
+    pub fn launch(&mut self) {
+        assert!(self.process.is_none(), "{} runs already", self.name);
+        self.process = Some(Process::start(&self.binary, &self.args, None, &self.log));
+    }
+
+    /// Waits until `/readyz` answers 200.
+    pub async fn ready(&mut self) {
+        let client = reqwest::Client::new();
+        let url = format!("{}/readyz", self.base());
+        let (name, log) = (self.name.clone(), self.log.clone());
+        let process = self.process.as_mut().expect("the program was started");
+        wait_until(&format!("{name} is ready"), START, || {
+            let gone = process.exited();
+            let (client, url, log) = (&client, &url, &log);
+            async move {
+                assert!(gone.is_none(), "it ended with {}:\n{}", gone.unwrap_or_default(), tail(log, 30));
+                match client.get(url).timeout(Duration::from_secs(2)).send().await {
+                    Ok(answer) if answer.status() == 200 => Ok(()),
+                    Ok(answer) => Err(format!("{} {}", answer.status(), answer.text().await.unwrap_or_default())),
+                    Err(e) => Err(format!("{e}; its log ends with:\n{}", tail(log, 5))),
+                }
+            }
+        })
+        .await;
+    }
+
+    /// `kill -9`.
+    pub fn kill(&mut self) {
+        if let Some(mut process) = self.process.take() {
+            process.kill();
+        }
+    }
+
+    /// SIGTERM, and waits for its end; `None` when it had to be killed after 30 s.
+    pub fn terminate(&mut self) -> Option<ExitStatus> {
+        let mut process = self.process.take().expect("the program runs");
+        process.terminate(Duration::from_secs(30))
+    }
+
+    /// SIGSTOP: it does nothing any more, and its connections stay open.
+    pub fn freeze(&self) {
+        self.process.as_ref().expect("the program runs").signal(Signal::STOP);
+    }
+
+    /// SIGCONT.
+    pub fn thaw(&self) {
+        self.process.as_ref().expect("the program runs").signal(Signal::CONT);
+    }
+
+    /// Whether it was started and not stopped by the test.
+    pub fn runs(&self) -> bool {
+        self.process.is_some()
+    }
+
+    /// Its name: that of its log, and of the consumer when it is an aggregator.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Where it answers: `http://127.0.0.1:PORT`.
+    pub fn base(&self) -> String {
+        format!("http://127.0.0.1:{}", self.port)
+    }
+
+    /// All it has logged, over its restarts.
+    pub fn log(&self) -> String {
+        String::from_utf8_lossy(&std::fs::read(&self.log).unwrap_or_default()).into_owned()
+    }
+
+    /// The file with its log.
+    pub fn log_file(&self) -> &Path {
+        &self.log
+    }
+
+    /// Its settings, for a message.
+    pub fn describe(&self) -> String {
+        format!("{} {}", self.binary.display(), self.args.join(" "))
+    }
+}
+
+/// A program to run: in `SLUICE_BIN_DIR`, or beside the test executable, where cargo puts it.
+pub fn find(binary: &str) -> PathBuf {
+    let dir = std::env::var_os("SLUICE_BIN_DIR").map_or_else(
+        || {
+            let test = std::env::current_exe().expect("the path of the test executable");
+            // target/debug/deps/api-… → target/debug
+            test.ancestors().nth(2).expect("a target folder").to_owned()
+        },
+        PathBuf::from,
+    );
+    let path = dir.join(binary);
+    assert!(
+        path.is_file(),
+        "{} is missing: build it with `cargo build -p sluice-publisher -p sluice-aggregator`, \
+         or name its folder in SLUICE_BIN_DIR",
+        path.display()
+    );
+    path
+}

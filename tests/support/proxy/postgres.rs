@@ -1,0 +1,165 @@
+//! A proxy that knows where in the Postgres protocol a transaction commits.
+
+use std::io;
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
+
+use super::{Cut, Scissors};
+
+/// A transaction whose client sent less than this since the last COMMIT carried no batch.
+const BATCH_BYTES: usize = 1_000;
+/// The first message of a connection may ask for encryption instead of starting.
+const ENCRYPTION_REQUESTS: [u32; 2] = [80_877_103, 80_877_104];
+
+/// A running proxy.
+#[derive(Debug)]
+pub struct PostgresProxy {
+    address: String,
+    scissors: Scissors,
+}
+
+impl PostgresProxy {
+    /// Forwards to the server at `server`, and cuts nothing until it is armed.
+    pub async fn start(server: &str, cut: Cut) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port for the proxy");
+        let address = listener.local_addr().expect("its address").to_string();
+        let scissors = Scissors::new(cut);
+        tokio::spawn(accept(listener, server.to_owned(), scissors.clone()));
+        Self { address, scissors }
+    }
+
+    /// Where clients connect.
+    pub fn address(&self) -> &str {
+        &self.address
+    }
+
+    /// Cuts at the COMMIT of the next so many transactions that carried a batch.
+    pub fn arm(&self, times: u64) {
+        self.scissors.arm(times);
+    }
+
+    /// How often it has cut.
+    pub fn cuts(&self) -> u64 {
+        self.scissors.done()
+    }
+}
+
+async fn accept(listener: TcpListener, server: String, scissors: Scissors) {
+    while let Ok((client, _)) = listener.accept().await {
+        let (server, scissors) = (server.clone(), scissors.clone());
+        tokio::spawn(async move {
+            // Either side's end ends the connection; why does not matter here.
+            let _ = serve(client, &server, scissors).await;
+        });
+    }
+}
+
+async fn serve(client: TcpStream, server: &str, scissors: Scissors) -> io::Result<()> {
+    let server = TcpStream::connect(server).await?;
+    client.set_nodelay(true)?;
+    server.set_nodelay(true)?;
+    let (mut from_client, mut to_client) = client.into_split();
+    let (mut from_server, mut to_server) = server.into_split();
+    start_up(&mut from_client, &mut to_client, &mut from_server, &mut to_server).await?;
+    // Says to the answering side that the next COMMIT's answer must not be relayed.
+    let (swallow, swallowed) = watch::channel(false);
+    tokio::select! {
+        end = relay_client(from_client, to_server, &scissors, swallow) => end,
+        end = relay_server(from_server, to_client, &scissors, swallowed) => end,
+    }
+}
+
+/// The messages before the first typed one.
+async fn start_up(
+    from_client: &mut OwnedReadHalf,
+    to_client: &mut OwnedWriteHalf,
+    from_server: &mut OwnedReadHalf,
+    to_server: &mut OwnedWriteHalf,
+) -> io::Result<()> {
+    loop {
+        let length = from_client.read_u32().await?;
+        let mut message = vec![0; (length as usize).saturating_sub(4)];
+        from_client.read_exact(&mut message).await?;
+        to_server.write_u32(length).await?;
+        to_server.write_all(&message).await?;
+        let code = message.first_chunk().map(|bytes| u32::from_be_bytes(*bytes));
+        if !code.is_some_and(|code| ENCRYPTION_REQUESTS.contains(&code)) {
+            return Ok(());
+        }
+        to_client.write_u8(from_server.read_u8().await?).await?;
+    }
+}
+
+/// Client to server, message by message.
+async fn relay_client(
+    mut client: OwnedReadHalf,
+    mut server: OwnedWriteHalf,
+    scissors: &Scissors,
+    swallow: watch::Sender<bool>,
+) -> io::Result<()> {
+    let mut since_commit = 0;
+    loop {
+        let (kind, message) = read(&mut client).await?;
+        since_commit += message.len();
+        if commits(kind, &message) {
+            let cut = if since_commit > BATCH_BYTES { scissors.take() } else { None };
+            since_commit = 0;
+            match cut {
+                Some(Cut::Before) => {
+                    scissors.cut_once();
+                    return Ok(());
+                }
+                Some(Cut::After) => drop(swallow.send(true)),
+                None => {}
+            }
+        }
+        write(&mut server, kind, &message).await?;
+    }
+}
+
+/// Server to client, message by message, up to the answer that must be lost.
+async fn relay_server(
+    mut server: OwnedReadHalf,
+    mut client: OwnedWriteHalf,
+    scissors: &Scissors,
+    swallowed: watch::Receiver<bool>,
+) -> io::Result<()> {
+    loop {
+        let (kind, message) = read(&mut server).await?;
+        if kind == b'C' && *swallowed.borrow() && message.starts_with(b"COMMIT") {
+            scissors.cut_once();
+            return Ok(());
+        }
+        write(&mut client, kind, &message).await?;
+    }
+}
+
+/// Whether a message of the client commits: a simple query, or the parsing of a statement.
+fn commits(kind: u8, message: &[u8]) -> bool {
+    let text = match kind {
+        b'Q' => message,
+        // Parse: the statement's name, a zero byte, the text.
+        b'P' => message.split(|&b| b == 0).nth(1).unwrap_or_default(),
+        _ => return false,
+    };
+    text.get(..6).is_some_and(|start| start.eq_ignore_ascii_case(b"COMMIT"))
+}
+
+async fn read(from: &mut OwnedReadHalf) -> io::Result<(u8, Vec<u8>)> {
+    let kind = from.read_u8().await?;
+    let length = from.read_u32().await?;
+    let mut message = vec![0; (length as usize).saturating_sub(4)];
+    from.read_exact(&mut message).await?;
+    Ok((kind, message))
+}
+
+async fn write(to: &mut OwnedWriteHalf, kind: u8, message: &[u8]) -> io::Result<()> {
+    let mut out = Vec::with_capacity(5 + message.len());
+    out.push(kind);
+    out.extend_from_slice(&(message.len() as u32 + 4).to_be_bytes());
+    out.extend_from_slice(message);
+    to.write_all(&out).await
+}

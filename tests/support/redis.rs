@@ -1,0 +1,77 @@
+//! A Redis server of our own.
+
+use std::io::{Read, Write};
+use std::net::TcpStream;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use crate::process::{Process, tail};
+use crate::wait::wait_blocking;
+use crate::{dirs, ports};
+
+/// A Redis server as the system wants it: every write on disk before it is answered, nothing
+/// evicted. Its data survive [`RedisServer::kill`] and [`RedisServer::start_again`].
+#[derive(Debug)]
+pub struct RedisServer {
+    dir: PathBuf,
+    port: u16,
+    process: Option<Process>,
+}
+
+impl RedisServer {
+    /// Starts one with an empty folder.
+    pub fn start() -> Self {
+        let mut server = Self { dir: dirs::fresh("redis"), port: ports::free(), process: None };
+        server.start_again();
+        server
+    }
+
+    /// Starts it on the data it left, on the same port, and waits until it answers.
+    pub fn start_again(&mut self) {
+        let dir = self.dir.display().to_string();
+        let port = self.port.to_string();
+        let args = [
+            ["--port", &port],
+            ["--bind", "127.0.0.1"],
+            ["--dir", &dir],
+            ["--appendonly", "yes"],
+            ["--appendfsync", "always"],
+            ["--maxmemory", "512mb"],
+            ["--maxmemory-policy", "noeviction"],
+            ["--save", ""],
+        ];
+        let args: Vec<String> = args.concat().into_iter().map(str::to_owned).collect();
+        let mut process = Process::start(Path::new("redis-server"), &args, None, &self.dir.join("redis.log"));
+        wait_blocking("Redis answers", Duration::from_secs(20), || {
+            if let Some(status) = process.exited() {
+                panic!("redis-server ended with {status}:\n{}", tail(process.log(), 30));
+            }
+            self.ping().map_err(|e| e.to_string())
+        });
+        self.process = Some(process);
+    }
+
+    /// `kill -9`.
+    pub fn kill(&mut self) {
+        self.process.take().expect("Redis runs").kill();
+    }
+
+    /// Its URL.
+    pub fn url(&self) -> String {
+        format!("redis://127.0.0.1:{}", self.port)
+    }
+
+    /// Its address, for a proxy.
+    pub fn address(&self) -> String {
+        format!("127.0.0.1:{}", self.port)
+    }
+
+    fn ping(&self) -> std::io::Result<()> {
+        let mut socket = TcpStream::connect(("127.0.0.1", self.port))?;
+        socket.set_read_timeout(Some(Duration::from_secs(1)))?;
+        socket.write_all(b"PING\r\n")?;
+        let mut answer = [0; 5];
+        socket.read_exact(&mut answer)?;
+        if &answer == b"+PONG" { Ok(()) } else { Err(std::io::Error::other("it is loading its data")) }
+    }
+}

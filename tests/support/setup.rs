@@ -1,0 +1,161 @@
+//! What a test wants of its system, and the way from there to a running one.
+
+use std::sync::LazyLock;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use crate::postgres::{DATABASE, PostgresServer, url_of};
+use crate::program::Program;
+use crate::redis::RedisServer;
+use crate::store::StoreAddress;
+use crate::system::{Backend, OwnServers, System};
+use crate::{Client, dirs};
+
+/// Shared by the tests of one binary: nothing is killed there, so data need not reach the disk.
+static SHARED_REDIS: LazyLock<RedisServer> = LazyLock::new(RedisServer::start);
+static SHARED_POSTGRES: LazyLock<PostgresServer> = LazyLock::new(|| PostgresServer::start(false));
+static NEXT: AtomicU32 = AtomicU32::new(0);
+
+/// A description of a system; [`Setup::start`] makes it real.
+#[derive(Debug)]
+pub struct Setup {
+    backend: Backend,
+    aggregators: usize,
+    publisher_args: Vec<String>,
+    aggregator_args: Vec<String>,
+    servers: Option<OwnServers>,
+    redis_proxy: Option<String>,
+    postgres_proxy: Option<String>,
+}
+
+impl Setup {
+    /// One aggregator, default settings, on the shared servers with its own prefix and schema.
+    pub fn new(backend: Backend) -> Self {
+        Self {
+            backend,
+            aggregators: 1,
+            publisher_args: Vec::new(),
+            aggregator_args: Vec::new(),
+            servers: None,
+            redis_proxy: None,
+            postgres_proxy: None,
+        }
+    }
+
+    /// So many replicas; a standalone system stays one process.
+    pub fn aggregators(mut self, count: usize) -> Self {
+        self.aggregators = count;
+        self
+    }
+
+    /// An option of the publisher's side.
+    pub fn publisher(mut self, option: &str, value: &str) -> Self {
+        self.publisher_args.extend([option.to_owned(), value.to_owned()]);
+        self
+    }
+
+    /// An option of the aggregator's side.
+    pub fn aggregator(mut self, option: &str, value: &str) -> Self {
+        self.aggregator_args.extend([option.to_owned(), value.to_owned()]);
+        self
+    }
+
+    /// Its own servers, which the test may break.
+    pub async fn own_servers(mut self) -> Self {
+        let start = || OwnServers { redis: RedisServer::start(), postgres: PostgresServer::start(true) };
+        self.servers = Some(tokio::task::spawn_blocking(start).await.expect("servers"));
+        self
+    }
+
+    /// The servers of [`Setup::own_servers`], to put a proxy before one.
+    pub fn servers(&self) -> &OwnServers {
+        self.servers.as_ref().expect("a setup with its own servers")
+    }
+
+    /// The publisher reaches Redis through this address.
+    pub fn redis_through(mut self, address: &str) -> Self {
+        self.redis_proxy = Some(format!("redis://{address}"));
+        self
+    }
+
+    /// The aggregators reach Postgres through this address.
+    pub fn postgres_through(mut self, address: &str) -> Self {
+        self.postgres_proxy = Some(url_of(address, DATABASE));
+        self
+    }
+
+    /// Starts it and waits until all of it is ready.
+    pub async fn start(self) -> System {
+        match self.backend {
+            Backend::RedisPostgres => self.start_distributed().await,
+            Backend::Standalone => self.start_standalone().await,
+        }
+    }
+
+    async fn start_distributed(self) -> System {
+        let (redis, postgres) = match &self.servers {
+            Some(servers) => (servers.redis.url(), servers.postgres.url()),
+            None => tokio::task::spawn_blocking(|| (SHARED_REDIS.url(), SHARED_POSTGRES.url())).await.expect("servers"),
+        };
+        let dir = dirs::fresh("system");
+        let name = format!("t{}", NEXT.fetch_add(1, Ordering::Relaxed));
+        let mut aggregators: Vec<Program> = (0..self.aggregators)
+            .map(|number| {
+                let consumer = format!("aggregator-{number}");
+                let mut args =
+                    words(&["run", "--redis-url", &redis, "--stream-prefix", &name, "--consumer", &consumer]);
+                let database = self.postgres_proxy.as_ref().unwrap_or(&postgres);
+                args.extend(words(&["--database-url", database, "--database-schema", &name]));
+                args.extend(self.aggregator_args.clone());
+                Program::new(&consumer, "sluice-aggregator", args, &dir)
+            })
+            .collect();
+        let query = aggregators[0].base();
+        let log = self.redis_proxy.as_ref().unwrap_or(&redis);
+        let mut args = words(&["serve", "--redis-url", log, "--stream-prefix", &name, "--query-url", &query]);
+        args.extend(self.publisher_args.clone());
+        let mut publisher = Program::new("publisher", "sluice-publisher", args, &dir);
+        for program in aggregators.iter_mut().chain([&mut publisher]) {
+            program.launch();
+        }
+        let client = Client::new(&publisher.base());
+        let store = StoreAddress::Postgres { url: postgres, schema: name.clone() };
+        let mut system = System {
+            backend: self.backend,
+            client,
+            publisher: Some(publisher),
+            aggregators,
+            servers: self.servers,
+            store,
+            stream: Some((redis, name)),
+            dir,
+        };
+        for program in system.programs() {
+            program.ready().await;
+        }
+        system
+    }
+
+    async fn start_standalone(self) -> System {
+        let dir = dirs::fresh("standalone");
+        let data = dir.join("data");
+        let mut args = words(&["standalone", "--data", &data.display().to_string()]);
+        args.extend(self.publisher_args.into_iter().chain(self.aggregator_args));
+        let program = Program::new("standalone", "sluice-aggregator", args, &dir);
+        let mut system = System {
+            backend: self.backend,
+            client: Client::new(&program.base()),
+            publisher: None,
+            aggregators: vec![program],
+            servers: None,
+            store: StoreAddress::Sqlite(data.join("store.db")),
+            stream: None,
+            dir,
+        };
+        system.aggregators[0].start().await;
+        system
+    }
+}
+
+fn words(args: &[&str]) -> Vec<String> {
+    args.iter().map(|&arg| arg.to_owned()).collect()
+}

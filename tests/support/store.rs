@@ -1,0 +1,124 @@
+//! The database read directly, beside the system's own API.
+
+use std::path::PathBuf;
+
+use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection};
+use sqlx::{AssertSqlSafe, ConnectOptions, Connection, Executor, PgConnection, Row};
+
+/// Where the rows are.
+#[derive(Debug, Clone)]
+pub enum StoreAddress {
+    /// A schema of a Postgres database.
+    Postgres {
+        /// Its URL.
+        url: String,
+        /// The schema with our tables.
+        schema: String,
+    },
+    /// A SQLite file.
+    Sqlite(PathBuf),
+}
+
+/// The numbers of one moment, read in one snapshot of the database.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Snapshot {
+    /// Events that arrived.
+    pub received: i64,
+    /// Events that were stored.
+    pub unique: i64,
+    /// Events that were dropped as duplicates.
+    pub duplicates: i64,
+    /// Duplicates whose payload differed.
+    pub conflicts: i64,
+    /// Rows of the events table, counted.
+    pub rows: i64,
+    /// Rows of the table of dead letters, counted.
+    pub dead_letters: i64,
+}
+
+impl Snapshot {
+    /// Why this cannot be a state of a system that counts exactly; `None` when it can.
+    pub fn fault(&self) -> Option<String> {
+        if self.received != self.unique + self.duplicates {
+            return Some(format!("received ≠ unique + duplicates: {self:?}"));
+        }
+        (self.unique != self.rows).then(|| format!("unique ≠ rows: {self:?}"))
+    }
+}
+
+/// A stored event: topic, id, payload text.
+pub type StoredRow = (String, String, String);
+
+/// A connection that only reads.
+#[derive(Debug)]
+pub enum StoreReader {
+    /// To Postgres, with the prefix of its tables.
+    Postgres(Box<PgConnection>, String),
+    /// To a SQLite file.
+    Sqlite(Box<SqliteConnection>),
+}
+
+impl StoreReader {
+    /// Connects. The tables must be there already.
+    pub async fn connect(address: &StoreAddress) -> sqlx::Result<Self> {
+        match address {
+            StoreAddress::Postgres { url, schema } => {
+                let connection = PgConnection::connect(url).await?;
+                Ok(Self::Postgres(Box::new(connection), format!("\"{schema}\".")))
+            }
+            StoreAddress::Sqlite(path) => {
+                let options = SqliteConnectOptions::new().filename(path).read_only(true);
+                Ok(Self::Sqlite(Box::new(options.connect().await?)))
+            }
+        }
+    }
+
+    /// All numbers in one statement, which reads one snapshot.
+    pub async fn snapshot(&mut self) -> sqlx::Result<Snapshot> {
+        let sum = |column| format!("(SELECT CAST(coalesce(sum({column}), 0) AS bigint) FROM %counters)");
+        let count = |table| format!("(SELECT count(*) FROM %{table})");
+        let sql = format!(
+            "SELECT {}, {}, {}, {}, {}, {}",
+            sum("received"),
+            sum("unique_processed"),
+            sum("duplicate_dropped"),
+            sum("conflicts"),
+            count("events"),
+            count("dead_letters"),
+        );
+        let read = |get: &dyn Fn(usize) -> sqlx::Result<i64>| {
+            Ok(Snapshot {
+                received: get(0)?,
+                unique: get(1)?,
+                duplicates: get(2)?,
+                conflicts: get(3)?,
+                rows: get(4)?,
+                dead_letters: get(5)?,
+            })
+        };
+        match self {
+            Self::Postgres(connection, prefix) => {
+                let row = connection.fetch_one(AssertSqlSafe(sql.replace('%', prefix))).await?;
+                read(&|i| row.try_get(i))
+            }
+            Self::Sqlite(connection) => {
+                let row = connection.fetch_one(AssertSqlSafe(sql.replace('%', ""))).await?;
+                read(&|i| row.try_get(i))
+            }
+        }
+    }
+
+    /// All stored events.
+    pub async fn rows(&mut self) -> sqlx::Result<Vec<StoredRow>> {
+        match self {
+            Self::Postgres(connection, prefix) => {
+                let sql = format!("SELECT topic, event_id, payload::text FROM {prefix}events");
+                sqlx::query_as(AssertSqlSafe(sql)).fetch_all(&mut **connection).await
+            }
+            Self::Sqlite(connection) => {
+                let sql = "SELECT topic, event_id, payload FROM events";
+                sqlx::query_as(sql).fetch_all(&mut **connection).await
+            }
+        }
+    }
+}

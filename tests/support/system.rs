@@ -1,0 +1,175 @@
+//! The whole system, on either backend, behind one address.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use serde_json::Value;
+
+use crate::postgres::PostgresServer;
+use crate::process::tail;
+use crate::program::Program;
+use crate::redis::RedisServer;
+use crate::store::{Snapshot, StoreAddress, StoreReader};
+use crate::stream::StreamReader;
+use crate::wait::{holds, wait_until};
+use crate::{Client, metrics};
+
+/// How long the system may take to catch up with what it accepted.
+pub const CATCH_UP: Duration = Duration::from_secs(90);
+
+/// Which implementations of the log and of the store.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Backend {
+    /// Redis and Postgres: a publisher and aggregators.
+    RedisPostgres,
+    /// SQLite: one process.
+    Standalone,
+}
+
+/// Servers that belong to one system alone, so that it may break them.
+#[derive(Debug)]
+pub struct OwnServers {
+    /// Its Redis.
+    pub redis: RedisServer,
+    /// Its Postgres.
+    pub postgres: PostgresServer,
+}
+
+/// A running system. Dropping it kills its processes, and prints their logs if the test failed.
+#[derive(Debug)]
+pub struct System {
+    /// What it is made of.
+    pub backend: Backend,
+    /// Speaks to the one address that serves all.
+    pub client: Client,
+    /// The publisher; none in a standalone system.
+    pub publisher: Option<Program>,
+    /// The aggregators; in a standalone system the one process that is everything.
+    pub aggregators: Vec<Program>,
+    /// Servers that only this system uses.
+    pub servers: Option<OwnServers>,
+    /// Where its rows are.
+    pub store: StoreAddress,
+    /// URL and prefix of its stream; none in a standalone system.
+    pub stream: Option<(String, String)>,
+    /// Its folder: logs, and the data of a standalone system.
+    pub dir: PathBuf,
+}
+
+impl System {
+    /// The address that serves all.
+    pub fn base(&self) -> String {
+        self.client.base().to_owned()
+    }
+
+    /// All our programs.
+    pub fn programs(&mut self) -> impl Iterator<Item = &mut Program> {
+        self.publisher.iter_mut().chain(&mut self.aggregators)
+    }
+
+    /// The program that answers `/publish`.
+    pub fn ingest(&mut self) -> &mut Program {
+        self.publisher.as_mut().unwrap_or_else(|| &mut self.aggregators[0])
+    }
+
+    /// Stops all our programs by SIGTERM, each of which must exit 0, and starts them again.
+    pub async fn restart(&mut self) {
+        for program in self.programs() {
+            let status = program.terminate();
+            assert!(status.is_some_and(|s| s.success()), "{} ended with {status:?} on SIGTERM", program.name());
+        }
+        for program in self.programs() {
+            program.start().await;
+        }
+    }
+
+    /// A connection that reads the database directly.
+    pub async fn reader(&self) -> StoreReader {
+        wait_until("a connection to the database", Duration::from_secs(20), || async {
+            StoreReader::connect(&self.store).await.map_err(|e| e.to_string())
+        })
+        .await
+    }
+
+    /// A connection that looks at the stream.
+    pub async fn stream(&self) -> StreamReader {
+        let (url, prefix) = self.stream.as_ref().expect("a system with Redis");
+        StreamReader::connect(url, prefix).await
+    }
+
+    /// Waits until so many events have arrived in the database or in its dead letters, and
+    /// nothing is in hand any more. Answers the numbers then; more than expected is a failure.
+    pub async fn settled(&self, expected: u64) -> Snapshot {
+        let mut reader = self.reader().await;
+        let what = format!("{expected} events are stored or dropped");
+        let deadline = std::time::Instant::now() + CATCH_UP;
+        let mut last = String::new();
+        loop {
+            match self.look(&mut reader).await {
+                Ok((snapshot, dead, _)) if snapshot.received as u64 + dead > expected => {
+                    panic!("{what}, and not more: {snapshot:?}, {dead} in dead letters")
+                }
+                Ok((snapshot, dead, Some(0))) if snapshot.received as u64 + dead == expected => return snapshot,
+                Ok((snapshot, dead, backlog)) => last = format!("{snapshot:?}, dead {dead}, backlog {backlog:?}"),
+                Err(e) => last = format!("{e}; before: {last}"),
+            }
+            assert!(std::time::Instant::now() < deadline, "{what}: not within {CATCH_UP:?}; last seen: {last}");
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+
+    /// The numbers, the events in dead letters, and the events that are accepted and not stored.
+    async fn look(&self, reader: &mut StoreReader) -> Result<(Snapshot, u64, Option<u64>), String> {
+        let snapshot = reader.snapshot().await.map_err(|e| e.to_string())?;
+        let stats = self.client.get("/stats").await;
+        if stats.status != 200 {
+            return Err(format!("/stats answers {} {}", stats.status, stats.text));
+        }
+        let stats = stats.json();
+        let dead = stats["dead_lettered"].as_u64().ok_or("no dead_lettered")?;
+        Ok((snapshot, dead, stats["backlog"].as_u64()))
+    }
+
+    /// Publishes a body that must be accepted, and waits until it is stored. Only for tests in
+    /// which nothing else is published; `before` is what arrived before.
+    pub async fn publish_and_settle(&self, before: u64, body: &Value) -> Snapshot {
+        let count = self.client.publish(body).await;
+        self.settled(before + count).await
+    }
+
+    /// The sum of a metric over the aggregators that run.
+    pub async fn aggregator_metric(&self, metric: &str) -> u64 {
+        let mut sum = 0.0;
+        for program in self.aggregators.iter().filter(|p| p.runs()) {
+            let answer = Client::new(&program.base()).get("/metrics").await.assert_status(200);
+            sum += metrics::sum(&answer.text, metric);
+        }
+        sum as u64
+    }
+
+    /// Waits until so many dead letters are listed.
+    pub async fn dead_letters(&self, expected: usize) -> Vec<Value> {
+        wait_until(&format!("{expected} dead letters"), CATCH_UP, || async {
+            let listed = self.client.get_json("/dead-letters").await;
+            let letters = listed["dead_letters"].as_array().cloned().ok_or_else(|| listed.to_string())?;
+            holds(letters.len() == expected, || listed.to_string()).map(|()| letters)
+        })
+        .await
+    }
+}
+
+impl Drop for System {
+    fn drop(&mut self) {
+        let failed = std::thread::panicking();
+        let mut panicked = Vec::new();
+        for program in self.programs() {
+            program.kill();
+            if failed {
+                println!("──── {}\n{}", program.describe(), tail(program.log_file(), 60));
+            } else if program.log().contains("panicked at") {
+                panicked.push(format!("{}:\n{}", program.name(), tail(program.log_file(), 60)));
+            }
+        }
+        assert!(panicked.is_empty(), "a program panicked under the test\n{}", panicked.join("\n"));
+    }
+}

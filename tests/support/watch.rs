@@ -1,0 +1,76 @@
+//! The promise watched while it could be broken, not only at the end.
+
+use std::sync::Arc;
+use std::sync::Mutex;
+use std::time::Duration;
+
+use tokio::task::JoinHandle;
+use tokio::time::{MissedTickBehavior, interval, timeout};
+
+use crate::store::{StoreAddress, StoreReader};
+
+/// How often a snapshot is taken.
+const EVERY: Duration = Duration::from_millis(100);
+
+/// Reads the numbers every 100 ms, each time in one snapshot of the database, and remembers the
+/// first that cannot be. A database that does not answer is left alone until the next time.
+#[derive(Debug)]
+pub struct Watch {
+    seen: Arc<Mutex<Seen>>,
+    task: JoinHandle<()>,
+}
+
+#[derive(Debug, Default)]
+struct Seen {
+    checked: u64,
+    missed: u64,
+    fault: Option<String>,
+}
+
+impl Watch {
+    /// Begins to watch.
+    pub fn start(store: &StoreAddress) -> Self {
+        let seen = Arc::new(Mutex::new(Seen::default()));
+        let task = tokio::spawn(watch(store.clone(), seen.clone()));
+        Self { seen, task }
+    }
+
+    /// Ends, and answers how many snapshots held. Fails if one did not, or if too few were taken
+    /// to mean anything.
+    pub fn finish(self) -> u64 {
+        self.task.abort();
+        let seen = self.seen.lock().expect("the lock");
+        assert!(seen.fault.is_none(), "a snapshot broke the promise: {}", seen.fault.as_deref().unwrap_or_default());
+        assert!(seen.checked >= 10, "only {} snapshots could be read, {} could not", seen.checked, seen.missed);
+        seen.checked
+    }
+}
+
+async fn watch(store: StoreAddress, seen: Arc<Mutex<Seen>>) {
+    let mut ticks = interval(EVERY);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
+    let mut reader: Option<StoreReader> = None;
+    loop {
+        ticks.tick().await;
+        let snapshot = timeout(Duration::from_secs(2), async {
+            let mut connected = match reader.take() {
+                Some(reader) => reader,
+                None => StoreReader::connect(&store).await?,
+            };
+            let snapshot = connected.snapshot().await?;
+            reader = Some(connected);
+            Ok::<_, sqlx::Error>(snapshot)
+        })
+        .await;
+        let mut seen = seen.lock().expect("the lock");
+        match snapshot {
+            Ok(Ok(snapshot)) => {
+                seen.checked += 1;
+                if let Some(fault) = snapshot.fault() {
+                    seen.fault.get_or_insert(fault);
+                }
+            }
+            _ => seen.missed += 1,
+        }
+    }
+}
