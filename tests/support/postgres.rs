@@ -29,11 +29,16 @@ pub struct PostgresServer {
 impl PostgresServer {
     /// Starts one with an empty database. `fsync` as in production, or off where nothing is killed.
     pub fn start(fsync: bool) -> Self {
+        Self::start_with(&format!("fsync = {}\n", if fsync { "on" } else { "off" }))
+    }
+
+    /// Starts one with an empty database and these settings, a line each, which overrule ours.
+    pub fn start_with(settings: &str) -> Self {
         let dir = dirs::fresh("postgres");
         let data = dir.join("data");
         run(Command::new("cp").arg("-a").arg(&*TEMPLATE).arg(&data));
         let mut server = Self { dir, port: ports::free(), process: None };
-        server.configure(fsync);
+        server.configure(settings);
         server.start_again();
         server
     }
@@ -42,7 +47,7 @@ impl PostgresServer {
     pub fn start_again(&mut self) {
         let args = ["-D".to_owned(), self.data().display().to_string()];
         let log = self.dir.join("postgres.log");
-        let mut process = Process::start(&program("postgres"), &args, server_user(), &log);
+        let mut process = Process::start(&program("postgres"), &args, &[], server_user(), &log);
         wait_blocking("Postgres takes connections", Duration::from_secs(60), || {
             if let Some(status) = process.exited() {
                 panic!("postgres ended with {status}:\n{}", tail(&log, 30));
@@ -65,6 +70,11 @@ impl PostgresServer {
         process.kill();
     }
 
+    /// Its first process, the parent of the others, while it runs.
+    pub fn process(&self) -> &Process {
+        self.process.as_ref().expect("Postgres runs")
+    }
+
     /// The URL of the database under test.
     pub fn url(&self) -> String {
         url_of(&self.address(), DATABASE)
@@ -84,12 +94,11 @@ impl PostgresServer {
         self.dir.join("data")
     }
 
-    fn configure(&self, fsync: bool) {
+    fn configure(&self, settings: &str) {
         let settings = format!(
             "listen_addresses = '127.0.0.1'\nport = {}\nunix_socket_directories = ''\nmax_connections = 300\n\
-             shared_buffers = 64MB\nfsync = {}\nlog_min_messages = warning\nlog_line_prefix = '%m [%p] '\n",
+             shared_buffers = 64MB\nlog_min_messages = warning\nlog_line_prefix = '%m [%p] '\n{settings}",
             self.port,
-            if fsync { "on" } else { "off" },
         );
         std::fs::write(self.data().join("postgresql.auto.conf"), settings).expect("the server's settings");
     }

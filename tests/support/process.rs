@@ -35,11 +35,16 @@ pub struct Process {
 }
 
 impl Process {
-    /// Starts `program` with its output appended to `log`.
-    pub fn start(program: &Path, args: &[String], user: Option<&str>, log: &Path) -> Self {
+    /// Starts `program` with its output appended to `log`, as `user` if one is given.
+    pub fn start(program: &Path, args: &[String], env: &[(String, String)], user: Option<&str>, log: &Path) -> Self {
         let mut command = command(program, user);
         let output = log_file(log).expect("a log file");
-        command.args(args).stdin(Stdio::null()).stderr(output.try_clone().expect("a second handle")).stdout(output);
+        command
+            .args(args)
+            .envs(env.iter().cloned())
+            .stdin(Stdio::null())
+            .stderr(output.try_clone().expect("a second handle"))
+            .stdout(output);
         let (answer, answered) = mpsc::channel();
         SPAWNER.send((command, answer)).expect("the spawner lives");
         let child = answered
@@ -98,6 +103,11 @@ impl Process {
     /// The file with its output.
     pub fn log(&self) -> &Path {
         &self.log
+    }
+
+    /// Its process id.
+    pub fn id(&self) -> u32 {
+        self.child.id()
     }
 
     fn pid(&self) -> Pid {

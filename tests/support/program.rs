@@ -19,6 +19,7 @@ pub struct Program {
     name: String,
     binary: PathBuf,
     args: Vec<String>,
+    env: Vec<(String, String)>,
     log: PathBuf,
     port: u16,
     process: Option<Process>,
@@ -26,12 +27,12 @@ pub struct Program {
 
 impl Program {
     /// A program that is not started yet. `--listen` is added; the log is `NAME.log` in `dir`.
-    pub fn new(name: &str, binary: &str, args: Vec<String>, dir: &Path) -> Self {
+    pub fn new(name: &str, binary: &str, args: Vec<String>, env: &[(String, String)], dir: &Path) -> Self {
         let port = ports::free();
         let mut all = args;
         all.extend(["--listen".to_owned(), format!("127.0.0.1:{port}")]);
         let log = dir.join(format!("{name}.log"));
-        Self { name: name.to_owned(), binary: find(binary), args: all, log, port, process: None }
+        Self { name: name.to_owned(), binary: find(binary), args: all, env: env.to_vec(), log, port, process: None }
     }
 
     /// Starts it and waits until it says that it listens, and then until it is ready.
@@ -43,7 +44,7 @@ impl Program {
     /// Starts it, and waits for nothing.
     pub fn launch(&mut self) {
         assert!(self.process.is_none(), "{} runs already", self.name);
-        self.process = Some(Process::start(&self.binary, &self.args, None, &self.log));
+        self.process = Some(Process::start(&self.binary, &self.args, &self.env, None, &self.log));
     }
 
     /// Waits until `/readyz` answers 200.
@@ -90,6 +91,11 @@ impl Program {
         self.process.as_ref().expect("the program runs").signal(Signal::CONT);
     }
 
+    /// Its process, while it runs.
+    pub fn process(&self) -> &Process {
+        self.process.as_ref().expect("the program runs")
+    }
+
     /// Whether it was started and not stopped by the test.
     pub fn runs(&self) -> bool {
         self.process.is_some()
@@ -121,13 +127,14 @@ impl Program {
     }
 }
 
-/// A program to run: in `SLUICE_BIN_DIR`, or beside the test executable, where cargo puts it.
+/// A program to run: in `SLUICE_BIN_DIR`, or where cargo puts the programs beside our executable.
 pub fn find(binary: &str) -> PathBuf {
     let dir = std::env::var_os("SLUICE_BIN_DIR").map_or_else(
         || {
-            let test = std::env::current_exe().expect("the path of the test executable");
-            // target/debug/deps/api-… → target/debug
-            test.ancestors().nth(2).expect("a target folder").to_owned()
+            let ours = std::env::current_exe().expect("the path of our executable");
+            let dir = ours.parent().expect("its folder");
+            // A test is target/debug/deps/api-…, the bench target/release/sluice-bench.
+            if dir.ends_with("deps") { dir.parent().expect("a target folder").to_owned() } else { dir.to_owned() }
         },
         PathBuf::from,
     );

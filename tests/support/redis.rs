@@ -15,13 +15,20 @@ use crate::{dirs, ports};
 pub struct RedisServer {
     dir: PathBuf,
     port: u16,
+    settings: Vec<String>,
     process: Option<Process>,
 }
 
 impl RedisServer {
     /// Starts one with an empty folder.
     pub fn start() -> Self {
-        let mut server = Self { dir: dirs::fresh("redis"), port: ports::free(), process: None };
+        Self::start_with(&[])
+    }
+
+    /// [`RedisServer::start`] with further settings, `--NAME` and value, which overrule ours.
+    pub fn start_with(settings: &[&str]) -> Self {
+        let settings = settings.iter().map(|&word| word.to_owned()).collect();
+        let mut server = Self { dir: dirs::fresh("redis"), port: ports::free(), settings, process: None };
         server.start_again();
         server
     }
@@ -40,8 +47,9 @@ impl RedisServer {
             ["--maxmemory-policy", "noeviction"],
             ["--save", ""],
         ];
-        let args: Vec<String> = args.concat().into_iter().map(str::to_owned).collect();
-        let mut process = Process::start(Path::new("redis-server"), &args, None, &self.dir.join("redis.log"));
+        let ours = args.concat().into_iter().map(str::to_owned);
+        let args: Vec<String> = ours.chain(self.settings.clone()).collect();
+        let mut process = Process::start(Path::new("redis-server"), &args, &[], None, &self.dir.join("redis.log"));
         wait_blocking("Redis answers", Duration::from_secs(20), || {
             if let Some(status) = process.exited() {
                 panic!("redis-server ended with {status}:\n{}", tail(process.log(), 30));
@@ -54,6 +62,11 @@ impl RedisServer {
     /// `kill -9`.
     pub fn kill(&mut self) {
         self.process.take().expect("Redis runs").kill();
+    }
+
+    /// Its process, while it runs.
+    pub fn process(&self) -> &Process {
+        self.process.as_ref().expect("Redis runs")
     }
 
     /// Its URL.

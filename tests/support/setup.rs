@@ -25,6 +25,7 @@ pub struct Setup {
     servers: Option<OwnServers>,
     redis_proxy: Option<String>,
     postgres_proxy: Option<String>,
+    env: Vec<(String, String)>,
 }
 
 impl Setup {
@@ -38,6 +39,7 @@ impl Setup {
             servers: None,
             redis_proxy: None,
             postgres_proxy: None,
+            env: Vec::new(),
         }
     }
 
@@ -56,6 +58,12 @@ impl Setup {
     /// An option of the aggregator's side.
     pub fn aggregator(mut self, option: &str, value: &str) -> Self {
         self.aggregator_args.extend([option.to_owned(), value.to_owned()]);
+        self
+    }
+
+    /// An environment variable of all programs.
+    pub fn env(mut self, name: &str, value: &str) -> Self {
+        self.env.push((name.to_owned(), value.to_owned()));
         self
     }
 
@@ -106,14 +114,14 @@ impl Setup {
                 let database = self.postgres_proxy.as_ref().unwrap_or(&postgres);
                 args.extend(words(&["--database-url", database, "--database-schema", &name]));
                 args.extend(self.aggregator_args.clone());
-                Program::new(&consumer, "sluice-aggregator", args, &dir)
+                Program::new(&consumer, "sluice-aggregator", args, &self.env, &dir)
             })
             .collect();
         let query = aggregators[0].base();
         let log = self.redis_proxy.as_ref().unwrap_or(&redis);
         let mut args = words(&["serve", "--redis-url", log, "--stream-prefix", &name, "--query-url", &query]);
         args.extend(self.publisher_args.clone());
-        let mut publisher = Program::new("publisher", "sluice-publisher", args, &dir);
+        let mut publisher = Program::new("publisher", "sluice-publisher", args, &self.env, &dir);
         for program in aggregators.iter_mut().chain([&mut publisher]) {
             program.launch();
         }
@@ -139,8 +147,8 @@ impl Setup {
         let dir = dirs::fresh("standalone");
         let data = dir.join("data");
         let mut args = words(&["standalone", "--data", &data.display().to_string()]);
-        args.extend(self.publisher_args.into_iter().chain(self.aggregator_args));
-        let program = Program::new("standalone", "sluice-aggregator", args, &dir);
+        args.extend(self.publisher_args.iter().chain(&self.aggregator_args).cloned());
+        let program = Program::new("standalone", "sluice-aggregator", args, &self.env, &dir);
         let mut system = System {
             backend: self.backend,
             client: Client::new(&program.base()),
