@@ -1,0 +1,33 @@
+//! Acknowledge: XACK and counter in one script for each stream, all streams in one round trip.
+
+use std::collections::BTreeMap;
+use std::sync::LazyLock;
+
+use futures::future::try_join_all;
+
+use super::connect::Link;
+use super::error::Fault;
+use super::keys::{GROUP, StreamKeys};
+use super::reply;
+use super::script::Script;
+use crate::Position;
+
+static ACKNOWLEDGE: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("acknowledge.lua")));
+
+/// Acknowledges entries with their numbers of events; answers how many were still pending.
+pub(super) async fn acknowledge(link: &Link, prefix: &str, done: &[(Position, u64)]) -> Result<u64, Fault> {
+    let mut by_stream: BTreeMap<u16, Vec<&(Position, u64)>> = BTreeMap::new();
+    for entry in done {
+        by_stream.entry(entry.0.stream).or_default().push(entry);
+    }
+    let calls = by_stream.into_iter().map(|(stream, entries)| async move {
+        let keys = StreamKeys::new(prefix, stream);
+        let mut call = ACKNOWLEDGE.call(&[&keys.stream, &keys.counts]);
+        call.arg(GROUP);
+        for (position, events) in entries {
+            call.arg(reply::id(position)).arg(events);
+        }
+        ACKNOWLEDGE.run::<u64>(link, &call).await
+    });
+    Ok(try_join_all(calls).await?.into_iter().sum())
+}

@@ -1,0 +1,171 @@
+//! Connections: made when first needed, and made again, with backoff, after they broke.
+
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use redis::aio::MultiplexedConnection;
+use redis::{AsyncConnectionConfig, Client, Cmd, FromRedisValue, Pipeline, Value};
+use tokio::time::timeout;
+
+use super::error::{Fault, breaks_connection};
+use crate::LogError;
+
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
+pub(super) const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
+const FIRST_BACKOFF: Duration = Duration::from_millis(50);
+const MOST_BACKOFF: Duration = Duration::from_secs(1);
+
+/// Makes connections. While it backs off after a failure it refuses at once, so that callers do
+/// not queue up behind a server that is away.
+struct Dialer {
+    client: Client,
+    gate: Mutex<Gate>,
+}
+
+#[derive(Default)]
+struct Gate {
+    failures: u32,
+    closed: Option<(Instant, String)>,
+}
+
+impl Dialer {
+    fn new(url: &str) -> Result<Self, LogError> {
+        let client = Client::open(url).map_err(|e| LogError::Failed(format!("the Redis URL is not usable: {e}")))?;
+        Ok(Self { client, gate: Mutex::default() })
+    }
+
+    async fn dial(&self, answer_timeout: Option<Duration>) -> Result<MultiplexedConnection, LogError> {
+        if let Some((until, reason)) = &self.gate().closed
+            && Instant::now() < *until
+        {
+            return Err(LogError::Unavailable(reason.clone()));
+        }
+        let config = AsyncConnectionConfig::new()
+            .set_connection_timeout(Some(CONNECT_TIMEOUT))
+            .set_response_timeout(answer_timeout);
+        let dialing = self.client.get_multiplexed_async_connection_with_config(&config);
+        let failure = match timeout(CONNECT_TIMEOUT, dialing).await {
+            Ok(Ok(connection)) => {
+                *self.gate() = Gate::default();
+                return Ok(connection);
+            }
+            // A refused password, for one, is not mended by repeating, but may be on the server.
+            Ok(Err(error)) => LogError::from(Fault::from(error)),
+            Err(_) => LogError::Unavailable("connecting to Redis took too long".into()),
+        };
+        let mut gate = self.gate();
+        let most = FIRST_BACKOFF.saturating_mul(1 << gate.failures.min(10)).min(MOST_BACKOFF);
+        gate.failures += 1;
+        gate.closed = Some((Instant::now() + most.mul_f64(rand::random_range(0.5..1.0)), failure.to_string()));
+        Err(failure)
+    }
+
+    fn gate(&self) -> MutexGuard<'_, Gate> {
+        self.gate.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The connection that all commands share but those that block.
+pub(super) struct Link {
+    dialer: Dialer,
+    current: tokio::sync::Mutex<Current>,
+}
+
+#[derive(Default)]
+struct Current {
+    connection: Option<MultiplexedConnection>,
+    generation: u64,
+}
+
+impl Link {
+    pub fn new(url: &str) -> Result<Self, LogError> {
+        Ok(Self { dialer: Dialer::new(url)?, current: tokio::sync::Mutex::default() })
+    }
+
+    /// Counts the connections made so far, connecting where there is none: what was set up on the
+    /// server under another number may be gone.
+    pub async fn generation(&self) -> Result<u64, LogError> {
+        self.connected().await.map(|(_, generation)| generation)
+    }
+
+    /// Sends one command.
+    pub async fn query<T: FromRedisValue>(&self, command: &Cmd) -> Result<T, Fault> {
+        let (mut connection, generation) = self.connected().await?;
+        match command.query_async(&mut connection).await {
+            Ok(answer) => Ok(answer),
+            Err(error) => Err(self.failed(error, generation).await),
+        }
+    }
+
+    /// Sends commands in one step.
+    pub async fn pipeline(&self, commands: &Pipeline) -> Result<Vec<Value>, Fault> {
+        let (mut connection, generation) = self.connected().await?;
+        match commands.query_async(&mut connection).await {
+            Ok(answers) => Ok(answers),
+            Err(error) => Err(self.failed(error, generation).await),
+        }
+    }
+
+    async fn connected(&self) -> Result<(MultiplexedConnection, u64), LogError> {
+        let mut current = self.current.lock().await;
+        if let Some(connection) = &current.connection {
+            return Ok((connection.clone(), current.generation));
+        }
+        let connection = self.dialer.dial(Some(ANSWER_TIMEOUT)).await?;
+        current.generation += 1;
+        current.connection = Some(connection.clone());
+        Ok((connection, current.generation))
+    }
+
+    async fn failed(&self, error: redis::RedisError, generation: u64) -> Fault {
+        if breaks_connection(&error) {
+            let mut current = self.current.lock().await;
+            if current.generation == generation {
+                current.connection = None;
+            }
+        }
+        Fault::from(error)
+    }
+}
+
+/// Connections for commands that block: one for each that waits at the same time. A command that
+/// is given up takes its connection with it, so that nobody queues behind it.
+pub(super) struct BlockingLinks {
+    dialer: Dialer,
+    idle: Mutex<Vec<MultiplexedConnection>>,
+}
+
+impl BlockingLinks {
+    pub fn new(url: &str) -> Result<Self, LogError> {
+        Ok(Self { dialer: Dialer::new(url)?, idle: Mutex::default() })
+    }
+
+    /// Sends one command that may block for `wait`.
+    pub async fn query(&self, command: &Cmd, wait: Duration) -> Result<Value, Fault> {
+        let idle = self.idle().pop();
+        let mut connection = match idle {
+            Some(connection) => connection,
+            None => self.dialer.dial(None).await?,
+        };
+        match timeout(wait + ANSWER_TIMEOUT, command.query_async(&mut connection)).await {
+            Ok(Ok(answer)) => {
+                self.idle().push(connection);
+                Ok(answer)
+            }
+            Ok(Err(error)) if breaks_connection(&error) => {
+                // The others most likely broke with it.
+                self.idle().clear();
+                Err(error.into())
+            }
+            Ok(Err(error)) => {
+                self.idle().push(connection);
+                Err(error.into())
+            }
+            Err(_) => Err(LogError::Unavailable("Redis did not answer a blocking read".into()).into()),
+        }
+    }
+
+    fn idle(&self) -> MutexGuard<'_, Vec<MultiplexedConnection>> {
+        self.idle.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

@@ -1,0 +1,101 @@
+//! Read: a consumer's own pending entries, and entries never delivered.
+
+use std::time::Duration;
+
+use redis::Cmd;
+
+use super::connect::{BlockingLinks, Link};
+use super::error::Fault;
+use super::keys::{GROUP, StreamKeys};
+use super::reply::{self, Found};
+use crate::{Delivered, Position};
+
+/// Up to about `entries` new ones, waiting up to `wait`.
+pub(super) async fn new(
+    links: &BlockingLinks,
+    streams: &[StreamKeys],
+    consumer: &str,
+    entries: usize,
+    wait: Duration,
+) -> Result<Vec<Delivered>, Fault> {
+    // COUNT is per stream.
+    let mut command = read_group(consumer, entries.div_ceil(streams.len()));
+    if !wait.is_zero() {
+        // 0 would be for ever.
+        command.arg("BLOCK").arg(wait.as_millis().max(1) as u64);
+    }
+    command.arg("STREAMS");
+    for keys in streams {
+        command.arg(&keys.stream);
+    }
+    for _ in streams {
+        command.arg(">");
+    }
+    let found = reply::by_stream(links.query(&command, wait).await?, streams)?;
+    Ok(found.into_iter().filter_map(|found| found.entry).collect())
+}
+
+/// Up to `entries` of the consumer's own pending ones behind `after`.
+pub(super) async fn own_pending(
+    link: &Link,
+    streams: &[StreamKeys],
+    consumer: &str,
+    after: Option<Position>,
+    entries: usize,
+) -> Result<Vec<Delivered>, Fault> {
+    let first = after.map_or(0, |position| position.stream);
+    let mut read = Vec::new();
+    for keys in streams.iter().filter(|keys| keys.number >= first) {
+        let mut cursor = after.filter(|position| position.stream == keys.number);
+        while read.len() < entries {
+            let found = page(link, keys, consumer, cursor, entries - read.len()).await?;
+            let Some(last) = found.last() else { break };
+            cursor = Some(last.position);
+            for found in found {
+                match found.entry {
+                    Some(entry) => read.push(entry),
+                    None => report_lost(&[found.position]),
+                }
+            }
+        }
+    }
+    Ok(read)
+}
+
+async fn page(
+    link: &Link,
+    keys: &StreamKeys,
+    consumer: &str,
+    after: Option<Position>,
+    entries: usize,
+) -> Result<Vec<Found>, Fault> {
+    let mut command = read_group(consumer, entries);
+    let cursor = after.map_or_else(|| "0".to_owned(), |position| reply::id(&position));
+    command.arg("STREAMS").arg(&keys.stream).arg(cursor);
+    Ok(reply::by_stream(link.query(&command).await?, std::slice::from_ref(keys))?)
+}
+
+/// Tells the server that this consumer lives. Before Redis 7.2 a read that finds nothing does not,
+/// and an idle replica would look like one that has departed.
+pub(super) async fn touch(link: &Link, streams: &[StreamKeys], consumer: &str) -> Result<(), Fault> {
+    for keys in streams {
+        let mut command = read_group(consumer, 1);
+        // Own pending entries behind the last possible id: none.
+        command.arg("STREAMS").arg(&keys.stream).arg(format!("{0}-{0}", u64::MAX));
+        link.query::<redis::Value>(&command).await?;
+    }
+    Ok(())
+}
+
+/// Entries that somebody removed from the stream while they were pending are an alarm.
+pub(super) fn report_lost(lost: &[Position]) {
+    for position in lost {
+        tracing::error!(%position, "a pending entry is no longer in the stream: its events are lost");
+    }
+}
+
+fn read_group(consumer: &str, count: usize) -> Cmd {
+    let mut command = redis::cmd("XREADGROUP");
+    command.arg("GROUP").arg(GROUP).arg(consumer).arg("COUNT").arg(count.max(1));
+    command
+}

@@ -1,0 +1,176 @@
+//! The aggregators' side: one consumer of the group.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use async_trait::async_trait;
+use tokio::sync::Mutex;
+
+use super::claim::Cursor;
+use super::connect::{BlockingLinks, Link};
+use super::error::Fault;
+use super::keys::StreamKeys;
+use super::{ReaderSettings, acknowledge, backlog, claim, consumers, group, keep, read, streams, trim};
+use crate::{Backlog, Claimed, ConsumerInfo, Delivered, LogError, LogReader, Position};
+
+/// How long a known number of streams is trusted before it is asked for again.
+const LOOK_FOR_STREAMS: Duration = Duration::from_secs(5);
+/// How often an idle consumer says that it lives.
+const TOUCH: Duration = Duration::from_secs(1);
+
+/// Reads Redis streams as one consumer of the group. Connects when first used.
+///
+/// May be shared: each concurrent [`LogReader::read_new`] has a connection of its own. A read that
+/// is dropped half way leaves what was delivered to it pending, to be claimed.
+pub struct RedisReader {
+    settings: ReaderSettings,
+    link: Link,
+    blocking: BlockingLinks,
+    known: Mutex<Option<Known>>,
+    cursor: Mutex<Cursor>,
+    touched: Mutex<Option<Instant>>,
+}
+
+struct Known {
+    at: Instant,
+    streams: Arc<[StreamKeys]>,
+}
+
+/// Runs a verb over all streams; where the group is missing makes it and runs the verb again.
+macro_rules! with_group {
+    ($self:ident, |$streams:ident| $verb:expr) => {{
+        let $streams = $self.streams().await?;
+        match $verb.await {
+            Err(Fault::NoGroup(reason)) => {
+                tracing::warn!(reason, "the consumer group is gone: Redis lost its data");
+                group::ensure(&$self.link, &$streams).await?;
+                Ok($verb.await?)
+            }
+            other => Ok(other?),
+        }
+    }};
+}
+
+impl RedisReader {
+    /// A reader. Fails only on a URL that cannot be one.
+    pub fn new(settings: ReaderSettings) -> Result<Self, LogError> {
+        Ok(Self {
+            link: Link::new(&settings.url)?,
+            blocking: BlockingLinks::new(&settings.url)?,
+            known: Mutex::default(),
+            cursor: Mutex::default(),
+            touched: Mutex::default(),
+            settings,
+        })
+    }
+
+    /// The streams to read: those in use and those of the past. Looks for more now and then.
+    async fn streams(&self) -> Result<Arc<[StreamKeys]>, LogError> {
+        let mut known = self.known.lock().await;
+        if let Some(known) = known.as_ref().filter(|known| known.at.elapsed() < LOOK_FOR_STREAMS) {
+            return Ok(known.streams.clone());
+        }
+        let at = Instant::now();
+        let highest = streams::highest(&self.link, &self.settings.prefix).await?;
+        let before = known.as_ref().map_or(0, |known| known.streams.len());
+        // Never fewer than before: what was read once may hold pending entries.
+        let count = usize::from(highest.max(self.settings.streams).max(1)).max(before);
+        let streams: Arc<[StreamKeys]> =
+            (0..count).map(|number| StreamKeys::new(&self.settings.prefix, number as u16)).collect();
+        group::ensure(&self.link, streams.get(before..).unwrap_or_default()).await?;
+        *known = Some(Known { at, streams: streams.clone() });
+        Ok(streams)
+    }
+
+    /// After a read that found nothing.
+    async fn touch(&self, streams: &[StreamKeys]) -> Result<(), Fault> {
+        let mut touched = self.touched.lock().await;
+        if touched.is_none_or(|at| at.elapsed() >= TOUCH) {
+            read::touch(&self.link, streams, &self.settings.consumer).await?;
+            *touched = Some(Instant::now());
+        }
+        Ok(())
+    }
+
+    async fn read_or_touch(
+        &self,
+        streams: &[StreamKeys],
+        entries: usize,
+        wait: Duration,
+    ) -> Result<Vec<Delivered>, Fault> {
+        let read = read::new(&self.blocking, streams, &self.settings.consumer, entries, wait).await?;
+        if read.is_empty() {
+            self.touch(streams).await?;
+        }
+        Ok(read)
+    }
+}
+
+#[async_trait]
+impl LogReader for RedisReader {
+    async fn read_own_pending(&self, after: Option<Position>, entries: usize) -> Result<Vec<Delivered>, LogError> {
+        let consumer = &self.settings.consumer;
+        with_group!(self, |streams| read::own_pending(&self.link, &streams, consumer, after, entries))
+    }
+
+    async fn read_new(&self, entries: usize, wait: Duration) -> Result<Vec<Delivered>, LogError> {
+        with_group!(self, |streams| self.read_or_touch(&streams, entries, wait))
+    }
+
+    async fn claim(&self, idle: Duration, entries: usize) -> Result<Claimed, LogError> {
+        let consumer = &self.settings.consumer;
+        let mut cursor = self.cursor.lock().await;
+        with_group!(self, |streams| claim::claim(&self.link, &streams, consumer, &mut cursor, idle, entries))
+    }
+
+    async fn keep(&self, held: &[Position]) -> Result<(), LogError> {
+        let (prefix, consumer) = (&self.settings.prefix, &self.settings.consumer);
+        with_group!(self, |_streams| keep::keep(&self.link, prefix, consumer, held))
+    }
+
+    async fn deliveries(&self, held: &[Position]) -> Result<Vec<u64>, LogError> {
+        with_group!(self, |_streams| keep::deliveries(&self.link, &self.settings.prefix, held))
+    }
+
+    async fn acknowledge(&self, done: &[(Position, u64)]) -> Result<u64, LogError> {
+        Ok(acknowledge::acknowledge(&self.link, &self.settings.prefix, done).await?)
+    }
+
+    async fn trim(&self) -> Result<u64, LogError> {
+        with_group!(self, |streams| trim::trim(&self.link, &streams, &self.settings))
+    }
+
+    async fn backlog(&self) -> Result<Backlog, LogError> {
+        with_group!(self, |streams| backlog::backlog(&self.link, &streams))
+    }
+
+    async fn consumers(&self) -> Result<Vec<ConsumerInfo>, LogError> {
+        with_group!(self, |streams| consumers::list(&self.link, &streams))
+    }
+
+    async fn remove_departed(&self, idle: Duration) -> Result<Vec<String>, LogError> {
+        let departed = |consumer: &ConsumerInfo| {
+            consumer.name != self.settings.consumer && consumer.pending == 0 && consumer.idle >= idle
+        };
+        let names: Vec<_> = self.consumers().await?.into_iter().filter(departed).map(|c| c.name).collect();
+        if names.is_empty() {
+            return Ok(names);
+        }
+        with_group!(self, |streams| consumers::remove(&self.link, &streams, &names, idle))
+    }
+
+    async fn leave(&self) -> Result<bool, LogError> {
+        let me = &self.settings.consumer;
+        if self.consumers().await?.iter().any(|consumer| consumer.name == *me && consumer.pending > 0) {
+            return Ok(false);
+        }
+        let me = std::slice::from_ref(me);
+        let streams = self.streams().await?;
+        consumers::remove(&self.link, &streams, me, Duration::ZERO).await?;
+        Ok(!self.consumers().await?.iter().any(|consumer| consumer.name == me[0]))
+    }
+
+    async fn ping(&self) -> Result<(), LogError> {
+        Ok(self.link.query(&redis::cmd("PING")).await?)
+    }
+}

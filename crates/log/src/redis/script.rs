@@ -1,0 +1,37 @@
+//! Lua scripts, called by their hash and loaded where the server does not know them.
+
+use redis::{Cmd, FromRedisValue, ToRedisArgs};
+
+use super::connect::Link;
+use super::error::Fault;
+
+/// A script and its hash.
+pub(super) struct Script {
+    code: &'static str,
+    hash: String,
+}
+
+impl Script {
+    /// A script from its source.
+    pub fn new(code: &'static str) -> Self {
+        Self { code, hash: redis::Script::new(code).get_hash().to_owned() }
+    }
+
+    /// A call with these keys, to which arguments are added.
+    pub fn call<K: ToRedisArgs>(&self, keys: &[K]) -> Cmd {
+        let mut call = redis::cmd("EVALSHA");
+        call.arg(&self.hash).arg(keys.len()).arg(keys);
+        call
+    }
+
+    /// Makes the call: one round trip unless the server has lost the script.
+    pub async fn run<T: FromRedisValue>(&self, link: &Link, call: &Cmd) -> Result<T, Fault> {
+        match link.query(call).await {
+            Err(Fault::NoScript) => {
+                link.query::<String>(redis::cmd("SCRIPT").arg("LOAD").arg(self.code)).await?;
+                link.query(call).await
+            }
+            other => other,
+        }
+    }
+}

@@ -1,0 +1,33 @@
+//! What a writer and a reader need to know.
+
+use std::time::Duration;
+
+/// Settings of a [`super::RedisWriter`].
+#[derive(Clone)]
+pub struct WriterSettings {
+    /// `redis://[user][:password@]host[:port][/db]`
+    pub url: String,
+    /// What all keys begin with.
+    pub prefix: String,
+    /// How many streams entries are spread over (P), at least 1.
+    pub streams: u16,
+    /// How long an `Idempotency-Key` stands for its body after its last use.
+    pub key_keep: Duration,
+}
+
+/// Settings of a [`super::RedisReader`].
+#[derive(Clone)]
+pub struct ReaderSettings {
+    /// `redis://[user][:password@]host[:port][/db]`
+    pub url: String,
+    /// What all keys begin with.
+    pub prefix: String,
+    /// How many streams there are at least: more are read when writers ever used more.
+    pub streams: u16,
+    /// This consumer's name in the group: the replica's, the same after a restart.
+    pub consumer: String,
+    /// How long acknowledged entries stay in the stream before they are trimmed.
+    pub replay_window: Duration,
+    /// How much memory acknowledged entries of one stream may take, in bytes.
+    pub replay_window_bytes: u64,
+}

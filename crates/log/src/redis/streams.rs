@@ -1,0 +1,23 @@
+//! How many streams there are: those in use, and those of a higher number in the past, which are
+//! read until they are empty.
+
+use std::sync::LazyLock;
+
+use super::connect::Link;
+use super::error::Fault;
+use super::keys;
+use super::script::Script;
+
+static STREAMS: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("streams.lua")));
+
+/// Records that `streams` are written to; answers the highest number ever.
+pub(super) async fn record(link: &Link, prefix: &str, streams: u16) -> Result<u16, Fault> {
+    let mut call = STREAMS.call(&[keys::streams(prefix)]);
+    STREAMS.run(link, call.arg(streams)).await
+}
+
+/// The highest number of streams ever written to; 0 when nothing was recorded.
+pub(super) async fn highest(link: &Link, prefix: &str) -> Result<u16, Fault> {
+    let highest: Option<u16> = link.query(redis::cmd("GET").arg(keys::streams(prefix))).await?;
+    Ok(highest.unwrap_or(0))
+}

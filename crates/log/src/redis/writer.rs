@@ -1,0 +1,80 @@
+//! The publisher's side.
+
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use async_trait::async_trait;
+
+use super::connect::Link;
+use super::keys::StreamKeys;
+use super::{WriterSettings, append, pressure, streams};
+use crate::{Append, Appended, LogError, LogWriter, Pressure};
+
+/// How long a recorded number of streams is trusted: Redis may have lost it meanwhile.
+const RECORD_AGAIN: Duration = Duration::from_secs(10);
+
+/// Appends to Redis streams. Connects when first used, so that a publisher can start and say that
+/// Redis is away.
+pub struct RedisWriter {
+    settings: WriterSettings,
+    link: Link,
+    streams: Vec<StreamKeys>,
+    recorded: Mutex<Option<Recorded>>,
+}
+
+#[derive(Clone, Copy)]
+struct Recorded {
+    at: Instant,
+    generation: u64,
+    highest: u16,
+}
+
+impl RedisWriter {
+    /// A writer. Fails only on a URL that cannot be one.
+    pub fn new(settings: WriterSettings) -> Result<Self, LogError> {
+        if settings.streams == 0 {
+            return Err(LogError::Failed("there must be at least one stream".into()));
+        }
+        let link = Link::new(&settings.url)?;
+        let streams = (0..settings.streams).map(|number| StreamKeys::new(&settings.prefix, number)).collect();
+        Ok(Self { settings, link, streams, recorded: Mutex::default() })
+    }
+
+    /// Makes sure that readers know of all streams; answers the highest number ever.
+    async fn record_streams(&self) -> Result<u16, LogError> {
+        let generation = self.link.generation().await?;
+        let recorded = *self.recorded.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(recorded) = recorded
+            && recorded.generation == generation
+            && recorded.at.elapsed() < RECORD_AGAIN
+        {
+            return Ok(recorded.highest);
+        }
+        let at = Instant::now();
+        let highest = streams::record(&self.link, &self.settings.prefix, self.settings.streams).await?;
+        *self.recorded.lock().unwrap_or_else(PoisonError::into_inner) = Some(Recorded { at, generation, highest });
+        Ok(highest)
+    }
+}
+
+#[async_trait]
+impl LogWriter for RedisWriter {
+    fn streams(&self) -> u16 {
+        self.settings.streams
+    }
+
+    async fn append(&self, append: &Append) -> Result<Appended, LogError> {
+        let keys = self.streams.get(usize::from(append.stream)).ok_or_else(|| {
+            LogError::Failed(format!("there is no stream {}, there are {}", append.stream, self.settings.streams))
+        })?;
+        self.record_streams().await?;
+        append::append(&self.link, keys, append, self.settings.key_keep).await
+    }
+
+    async fn pressure(&self) -> Result<Pressure, LogError> {
+        let highest = self.record_streams().await?;
+        let beyond = (self.settings.streams..highest).map(|number| StreamKeys::new(&self.settings.prefix, number));
+        let streams: Vec<_> = self.streams.iter().cloned().chain(beyond).collect();
+        pressure::pressure(&self.link, &streams).await
+    }
+}

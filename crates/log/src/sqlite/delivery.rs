@@ -1,0 +1,112 @@
+//! What is delivered and not acknowledged, in memory.
+
+use std::collections::BTreeMap;
+use std::ops::Bound;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use crate::{Delivered, Position};
+
+/// The consumer's state.
+pub(super) struct Deliveries {
+    state: Mutex<State>,
+}
+
+struct State {
+    /// The sequence of the last entry that was delivered.
+    last: u64,
+    pending: BTreeMap<Position, Held>,
+    /// Where the round of claims has come to.
+    claimed_to: Option<Position>,
+    read_at: Instant,
+}
+
+/// An entry in the consumer's hands.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Held {
+    since: Instant,
+    times: u64,
+}
+
+impl Default for Deliveries {
+    fn default() -> Self {
+        let state = State { last: 0, pending: BTreeMap::new(), claimed_to: None, read_at: Instant::now() };
+        Self { state: Mutex::new(state) }
+    }
+}
+
+impl Deliveries {
+    pub fn last(&self) -> u64 {
+        self.state().last
+    }
+
+    pub fn pending(&self) -> u64 {
+        self.state().pending.len() as u64
+    }
+
+    pub fn since_read(&self) -> Duration {
+        self.state().read_at.elapsed()
+    }
+
+    /// These are in the consumer's hands from now on.
+    pub fn deliver(&self, entries: &[Delivered]) {
+        let mut state = self.state();
+        state.read_at = Instant::now();
+        for entry in entries {
+            state.last = state.last.max(entry.position.sequence);
+            state.pending.insert(entry.position, Held { since: Instant::now(), times: 1 });
+        }
+    }
+
+    /// Up to `most` that are held for longer than `idle`, going on from the last call; and whether
+    /// the round is complete.
+    pub fn idle(&self, idle: Duration, most: usize) -> (Vec<Position>, bool) {
+        let mut state = self.state();
+        let from = state.claimed_to.map_or(Bound::Unbounded, Bound::Excluded);
+        let held = state.pending.range((from, Bound::Unbounded)).filter(|(_, held)| held.since.elapsed() >= idle);
+        let found: Vec<_> = held.map(|(position, _)| *position).take(most).collect();
+        let complete = found.len() < most;
+        state.claimed_to = if complete { None } else { found.last().copied() };
+        (found, complete)
+    }
+
+    /// Delivers one again, if it is still held for longer than `idle`.
+    pub fn claim(&self, position: Position, idle: Duration) -> bool {
+        match self.state().pending.get_mut(&position).filter(|held| held.since.elapsed() >= idle) {
+            Some(held) => {
+                *held = Held { since: Instant::now(), times: held.times + 1 };
+                true
+            }
+            None => false,
+        }
+    }
+
+    pub fn keep(&self, positions: &[Position]) {
+        let mut state = self.state();
+        for position in positions {
+            if let Some(held) = state.pending.get_mut(position) {
+                held.since = Instant::now();
+            }
+        }
+    }
+
+    /// How often each was delivered; 0 for one that is not pending.
+    pub fn times(&self, positions: &[Position]) -> Vec<u64> {
+        let state = self.state();
+        positions.iter().map(|position| state.pending.get(position).map_or(0, |held| held.times)).collect()
+    }
+
+    /// Takes one out of the consumer's hands, if it is there.
+    pub fn take(&self, position: Position) -> Option<Held> {
+        self.state().pending.remove(&position)
+    }
+
+    /// Puts one back that was taken.
+    pub fn restore(&self, position: Position, held: Held) {
+        self.state().pending.insert(position, held);
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

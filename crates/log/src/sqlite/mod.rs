@@ -1,0 +1,185 @@
+//! The log in a SQLite file, for a whole system in one process.
+//!
+//! One task writes: it takes what is waiting, commits it in one transaction (WAL, synchronous
+//! FULL: on disk) and answers. So commits are shared, nothing ever finds the file busy, and a
+//! caller that goes away half way leaves nothing half done. Reading has connections of its own.
+//!
+//! There is one consumer, in this process. What is delivered and not acknowledged is remembered
+//! in memory only: after a restart [`LogReader::read_new`] delivers all of it again, and
+//! [`LogReader::read_own_pending`] has nothing to add.
+
+mod delivery;
+mod error;
+mod open;
+mod statements;
+mod writer;
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use sqlx::SqlitePool;
+use tokio::sync::{Mutex, Notify};
+use tokio::time::{Instant, timeout_at};
+
+use crate::{
+    Append, Appended, Backlog, Claimed, ConsumerInfo, Delivered, LogError, LogReader, LogWriter, Position, Pressure,
+};
+use delivery::Deliveries;
+use writer::Writer;
+
+/// The name of the only consumer.
+const CONSUMER: &str = "standalone";
+
+/// Settings of a [`SqliteLog`].
+#[derive(Debug, Clone)]
+pub struct SqliteSettings {
+    /// The folder that the files go to; made where missing.
+    pub folder: PathBuf,
+    /// How long an `Idempotency-Key` stands for its body after its last use.
+    pub key_keep: Duration,
+    /// How large the file may grow, in bytes; `None` is as large as the disk.
+    pub max_bytes: Option<u64>,
+}
+
+/// The log in a SQLite file: writer and only reader.
+pub struct SqliteLog {
+    settings: SqliteSettings,
+    writer: Writer,
+    pool: SqlitePool,
+    deliveries: Arc<Deliveries>,
+    appended: Arc<Notify>,
+    /// One read at a time: the next starts where this one ended.
+    reading: Mutex<()>,
+}
+
+impl SqliteLog {
+    /// Opens the log in a folder, making it where there is none. Fails when another process (or
+    /// another `SqliteLog`) has it open.
+    pub async fn open(settings: SqliteSettings) -> Result<Self, LogError> {
+        let lock = open::lock(&settings.folder)?;
+        let writing = open::writing(&settings).await?;
+        let pool = open::reading(&settings).await?;
+        let deliveries = Arc::new(Deliveries::default());
+        let appended = Arc::new(Notify::new());
+        let writer = Writer::start(writing, settings.key_keep, deliveries.clone(), appended.clone(), lock).await?;
+        Ok(Self { settings, writer, pool, deliveries, appended, reading: Mutex::default() })
+    }
+
+    /// Ends it: what is being written is finished, then the folder may be opened again.
+    pub async fn close(self) {
+        self.pool.close().await;
+        self.writer.close().await;
+    }
+}
+
+#[async_trait]
+impl LogWriter for SqliteLog {
+    fn streams(&self) -> u16 {
+        1
+    }
+
+    async fn append(&self, append: &Append) -> Result<Appended, LogError> {
+        if append.stream != 0 {
+            return Err(LogError::Failed(format!("there is no stream {}, only 0", append.stream)));
+        }
+        self.writer.append(append.clone()).await
+    }
+
+    async fn pressure(&self) -> Result<Pressure, LogError> {
+        let backlog = Some(statements::outstanding(&self.pool).await?);
+        let memory = match self.settings.max_bytes {
+            Some(most) => Some(statements::used_bytes(&self.pool).await? as f64 / most.max(1) as f64),
+            None => None,
+        };
+        Ok(Pressure { backlog, memory })
+    }
+}
+
+#[async_trait]
+impl LogReader for SqliteLog {
+    async fn read_own_pending(&self, _after: Option<Position>, _entries: usize) -> Result<Vec<Delivered>, LogError> {
+        Ok(Vec::new())
+    }
+
+    async fn read_new(&self, entries: usize, wait: Duration) -> Result<Vec<Delivered>, LogError> {
+        let deadline = Instant::now() + wait;
+        let Ok(_reading) = timeout_at(deadline, self.reading.lock()).await else {
+            return Ok(Vec::new());
+        };
+        loop {
+            let mut appended = std::pin::pin!(self.appended.notified());
+            // From here on no append is missed.
+            appended.as_mut().enable();
+            let read = statements::read_after(&self.pool, self.deliveries.last(), entries.max(1)).await?;
+            self.deliveries.deliver(&read);
+            if !read.is_empty() || timeout_at(deadline, appended).await.is_err() {
+                return Ok(read);
+            }
+        }
+    }
+
+    async fn claim(&self, idle: Duration, entries: usize) -> Result<Claimed, LogError> {
+        let (candidates, complete) = self.deliveries.idle(idle, entries);
+        let mut claimed = Claimed { complete, ..Claimed::default() };
+        for position in candidates {
+            let entry = statements::read_one(&self.pool, position).await?;
+            // Acknowledged meanwhile? Then there is nothing to claim, and nothing lost.
+            if !self.deliveries.claim(position, idle) {
+                continue;
+            }
+            match entry {
+                Some(entry) => claimed.entries.push(entry),
+                None => {
+                    tracing::error!(%position, "a pending entry is no longer in the log: its events are lost");
+                    self.deliveries.take(position);
+                    claimed.lost.push(position);
+                }
+            }
+        }
+        Ok(claimed)
+    }
+
+    async fn keep(&self, held: &[Position]) -> Result<(), LogError> {
+        self.deliveries.keep(held);
+        Ok(())
+    }
+
+    async fn deliveries(&self, held: &[Position]) -> Result<Vec<u64>, LogError> {
+        Ok(self.deliveries.times(held))
+    }
+
+    async fn acknowledge(&self, done: &[(Position, u64)]) -> Result<u64, LogError> {
+        self.writer.acknowledge(done.to_vec()).await
+    }
+
+    /// Entries are freed when they are acknowledged; this forgets expired keys. Always 0.
+    async fn trim(&self) -> Result<u64, LogError> {
+        self.writer.forget_expired_keys().await?;
+        Ok(0)
+    }
+
+    async fn backlog(&self) -> Result<Backlog, LogError> {
+        let events = statements::outstanding(&self.pool).await?;
+        let (lag, oldest) = statements::undelivered(&self.pool, self.deliveries.last()).await?;
+        Ok(Backlog { events: Some(events), lag: Some(lag), pending: self.deliveries.pending(), oldest })
+    }
+
+    async fn consumers(&self) -> Result<Vec<ConsumerInfo>, LogError> {
+        let (pending, idle) = (self.deliveries.pending(), self.deliveries.since_read());
+        Ok(vec![ConsumerInfo { name: CONSUMER.into(), pending, idle }])
+    }
+
+    async fn remove_departed(&self, _idle: Duration) -> Result<Vec<String>, LogError> {
+        Ok(Vec::new())
+    }
+
+    async fn leave(&self) -> Result<bool, LogError> {
+        Ok(self.deliveries.pending() == 0)
+    }
+
+    async fn ping(&self) -> Result<(), LogError> {
+        self.writer.check().await
+    }
+}

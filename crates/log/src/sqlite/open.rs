@@ -1,0 +1,64 @@
+//! Opening the folder: the lock that makes one process its owner, and the file's settings.
+
+use std::fs::{File, TryLockError};
+use std::path::Path;
+use std::time::Duration;
+
+use sqlx::SqlitePool;
+use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
+
+use super::SqliteSettings;
+use crate::LogError;
+
+const PAGE_BYTES: u64 = 4096;
+/// Only a safeguard: there is one writer.
+const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Takes the folder for this process; the lock goes with the file, also when the process is killed.
+pub(super) fn lock(folder: &Path) -> Result<File, LogError> {
+    let failed =
+        |error: std::io::Error| LogError::Failed(format!("cannot open the log in {}: {error}", folder.display()));
+    std::fs::create_dir_all(folder).map_err(failed)?;
+    let file =
+        File::options().create(true).truncate(false).write(true).open(folder.join("log.lock")).map_err(failed)?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(TryLockError::WouldBlock) => {
+            Err(LogError::Failed(format!("the log in {} is in use by another process", folder.display())))
+        }
+        Err(TryLockError::Error(error)) => Err(failed(error)),
+    }
+}
+
+/// The one connection that writes, with the tables made.
+pub(super) async fn writing(settings: &SqliteSettings) -> Result<SqlitePool, LogError> {
+    let mut options = options(settings);
+    if let Some(bytes) = settings.max_bytes {
+        options = options.pragma("max_page_count", (bytes / PAGE_BYTES).max(16).to_string());
+    }
+    let pool = SqlitePoolOptions::new()
+        .max_connections(1)
+        .idle_timeout(None)
+        .max_lifetime(None)
+        .acquire_timeout(BUSY_TIMEOUT)
+        .connect_with(options)
+        .await?;
+    sqlx::raw_sql(include_str!("schema.sql")).execute(&pool).await?;
+    Ok(pool)
+}
+
+/// The connections that read: they neither wait for the writer nor hold it up.
+pub(super) async fn reading(settings: &SqliteSettings) -> Result<SqlitePool, LogError> {
+    let pool = SqlitePoolOptions::new().max_connections(2).idle_timeout(None).max_lifetime(None);
+    Ok(pool.acquire_timeout(BUSY_TIMEOUT).connect_with(options(settings)).await?)
+}
+
+fn options(settings: &SqliteSettings) -> SqliteConnectOptions {
+    SqliteConnectOptions::new()
+        .filename(settings.folder.join("log.db"))
+        .create_if_missing(true)
+        .page_size(PAGE_BYTES as u32)
+        .journal_mode(SqliteJournalMode::Wal)
+        .synchronous(SqliteSynchronous::Full)
+        .busy_timeout(BUSY_TIMEOUT)
+}

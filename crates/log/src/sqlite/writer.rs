@@ -1,0 +1,220 @@
+//! The task that writes: what is waiting goes into one transaction.
+
+use std::fs::File;
+use std::sync::Arc;
+use std::time::Duration;
+
+use sqlx::SqlitePool;
+use tokio::sync::{Notify, mpsc, oneshot};
+use tokio::task::JoinHandle;
+use tokio::time::timeout;
+
+use super::delivery::{Deliveries, Held};
+use super::statements;
+use crate::{Append, Appended, LogError, Position};
+
+/// How many commands may wait, and so how many share a transaction at most.
+const QUEUE: usize = 256;
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
+/// Expired keys are forgotten in steps, between which others write.
+const KEYS_PER_STEP: u32 = 1_000;
+
+/// Sends commands to the task.
+pub(super) struct Writer {
+    commands: mpsc::Sender<Command>,
+    task: JoinHandle<()>,
+}
+
+struct Command {
+    work: Work,
+    answer: oneshot::Sender<Result<Done, LogError>>,
+}
+
+enum Work {
+    Append(Append),
+    Acknowledge(Vec<(Position, u64)>),
+    ForgetExpiredKeys,
+    Check,
+}
+
+enum Done {
+    Appended(Appended),
+    Count(u64),
+}
+
+impl Writer {
+    /// Starts the task. It holds the folder's lock until it has ended.
+    pub async fn start(
+        pool: SqlitePool,
+        key_keep: Duration,
+        deliveries: Arc<Deliveries>,
+        appended: Arc<Notify>,
+        lock: File,
+    ) -> Result<Self, LogError> {
+        let youngest = statements::youngest_millis(&pool).await?;
+        let (commands, queue) = mpsc::channel(QUEUE);
+        let task = Task { pool, key_keep, deliveries, appended, youngest };
+        let task = tokio::spawn(async move {
+            task.run(queue).await;
+            drop(lock);
+        });
+        Ok(Self { commands, task })
+    }
+
+    pub async fn append(&self, append: Append) -> Result<Appended, LogError> {
+        match self.send(Work::Append(append)).await? {
+            Done::Appended(appended) => Ok(appended),
+            Done::Count(_) => Err(LogError::Failed("the log's writer answered something else".into())),
+        }
+    }
+
+    pub async fn acknowledge(&self, done: Vec<(Position, u64)>) -> Result<u64, LogError> {
+        self.count(Work::Acknowledge(done)).await
+    }
+
+    /// Forgets expired keys, at most as many as a few steps do.
+    pub async fn forget_expired_keys(&self) -> Result<(), LogError> {
+        for _ in 0..20 {
+            if self.count(Work::ForgetExpiredKeys).await? < u64::from(KEYS_PER_STEP) {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether the task lives and reaches its file.
+    pub async fn check(&self) -> Result<(), LogError> {
+        self.count(Work::Check).await.map(drop)
+    }
+
+    /// Lets the task finish what it has.
+    pub async fn close(self) {
+        drop(self.commands);
+        if let Err(error) = self.task.await {
+            tracing::error!(%error, "the log's writer ended badly");
+        }
+    }
+
+    async fn count(&self, work: Work) -> Result<u64, LogError> {
+        match self.send(work).await? {
+            Done::Count(count) => Ok(count),
+            Done::Appended(_) => Err(LogError::Failed("the log's writer answered something else".into())),
+        }
+    }
+
+    async fn send(&self, work: Work) -> Result<Done, LogError> {
+        let (answer, answered) = oneshot::channel();
+        let exchange = async {
+            let ended = || LogError::Unavailable("the log's writer has ended".into());
+            self.commands.send(Command { work, answer }).await.map_err(|_| ended())?;
+            answered.await.map_err(|_| ended())?
+        };
+        let late = |_| LogError::Unavailable("the log's file did not answer in time".into());
+        timeout(ANSWER_TIMEOUT, exchange).await.map_err(late)?
+    }
+}
+
+struct Task {
+    pool: SqlitePool,
+    key_keep: Duration,
+    deliveries: Arc<Deliveries>,
+    appended: Arc<Notify>,
+    /// No entry is older than the one before it, also when the clock is set back.
+    youngest: u64,
+}
+
+impl Task {
+    async fn run(mut self, mut queue: mpsc::Receiver<Command>) {
+        let mut commands = Vec::with_capacity(QUEUE);
+        while queue.recv_many(&mut commands, QUEUE).await > 0 {
+            // Who went away does not want it any more.
+            commands.retain(|command| !command.answer.is_closed());
+            match self.commit(&commands).await {
+                Ok(done) => answer(commands.drain(..), done),
+                Err(_) if commands.len() > 1 => {
+                    // One of them; the others shall not suffer for it.
+                    for command in commands.drain(..) {
+                        let done = self.commit(std::slice::from_ref(&command)).await;
+                        let done = done.and_then(|mut done| done.pop().ok_or_else(nothing_done));
+                        // Nobody waits: fine, it may be repeated.
+                        let _ = command.answer.send(done);
+                    }
+                }
+                Err(error) => {
+                    for command in commands.drain(..) {
+                        let _ = command.answer.send(Err(error.clone()));
+                    }
+                }
+            }
+        }
+        self.pool.close().await;
+    }
+
+    /// Commits them in one transaction, all or none.
+    async fn commit(&mut self, commands: &[Command]) -> Result<Vec<Done>, LogError> {
+        let mut taken = Vec::new();
+        match self.transact(commands, &mut taken).await {
+            Ok(done) => {
+                if done.iter().any(|done| matches!(done, Done::Appended(Appended::Stored { .. }))) {
+                    self.appended.notify_waiters();
+                }
+                Ok(done)
+            }
+            Err(error) => {
+                for (position, held, _) in taken {
+                    self.deliveries.restore(position, held);
+                }
+                Err(error)
+            }
+        }
+    }
+
+    async fn transact(
+        &mut self,
+        commands: &[Command],
+        taken: &mut Vec<(Position, Held, u64)>,
+    ) -> Result<Vec<Done>, LogError> {
+        if commands.is_empty() {
+            return Ok(Vec::new());
+        }
+        let mut transaction = self.pool.begin_with("BEGIN IMMEDIATE").await?;
+        let mut done = Vec::with_capacity(commands.len());
+        for command in commands {
+            done.push(match &command.work {
+                Work::Append(append) => {
+                    self.youngest = self.youngest.max(statements::now_millis());
+                    let appended = statements::append(&mut transaction, append, self.youngest, self.key_keep).await?;
+                    Done::Appended(appended)
+                }
+                Work::Acknowledge(entries) => {
+                    // Out of the consumer's hands first, so that no claim finds one without a row.
+                    let first = taken.len();
+                    for (position, events) in entries {
+                        if let Some(held) = self.deliveries.take(*position) {
+                            taken.push((*position, held, *events));
+                        }
+                    }
+                    let entries = taken[first..].iter().map(|(position, _, events)| (*position, *events));
+                    Done::Count(statements::acknowledge(&mut transaction, entries).await?)
+                }
+                Work::ForgetExpiredKeys => {
+                    Done::Count(statements::forget_expired_keys(&mut transaction, KEYS_PER_STEP).await?)
+                }
+                Work::Check => Done::Count(0),
+            });
+        }
+        transaction.commit().await?;
+        Ok(done)
+    }
+}
+
+fn answer(commands: impl Iterator<Item = Command>, done: Vec<Done>) {
+    for (command, done) in commands.zip(done) {
+        // Nobody waits: fine, it may be repeated.
+        let _ = command.answer.send(Ok(done));
+    }
+}
+
+fn nothing_done() -> LogError {
+    LogError::Failed("the log's writer did nothing".into())
+}
