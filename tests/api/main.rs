@@ -1,1 +1,52 @@
-//! x
+//! The API suite: what a client can see, on both backends, each test with a system of its own.
+//!
+//! A test is written once as `async fn name(backend)`; [`on_both_backends`] makes
+//! `redis_postgres::name` and `standalone::name` of it. README.md beside this folder says which
+//! test stands for which scenario of the systems that came before.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::print_stdout,
+    reason = "a test fails by panicking and says on its output what it saw"
+)]
+
+/// Each of these `async fn(Backend)` becomes a test on Redis and Postgres, and one on SQLite.
+macro_rules! on_both_backends {
+    ($($name:ident),+ $(,)?) => {
+        mod redis_postgres {
+            $(
+                #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+                async fn $name() {
+                    super::$name(sluice_tests::Backend::RedisPostgres).await;
+                }
+            )+
+        }
+        mod standalone {
+            $(
+                #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+                async fn $name() {
+                    super::$name(sluice_tests::Backend::Standalone).await;
+                }
+            )+
+        }
+    };
+}
+
+mod backpressure;
+mod bad_input;
+mod common;
+mod concurrency;
+mod conflict;
+mod dead_letters;
+mod dedup;
+mod events;
+mod health;
+mod idempotency;
+mod paging;
+mod programs;
+mod publish;
+mod restart;
+mod simulator;
+mod stats;

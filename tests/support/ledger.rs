@@ -19,8 +19,6 @@ pub struct Tally {
     pub repeats: u64,
     /// The numbers of the database at the end.
     pub end: Snapshot,
-    /// Events in dead letters.
-    pub dead_lettered: u64,
     /// How often the fault was made with work in hand.
     pub faults: u64,
     /// Entries (or events, where there are no entries) in hand at the faults.
@@ -46,7 +44,7 @@ impl fmt::Display for Tally {
             self.end.received,
             self.end.unique,
             self.end.duplicates,
-            self.dead_lettered,
+            self.end.dead_lettered,
             self.end.rows,
         )?;
         write!(
@@ -59,7 +57,7 @@ impl fmt::Display for Tally {
 }
 
 /// Waits until all that was accepted is stored, and compares: every number, every row, every
-/// payload. Answers the numbers and the events in dead letters.
+/// payload. Answers the numbers.
 pub async fn settle(system: &System, sent: &Sent) -> Snapshot {
     let end = system.settled(sent.accepted).await;
     let numbers = (end.received as u64, end.unique as u64, end.duplicates as u64, end.conflicts);

@@ -106,6 +106,11 @@ impl Program {
         &self.name
     }
 
+    /// The name of the program file.
+    pub fn binary_name(&self) -> &'static str {
+        if self.binary.ends_with("sluice-publisher") { "sluice-publisher" } else { "sluice-aggregator" }
+    }
+
     /// Where it answers: `http://127.0.0.1:PORT`.
     pub fn base(&self) -> String {
         format!("http://127.0.0.1:{}", self.port)

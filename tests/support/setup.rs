@@ -61,6 +61,11 @@ impl Setup {
         self
     }
 
+    /// An option of a replica, which a standalone system does not have.
+    pub fn replica(self, option: &str, value: &str) -> Self {
+        if self.backend == Backend::Standalone { self } else { self.aggregator(option, value) }
+    }
+
     /// An environment variable of all programs.
     pub fn env(mut self, name: &str, value: &str) -> Self {
         self.env.push((name.to_owned(), value.to_owned()));

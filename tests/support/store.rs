@@ -32,11 +32,16 @@ pub struct Snapshot {
     pub conflicts: i64,
     /// Rows of the events table, counted.
     pub rows: i64,
-    /// Rows of the table of dead letters, counted.
-    pub dead_letters: i64,
+    /// Events in the table of dead letters.
+    pub dead_lettered: i64,
 }
 
 impl Snapshot {
+    /// Events that arrived, stored, dropped or put aside.
+    pub fn arrived(&self) -> u64 {
+        (self.received + self.dead_lettered).cast_unsigned()
+    }
+
     /// Why this cannot be a state of a system that counts exactly; `None` when it can.
     pub fn fault(&self) -> Option<String> {
         if self.received != self.unique + self.duplicates {
@@ -75,16 +80,14 @@ impl StoreReader {
 
     /// All numbers in one statement, which reads one snapshot.
     pub async fn snapshot(&mut self) -> sqlx::Result<Snapshot> {
-        let sum = |column| format!("(SELECT CAST(coalesce(sum({column}), 0) AS bigint) FROM %counters)");
-        let count = |table| format!("(SELECT count(*) FROM %{table})");
+        let sum = |column| format!("CAST(coalesce(sum({column}), 0) AS bigint)");
         let sql = format!(
-            "SELECT {}, {}, {}, {}, {}, {}",
+            "SELECT {}, {}, {}, {}, (SELECT count(*) FROM %events), {} FROM %counters",
             sum("received"),
             sum("unique_processed"),
             sum("duplicate_dropped"),
             sum("conflicts"),
-            count("events"),
-            count("dead_letters"),
+            "(SELECT CAST(coalesce(sum(events), 0) AS bigint) FROM %dead_letters)",
         );
         let read = |get: &dyn Fn(usize) -> sqlx::Result<i64>| {
             Ok(Snapshot {
@@ -93,7 +96,7 @@ impl StoreReader {
                 duplicates: get(2)?,
                 conflicts: get(3)?,
                 rows: get(4)?,
-                dead_letters: get(5)?,
+                dead_lettered: get(5)?,
             })
         };
         match self {

@@ -1,0 +1,111 @@
+//! Bodies that do not arrive, spoken in raw TCP.
+
+use std::time::Duration;
+
+use serde_json::Value;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+
+/// Longer than any answer should take, the slow ones included.
+const PATIENCE: Duration = Duration::from_secs(15);
+const BODY: &str = r#"{"topic":"bad","id":"1","payload":1}"#;
+
+/// Tries each, and fails on the first that is not refused as it should be.
+pub async fn refuse_all(base: &str) {
+    let address = base.replace("http://", "");
+    println!("a body that stops half way, with the connection open");
+    let mut slow = request(&address, "Content-Length: 37\r\n", &BODY[..20]).await;
+    assert_problem(&answer(&mut slow).await, 408, "body_timeout");
+
+    println!("a body that never begins");
+    let mut silent = request(&address, "Content-Length: 37\r\n", "").await;
+    assert_problem(&answer(&mut silent).await, 408, "body_timeout");
+
+    println!("a body that arrives byte by byte, for ever");
+    let mut dripping = request(&address, "Content-Length: 10000\r\n", "").await;
+    let drip = async {
+        loop {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+            if dripping.write_all(b" ").await.is_err() {
+                break;
+            }
+            let mut one = [0; 1024];
+            if let Ok(Ok(n)) = timeout(Duration::from_millis(1), dripping.read(&mut one)).await {
+                return String::from_utf8_lossy(&one[..n]).into_owned();
+            }
+        }
+        String::new()
+    };
+    let dripped = timeout(PATIENCE, drip).await.expect("a dripping body is given up");
+    assert_problem(&dripped, 408, "body_timeout");
+
+    println!("a body shorter than announced, and the end of the connection");
+    let mut truncated = request(&address, "Content-Length: 37\r\n", &BODY[..20]).await;
+    truncated.shutdown().await.expect("half a close");
+    assert_problem(&answer(&mut truncated).await, 400, "malformed_json");
+
+    println!("chunks that end without their end");
+    let mut truncated = request(&address, "Transfer-Encoding: chunked\r\n", "24\r\n{\"topic\":").await;
+    truncated.shutdown().await.expect("half a close");
+    assert_problem(&answer(&mut truncated).await, 400, "malformed_json");
+
+    println!("a chunk of no known length");
+    let mut broken = request(&address, "Transfer-Encoding: chunked\r\n", &format!("zz\r\n{BODY}\r\n0\r\n\r\n")).await;
+    assert_problem(&answer(&mut broken).await, 400, "malformed_json");
+
+    println!("more announced than is allowed, and nothing sent");
+    let mut announced = request(&address, "Content-Length: 99999999\r\n", "").await;
+    assert_problem(&answer(&mut announced).await, 413, "body_too_large");
+
+    println!("chunks that are more than is allowed, without an end");
+    let chunks = format!("c350\r\n{}\r\n", " ".repeat(50_000)).repeat(2);
+    let mut endless = request(&address, "Transfer-Encoding: chunked\r\n", &chunks).await;
+    assert_problem(&answer(&mut endless).await, 413, "body_too_large");
+
+    println!("a connection that is dropped in the middle of a body, 50 times");
+    for _ in 0..50 {
+        drop(request(&address, "Content-Length: 37\r\n", &BODY[..30]).await);
+    }
+}
+
+/// A connection on which a request was begun.
+async fn request(address: &str, header: &str, body: &str) -> TcpStream {
+    let mut connection = TcpStream::connect(address).await.expect("a connection");
+    let head = format!("POST /publish HTTP/1.1\r\nHost: {address}\r\nContent-Type: application/json\r\n{header}\r\n");
+    connection.write_all(format!("{head}{body}").as_bytes()).await.expect("it reads");
+    connection
+}
+
+/// The answer, up to the end of the connection or of its announced length.
+async fn answer(connection: &mut TcpStream) -> String {
+    let mut text = Vec::new();
+    let read = async {
+        let mut buffer = [0; 4096];
+        while !complete(&text) {
+            match connection.read(&mut buffer).await {
+                Ok(n) if n > 0 => text.extend_from_slice(&buffer[..n]),
+                _ => break,
+            }
+        }
+    };
+    timeout(PATIENCE, read).await.unwrap_or_else(|_| panic!("no answer within {PATIENCE:?}"));
+    String::from_utf8_lossy(&text).into_owned()
+}
+
+fn complete(answer: &[u8]) -> bool {
+    let text = String::from_utf8_lossy(answer);
+    let Some((head, body)) = text.split_once("\r\n\r\n") else { return false };
+    let length =
+        head.lines().find_map(|line| line.to_ascii_lowercase().strip_prefix("content-length:")?.trim().parse().ok());
+    length.is_some_and(|length: usize| body.len() >= length)
+}
+
+#[track_caller]
+fn assert_problem(answer: &str, status: u16, code: &str) {
+    assert!(answer.starts_with(&format!("HTTP/1.1 {status} ")), "expected {status} {code}: {answer:?}");
+    let (head, body) = answer.split_once("\r\n\r\n").expect("a head and a body");
+    assert!(head.to_ascii_lowercase().contains("content-type: application/problem+json"), "{answer}");
+    let problem: Value = serde_json::from_str(body).unwrap_or_else(|e| panic!("{e}: {answer}"));
+    assert_eq!((problem["status"].as_u64(), problem["code"].as_str()), (Some(u64::from(status)), Some(code)));
+}

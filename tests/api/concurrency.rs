@@ -1,0 +1,73 @@
+//! Many clients at once.
+
+use std::sync::Arc;
+
+use serde_json::Value;
+use sluice_tests::{Backend, Client, Load, LoadOptions, Setup, ledger};
+use tokio::sync::Barrier;
+
+use crate::common::{counts, event, system};
+
+on_both_backends!(
+    the_same_1000_ids_from_16_clients_at_once_are_stored_once,
+    statistics_lose_no_update_under_concurrency,
+    three_workers_share_the_work_without_double_processing,
+);
+
+/// 16 clients start together; each sends the 1,000 ids in an order and in pieces of its own.
+async fn flood(client: &Client) -> u64 {
+    let start = Arc::new(Barrier::new(16));
+    let clients = (0..16_u64).map(|number| {
+        let (client, start) = (client.clone(), start.clone());
+        tokio::spawn(async move {
+            // A step that shares no factor with 1,000 visits every id, in another order for each.
+            let order = (0..1_000_u64).map(|n| (n * (2 * number + 1) * 7 + number * 61) % 1_000);
+            let mut order: Vec<_> = order.collect();
+            order.dedup();
+            start.wait().await;
+            let mut sent = 0;
+            for piece in order.chunks(20 + number as usize * 5) {
+                let body: Value = piece.iter().map(|n| event("flood", &format!("evt-{n}"))).collect();
+                sent += client.publish(&body).await;
+            }
+            sent
+        })
+    });
+    let mut sent = 0;
+    for client in clients.collect::<Vec<_>>() {
+        sent += client.await.unwrap();
+    }
+    sent
+}
+
+async fn the_same_1000_ids_from_16_clients_at_once_are_stored_once(backend: Backend) {
+    let system = system(backend).await;
+    let sent = flood(&system.client).await;
+    let snapshot = system.settled(sent).await;
+    assert_eq!(sent, 16_000);
+    assert_eq!((snapshot.received, snapshot.unique, snapshot.duplicates), (16_000, 1_000, 15_000));
+    assert_eq!((snapshot.rows, snapshot.conflicts), (1_000, 0));
+}
+
+async fn statistics_lose_no_update_under_concurrency(backend: Backend) {
+    let system = Setup::new(backend).aggregators(2).start().await;
+    let load = Load::start(&system.base(), LoadOptions { clients: 16, ..LoadOptions::default() });
+    // While events arrive, what is told must add up at every moment.
+    let mut told = 0;
+    while load.accepted() < 10_000 {
+        let [received, unique, duplicates] = counts(&system.client).await;
+        assert_eq!(received, unique + duplicates);
+        assert!(received >= told, "statistics went back from {told} to {received}");
+        told = received;
+    }
+    let sent = load.stop().await;
+    ledger::settle(&system, &sent).await;
+}
+
+async fn three_workers_share_the_work_without_double_processing(backend: Backend) {
+    let system = Setup::new(backend).aggregators(3).start().await;
+    let load = Load::start(&system.base(), LoadOptions { clients: 16, ..LoadOptions::default() });
+    load.more(10_000).await;
+    let sent = load.stop().await;
+    ledger::settle(&system, &sent).await;
+}

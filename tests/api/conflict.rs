@@ -1,0 +1,69 @@
+//! The same key with another payload.
+
+use serde_json::json;
+use sluice_tests::{Backend, Setup};
+
+use crate::common::{ids, list, system};
+
+on_both_backends!(
+    a_conflict_is_counted_and_flagged_and_the_first_payload_stays,
+    a_conflict_inside_one_request_is_one_too,
+    the_same_json_in_other_words_is_no_conflict,
+    a_forced_key_collision_drops_the_second_event_and_counts_a_conflict,
+);
+
+async fn a_conflict_is_counted_and_flagged_and_the_first_payload_stays(backend: Backend) {
+    let system = system(backend).await;
+    let with = |amount: u64| json!({"topic": "t", "event_id": "1", "payload": {"amount": amount}});
+    system.publish_and_settle(0, &with(1)).await;
+    let snapshot = system.publish_and_settle(1, &with(2)).await;
+    assert_eq!((snapshot.unique, snapshot.duplicates, snapshot.conflicts, snapshot.rows), (1, 1, 1, 1));
+    let snapshot = system.publish_and_settle(2, &with(1)).await;
+    assert_eq!((snapshot.duplicates, snapshot.conflicts), (2, 1), "compared with the first, not the last");
+
+    assert_eq!(system.client.get_json("/events/t/1").await["payload"], json!({"amount": 1}));
+    let stats = system.client.get_json("/stats").await;
+    assert_eq!((&stats["conflicts"], &stats["topics"]["t"]["conflicts"]), (&json!(1), &json!(1)), "{stats}");
+    let log = system.aggregators[0].log();
+    assert!(
+        log.lines().any(|line| line.contains("payload differs") && line.contains("INFO")),
+        "flagged in the log:\n{log}"
+    );
+}
+
+async fn a_conflict_inside_one_request_is_one_too(backend: Backend) {
+    let system = system(backend).await;
+    let body =
+        json!([{"id": "1", "payload": "first"}, {"id": "1", "payload": "second"}, {"id": "1", "payload": "first"}]);
+    let snapshot = system.publish_and_settle(0, &body).await;
+    assert_eq!((snapshot.unique, snapshot.duplicates, snapshot.conflicts), (1, 2, 1));
+    assert_eq!(system.client.get_json("/events/default/1").await["payload"], "first");
+}
+
+async fn the_same_json_in_other_words_is_no_conflict(backend: Backend) {
+    let system = system(backend).await;
+    let bodies = [
+        r#"{"id":"1","payload":{"a":"A/é","b":[1,2.50]}}"#,
+        r#"{"id":"1","payload":{ "b" : [1, 2.50], "a" : "\u0041\/\u00e9" }}"#,
+    ];
+    for (before, body) in bodies.into_iter().enumerate() {
+        system.client.publish_raw(body).await.assert_status(202);
+        system.settled(before as u64 + 1).await;
+    }
+    let snapshot = system.settled(2).await;
+    assert_eq!((snapshot.duplicates, snapshot.conflicts), (1, 0));
+
+    // A number is compared as it was written: 2.5 is not the token that was stored.
+    system.client.publish_raw(r#"{"id":"1","payload":{"a":"A/é","b":[1,2.5]}}"#).await.assert_status(202);
+    assert_eq!(system.settled(3).await.conflicts, 1);
+}
+
+async fn a_forced_key_collision_drops_the_second_event_and_counts_a_conflict(backend: Backend) {
+    // With keys of no bits every event has the same key: what 128 bits of BLAKE3 make impossible.
+    let system = Setup::new(backend).aggregator("--test-key-bits", "0").start().await;
+    system.publish_and_settle(0, &json!({"topic": "a", "event_id": "1", "payload": "first"})).await;
+    let snapshot = system.publish_and_settle(1, &json!({"topic": "b", "event_id": "2", "payload": "other"})).await;
+    assert_eq!((snapshot.received, snapshot.unique, snapshot.duplicates), (2, 1, 1));
+    assert_eq!((snapshot.conflicts, snapshot.rows), (1, 1), "its payload differs, so it does not go unseen");
+    assert_eq!(ids(&list(&system.client, "").await), ["1"]);
+}

@@ -1,0 +1,135 @@
+//! What the database refuses, and the way back.
+
+use serde_json::{Value, json};
+use sluice_tests::store::StoreAddress;
+use sluice_tests::{Backend, System};
+use sqlx::{AssertSqlSafe, Connection, Executor, PgConnection, SqliteConnection};
+
+use crate::common::{counts, event, ids, list, system};
+
+on_both_backends!(
+    a_refused_event_is_put_aside_and_the_rest_is_stored,
+    a_replayed_dead_letter_is_stored_and_counted,
+    a_replay_that_is_refused_again_stays_a_dead_letter,
+    a_replayed_duplicate_is_counted_as_one,
+    a_dead_letter_that_is_not_there_is_a_404,
+    without_dead_letters_the_list_is_empty,
+);
+
+/// Makes the database refuse events of topic `poison`, or takes that back.
+async fn refuse_poison(system: &System, refuse: bool) {
+    match &system.store {
+        StoreAddress::Postgres { url, schema } => {
+            let mut connection = PgConnection::connect(url).await.unwrap();
+            let table = format!("ALTER TABLE \"{schema}\".events");
+            let sql = match refuse {
+                true => format!("{table} ADD CONSTRAINT no_poison CHECK (topic <> 'poison')"),
+                false => format!("{table} DROP CONSTRAINT no_poison"),
+            };
+            connection.execute(AssertSqlSafe(sql)).await.unwrap();
+        }
+        StoreAddress::Sqlite(path) => {
+            let mut connection = SqliteConnection::connect(&format!("sqlite://{}", path.display())).await.unwrap();
+            let sql = match refuse {
+                true => {
+                    "CREATE TRIGGER no_poison BEFORE INSERT ON events WHEN NEW.topic = 'poison' \
+                     BEGIN SELECT RAISE(ABORT, 'no poison'); END"
+                }
+                false => "DROP TRIGGER no_poison",
+            };
+            connection.execute(sql).await.unwrap();
+            connection.close().await.unwrap();
+        }
+    }
+}
+
+/// A batch with refused events among good ones.
+fn mixed() -> Value {
+    let topics = ["a", "b", "poison", "a", "poison", "b", "a"];
+    topics.iter().enumerate().map(|(n, topic)| event(topic, &n.to_string())).collect()
+}
+
+fn id_of(letter: &Value) -> String {
+    letter["id"].to_string().replace('"', "")
+}
+
+async fn a_refused_event_is_put_aside_and_the_rest_is_stored(backend: Backend) {
+    let system = system(backend).await;
+    refuse_poison(&system, true).await;
+    let snapshot = system.publish_and_settle(0, &mixed()).await;
+    assert_eq!((snapshot.received, snapshot.unique, snapshot.rows, snapshot.dead_lettered), (5, 5, 5, 2));
+    assert_eq!(ids(&list(&system.client, "").await), ["6", "5", "3", "1", "0"]);
+    assert_eq!(system.client.get_json("/stats").await["dead_lettered"], 2);
+
+    let letters = system.dead_letters(2).await;
+    let mut which: Vec<_> = letters.iter().map(|l| (l["topic"].as_str(), l["event_id"].as_str())).collect();
+    which.sort_unstable();
+    assert_eq!(which, [(Some("poison"), Some("2")), (Some("poison"), Some("4"))]);
+    for letter in &letters {
+        assert!(letter["reason"].as_str().is_some_and(|reason| reason.contains("poison")), "why: {letter}");
+        assert!(letter["code"].as_str().is_some_and(|code| !code.is_empty()), "a code: {letter}");
+        assert!(letter["failed_at"].as_str().is_some_and(|at| at.ends_with('Z')), "when: {letter}");
+    }
+
+    // The way is free behind it.
+    let snapshot = system.publish_and_settle(7, &event("a", "next")).await;
+    assert_eq!((snapshot.rows, snapshot.dead_lettered, snapshot.fault()), (6, 2, None));
+}
+
+async fn a_replayed_dead_letter_is_stored_and_counted(backend: Backend) {
+    let system = system(backend).await;
+    refuse_poison(&system, true).await;
+    system.publish_and_settle(0, &mixed()).await;
+    let letters = system.dead_letters(2).await;
+    refuse_poison(&system, false).await;
+
+    for (done, letter) in letters.iter().enumerate() {
+        let path = format!("/dead-letters/{}/replay", id_of(letter));
+        system.client.post(&path).await.assert_status(200);
+        assert_eq!(counts(&system.client).await, [6 + done as u64, 6 + done as u64, 0]);
+        system.client.post(&path).await.assert_problem(404, "not_found");
+    }
+    system.dead_letters(0).await;
+    let stats = system.client.get_json("/stats").await;
+    assert_eq!((&stats["dead_lettered"], &stats["received"]), (&json!(0), &json!(7)), "{stats}");
+    let replayed = system.client.get_json("/events/poison/2").await;
+    assert_eq!(replayed["payload"], json!({"id": "2"}));
+    assert_eq!(system.settled(7).await.fault(), None);
+}
+
+async fn a_replay_that_is_refused_again_stays_a_dead_letter(backend: Backend) {
+    let system = system(backend).await;
+    refuse_poison(&system, true).await;
+    system.publish_and_settle(0, &mixed()).await;
+    let letter = &system.dead_letters(2).await[0];
+    let answer = system.client.post(&format!("/dead-letters/{}/replay", id_of(letter))).await;
+    answer.assert_problem(409, "still_refused");
+    system.dead_letters(2).await;
+    let snapshot = system.settled(7).await;
+    assert_eq!((snapshot.received, snapshot.rows, snapshot.dead_lettered), (5, 5, 2));
+}
+
+async fn a_replayed_duplicate_is_counted_as_one(backend: Backend) {
+    let system = system(backend).await;
+    refuse_poison(&system, true).await;
+    system.publish_and_settle(0, &event("poison", "1")).await;
+    let letter = &system.dead_letters(1).await[0];
+    refuse_poison(&system, false).await;
+    // Sent again, and stored, before the first sending is replayed.
+    let snapshot = system.publish_and_settle(1, &event("poison", "1")).await;
+    assert_eq!((snapshot.unique, snapshot.rows), (1, 1));
+    system.client.post(&format!("/dead-letters/{}/replay", id_of(letter))).await.assert_status(200);
+    let snapshot = system.settled(2).await;
+    assert_eq!((snapshot.received, snapshot.unique, snapshot.duplicates, snapshot.rows), (2, 1, 1, 1));
+    assert_eq!(snapshot.conflicts, 0);
+}
+
+async fn a_dead_letter_that_is_not_there_is_a_404(backend: Backend) {
+    let system = system(backend).await;
+    system.client.post("/dead-letters/1/replay").await.assert_problem(404, "not_found");
+}
+
+async fn without_dead_letters_the_list_is_empty(backend: Backend) {
+    let system = system(backend).await;
+    system.dead_letters(0).await;
+}

@@ -1,0 +1,95 @@
+//! Pages that neither skip nor repeat while events arrive.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use serde_json::Value;
+use sluice_tests::{Backend, Client, Setup};
+
+use crate::common::{events, system};
+
+on_both_backends!(
+    pages_hold_every_event_once_in_order,
+    pages_neither_skip_nor_repeat_while_events_arrive,
+    a_filter_holds_over_all_pages,
+);
+
+/// Follows the cursor to the end; each page's ids.
+async fn pages(client: &Client, query: &str) -> Vec<Vec<String>> {
+    let mut pages = Vec::new();
+    let mut cursor = String::new();
+    loop {
+        let page = client.get_json(&format!("/events?{query}{cursor}")).await;
+        let events = page["events"].as_array().expect("a list");
+        pages.push(events.iter().map(|e| format!("{}/{}", e["topic"], e["event_id"]).replace('"', "")).collect());
+        match &page["next_cursor"] {
+            Value::Null => return pages,
+            Value::String(next) => cursor = format!("&cursor={next}"),
+            other => panic!("a cursor is a string: {other}"),
+        }
+        assert!(pages.len() < 10_000, "the pages do not end");
+    }
+}
+
+async fn pages_hold_every_event_once_in_order(backend: Backend) {
+    let system = system(backend).await;
+    system.publish_and_settle(0, &events("t", 0..100)).await;
+    let expected: Vec<_> = (0..100).rev().map(|n| format!("t/evt-{n}")).collect();
+    for limit in [1, 7, 10, 33, 100, 1000] {
+        let pages = pages(&system.client, &format!("limit={limit}")).await;
+        assert_eq!(pages.concat(), expected, "limit={limit}");
+        assert!(pages.iter().all(|page| page.len() <= limit));
+        assert!(pages.len() <= 100_usize.div_ceil(limit) + 1, "limit={limit}: {} pages", pages.len());
+    }
+}
+
+async fn pages_neither_skip_nor_repeat_while_events_arrive(backend: Backend) {
+    // Several replicas and workers commit at the same time, in any order.
+    let system = Setup::new(backend).aggregators(2).start().await;
+    system.publish_and_settle(0, &events("before", 0..2_000)).await;
+
+    let stop = Arc::new(AtomicBool::new(false));
+    let arriving = (0..4_u64).map(|writer| {
+        let (client, stop) = (system.client.clone(), stop.clone());
+        tokio::spawn(async move {
+            let mut sent = 0;
+            while !stop.load(Ordering::SeqCst) {
+                sent += client.publish(&events(&format!("during-{writer}"), sent..sent + 25)).await;
+            }
+            sent
+        })
+    });
+    let arriving: Vec<_> = arriving.collect();
+    let mut walks = 0;
+    for limit in [50, 97, 250] {
+        let seen = pages(&system.client, &format!("limit={limit}")).await.concat();
+        let distinct: HashSet<_> = seen.iter().collect();
+        assert_eq!(distinct.len(), seen.len(), "limit={limit}: an event came twice");
+        let before: Vec<_> = seen.iter().filter(|id| id.starts_with("before/")).collect();
+        let expected: Vec<_> = (0..2_000).rev().map(|n| format!("before/evt-{n}")).collect();
+        assert!(before.iter().copied().eq(&expected), "limit={limit}: {} of 2,000 in order", before.len());
+        walks += 1;
+    }
+    stop.store(true, Ordering::SeqCst);
+    let mut sent = 2_000;
+    for writer in arriving {
+        sent += writer.await.unwrap();
+    }
+    assert!(sent > 2_000 && walks == 3, "nothing arrived meanwhile");
+
+    system.settled(sent).await;
+    let seen = pages(&system.client, "limit=1000").await.concat();
+    let distinct: HashSet<_> = seen.iter().collect();
+    assert_eq!((seen.len() as u64, distinct.len() as u64), (sent, sent), "at rest: all, once");
+}
+
+async fn a_filter_holds_over_all_pages(backend: Backend) {
+    let system = system(backend).await;
+    let mixed: Value = (0..90).map(|n| crate::common::event(["a", "b", "c"][n % 3], &n.to_string())).collect();
+    system.publish_and_settle(0, &mixed).await;
+    let pages = pages(&system.client, "topic=b&limit=7").await;
+    assert_eq!(pages.len(), 5);
+    let expected: Vec<_> = (0..90).rev().filter(|n| n % 3 == 1).map(|n| format!("b/{n}")).collect();
+    assert_eq!(pages.concat(), expected);
+}

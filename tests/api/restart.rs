@@ -1,0 +1,74 @@
+//! What outlives a restart.
+
+use serde_json::json;
+use sluice_tests::{Backend, Setup};
+
+use crate::common::{counts, event, events, ids, list, system};
+
+on_both_backends!(
+    events_and_statistics_survive_a_restart,
+    a_duplicate_is_recognised_after_a_restart,
+    what_was_accepted_and_not_stored_survives_a_restart,
+    sigterm_drains_and_exits_0,
+);
+
+async fn events_and_statistics_survive_a_restart(backend: Backend) {
+    let mut system = system(backend).await;
+    system.publish_and_settle(0, &json!([event("t", "1"), event("t", "2"), event("t", "1")])).await;
+    let before = (counts(&system.client).await, list(&system.client, "").await);
+    system.restart().await;
+    assert_eq!((counts(&system.client).await, list(&system.client, "").await), before);
+}
+
+async fn a_duplicate_is_recognised_after_a_restart(backend: Backend) {
+    let mut system = system(backend).await;
+    system.publish_and_settle(0, &events("t", 0..100)).await;
+    system.restart().await;
+    let snapshot = system.publish_and_settle(100, &events("t", 50..150)).await;
+    assert_eq!((snapshot.received, snapshot.unique, snapshot.duplicates, snapshot.rows), (200, 150, 50, 150));
+}
+
+async fn what_was_accepted_and_not_stored_survives_a_restart(backend: Backend) {
+    // The last answer is still warm when everything is stopped; nobody waits for the rows.
+    let mut system = system(backend).await;
+    let mut sent = 0;
+    for start in 0..10 {
+        sent += system.client.publish(&events("t", start * 1_000..start * 1_000 + 1_000)).await;
+    }
+    system.restart().await;
+    assert_eq!(system.settled(sent).await.rows, 10_000);
+}
+
+async fn sigterm_drains_and_exits_0(backend: Backend) {
+    let mut system = Setup::new(backend).start().await;
+    let client = system.client.clone();
+    let publishing = tokio::spawn(async move {
+        let mut accepted = 0;
+        while let Ok(answer) = client
+            .try_send(client.request("POST", "/publish").body(events("t", accepted..accepted + 50).to_string()))
+            .await
+        {
+            match answer.status {
+                202 => accepted += 50,
+                503 => break,
+                status => panic!("{status} {}", answer.text),
+            }
+        }
+        accepted
+    });
+    sluice_tests::wait_until("some are stored", std::time::Duration::from_secs(20), || async {
+        let [received, ..] = counts(&system.client).await;
+        sluice_tests::wait::holds(received > 500, || received.to_string())
+    })
+    .await;
+    let status = system.ingest().terminate();
+    assert_eq!(status.and_then(|s| s.code()), Some(0), "{status:?}");
+    let accepted = publishing.await.unwrap();
+
+    system.ingest().start().await;
+    let answered = system.settled_at_least(accepted).await;
+    // The request that got no answer may have been taken: all of it or nothing.
+    assert!([accepted, accepted + 50].contains(&answered.rows.cast_unsigned()), "{accepted} accepted, {answered:?}");
+    let newest = list(&system.client, "?limit=1").await;
+    assert_eq!(ids(&newest), [format!("evt-{}", answered.rows - 1)]);
+}

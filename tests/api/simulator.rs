@@ -1,0 +1,100 @@
+//! The simulator, whose `--verify` compares numbers and rows by itself.
+
+use std::io::Write;
+use std::process::Stdio;
+
+use serde_json::Value;
+use sluice_tests::{Backend, Setup, System, process, program};
+
+use crate::common::{counts, event, system};
+
+on_both_backends!(
+    events_20_000_of_which_30_percent_are_duplicates_verify,
+    events_5_000_of_which_20_percent_are_duplicates_verify,
+    events_10_000_without_duplicates_verify,
+    events_1_000_in_bursts_verify,
+    a_run_on_a_store_with_data_verifies,
+    a_file_of_events_is_published,
+    a_file_with_an_invalid_event_exits_1,
+);
+
+/// Runs `simulate` to its end: its exit code, and the object on its standard output.
+async fn simulate(system: &System, args: &str, input: &str) -> (Option<i32>, Value, String) {
+    let mut command = process::command(&program::find("sluice-publisher"), None);
+    command.args(["simulate", "--url", &system.base()]).args(args.split_whitespace());
+    command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let input = input.to_owned();
+    let run = move || {
+        let mut child = command.spawn().expect("the simulator starts");
+        // It may end without having read all of it.
+        let _ = child.stdin.take().expect("its input").write_all(input.as_bytes());
+        child.wait_with_output().expect("the simulator ends")
+    };
+    let output = tokio::task::spawn_blocking(run).await.expect("the simulator was waited for");
+    let (out, err) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr).into_owned());
+    (output.status.code(), serde_json::from_str(&out).unwrap_or(Value::String(out.into_owned())), err)
+}
+
+/// A verified run of so many events, of which about this share are duplicates.
+async fn verified(system: &System, events: u64, duplicate: f64, more: &str) {
+    let args = format!("--events {events} --duplicate {duplicate} --verify {more}");
+    let before = counts(&system.client).await;
+    let (code, tally, err) = simulate(system, &args, "").await;
+    assert_eq!(code, Some(0), "{tally}\n{err}");
+    let number = |name: &str| tally[name].as_u64().unwrap_or_else(|| panic!("no {name}: {tally}"));
+    assert_eq!((number("sent"), number("accepted")), (events, events), "{tally}");
+    assert_eq!(number("unique") + number("duplicates"), events, "{tally}");
+    let share = number("duplicates") as f64 / events as f64;
+    assert!((share - duplicate).abs() < 0.05, "{share} of them are duplicates: {tally}");
+    for name in ["seconds", "events_per_second"] {
+        assert!(tally[name].as_f64().is_some_and(|value| value > 0.0), "{name}: {tally}");
+    }
+    // What it says is what a look from outside says.
+    let after = counts(&system.client).await;
+    let grown = [0, 1, 2].map(|i| after[i] - before[i]);
+    assert_eq!(grown, [events, number("unique"), number("duplicates")]);
+    let snapshot = system.settled(after[0]).await;
+    assert_eq!(snapshot.fault(), None);
+}
+
+async fn events_20_000_of_which_30_percent_are_duplicates_verify(backend: Backend) {
+    let system = Setup::new(backend).aggregators(2).start().await;
+    verified(&system, 20_000, 0.3, "--concurrency 8").await;
+}
+
+async fn events_5_000_of_which_20_percent_are_duplicates_verify(backend: Backend) {
+    verified(&system(backend).await, 5_000, 0.2, "--topics 7 --seed 42").await;
+}
+
+async fn events_10_000_without_duplicates_verify(backend: Backend) {
+    verified(&system(backend).await, 10_000, 0.0, "--batch 500").await;
+}
+
+async fn events_1_000_in_bursts_verify(backend: Backend) {
+    verified(&system(backend).await, 1_000, 0.2, "--burst 200 --rate 2000 --batch 20").await;
+}
+
+async fn a_run_on_a_store_with_data_verifies(backend: Backend) {
+    let system = system(backend).await;
+    for _ in 0..2 {
+        // The same seed: what keeps the runs apart is the run's own id.
+        verified(&system, 1_000, 0.3, "--seed 7").await;
+    }
+}
+
+async fn a_file_of_events_is_published(backend: Backend) {
+    let system = system(backend).await;
+    let lines: Vec<_> = (0..250).map(|n| event("file", &(n % 200).to_string()).to_string()).collect();
+    let (code, tally, err) = simulate(&system, "--file -", &lines.join("\n")).await;
+    assert_eq!(code, Some(0), "{tally}\n{err}");
+    let snapshot = system.settled(250).await;
+    assert_eq!((snapshot.unique, snapshot.duplicates, snapshot.rows), (200, 50, 200));
+}
+
+async fn a_file_with_an_invalid_event_exits_1(backend: Backend) {
+    let system = system(backend).await;
+    // A request that is refused for good is not repeated.
+    let (code, _, err) = simulate(&system, "--file -", "{\"no\":\"event\"}").await;
+    assert_eq!(code, Some(1), "{err}");
+    assert!(err.contains("event_id"), "it says what is wrong: {err}");
+}
