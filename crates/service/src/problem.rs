@@ -5,65 +5,89 @@ use std::time::Duration;
 use axum::Json;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use serde::Serialize;
-use utoipa::ToSchema;
+use serde::{Serialize, Serializer};
+use utoipa::openapi::{RefOr, Schema};
+use utoipa::{PartialSchema, ToSchema};
 
 /// The media type of a problem document.
 pub const MEDIA_TYPE: &str = "application/problem+json";
 
 /// What went wrong with a request.
-#[derive(Debug, Clone, Serialize, ToSchema)]
+#[derive(Debug, Clone)]
 pub struct Problem {
+    status: StatusCode,
+    code: &'static str,
+    detail: Box<str>,
+    index: Option<usize>,
+    field: Option<Box<str>>,
+    cause: Option<Box<str>>,
+    retry_after: Option<Duration>,
+}
+
+/// A problem details document.
+#[derive(Serialize, ToSchema)]
+struct Document<'p> {
     /// `urn:sluice:problem:` and the code.
     #[serde(rename = "type")]
     #[schema(example = "urn:sluice:problem:invalid_event")]
     uri: String,
     /// The status in words.
-    title: String,
+    #[schema(example = "Unprocessable Entity")]
+    title: &'p str,
     /// The HTTP status.
     #[schema(example = 422)]
     status: u16,
     /// Which problem it is, for programs; never changes.
-    code: &'static str,
+    #[schema(example = "invalid_event")]
+    code: &'p str,
     /// What is wrong, for people.
-    detail: String,
+    detail: &'p str,
     /// Which event of the request, from 0.
     #[serde(skip_serializing_if = "Option::is_none")]
     index: Option<usize>,
     /// Which field.
     #[serde(skip_serializing_if = "Option::is_none")]
-    field: Option<String>,
-    #[serde(skip)]
-    cause: Option<String>,
-    #[serde(skip)]
-    retry_after: Option<Duration>,
+    field: Option<&'p str>,
 }
+
+impl Serialize for Problem {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let document = Document {
+            uri: format!("urn:sluice:problem:{}", self.code),
+            title: self.status.canonical_reason().unwrap_or("Error"),
+            status: self.status.as_u16(),
+            code: self.code,
+            detail: &self.detail,
+            index: self.index,
+            field: self.field.as_deref(),
+        };
+        document.serialize(serializer)
+    }
+}
+
+impl PartialSchema for Problem {
+    fn schema() -> RefOr<Schema> {
+        Document::schema()
+    }
+}
+
+impl ToSchema for Problem {}
 
 impl Problem {
     /// A problem. `detail` is shown to the client below status 500; from 500 on it is only
     /// logged, and the client sees a general sentence (see [`Problem::say`]).
     pub fn new(status: StatusCode, code: &'static str, detail: impl Into<String>) -> Self {
-        let detail = detail.into();
+        let detail = detail.into().into_boxed_str();
         let (detail, cause) =
-            if status.is_server_error() { (general(status).to_owned(), Some(detail)) } else { (detail, None) };
-        Self {
-            uri: format!("urn:sluice:problem:{code}"),
-            title: status.canonical_reason().unwrap_or("Error").to_owned(),
-            status: status.as_u16(),
-            code,
-            detail,
-            index: None,
-            field: None,
-            cause,
-            retry_after: None,
-        }
+            if status.is_server_error() { (general(status).into(), Some(detail)) } else { (detail, None) };
+        Self { status, code, detail, index: None, field: None, cause, retry_after: None }
     }
 
     /// Names the place: the event's index in the request, and its field.
     #[must_use]
     pub fn at(mut self, index: Option<usize>, field: Option<&str>) -> Self {
         self.index = index;
-        self.field = field.map(str::to_owned);
+        self.field = field.map(Into::into);
         self
     }
 
@@ -77,13 +101,13 @@ impl Problem {
     /// What the client is told, also from status 500 on. Nothing internal belongs here.
     #[must_use]
     pub fn say(mut self, detail: impl Into<String>) -> Self {
-        self.detail = detail.into();
+        self.detail = detail.into().into_boxed_str();
         self
     }
 
     /// The HTTP status.
     pub fn status(&self) -> StatusCode {
-        StatusCode::from_u16(self.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR)
+        self.status
     }
 
     /// Which problem it is.
@@ -101,13 +125,13 @@ impl Problem {
 #[derive(Debug, Clone)]
 pub(crate) struct Logged {
     pub(crate) code: &'static str,
-    pub(crate) detail: String,
+    pub(crate) detail: Box<str>,
 }
 
 impl IntoResponse for Problem {
     fn into_response(self) -> Response {
         let logged = Logged { code: self.code, detail: self.cause.clone().unwrap_or_else(|| self.detail.clone()) };
-        let (status, wait) = (self.status(), self.retry_after);
+        let (status, wait) = (self.status, self.retry_after);
         let mut response = (status, Json(self)).into_response();
         response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(MEDIA_TYPE));
         if let Some(wait) = wait {
@@ -171,6 +195,14 @@ mod tests {
                 "field": "topic",
             })
         );
+    }
+
+    #[test]
+    fn the_schema_has_the_documents_fields() {
+        let schema = serde_json::to_value(Problem::schema()).unwrap();
+        let fields: Vec<_> = schema["properties"].as_object().unwrap().keys().collect();
+        assert_eq!(fields, ["code", "detail", "field", "index", "status", "title", "type"]);
+        assert_eq!(Problem::name(), "Problem");
     }
 
     #[test]

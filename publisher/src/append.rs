@@ -1,0 +1,95 @@
+//! One entry, appended: repeated under its id until the log answers.
+
+use std::time::Duration;
+
+use sluice_event::entry::PackedEntry;
+use sluice_log::{Append, Appended, LogError, LogWriter};
+use sluice_service::backoff::Backoff;
+use tokio::time::{Instant, sleep_until, timeout_at};
+use uuid::Uuid;
+
+use crate::coalesce::{Outcome, Waiting};
+use crate::pressure::Gate;
+
+const FIRST_BACKOFF: Duration = Duration::from_millis(20);
+const MOST_BACKOFF: Duration = Duration::from_secs(1);
+
+/// Packs requests into an entry, appends it, and answers each of them. Requests that reuse a key
+/// are taken out, and the rest is packed again under a new id: nothing of the first was written.
+pub(crate) async fn append(stream: u16, log: &dyn LogWriter, gate: &Gate, mut requests: Vec<Waiting>) {
+    while !requests.is_empty() {
+        let entry = PackedEntry::new(Uuid::new_v4(), requests.iter().map(|waiting| &waiting.packed.request));
+        let keyed = requests.iter().filter_map(|waiting| waiting.packed.keyed).collect();
+        let append = Append { stream, entry, keyed };
+        match repeat(log, &append, &requests).await {
+            Ok(Appended::Stored { backlog }) => {
+                metrics::counter!("sluice_publish_entries_total").increment(1);
+                metrics::counter!("sluice_publish_entry_bytes_total").increment(append.entry.body.len() as u64);
+                gate.observe(backlog);
+                return answer(requests, &Outcome::Stored);
+            }
+            Ok(Appended::KeyReused(indexes)) => {
+                let before = requests.len();
+                requests = without_reused(requests, &indexes);
+                if requests.len() == before {
+                    let cause =
+                        format!("the log refused keys {indexes:?} of an entry with {} keys", append.keyed.len());
+                    return answer(requests, &Outcome::Failed(cause));
+                }
+            }
+            Err(LogError::Full(cause)) => {
+                gate.close(&cause);
+                return answer(requests, &Outcome::Full);
+            }
+            Err(error @ (LogError::Unavailable(_) | LogError::Failed(_))) => {
+                return answer(requests, &Outcome::Failed(error.to_string()));
+            }
+        }
+    }
+}
+
+/// Appends until the log answers, or nobody waits any more. Always the same entry under the same
+/// id: one whose answer was lost is recognised by its receipt.
+async fn repeat(log: &dyn LogWriter, append: &Append, requests: &[Waiting]) -> Result<Appended, LogError> {
+    let deadline = requests.iter().map(|waiting| waiting.deadline).max().unwrap_or_else(Instant::now);
+    let mut backoff = Backoff::new(FIRST_BACKOFF, MOST_BACKOFF);
+    loop {
+        let began = Instant::now();
+        let answer = timeout_at(deadline, log.append(append)).await;
+        metrics::histogram!("sluice_publish_append_seconds").record(began.elapsed().as_secs_f64());
+        let error = match answer {
+            Ok(Err(error @ LogError::Unavailable(_))) => error,
+            Ok(answer) => return answer,
+            Err(_) => return Err(LogError::Unavailable("no answer in time".to_owned())),
+        };
+        let next = Instant::now() + backoff.next();
+        if next >= deadline || requests.iter().all(|waiting| waiting.reply.is_closed()) {
+            return Err(error);
+        }
+        tracing::warn!(%error, entry = %append.entry.id, "cannot append, trying again");
+        metrics::counter!("sluice_publish_append_repeats_total").increment(1);
+        sleep_until(next).await;
+    }
+}
+
+/// Answers those that reuse a key (`indexes` count keyed requests only) and hands out the rest.
+fn without_reused(requests: Vec<Waiting>, indexes: &[usize]) -> Vec<Waiting> {
+    let mut number = 0;
+    let mut rest = Vec::with_capacity(requests.len());
+    for waiting in requests {
+        let keyed = waiting.packed.keyed.is_some();
+        if keyed && indexes.contains(&number) {
+            waiting.answer(Outcome::KeyReused);
+        } else {
+            rest.push(waiting);
+        }
+        number += usize::from(keyed);
+    }
+    rest
+}
+
+fn answer(requests: Vec<Waiting>, outcome: &Outcome) {
+    for waiting in requests {
+        waiting.answer(outcome.clone());
+    }
+}

@@ -1,0 +1,92 @@
+//! The OpenAPI description of the publishing part.
+
+// Nothing makes values of these types: they describe what the parser in `sluice-event` accepts,
+// which reads a body without building them.
+#![allow(dead_code, reason = "described, never made")]
+
+use serde::Serialize;
+use sluice_service::problem::Problem;
+use utoipa::{OpenApi, ToSchema};
+
+use crate::Accepted;
+
+/// The OpenAPI document of [`router`](crate::router), to be merged into a server's.
+pub fn openapi() -> utoipa::openapi::OpenApi {
+    Document::openapi()
+}
+
+#[derive(OpenApi)]
+#[openapi(
+    info(title = "Sluice publisher", description = "Takes events; each is stored once and counted exactly."),
+    paths(publish),
+    components(schemas(PublishedEvent, PublishedEvents, Accepted, Problem)),
+    tags((name = "publish", description = "Publishing events"))
+)]
+struct Document;
+
+/// An event to publish. Further members are ignored.
+#[derive(Serialize, ToSchema)]
+struct PublishedEvent {
+    /// Identifies the event within its topic; not blank, at most 512 bytes. `id` is accepted for it.
+    #[schema(example = "evt-1")]
+    event_id: String,
+    /// Any JSON; kept as given.
+    #[schema(value_type = Value, example = json!({"value": 100}))]
+    payload: (),
+    /// Not blank, at most 256 bytes.
+    #[schema(default = "default", required = false)]
+    topic: String,
+    /// RFC 3339 or ISO 8601; without an offset it is UTC. The time of arrival when absent.
+    #[schema(format = DateTime)]
+    timestamp: Option<String>,
+    /// Who sent it; at most 512 bytes.
+    source: Option<String>,
+}
+
+/// Events in an object.
+#[derive(Serialize, ToSchema)]
+struct PublishedEvents {
+    /// At least one.
+    #[schema(min_items = 1)]
+    events: Vec<PublishedEvent>,
+}
+
+/// One event, an array of events, or an object that holds them.
+#[derive(Serialize, ToSchema)]
+#[serde(untagged)]
+enum PublishRequest {
+    /// One event.
+    One(PublishedEvent),
+    /// An array of events; at least one.
+    Many(Vec<PublishedEvent>),
+    /// Events in an object.
+    Wrapped(PublishedEvents),
+}
+
+/// Publishes events.
+///
+/// All or nothing: one invalid event refuses the request. The answer comes once all of it is on
+/// disk. A client that saw no answer repeats the request under the same `Idempotency-Key`.
+#[utoipa::path(
+    post,
+    path = "/publish",
+    tag = "publish",
+    params(
+        ("Idempotency-Key" = Option<String>, Header, min_length = 1, max_length = 255,
+         description = "Visible ASCII; makes repeating the request safe"),
+        ("X-Request-Id" = Option<String>, Header,
+         description = "Follows the events to their rows; made when absent or no UUID"),
+    ),
+    request_body(content = PublishRequest, content_type = "application/json"),
+    responses(
+        (status = 202, description = "The events are on disk", body = Accepted),
+        (status = 400, description = "malformed_json, invalid_idempotency_key", body = Problem, content_type = "application/problem+json"),
+        (status = 408, description = "body_timeout", body = Problem, content_type = "application/problem+json"),
+        (status = 413, description = "body_too_large, too_many_events, payload_too_large", body = Problem, content_type = "application/problem+json"),
+        (status = 415, description = "unsupported_media_type", body = Problem, content_type = "application/problem+json"),
+        (status = 422, description = "invalid_event, payload_too_deep, idempotency_key_reused", body = Problem, content_type = "application/problem+json"),
+        (status = 429, description = "backlog_full, queue_full; see Retry-After", body = Problem, content_type = "application/problem+json"),
+        (status = 503, description = "log_unavailable; see Retry-After", body = Problem, content_type = "application/problem+json"),
+    )
+)]
+fn publish() {}

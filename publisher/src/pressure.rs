@@ -1,0 +1,134 @@
+//! Backpressure: when the log is too full, requests are refused until it has drained.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use axum::http::StatusCode;
+use sluice_log::{LogWriter, Pressure};
+use sluice_service::backoff::Backoff;
+use sluice_service::problem::Problem;
+
+/// How often the log is asked how full it is, while requests are taken and while they are not.
+const ASK_OPEN: Duration = Duration::from_millis(500);
+const ASK_CLOSED: Duration = Duration::from_millis(100);
+const MOST_BACKOFF: Duration = Duration::from_secs(5);
+/// When a client is told to come back.
+const RETRY: Duration = Duration::from_secs(2);
+
+/// Open while the log has room. Appends close it with what they learn; it is opened only by
+/// asking the log.
+pub(crate) struct Gate {
+    max_backlog: u64,
+    max_memory: f64,
+    closed: AtomicBool,
+}
+
+impl Gate {
+    pub(crate) fn new(max_backlog: u64, max_memory: f64) -> Self {
+        Self { max_backlog, max_memory, closed: AtomicBool::new(false) }
+    }
+
+    /// Refuses a request while the log is too full.
+    pub(crate) fn check(&self) -> Result<(), Problem> {
+        if self.closed.load(Ordering::Relaxed) { Err(backlog_full()) } else { Ok(()) }
+    }
+
+    /// Takes note of the backlog of one stream: a part of all there is, so that it can only close.
+    pub(crate) fn observe(&self, backlog: Option<u64>) {
+        if let Some(backlog) = backlog.filter(|&events| events >= self.max_backlog) {
+            self.close(&format!("{backlog} events are not stored yet"));
+        }
+    }
+
+    /// Refuses requests from now on.
+    pub(crate) fn close(&self, reason: &str) {
+        if !self.closed.swap(true, Ordering::Relaxed) {
+            tracing::warn!(reason, "the log is too full: refusing requests");
+        }
+    }
+
+    fn open(&self) {
+        if self.closed.swap(false, Ordering::Relaxed) {
+            tracing::info!("the log has room again: taking requests");
+        }
+    }
+
+    /// Asks the log again and again how full it is. Never returns.
+    pub(crate) async fn watch(self: Arc<Self>, log: Arc<dyn LogWriter>) {
+        let mut backoff = Backoff::new(ASK_CLOSED, MOST_BACKOFF);
+        loop {
+            let wait = match log.pressure().await {
+                Ok(pressure) => {
+                    backoff.reset();
+                    self.judge(pressure);
+                    if self.closed.load(Ordering::Relaxed) { ASK_CLOSED } else { ASK_OPEN }
+                }
+                Err(error) => {
+                    tracing::debug!(%error, "cannot ask how full the log is");
+                    // Appending will say what is wrong, better than a refusal on old knowledge.
+                    self.open();
+                    backoff.next()
+                }
+            };
+            tokio::time::sleep(wait).await;
+        }
+    }
+
+    fn judge(&self, pressure: Pressure) {
+        if let Some(backlog) = pressure.backlog {
+            metrics::gauge!("sluice_publish_backlog_events").set(backlog as f64);
+        }
+        if let Some(memory) = pressure.memory {
+            metrics::gauge!("sluice_publish_log_memory_ratio").set(memory);
+        }
+        match pressure {
+            Pressure { backlog: Some(backlog), .. } if backlog >= self.max_backlog => self.observe(Some(backlog)),
+            Pressure { memory: Some(memory), .. } if memory >= self.max_memory => {
+                self.close(&format!("{:.0}% of its memory is in use", memory * 100.0));
+            }
+            _ => self.open(),
+        }
+    }
+}
+
+/// The answer while the log is too full.
+pub(crate) fn backlog_full() -> Problem {
+    let detail = "too many events are not stored yet; come back later";
+    Problem::new(StatusCode::TOO_MANY_REQUESTS, "backlog_full", detail).retry_after(RETRY)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn refused_after(pressures: &[Pressure]) -> bool {
+        let gate = Gate::new(100, 0.8);
+        for &pressure in pressures {
+            gate.judge(pressure);
+        }
+        gate.check().is_err()
+    }
+
+    #[test]
+    fn a_full_log_refuses_until_it_has_room() {
+        let at = |backlog, memory| Pressure { backlog, memory };
+        assert!(!refused_after(&[at(Some(99), Some(0.7))]));
+        assert!(refused_after(&[at(Some(100), Some(0.1))]));
+        assert!(refused_after(&[at(Some(0), Some(0.8))]));
+        assert!(!refused_after(&[at(Some(100), None), at(Some(99), None)]));
+        // Unknown is not full: appending says when it is.
+        assert!(!refused_after(&[at(None, None)]));
+    }
+
+    #[test]
+    fn the_backlog_that_an_append_reports_closes_the_gate() {
+        let gate = Gate::new(100, 0.8);
+        gate.observe(Some(99));
+        assert!(gate.check().is_ok());
+        gate.observe(Some(100));
+        assert_eq!(gate.check().unwrap_err().code(), "backlog_full");
+        gate.observe(Some(0));
+        assert!(gate.check().is_err(), "one stream's backlog says nothing of the others");
+    }
+}

@@ -1,0 +1,59 @@
+//! Reading a body within its bounds: size, time, and what may be in hand altogether.
+
+use std::time::Duration;
+
+use axum::body::Body;
+use axum::http::{HeaderMap, StatusCode, header};
+use bytes::{Bytes, BytesMut};
+use futures::StreamExt;
+use sluice_service::problem::Problem;
+
+use crate::publisher::Reservation;
+
+/// What is allocated at once on the word of a `Content-Length`.
+const TRUSTED_BYTES: usize = 64 << 10;
+
+/// Reads the whole body. Refuses it as soon as it is, or says it will be, larger than `most`
+/// bytes (413), is not complete within `patience` (408), or ends early (400).
+pub(crate) async fn body(
+    headers: &HeaderMap,
+    body: Body,
+    most: usize,
+    patience: Duration,
+    reservation: &mut Reservation,
+) -> Result<Bytes, Problem> {
+    let announced = headers.get(header::CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse::<usize>().ok());
+    if announced.is_some_and(|length| length > most) {
+        return Err(too_large(most));
+    }
+    let reading = collect(body, announced.unwrap_or(0).min(TRUSTED_BYTES), most, reservation);
+    tokio::time::timeout(patience, reading).await.unwrap_or_else(|_| Err(too_slow(patience)))
+}
+
+async fn collect(body: Body, expected: usize, most: usize, reservation: &mut Reservation) -> Result<Bytes, Problem> {
+    let mut chunks = body.into_data_stream();
+    let mut all = BytesMut::with_capacity(expected);
+    while let Some(chunk) = chunks.next().await {
+        let chunk = chunk.map_err(|_| cut_off())?;
+        if chunk.len() > most - all.len() {
+            return Err(too_large(most));
+        }
+        reservation.grow(chunk.len())?;
+        all.extend_from_slice(&chunk);
+    }
+    Ok(all.freeze())
+}
+
+fn too_large(most: usize) -> Problem {
+    let detail = format!("the body is larger than {most} bytes; send fewer events in a request");
+    Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "body_too_large", detail)
+}
+
+fn too_slow(patience: Duration) -> Problem {
+    let detail = format!("the body did not arrive within {patience:?}");
+    Problem::new(StatusCode::REQUEST_TIMEOUT, "body_timeout", detail)
+}
+
+fn cut_off() -> Problem {
+    Problem::new(StatusCode::BAD_REQUEST, "malformed_json", "the body ends before its announced end")
+}

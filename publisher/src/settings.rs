@@ -1,0 +1,173 @@
+//! Every setting of the program: an option, an environment variable, a default.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use clap::{Args, Parser, Subcommand};
+use hyper::Uri;
+use sluice_event::Limits;
+use sluice_service::settings::{bytes, duration};
+
+/// Takes events over HTTP and puts them on a Redis stream.
+#[derive(Debug, Parser)]
+#[command(name = "sluice-publisher", version)]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// What the program does.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Take events over HTTP, put them on a Redis stream, and forward queries to the aggregators
+    Serve(Box<ServeSettings>),
+    /// Ask a running server whether it is ready; exit 0 if so
+    Healthcheck(HealthcheckSettings),
+}
+
+/// Settings of `healthcheck`.
+#[derive(Debug, Clone, Args)]
+pub struct HealthcheckSettings {
+    /// The server's address
+    #[arg(long, env = "SLUICE_URL", default_value = "http://127.0.0.1:8080", value_name = "URL")]
+    pub url: String,
+}
+
+/// Settings of `serve`.
+#[derive(Debug, Clone, Args)]
+pub struct ServeSettings {
+    /// Where to answer HTTP
+    #[arg(long, env = "SLUICE_LISTEN", default_value = "0.0.0.0:8080", value_name = "ADDRESS")]
+    pub listen: SocketAddr,
+    /// The Redis that holds the stream
+    #[arg(long, env = "SLUICE_REDIS_URL", hide_env_values = true, value_name = "redis://HOST")]
+    pub redis_url: String,
+    /// Where to forward all other requests: the aggregators. Without it they are answered 404
+    #[arg(long, env = "SLUICE_QUERY_URL", value_name = "http://HOST", value_parser = query_url)]
+    pub query_url: Option<Uri>,
+    /// Prefix of the keys in Redis, so that several can share a server
+    #[arg(long, env = "SLUICE_STREAM_PREFIX", default_value = "sluice", value_name = "PREFIX")]
+    pub stream_prefix: String,
+    /// Streams to spread entries over
+    #[arg(long, env = "SLUICE_STREAMS", default_value_t = 1, value_name = "P",
+        value_parser = clap::value_parser!(u16).range(1..=1024))]
+    pub streams: u16,
+    /// For how long an Idempotency-Key is honoured
+    #[arg(long, env = "SLUICE_KEY_KEEP", default_value = "24h", value_parser = duration, value_name = "TIME")]
+    pub key_keep: Duration,
+    /// For how long to finish what is in hand when told to stop
+    #[arg(long, env = "SLUICE_DRAIN", default_value = "20s", value_parser = duration, value_name = "TIME")]
+    pub drain: Duration,
+    #[command(flatten)]
+    #[allow(missing_docs, reason = "a doc comment would become the help's heading")]
+    pub ingest: IngestArgs,
+}
+
+/// What a request may bring, and how much may wait.
+#[derive(Debug, Clone, Args)]
+pub struct IngestArgs {
+    /// Size of a request body, at most
+    #[arg(long, env = "SLUICE_MAX_BODY_BYTES", default_value = "8MiB", value_parser = bytes, value_name = "SIZE")]
+    pub max_body_bytes: u64,
+    /// Events in a request, at most
+    #[arg(long, env = "SLUICE_MAX_EVENTS", default_value_t = 10_000, value_name = "EVENTS",
+        value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    pub max_events: u32,
+    /// Size of a payload as JSON text, at most
+    #[arg(long, env = "SLUICE_MAX_PAYLOAD_BYTES", default_value = "256KiB", value_parser = bytes, value_name = "SIZE")]
+    pub max_payload_bytes: u64,
+    /// Levels of arrays and objects in a payload, at most
+    #[arg(long, env = "SLUICE_MAX_PAYLOAD_DEPTH", default_value_t = 64, value_name = "LEVELS",
+        value_parser = clap::value_parser!(u32).range(0..=100))]
+    pub max_payload_depth: u32,
+    /// Events accepted and not stored yet, above which requests are answered 429
+    #[arg(long, env = "SLUICE_MAX_BACKLOG", default_value_t = 1_000_000, value_name = "EVENTS")]
+    pub max_backlog: u64,
+    /// Share of the log's memory in use (0 to 1), above which requests are answered 429
+    #[arg(long, env = "SLUICE_MAX_MEMORY", default_value_t = 0.8, value_name = "SHARE", value_parser = share)]
+    pub max_memory: f64,
+    /// Requests waiting for the log's answer, above which requests are answered 429
+    #[arg(long, env = "SLUICE_MAX_WAITING", default_value_t = 1024, value_name = "REQUESTS",
+        value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    pub max_waiting: u32,
+    /// Bytes of bodies being received or waiting, above which requests are answered 429; never
+    /// less than one body
+    #[arg(long, env = "SLUICE_MAX_WAITING_BYTES", default_value = "64MiB", value_parser = bytes, value_name = "SIZE")]
+    pub max_waiting_bytes: u64,
+    /// Appends to one stream at the same time; what arrives meanwhile is packed together
+    #[arg(long, env = "SLUICE_MAX_APPENDS", default_value_t = 4, value_name = "N",
+        value_parser = clap::value_parser!(u16).range(1..=256))]
+    pub max_appends: u16,
+    /// For how long an append is repeated before its requests are answered 503
+    #[arg(long, env = "SLUICE_APPEND_TIMEOUT", default_value = "10s", value_parser = duration, value_name = "TIME")]
+    pub append_timeout: Duration,
+    /// For how long a body may take to arrive
+    #[arg(long, env = "SLUICE_BODY_TIMEOUT", default_value = "10s", value_parser = duration, value_name = "TIME")]
+    pub body_timeout: Duration,
+}
+
+impl IngestArgs {
+    /// The bounds of one request.
+    pub fn limits(&self) -> Limits {
+        let size = |bytes: u64| usize::try_from(bytes).unwrap_or(usize::MAX);
+        Limits {
+            body_bytes: size(self.max_body_bytes),
+            events: self.max_events as usize,
+            payload_bytes: size(self.max_payload_bytes),
+            payload_depth: self.max_payload_depth as usize,
+            ..Limits::default()
+        }
+    }
+}
+
+fn share(text: &str) -> Result<f64, String> {
+    match text.parse::<f64>() {
+        Ok(share) if share > 0.0 && share <= 1.0 => Ok(share),
+        _ => Err("use a number above 0 and up to 1".into()),
+    }
+}
+
+fn query_url(text: &str) -> Result<Uri, String> {
+    let uri: Uri = text.parse().map_err(|error| format!("is no URL: {error}"))?;
+    if uri.scheme_str() != Some("http") || uri.authority().is_none() {
+        return Err("use http://HOST:PORT".into());
+    }
+    if uri.query().is_some() {
+        return Err("must not have a query".into());
+    }
+    Ok(uri)
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_options_are_consistent_and_each_is_an_environment_variable() {
+        let mut cli = Cli::command();
+        cli.build();
+        cli.clone().debug_assert();
+        for command in cli.get_subcommands().filter(|c| c.get_name() != "help") {
+            for option in command.get_arguments().filter(|o| !matches!(o.get_id().as_str(), "help" | "version")) {
+                let expected = format!("SLUICE_{}", option.get_id().as_str().to_uppercase());
+                let variable = option.get_env().and_then(|name| name.to_str());
+                assert_eq!(variable, Some(expected.as_str()), "{} --{}", command.get_name(), option.get_id());
+            }
+        }
+    }
+
+    #[test]
+    fn urls_and_shares_that_cannot_work_are_refused() {
+        assert!(query_url("http://aggregator:8081").is_ok());
+        for text in ["", "aggregator", "https://aggregator", "http://", "http://a/?b=c"] {
+            assert!(query_url(text).is_err(), "{text:?}");
+        }
+        assert_eq!(share("0.8"), Ok(0.8));
+        for text in ["0", "-1", "1.1", "NaN", "inf", "x"] {
+            assert!(share(text).is_err(), "{text:?}");
+        }
+    }
+}
