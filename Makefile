@@ -1,7 +1,7 @@
 # What there is to do here. `make help` lists it; the longer recipes are scripts in tests/setup.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help run setup test test-unit test-api test-faults lint bench fuzz
+.PHONY: help run setup test test-unit test-api test-faults lint bench bench-quick fuzz
 
 # Where `make run` listens.
 LISTEN ?= 127.0.0.1:8080
@@ -32,8 +32,11 @@ lint: ## format, clippy, licences and sources of dependencies
 	cargo clippy --locked --workspace --all-targets -- -D warnings
 	@tests/setup/deny
 
-bench: setup ## events per second, end to end, beside COPY alone
+bench: setup ## events per second, end to end, beside COPY alone: five minutes
 	cargo run --release --locked -p sluice-bench
+
+bench-quick: setup ## the same in a minute, less exact
+	cargo run --release --locked -p sluice-bench -- --quick
 
 fuzz: ## each fuzz target for a minute
 	@tests/setup/fuzz

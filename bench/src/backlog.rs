@@ -1,0 +1,122 @@
+//! What a backlog takes in Redis: the stream is looked at while a block runs.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use anyhow::Context;
+use redis::aio::MultiplexedConnection;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+use crate::figures::{Figures, Group};
+
+/// Often enough for a peak that lasts a second, seldom enough to cost nothing.
+const EVERY: Duration = Duration::from_millis(50);
+
+/// The stream at one moment.
+#[derive(Debug, Clone, Copy, Default)]
+struct Sample {
+    /// Events appended and not acknowledged.
+    backlog: u64,
+    /// Entries in the stream; acknowledged ones stay for the replay window.
+    entries: u64,
+    /// Bytes of the stream (`MEMORY USAGE`).
+    stream_bytes: u64,
+    /// Bytes in use by the server (`used_memory`).
+    used_memory: u64,
+}
+
+/// Looks at a stream until it is stopped.
+#[derive(Debug)]
+pub struct BacklogWatch {
+    stop: CancellationToken,
+    peak: JoinHandle<anyhow::Result<Sample>>,
+    connection: MultiplexedConnection,
+    stream: String,
+    memory_before: u64,
+}
+
+impl BacklogWatch {
+    /// Begins, before anything is sent, with stream 0 of a prefix.
+    pub async fn start(mut connection: MultiplexedConnection, prefix: &str) -> anyhow::Result<Self> {
+        let stream = format!("{prefix}:{{0}}");
+        let memory_before = sample(&mut connection, &stream).await?.used_memory;
+        let stop = CancellationToken::new();
+        let peak = tokio::spawn(find_peak(connection.clone(), stream.clone(), stop.clone()));
+        Ok(Self { stop, peak, connection, stream, memory_before })
+    }
+
+    /// Ends, and adds what the stream took when the backlog was largest.
+    pub async fn finish(mut self, figures: &mut Figures) -> anyhow::Result<()> {
+        self.stop.cancel();
+        let peak = self.peak.await.context("the watch over Redis failed")??;
+        let appended: u64 =
+            redis::cmd("HGET").arg(counts(&self.stream)).arg("appended").query_async(&mut self.connection).await?;
+        let info: HashMap<String, redis::Value> =
+            redis::cmd("XINFO").arg("STREAM").arg(&self.stream).query_async(&mut self.connection).await?;
+        let entries_ever = info.get("entries-added").context("a stream that does not count its entries")?;
+        let entries_ever: u64 = redis::from_redis_value_ref(entries_ever)?;
+
+        let per_entry = appended as f64 / entries_ever.max(1) as f64;
+        let kept = (peak.entries as f64 * per_entry).max(1.0);
+        let grown = peak.used_memory.saturating_sub(self.memory_before) as f64;
+        figures.add(Group::Redis, "stream, per event in it (MEMORY USAGE)", peak.stream_bytes as f64 / kept);
+        figures.add(Group::Redis, "growth of used_memory, per event in the stream", grown / kept);
+        figures.add(
+            Group::Redis,
+            "growth of used_memory, per unacknowledged event",
+            grown / peak.backlog.max(1) as f64,
+        );
+        figures.add(Group::Course, "largest backlog, thousands of events", peak.backlog as f64 / 1000.0);
+        figures.add(Group::Course, "events per stream entry", per_entry);
+        Ok(())
+    }
+}
+
+async fn find_peak(
+    mut connection: MultiplexedConnection,
+    stream: String,
+    stop: CancellationToken,
+) -> anyhow::Result<Sample> {
+    let mut peak = Sample::default();
+    while !stop.is_cancelled() {
+        let now = sample(&mut connection, &stream).await?;
+        if now.backlog > peak.backlog {
+            peak = now;
+        }
+        tokio::select! {
+            () = stop.cancelled() => {}
+            () = tokio::time::sleep(EVERY) => {}
+        }
+    }
+    Ok(peak)
+}
+
+async fn sample(connection: &mut MultiplexedConnection, stream: &str) -> anyhow::Result<Sample> {
+    type Reply = ((Option<u64>, Option<u64>), u64, Option<u64>, redis::InfoDict);
+    let ((appended, acknowledged), entries, stream_bytes, info): Reply = redis::pipe()
+        .cmd("HMGET")
+        .arg(counts(stream))
+        .arg("appended")
+        .arg("acknowledged")
+        .cmd("XLEN")
+        .arg(stream)
+        .cmd("MEMORY")
+        .arg("USAGE")
+        .arg(stream)
+        .cmd("INFO")
+        .arg("memory")
+        .query_async(connection)
+        .await
+        .context("a look at Redis")?;
+    Ok(Sample {
+        backlog: appended.unwrap_or(0).saturating_sub(acknowledged.unwrap_or(0)),
+        entries,
+        stream_bytes: stream_bytes.unwrap_or(0),
+        used_memory: info.get("used_memory").context("Redis says no used_memory")?,
+    })
+}
+
+fn counts(stream: &str) -> String {
+    format!("{stream}:counts")
+}

@@ -1,0 +1,135 @@
+//! The bar: raw binary COPY of the rows that Sluice stored, into the same table with the same
+//! indexes. What PostgreSQL takes when nothing else is to be done.
+//!
+//! The rows are read out of Sluice's own table, in the binary format, before anything is timed,
+//! and cut into batches. So they are the same to the byte, whatever the schema, and sending them
+//! costs the client next to nothing.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Instant;
+
+use anyhow::{Context, ensure};
+use sqlx::{AssertSqlSafe, Executor, PgConnection};
+use tokio::task::JoinSet;
+
+use crate::cpu::{self, Reading, Watched};
+use crate::figures::{Figures, Group};
+use crate::pgcopy;
+use crate::rounds::RATE;
+use crate::servers::Servers;
+use crate::space;
+
+/// Rows in one COPY, and so in one transaction: what an aggregator stores in one by default.
+pub const BATCH: usize = 2400;
+/// Connections, as many as an aggregator has workers by default.
+pub const CONNECTIONS: usize = 2;
+/// The schema with the bar's table.
+const SCHEMA: &str = "bar";
+
+/// Rows to copy, and the table for them.
+#[derive(Debug)]
+pub struct Bar {
+    batches: Arc<Vec<Vec<u8>>>,
+    rows: u64,
+}
+
+impl Bar {
+    /// Takes the rows of `SCHEMA.events`, and makes an empty table like it.
+    pub async fn of(servers: &Servers, schema: &str) -> anyhow::Result<Self> {
+        let mut connection = servers.postgres().await?;
+        // In the order of arrival, and within a batch in the order of the key, as Sluice inserts.
+        let select = format!(
+            "COPY (SELECT * FROM \"{schema}\".events
+                   ORDER BY (row_number() OVER (ORDER BY seq) - 1) / {BATCH}, key) TO STDOUT (FORMAT binary)"
+        );
+        let stored = pgcopy::read(&mut connection, &select).await.context("the rows that Sluice stored")?;
+        let (batches, rows) = pgcopy::batches(&stored, BATCH)?;
+        let table =
+            format!("CREATE SCHEMA {SCHEMA}; CREATE TABLE {SCHEMA}.events (LIKE \"{schema}\".events INCLUDING ALL)");
+        connection.execute(AssertSqlSafe(table)).await.context("the table for COPY")?;
+        Ok(Self { batches: Arc::new(batches), rows: rows as u64 })
+    }
+
+    /// Copies all rows into the empty table.
+    pub async fn run(&self, servers: &Servers) -> anyhow::Result<Figures> {
+        let mut connection = servers.postgres().await?;
+        connection.execute("TRUNCATE bar.events").await?;
+        servers.settle().await?;
+        let watched = watched(servers);
+
+        let wal = space::wal_position(&mut connection).await?;
+        let before = Reading::of(&watched)?;
+        let started = Instant::now();
+        self.copy_all(servers).await?;
+        let seconds = started.elapsed().as_secs_f64();
+        let spent = Reading::of(&watched)?.since(&before);
+
+        let rows: i64 = sqlx::query_scalar("SELECT count(*) FROM bar.events").fetch_one(&mut connection).await?;
+        ensure!(rows as u64 == self.rows, "COPY stored {rows} rows of {}", self.rows);
+        let mut figures = Figures::default();
+        figures.add(Group::Rate, RATE, self.rows as f64 / seconds / 1000.0);
+        cpu::report(&mut figures, &watched, &spent, self.rows);
+        space::measure(&mut figures, &mut connection, SCHEMA, self.rows, wal).await?;
+        Ok(figures)
+    }
+
+    async fn copy_all(&self, servers: &Servers) -> anyhow::Result<()> {
+        let next = Arc::new(AtomicUsize::new(0));
+        let mut clients = JoinSet::new();
+        for _ in 0..CONNECTIONS {
+            let (batches, next) = (self.batches.clone(), next.clone());
+            let mut connection: PgConnection = servers.postgres().await?;
+            clients.spawn(async move {
+                while let Some(batch) = batches.get(next.fetch_add(1, Ordering::Relaxed)) {
+                    pgcopy::write(&mut connection, "COPY bar.events FROM STDIN (FORMAT binary)", batch).await?;
+                }
+                anyhow::Ok(())
+            });
+        }
+        while let Some(client) = clients.join_next().await {
+            client.context("a client of COPY failed")??;
+        }
+        Ok(())
+    }
+}
+
+fn watched(servers: &Servers) -> Vec<Watched> {
+    vec![Watched::postgres(servers), Watched::ourselves()]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn the_bar_copies_exactly_the_rows_that_are_stored_into_a_table_like_theirs() {
+        let servers = Servers::start().await.unwrap();
+        let mut connection = servers.postgres().await.unwrap();
+        let stored = "
+            CREATE SCHEMA stored;
+            CREATE TABLE stored.events (key uuid PRIMARY KEY, seq bigint GENERATED ALWAYS AS IDENTITY,
+                topic text NOT NULL, source text, ts timestamptz NOT NULL DEFAULT now(), payload json NOT NULL);
+            CREATE INDEX ON stored.events (topic, seq);
+            INSERT INTO stored.events (key, topic, source, payload)
+            SELECT md5(n::text)::uuid, 'topic ' || n % 5, CASE WHEN n % 2 = 0 THEN 'a' END, json_build_object('n', n)
+            FROM generate_series(1, 6000) n";
+        connection.execute(stored).await.unwrap();
+        let bar = Bar::of(&servers, "stored").await.unwrap();
+        assert_eq!((bar.rows, bar.batches.len()), (6000, 3));
+
+        for _ in 0..2 {
+            let figures = bar.run(&servers).await.unwrap();
+            let different = "
+                SELECT count(*) FROM stored.events s FULL JOIN bar.events b USING (key)
+                WHERE (s.*)::text IS DISTINCT FROM (b.*)::text";
+            let different: i64 = sqlx::query_scalar(different).fetch_one(&mut connection).await.unwrap();
+            assert_eq!(different, 0);
+            for index in ["index btree (key)", "index btree (topic, seq)", "heap", "WAL"] {
+                let bytes = figures.get(Group::Postgres, index);
+                assert!(bytes.is_some_and(|bytes| bytes > 10.0), "{index}: {bytes:?} of {figures:?}");
+            }
+            assert_eq!(figures.get(Group::Postgres, "receipts, counters, …"), None);
+        }
+    }
+}

@@ -1,0 +1,137 @@
+//! What processes have cost so far, as the kernel counts it.
+
+use std::fs;
+use std::path::Path;
+
+use anyhow::{Context, bail};
+
+use crate::figures::{Figures, Group};
+use crate::servers::Servers;
+
+/// The unit of CPU time in `/proc`: `USER_HZ`, 100 per second on every Linux that runs this.
+const MICROSECONDS_PER_TICK: f64 = 10_000.0;
+
+/// A process whose CPU time is of interest.
+#[derive(Debug, Clone)]
+pub struct Watched {
+    /// What the report calls it.
+    pub name: &'static str,
+    /// Its id.
+    pub pid: u32,
+    /// Whether its living children belong to it (PostgreSQL's do). Those that ended always do.
+    pub with_children: bool,
+}
+
+impl Watched {
+    /// The PostgreSQL server with its backends.
+    pub fn postgres(servers: &Servers) -> Self {
+        Self { name: "PostgreSQL", pid: servers.postgres.process().id(), with_children: true }
+    }
+
+    /// The Redis server.
+    pub fn redis(servers: &Servers) -> Self {
+        Self { name: "Redis", pid: servers.redis.process().id(), with_children: false }
+    }
+
+    /// This process, which sends and measures.
+    pub fn ourselves() -> Self {
+        Self { name: "load generator", pid: std::process::id(), with_children: false }
+    }
+
+    /// CPU time in user and kernel mode so far, in µs.
+    pub fn cpu_micros(&self) -> anyhow::Result<f64> {
+        let mut ticks = Stat::of(self.pid)?.ticks;
+        if self.with_children {
+            ticks += children(self.pid)?.map(|child| child.ticks).sum::<u64>();
+        }
+        Ok(ticks as f64 * MICROSECONDS_PER_TICK)
+    }
+
+    /// The most memory that was ever resident, in MiB.
+    pub fn peak_resident_mib(&self) -> anyhow::Result<f64> {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.pid))?;
+        let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).context("a process without VmHWM")?;
+        let kib: f64 = line.trim().trim_end_matches(" kB").parse()?;
+        Ok(kib / 1024.0)
+    }
+}
+
+/// CPU time of several processes at one moment.
+#[derive(Debug)]
+pub struct Reading(Vec<f64>);
+
+impl Reading {
+    /// Takes it.
+    pub fn of(watched: &[Watched]) -> anyhow::Result<Self> {
+        Ok(Self(watched.iter().map(Watched::cpu_micros).collect::<anyhow::Result<_>>()?))
+    }
+
+    /// What was spent since an earlier reading of the same processes, in µs each.
+    pub fn since(&self, earlier: &Self) -> Vec<f64> {
+        self.0.iter().zip(&earlier.0).map(|(now, then)| now - then).collect()
+    }
+}
+
+/// Adds what each process spent per event, and all of them together.
+pub fn report(figures: &mut Figures, watched: &[Watched], spent: &[f64], events: u64) {
+    let per_event = |micros: f64| micros / events as f64;
+    for (process, micros) in watched.iter().zip(spent) {
+        figures.add(Group::Cpu, process.name, per_event(*micros));
+    }
+    figures.add(Group::Cpu, "all", per_event(spent.iter().sum()));
+}
+
+/// What `/proc/PID/stat` says.
+struct Stat {
+    parent: u32,
+    /// Its own, and that of the children it has seen end.
+    ticks: u64,
+}
+
+impl Stat {
+    fn of(pid: u32) -> anyhow::Result<Self> {
+        let text = fs::read_to_string(Path::new("/proc").join(pid.to_string()).join("stat"))?;
+        Self::parse(&text).with_context(|| format!("the stat of process {pid}: {text}"))
+    }
+
+    /// `pid (name) state ppid …`; the name may hold anything, so from its last parenthesis.
+    fn parse(text: &str) -> anyhow::Result<Self> {
+        let Some((_, after_name)) = text.rsplit_once(')') else { bail!("no name") };
+        let fields: Vec<&str> = after_name.split_whitespace().collect();
+        let field = |number: usize| -> anyhow::Result<u64> {
+            // Fields are counted from 1, and the first behind the name is the third.
+            Ok(fields.get(number - 3).with_context(|| format!("no field {number}"))?.parse()?)
+        };
+        let parent = field(4)? as u32;
+        Ok(Self { parent, ticks: field(14)? + field(15)? + field(16)? + field(17)? })
+    }
+}
+
+fn children(parent: u32) -> anyhow::Result<impl Iterator<Item = Stat>> {
+    let entries = fs::read_dir("/proc")?.flatten();
+    let pids = entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
+    // A process that ends meanwhile is counted with its parent.
+    Ok(pids.filter_map(|pid| Stat::of(pid).ok()).filter(move |stat| stat.parent == parent))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_times_are_read_behind_a_name_with_spaces_and_parentheses() {
+        let stat = Stat::parse("7 (a) b (c)) S 3 7 7 0 -1 4 1 2 3 4 10 20 300 4000 20 0").unwrap();
+        assert_eq!((stat.parent, stat.ticks), (3, 4330));
+    }
+
+    #[test]
+    fn work_done_shows_in_the_next_reading() {
+        let us = [Watched { name: "test", pid: std::process::id(), with_children: false }];
+        let before = Reading::of(&us).unwrap();
+        let mut spent = 0.0;
+        while spent < 20_000.0 {
+            spent = Reading::of(&us).unwrap().since(&before).iter().sum();
+        }
+        assert!(us[0].peak_resident_mib().unwrap() > 0.5);
+    }
+}

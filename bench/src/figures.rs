@@ -1,0 +1,131 @@
+//! The numbers that a block measures, and what several of them say together.
+
+use serde_json::{Value, json};
+
+/// What a figure is about: the order, the unit and the heading in the report.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Group {
+    /// Thousands of events per second.
+    Rate,
+    /// A rate divided by that of COPY in the same round.
+    Ratio,
+    /// CPU time per event received, in µs.
+    Cpu,
+    /// Bytes per stored row.
+    Postgres,
+    /// Bytes per event.
+    Redis,
+    /// The most memory that was resident, in MiB.
+    Resident,
+    /// How the block went.
+    Course,
+}
+
+impl Group {
+    /// The heading.
+    pub fn title(self) -> &'static str {
+        match self {
+            Self::Rate => "Rate",
+            Self::Ratio => "Ratio",
+            Self::Cpu => "CPU, µs per event received",
+            Self::Postgres => "PostgreSQL, bytes per stored row",
+            Self::Redis => "Redis at its peak, bytes",
+            Self::Resident => "Most resident memory, MiB",
+            Self::Course => "Course",
+        }
+    }
+
+    /// The name in `results.json`.
+    pub fn key(self) -> &'static str {
+        match self {
+            Self::Rate => "rate",
+            Self::Ratio => "ratio",
+            Self::Cpu => "cpu_us_per_event",
+            Self::Postgres => "postgres_bytes_per_row",
+            Self::Redis => "redis_bytes",
+            Self::Resident => "rss_mib",
+            Self::Course => "course",
+        }
+    }
+
+    /// A value as the table shows it.
+    pub fn show(self, value: f64) -> String {
+        match self {
+            Self::Ratio | Self::Cpu => format!("{value:.2}"),
+            Self::Resident => format!("{value:.1}"),
+            Self::Rate | Self::Postgres | Self::Redis | Self::Course => format!("{value:.0}"),
+        }
+    }
+}
+
+/// One number of one block.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Figure {
+    /// What it is about.
+    pub group: Group,
+    /// What it is the figure of.
+    pub name: String,
+    /// In the group's unit.
+    pub value: f64,
+}
+
+/// All numbers of one block.
+#[derive(Debug, Clone, Default)]
+pub struct Figures(pub Vec<Figure>);
+
+impl Figures {
+    /// Adds one.
+    pub fn add(&mut self, group: Group, name: impl Into<String>, value: f64) {
+        self.0.push(Figure { group, name: name.into(), value });
+    }
+
+    /// One of them.
+    pub fn get(&self, group: Group, name: &str) -> Option<f64> {
+        self.0.iter().find(|figure| figure.group == group && figure.name == name).map(|figure| figure.value)
+    }
+}
+
+/// What several blocks measured of the same.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Spread {
+    /// The middle one, or the mean of the two in the middle.
+    pub median: f64,
+    /// The smallest.
+    pub min: f64,
+    /// The largest.
+    pub max: f64,
+}
+
+impl Spread {
+    /// Of values in any order; `None` of none.
+    pub fn of(mut values: Vec<f64>) -> Option<Self> {
+        values.sort_by(f64::total_cmp);
+        let (min, max) = (*values.first()?, *values.last()?);
+        let upper = values[values.len() / 2];
+        let lower = values[(values.len() - 1) / 2];
+        Some(Self { median: f64::midpoint(lower, upper), min, max })
+    }
+
+    /// As in `results.json`.
+    pub fn json(self) -> Value {
+        json!({ "median": self.median, "min": self.min, "max": self.max })
+    }
+
+    /// As in the table: `median (min–max)`.
+    pub fn show(self, group: Group) -> String {
+        format!("{} ({}–{})", group.show(self.median), group.show(self.min), group.show(self.max))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_median_of_an_even_number_of_values_is_the_mean_of_the_middle_two() {
+        let spread = |values: &[f64]| Spread::of(values.to_vec());
+        assert_eq!(spread(&[]), None);
+        assert_eq!(spread(&[3.0, 1.0, 2.0]), Some(Spread { median: 2.0, min: 1.0, max: 3.0 }));
+        assert_eq!(spread(&[4.0, 1.0, 2.0, 3.0]), Some(Spread { median: 2.5, min: 1.0, max: 4.0 }));
+    }
+}

@@ -1,0 +1,101 @@
+//! An HTTP/1.1 client that does only what the load needs: a rendered request out, a status in.
+
+use std::time::Duration;
+
+use anyhow::{Context, bail, ensure};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+
+/// How long an answer may take.
+const ANSWER: Duration = Duration::from_secs(30);
+
+/// A keep-alive connection.
+#[derive(Debug)]
+pub struct Connection {
+    socket: TcpStream,
+    buffer: Vec<u8>,
+}
+
+/// What matters of an answer.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Answer {
+    /// The status code.
+    pub status: u16,
+    /// `Retry-After`, in seconds.
+    pub retry_after: Option<u64>,
+    /// The body.
+    pub body: Vec<u8>,
+}
+
+impl Connection {
+    /// Connects to `HOST:PORT`.
+    pub async fn open(address: &str) -> anyhow::Result<Self> {
+        let socket = TcpStream::connect(address).await.with_context(|| format!("cannot connect to {address}"))?;
+        socket.set_nodelay(true)?;
+        Ok(Self { socket, buffer: Vec::with_capacity(4096) })
+    }
+
+    /// Sends a whole request and reads its answer.
+    pub async fn ask(&mut self, request: &[u8]) -> anyhow::Result<Answer> {
+        let exchange = async {
+            self.socket.write_all(request).await.context("the request was not taken")?;
+            self.read_answer().await
+        };
+        tokio::time::timeout(ANSWER, exchange).await.context("no answer")?
+    }
+
+    async fn read_answer(&mut self) -> anyhow::Result<Answer> {
+        self.buffer.clear();
+        loop {
+            let read = self.socket.read_buf(&mut self.buffer).await.context("the connection broke")?;
+            ensure!(read > 0, "the connection was closed before the answer was complete");
+            if let Some(answer) = parse(&self.buffer)? {
+                return Ok(answer);
+            }
+        }
+    }
+}
+
+/// The answer, when all of it is there.
+fn parse(bytes: &[u8]) -> anyhow::Result<Option<Answer>> {
+    let Some(end) = bytes.windows(4).position(|window| window == b"\r\n\r\n") else { return Ok(None) };
+    let head = std::str::from_utf8(&bytes[..end]).context("a head that is not text")?;
+    let mut lines = head.split("\r\n");
+    let status_line = lines.next().unwrap_or_default();
+    let Some(status) = status_line.split(' ').nth(1).and_then(|code| code.parse().ok()) else {
+        bail!("not an HTTP answer: {status_line}");
+    };
+    let (mut length, mut retry_after) = (None, None);
+    for (name, value) in lines.filter_map(|line| line.split_once(':')) {
+        if name.eq_ignore_ascii_case("content-length") {
+            length = value.trim().parse::<usize>().ok();
+        } else if name.eq_ignore_ascii_case("retry-after") {
+            retry_after = value.trim().parse().ok();
+        }
+    }
+    let length = length.with_context(|| format!("an answer without a length: {head}"))?;
+    let body = &bytes[end + 4..];
+    Ok((body.len() >= length).then(|| Answer { status, retry_after, body: body[..length].to_vec() }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ACCEPTED: &[u8] = b"HTTP/1.1 202 Accepted\r\nContent-Length: 10\r\nRETRY-after: 3\r\n\r\n{\"count\":1";
+
+    #[test]
+    fn an_answer_that_comes_byte_by_byte_is_read_once_it_is_complete() {
+        for length in 0..ACCEPTED.len() {
+            assert_eq!(parse(&ACCEPTED[..length]).unwrap(), None, "after {length} bytes");
+        }
+        let answer = parse(ACCEPTED).unwrap().unwrap();
+        assert_eq!(answer, Answer { status: 202, retry_after: Some(3), body: b"{\"count\":1".to_vec() });
+    }
+
+    #[test]
+    fn an_answer_that_cannot_be_delimited_is_an_error() {
+        assert!(parse(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n").is_err());
+        assert!(parse(b"SSH-2.0\r\n\r\n").is_err());
+    }
+}

@@ -1,0 +1,52 @@
+//! The load generator: several connections, each with one request under way.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::time::Duration;
+
+use anyhow::{Context, bail};
+use tokio::task::JoinSet;
+
+use crate::events::Workload;
+use crate::http::Connection;
+
+/// Sends every request of the workload once, and again where it was refused with 429, after the
+/// time that the answer asks for. Answers how many requests were refused.
+///
+/// # Errors
+/// When a request is answered with anything else than 202 and 429, or not at all.
+pub async fn send(address: &str, workload: &Arc<Workload>, connections: usize) -> anyhow::Result<u64> {
+    let next = Arc::new(AtomicUsize::new(0));
+    let refused = Arc::new(AtomicU64::new(0));
+    let mut senders = JoinSet::new();
+    for _ in 0..connections {
+        let mut connection = Connection::open(address).await?;
+        let (workload, next, refused) = (workload.clone(), next.clone(), refused.clone());
+        senders.spawn(async move {
+            while let Some(request) = workload.requests.get(next.fetch_add(1, Ordering::Relaxed)) {
+                refused.fetch_add(accepted(&mut connection, request).await?, Ordering::Relaxed);
+            }
+            anyhow::Ok(())
+        });
+    }
+    while let Some(sender) = senders.join_next().await {
+        sender.context("a sender failed")??;
+    }
+    Ok(refused.load(Ordering::Relaxed))
+}
+
+/// Sends a request until it is accepted; answers how often it was refused.
+async fn accepted(connection: &mut Connection, request: &[u8]) -> anyhow::Result<u64> {
+    let mut refused = 0;
+    loop {
+        let answer = connection.ask(request).await?;
+        match answer.status {
+            202 => return Ok(refused),
+            429 => {
+                refused += 1;
+                tokio::time::sleep(Duration::from_secs(answer.retry_after.unwrap_or(1))).await;
+            }
+            status => bail!("/publish answered {status}: {}", String::from_utf8_lossy(&answer.body)),
+        }
+    }
+}

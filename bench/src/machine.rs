@@ -1,0 +1,73 @@
+//! Where the run took place and with which settings, so that its figures can be judged.
+
+use std::fs;
+
+use serde_json::{Value, json};
+
+use crate::bar::{BATCH, CONNECTIONS};
+use crate::events::{PER_REQUEST, TOPICS, Workload};
+use crate::plan::Plan;
+use crate::servers::{POSTGRES_SETTINGS, REDIS_SETTINGS, Servers};
+
+/// The machine, the versions, the settings and what was sent.
+pub async fn describe(servers: &Servers, plan: &Plan, workload: &Workload) -> anyhow::Result<Value> {
+    let (redis, postgres) = servers.versions().await?;
+    let settings =
+        |pairs: &[(&str, &str)]| -> Value { pairs.iter().map(|(k, v)| ((*k).to_owned(), json!(v))).collect() };
+    Ok(json!({
+        "machine": {
+            "processor": processor(),
+            "cores": std::thread::available_parallelism()?.get(),
+            "memory_gib": memory_gib(),
+            "kernel": fs::read_to_string("/proc/sys/kernel/osrelease")?.trim(),
+        },
+        "versions": { "sluice": env!("CARGO_PKG_VERSION"), "redis": redis, "postgresql": postgres },
+        "settings": {
+            "redis": settings(&REDIS_SETTINGS),
+            "postgresql": settings(&POSTGRES_SETTINGS),
+            "sluice": { "aggregators": 1, "workers": 2, "batch_events": BATCH, "others": "as by default" },
+            "copy": { "rows_per_batch": BATCH, "connections": CONNECTIONS },
+        },
+        "load": {
+            "rounds": plan.rounds,
+            "events_per_block": workload.events,
+            "bytes_per_event": workload.bytes_per_event,
+            "events_per_request": PER_REQUEST,
+            "connections": plan.connections,
+            "topics": TOPICS.len(),
+        },
+    }))
+}
+
+/// The description in lines for a reader.
+pub fn lines(run: &Value) -> String {
+    let text = |value: &Value| value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+    let pairs = |value: &Value| {
+        let object = value.as_object().into_iter().flatten();
+        object.map(|(name, value)| format!("{name} {}", text(value))).collect::<Vec<_>>().join(", ")
+    };
+    let settings = &run["settings"];
+    let said = [
+        ("machine", pairs(&run["machine"])),
+        ("versions", pairs(&run["versions"])),
+        ("Redis", pairs(&settings["redis"])),
+        ("PostgreSQL", pairs(&settings["postgresql"])),
+        ("Sluice", pairs(&settings["sluice"])),
+        ("COPY", pairs(&settings["copy"])),
+        ("load", pairs(&run["load"])),
+    ];
+    said.iter().map(|(name, values)| format!("{name:<10} {values}\n")).collect()
+}
+
+fn processor() -> String {
+    let info = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+    let model = info.lines().find(|line| line.starts_with("model name")).and_then(|line| line.split_once(": "));
+    model.map_or_else(|| std::env::consts::ARCH.to_owned(), |(_, name)| name.to_owned())
+}
+
+fn memory_gib() -> Option<u64> {
+    let info = fs::read_to_string("/proc/meminfo").ok()?;
+    let kib: u64 =
+        info.lines().find_map(|line| line.strip_prefix("MemTotal:"))?.trim().trim_end_matches(" kB").parse().ok()?;
+    Some((kib as f64 / f64::from(1 << 20)).round() as u64)
+}

@@ -1,0 +1,46 @@
+//! How much is measured.
+
+use clap::Parser;
+
+/// Measures what Sluice reaches, beside PostgreSQL's COPY on the same rows in the same run.
+///
+/// Starts a Redis and a PostgreSQL of its own, fully durable, in temporary folders. Prints a table,
+/// and writes target/bench/results.json. Exits 1 when a block was not stored exactly.
+#[derive(Debug, Parser)]
+#[command(name = "sluice-bench", version)]
+pub struct Cli {
+    /// A run of about a minute instead of five
+    #[arg(long)]
+    quick: bool,
+    /// Rounds, in each of which everything is measured once [default: 14, quick 4]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    rounds: Option<u32>,
+    /// Events in a block [default: 600000, quick 300000]
+    #[arg(long, value_name = "EVENTS", value_parser = clap::value_parser!(u32).range(1000..=100_000_000))]
+    events: Option<u32>,
+    /// Connections that publish, each with one request under way
+    #[arg(long, default_value_t = 16, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1000))]
+    connections: u16,
+}
+
+/// What will be run.
+#[derive(Debug, Clone, Copy)]
+pub struct Plan {
+    /// How often everything is measured.
+    pub rounds: usize,
+    /// Events that a block receives.
+    pub events: usize,
+    /// Connections that publish.
+    pub connections: usize,
+}
+
+impl From<Cli> for Plan {
+    fn from(cli: Cli) -> Self {
+        let (rounds, events) = if cli.quick { (4, 300_000) } else { (14, 600_000) };
+        Self {
+            rounds: cli.rounds.unwrap_or(rounds) as usize,
+            events: cli.events.unwrap_or(events) as usize,
+            connections: cli.connections.into(),
+        }
+    }
+}

@@ -1,0 +1,46 @@
+//! What stored rows take in PostgreSQL.
+
+use anyhow::Context;
+use sqlx::PgConnection;
+
+use crate::figures::{Figures, Group};
+
+/// The heap and each index of `SCHEMA.events`, and the tables beside it in the schema with all
+/// that is theirs: name and bytes.
+const RELATIONS: &str = "
+    SELECT 'heap', pg_relation_size(events.oid) + coalesce(pg_total_relation_size(nullif(events.reltoastrelid, 0)), 0)
+    FROM pg_class events WHERE events.oid = format('%I.events', $1)::regclass
+    UNION ALL
+    SELECT 'index ' || substring(pg_get_indexdef(indexrelid) FROM ' USING (.*)$'), pg_relation_size(indexrelid)
+    FROM pg_index WHERE indrelid = format('%I.events', $1)::regclass
+    UNION ALL
+    SELECT 'receipts, counters, …', coalesce(sum(pg_total_relation_size(other.oid)), 0)::bigint
+    FROM pg_class other
+    WHERE other.relnamespace = quote_ident($1)::regnamespace AND other.relkind = 'r' AND other.relname <> 'events'";
+
+/// How far the write-ahead log has come, in bytes.
+pub async fn wal_position(connection: &mut PgConnection) -> anyhow::Result<f64> {
+    let position: f64 = sqlx::query_scalar("SELECT (pg_current_wal_insert_lsn() - '0/0')::float8")
+        .fetch_one(connection)
+        .await
+        .context("the position in the write-ahead log")?;
+    Ok(position)
+}
+
+/// Adds the bytes per row of everything in the schema, and of the log that was written since.
+pub async fn measure(
+    figures: &mut Figures,
+    connection: &mut PgConnection,
+    schema: &str,
+    rows: u64,
+    wal_before: f64,
+) -> anyhow::Result<()> {
+    let wal = wal_position(connection).await? - wal_before;
+    let relations: Vec<(String, i64)> =
+        sqlx::query_as(RELATIONS).bind(schema).fetch_all(connection).await.context("the sizes of the tables")?;
+    for (name, bytes) in relations.into_iter().filter(|(_, bytes)| *bytes > 0) {
+        figures.add(Group::Postgres, name, bytes as f64 / rows as f64);
+    }
+    figures.add(Group::Postgres, "WAL", wal / rows as f64);
+    Ok(())
+}
