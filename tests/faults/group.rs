@@ -1,0 +1,32 @@
+//! The consumer group is lost, as after a Redis that came back without it.
+
+use redis::AsyncCommands;
+use sluice_tests::wait::holds;
+use sluice_tests::wait_until;
+
+use crate::trial::{SOON, Trial, cluster, entries_pending};
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_lost_group_is_made_again_and_receipts_absorb_the_replay() {
+    let mut trial = Trial::begin("the consumer group is lost", cluster().await).await;
+    let (url, prefix) = trial.system.stream.clone().unwrap();
+    let mut connection = redis::Client::open(url).unwrap().get_multiplexed_async_connection().await.unwrap();
+    let mut stream = trial.system.stream().await;
+    for _ in 0..3 {
+        let pending = entries_pending(&mut stream).await;
+        let gone: bool = connection.xgroup_destroy(format!("{prefix}:{{0}}"), "aggregators").await.unwrap();
+        assert!(gone, "there was no group to lose");
+        trial.fault(pending);
+        wait_until("the group is there again", SOON, || {
+            let mut stream = stream.clone();
+            async move {
+                let consumers = stream.consumers().await.map_err(|e| e.to_string())?;
+                holds(consumers.len() == 3, || format!("{consumers:?}"))
+            }
+        })
+        .await;
+        trial.load.more(500).await;
+    }
+    let tally = trial.end().await;
+    assert!(tally.skipped > 0, "{tally}");
+}

@@ -1,0 +1,65 @@
+//! The publisher dies.
+
+use std::time::Duration;
+
+use sluice_tests::wait::holds;
+use sluice_tests::{Backend, Setup, wait_until};
+
+use crate::trial::{SOON, Trial, cluster};
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_killed_publisher_loses_no_request_and_counts_none_twice() {
+    let mut trial = Trial::begin("kill -9 of the publisher", cluster().await).await;
+    // Until a request was on disk whose answer died with the publisher, and came again.
+    while trial.faults() < 5 || trial.system.aggregator_metric("sluice_receipts_skipped_total").await == 0 {
+        assert!(trial.faults() < 60, "no repeated request was recognised in 60 kills");
+        let load = &trial.load;
+        wait_until("requests are unanswered", SOON, || async {
+            holds(load.in_flight() >= 4, || format!("{} are", load.in_flight()))
+        })
+        .await;
+        let publisher = trial.system.publisher.as_mut().unwrap();
+        publisher.kill();
+        let unanswered = trial.load.in_flight();
+        publisher.start().await;
+        trial.fault(unanswered);
+        trial.load.more(300).await;
+    }
+    let tally = trial.end().await;
+    assert!(tally.repeats > 0 && tally.skipped > 0, "{tally}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_publisher_without_redis_answers_503_and_stays_ready() {
+    let setup = Setup::new(Backend::RedisPostgres).publisher("--append-timeout", "2s").own_servers().await;
+    let mut system = setup.start().await;
+    system.client.publish(&serde_json::json!({"id": "before", "payload": 1})).await;
+    system.settled(1).await;
+
+    system.servers.as_mut().unwrap().redis.kill();
+    let answer = system.client.publish_raw(r#"{"id":"during","payload":1}"#).await;
+    answer.assert_problem(503, "log_unavailable");
+    assert!(answer.headers["retry-after"].to_str().unwrap().parse::<u64>().is_ok_and(|s| s >= 1));
+    system.client.get("/readyz").await.assert_status(200);
+    system.client.get("/events").await.assert_status(200);
+    let aggregator = sluice_tests::Client::new(&system.aggregators[0].base());
+    wait_until("the aggregator says that it is not ready", SOON, || async {
+        let answer = aggregator.get("/readyz").await;
+        holds(answer.status == 503, || answer.text)
+    })
+    .await;
+    aggregator.get("/healthz").await.assert_status(200);
+
+    system.servers.as_mut().unwrap().redis.start_again();
+    wait_until("it takes events again", Duration::from_secs(30), || async {
+        let answer = system.client.publish_raw(r#"{"id":"after","payload":1}"#).await;
+        holds(answer.status == 202, || answer.text)
+    })
+    .await;
+    // The one without an answer may have been taken or not; the others were.
+    let end = system.settled_at_least(2).await;
+    assert!(end.fault().is_none() && (2..=3).contains(&end.rows), "{end:?}");
+    for program in system.programs() {
+        program.ready().await;
+    }
+}
