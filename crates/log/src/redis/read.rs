@@ -80,8 +80,9 @@ async fn page(
 pub(super) async fn touch(link: &Link, streams: &[StreamKeys], consumer: &str) -> Result<(), Fault> {
     for keys in streams {
         let mut command = read_group(consumer, 1);
-        // Own pending entries behind the last possible id: none.
-        command.arg("STREAMS").arg(&keys.stream).arg(format!("{0}-{0}", u64::MAX));
+        // Own pending entries behind an id that is never reached: none. (The very last id would
+        // not do: to the server it is `>`.)
+        command.arg("STREAMS").arg(&keys.stream).arg(format!("{}-0", u64::MAX));
         link.query::<redis::Value>(&command).await?;
     }
     Ok(())

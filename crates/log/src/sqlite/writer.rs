@@ -4,7 +4,7 @@ use std::fs::File;
 use std::sync::Arc;
 use std::time::Duration;
 
-use sqlx::SqlitePool;
+use sqlx::{SqliteConnection, SqlitePool};
 use tokio::sync::{Notify, mpsc, oneshot};
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
@@ -177,13 +177,33 @@ impl Task {
         if commands.is_empty() {
             return Ok(Vec::new());
         }
-        let mut transaction = self.pool.begin_with("BEGIN IMMEDIATE").await?;
+        let mut connection = self.pool.acquire().await?;
+        match self.work(&mut connection, commands, taken).await {
+            Ok(done) => Ok(done),
+            Err(error) => {
+                // SQLite may have rolled back already (it does when the disk is full) or not:
+                // closing the connection makes sure, and the next one starts clean.
+                if let Err(error) = connection.close().await {
+                    tracing::warn!(%error, "a connection to the log's file could not be closed");
+                }
+                Err(error)
+            }
+        }
+    }
+
+    async fn work(
+        &mut self,
+        connection: &mut SqliteConnection,
+        commands: &[Command],
+        taken: &mut Vec<(Position, Held, u64)>,
+    ) -> Result<Vec<Done>, LogError> {
+        sqlx::raw_sql("BEGIN IMMEDIATE").execute(&mut *connection).await?;
         let mut done = Vec::with_capacity(commands.len());
         for command in commands {
             done.push(match &command.work {
                 Work::Append(append) => {
                     self.youngest = self.youngest.max(statements::now_millis());
-                    let appended = statements::append(&mut transaction, append, self.youngest, self.key_keep).await?;
+                    let appended = statements::append(connection, append, self.youngest, self.key_keep).await?;
                     Done::Appended(appended)
                 }
                 Work::Acknowledge(entries) => {
@@ -195,15 +215,15 @@ impl Task {
                         }
                     }
                     let entries = taken[first..].iter().map(|(position, _, events)| (*position, *events));
-                    Done::Count(statements::acknowledge(&mut transaction, entries).await?)
+                    Done::Count(statements::acknowledge(connection, entries).await?)
                 }
                 Work::ForgetExpiredKeys => {
-                    Done::Count(statements::forget_expired_keys(&mut transaction, KEYS_PER_STEP).await?)
+                    Done::Count(statements::forget_expired_keys(connection, KEYS_PER_STEP).await?)
                 }
                 Work::Check => Done::Count(0),
             });
         }
-        transaction.commit().await?;
+        sqlx::raw_sql("COMMIT").execute(connection).await?;
         Ok(done)
     }
 }

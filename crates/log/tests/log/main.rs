@@ -4,11 +4,11 @@
 #[path = "../support/mod.rs"]
 mod support;
 
-//mod redis_claim;
-//mod redis_connection;
-//mod redis_group;
-//mod redis_memory;
-//mod redis_streams;
-//mod redis_trim;
-//mod sqlite_file;
+mod redis_claim;
+mod redis_connection;
+mod redis_group;
+mod redis_memory;
+mod redis_streams;
+mod redis_trim;
+mod sqlite_file;
 mod suite;

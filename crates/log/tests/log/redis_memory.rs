@@ -1,0 +1,85 @@
+//! Redis at the end of its memory.
+
+use std::time::Duration;
+
+use sluice_log::redis::{ReaderSettings, RedisReader, RedisWriter};
+use sluice_log::{Append, Appended, LogError, LogReader, LogWriter};
+use uuid::Uuid;
+
+use crate::suite::settings;
+use crate::support::{RedisServer, done, entry, keyed, read};
+
+fn large() -> Append {
+    Append { stream: 0, entry: entry(1, 50_000), keyed: Vec::new() }
+}
+
+/// Appends until nothing more fits; answers how many did.
+async fn fill_up(writer: &RedisWriter) -> u64 {
+    let mut appended = 0;
+    loop {
+        match writer.append(&large()).await {
+            Ok(Appended::Stored { .. }) => appended += 1,
+            Err(LogError::Full(_)) => return appended,
+            other => panic!("{other:?}"),
+        }
+        assert!(appended < 10_000);
+    }
+}
+
+#[tokio::test]
+async fn at_maxmemory_appending_is_refused_and_all_that_frees_memory_works() {
+    let server = RedisServer::start_with(&["--maxmemory", "16mb"]).await;
+    let (writer, reader) = settings(&server, "a");
+    let writer = RedisWriter::new(writer).unwrap();
+    // A long window: it is given up, since memory is short.
+    let reader = RedisReader::new(ReaderSettings { replay_window: Duration::from_secs(3600), ..reader }).unwrap();
+    let appended = fill_up(&writer).await;
+    assert!(appended > 20, "only {appended} entries fitted");
+    let pressure = writer.pressure().await.unwrap();
+    assert!(pressure.memory.unwrap() > 0.95, "{pressure:?}");
+    assert_eq!(pressure.backlog, Some(appended));
+
+    // A refused append writes nothing, not even the record of its key.
+    let (key, body) = (Uuid::new_v4(), Uuid::new_v4());
+    assert!(matches!(writer.append(&keyed(&[(key, body)])).await, Err(LogError::Full(_))));
+    assert_eq!(server.command::<u64>("XLEN test:{0}").await, appended);
+    assert_eq!(server.command::<Vec<String>>("KEYS *:key:*").await, [""; 0]);
+
+    // A fresh process, too: the group is made at maxmemory.
+    let all = read(&reader, appended as usize).await;
+    reader.keep(&[all[0].position]).await.unwrap();
+    assert_eq!(reader.claim(Duration::ZERO, 1).await.unwrap().entries.len(), 1);
+    assert_eq!(reader.acknowledge(&done(&all)).await.unwrap(), appended);
+    let fresh = RedisWriter::new(settings(&server, "a").0).unwrap();
+    assert_eq!(fresh.pressure().await.unwrap().backlog, Some(0));
+
+    assert_eq!(reader.trim().await.unwrap(), appended);
+    assert!(reader.leave().await.unwrap());
+    assert_eq!(writer.append(&keyed(&[(key, body)])).await.unwrap(), Appended::Stored { backlog: Some(1) });
+}
+
+#[tokio::test]
+async fn trimming_frees_memory() {
+    let server = RedisServer::start().await;
+    let (writer, reader) = settings(&server, "a");
+    let (writer, reader) = (RedisWriter::new(writer).unwrap(), RedisReader::new(reader).unwrap());
+    let before = server.info("used_memory").await;
+    for _ in 0..400 {
+        writer.append(&large()).await.unwrap();
+    }
+    let all = read(&reader, 400).await;
+    reader.acknowledge(&done(&all)).await.unwrap();
+    let full = server.info("used_memory").await;
+    assert!(full - before > 400 * 50_000, "acknowledging frees nothing: {before} → {full}");
+    assert_eq!(reader.trim().await.unwrap(), 400);
+    let after = server.info("used_memory").await;
+    assert!(after - before < (full - before) / 10, "{before} → {full} → {after}");
+}
+
+#[tokio::test]
+async fn memory_without_a_limit_is_unknown() {
+    let server = RedisServer::start().await;
+    let writer = RedisWriter::new(settings(&server, "a").0).unwrap();
+    let pressure = writer.pressure().await.unwrap();
+    assert_eq!((pressure.backlog, pressure.memory), (Some(0), None));
+}
