@@ -25,7 +25,8 @@ pub(super) async fn insert(
     let mut inserted = HashSet::new();
     let mut refused = Vec::new();
     // Halves still to be tried, the next one last; in order, since rows are locked in key order.
-    let mut ranges = vec![0..rows.len()];
+    let whole = 0..rows.len();
+    let mut ranges = vec![whole];
     while let Some(range) = ranges.pop() {
         if range.is_empty() {
             continue;

@@ -41,6 +41,17 @@ pub enum StoreError {
     Failed(String),
 }
 
+/// A store made by other dedup fields has other keys: nothing in it would be recognised.
+fn check_dedup_fields(stored: &str, wanted: &str) -> Result<(), StoreError> {
+    if stored == wanted {
+        return Ok(());
+    }
+    Err(StoreError::Failed(format!(
+        "the stored events were deduplicated by {stored}, and the settings say {wanted}: they would not be \
+         recognised. Set the dedup fields to {stored}, or use another schema or folder"
+    )))
+}
+
 /// A row to insert.
 #[derive(Debug, Clone, Copy)]
 pub struct Row<'a> {
@@ -215,6 +226,16 @@ pub struct Page {
     pub events: Vec<StoredEvent>,
     /// [`EventQuery::before`] of the next page; `None` when there are no more.
     pub next: Option<i64>,
+}
+
+impl Page {
+    /// A page of at most `limit` of these events, which are one more where there is a next page.
+    fn of(mut events: Vec<StoredEvent>, limit: u32) -> Self {
+        let more = events.len() > limit as usize;
+        events.truncate(limit as usize);
+        let next = if more { events.last().map(|event| event.seq) } else { None };
+        Self { events, next }
+    }
 }
 
 /// All statistics, of one snapshot.

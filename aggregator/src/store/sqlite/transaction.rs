@@ -1,0 +1,289 @@
+//! The transaction that stores a batch. There is one at a time, so nothing here races.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::sync::{Arc, LazyLock};
+
+use async_trait::async_trait;
+use sluice_event::Timestamp;
+use sluice_log::Position;
+use sqlx::SqliteConnection;
+use tokio::sync::OwnedMutexGuard;
+use uuid::Uuid;
+
+use super::bulk::Bulk;
+use super::errors::{of_insert, of_statement};
+use super::query;
+use super::writer::Writer;
+use crate::store::{
+    Counts, DeadLetter, Dropped, Inserted, NewDeadLetter, Row, StoreError, Transaction as StoreTransaction,
+};
+
+static INSERT_RECEIPTS: LazyLock<Bulk> = LazyLock::new(|| {
+    Bulk::new("INSERT INTO receipts (id, committed_at) VALUES", "(?,?)", "ON CONFLICT DO NOTHING RETURNING id")
+});
+static INSERT_EVENTS: LazyLock<Bulk> = LazyLock::new(|| {
+    Bulk::new(
+        "INSERT INTO events (seq, key, ts, received_at, payload_hash, request_id, topic, event_id, source, payload) \
+         VALUES",
+        "(?,?,?,?,?,?,?,?,?,?)",
+        // Only the key: whatever else is violated refuses the data.
+        "ON CONFLICT (key) DO NOTHING",
+    )
+});
+static STORED_KEYS: LazyLock<Bulk> =
+    LazyLock::new(|| Bulk::new("SELECT key FROM events WHERE seq <= ? AND key IN (", "?", ")"));
+static PAYLOAD_HASHES: LazyLock<Bulk> =
+    LazyLock::new(|| Bulk::new("SELECT key, payload_hash FROM events WHERE key IN (", "?", ")"));
+static ADD_COUNTS: LazyLock<Bulk> = LazyLock::new(|| {
+    Bulk::new(
+        "INSERT INTO counters (topic, shard, received, unique_processed, duplicate_dropped, conflicts) VALUES",
+        "(?,?,?,?,?,?)",
+        "ON CONFLICT (topic, shard) DO UPDATE SET \
+             received = received + excluded.received, \
+             unique_processed = unique_processed + excluded.unique_processed, \
+             duplicate_dropped = duplicate_dropped + excluded.duplicate_dropped, \
+             conflicts = conflicts + excluded.conflicts",
+    )
+});
+static INSERT_AUDIT: LazyLock<Bulk> =
+    LazyLock::new(|| Bulk::new("INSERT INTO audit (key, request_id, conflict, at) VALUES", "(?,?,?,?)", ""));
+
+/// Marks an attempt, outside of any batch's transaction, which its reader may not live to commit.
+pub(super) async fn mark_attempt(connection: &mut SqliteConnection, position: Position) -> Result<u32, StoreError> {
+    let mark = sqlx::query_scalar::<_, i64>(
+        "INSERT INTO attempts (position, attempts, at) VALUES (?1, 1, ?2) \
+         ON CONFLICT (position) DO UPDATE SET attempts = attempts + 1, at = ?2 RETURNING attempts",
+    );
+    let mark = mark.bind(position.to_string()).bind(Timestamp::now().as_micros());
+    let marked = mark.fetch_one(connection).await.map_err(of_statement)?;
+    Ok(u32::try_from(marked).unwrap_or(u32::MAX))
+}
+
+/// The transaction. Dropped before it is committed, it is rolled back.
+pub(super) struct Transaction {
+    writer: OwnedMutexGuard<Writer>,
+    /// The last `seq` used before it.
+    last_seq: i64,
+    failed: bool,
+}
+
+impl Transaction {
+    pub fn new(writer: OwnedMutexGuard<Writer>, last_seq: i64) -> Self {
+        Self { writer, last_seq, failed: false }
+    }
+
+    fn seen<T>(&mut self, result: Result<T, StoreError>) -> Result<T, StoreError> {
+        self.failed |= result.is_err();
+        result
+    }
+
+    async fn run(&mut self, sql: &'static str) -> Result<(), StoreError> {
+        let ran = self.writer.run(sql).await;
+        self.seen(ran)
+    }
+}
+
+impl Drop for Transaction {
+    /// The next transaction would roll this one back, but until then it would lock the file.
+    fn drop(&mut self) {
+        if self.writer.is_in_transaction()
+            && let Ok(runtime) = tokio::runtime::Handle::try_current()
+        {
+            let writer = Arc::clone(OwnedMutexGuard::mutex(&self.writer));
+            runtime.spawn(async move { writer.lock_owned().await.connection().await.map(|_| ()) });
+        }
+    }
+}
+
+#[async_trait]
+impl StoreTransaction for Transaction {
+    async fn insert_receipts(&mut self, ids: &[Uuid]) -> Result<HashSet<Uuid>, StoreError> {
+        let new = insert_receipts(self.writer.current().await?, ids).await;
+        self.seen(new)
+    }
+
+    async fn insert_events(&mut self, rows: &[Row<'_>]) -> Result<Inserted, StoreError> {
+        let last_seq = self.last_seq;
+        let inserted = insert_events(self.writer.current().await?, last_seq, rows).await;
+        self.seen(inserted)
+    }
+
+    async fn payload_hashes(&mut self, keys: &[Uuid]) -> Result<HashMap<Uuid, Uuid>, StoreError> {
+        let hashes = payload_hashes(self.writer.current().await?, keys).await;
+        self.seen(hashes)
+    }
+
+    async fn add_counts(&mut self, shard: &str, counts: &BTreeMap<&str, Counts>) -> Result<(), StoreError> {
+        let added = add_counts(self.writer.current().await?, shard, counts).await;
+        self.seen(added)
+    }
+
+    async fn insert_dead_letters(&mut self, letters: &[NewDeadLetter]) -> Result<(), StoreError> {
+        let inserted = insert_dead_letters(self.writer.current().await?, letters).await;
+        self.seen(inserted)
+    }
+
+    async fn take_dead_letter(&mut self, id: i64) -> Result<Option<DeadLetter>, StoreError> {
+        let letter = query::take_dead_letter(self.writer.current().await?, id).await;
+        self.seen(letter)
+    }
+
+    async fn insert_audit(&mut self, dropped: &[Dropped]) -> Result<(), StoreError> {
+        let inserted = insert_audit(self.writer.current().await?, dropped).await;
+        self.seen(inserted)
+    }
+
+    async fn forget_attempts(&mut self, position: Position) -> Result<(), StoreError> {
+        let delete = sqlx::query("DELETE FROM attempts WHERE position = ?").bind(position.to_string());
+        let deleted = delete.execute(self.writer.current().await?).await;
+        self.seen(deleted.map(|_| ()).map_err(of_statement))
+    }
+
+    async fn savepoint(&mut self) -> Result<(), StoreError> {
+        self.run("SAVEPOINT here").await
+    }
+
+    async fn rollback_to_savepoint(&mut self) -> Result<(), StoreError> {
+        self.run("ROLLBACK TO here; RELEASE here").await?;
+        self.failed = false;
+        Ok(())
+    }
+
+    async fn release_savepoint(&mut self) -> Result<(), StoreError> {
+        self.run("RELEASE here").await
+    }
+
+    async fn commit(mut self: Box<Self>) -> Result<(), StoreError> {
+        if self.failed {
+            return Err(StoreError::Failed("a transaction that failed cannot be committed".into()));
+        }
+        self.writer.commit().await
+    }
+}
+
+async fn insert_receipts(connection: &mut SqliteConnection, ids: &[Uuid]) -> Result<HashSet<Uuid>, StoreError> {
+    let now = Timestamp::now().as_micros();
+    let mut new = HashSet::with_capacity(ids.len());
+    for (text, ids) in INSERT_RECEIPTS.statements(ids) {
+        let insert = ids.iter().fold(sqlx::query_scalar::<_, Uuid>(text), |insert, id| insert.bind(*id).bind(now));
+        new.extend(insert.fetch_all(&mut *connection).await.map_err(of_statement)?);
+    }
+    Ok(new)
+}
+
+async fn insert_events(
+    connection: &mut SqliteConnection,
+    last_seq: i64,
+    rows: &[Row<'_>],
+) -> Result<Inserted, StoreError> {
+    // In the order of arrival, which is the order of the table: pages are filled one after another.
+    // (They come sorted by key, for stores where transactions run side by side.)
+    let mut rows: Vec<&Row<'_>> = rows.iter().collect();
+    rows.sort_unstable_by_key(|row| row.ordinal);
+    let mut stored_before = HashSet::new();
+    for (text, rows) in INSERT_EVENTS.statements(&rows) {
+        let mut insert = sqlx::query(text);
+        for row in rows {
+            insert = insert
+                .bind(last_seq + 1 + i64::from(row.ordinal))
+                .bind(row.key)
+                .bind(row.event.timestamp.as_micros())
+                .bind(row.received_at.as_micros())
+                .bind(row.event.payload_hash)
+                .bind(row.request_id)
+                .bind(&*row.event.topic)
+                .bind(&*row.event.event_id)
+                .bind(row.event.source.as_deref())
+                .bind(&*row.event.payload);
+        }
+        let inserted = insert.execute(&mut *connection).await.map_err(of_insert)?.rows_affected();
+        if inserted < rows.len() as u64 {
+            stored_before.extend(stored_keys(connection, last_seq, rows).await?);
+        }
+    }
+    if stored_before.is_empty() {
+        return Ok(Inserted::All);
+    }
+    Ok(Inserted::Keys(rows.iter().map(|row| row.key).filter(|key| !stored_before.contains(key)).collect()))
+}
+
+/// Which of these were stored before this transaction.
+async fn stored_keys(
+    connection: &mut SqliteConnection,
+    last_seq: i64,
+    rows: &[&Row<'_>],
+) -> Result<Vec<Uuid>, StoreError> {
+    let mut stored = Vec::new();
+    for (text, rows) in STORED_KEYS.statements(rows) {
+        let select = sqlx::query_scalar::<_, Uuid>(text).bind(last_seq);
+        let select = rows.iter().fold(select, |select, row| select.bind(row.key));
+        stored.extend(select.fetch_all(&mut *connection).await.map_err(of_statement)?);
+    }
+    Ok(stored)
+}
+
+async fn payload_hashes(connection: &mut SqliteConnection, keys: &[Uuid]) -> Result<HashMap<Uuid, Uuid>, StoreError> {
+    let mut hashes = HashMap::with_capacity(keys.len());
+    for (text, keys) in PAYLOAD_HASHES.statements(keys) {
+        let select = keys.iter().fold(sqlx::query_as::<_, (Uuid, Uuid)>(text), |select, key| select.bind(*key));
+        hashes.extend(select.fetch_all(&mut *connection).await.map_err(of_statement)?);
+    }
+    Ok(hashes)
+}
+
+async fn add_counts(
+    connection: &mut SqliteConnection,
+    shard: &str,
+    counts: &BTreeMap<&str, Counts>,
+) -> Result<(), StoreError> {
+    let counts: Vec<_> = counts.iter().collect();
+    for (text, counts) in ADD_COUNTS.statements(&counts) {
+        let upsert = counts.iter().fold(sqlx::query(text), |upsert, (topic, counts)| {
+            upsert
+                .bind(**topic)
+                .bind(shard)
+                .bind(counts.received.cast_signed())
+                .bind(counts.unique.cast_signed())
+                .bind(counts.duplicates.cast_signed())
+                .bind(counts.conflicts.cast_signed())
+        });
+        upsert.execute(&mut *connection).await.map_err(of_statement)?;
+    }
+    Ok(())
+}
+
+async fn insert_dead_letters(connection: &mut SqliteConnection, letters: &[NewDeadLetter]) -> Result<(), StoreError> {
+    let now = Timestamp::now().as_micros();
+    for letter in letters {
+        let (topic, event_id) = letter.event.clone().unzip();
+        let insert = sqlx::query(
+            "INSERT INTO dead_letters \
+                 (failed_at, stream, millis, sequence, topic, event_id, events, code, reason, body) \
+             VALUES (?,?,?,?,?,?,?,?,?,?)",
+        );
+        let insert = insert
+            .bind(now)
+            .bind(letter.position.stream)
+            .bind(letter.position.millis.cast_signed())
+            .bind(letter.position.sequence.cast_signed())
+            .bind(topic)
+            .bind(event_id)
+            .bind(letter.events.cast_signed())
+            .bind(&*letter.code)
+            .bind(&*letter.reason)
+            .bind(&*letter.body);
+        insert.execute(&mut *connection).await.map_err(of_statement)?;
+    }
+    Ok(())
+}
+
+async fn insert_audit(connection: &mut SqliteConnection, dropped: &[Dropped]) -> Result<(), StoreError> {
+    let now = Timestamp::now().as_micros();
+    for (text, dropped) in INSERT_AUDIT.statements(dropped) {
+        let insert = dropped.iter().fold(sqlx::query(text), |insert, dropped| {
+            insert.bind(dropped.key).bind(dropped.request_id).bind(dropped.conflict).bind(now)
+        });
+        insert.execute(&mut *connection).await.map_err(of_statement)?;
+    }
+    Ok(())
+}

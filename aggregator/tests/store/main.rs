@@ -1,0 +1,84 @@
+//! What a store promises: one suite, run against PostgreSQL and against SQLite.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
+
+mod batches;
+mod commit;
+mod concurrency;
+mod dead_letters;
+mod postgres;
+mod queries;
+mod receipts;
+mod retention;
+mod settings;
+mod sqlite;
+mod stores;
+
+/// Runs each case against both stores, each in a schema or a file of its own.
+macro_rules! on_both_stores {
+    ($($file:ident: $($case:ident)*;)*) => {
+        mod on_postgres {
+            $(mod $file {
+                $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+                async fn $case() {
+                    crate::$file::$case(crate::stores::TestStore::postgres().await).await;
+                })*
+            })*
+        }
+        mod on_sqlite {
+            $(mod $file {
+                $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+                async fn $case() {
+                    crate::$file::$case(crate::stores::TestStore::sqlite().await).await;
+                })*
+            })*
+        }
+    };
+}
+
+on_both_stores! {
+    commit:
+        a_batch_is_stored_and_counted
+        an_event_comes_back_exactly_as_it_was_sent
+        a_repeated_entry_is_skipped
+        a_repeated_entry_is_skipped_also_within_one_batch
+        a_repeated_request_is_skipped_and_the_rest_of_its_entry_is_not
+        duplicates_inside_a_batch_are_dropped_in_stream_order
+        a_duplicate_with_another_payload_is_a_conflict_and_the_first_payload_stays
+        equal_payloads_under_different_ids_stay_apart
+        a_transaction_that_is_dropped_leaves_nothing_behind
+        a_large_batch_is_stored_whole
+        the_audit_trail_has_a_row_for_each_dropped_duplicate
+        attempts_are_counted_until_the_entry_is_committed
+        a_forced_key_collision_drops_the_second_event_as_a_conflict;
+    concurrency:
+        two_commits_of_the_same_entries_at_once_store_them_once
+        a_request_repeated_in_entries_committed_at_once_is_counted_once
+        overlapping_keys_in_opposite_order_lose_nothing
+        every_committed_state_is_consistent_while_batches_are_committed;
+    dead_letters:
+        refused_rows_are_put_aside_and_all_others_are_stored
+        when_one_copy_of_a_key_is_refused_the_next_one_is_tried
+        a_batch_of_nothing_but_refused_rows_is_committed
+        a_letter_is_refused_as_long_as_its_cause_lasts_and_replayed_once_after
+        a_letter_replayed_twice_at_once_is_stored_once
+        a_whole_entry_put_aside_is_not_put_aside_again
+        letters_are_listed_newest_first_in_pages;
+    queries:
+        events_are_listed_newest_first
+        each_filter_holds_and_all_hold_together
+        pages_neither_skip_nor_repeat_while_events_arrive
+        the_same_id_in_two_topics_is_two_events
+        where_the_source_tells_events_apart_all_are_found
+        an_empty_store_answers_everything;
+    receipts:
+        receipts_are_dropped_only_after_their_time;
+    retention:
+        old_events_go_and_the_statistics_say_how_far_back_duplicates_are_recognised
+        without_retention_nothing_goes
+        an_event_that_retention_removed_is_new_again;
+    settings:
+        a_store_made_with_other_dedup_fields_is_refused
+        what_is_stored_is_there_after_opening_it_again
+        migrating_again_and_by_several_at_once_changes_nothing;
+}

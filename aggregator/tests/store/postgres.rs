@@ -1,0 +1,1 @@
+//! What only PostgreSQL can show: rotation of receipts, lost connections, several schemas.
