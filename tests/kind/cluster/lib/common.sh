@@ -24,7 +24,9 @@ phase() {
   log=$logs/${what//[^A-Za-z0-9]/-}.log
   shift
   say "$what …"
-  if ! "$@" > "$log" 2>&1; then
+  # In the background, since `set -e` does not reach what runs inside a condition.
+  "$@" > "$log" 2>&1 &
+  if ! wait $!; then
     tail -n 30 "$log" >&2
     fail "$what: failed after $((EPOCHSECONDS - began)) s, see $log"
   fi
@@ -51,6 +53,18 @@ eventually() {
     ((SECONDS < end)) || return 1
     sleep 0.3
   done
+}
+
+# An interrupt does not reach background jobs: it is passed on.
+descendants() { local child; for child in $(pgrep -P "$1"); do descendants "$child" && echo "$child"; done; }
+stop_all() { local all; mapfile -t all < <(descendants $$) && kill "${all[@]}" 2> /dev/null; exit 130; }
+trap stop_all INT TERM
+
+# at_once COMMANDS…: each runs beside the others; the first that fails ends them all.
+at_once() {
+  local command
+  for command in "$@"; do $command & done
+  for command in "$@"; do wait -n || { say 'giving up'; stop_all; }; done
 }
 
 # Root, or a way to become it, for the few things that need it.

@@ -1,0 +1,29 @@
+//! The CustomResourceDefinition inside the chart.
+
+use serde_json::Value;
+
+use crate::helm::{Release, read};
+
+#[test]
+fn the_definition_is_the_very_text_that_the_operator_prints() {
+    assert!(
+        read("charts/sluice/files/crd.yaml") == read("operator/crd.yaml"),
+        "charts/sluice/files/crd.yaml differs from operator/crd.yaml: copy it"
+    );
+}
+
+#[test]
+fn the_rendered_definition_differs_only_by_staying_on_uninstall() {
+    let objects = Release::new().objects();
+    let mut rendered = objects.one("CustomResourceDefinition").clone();
+    let annotations = rendered["metadata"].as_object_mut().expect("metadata").remove("annotations");
+    assert_eq!(annotations, Some(serde_json::json!({"helm.sh/resource-policy": "keep"})));
+    let printed: Value = serde_yaml::from_str(&read("operator/crd.yaml")).expect("YAML");
+    assert_eq!(rendered, printed);
+}
+
+#[test]
+fn a_second_release_leaves_the_definition_out() {
+    let objects = Release::new().set("crds.enabled=false").objects();
+    assert!(objects.all("CustomResourceDefinition").is_empty());
+}

@@ -1,0 +1,74 @@
+//! The operator's Deployment and what stands around it.
+
+use serde_json::{Value, json};
+
+use crate::helm::{Release, read, text};
+
+#[test]
+fn everything_set_at_once_renders_the_recorded_deployment() {
+    let release = Release::named("gate", "dam").values("tests/chart/everything.values.yaml");
+    let expected: Value = serde_yaml::from_str(&read("tests/chart/everything.deployment.yaml")).expect("YAML");
+    let objects = release.objects();
+    let actual = objects.one("Deployment");
+    assert_eq!(*actual, expected, "rendered:\n{}", serde_yaml::to_string(actual).expect("YAML"));
+}
+
+#[test]
+fn one_replica_has_no_disruption_budget_and_two_have_one_that_lets_drains_through() {
+    assert!(Release::new().objects().all("PodDisruptionBudget").is_empty(), "it would be of no use");
+    let objects = Release::new().set("replicas=2").objects();
+    assert_eq!(objects.one("PodDisruptionBudget")["spec"]["maxUnavailable"], 1);
+    let without = Release::new().set("replicas=2,podDisruptionBudget.enabled=false").objects();
+    assert!(without.all("PodDisruptionBudget").is_empty());
+}
+
+#[test]
+fn several_replicas_agree_on_one_lease_of_their_namespace() {
+    let objects = Release::named("gate", "dam").objects();
+    let lease = objects.env("SLUICE_LEASE").expect("the lease's name").to_owned();
+    let granted: Vec<&Value> = objects
+        .all("Role")
+        .into_iter()
+        .filter(|role| role["metadata"]["namespace"] == "dam")
+        .flat_map(|role| role["rules"].as_array().expect("rules"))
+        .filter(|rule| rule["resources"] == json!(["leases"]) && !rule["resourceNames"].is_null())
+        .map(|rule| &rule["resourceNames"])
+        .collect();
+    assert_eq!(granted, [&json!([lease])], "the lease that it may renew is not the one it is told");
+}
+
+#[test]
+fn the_namespaces_to_look_after_are_handed_to_the_operator() {
+    assert_eq!(Release::new().objects().env("SLUICE_NAMESPACES"), None, "none given is all");
+    let objects = Release::new().set("namespaces={shop,till}").objects();
+    assert_eq!(objects.env("SLUICE_NAMESPACES"), Some("shop,till"));
+}
+
+#[test]
+fn probes_service_and_monitor_point_at_the_port_where_the_operator_listens() {
+    let objects = Release::new().set("metrics.port=9999,metrics.serviceMonitor.enabled=true").objects();
+    let container = objects.container();
+    assert_eq!(objects.env("SLUICE_LISTEN"), Some("0.0.0.0:9999"));
+    assert_eq!(container["ports"], json!([{"name": "http", "containerPort": 9999}]));
+    assert_eq!(container["livenessProbe"]["httpGet"], json!({"path": "/healthz", "port": "http"}));
+    assert_eq!(container["readinessProbe"]["httpGet"], json!({"path": "/readyz", "port": "http"}));
+    let ports = &objects.one("Service")["spec"]["ports"];
+    assert_eq!(*ports, json!([{"name": "http", "port": 9999, "targetPort": "http"}]));
+    assert_eq!(objects.one("ServiceMonitor")["spec"]["endpoints"][0]["port"], "http");
+    assert_eq!(Release::new().objects().all("ServiceMonitor").len(), 0, "not unless asked for");
+}
+
+#[test]
+fn the_helm_test_reaches_the_operator_and_with_a_name_the_resource_too() {
+    let objects = Release::named("gate", "dam").set("test.resource=shop,test.namespace=till").objects();
+    let tests: Vec<&Value> = objects.all("Pod");
+    assert_eq!(tests.len(), 2);
+    for pod in &tests {
+        assert_eq!(pod["metadata"]["annotations"]["helm.sh/hook"], "test");
+    }
+    let args: Vec<String> = tests.iter().map(|pod| pod["spec"]["containers"][0]["args"].to_string()).collect();
+    let service = text(&objects.one("Service")["metadata"]["name"]);
+    assert!(args.iter().any(|args| args.contains(&format!("http://{service}.dam:8080"))), "{args:?}");
+    assert!(args.iter().any(|args| args.contains("shop-publisher.till")), "{args:?}");
+    assert_eq!(Release::new().objects().all("Pod").len(), 1, "no resource is named");
+}

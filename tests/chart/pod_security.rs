@@ -1,0 +1,36 @@
+//! Pod Security `restricted`, and what goes beyond it.
+
+use crate::helm::{Release, texts};
+
+#[test]
+fn every_pod_meets_restricted_and_cannot_write_its_root() {
+    let objects = Release::new().set("replicas=2,test.resource=shop").objects();
+    let pods = objects.pods();
+    assert_eq!(pods.len(), 3, "{:?}", objects.names());
+    for (name, pod) in pods {
+        let security = &pod["securityContext"];
+        assert_eq!(security["runAsNonRoot"], true, "{name}");
+        assert_eq!(security["seccompProfile"]["type"], "RuntimeDefault", "{name}");
+        assert!(pod["volumes"].is_null(), "{name} needs no volume");
+        for host in ["hostNetwork", "hostPID", "hostIPC"] {
+            assert!(pod[host].is_null(), "{name}: {host}");
+        }
+        for container in pod["containers"].as_array().expect("containers") {
+            let security = &container["securityContext"];
+            assert_eq!(security["allowPrivilegeEscalation"], false, "{name}");
+            assert_eq!(security["readOnlyRootFilesystem"], true, "{name}");
+            assert_eq!(texts(&security["capabilities"]["drop"]), ["ALL"], "{name}");
+            assert!(container["resources"]["requests"].is_object(), "{name} asks for nothing");
+            assert!(container["command"].is_null(), "{name}: the image has no shell, only its program");
+        }
+    }
+}
+
+#[test]
+fn only_the_operator_gets_a_token() {
+    let objects = Release::new().set("test.resource=shop").objects();
+    assert_eq!(objects.one("ServiceAccount")["automountServiceAccountToken"], false);
+    for (name, pod) in objects.pods() {
+        assert_eq!(pod["automountServiceAccountToken"], name.starts_with("Deployment"), "{name}");
+    }
+}

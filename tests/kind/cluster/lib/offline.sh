@@ -1,0 +1,150 @@
+# Where no registry answers: Kubernetes and the tools from Go modules, images from Debian's packages.
+# Each thing is named by the checksum of what it is made of, recipe included, and made once.
+# shellcheck shell=bash
+
+kubernetes=v1.34.4 # the last minor that runs on cgroup v1 as it is
+
+offline_everything() {
+  command -v go > /dev/null || fail 'no registry answers, and without Go the cluster cannot be built: install Go 1.25 or later'
+  command -v mmdebstrap > /dev/null || phase 'installing mmdebstrap' install_packages mmdebstrap debian-archive-keyring
+  offline_keys
+  at_once build_kubernetes build_tools build_bases
+  image node "$node_key" make_node
+  node_image=$ours/node:$node_key base_image=$ours/debian-trixie:$trixie_key
+}
+
+ours=sluice-kind # the repository of the images made here
+
+offline_keys() {
+  local go
+  go=$(go version)
+  export CGO_ENABLED=0 GOTOOLCHAIN=local
+  hyperkube_key=$(key hyperkube/go.mod hyperkube/go.sum hyperkube/main.go -- "$go" "$kubernetes" "$(declare -f compile_hyperkube)")
+  coredns_key=$(key coredns -- "$go" "$(declare -f compile_coredns)")
+  provisioner_key=$(key -- "$go" "$(declare -f compile_module)" "$provisioner_module")
+  pause_key=$(key pause -- "$(declare -f compile_pause)")
+  bookworm_key=$(key -- bookworm "$(declare -f make_debian)")
+  trixie_key=$(key -- trixie "$(declare -f make_debian)")
+  node_base_key=$(key node -- "$bookworm_key")
+  redis_key=$(key backends/redis.Dockerfile -- "$trixie_key")
+  postgres_key=$(key backends/postgres.Dockerfile -- "$trixie_key")
+  node_key=$(key hyperkube/Dockerfile manifests -- "$hyperkube_key" "$coredns_key" "$provisioner_key" "$pause_key" "$node_base_key" "$(declare -f make_node)")
+}
+
+# ---- programs ----
+
+# program NAME KEY COMMAND…: the command is given the file to write.
+program() {
+  local name=$1 file=$store/$1-$2
+  shift 2
+  if [[ ! -x $file ]]; then
+    phase "building $name" "$@" "$file.new"
+    mv "$file.new" "$file"
+  fi
+  ln -sfn "$file" "$bin/$name"
+}
+
+provisioner_module=github.com/rancher/local-path-provisioner@v0.0.30
+
+build_kubernetes() {
+  program hyperkube "$hyperkube_key" compile_hyperkube
+  local name
+  for name in kubectl kubeadm; do ln -sfn "$store/hyperkube-$hyperkube_key" "$bin/$name"; done
+}
+
+build_tools() {
+  local go
+  go=$(go version)
+  program kind "$(key -- "$go" "$(declare -f compile_module)" "$kind_module")" compile_module "$kind_module"
+  program helm "$(key -- "$go" "$(declare -f compile_module)" "$helm_module")" compile_module "$helm_module"
+  program coredns "$coredns_key" compile_coredns
+  program local-path-provisioner "$provisioner_key" compile_module "$provisioner_module"
+  program pause "$pause_key" compile_pause
+}
+
+# Every component in one binary: one compile, one image under all their names. kubeadm refuses to work
+# with a version that it cannot tell.
+compile_hyperkube() {
+  local v=k8s.io/component-base/version c=k8s.io/client-go/pkg/version minor=${kubernetes#v1.}
+  local at="-X $v.gitVersion=$kubernetes -X $v.gitMajor=1 -X $v.gitMinor=${minor%.*} -X $v.gitTreeState=clean"
+  cd "$here/hyperkube"
+  timeout 60m go build -trimpath -ldflags "-s -w $at ${at//$v/$c}" -o "$1" .
+}
+
+compile_coredns() { cd "$here/coredns" && timeout 20m go build -trimpath -ldflags '-s -w' -o "$1" .; }
+
+compile_module() {
+  local made=$1 to=$2 dir
+  dir=$(mktemp -d "$store/.install-XXXXXX")
+  GOBIN=$dir timeout 20m go install -trimpath -ldflags '-s -w' "$made"
+  mv "$dir"/* "$to" && rmdir "$dir"
+}
+
+compile_pause() { gcc -Os -static -s -o "$1" "$here/pause/pause.c"; }
+
+# ---- images ----
+
+# image NAME KEY COMMAND…: the command is given the name and tag to make.
+image() {
+  local ref=$ours/$1:$2 what="making image $1"
+  shift 2
+  exists "$ref" || phase "$what" "$@" "$ref"
+}
+
+build_bases() {
+  image debian-trixie "$trixie_key" make_debian trixie
+  image redis "$redis_key" make_backend redis
+  image postgres "$postgres_key" make_backend postgres
+  docker tag "$ours/redis:$redis_key" "$redis_image"
+  docker tag "$ours/postgres:$postgres_key" "$postgres_image"
+  image debian-bookworm "$bookworm_key" make_debian bookworm
+  image node-base "$node_base_key" make_node_base
+}
+
+# As small as the slim images of a registry: no manuals, no translations, no lists of packages.
+make_debian() {
+  local suite=$1 ref=$2 paths=() dir
+  for dir in doc man info locale lintian; do paths+=(--dpkgopt="path-exclude=/usr/share/$dir/*"); done
+  timeout 20m mmdebstrap --quiet --variant=minbase --include=ca-certificates "${paths[@]}" "$suite" - \
+    | docker import -c 'CMD ["bash"]' - "$ref"
+}
+
+make_backend() {
+  timeout 20m docker build --network host --build-arg "BASE=$ours/debian-trixie:$trixie_key" -t "$2" -f "$here/backends/$1.Dockerfile" "$here/backends"
+}
+
+make_node_base() {
+  timeout 20m docker build --network host --build-arg "BASE=$ours/debian-bookworm:$bookworm_key" -t "$1" "$here/node"
+}
+
+# The node image holds the images of Kubernetes: they are imported by a containerd that runs in it, and
+# not unpacked, since there the file system is already an overlay, which carries no other.
+make_node() {
+  local ref=$1 r=registry.k8s.io context=$work/context images name node=$ours-node-build
+  rm -rf "$context" && mkdir -p "$context"
+  for name in hyperkube coredns local-path-provisioner pause; do cp -L "$bin/$name" "$context/"; done
+  timeout 20m docker build --network host --build-arg "BASE=$ours/debian-bookworm:$bookworm_key" -t "$r/hyperkube:local" -f "$here/hyperkube/Dockerfile" "$context"
+  tar -C "$context" -c pause | docker import -c 'ENTRYPOINT ["/pause"]' - "$r/pause:3.10"
+  mapfile -t images < <("$bin/kubeadm" config images list --kubernetes-version "$kubernetes" | grep -v /pause:)
+  for name in "${images[@]}"; do
+    case $name in
+      */coredns:*) printf 'FROM %s\nENTRYPOINT ["/coredns"]\n' "$r/hyperkube:local" | docker build -t "$name" - ;;
+      *) docker tag "$r/hyperkube:local" "$name" ;;
+    esac
+  done
+  docker rm -f "$node" > /dev/null 2>&1 || true
+  docker run -d --privileged --network none --name "$node" --entrypoint sleep "$ours/node-base:$node_base_key" infinity
+  docker cp "$context/hyperkube" "$node:/usr/bin/hyperkube"
+  docker cp "$here/manifests" "$node:/kind/"
+  docker exec "$node" bash -ec "
+    for c in kubelet kubeadm kubectl; do ln -sf hyperkube /usr/bin/\$c; done
+    echo $kubernetes > /kind/version
+    (containerd -l error > /dev/null 2>&1 &)
+    for _ in {1..150}; do ctr version > /dev/null 2>&1 && exit; sleep 0.2; done; exit 1"
+  docker save "$r/hyperkube:local" "$r/pause:3.10" "${images[@]}" | timeout 10m docker exec -i "$node" ctr -n k8s.io images import --no-unpack -
+  docker exec "$node" pkill containerd
+  docker commit -c 'ENTRYPOINT ["/usr/local/bin/entrypoint","/sbin/init"]' "$node" "$ref"
+  docker rm -f "$node"
+  docker image rm "$r/hyperkube:local" "$r/pause:3.10" "${images[@]}"
+  rm -rf "$context"
+}
