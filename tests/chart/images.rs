@@ -33,7 +33,7 @@ fn a_mirror_is_put_before_every_image() {
 #[test]
 fn a_digest_wins_over_the_tag() {
     let digest = format!("sha256:{}", "a1".repeat(32));
-    let mut release = Release::new().set("image.tag=9").set(&format!("image.digest={digest}"));
+    let mut release = Release::new().set("image.tag=v9").set(&format!("image.digest={digest}"));
     for image in MANAGED {
         release = release.set(&format!("images.{image}.digest={digest}"));
     }
