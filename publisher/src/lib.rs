@@ -20,6 +20,7 @@ mod publisher;
 mod receive;
 pub mod serve;
 pub mod settings;
+pub mod simulate;
 
 pub use ingest::{Accepted, router};
 pub use openapi::openapi;

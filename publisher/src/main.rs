@@ -1,18 +1,32 @@
 //! The program `sluice-publisher`.
 
 use std::process::ExitCode;
+use std::time::Duration;
 
+use anyhow::Context;
 use clap::Parser;
-use sluice_publisher::serve;
 use sluice_publisher::settings::{Cli, Command};
+use sluice_publisher::{serve, simulate};
 use sluice_service::{healthcheck, program, telemetry};
 
-#[tokio::main]
-async fn main() -> ExitCode {
+fn main() -> ExitCode {
     let cli = Cli::parse();
     telemetry::init();
-    program::exit(match cli.command {
+    program::exit(start(cli.command))
+}
+
+fn start(command: Command) -> anyhow::Result<()> {
+    let runtime = tokio::runtime::Runtime::new().context("cannot start the runtime")?;
+    let result = runtime.block_on(run(command));
+    // A read from standard input cannot be called off: do not wait for somebody to press Enter.
+    runtime.shutdown_timeout(Duration::from_millis(100));
+    result
+}
+
+async fn run(command: Command) -> anyhow::Result<()> {
+    match command {
         Command::Serve(settings) => serve::run(*settings).await,
+        Command::Simulate(settings) => simulate::run(*settings).await,
         Command::Healthcheck(settings) => healthcheck::run(&settings.url).await,
-    })
+    }
 }

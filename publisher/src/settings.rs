@@ -8,6 +8,8 @@ use hyper::Uri;
 use sluice_event::Limits;
 use sluice_service::settings::{bytes, duration};
 
+use crate::simulate::settings::SimulateSettings;
+
 /// Takes events over HTTP and puts them on a Redis stream.
 #[derive(Debug, Parser)]
 #[command(name = "sluice-publisher", version)]
@@ -22,6 +24,8 @@ pub struct Cli {
 pub enum Command {
     /// Take events over HTTP, put them on a Redis stream, and forward queries to the aggregators
     Serve(Box<ServeSettings>),
+    /// Publish made-up events, some of them twice, or a file; measure, and verify what became of them
+    Simulate(Box<SimulateSettings>),
     /// Ask a running server whether it is ready; exit 0 if so
     Healthcheck(HealthcheckSettings),
 }

@@ -1,0 +1,39 @@
+//! When a request is due.
+
+use std::time::Duration;
+
+/// A mean rate, in bursts or evenly.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Pace {
+    /// Events per second; 0 is unbounded.
+    pub(crate) rate: u32,
+    /// Events sent at once; evenly spread when absent.
+    pub(crate) burst: Option<u32>,
+}
+
+impl Pace {
+    /// How long after the start an event is due that has so many before it.
+    pub(crate) fn due(&self, before: u64) -> Duration {
+        if self.rate == 0 {
+            return Duration::ZERO;
+        }
+        let before = self.burst.map_or(before, |burst| before - before % u64::from(burst));
+        Duration::from_secs_f64(before as f64 / f64::from(self.rate))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_rate_spreads_events_evenly_and_a_burst_gathers_them() {
+        let due = |rate, burst| {
+            let pace = Pace { rate, burst };
+            [0, 100, 499, 500, 1_000].map(|before| pace.due(before).as_millis())
+        };
+        assert_eq!(due(0, None), [0; 5]);
+        assert_eq!(due(1_000, None), [0, 100, 499, 500, 1_000]);
+        assert_eq!(due(1_000, Some(500)), [0, 0, 0, 500, 1_000]);
+    }
+}
