@@ -1,4 +1,15 @@
 //! The aggregator: reads the log as one consumer of its group, drops duplicates, stores events
 //! and statistics in one transaction, and answers queries about them.
 
+pub mod api;
+pub mod consume;
+pub mod housekeeping;
+pub mod intake;
+mod ready;
+pub mod recover;
+pub mod replica;
+pub mod run;
+pub mod settings;
+pub mod standalone;
 pub mod store;
+mod telemetry;

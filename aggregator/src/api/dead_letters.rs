@@ -1,0 +1,157 @@
+//! `/dead-letters`: what could not be stored, why, and again.
+
+use axum::Json;
+use axum::extract::{Path, RawQuery, State};
+use axum::http::StatusCode;
+use serde::Serialize;
+use serde_json::value::RawValue;
+use sluice_service::problem::Problem;
+use utoipa::ToSchema;
+
+use super::query::{Parameters, cursor};
+use super::stats::TopicCounts;
+use super::{ApiState, not_found, problem};
+use crate::store::commit::replay as replay_letter;
+use crate::store::{self, StoreError};
+
+const DEFAULT_LIMIT: u32 = 100;
+const MOST: u32 = 1_000;
+/// Events shown of a letter that is a whole entry.
+const MOST_SHOWN: usize = 10;
+
+/// Dead letters.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct DeadLetters {
+    /// Newest first.
+    dead_letters: Vec<DeadLetter>,
+    /// The `cursor` of the next page; null at the end.
+    next_cursor: Option<String>,
+}
+
+/// Something that could not be stored.
+#[derive(Debug, Serialize, ToSchema)]
+struct DeadLetter {
+    /// For the replay.
+    id: i64,
+    /// When it was put aside.
+    #[schema(format = DateTime)]
+    failed_at: String,
+    /// The database's code; or `undecodable`, `kills_its_reader` for a whole entry.
+    #[schema(example = "23514")]
+    code: String,
+    /// Why, in words.
+    reason: String,
+    /// How many events it holds.
+    events: u64,
+    /// Of a single event.
+    topic: Option<String>,
+    /// Of a single event.
+    event_id: Option<String>,
+    /// Where its entry stood in the log.
+    position: String,
+    /// The first events in it, where they can be read.
+    content: Vec<Shown>,
+}
+
+/// An event in a dead letter.
+#[derive(Debug, Serialize, ToSchema)]
+struct Shown {
+    topic: String,
+    event_id: String,
+    #[schema(format = DateTime)]
+    timestamp: String,
+    source: Option<String>,
+    #[schema(value_type = Value)]
+    payload: Option<Box<RawValue>>,
+    request_id: String,
+}
+
+impl From<store::DeadLetter> for DeadLetter {
+    fn from(stored: store::DeadLetter) -> Self {
+        let letter = stored.letter;
+        let content = content(&letter.body);
+        let (topic, event_id) = letter.event.unzip();
+        Self {
+            id: stored.id,
+            failed_at: stored.failed_at.to_string(),
+            code: letter.code,
+            reason: letter.reason,
+            events: letter.events,
+            topic,
+            event_id,
+            position: letter.position.to_string(),
+            content,
+        }
+    }
+}
+
+fn content(body: &[u8]) -> Vec<Shown> {
+    let Ok(entry) = sluice_event::entry::decode(body) else { return Vec::new() };
+    let events = entry.requests.iter().flat_map(|request| request.events.iter().map(move |event| (request.id, event)));
+    let shown = events.take(MOST_SHOWN).map(|(request_id, event)| Shown {
+        topic: event.topic.to_string(),
+        event_id: event.event_id.to_string(),
+        timestamp: event.timestamp.to_string(),
+        source: event.source.as_ref().map(ToString::to_string),
+        payload: RawValue::from_string(event.payload.to_string()).ok(),
+        request_id: request_id.to_string(),
+    });
+    shown.collect()
+}
+
+/// What could not be stored, newest first.
+#[utoipa::path(get, path = "/dead-letters", tag = "dead letters",
+    params(
+        ("limit" = Option<u32>, Query, description = "At most so many: 100 by default, at most 1,000"),
+        ("cursor" = Option<String>, Query, description = "The next_cursor of the page before"),
+    ),
+    responses(
+        (status = 200, description = "A page", body = DeadLetters),
+        (status = 400, description = "`invalid_query`", body = Problem),
+        (status = 503, description = "`store_unavailable`", body = Problem),
+    ))]
+pub(super) async fn list(
+    State(state): State<ApiState>,
+    RawQuery(query): RawQuery,
+) -> Result<Json<DeadLetters>, Problem> {
+    let mut parameters = Parameters::parse(query.as_deref())?;
+    let limit = parameters.limit(DEFAULT_LIMIT, MOST)?;
+    let before = parameters.cursor()?;
+    parameters.end()?;
+    let mut letters = state.store.dead_letters(before, limit + 1).await.map_err(problem)?;
+    let more = letters.len() > limit as usize;
+    letters.truncate(limit as usize);
+    let next_cursor = if more { letters.last().map(|letter| cursor(letter.id)) } else { None };
+    Ok(Json(DeadLetters { dead_letters: letters.into_iter().map(DeadLetter::from).collect(), next_cursor }))
+}
+
+/// What a replay counted.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct Replayed {
+    replayed: TopicCounts,
+}
+
+/// Stores and counts what is in a dead letter, and removes the letter, in one transaction.
+#[utoipa::path(post, path = "/dead-letters/{id}/replay", tag = "dead letters",
+    params(("id" = i64, Path, description = "The letter's id")),
+    responses(
+        (status = 200, description = "It is stored, or dropped as a duplicate", body = Replayed),
+        (status = 404, description = "`not_found`: there is no such letter, or not any more", body = Problem),
+        (status = 409, description = "`still_refused`: it stays a dead letter", body = Problem),
+        (status = 503, description = "`store_unavailable`", body = Problem),
+    ))]
+pub(super) async fn replay(State(state): State<ApiState>, Path(id): Path<String>) -> Result<Json<Replayed>, Problem> {
+    let missing = || not_found("there is no such dead letter");
+    let id = id.parse().map_err(|_| missing())?;
+    match replay_letter(&*state.store, &state.rules, id).await {
+        Ok(Some(outcome)) => {
+            tracing::info!(id, "replayed a dead letter");
+            Ok(Json(Replayed { replayed: outcome.counts.into() }))
+        }
+        Ok(None) => Err(missing()),
+        Err(error @ StoreError::Refused { .. }) => {
+            Err(Problem::new(StatusCode::CONFLICT, "still_refused", error.to_string()))
+        }
+        Err(error) => Err(problem(error)),
+    }
+}

@@ -1,0 +1,125 @@
+//! `/stats`: exact counts, what is on its way, and who is working on it.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use axum::Json;
+use axum::extract::State;
+use serde::Serialize;
+use sluice_log::{Backlog, ConsumerInfo, LogError};
+use sluice_service::problem::Problem;
+use utoipa::ToSchema;
+
+use super::{ApiState, problem};
+use crate::store::Counts;
+
+/// How long the log may take: the counts are answered without it.
+const LOG_DEADLINE: Duration = Duration::from_secs(2);
+
+/// What was counted of a topic. `received = unique_processed + duplicate_dropped`, always.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct TopicCounts {
+    /// Events that arrived.
+    received: u64,
+    /// Events stored.
+    unique_processed: u64,
+    /// Events dropped, because they were stored already.
+    duplicate_dropped: u64,
+    /// Of the duplicates, those whose payload differs from the stored one.
+    conflicts: u64,
+}
+
+impl From<Counts> for TopicCounts {
+    fn from(counts: Counts) -> Self {
+        Self {
+            received: counts.received,
+            unique_processed: counts.unique,
+            duplicate_dropped: counts.duplicates,
+            conflicts: counts.conflicts,
+        }
+    }
+}
+
+/// All statistics. The counts are of one snapshot of the database.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct Stats {
+    #[serde(flatten)]
+    total: TopicCounts,
+    /// Events in dead letters now.
+    dead_lettered: u64,
+    /// Events accepted and not stored yet; null is unknown, not zero.
+    backlog: Option<u64>,
+    /// Whether the log answered: `available` or `unavailable`.
+    #[schema(example = "available")]
+    log: &'static str,
+    /// `uptime_seconds`, under the name that older clients know.
+    uptime: f64,
+    /// Seconds since this replica started.
+    uptime_seconds: f64,
+    /// The replicas that read the log.
+    consumers: Vec<Consumer>,
+    /// Back to which moment of arrival duplicates are recognised; null is without limit.
+    #[schema(format = DateTime)]
+    dedup_horizon: Option<String>,
+    /// By name.
+    topics: BTreeMap<String, TopicCounts>,
+}
+
+/// A replica that reads the log.
+#[derive(Debug, Serialize, ToSchema)]
+struct Consumer {
+    /// Its name.
+    name: String,
+    /// Entries of the stream handed to it and not acknowledged.
+    pending: u64,
+    /// Seconds since it last asked for entries.
+    idle_seconds: f64,
+}
+
+impl From<ConsumerInfo> for Consumer {
+    fn from(info: ConsumerInfo) -> Self {
+        Self { name: info.name, pending: info.pending, idle_seconds: info.idle.as_secs_f64() }
+    }
+}
+
+/// Exact counts, per topic and in total.
+#[utoipa::path(get, path = "/stats", tag = "statistics", responses(
+    (status = 200, description = "All statistics", body = Stats),
+    (status = 503, description = "`store_unavailable`", body = Problem),
+))]
+pub(super) async fn read(State(state): State<ApiState>) -> Result<Json<Stats>, Problem> {
+    let (statistics, log) = tokio::join!(state.store.statistics(), ask_log(&state));
+    let statistics = statistics.map_err(problem)?;
+    let (backlog, consumers, log) = match log {
+        Ok((backlog, consumers)) => (backlog.events, consumers, "available"),
+        Err(error) => {
+            tracing::warn!(%error, "statistics without the log's part");
+            (None, Vec::new(), "unavailable")
+        }
+    };
+    let mut total = Counts::default();
+    for counts in statistics.topics.values() {
+        total.received += counts.received;
+        total.unique += counts.unique;
+        total.duplicates += counts.duplicates;
+        total.conflicts += counts.conflicts;
+    }
+    let uptime = state.started.elapsed().as_secs_f64();
+    Ok(Json(Stats {
+        total: total.into(),
+        dead_lettered: statistics.dead_lettered,
+        backlog,
+        log,
+        uptime,
+        uptime_seconds: uptime,
+        consumers: consumers.into_iter().map(Consumer::from).collect(),
+        dedup_horizon: statistics.dedup_horizon.map(|moment| moment.to_string()),
+        topics: statistics.topics.into_iter().map(|(topic, counts)| (topic, counts.into())).collect(),
+    }))
+}
+
+async fn ask_log(state: &ApiState) -> Result<(Backlog, Vec<ConsumerInfo>), LogError> {
+    let both = async { tokio::try_join!(state.log.backlog(), state.log.consumers()) };
+    let late = |_| LogError::Unavailable(format!("no answer within {LOG_DEADLINE:?}"));
+    tokio::time::timeout(LOG_DEADLINE, both).await.map_err(late)?
+}

@@ -1,0 +1,120 @@
+//! What the workers take their batches from: the log, read by one of them at a time.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Duration;
+
+use sluice_log::{Delivered, LogError, LogReader, Position};
+
+/// How long one read waits for the first entry: how soon a stop is noticed at the latest.
+const WAIT: Duration = Duration::from_secs(1);
+/// Entries asked for in one read at most, which bounds the memory of one answer.
+const MOST_ENTRIES: usize = 128;
+
+/// How large batches are.
+#[derive(Debug, Clone, Copy)]
+pub struct BatchSize {
+    /// Events in a batch; a single larger entry is a batch of its own.
+    pub events: u64,
+    /// How long to wait for more when a read brought few events: fewer, fuller transactions.
+    pub gather: Duration,
+}
+
+/// Entries for one transaction.
+#[derive(Debug, Default)]
+pub struct Taken {
+    /// In stream order.
+    pub entries: Vec<Delivered>,
+    /// Whether they had been delivered before: left pending when this replica ended.
+    pub again: bool,
+}
+
+/// Reads the log in batches: what this replica left pending first, then what is new.
+pub struct Intake {
+    log: Arc<dyn LogReader>,
+    size: BatchSize,
+    own_pending: OwnPending,
+    /// Read, and too much for the last batch.
+    surplus: VecDeque<Delivered>,
+    /// Entries to ask for next: follows how many events entries hold.
+    ask: usize,
+}
+
+enum OwnPending {
+    From(Option<Position>),
+    Drained,
+}
+
+impl Intake {
+    /// Begins with what is pending for this consumer's name.
+    pub fn new(log: Arc<dyn LogReader>, size: BatchSize) -> Self {
+        Self { log, size, own_pending: OwnPending::From(None), surplus: VecDeque::new(), ask: 8 }
+    }
+
+    /// The next batch; empty when nothing came in time.
+    pub async fn next(&mut self) -> Result<Taken, LogError> {
+        if let OwnPending::From(after) = self.own_pending {
+            let entries = self.log.read_own_pending(after, MOST_ENTRIES).await?;
+            match entries.last() {
+                Some(last) => {
+                    self.own_pending = OwnPending::From(Some(last.position));
+                    return Ok(Taken { entries, again: true });
+                }
+                None => self.own_pending = OwnPending::Drained,
+            }
+        }
+        self.read_new().await.map(|entries| Taken { entries, again: false })
+    }
+
+    /// What was read and not taken: entries that a stopping replica still has in hand.
+    pub fn rest(&mut self) -> Vec<Delivered> {
+        self.surplus.drain(..).collect()
+    }
+
+    async fn read_new(&mut self) -> Result<Vec<Delivered>, LogError> {
+        let mut batch = Vec::new();
+        let mut events = 0;
+        let mut gathered = false;
+        while self.fill(&mut batch, &mut events) {
+            let wait = if batch.is_empty() { WAIT } else { Duration::ZERO };
+            let read = self.log.read_new(self.ask, wait).await;
+            let entries = match read {
+                Ok(entries) => entries,
+                // What is in hand must not be lost sight of: it goes first, the error comes again.
+                Err(_) if !batch.is_empty() => break,
+                Err(error) => return Err(error),
+            };
+            if entries.is_empty() {
+                let few = events < self.size.events * 2 / 5;
+                if batch.is_empty() || gathered || !few || self.size.gather.is_zero() {
+                    break;
+                }
+                gathered = true;
+                tokio::time::sleep(self.size.gather).await;
+            }
+            self.adapt(&entries);
+            self.surplus.extend(entries);
+        }
+        Ok(batch)
+    }
+
+    /// Moves surplus into the batch; answers whether there is room for more.
+    fn fill(&mut self, batch: &mut Vec<Delivered>, events: &mut u64) -> bool {
+        while let Some(next) = self.surplus.front() {
+            if !batch.is_empty() && *events + next.events > self.size.events {
+                return false;
+            }
+            *events += next.events;
+            batch.extend(self.surplus.pop_front());
+        }
+        *events < self.size.events
+    }
+
+    /// Asks for about as many entries as make a batch, judged by the largest just seen.
+    fn adapt(&mut self, entries: &[Delivered]) {
+        if let Some(largest) = entries.iter().map(|entry| entry.events.max(1)).max() {
+            let fitting = usize::try_from(self.size.events / largest).unwrap_or(MOST_ENTRIES);
+            self.ask = fitting.clamp(1, (self.ask * 2).min(MOST_ENTRIES));
+        }
+    }
+}

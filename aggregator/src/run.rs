@@ -1,0 +1,118 @@
+//! `run`: one replica on Redis and PostgreSQL.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use sluice_log::LogReader;
+use sluice_log::redis::{ReaderSettings, RedisReader};
+use sluice_service::backoff::Backoff;
+use sluice_service::{metrics, probes, server, shutdown};
+use tokio_util::sync::CancellationToken;
+
+use crate::api::{self, ApiState};
+use crate::consume::{Consumer, pause};
+use crate::intake::BatchSize;
+use crate::ready::ready;
+use crate::replica::{Plan, aggregate};
+use crate::settings::{PostgresArgs, RunSettings};
+use crate::store::StoreError;
+use crate::store::commit::Rules;
+use crate::store::postgres::{self, PostgresSettings, PostgresStore};
+
+/// Runs until SIGTERM.
+///
+/// # Errors
+/// When the address is taken, the settings contradict the stored events, or what was in hand could
+/// not be stored before the drain ended.
+pub async fn run(settings: RunSettings) -> anyhow::Result<()> {
+    let stop = shutdown::on_signal();
+    let metrics = metrics::install();
+    let name = settings.consumer_name();
+    let store = Arc::new(PostgresStore::connect(&postgres_settings(&settings, &name))?);
+    let log: Arc<dyn LogReader> = Arc::new(RedisReader::new(ReaderSettings {
+        url: settings.redis_url.clone(),
+        prefix: settings.stream_prefix.clone(),
+        streams: settings.streams,
+        consumer: name.clone(),
+        replay_window: settings.replay_window,
+        replay_window_bytes: settings.replay_window_bytes,
+    })?);
+    let rules = Rules { keyer: settings.rules.keyer(), shard: name, audit: settings.rules.audit };
+
+    let migrated = Arc::new(AtomicBool::new(false));
+    let api = api::router(ApiState::new(store.clone(), log.clone(), rules.clone()));
+    let probes = probes::router(metrics, ready(store.clone(), log.clone(), migrated.clone()));
+    let listener = server::bind(&settings.listen.to_string()).await?;
+
+    let size = BatchSize { events: settings.rules.batch_events, gather: settings.rules.gather };
+    let consumer = Consumer::new(log, store.clone(), rules, size, settings.claim_after);
+    let plan = Plan {
+        workers: settings.workers,
+        departed_after: settings.departed_after.max(settings.claim_after * 2),
+        key_keep: settings.rules.key_keep,
+        retention: settings.rules.retention,
+        drain: settings.rules.drain,
+    };
+    let aggregating = async {
+        let done = async {
+            if migrate_when_there(&store, &stop).await? {
+                migrated.store(true, Ordering::Release);
+                aggregate(Arc::new(consumer), plan, stop.clone()).await?;
+            }
+            anyhow::Ok(())
+        };
+        // However it ends, the process ends with it.
+        done.await.inspect_err(|_| stop.cancel())
+    };
+    let serving = server::run(listener, api.merge(probes), stop.clone(), settings.rules.drain);
+    let (aggregated, served) = tokio::join!(aggregating, serving);
+    aggregated.and(served)
+}
+
+/// `migrate`: creates or upgrades the tables.
+///
+/// # Errors
+/// When PostgreSQL cannot be reached or refuses.
+pub async fn migrate(args: &PostgresArgs) -> anyhow::Result<()> {
+    let settings = PostgresSettings {
+        url: args.database_url.clone(),
+        schema: args.database_schema.clone(),
+        payload_type: args.payload_type,
+        ..PostgresSettings::default()
+    };
+    postgres::migrate(&settings).await?;
+    tracing::info!(schema = args.database_schema, "the tables are up to date");
+    Ok(())
+}
+
+/// Creates or upgrades the tables as soon as PostgreSQL answers; false when told to stop before.
+async fn migrate_when_there(store: &PostgresStore, stop: &CancellationToken) -> Result<bool, StoreError> {
+    let mut backoff = Backoff::new(Duration::from_millis(200), Duration::from_secs(5));
+    loop {
+        match store.migrate().await {
+            Ok(()) => return Ok(true),
+            Err(error @ (StoreError::Unavailable(_) | StoreError::Conflict(_))) => {
+                tracing::warn!(%error, "cannot prepare the tables yet, trying again");
+            }
+            Err(error) => return Err(error),
+        }
+        if !pause(backoff.next(), stop).await {
+            return Ok(false);
+        }
+    }
+}
+
+fn postgres_settings(settings: &RunSettings, replica: &str) -> PostgresSettings {
+    PostgresSettings {
+        url: settings.postgres.database_url.clone(),
+        schema: settings.postgres.database_schema.clone(),
+        payload_type: settings.postgres.payload_type,
+        // One more for what is claimed and replayed.
+        workers: u32::from(settings.workers) + 1,
+        claim_after: settings.claim_after,
+        keyer: settings.rules.keyer(),
+        replica: replica.to_owned(),
+        ..PostgresSettings::default()
+    }
+}

@@ -1,0 +1,64 @@
+//! `standalone`: publisher and aggregator in one process, on SQLite in one folder. The same code
+//! as in the cluster; only the log and the store differ.
+
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::time::Duration;
+
+use sluice_log::sqlite::{SqliteLog, SqliteSettings};
+use sluice_service::{metrics, probes, server, shutdown};
+use tokio_util::sync::CancellationToken;
+
+use crate::api::{self, ApiState};
+use crate::consume::Consumer;
+use crate::intake::BatchSize;
+use crate::ready::ready;
+use crate::replica::{Plan, aggregate};
+use crate::settings::StandaloneSettings;
+use crate::store::commit::Rules;
+use crate::store::sqlite::SqliteStore;
+
+/// Nobody else reads this log, so nothing is ever claimed.
+const CLAIM_AFTER: Duration = Duration::from_secs(60);
+
+/// Runs until SIGTERM or Ctrl-C.
+///
+/// # Errors
+/// When the address or the folder is taken, the settings contradict the stored events, or what was
+/// in hand could not be stored before the drain ended.
+pub async fn standalone(settings: StandaloneSettings) -> anyhow::Result<()> {
+    let signal = shutdown::on_signal();
+    let metrics = metrics::install();
+    let folder = &settings.data;
+    let log = SqliteSettings { folder: folder.clone(), key_keep: settings.rules.key_keep, max_bytes: None };
+    let log = Arc::new(SqliteLog::open(log).await?);
+    let store = Arc::new(SqliteStore::open(&folder.join("store.db"), &settings.rules.keyer()).await?);
+    let rules = Rules { keyer: settings.rules.keyer(), shard: "standalone".to_owned(), audit: settings.rules.audit };
+
+    // The publisher stops first: what it has accepted is stored before the aggregator stops.
+    let published = CancellationToken::new();
+    let publisher = sluice_publisher::Publisher::start(log.clone(), &settings.ingest);
+    let api = api::router(ApiState::new(store.clone(), log.clone(), rules.clone()));
+    let probes = probes::router(metrics, ready(store.clone(), log.clone(), Arc::new(AtomicBool::new(true))));
+    let router = sluice_publisher::router(publisher).merge(api).merge(probes);
+    let listener = server::bind(&settings.listen.to_string()).await?;
+
+    let size = BatchSize { events: settings.rules.batch_events, gather: settings.rules.gather };
+    let consumer = Consumer::new(log, store, rules, size, CLAIM_AFTER);
+    let plan = Plan {
+        workers: 1,
+        departed_after: CLAIM_AFTER * 2,
+        key_keep: settings.rules.key_keep,
+        retention: settings.rules.retention,
+        drain: settings.rules.drain,
+    };
+    let aggregating =
+        async { aggregate(Arc::new(consumer), plan, published.clone()).await.inspect_err(|_| signal.cancel()) };
+    let serving = async {
+        let served = server::run(listener, router, signal.clone(), settings.rules.drain).await;
+        published.cancel();
+        served
+    };
+    let (aggregated, served) = tokio::join!(aggregating, serving);
+    aggregated.and(served)
+}
