@@ -40,7 +40,7 @@ async fn the_metrics_count_what_the_statistics_count(backend: Backend) {
     assert_eq!(system.aggregator_metric("sluice_events_unique_total").await, 80);
     assert_eq!(system.aggregator_metric("sluice_events_duplicate_total").await, 20);
     let ingest = system.client.get("/metrics").await.assert_status(200);
-    assert_eq!(metrics::sum(&ingest.text, "sluice_events_accepted_total"), 100.0, "{}", ingest.text);
+    assert_eq!(metrics::sum(&ingest.text, "sluice_publish_events_total"), 100.0, "{}", ingest.text);
     assert!(ingest.text.contains("# TYPE"), "Prometheus text: {}", ingest.text);
 }
 

@@ -114,7 +114,8 @@ impl Client {
     /// `POST /publish` of JSON, which must be accepted; answers how many events were.
     pub async fn publish(&self, body: &Value) -> u64 {
         let answer = self.publish_raw(body.to_string()).await;
-        assert_eq!(answer.status, 202, "{} for {body}", answer.text);
+        let start: String = body.to_string().chars().take(200).collect();
+        assert_eq!(answer.status, 202, "{} for {start}…", answer.text);
         let json = answer.json();
         assert_eq!(json["status"], "accepted", "{json}");
         json["count"].as_u64().expect("a count")
