@@ -6,6 +6,7 @@
 
 pub mod commit;
 mod isolate;
+mod page;
 pub mod postgres;
 pub mod sqlite;
 
@@ -215,7 +216,7 @@ pub struct EventQuery {
     pub until: Option<Timestamp>,
     /// Only with a smaller `seq`: where the page before ended.
     pub before: Option<i64>,
-    /// At most so many.
+    /// At most so many; a page of large events may hold fewer and still have a next one.
     pub limit: u32,
 }
 
@@ -226,16 +227,6 @@ pub struct Page {
     pub events: Vec<StoredEvent>,
     /// [`EventQuery::before`] of the next page; `None` when there are no more.
     pub next: Option<i64>,
-}
-
-impl Page {
-    /// A page of at most `limit` of these events, which are one more where there is a next page.
-    fn of(mut events: Vec<StoredEvent>, limit: u32) -> Self {
-        let more = events.len() > limit as usize;
-        events.truncate(limit as usize);
-        let next = if more { events.last().map(|event| event.seq) } else { None };
-        Self { events, next }
-    }
 }
 
 /// All statistics, of one snapshot.

@@ -68,6 +68,7 @@ on_both_stores! {
         events_are_listed_newest_first
         each_filter_holds_and_all_hold_together
         pages_neither_skip_nor_repeat_while_events_arrive
+        a_page_of_large_events_ends_early_and_goes_on
         the_same_id_in_two_topics_is_two_events
         where_the_source_tells_events_apart_all_are_found
         an_empty_store_answers_everything;

@@ -123,3 +123,24 @@ pub async fn an_empty_store_answers_everything(test: TestStore) {
     assert!(test.store.event("t", "1", 10).await.unwrap().is_empty());
     assert!(test.store.dead_letters(None, 10).await.unwrap().is_empty());
 }
+
+pub async fn a_page_of_large_events_ends_early_and_goes_on(test: TestStore) {
+    let payload = format!("\"{}\"", "x".repeat(250_000));
+    test.commit(&batch_of((0..150).map(|id| event("t", id, &payload)).collect())).await;
+    let mut query = of(1_000);
+    let mut seen = Vec::new();
+    let mut pages = 0;
+    loop {
+        let page = test.store.events(&query).await.unwrap();
+        let bytes: usize = page.events.iter().map(|event| event.payload.len()).sum();
+        assert!(bytes < 20_000_000, "a page of {bytes} bytes");
+        seen.extend(page.events.into_iter().map(|event| event.event_id));
+        pages += 1;
+        query.before = page.next;
+        if page.next.is_none() {
+            break;
+        }
+    }
+    assert!(seen.iter().eq(&(0..150).rev().map(|id| id.to_string()).collect::<Vec<_>>()), "{seen:?}");
+    assert!(pages > 1, "{pages} pages");
+}

@@ -1,1 +1,52 @@
-//! What only SQLite can show.
+//! What only SQLite can show: a file that others open too, or that is no database.
+
+use sluice_aggregator::store::StoreError;
+use sluice_aggregator::store::commit::commit;
+use sluice_aggregator::store::sqlite::SqliteStore;
+use sluice_event::Keyer;
+use sluice_tests::dirs;
+use sqlx::Connection;
+use sqlx::sqlite::SqliteConnection;
+use uuid::Uuid;
+
+use crate::batches::*;
+use crate::stores::{Place, TestStore};
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_file_that_is_no_database_is_refused() {
+    let path = dirs::fresh("sqlite").join("store.db");
+    std::fs::write(&path, "this is a letter to my grandmother, and long enough to be a header").unwrap();
+    let refused = SqliteStore::open(&path, &Keyer::default()).await.map(|_| ());
+    assert!(matches!(refused, Err(StoreError::Failed(_))), "{refused:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_folder_that_is_not_there_is_unavailable() {
+    let path = dirs::fresh("sqlite").join("nowhere").join("store.db");
+    let refused = SqliteStore::open(&path, &Keyer::default()).await.map(|_| ());
+    assert!(matches!(refused, Err(StoreError::Unavailable(_))), "{refused:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_file_that_somebody_has_locked_is_a_conflict() {
+    let test = TestStore::sqlite().await;
+    let Place::Sqlite(path) = &test.place else { unreachable!() };
+    let mut somebody = SqliteConnection::connect(&path.display().to_string()).await.unwrap();
+    sqlx::raw_sql("BEGIN IMMEDIATE").execute(&mut somebody).await.unwrap();
+    let batch = batch_of(events([1]));
+    let committed = commit(&*test.store, &test.rules, &batch).await;
+    assert!(matches!(committed, Err(StoreError::Conflict(_))), "{committed:?}");
+    test.store.statistics().await.expect("reading goes on");
+    sqlx::raw_sql("COMMIT").execute(&mut somebody).await.unwrap();
+    assert_eq!(test.commit(&batch).await.counts.unique, 1);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_transaction_that_is_dropped_frees_the_file_for_others() {
+    let test = TestStore::sqlite().await;
+    let mut transaction = test.store.begin().await.unwrap();
+    transaction.insert_receipts(&[Uuid::new_v4()]).await.unwrap();
+    drop(transaction);
+    // Its own connection waits for the lock, and nothing else begins a transaction of the store.
+    test.run("DELETE FROM receipts").await;
+}

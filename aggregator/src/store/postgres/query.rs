@@ -9,6 +9,7 @@ use uuid::Uuid;
 use super::connections::Lease;
 use super::errors::{of_statement, within};
 use super::moment::Moment;
+use crate::store::page::Filling;
 use crate::store::{Counts, DeadLetter, EventQuery, NewDeadLetter, Page, Statistics, StoreError, StoredEvent};
 
 macro_rules! events {
@@ -20,8 +21,18 @@ macro_rules! events {
     };
 }
 
-/// Along `seq`, or along `(topic, seq)`; the other filters look at each row on the way.
+/// A page of events.
 pub(super) async fn events(lease: &mut Lease, query: &EventQuery) -> Result<Page, StoreError> {
+    let mut filling = Filling::new(query);
+    while let Some(query) = filling.ask() {
+        filling.take(some_events(lease, &query).await?, query.limit);
+    }
+    Ok(filling.page())
+}
+
+/// Along `seq`, or along `(topic, seq)`; the other filters look at each row on the way. One more
+/// than the limit, where there is one.
+async fn some_events(lease: &mut Lease, query: &EventQuery) -> Result<Vec<StoredEvent>, StoreError> {
     // Two texts, because a plan for "any topic or this one" would use neither index.
     let text = match query.topic {
         None => events!(
@@ -38,13 +49,12 @@ pub(super) async fn events(lease: &mut Lease, query: &EventQuery) -> Result<Page
         .bind(query.source.as_deref())
         .bind(query.since.map(Moment))
         .bind(query.until.map(Moment))
-        // One more than asked for tells whether there is a next page.
         .bind(i64::from(query.limit) + 1);
     if let Some(topic) = &query.topic {
         select = select.bind(topic);
     }
     let rows = within(lease.deadline(), select.fetch_all(&mut **lease)).await.map_err(of_statement)?;
-    Ok(Page::of(rows.into_iter().map(|row| row.0).collect(), query.limit))
+    Ok(rows.into_iter().map(|row| row.0).collect())
 }
 
 /// By key where topic and id tell it; else by the index that the schema then has.

@@ -7,6 +7,7 @@ use sqlx::{FromRow, Row as _, SqliteConnection, SqlitePool};
 use uuid::Uuid;
 
 use super::errors::of_statement;
+use crate::store::page::Filling;
 use crate::store::{Counts, DeadLetter, EventQuery, NewDeadLetter, Page, Statistics, StoreError, StoredEvent};
 
 macro_rules! events {
@@ -15,8 +16,18 @@ macro_rules! events {
     };
 }
 
-/// Along `seq`, or along `(topic, seq)`; the other filters look at each row on the way.
+/// A page of events.
 pub(super) async fn events(readers: &SqlitePool, query: &EventQuery) -> Result<Page, StoreError> {
+    let mut filling = Filling::new(query);
+    while let Some(query) = filling.ask() {
+        filling.take(some_events(readers, &query).await?, query.limit);
+    }
+    Ok(filling.page())
+}
+
+/// Along `seq`, or along `(topic, seq)`; the other filters look at each row on the way. One more
+/// than the limit, where there is one.
+async fn some_events(readers: &SqlitePool, query: &EventQuery) -> Result<Vec<StoredEvent>, StoreError> {
     let text = match query.topic {
         None => events!(
             "WHERE seq < ?1 AND (?2 IS NULL OR source = ?2) AND (?3 IS NULL OR ts >= ?3) \
@@ -32,13 +43,12 @@ pub(super) async fn events(readers: &SqlitePool, query: &EventQuery) -> Result<P
         .bind(query.source.as_deref())
         .bind(query.since.map(Timestamp::as_micros))
         .bind(query.until.map(Timestamp::as_micros))
-        // One more than asked for tells whether there is a next page.
         .bind(i64::from(query.limit) + 1);
     if let Some(topic) = &query.topic {
         select = select.bind(&**topic);
     }
     let rows = select.fetch_all(readers).await.map_err(of_statement)?;
-    Ok(Page::of(rows.into_iter().map(|row| row.0).collect(), query.limit))
+    Ok(rows.into_iter().map(|row| row.0).collect())
 }
 
 /// By key where topic and id tell it; else by the index that the file then has.

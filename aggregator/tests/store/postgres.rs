@@ -1,1 +1,0 @@
-//! What only PostgreSQL can show: rotation of receipts, lost connections, several schemas.

@@ -1,0 +1,5 @@
+//! What only PostgreSQL can show: rotation of receipts, lost connections, locks, schemas.
+
+mod epochs;
+mod faults;
+mod schemas;
