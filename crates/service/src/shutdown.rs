@@ -3,8 +3,9 @@
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
-/// A token that is cancelled by the first SIGTERM or SIGINT. A second one ends the process at
-/// once with exit code 1: somebody does not want to wait for the drain.
+/// A token that is cancelled by the first SIGTERM or SIGINT. A further SIGTERM changes nothing; a
+/// further SIGINT ends the process at once with exit code 1: somebody pressed Ctrl-C twice and
+/// does not want to wait for the drain.
 ///
 /// Must be called within the runtime.
 pub fn on_signal() -> CancellationToken {
@@ -21,16 +22,13 @@ pub fn on_signal() -> CancellationToken {
 }
 
 async fn listen(mut terminate: Signal, mut interrupt: Signal, token: CancellationToken) {
-    let mut received = async || {
-        tokio::select! {
-            _ = terminate.recv() => "SIGTERM",
-            _ = interrupt.recv() => "SIGINT",
-        }
+    let signal = tokio::select! {
+        _ = terminate.recv() => "SIGTERM",
+        _ = interrupt.recv() => "SIGINT",
     };
-    let signal = received().await;
     tracing::info!(signal, "stopping");
     token.cancel();
-    let signal = received().await;
-    tracing::warn!(signal, "stopping at once");
+    interrupt.recv().await;
+    tracing::warn!("interrupted again: stopping at once");
     std::process::exit(1);
 }

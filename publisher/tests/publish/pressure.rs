@@ -1,0 +1,105 @@
+//! What there is too much of is refused with a word when to come back.
+
+use std::time::Duration;
+
+use serde_json::json;
+use sluice_log::LogReader;
+use sluice_log::redis::{ReaderSettings, RedisReader};
+use sluice_tests::redis::RedisServer;
+use sluice_tests::wait::holds;
+use sluice_tests::{Answer, wait_until};
+
+use crate::fixture::{Fixture, PATIENCE, event};
+
+fn assert_429(answer: &Answer, code: &str) {
+    answer.assert_problem(429, code);
+    let wait: u64 = answer.headers["retry-after"].to_str().unwrap().parse().unwrap();
+    assert!(wait >= 1, "Retry-After: {wait}");
+}
+
+#[tokio::test]
+async fn a_full_queue_refuses_and_keeps_what_it_has() {
+    let fixture = Fixture::start(&["--max-waiting", "3"]).await;
+    fixture.client.publish(&event("before")).await;
+    fixture.freeze_redis();
+    let waiting: Vec<_> = (0..3).map(|n| fixture.publish(None, event(n))).collect();
+    fixture.waiting(3).await;
+    assert_429(&fixture.client.publish_raw(event("refused").to_string()).await, "queue_full");
+    fixture.thaw_redis();
+    for answer in waiting {
+        answer.await.unwrap().assert_status(202);
+    }
+    fixture.client.publish(&event("after")).await;
+    let mut ids = fixture.event_ids().await;
+    ids.sort_unstable();
+    assert_eq!(ids, ["0", "1", "2", "after", "before"]);
+}
+
+#[tokio::test]
+async fn bodies_in_hand_are_bounded_in_bytes() {
+    let fixture = Fixture::start(&["--max-waiting-bytes", "100KiB", "--max-body-bytes", "100KiB"]).await;
+    fixture.client.publish(&event("before")).await;
+    fixture.freeze_redis();
+    let large = |id: &str| json!({"id": id, "payload": "x".repeat(60 << 10)});
+    let first = fixture.publish(None, large("1"));
+    fixture.waiting(1).await;
+    assert_429(&fixture.client.publish_raw(large("2").to_string()).await, "queue_full");
+    fixture.thaw_redis();
+    first.await.unwrap().assert_status(202);
+    fixture.client.publish(&large("2")).await;
+}
+
+#[tokio::test]
+async fn a_backlog_that_is_too_long_refuses_until_it_is_worked_off() {
+    let fixture = Fixture::start(&["--max-backlog", "10"]).await;
+    let ten: Vec<_> = (0..10).map(event).collect();
+    fixture.client.publish(&json!(ten)).await;
+    assert_429(&fixture.client.publish_raw(event("refused").to_string()).await, "backlog_full");
+
+    let reader = RedisReader::new(ReaderSettings {
+        url: fixture.redis.url(),
+        prefix: "t".to_owned(),
+        streams: 1,
+        consumer: "aggregator-0".to_owned(),
+        replay_window: Duration::from_secs(60),
+        replay_window_bytes: 1 << 20,
+    })
+    .unwrap();
+    let entries = reader.read_new(10, Duration::from_secs(5)).await.unwrap();
+    let done: Vec<_> = entries.iter().map(|entry| (entry.position, entry.events)).collect();
+    assert_eq!(reader.acknowledge(&done).await.unwrap(), 1);
+    wait_until("requests are accepted again", PATIENCE, || async {
+        let answer = fixture.client.publish_raw(event("accepted").to_string()).await;
+        holds(answer.status == 202, || answer.text.clone())
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_redis_that_runs_short_of_memory_refuses_well_before_it_is_full() {
+    let redis = RedisServer::start_with(&["--maxmemory", "16mb"]);
+    let fixture = Fixture::start_on(redis, &["--max-memory", "0.5"]).await;
+    let large = json!({"id": "1", "payload": "x".repeat(200 << 10)}).to_string();
+    let answer = wait_until("a refusal", PATIENCE, || async {
+        let answer = fixture.client.publish_raw(large.clone()).await;
+        if answer.status == 202 { Err(answer.text) } else { Ok(answer) }
+    })
+    .await;
+    assert_429(&answer, "backlog_full");
+    let ratio = fixture.metric("sluice_publish_log_memory_ratio").await;
+    assert!((0.5..0.95).contains(&ratio), "{ratio}");
+}
+
+#[tokio::test]
+async fn a_redis_without_room_answers_429_and_not_503() {
+    // Backpressure by share is out of the way: it is Redis itself that refuses.
+    let redis = RedisServer::start_with(&["--maxmemory", "4mb"]);
+    let fixture = Fixture::start_on(redis, &["--max-memory", "1"]).await;
+    let large = json!({"id": "1", "payload": "x".repeat(200 << 10)}).to_string();
+    let answer = wait_until("a refusal", PATIENCE, || async {
+        let answer = fixture.client.publish_raw(large.clone()).await;
+        if answer.status == 202 { Err(answer.text) } else { Ok(answer) }
+    })
+    .await;
+    assert_429(&answer, "backlog_full");
+}
