@@ -58,7 +58,7 @@ fn users_labels_and_annotations_are_on_every_object_and_cannot_break_selection()
         assert_eq!(object["metadata"]["annotations"]["owner"], "anna", "{name}");
     }
     let template = &objects.one("Deployment")["spec"]["template"]["metadata"];
-    assert_eq!(template["labels"]["app.kubernetes.io/name"], "sluice");
+    assert_eq!(template["labels"]["app.kubernetes.io/name"], "sluice-operator");
     assert_eq!(template["annotations"], json!({"owner": "anna"}));
 }
 

@@ -14,6 +14,30 @@ fn everything_set_at_once_renders_the_recorded_deployment() {
 }
 
 #[test]
+fn the_operator_knows_each_variable_that_the_chart_sets() {
+    let objects = Release::new().set("namespaces={till}").objects();
+    let settings = read("operator/src/settings.rs");
+    for variable in objects.container()["env"].as_array().expect("env") {
+        let name = text(&variable["name"]);
+        // The level of logs is every program's, and no option.
+        let known = name == "SLUICE_LOG" || settings.contains(&format!("env = \"{name}\""));
+        assert!(known, "the operator has no setting {name}");
+    }
+}
+
+#[test]
+fn the_operators_pods_carry_the_name_by_which_policies_let_them_in() {
+    let objects = Release::named("gate", "dam").set("nameOverride=other,test.resource=shop").objects();
+    let expected = r#"OPERATOR_NAME: &str = "sluice-operator";"#;
+    assert!(read("operator/src/controller/build/names.rs").contains(expected), "the operator expects another");
+    let labels = &objects.one("Deployment")["spec"]["template"]["metadata"]["labels"];
+    assert_eq!(labels["app.kubernetes.io/name"], "sluice-operator");
+    for test in objects.all("Pod") {
+        assert_ne!(test["metadata"]["labels"]["app.kubernetes.io/name"], "sluice-operator", "it is not the operator");
+    }
+}
+
+#[test]
 fn one_replica_has_no_disruption_budget_and_two_have_one_that_lets_drains_through() {
     assert!(Release::new().objects().all("PodDisruptionBudget").is_empty(), "it would be of no use");
     let objects = Release::new().set("replicas=2").objects();
@@ -25,7 +49,7 @@ fn one_replica_has_no_disruption_budget_and_two_have_one_that_lets_drains_throug
 #[test]
 fn several_replicas_agree_on_one_lease_of_their_namespace() {
     let objects = Release::named("gate", "dam").objects();
-    let lease = objects.env("SLUICE_LEASE").expect("the lease's name").to_owned();
+    let lease = objects.env("SLUICE_LEASE_NAME").expect("the lease's name").to_owned();
     let granted: Vec<&Value> = objects
         .all("Role")
         .into_iter()
@@ -68,7 +92,7 @@ fn the_helm_test_reaches_the_operator_and_with_a_name_the_resource_too() {
     }
     let args: Vec<String> = tests.iter().map(|pod| pod["spec"]["containers"][0]["args"].to_string()).collect();
     let service = text(&objects.one("Service")["metadata"]["name"]);
-    assert!(args.iter().any(|args| args.contains(&format!("http://{service}.dam:8080"))), "{args:?}");
-    assert!(args.iter().any(|args| args.contains("shop-publisher.till")), "{args:?}");
+    assert!(args.iter().any(|args| args.contains(&format!("http://{service}.dam.svc:8082"))), "{args:?}");
+    assert!(args.iter().any(|args| args.contains("http://shop-publisher.till.svc:8080")), "{args:?}");
     assert_eq!(Release::new().objects().all("Pod").len(), 1, "no resource is named");
 }

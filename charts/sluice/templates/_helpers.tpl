@@ -27,9 +27,12 @@
 {{- end }}
 {{- end }}
 
-{{/* What selects the operator's pods: never changes over the life of a release. */}}
+{{/*
+What selects the operator's pods: never changes over the life of a release. By the name alone the
+NetworkPolicies of resources let the operator in.
+*/}}
 {{- define "sluice.selector" -}}
-app.kubernetes.io/name: {{ include "sluice.name" . }}
+app.kubernetes.io/name: sluice-operator
 app.kubernetes.io/instance: {{ .Release.Name }}
 app.kubernetes.io/component: operator
 {{- end }}

@@ -4,9 +4,9 @@ helm.sh/hook: test
 helm.sh/hook-delete-policy: before-hook-creation,hook-succeeded
 {{- end }}
 
-{{/* Not those that the metrics Service selects. */}}
+{{/* Not the operator's, by which policies let it in and Services select it. */}}
 {{- define "sluice.testLabels" -}}
-{{- toYaml (merge (dict "app.kubernetes.io/component" "test") (include "sluice.labels" . | fromYaml)) }}
+{{- toYaml (merge (dict "app.kubernetes.io/name" "sluice-test" "app.kubernetes.io/component" "test") (include "sluice.labels" . | fromYaml)) }}
 {{- end }}
 
 {{- define "sluice.testPod" -}}
