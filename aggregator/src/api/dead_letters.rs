@@ -1,6 +1,7 @@
 //! `/dead-letters`: what could not be stored, why, and again.
 
 use axum::Json;
+use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, RawQuery, State};
 use axum::http::StatusCode;
 use serde::Serialize;
@@ -13,6 +14,7 @@ use super::stats::TopicCounts;
 use super::{ApiState, not_found, problem};
 use crate::store::commit::replay as replay_letter;
 use crate::store::{self, StoreError};
+use crate::telemetry;
 
 const DEFAULT_LIMIT: u32 = 100;
 const MOST: u32 = 1_000;
@@ -107,8 +109,8 @@ fn content(body: &[u8]) -> Vec<Shown> {
     ),
     responses(
         (status = 200, description = "A page", body = DeadLetters),
-        (status = 400, description = "`invalid_query`", body = Problem),
-        (status = 503, description = "`store_unavailable`", body = Problem),
+        (status = 400, description = "`invalid_query`", body = Problem, content_type = "application/problem+json"),
+        (status = 503, description = "`store_unavailable`", body = Problem, content_type = "application/problem+json"),
     ))]
 pub(super) async fn list(
     State(state): State<ApiState>,
@@ -136,16 +138,20 @@ pub(super) struct Replayed {
     params(("id" = i64, Path, description = "The letter's id")),
     responses(
         (status = 200, description = "It is stored, or dropped as a duplicate", body = Replayed),
-        (status = 404, description = "`not_found`: there is no such letter, or not any more", body = Problem),
-        (status = 409, description = "`still_refused`: it stays a dead letter", body = Problem),
-        (status = 503, description = "`store_unavailable`", body = Problem),
+        (status = 404, description = "`not_found`: there is no such letter, or not any more", body = Problem, content_type = "application/problem+json"),
+        (status = 409, description = "`still_refused`: it stays a dead letter", body = Problem, content_type = "application/problem+json"),
+        (status = 503, description = "`store_unavailable`", body = Problem, content_type = "application/problem+json"),
     ))]
-pub(super) async fn replay(State(state): State<ApiState>, Path(id): Path<String>) -> Result<Json<Replayed>, Problem> {
+pub(super) async fn replay(
+    State(state): State<ApiState>,
+    id: Result<Path<i64>, PathRejection>,
+) -> Result<Json<Replayed>, Problem> {
     let missing = || not_found("there is no such dead letter");
-    let id = id.parse().map_err(|_| missing())?;
+    let Path(id) = id.map_err(|_| missing())?;
     match replay_letter(&*state.store, &state.rules, id).await {
         Ok(Some(outcome)) => {
             tracing::info!(id, "replayed a dead letter");
+            telemetry::committed(&outcome);
             Ok(Json(Replayed { replayed: outcome.counts.into() }))
         }
         Ok(None) => Err(missing()),

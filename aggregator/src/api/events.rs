@@ -2,6 +2,7 @@
 
 use axum::Json;
 use axum::body::Body;
+use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, RawQuery, State};
 use axum::http::{HeaderMap, header};
 use axum::response::{IntoResponse, Response};
@@ -86,8 +87,8 @@ pub(super) struct Events {
     ),
     responses(
         (status = 200, description = "A page. As NDJSON the next cursor is in the header X-Next-Cursor", body = Events),
-        (status = 400, description = "`invalid_query`", body = Problem),
-        (status = 503, description = "`store_unavailable`", body = Problem),
+        (status = 400, description = "`invalid_query`", body = Problem, content_type = "application/problem+json"),
+        (status = 503, description = "`store_unavailable`", body = Problem, content_type = "application/problem+json"),
     ))]
 pub(super) async fn list(
     State(state): State<ApiState>,
@@ -121,19 +122,21 @@ pub(super) async fn list(
     ),
     responses(
         (status = 200, description = "The event that was stored first", body = Event),
-        (status = 400, description = "`invalid_query`", body = Problem),
-        (status = 404, description = "`not_found`", body = Problem),
-        (status = 503, description = "`store_unavailable`", body = Problem),
+        (status = 400, description = "`invalid_query`", body = Problem, content_type = "application/problem+json"),
+        (status = 404, description = "`not_found`", body = Problem, content_type = "application/problem+json"),
+        (status = 503, description = "`store_unavailable`", body = Problem, content_type = "application/problem+json"),
     ))]
 pub(super) async fn one(
     State(state): State<ApiState>,
-    Path((topic, event_id)): Path<(String, String)>,
+    path: Result<Path<(String, String)>, PathRejection>,
     RawQuery(query): RawQuery,
 ) -> Result<Response, Problem> {
     let mut parameters = Parameters::parse(query.as_deref())?;
     let all = parameters.value::<bool>("all")?.unwrap_or(false);
     parameters.end()?;
     let missing = || not_found("no event with this topic and id is stored");
+    // What is not text in UTF-8 without NUL is no topic and no id.
+    let Path((topic, event_id)) = path.map_err(|_| missing())?;
     if topic.contains('\0') || event_id.contains('\0') {
         return Err(missing());
     }

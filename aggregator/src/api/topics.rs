@@ -29,7 +29,7 @@ struct Topic {
 /// Topics by name, each with its counts.
 #[utoipa::path(get, path = "/topics", tag = "statistics", responses(
     (status = 200, description = "All topics", body = Topics),
-    (status = 503, description = "`store_unavailable`", body = Problem),
+    (status = 503, description = "`store_unavailable`", body = Problem, content_type = "application/problem+json"),
 ))]
 pub(super) async fn list(State(state): State<ApiState>) -> Result<Json<Topics>, Problem> {
     let statistics = state.store.statistics().await.map_err(problem)?;

@@ -1,0 +1,175 @@
+//! What the query API answers when a part of the system is away, and of letters: over HTTP, against
+//! real stores and logs. What it answers otherwise is tested on the whole system.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use sluice_aggregator::api::{ApiState, router};
+use sluice_aggregator::store::commit::{Batch, Rules, commit};
+use sluice_aggregator::store::postgres::{PostgresSettings, PostgresStore};
+use sluice_aggregator::store::sqlite::SqliteStore;
+use sluice_aggregator::store::{NewDeadLetter, Store};
+use sluice_event::entry::{PackedEntry, PackedRequest};
+use sluice_event::{Event, Keyer, Limits, Timestamp};
+use sluice_log::redis::{ReaderSettings, RedisReader};
+use sluice_log::sqlite::{SqliteLog, SqliteSettings};
+use sluice_log::{LogReader, Position};
+use sluice_service::server;
+use sluice_tests::{Client, dirs};
+use tokio_util::sync::{CancellationToken, DropGuard};
+use uuid::Uuid;
+
+/// An address that nothing listens on: the port is bound and never accepts.
+fn nowhere() -> (std::net::TcpListener, String) {
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap().to_string();
+    (taken, address)
+}
+
+fn rules() -> Rules {
+    Rules { keyer: Keyer::default(), shard: "replica".into(), audit: false }
+}
+
+async fn sqlite_store() -> Arc<dyn Store> {
+    let path = dirs::fresh("api-store").join("store.db");
+    Arc::new(SqliteStore::open(&path, &Keyer::default()).await.unwrap())
+}
+
+async fn sqlite_log() -> Arc<dyn LogReader> {
+    let folder = dirs::fresh("api-log");
+    let settings = SqliteSettings { folder, key_keep: Duration::from_secs(60), max_bytes: None };
+    Arc::new(SqliteLog::open(settings).await.unwrap())
+}
+
+/// Serves the API until the guard is dropped.
+async fn serve(store: Arc<dyn Store>, log: Arc<dyn LogReader>) -> (Client, DropGuard) {
+    let listener = server::bind("127.0.0.1:0").await.unwrap();
+    let base = format!("http://{}", listener.local_addr().unwrap());
+    let stop = CancellationToken::new();
+    let serving = server::run(listener, router(ApiState::new(store, log, rules())), stop.clone(), Duration::ZERO);
+    tokio::spawn(serving);
+    (Client::new(&base), stop.drop_guard())
+}
+
+fn packed(events: &Value) -> PackedEntry {
+    let body = events.to_string();
+    let events: Vec<Event<'_>> =
+        sluice_event::parse(body.as_bytes(), &Limits::default(), Timestamp::now()).expect("events");
+    let request = PackedRequest::new(Uuid::new_v4(), None, Timestamp::now(), &events);
+    PackedEntry::new(Uuid::new_v4(), [&request].into_iter())
+}
+
+async fn put_aside(store: &dyn Store, body: Vec<u8>, events: u64) {
+    let position = Position { stream: 0, millis: 1, sequence: 2 };
+    let (code, reason) = ("kills_its_reader".to_owned(), "it was tried three times".to_owned());
+    let letter = NewDeadLetter { position, event: None, events, code, reason, body };
+    commit(store, &rules(), &Batch { letters: vec![(letter, None)], ..Batch::default() }).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn without_the_store_every_resource_says_when_to_come_back() {
+    let (_taken, address) = nowhere();
+    let settings =
+        PostgresSettings { url: format!("postgres://sluice:secret@{address}/sluice"), ..PostgresSettings::default() };
+    let store = Arc::new(PostgresStore::connect(&settings).unwrap());
+    let (client, _serving) = serve(store, sqlite_log().await).await;
+    let asked = ["/events", "/events/t/1", "/topics", "/stats", "/dead-letters"].map(|path| {
+        let client = client.clone();
+        async move { (path, client.get(path).await) }
+    });
+    for (path, answer) in futures::future::join_all(asked).await {
+        println!("{path}: {}", answer.text);
+        answer.assert_problem(503, "store_unavailable");
+        assert!(answer.headers.contains_key("retry-after"), "{path}");
+        assert!(!answer.text.contains("secret") && !answer.text.contains(&address), "{path}: {}", answer.text);
+    }
+    client.post("/dead-letters/1/replay").await.assert_problem(503, "store_unavailable");
+    client.get("/openapi.json").await.assert_status(200);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn without_the_log_the_counts_are_answered_and_the_backlog_is_unknown() {
+    let (_taken, address) = nowhere();
+    let log = RedisReader::new(ReaderSettings {
+        url: format!("redis://{address}"),
+        prefix: "sluice".into(),
+        streams: 1,
+        consumer: "replica".into(),
+        replay_window: Duration::from_secs(1),
+        replay_window_bytes: 1 << 20,
+    });
+    let (client, _serving) = serve(sqlite_store().await, Arc::new(log.unwrap())).await;
+    let stats = client.get_json("/stats").await;
+    assert_eq!((&stats["backlog"], &stats["consumers"]), (&Value::Null, &json!([])), "{stats}");
+    assert_eq!((&stats["log"], &stats["received"]), (&json!("unavailable"), &json!(0)), "{stats}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_letter_shows_the_first_events_in_it_where_they_can_be_read() {
+    let store = sqlite_store().await;
+    let (client, _serving) = serve(store.clone(), sqlite_log().await).await;
+    let events: Value = (0..12).map(|n| json!({"topic": "t", "event_id": n.to_string(), "payload": n})).collect();
+    let entry = packed(&events);
+    put_aside(&*store, entry.body, entry.events).await;
+    put_aside(&*store, b"\x01 this is no entry".to_vec(), 5).await;
+
+    let listed = client.get_json("/dead-letters").await;
+    let letters = listed["dead_letters"].as_array().unwrap();
+    assert_eq!(letters.len(), 2, "{listed}");
+    assert_eq!((&letters[0]["content"], &letters[0]["events"]), (&json!([]), &json!(5)));
+    assert_eq!(letters[1]["events"], 12);
+    let content = letters[1]["content"].as_array().unwrap();
+    assert_eq!(content.len(), 10);
+    assert_eq!((&content[3]["event_id"], &content[3]["payload"]), (&json!("3"), &json!(3)));
+    assert_eq!(letters[1]["position"], "0/1-2");
+    assert_eq!(client.get_json("/stats").await["dead_lettered"], 17);
+
+    let first = client.get_json("/dead-letters?limit=1").await;
+    let next = first["next_cursor"].as_str().expect("a cursor");
+    let second = client.get_json(&format!("/dead-letters?limit=1&cursor={next}")).await;
+    assert_eq!((&second["dead_letters"][0]["id"], &second["next_cursor"]), (&letters[1]["id"], &Value::Null));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_replay_answers_what_it_counted_and_an_unreadable_letter_stays() {
+    let store = sqlite_store().await;
+    let (client, _serving) = serve(store.clone(), sqlite_log().await).await;
+    let entry = packed(&json!([{"id": "1", "payload": 1}, {"id": "1", "payload": 2}, {"id": "2", "payload": 1}]));
+    put_aside(&*store, entry.body, entry.events).await;
+    put_aside(&*store, b"\xff".to_vec(), 1).await;
+    let listed = client.get_json("/dead-letters").await;
+    let replay = async |letter: usize| {
+        client.post(&format!("/dead-letters/{}/replay", listed["dead_letters"][letter]["id"])).await
+    };
+    let replayed = replay(1).await.assert_status(200).json();
+    let counted = json!({"received": 3, "unique_processed": 2, "duplicate_dropped": 1, "conflicts": 1});
+    assert_eq!(replayed, json!({"replayed": counted}));
+    replay(1).await.assert_problem(404, "not_found");
+
+    let refused = replay(0).await.assert_problem(409, "still_refused");
+    assert!(refused["detail"].as_str().is_some_and(|detail| detail.contains("version 255")), "{refused}");
+    assert_eq!(client.get_json("/stats").await["dead_lettered"], 1);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_path_that_is_no_text_is_not_found_and_an_error_names_its_parameter() {
+    let (client, _serving) = serve(sqlite_store().await, sqlite_log().await).await;
+    for path in ["/events/%ff/1", "/events/t/%00", "/events/t/%c3"] {
+        client.get(path).await.assert_problem(404, "not_found");
+    }
+    for id in ["%ff", "1.5", "99999999999999999999", "one"] {
+        client.post(&format!("/dead-letters/{id}/replay")).await.assert_problem(404, "not_found");
+    }
+    for (query, field) in [("limit=0", "limit"), ("since=now", "since"), ("cursor=1", "cursor"), ("colour=1", "colour")]
+    {
+        let problem = client.get(&format!("/events?{query}")).await.assert_problem(400, "invalid_query");
+        assert_eq!(problem["field"], field, "{problem}");
+    }
+    client.get("/dead-letters?topic=t").await.assert_problem(400, "invalid_query");
+    client.get("/events?limit=10000").await.assert_problem(400, "invalid_query");
+    let lines = client.request("GET", "/events?limit=10000").header("Accept", "application/x-ndjson");
+    assert_eq!(client.send(lines).await.assert_status(200).text, "");
+}
