@@ -1,0 +1,205 @@
+//! Pods that Pod Security's level `restricted` admits, and the pieces of their containers.
+
+use std::collections::BTreeMap;
+
+use k8s_openapi::api::core::v1::{
+    Capabilities, Container, ContainerPort, EmptyDirVolumeSource, EnvVar, EnvVarSource, ExecAction,
+    HTTPGetAction, LocalObjectReference, ObjectFieldSelector, PodSecurityContext, PodSpec, PodTemplateSpec, Probe,
+    ResourceRequirements, SeccompProfile, SecretKeySelector, SecurityContext, TopologySpreadConstraint, Volume,
+    VolumeMount,
+};
+use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
+
+use super::meta::selector;
+use super::names::Component;
+use crate::controller::plan::Plan;
+use crate::crd::Resources;
+use crate::services;
+
+/// User and group of our own programs' images.
+pub(super) const OUR_USER: i64 = 65_532;
+/// User and group `redis` and `postgres` in the official images.
+pub(super) const SERVER_USER: i64 = 999;
+
+/// What a part's pods are made of.
+pub(super) struct Pod {
+    pub component: Component,
+    pub user: i64,
+    pub container: Container,
+    pub volumes: Vec<Volume>,
+    /// Hashes that roll the pods when they change.
+    pub checksums: BTreeMap<String, String>,
+    /// Seconds from being told to stop to being killed.
+    pub grace: i64,
+}
+
+/// The template of a part's pods.
+pub(super) fn template(plan: &Plan, pod: Pod) -> PodTemplateSpec {
+    let Pod { component, user, container, volumes, checksums, grace } = pod;
+    let pull_secrets = plan.images.pull_secrets.iter().map(|name| LocalObjectReference { name: name.clone() });
+    PodTemplateSpec {
+        metadata: Some(ObjectMeta {
+            labels: Some(plan.names.labels(component)),
+            annotations: some_map(checksums),
+            ..ObjectMeta::default()
+        }),
+        spec: Some(PodSpec {
+            service_account_name: Some(plan.names.of(component)),
+            automount_service_account_token: Some(false),
+            enable_service_links: Some(false),
+            security_context: Some(PodSecurityContext {
+                run_as_non_root: Some(true),
+                run_as_user: Some(user),
+                run_as_group: Some(user),
+                fs_group: Some(user),
+                // Only when the volume's root is not the group's yet: a walk over all files at each
+                // start takes long, and gives the group access that PostgreSQL refuses.
+                fs_group_change_policy: Some("OnRootMismatch".to_owned()),
+                seccomp_profile: Some(SeccompProfile { type_: "RuntimeDefault".to_owned(), ..SeccompProfile::default() }),
+                ..PodSecurityContext::default()
+            }),
+            topology_spread_constraints: Some(vec![TopologySpreadConstraint {
+                max_skew: 1,
+                topology_key: "kubernetes.io/hostname".to_owned(),
+                when_unsatisfiable: "ScheduleAnyway".to_owned(),
+                label_selector: Some(selector(plan, component)),
+                ..TopologySpreadConstraint::default()
+            }]),
+            image_pull_secrets: some_vec(pull_secrets.collect()),
+            termination_grace_period_seconds: Some(grace),
+            containers: vec![container],
+            volumes: some_vec(volumes),
+            ..PodSpec::default()
+        }),
+    }
+}
+
+/// A container with all rights taken away, whose last words end up in its status.
+pub(super) fn container(plan: &Plan, component: Component, image: &str) -> Container {
+    Container {
+        name: component.as_str().to_owned(),
+        image: Some(image.to_owned()),
+        image_pull_policy: Some(plan.images.pull_policy.as_str().to_owned()),
+        termination_message_policy: Some("FallbackToLogsOnError".to_owned()),
+        security_context: Some(SecurityContext {
+            allow_privilege_escalation: Some(false),
+            read_only_root_filesystem: Some(true),
+            capabilities: Some(Capabilities { drop: Some(vec!["ALL".to_owned()]), ..Capabilities::default() }),
+            ..SecurityContext::default()
+        }),
+        ..Container::default()
+    }
+}
+
+/// A port that has a name.
+pub(super) fn port(name: &str, number: i32) -> ContainerPort {
+    ContainerPort { name: Some(name.to_owned()), container_port: number, ..ContainerPort::default() }
+}
+
+/// A plain variable.
+pub(super) fn env(name: &str, value: impl Into<String>) -> EnvVar {
+    EnvVar { name: name.to_owned(), value: Some(value.into()), ..EnvVar::default() }
+}
+
+/// A variable whose value is in a Secret.
+pub(super) fn env_secret(name: &str, secret: &str, key: &str) -> EnvVar {
+    let secret = SecretKeySelector { name: secret.to_owned(), key: key.to_owned(), optional: None };
+    let source = EnvVarSource { secret_key_ref: Some(secret), ..EnvVarSource::default() };
+    EnvVar { name: name.to_owned(), value_from: Some(source), ..EnvVar::default() }
+}
+
+/// A variable with the pod's own name.
+pub(super) fn env_pod_name(name: &str) -> EnvVar {
+    let field = ObjectFieldSelector { field_path: "metadata.name".to_owned(), ..ObjectFieldSelector::default() };
+    let source = EnvVarSource { field_ref: Some(field), ..EnvVarSource::default() };
+    EnvVar { name: name.to_owned(), value_from: Some(source), ..EnvVar::default() }
+}
+
+/// The three probes of our own programs.
+pub(super) fn http_probes(container: &mut Container, port: &str) {
+    let get = |path: &str, period: i32, timeout: i32, failures: i32| Probe {
+        http_get: Some(HTTPGetAction {
+            path: Some(path.to_owned()),
+            port: IntOrString::String(port.to_owned()),
+            ..HTTPGetAction::default()
+        }),
+        period_seconds: Some(period),
+        timeout_seconds: Some(timeout),
+        failure_threshold: Some(failures),
+        ..Probe::default()
+    };
+    container.startup_probe = Some(get(services::LIVE_PATH, 1, 5, 60));
+    container.liveness_probe = Some(get(services::LIVE_PATH, 10, 10, 6));
+    container.readiness_probe = Some(get(services::READY_PATH, 3, 5, 2));
+}
+
+/// A probe that runs a line of shell.
+pub(super) fn shell_probe(line: &str, period: i32, timeout: i32, failures: i32) -> Probe {
+    Probe {
+        exec: Some(ExecAction { command: Some(shell(line)) }),
+        period_seconds: Some(period),
+        timeout_seconds: Some(timeout),
+        failure_threshold: Some(failures),
+        ..Probe::default()
+    }
+}
+
+/// A line of shell as a command.
+pub(super) fn shell(line: &str) -> Vec<String> {
+    vec!["sh".to_owned(), "-c".to_owned(), line.to_owned()]
+}
+
+/// A folder that goes with the pod.
+pub(super) fn scratch(name: &str) -> Volume {
+    Volume { name: name.to_owned(), empty_dir: Some(EmptyDirVolumeSource::default()), ..Volume::default() }
+}
+
+/// A folder in memory.
+pub(super) fn memory_volume(name: &str, bytes: i64) -> Volume {
+    let source = EmptyDirVolumeSource { medium: Some("Memory".to_owned()), size_limit: Some(quantity(bytes)) };
+    Volume { name: name.to_owned(), empty_dir: Some(source), ..Volume::default() }
+}
+
+/// Where a volume appears.
+pub(super) fn mount(volume: &str, path: &str) -> VolumeMount {
+    VolumeMount { name: volume.to_owned(), mount_path: path.to_owned(), ..VolumeMount::default() }
+}
+
+/// Bytes as a quantity.
+pub(super) fn quantity(bytes: i64) -> Quantity {
+    Quantity(bytes.to_string())
+}
+
+/// What the spec asks for, and a small request of what it does not mention.
+pub(super) fn resources(asked: &Resources, cpu: &str, memory: &str) -> ResourceRequirements {
+    let mut requests = asked.requests.clone();
+    for (name, small) in [("cpu", cpu), ("memory", memory)] {
+        if !requests.contains_key(name) && !asked.limits.contains_key(name) {
+            requests.insert(name.to_owned(), Quantity(small.to_owned()));
+        }
+    }
+    ResourceRequirements {
+        requests: some_map(requests),
+        limits: some_map(asked.limits.clone()),
+        ..ResourceRequirements::default()
+    }
+}
+
+/// A server's memory is set aside for it whole: it is tuned to use it.
+pub(super) fn server_resources(cpu: &Quantity, memory: i64) -> ResourceRequirements {
+    ResourceRequirements {
+        requests: Some(BTreeMap::from([("cpu".to_owned(), cpu.clone()), ("memory".to_owned(), quantity(memory))])),
+        limits: Some(BTreeMap::from([("memory".to_owned(), quantity(memory))])),
+        ..ResourceRequirements::default()
+    }
+}
+
+pub(super) fn some_vec<T>(items: Vec<T>) -> Option<Vec<T>> {
+    Some(items).filter(|items| !items.is_empty())
+}
+
+fn some_map<V>(items: BTreeMap<String, V>) -> Option<BTreeMap<String, V>> {
+    Some(items).filter(|items| !items.is_empty())
+}

@@ -1,0 +1,18 @@
+//! The custom resource `EventAggregator`: what its user writes, and what the operator answers.
+
+mod backends;
+pub mod docs;
+mod network;
+mod rules;
+mod schema;
+mod spec;
+mod status;
+
+pub use backends::{ExternalSpec, ManagedPostgres, ManagedRedis, PostgresSpec, RedisSpec, SecretKeyRef, StorageSpec};
+pub use network::{DnsPeer, NetworkPolicySpec, Peer};
+pub use schema::{crd, yaml};
+pub use spec::{
+    AggregatorSpec, Autoscaling, DedupField, DeletionPolicy, EventAggregator, EventAggregatorSpec, ImagesSpec,
+    LimitsSpec, PublisherSpec, PullPolicy, Resources,
+};
+pub use status::{ConditionType, EventAggregatorStatus, Totals};

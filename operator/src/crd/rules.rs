@@ -1,0 +1,196 @@
+//! Rules that the API server checks, in CEL. Each message names the field.
+//!
+//! A rule that forbids a change stands on a parent that always exists (its default is `{}`), and
+//! compares `has()` too: on the field itself it would not run when the field is removed.
+
+use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::ValidationRule;
+use schemars::Schema;
+use serde_json::{Value, json};
+
+/// What a server needs at least to start.
+macro_rules! memory {
+    ($least:literal) => {
+        (
+            concat!("isQuantity(self.memory) && quantity(self.memory).compareTo(quantity('", $least, "')) >= 0"),
+            concat!("memory must be a quantity of at least ", $least, ", such as 1Gi"),
+            ".memory",
+        )
+    };
+}
+
+/// Adds rules to a schema: an expression, what is said when it is false, and the field it is about.
+fn add(schema: &mut Schema, rules: &[(&str, &str, &str)]) {
+    let rules = rules.iter().map(|(rule, message, path)| json!({"rule": rule, "message": message, "fieldPath": path}));
+    schema.insert("x-kubernetes-validations".to_owned(), Value::Array(rules.collect()));
+}
+
+/// Names of Services are DNS-1035 labels of 63 characters, and the longest suffix takes its part.
+pub(super) fn root() -> Vec<ValidationRule> {
+    let message = "metadata.name must be at most 40 characters: a lower-case letter, then lower-case letters, \
+                   digits or '-', and no '-' at the end";
+    vec![ValidationRule {
+        rule: "self.metadata.name.matches('^[a-z]([-a-z0-9]{0,38}[a-z0-9])?$')".to_owned(),
+        message: Some(message.to_owned()),
+        ..ValidationRule::default()
+    }]
+}
+
+/// Stored events were told apart by certain fields, and neither they nor the stream move to
+/// another server.
+pub(super) fn spec(schema: &mut Schema) {
+    add(
+        schema,
+        &[
+            (
+                "self.dedupFields == oldSelf.dedupFields",
+                "spec.dedupFields cannot be changed: stored events were told apart by them",
+                ".dedupFields",
+            ),
+            (
+                "has(self.redis.external) == has(oldSelf.redis.external)",
+                "spec.redis cannot change between managed and external: what is in the stream would stay behind",
+                ".redis",
+            ),
+            (
+                "has(self.postgres.external) == has(oldSelf.postgres.external)",
+                "spec.postgres cannot change between managed and external: stored events would stay behind",
+                ".postgres",
+            ),
+        ],
+    );
+}
+
+pub(super) fn managed_redis(schema: &mut Schema) {
+    add(schema, &[memory!("64Mi")]);
+}
+
+/// Files of one major version are not read by another.
+pub(super) fn managed_postgres(schema: &mut Schema) {
+    let version = (
+        "self.version == oldSelf.version",
+        "postgres.managed.version cannot be changed: the data folder is of that major version",
+        ".version",
+    );
+    add(schema, &[memory!("128Mi"), version]);
+}
+
+/// A claim cannot shrink, and its class cannot be changed.
+pub(super) fn storage(schema: &mut Schema) {
+    add(
+        schema,
+        &[
+            (
+                "isQuantity(self.size) && quantity(self.size).isGreaterThan(quantity('0'))",
+                "storage.size must be a positive quantity, such as 8Gi",
+                ".size",
+            ),
+            (
+                "!isQuantity(self.size) || !isQuantity(oldSelf.size) || \
+                 quantity(self.size).compareTo(quantity(oldSelf.size)) >= 0",
+                "storage.size cannot shrink",
+                ".size",
+            ),
+            (
+                "has(self.storageClassName) == has(oldSelf.storageClassName) && \
+                 (!has(self.storageClassName) || self.storageClassName == oldSelf.storageClassName)",
+                "storage.storageClassName cannot be changed",
+                ".storageClassName",
+            ),
+        ],
+    );
+}
+
+pub(super) fn autoscaling(schema: &mut Schema) {
+    let bounds = (
+        "self.minReplicas <= self.maxReplicas",
+        "autoscaling.maxReplicas must not be less than autoscaling.minReplicas",
+        ".maxReplicas",
+    );
+    add(schema, &[bounds]);
+}
+
+#[cfg(test)]
+mod tests {
+    use kube::core::cel::Validator;
+    use serde_json::{Value, json};
+
+    use crate::crd::schema::server::{defaulted, schema};
+
+    fn object(name: &str, spec: Value) -> Value {
+        defaulted(&json!({"metadata": {"name": name}, "spec": spec}))
+    }
+
+    /// The messages with which the API server would refuse `new` (after `old`).
+    fn refusals(new: &Value, old: Option<&Value>) -> Vec<String> {
+        match Validator::new().validate(&schema(), new, old) {
+            Ok(()) => Vec::new(),
+            Err(errors) => errors.iter().map(|error| error.message.clone()).collect(),
+        }
+    }
+
+    fn spec_refused(spec: Value, names: &str) {
+        let refused = refusals(&object("shop", spec.clone()), None);
+        assert!(refused.iter().any(|message| message.contains(names)), "{spec}: {refused:?} does not name {names}");
+    }
+
+    fn change_refused(old: Value, new: Value, names: &str) {
+        let (old, new) = (object("shop", old), object("shop", new));
+        let refused = refusals(&new, Some(&old));
+        assert!(refused.iter().any(|message| message.contains(names)), "{new}: {refused:?} does not name {names}");
+        assert_eq!(refusals(&old, Some(&old)), Vec::<String>::new(), "an object is a valid change of itself");
+    }
+
+    #[test]
+    fn the_shortest_resource_is_valid() {
+        assert_eq!(refusals(&object("shop", json!({})), None), Vec::<String>::new());
+        assert_eq!(refusals(&object("shop", json!({"aggregator": {"replicas": 3}})), None), Vec::<String>::new());
+    }
+
+    #[test]
+    fn names_that_no_service_could_have_are_refused() {
+        for name in ["a", "shop", "shop-2", &"a".repeat(40)] {
+            assert_eq!(refusals(&object(name, json!({})), None), Vec::<String>::new(), "{name}");
+        }
+        for name in ["2shop", "-shop", "shop-", "Shop", "shop.eu", &"a".repeat(41)] {
+            let refused = refusals(&object(name, json!({})), None);
+            assert!(refused.iter().any(|message| message.contains("metadata.name")), "{name}: {refused:?}");
+        }
+    }
+
+    #[test]
+    fn values_that_cannot_work_are_refused_by_name() {
+        spec_refused(json!({"aggregator": {"autoscaling": {"minReplicas": 3, "maxReplicas": 2}}}), "maxReplicas");
+        spec_refused(json!({"redis": {"managed": {"memory": "lots"}}}), "memory");
+        spec_refused(json!({"redis": {"managed": {"memory": "1Mi"}}}), "memory");
+        spec_refused(json!({"postgres": {"managed": {"storage": {"size": "0"}}}}), "size");
+    }
+
+    #[test]
+    fn what_cannot_be_changed_is_refused_by_name() {
+        change_refused(json!({}), json!({"dedupFields": ["event_id"]}), "dedupFields");
+        change_refused(json!({"dedupFields": ["event_id"]}), json!({}), "dedupFields");
+        change_refused(json!({}), json!({"postgres": {"managed": {"version": 16}}}), "version");
+        let external = json!({"external": {"secretRef": {"name": "db"}}});
+        change_refused(json!({}), json!({"redis": external}), "spec.redis");
+        change_refused(json!({"postgres": external}), json!({}), "spec.postgres");
+        let storage = |storage: Value| json!({"redis": {"managed": {"storage": storage}}});
+        change_refused(storage(json!({"size": "8Gi"})), storage(json!({"size": "4Gi"})), "size");
+        change_refused(storage(json!({"storageClassName": "a"})), storage(json!({})), "storageClassName");
+        change_refused(storage(json!({})), storage(json!({"storageClassName": "a"})), "storageClassName");
+        change_refused(
+            storage(json!({"storageClassName": "a"})),
+            storage(json!({"storageClassName": "b"})),
+            "storageClassName",
+        );
+    }
+
+    #[test]
+    fn volumes_may_grow_and_replicas_change() {
+        let old = object("shop", json!({"redis": {"managed": {"storage": {"size": "4Gi"}}}}));
+        let new = object(
+            "shop",
+            json!({"redis": {"managed": {"storage": {"size": "5Gi"}}}, "aggregator": {"replicas": 0}, "partitions": 4}),
+        );
+        assert_eq!(refusals(&new, Some(&old)), Vec::<String>::new());
+    }
+}

@@ -1,0 +1,142 @@
+//! The CustomResourceDefinition, as the types above say.
+
+use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
+    CustomResourceDefinition, JSON, JSONSchemaProps, JSONSchemaPropsOrArray,
+};
+use kube::CustomResourceExt;
+
+use super::{EventAggregator, rules};
+
+/// The CustomResourceDefinition.
+pub fn crd() -> CustomResourceDefinition {
+    let mut crd = EventAggregator::crd();
+    for version in &mut crd.spec.versions {
+        if let Some(schema) = version.schema.as_mut().and_then(|schema| schema.open_api_v3_schema.as_mut()) {
+            empty_defaults(schema);
+            schema.x_kubernetes_validations = Some(rules::root());
+        }
+    }
+    crd
+}
+
+/// The CustomResourceDefinition as YAML.
+///
+/// # Errors
+/// When it cannot be written as YAML, which its types rule out.
+pub fn yaml() -> Result<String, serde_yaml::Error> {
+    // Through a value: its maps are sorted, so that the text changes only with the types.
+    serde_yaml::to_string(&serde_yaml::to_value(crd())?)
+}
+
+/// A parent's default is `{}`, and its fields have theirs: said once, and a parent given in part
+/// gets the rest all the same.
+fn empty_defaults(schema: &mut JSONSchemaProps) {
+    if let Some(JSON(default)) = &mut schema.default
+        && default.is_object()
+        && schema.properties.is_some()
+    {
+        *default = serde_json::json!({});
+    }
+    for property in schema.properties.iter_mut().flat_map(|properties| properties.values_mut()) {
+        empty_defaults(property);
+    }
+    if let Some(JSONSchemaPropsOrArray::Schema(items)) = &mut schema.items {
+        empty_defaults(items);
+    }
+}
+
+/// What the API server does with the schema, for tests.
+#[cfg(test)]
+pub(crate) mod server {
+    use kube::core::cel::apply_defaults;
+    use serde_json::Value;
+
+    pub(crate) fn schema() -> Value {
+        serde_json::to_value(super::crd()).unwrap()["spec"]["versions"][0]["schema"]["openAPIV3Schema"].clone()
+    }
+
+    /// The object with its defaults, also those within defaults.
+    pub(crate) fn defaulted(object: &Value) -> Value {
+        let once = apply_defaults(&schema(), object);
+        if once == *object { once } else { defaulted(&once) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::server::{defaulted, schema};
+    use crate::crd::{EventAggregatorSpec, crd, yaml};
+
+    #[test]
+    fn the_committed_yaml_is_what_the_types_say() {
+        let committed = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/crd.yaml")).unwrap_or_default();
+        assert!(committed == yaml().unwrap(), "run: cargo run -p sluice-operator -- crd > operator/crd.yaml");
+    }
+
+    #[test]
+    fn the_api_server_and_the_types_have_the_same_defaults() {
+        let defaulted = defaulted(&json!({"metadata": {"name": "shop"}, "spec": {}}));
+        let ours = serde_json::to_value(EventAggregatorSpec::default()).unwrap();
+        let parsed: EventAggregatorSpec = serde_json::from_value(json!({})).unwrap();
+        assert_eq!(serde_json::to_value(parsed).unwrap(), ours);
+        assert_eq!(defaulted["spec"], ours);
+    }
+
+    #[test]
+    fn a_resource_without_a_spec_field_filled_in_is_enough() {
+        let defaulted = defaulted(&json!({"spec": {"aggregator": {"replicas": 3}}}));
+        assert_eq!(defaulted["spec"]["aggregator"]["workers"], 2);
+        assert_eq!(defaulted["spec"]["redis"]["managed"]["storage"]["size"], "8Gi");
+        assert_eq!(defaulted["spec"]["networkPolicy"]["dns"]["podLabels"]["k8s-app"], "kube-dns");
+    }
+
+    #[test]
+    fn every_field_has_a_description_and_integers_a_format_that_openapi_knows() {
+        fn walk(path: &str, schema: &Value, missing: &mut Vec<String>) {
+            let format = schema["format"].as_str().unwrap_or("");
+            assert!(!format.starts_with("uint"), "{path}: {format}");
+            for (name, property) in schema["properties"].as_object().into_iter().flatten() {
+                let path = format!("{path}.{name}");
+                if property["description"].is_null() {
+                    missing.push(path.clone());
+                }
+                walk(&path, property, missing);
+            }
+            if !schema["items"].is_null() {
+                walk(&format!("{path}[]"), &schema["items"], missing);
+            }
+        }
+        let mut missing = Vec::new();
+        let schema = schema();
+        walk("spec", &schema["properties"]["spec"], &mut missing);
+        walk("status", &schema["properties"]["status"], &mut missing);
+        assert!(missing.is_empty(), "{missing:?}");
+    }
+
+    #[test]
+    fn it_can_be_scaled_and_its_conditions_are_merged_by_type() {
+        let crd = serde_json::to_value(crd()).unwrap();
+        let version = &crd["spec"]["versions"][0];
+        assert_eq!(
+            version["subresources"]["scale"],
+            json!({
+                "specReplicasPath": ".spec.aggregator.replicas",
+                "statusReplicasPath": ".status.replicas",
+                "labelSelectorPath": ".status.selector"
+            })
+        );
+        let conditions = &schema()["properties"]["status"]["properties"]["conditions"];
+        assert_eq!(conditions["x-kubernetes-list-type"], "map");
+        assert_eq!(conditions["x-kubernetes-list-map-keys"], json!(["type"]));
+        let columns: Vec<_> = version["additionalPrinterColumns"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .filter(|column| column["priority"].as_i64().unwrap_or(0) == 0)
+            .map(|column| column["name"].as_str().unwrap())
+            .collect();
+        assert_eq!(columns, ["Ready", "Replicas", "Backlog", "Age"]);
+    }
+}

@@ -1,0 +1,123 @@
+//! Every setting of the program: an option, an environment variable, a default.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use clap::{Args, Parser, Subcommand};
+use sluice_service::settings::duration;
+
+/// Makes what EventAggregator resources ask for, and keeps it so.
+#[derive(Debug, Parser)]
+#[command(name = "sluice-operator", version)]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// What the program does.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Watch EventAggregator resources and reconcile them
+    Run(Box<RunSettings>),
+    /// Print the CustomResourceDefinition as YAML
+    Crd,
+    /// Print the reference of the resource as Markdown
+    #[command(hide = true)]
+    Docs,
+    /// Ask a running operator whether it is ready; exit 0 if so
+    Healthcheck(HealthcheckSettings),
+}
+
+/// Settings of `run`.
+#[derive(Debug, Clone, Args)]
+pub struct RunSettings {
+    /// Where to answer health checks and metrics
+    #[arg(long, env = "SLUICE_LISTEN", default_value = "0.0.0.0:8082", value_name = "ADDRESS")]
+    pub listen: SocketAddr,
+    /// Namespaces to watch; without any, all of them
+    #[arg(long, env = "SLUICE_NAMESPACES", value_delimiter = ',', value_name = "NAME,…")]
+    pub namespaces: Vec<String>,
+    /// Resources reconciled at the same time
+    #[arg(long, env = "SLUICE_CONCURRENCY", default_value_t = 4, value_name = "N",
+        value_parser = clap::value_parser!(u16).range(1..=64))]
+    pub concurrency: u16,
+    /// How often a resource is looked at although nothing was seen to change
+    #[arg(long, env = "SLUICE_RESYNC", default_value = "10m", value_parser = duration, value_name = "TIME")]
+    pub resync: Duration,
+    /// How often backlog and totals in the status are refreshed
+    #[arg(long, env = "SLUICE_OBSERVE", default_value = "10s", value_parser = duration, value_name = "TIME")]
+    pub observe: Duration,
+    /// For how long to finish what is in hand when told to stop
+    #[arg(long, env = "SLUICE_DRAIN", default_value = "10s", value_parser = duration, value_name = "TIME")]
+    pub drain: Duration,
+    #[command(flatten)]
+    #[allow(missing_docs, reason = "a doc comment would become the help's heading")]
+    pub lease: LeaseArgs,
+    #[command(flatten)]
+    #[allow(missing_docs, reason = "a doc comment would become the help's heading")]
+    pub images: ImageArgs,
+}
+
+/// How several operators agree on one that acts.
+#[derive(Debug, Clone, Args)]
+pub struct LeaseArgs {
+    /// The Lease that the acting operator holds
+    #[arg(long, env = "SLUICE_LEASE_NAME", default_value = "sluice-operator", value_name = "NAME")]
+    pub lease_name: String,
+    /// The operator's own namespace: of the Lease, and whence it reaches publishers and
+    /// aggregators; without it the namespace of the pod or of the kubeconfig
+    #[arg(long, env = "SLUICE_OPERATOR_NAMESPACE", value_name = "NAME")]
+    pub operator_namespace: Option<String>,
+    /// This operator's name, unlike any other's; without it the host's
+    #[arg(long, env = "SLUICE_IDENTITY", value_name = "NAME")]
+    pub identity: Option<String>,
+    /// After which silence of the acting operator another takes over
+    #[arg(long, env = "SLUICE_LEASE_DURATION", default_value = "15s", value_parser = duration, value_name = "TIME")]
+    pub lease_duration: Duration,
+}
+
+/// Images of resources that do not name their own.
+#[derive(Debug, Clone, Args)]
+pub struct ImageArgs {
+    /// Image of the aggregators
+    #[arg(long, env = "SLUICE_IMAGE_AGGREGATOR", default_value = concat!("sluice-aggregator:", env!("CARGO_PKG_VERSION")), value_name = "IMAGE")]
+    pub image_aggregator: String,
+    /// Image of the publishers
+    #[arg(long, env = "SLUICE_IMAGE_PUBLISHER", default_value = concat!("sluice-publisher:", env!("CARGO_PKG_VERSION")), value_name = "IMAGE")]
+    pub image_publisher: String,
+    /// Image of managed Redis servers, 7.0 or newer
+    #[arg(long, env = "SLUICE_IMAGE_REDIS", default_value = "redis:8", value_name = "IMAGE")]
+    pub image_redis: String,
+    /// Image of managed PostgreSQL servers; {version} becomes the resource's major version
+    #[arg(long, env = "SLUICE_IMAGE_POSTGRES", default_value = "postgres:{version}", value_name = "IMAGE")]
+    pub image_postgres: String,
+}
+
+/// Settings of `healthcheck`.
+#[derive(Debug, Clone, Args)]
+pub struct HealthcheckSettings {
+    /// Which operator
+    #[arg(long, env = "SLUICE_HEALTHCHECK_URL", default_value = "http://127.0.0.1:8082", value_name = "URL")]
+    pub url: String,
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_options_are_consistent_and_each_is_an_environment_variable() {
+        let mut cli = Cli::command();
+        cli.build();
+        cli.clone().debug_assert();
+        for command in cli.get_subcommands().filter(|c| !matches!(c.get_name(), "help" | "healthcheck")) {
+            for option in command.get_arguments().filter(|o| !matches!(o.get_id().as_str(), "help" | "version")) {
+                let expected = format!("SLUICE_{}", option.get_id().as_str().to_uppercase());
+                assert_eq!(option.get_env().and_then(|name| name.to_str()), Some(expected.as_str()));
+            }
+        }
+    }
+}
