@@ -6,13 +6,14 @@ use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
 use axum::routing::post;
 use axum::{Extension, Json, Router};
+use bytes::Bytes;
 use serde::Serialize;
 use sluice_service::problem::Problem;
 use sluice_service::request_id::RequestId;
 use utoipa::ToSchema;
 use uuid::Uuid;
 
-use crate::pack::pack;
+use crate::pack::{Packed, pack};
 use crate::{Publisher, headers, receive};
 
 /// Larger bodies are parsed on a thread of their own: they would hold up other requests.
@@ -61,15 +62,7 @@ async fn accept(publisher: &Publisher, id: Uuid, headers: &HeaderMap, body: Body
     let most = publisher.limits().body_bytes;
     let body = receive::body(headers, body, most, publisher.body_timeout(), &mut reservation).await?;
     let size = body.len() as u64;
-
-    let packed = if body.len() > LARGE_BODY {
-        let (key, limits) = (key.map(<[u8]>::to_vec), *publisher.limits());
-        tokio::task::spawn_blocking(move || pack(id, key.as_deref(), &body, &limits)).await.unwrap_or_else(|error| {
-            Err(Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", format!("parsing failed: {error}")))
-        })?
-    } else {
-        pack(id, key, &body, publisher.limits())?
-    };
+    let packed = validate(publisher, id, key, body).await?;
     let count = packed.request.events();
     publisher.append(packed).await?;
 
@@ -77,4 +70,17 @@ async fn accept(publisher: &Publisher, id: Uuid, headers: &HeaderMap, body: Body
     metrics::counter!("sluice_publish_body_bytes_total").increment(size);
     tracing::debug!(events = count, keyed = key.is_some(), "accepted");
     Ok(Accepted { status: "accepted", count })
+}
+
+/// Takes the body, so that only the packed request is kept while it waits.
+async fn validate(publisher: &Publisher, id: Uuid, key: Option<&[u8]>, body: Bytes) -> Result<Packed, Problem> {
+    let limits = *publisher.limits();
+    if body.len() <= LARGE_BODY {
+        return pack(id, key, &body, &limits);
+    }
+    let key = key.map(<[u8]>::to_vec);
+    let packing = tokio::task::spawn_blocking(move || pack(id, key.as_deref(), &body, &limits));
+    let failed =
+        |error| Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", format!("parsing failed: {error}"));
+    packing.await.unwrap_or_else(|error| Err(failed(error)))
 }

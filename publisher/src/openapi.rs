@@ -90,3 +90,24 @@ enum PublishRequest {
     )
 )]
 fn publish() {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_document_describes_requests_answers_and_problems() {
+        let document = serde_json::to_value(openapi()).unwrap();
+        let publish = &document["paths"]["/publish"]["post"];
+        let statuses: Vec<_> = publish["responses"].as_object().unwrap().keys().collect();
+        assert_eq!(statuses, ["202", "400", "408", "413", "415", "422", "429", "503"]);
+        let problem = &publish["responses"]["422"]["content"]["application/problem+json"]["schema"]["$ref"];
+        assert_eq!(problem, "#/components/schemas/Problem");
+        let schemas = &document["components"]["schemas"];
+        for name in ["PublishRequest", "PublishedEvent", "PublishedEvents", "Accepted", "Problem"] {
+            assert!(schemas[name].is_object(), "{name} is missing: {schemas}");
+        }
+        assert_eq!(schemas["PublishedEvent"]["required"], serde_json::json!(["event_id", "payload"]));
+        assert_eq!(schemas["PublishRequest"]["oneOf"].as_array().map(Vec::len), Some(3), "{schemas}");
+    }
+}

@@ -17,6 +17,8 @@ use tokio::net::TcpStream;
 use tokio_util::sync::CancellationToken;
 
 use crate::problem::{MEDIA_TYPE, Problem};
+use crate::server::Deadlines;
+use crate::stall::StallGuard;
 
 /// How long a closed connection still reads and discards what the client sends.
 const LINGER: Duration = Duration::from_secs(2);
@@ -25,7 +27,7 @@ type Answer = Pin<Box<dyn Future<Output = Result<Response, Infallible>> + Send>>
 
 /// Serves one connection until either side closes it, or until the request in hand is answered
 /// once `shutdown` is cancelled.
-pub(crate) async fn serve(stream: TcpStream, router: Router, headers: Duration, shutdown: CancellationToken) {
+pub(crate) async fn serve(stream: TcpStream, router: Router, deadlines: Deadlines, shutdown: CancellationToken) {
     if let Err(error) = stream.set_nodelay(true) {
         tracing::debug!(%error, "cannot set TCP_NODELAY");
     }
@@ -34,8 +36,8 @@ pub(crate) async fn serve(stream: TcpStream, router: Router, headers: Duration, 
         Box::pin(hyper::service::Service::call(&router, request))
     });
     let mut http = http1::Builder::new();
-    http.timer(TokioTimer::new()).header_read_timeout(headers);
-    let mut connection = http.serve_connection(TokioIo::new(stream), service);
+    http.timer(TokioTimer::new()).header_read_timeout(deadlines.headers);
+    let mut connection = http.serve_connection(TokioIo::new(StallGuard::new(stream, deadlines.write)), service);
 
     let ended = tokio::select! {
         ended = done(&mut connection) => ended,
@@ -45,7 +47,7 @@ pub(crate) async fn serve(stream: TcpStream, router: Router, headers: Duration, 
         }
     };
     let parts = connection.into_parts();
-    let mut stream = parts.io.into_inner();
+    let mut stream = parts.io.into_inner().into_inner();
     if let Err(error) = &ended {
         tracing::debug!(%error, "a connection ended early");
         if error.is_timeout() && !parts.read_buf.is_empty() {
@@ -55,7 +57,7 @@ pub(crate) async fn serve(stream: TcpStream, router: Router, headers: Duration, 
     close(stream).await;
 }
 
-async fn done<S>(connection: &mut http1::Connection<TokioIo<TcpStream>, S>) -> hyper::Result<()>
+async fn done<S>(connection: &mut http1::Connection<TokioIo<StallGuard>, S>) -> hyper::Result<()>
 where
     S: HttpService<Incoming, ResBody = axum::body::Body> + Unpin,
     S::Error: Into<Box<dyn std::error::Error + Send + Sync>>,

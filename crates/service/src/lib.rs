@@ -28,4 +28,5 @@ pub mod request_id;
 pub mod server;
 pub mod settings;
 pub mod shutdown;
+mod stall;
 pub mod telemetry;

@@ -22,6 +22,8 @@ pub struct Deadlines {
     /// From the first moment a request could come on a connection until its headers are in. A
     /// client that sent a part of them is answered 408; an idle one is disconnected.
     pub headers: Duration,
+    /// For how long a client may leave its answer unread until it is cut off.
+    pub write: Duration,
     /// From the start of the shutdown until connections are cut.
     pub drain: Duration,
 }
@@ -40,7 +42,8 @@ pub async fn run(
     shutdown: CancellationToken,
     drain: Duration,
 ) -> anyhow::Result<()> {
-    run_with(listener, router, shutdown, Deadlines { headers: Duration::from_secs(30), drain }).await
+    let wait = Duration::from_secs(30);
+    run_with(listener, router, shutdown, Deadlines { headers: wait, write: wait, drain }).await
 }
 
 /// [`run`] with other deadlines.
@@ -55,7 +58,7 @@ pub async fn run_with(
     let router = router.layer(from_fn(request_id::middleware));
     let connections = TaskTracker::new();
     let cut = CancellationToken::new();
-    accept(&listener, &router, &shutdown, &cut, deadlines.headers, &connections).await;
+    accept(&listener, &router, &shutdown, &cut, deadlines, &connections).await;
 
     drop(listener);
     connections.close();
@@ -74,7 +77,7 @@ async fn accept(
     router: &Router,
     shutdown: &CancellationToken,
     cut: &CancellationToken,
-    headers: Duration,
+    deadlines: Deadlines,
     connections: &TaskTracker,
 ) {
     let slots = std::sync::Arc::new(Semaphore::new(MAX_CONNECTIONS));
@@ -98,7 +101,7 @@ async fn accept(
             }
         };
         backoff.reset();
-        let serving = connection::serve(stream, router.clone(), headers, shutdown.clone());
+        let serving = connection::serve(stream, router.clone(), deadlines, shutdown.clone());
         let cut = cut.clone();
         connections.spawn(async move {
             tokio::select! {

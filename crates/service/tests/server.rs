@@ -23,7 +23,8 @@ async fn start(router: Router) -> Server {
     let listener = server::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let shutdown = CancellationToken::new();
-    let deadlines = Deadlines { headers: Duration::from_millis(300), drain: Duration::from_secs(5) };
+    let soon = Duration::from_millis(300);
+    let deadlines = Deadlines { headers: soon, write: soon, drain: Duration::from_secs(5) };
     let running = tokio::spawn(server::run_with(listener, router, shutdown.clone(), deadlines));
     Server { address, shutdown, running }
 }
@@ -118,6 +119,26 @@ async fn a_client_still_sending_its_body_reads_the_answer() {
     let mut answer = String::new();
     stream.read_to_string(&mut answer).await.unwrap();
     assert!(answer.starts_with("HTTP/1.1 413 "), "{answer}");
+}
+
+#[tokio::test]
+async fn a_client_that_leaves_its_answer_unread_is_cut_off() {
+    let (dropped, is_dropped) = tokio::sync::oneshot::channel::<()>();
+    let dropped = std::sync::Arc::new(std::sync::Mutex::new(Some(dropped)));
+    let handler = move || {
+        // The sender is dropped with the body, and the body with the connection.
+        let held = dropped.lock().unwrap().take();
+        let endless = futures::stream::repeat_with(move || {
+            let _ = &held;
+            Ok::<_, std::io::Error>(vec![b'x'; 64 << 10])
+        });
+        async move { axum::body::Body::from_stream(endless) }
+    };
+    let server = start(Router::new().route("/endless", get(handler))).await;
+    let mut stream = TcpStream::connect(server.address).await.unwrap();
+    stream.write_all(b"GET /endless HTTP/1.1\r\nhost: x\r\n\r\n").await.unwrap();
+    let cut_off = tokio::time::timeout(Duration::from_secs(20), is_dropped).await;
+    assert!(cut_off.is_ok(), "it is still being served");
 }
 
 #[tokio::test]

@@ -20,6 +20,9 @@ const MOST_BACKOFF: Duration = Duration::from_secs(2);
 /// No server is obeyed that says to come back later than this.
 const MOST_RETRY_AFTER: Duration = Duration::from_secs(60);
 
+/// Latencies are recorded up to an hour.
+const LONGEST_MICROS: u64 = 3_600_000_000;
+
 /// A request that is due.
 #[derive(Debug)]
 pub(crate) struct Due {
@@ -41,7 +44,7 @@ pub(crate) struct Tally {
 
 impl Tally {
     fn new() -> anyhow::Result<Self> {
-        Ok(Self { sent: 0, accepted: 0, retries: 0, latency: Histogram::new(3)? })
+        Ok(Self { sent: 0, accepted: 0, retries: 0, latency: Histogram::new_with_max(LONGEST_MICROS, 3)? })
     }
 
     fn add(&mut self, other: &Self) -> anyhow::Result<()> {
