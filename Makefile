@@ -48,3 +48,16 @@ setup: ## the servers that the tests start: Redis and PostgreSQL
 # With the features of the whole workspace, as the tests are built: dependencies compile once.
 programs:
 	cargo build --locked --workspace --bins
+
+# The cluster that kind-up and kind-down speak of.
+KIND_CLUSTER ?= sluice
+
+.PHONY: images kind-up kind-down
+images: ## the three container images, tagged by the checksum of what is in them
+	@tests/kind/cluster/images
+
+kind-up: ## a kind cluster of three nodes, from nothing where need be; says how to reach it
+	@tests/kind/cluster/up $(KIND_CLUSTER)
+
+kind-down: ## removes that cluster, and the container engine if kind-up started it
+	@tests/kind/cluster/down $(KIND_CLUSTER)

@@ -57,14 +57,14 @@ eventually() {
 
 # An interrupt does not reach background jobs: it is passed on.
 descendants() { local child; for child in $(pgrep -P "$1"); do descendants "$child" && echo "$child"; done; }
-stop_all() { local all; mapfile -t all < <(descendants $$) && kill "${all[@]}" 2> /dev/null; exit 130; }
-trap stop_all INT TERM
+stop_all() { local all; mapfile -t all < <(descendants $$) && kill "${all[@]}" 2> /dev/null; exit "$1"; }
+trap 'stop_all 130' INT TERM
 
 # at_once COMMANDS…: each runs beside the others; the first that fails ends them all.
 at_once() {
   local command
   for command in "$@"; do $command & done
-  for command in "$@"; do wait -n || { say 'giving up'; stop_all; }; done
+  for command in "$@"; do wait -n || { say 'giving up'; stop_all 1; }; done
 }
 
 # Root, or a way to become it, for the few things that need it.

@@ -40,6 +40,7 @@ engine_start() {
   [[ $(id -u) == 0 ]] || { echo 'no container engine answers, and only root can start one'; return 1; }
   mkdir -p "$engine_dir"
   iptables-save > "$engine_dir/iptables.before"
+  cat /proc/sys/net/ipv4/ip_forward > "$engine_dir/ip_forward.before"
   # `docker run --privileged`, which kind uses, asks for every capability: where the host itself lacks
   # CAP_SYS_RESOURCE (bit 24), a wrapper of runc takes it out of the request.
   local lacking=$(((0x$(sed -n 's/^CapBnd:\s*//p' /proc/self/status) >> 24 & 1) == 0)) runtime='{}'
@@ -63,6 +64,7 @@ engine_stop() {
   local policy
   policy=$(sed -n 's/^:FORWARD \([A-Z]*\) .*/\1/p' "$engine_dir/iptables.before" | tail -n 1)
   iptables -P FORWARD "${policy:-ACCEPT}"
+  cat "$engine_dir/ip_forward.before" > /proc/sys/net/ipv4/ip_forward
 }
 
 engine_gone() { ! kill -0 "$1" 2> /dev/null; }

@@ -6,11 +6,15 @@ kubernetes=v1.34.4 # the last minor that runs on cgroup v1 as it is
 
 offline_everything() {
   command -v go > /dev/null || fail 'no registry answers, and without Go the cluster cannot be built: install Go 1.25 or later'
-  command -v mmdebstrap > /dev/null || phase 'installing mmdebstrap' install_packages mmdebstrap debian-archive-keyring
+  offline_packages
   offline_keys
   at_once build_kubernetes build_tools build_bases
   image node "$node_key" make_node
-  node_image=$ours/node:$node_key base_image=$ours/debian-trixie:$trixie_key
+  node_image=$ours/node:$node_key
+}
+
+offline_packages() {
+  command -v mmdebstrap > /dev/null || phase 'installing mmdebstrap' install_packages mmdebstrap debian-archive-keyring
 }
 
 ours=sluice-kind # the repository of the images made here
@@ -24,7 +28,7 @@ offline_keys() {
   provisioner_key=$(key -- "$go" "$(declare -f compile_module)" "$provisioner_module")
   pause_key=$(key pause -- "$(declare -f compile_pause)")
   bookworm_key=$(key -- bookworm "$(declare -f make_debian)")
-  trixie_key=$(key -- trixie "$(declare -f make_debian)")
+  trixie_key=$(key -- trixie "$(declare -f make_debian offline_base)")
   node_base_key=$(key node -- "$bookworm_key")
   redis_key=$(key backends/redis.Dockerfile -- "$trixie_key")
   postgres_key=$(key backends/postgres.Dockerfile -- "$trixie_key")
@@ -91,26 +95,36 @@ image() {
   exists "$ref" || phase "$what" "$@" "$ref"
 }
 
+# The base of the product's own images, too: `base_image`.
+offline_base() {
+  trixie_key=$(key -- trixie "$(declare -f make_debian offline_base)")
+  base_image=$ours/debian-trixie:$trixie_key
+  image debian-trixie "$trixie_key" make_debian trixie ca-certificates
+}
+
 build_bases() {
-  image debian-trixie "$trixie_key" make_debian trixie
+  offline_base
   image redis "$redis_key" make_backend redis
   image postgres "$postgres_key" make_backend postgres
   docker tag "$ours/redis:$redis_key" "$redis_image"
   docker tag "$ours/postgres:$postgres_key" "$postgres_image"
-  image debian-bookworm "$bookworm_key" make_debian bookworm
+  image debian-bookworm "$bookworm_key" make_debian bookworm ""
   image node-base "$node_base_key" make_node_base
 }
 
-# As small as the slim images of a registry: no manuals, no translations, no lists of packages.
+# make_debian SUITE PACKAGES REF: as small as the slim images of a registry, without manuals and
+# translations.
 make_debian() {
-  local suite=$1 ref=$2 paths=() dir
-  for dir in doc man info locale lintian; do paths+=(--dpkgopt="path-exclude=/usr/share/$dir/*"); done
-  timeout 20m mmdebstrap --quiet --variant=minbase --include=ca-certificates "${paths[@]}" "$suite" - \
-    | docker import -c 'CMD ["bash"]' - "$ref"
+  local options=() dir tar=$work/debian-$1.tar
+  for dir in doc man info locale lintian; do options+=(--dpkgopt="path-exclude=/usr/share/$dir/*"); done
+  for dir in pkgcache srcpkgcache; do options+=(--aptopt="Dir::Cache::$dir \"\""); done
+  timeout 20m mmdebstrap --quiet --variant=minbase ${2:+--include="$2"} "${options[@]}" "$1" "$tar"
+  docker import -c 'CMD ["bash"]' "$tar" "$3"
+  rm "$tar"
 }
 
 make_backend() {
-  timeout 20m docker build --network host --build-arg "BASE=$ours/debian-trixie:$trixie_key" -t "$2" -f "$here/backends/$1.Dockerfile" "$here/backends"
+  timeout 20m docker build --network host --build-arg "BASE=$base_image" -t "$2" -f "$here/backends/$1.Dockerfile" "$here/backends"
 }
 
 make_node_base() {
