@@ -16,6 +16,7 @@ on_both_backends!(
     the_id_alone_can_be_the_key,
     with_the_source_in_the_key_all_are_listed,
     each_dropped_duplicate_can_be_found_in_the_log,
+    with_the_audit_trail_each_dropped_duplicate_is_a_row,
 );
 
 async fn an_event_sent_twice_is_stored_once(backend: Backend) {
@@ -116,4 +117,12 @@ async fn each_dropped_duplicate_can_be_found_in_the_log(backend: Backend) {
         .filter(|line| line.contains("duplicate dropped") && line.contains("\"event_id\":\"twice\""))
         .collect();
     assert_eq!(lines.len(), 1, "{log}");
+}
+
+async fn with_the_audit_trail_each_dropped_duplicate_is_a_row(backend: Backend) {
+    let system = Setup::new(backend).env("SLUICE_AUDIT", "true").start().await;
+    let other = json!({"topic": "t", "event_id": "1", "payload": "other"});
+    system.publish_and_settle(0, &json!([event("t", "1"), event("t", "2"), event("t", "1"), other])).await;
+    system.publish_and_settle(4, &json!([event("t", "2"), event("t", "3")])).await;
+    assert_eq!(system.reader().await.audit().await.unwrap(), (3, 1), "(duplicates, conflicts among them)");
 }

@@ -36,6 +36,7 @@ macro_rules! on_both_backends {
 
 mod backpressure;
 mod bad_input;
+mod cluster;
 mod common;
 mod concurrency;
 mod conflict;

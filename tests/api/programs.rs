@@ -2,7 +2,8 @@
 
 use std::process::{Command, Output, Stdio};
 
-use sluice_tests::{Backend, Setup, dirs, process, program};
+use sluice_tests::store::StoreAddress;
+use sluice_tests::{Backend, Setup, Snapshot, StoreReader, dirs, process, program};
 
 use crate::common::{events, system};
 
@@ -106,6 +107,23 @@ async fn other_dedup_fields_over_stored_events_are_refused() {
     let output = run("sluice-aggregator", words(&args)).await;
     assert_eq!(output.status.code(), Some(1), "{output:?}");
     assert!(String::from_utf8_lossy(&output.stderr).contains("dedup"), "{output:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn migrate_makes_the_tables_and_may_be_repeated() {
+    let setup = Setup::new(Backend::RedisPostgres);
+    let (_, postgres) = setup.urls().await;
+    let args = format!("migrate --database-url {postgres} --database-schema migrated");
+    // Two at once wait for each other.
+    let (first, second) = tokio::join!(run("sluice-aggregator", words(&args)), run("sluice-aggregator", words(&args)));
+    for output in [first, second] {
+        assert_eq!(output.status.code(), Some(0), "{output:?}");
+    }
+    let store = StoreAddress::Postgres { url: postgres, schema: "migrated".to_owned() };
+    let snapshot = StoreReader::connect(&store).await.unwrap().snapshot().await.unwrap();
+    assert_eq!(snapshot, Snapshot::default());
+    let output = run("sluice-aggregator", words("migrate --database-url postgres://127.0.0.1:1/none")).await;
+    assert_eq!(output.status.code(), Some(1), "{output:?}");
 }
 
 #[tokio::test]

@@ -10,14 +10,14 @@ use sluice_tests::{Tally, wait_until};
 use crate::trial::{SOON, Trial, cluster};
 
 /// How many messages are cut in a test, and how many of them in a row.
-const ROUNDS: u64 = 4;
+const ROUNDS: u64 = 8;
 const IN_A_ROW: u64 = 3;
 
 async fn commits_cut(name: &'static str, cut: Cut) -> Tally {
     let setup = cluster().await;
     let proxy = PostgresProxy::start(&setup.servers().postgres.address(), cut).await;
     let setup = setup.postgres_through(proxy.address());
-    let mut trial = Trial::begin(name, setup).await;
+    let mut trial = Trial::begin_unseen(name, setup).await;
     for round in 1..=ROUNDS {
         proxy.arm(IN_A_ROW);
         wait_until("the proxy has cut", SOON, || async {
@@ -34,7 +34,7 @@ async fn appends_cut(name: &'static str, cut: Cut) -> Tally {
     let setup = cluster().await;
     let proxy = RedisProxy::start(&setup.servers().redis.address(), cut).await;
     let setup = setup.redis_through(proxy.address());
-    let mut trial = Trial::begin(name, setup).await;
+    let mut trial = Trial::begin_unseen(name, setup).await;
     for round in 1..=ROUNDS {
         proxy.arm(IN_A_ROW);
         wait_until("the proxy has cut", SOON, || async {

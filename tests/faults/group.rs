@@ -8,7 +8,7 @@ use crate::trial::{SOON, Trial, cluster, entries_pending};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_lost_group_is_made_again_and_receipts_absorb_the_replay() {
-    let mut trial = Trial::begin("the consumer group is lost", cluster().await).await;
+    let mut trial = Trial::begin_unseen("the consumer group is lost", cluster().await).await;
     let (url, prefix) = trial.system.stream.clone().unwrap();
     let mut connection = redis::Client::open(url).unwrap().get_multiplexed_async_connection().await.unwrap();
     let mut stream = trial.system.stream().await;

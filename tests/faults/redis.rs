@@ -1,5 +1,7 @@
 //! Redis dies.
 
+use std::time::Duration;
+
 use sluice_tests::wait::holds;
 use sluice_tests::wait_until;
 
@@ -7,11 +9,14 @@ use crate::trial::{SOON, Trial, cluster, entries_pending};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_killed_redis_loses_nothing_that_was_answered() {
-    let mut trial = Trial::begin("kill -9 of Redis", cluster().await).await;
+    let setup = cluster().await.publisher("--append-timeout", "2s");
+    let mut trial = Trial::begin("kill -9 of Redis", setup).await;
     while trial.faults() < 4 || trial.recognised().await == 0 {
         assert!(trial.faults() < 30, "nothing was claimed or skipped in 30 kills");
         let mut stream = trial.system.stream().await;
         let pending = entries_pending(&mut stream).await;
+        // Redis has just answered, so it is not in the middle of a write: any moment after that.
+        tokio::time::sleep(Duration::from_micros(rand::random_range(0..5_000))).await;
         let repeats = trial.load.repeats();
         trial.system.servers.as_mut().unwrap().redis.kill();
         trial.fault(pending);

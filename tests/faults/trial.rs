@@ -8,6 +8,8 @@ use sluice_tests::{Backend, Load, LoadOptions, Setup, System, Tally, Watch, ledg
 
 /// After how long an entry is taken over from a replica that holds it.
 pub const CLAIM_AFTER: Duration = Duration::from_secs(3);
+/// Snapshots of the database that must have been checked before a test may end.
+const MOMENTS: u64 = 30;
 /// How long anything may take that has to happen.
 pub const SOON: Duration = Duration::from_secs(60);
 
@@ -21,6 +23,8 @@ pub struct Trial {
     watch: Watch,
     faults: u64,
     in_hand: u64,
+    /// Claimed, recovered and skipped, by processes that were killed since.
+    banked: [u64; 3],
 }
 
 /// Three replicas that claim soon, on servers of their own.
@@ -33,11 +37,22 @@ pub async fn cluster() -> Setup {
 impl Trial {
     /// Starts the system, the watch and the load, and waits until events flow.
     pub async fn begin(name: &'static str, setup: Setup) -> Self {
+        Self::begin_with(name, setup, LoadOptions::default()).await
+    }
+
+    /// [`Trial::begin`] for a fault that clients do not see: half of them send without a key, so
+    /// that nothing but the entries' own receipts tells a redelivery.
+    pub async fn begin_unseen(name: &'static str, setup: Setup) -> Self {
+        let half = LoadOptions::default().clients / 2;
+        Self::begin_with(name, setup, LoadOptions { unkeyed: half, ..LoadOptions::default() }).await
+    }
+
+    async fn begin_with(name: &'static str, setup: Setup, options: LoadOptions) -> Self {
         let system = setup.start().await;
         let watch = Watch::start(&system.store);
-        let load = Load::start(&system.base(), LoadOptions::default());
+        let load = Load::start(&system.base(), options);
         load.more(2_000).await;
-        Self { system, load, name, watch, faults: 0, in_hand: 0 }
+        Self { system, load, name, watch, faults: 0, in_hand: 0, banked: [0; 3] }
     }
 
     /// Notes a fault, with how much was in hand when it came.
@@ -52,19 +67,29 @@ impl Trial {
         self.faults
     }
 
-    /// How often it was seen that something came round again: entries claimed or found as one's
+    /// Adds up what the aggregators have counted: to be called before they are all killed, since
+    /// their counters die with them.
+    pub async fn bank(&mut self) {
+        self.banked = self.counted().await;
+    }
+
+    /// How often something was seen to come round again: entries claimed, entries found as one's
     /// own after a restart, receipts that were there already.
     pub async fn recognised(&self) -> u64 {
-        let mut sum = 0;
-        for metric in [CLAIMED, RECOVERED, SKIPPED] {
-            sum += self.system.aggregator_metric(metric).await;
-        }
-        sum
+        self.counted().await.iter().sum()
+    }
+
+    async fn counted(&self) -> [u64; 3] {
+        counted(&self.system, self.banked).await
     }
 
     /// Lets events flow once more, stops the load, and compares everything to the event.
     pub async fn end(self) -> Tally {
         self.load.more(1_000).await;
+        wait_until("enough snapshots are checked", SOON, || async {
+            holds(self.watch.checked() >= MOMENTS, || format!("{} of {MOMENTS}", self.watch.checked()))
+        })
+        .await;
         let sent = self.load.stop().await;
         let end = ledger::settle(&self.system, &sent).await;
         assert_eq!(sent.accepted, end.arrived(), "accepted = received + dead-lettered");
@@ -72,6 +97,7 @@ impl Trial {
             let mut stream = self.system.stream().await;
             assert_eq!(stream.pending().await.unwrap(), 0, "nothing stays pending");
         }
+        let [claimed, recovered, skipped] = counted(&self.system, self.banked).await;
         let tally = Tally {
             name: self.name.to_owned(),
             sent: sent.sent,
@@ -80,15 +106,22 @@ impl Trial {
             end,
             faults: self.faults,
             pending: self.in_hand,
-            claimed: self.system.aggregator_metric(CLAIMED).await,
-            recovered: self.system.aggregator_metric(RECOVERED).await,
-            skipped: self.system.aggregator_metric(SKIPPED).await,
+            claimed,
+            recovered,
+            skipped,
             snapshots: self.watch.finish(),
         };
         println!("{tally}");
         assert!(tally.faults > 0, "no fault was made");
         tally
     }
+}
+
+async fn counted(system: &System, mut sums: [u64; 3]) -> [u64; 3] {
+    for (sum, metric) in sums.iter_mut().zip([CLAIMED, RECOVERED, SKIPPED]) {
+        *sum += system.aggregator_metric(metric).await;
+    }
+    sums
 }
 
 const CLAIMED: &str = "sluice_entries_claimed_total";

@@ -24,16 +24,19 @@ pub struct LoadOptions {
     pub duplicate: f64,
     /// How long a client rests between two requests.
     pub rest: Duration,
+    /// So many of the clients send without a key. They cannot repeat a request safely, so each
+    /// must be answered: only for faults that clients do not see.
+    pub unkeyed: u64,
 }
 
 impl Default for LoadOptions {
     fn default() -> Self {
-        Self { clients: 8, batch: 40, duplicate: 0.3, rest: Duration::from_millis(15) }
+        Self { clients: 8, batch: 40, duplicate: 0.3, rest: Duration::from_millis(15), unkeyed: 0 }
     }
 }
 
-/// Clients that publish until they are told to stop. Each request carries an `Idempotency-Key`
-/// and is repeated under it until it is answered, as a careful client does.
+/// Clients that publish until they are told to stop. A request carries an `Idempotency-Key` and
+/// is repeated under it until it is answered, as a careful client does.
 #[derive(Debug)]
 pub struct Load {
     shared: Arc<Shared>,
@@ -147,12 +150,14 @@ impl Load {
 /// One client: a request, its answer, a rest, the next.
 async fn client(shared: Arc<Shared>, seed: u64) {
     let mut random = StdRng::seed_from_u64(seed);
+    let keyed = seed >= shared.options.unkeyed;
     while !shared.stop.load(Ordering::SeqCst) {
         let events = batch(&shared, &mut random);
         let (count, body) = (events.len() as u64, format!("[{}]", events.join(",")));
         shared.sent.fetch_add(count, Ordering::SeqCst);
         shared.in_flight.fetch_add(1, Ordering::SeqCst);
-        let outcome = publish(&shared, &body, count, &mut random).await;
+        let key = keyed.then(|| Uuid::from_u128(random.random()).to_string());
+        let outcome = publish(&shared, &body, count, key.as_deref(), &mut random).await;
         shared.in_flight.fetch_sub(1, Ordering::SeqCst);
         match outcome {
             Ok(()) => shared.accepted.fetch_add(count, Ordering::SeqCst),
@@ -182,14 +187,22 @@ fn batch(shared: &Shared, random: &mut StdRng) -> Vec<String> {
         .collect()
 }
 
-/// One request under one key until it is answered, with growing pauses.
-async fn publish(shared: &Shared, body: &str, count: u64, random: &mut StdRng) -> Result<(), String> {
-    let key = Uuid::from_u128(random.random()).to_string();
+/// One request until it is answered, with growing pauses; without a key only once.
+async fn publish(
+    shared: &Shared,
+    body: &str,
+    count: u64,
+    key: Option<&str>,
+    random: &mut StdRng,
+) -> Result<(), String> {
     let started = Instant::now();
     let mut most = Duration::from_millis(20);
     loop {
-        let request = shared.http.post(format!("{}/publish", shared.base)).header("Content-Type", "application/json");
-        let answer = request.header("Idempotency-Key", &key).body(body.to_owned()).send().await;
+        let mut request = shared.http.post(format!("{}/publish", shared.base));
+        if let Some(key) = key {
+            request = request.header("Idempotency-Key", key);
+        }
+        let answer = request.header("Content-Type", "application/json").body(body.to_owned()).send().await;
         let seen = match answer {
             Ok(answer) => {
                 let status = answer.status().as_u16();
@@ -203,6 +216,9 @@ async fn publish(shared: &Shared, body: &str, count: u64, random: &mut StdRng) -
             }
             Err(e) => format!("{e:?}"),
         };
+        if key.is_none() {
+            return Err(format!("a request without a key was not accepted: {seen}"));
+        }
         if started.elapsed() > PATIENCE {
             return Err(format!("no acceptance within {PATIENCE:?}; last: {seen}"));
         }

@@ -35,6 +35,12 @@ impl Program {
         Self { name: name.to_owned(), binary: find(binary), args: all, env: env.to_vec(), log, port, process: None }
     }
 
+    /// Changes the value of an option that it was given, for its next start.
+    pub fn replace_option(&mut self, option: &str, value: &str) {
+        let at = self.args.iter().position(|arg| arg == option).expect("an option that was given");
+        value.clone_into(&mut self.args[at + 1]);
+    }
+
     /// Starts it and waits until it says that it listens, and then until it is ready.
     pub async fn start(&mut self) {
         self.launch();

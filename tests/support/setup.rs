@@ -96,6 +96,14 @@ impl Setup {
         self
     }
 
+    /// The URLs of its Redis and its Postgres.
+    pub async fn urls(&self) -> (String, String) {
+        match &self.servers {
+            Some(servers) => (servers.redis.url(), servers.postgres.url()),
+            None => tokio::task::spawn_blocking(|| (SHARED_REDIS.url(), SHARED_POSTGRES.url())).await.expect("servers"),
+        }
+    }
+
     /// Starts it and waits until all of it is ready.
     pub async fn start(self) -> System {
         match self.backend {
@@ -105,10 +113,7 @@ impl Setup {
     }
 
     async fn start_distributed(self) -> System {
-        let (redis, postgres) = match &self.servers {
-            Some(servers) => (servers.redis.url(), servers.postgres.url()),
-            None => tokio::task::spawn_blocking(|| (SHARED_REDIS.url(), SHARED_POSTGRES.url())).await.expect("servers"),
-        };
+        let (redis, postgres) = self.urls().await;
         let dir = dirs::fresh("system");
         let name = format!("t{}", NEXT.fetch_add(1, Ordering::Relaxed));
         let mut aggregators: Vec<Program> = (0..self.aggregators)

@@ -111,6 +111,19 @@ impl StoreReader {
         }
     }
 
+    /// The audit trail: dropped duplicates, and how many of them were conflicts.
+    pub async fn audit(&mut self) -> sqlx::Result<(i64, i64)> {
+        let sql = "SELECT count(*), count(CASE WHEN conflict THEN 1 END) FROM %audit";
+        match self {
+            Self::Postgres(connection, prefix) => {
+                sqlx::query_as(AssertSqlSafe(sql.replace('%', prefix))).fetch_one(&mut **connection).await
+            }
+            Self::Sqlite(connection) => {
+                sqlx::query_as(AssertSqlSafe(sql.replace('%', ""))).fetch_one(&mut **connection).await
+            }
+        }
+    }
+
     /// All stored events.
     pub async fn rows(&mut self) -> sqlx::Result<Vec<StoredRow>> {
         match self {

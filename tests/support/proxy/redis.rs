@@ -80,16 +80,18 @@ async fn relay_client(
 ) -> io::Result<()> {
     loop {
         let command = frame(&mut client).await?;
-        let cut = if appends(&command) { scissors.take() } else { None };
-        if cut == Some(Cut::Before) {
-            scissors.cut_once();
-            return Ok(());
-        }
         {
             let mut order = order.lock().expect("the lock");
-            if cut == Some(Cut::After) {
-                let number = order.commands;
-                order.swallow.get_or_insert(number);
+            // One cut ends the connection: a second append on it must not use up another.
+            if order.swallow.is_none() && appends(&command) {
+                match scissors.take() {
+                    Some(Cut::Before) => {
+                        scissors.cut_once();
+                        return Ok(());
+                    }
+                    Some(Cut::After) => order.swallow = Some(order.commands),
+                    None => {}
+                }
             }
             order.commands += 1;
         }

@@ -1,0 +1,138 @@
+//! What only the system of several processes has: replicas, streams, a server of its own for each
+//! part.
+
+use std::time::Duration;
+
+use serde_json::json;
+use sluice_tests::wait::holds;
+use sluice_tests::{Backend, Setup, System, wait_until};
+
+use crate::common::{events, ids, list};
+
+const SOON: Duration = Duration::from_secs(30);
+
+async fn start(replicas: usize, options: &[(&str, &str)]) -> System {
+    let setup = Setup::new(Backend::RedisPostgres).aggregators(replicas);
+    options.iter().fold(setup, |setup, (option, value)| setup.replica(option, value)).start().await
+}
+
+/// Waits until the group has exactly these consumers.
+async fn consumers(system: &System, expected: &[&str]) {
+    let stream = system.stream().await;
+    wait_until(&format!("the group's consumers are {expected:?}"), SOON, || {
+        let mut stream = stream.clone();
+        async move {
+            let mut names = stream.consumers().await.map_err(|e| e.to_string())?;
+            names.sort_unstable();
+            holds(names == expected, || format!("{names:?}"))
+        }
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn events_go_over_several_streams_and_a_lowered_number_of_them_loses_none() {
+    let setup = Setup::new(Backend::RedisPostgres).aggregators(2);
+    let mut system = setup.publisher("--streams", "4").replica("--streams", "4").start().await;
+    let mut sent = 0;
+    for _ in 0..30 {
+        sent += system.client.publish(&events("t", 0..20)).await;
+    }
+    let snapshot = system.settled(sent).await;
+    assert_eq!((snapshot.received, snapshot.unique, snapshot.rows), (600, 20, 20));
+
+    // Entries wait in all four streams while nobody reads, and then only one is written to.
+    for aggregator in &mut system.aggregators {
+        aggregator.terminate();
+    }
+    for start in 0..30 {
+        let body = events("waiting", start * 10..start * 10 + 10);
+        sent += system.client.publish(&body).await;
+    }
+    let publisher = system.publisher.as_mut().unwrap();
+    publisher.terminate();
+    publisher.replace_option("--streams", "1");
+    publisher.start().await;
+    for aggregator in &mut system.aggregators {
+        aggregator.replace_option("--streams", "1");
+        aggregator.start().await;
+    }
+    sent += system.client.publish(&events("after", 0..10)).await;
+    let snapshot = system.settled(sent).await;
+    assert_eq!((snapshot.rows, snapshot.fault()), (330, None));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_replica_that_stops_leaves_the_group_and_one_that_was_killed_is_removed() {
+    let mut system = start(3, &[("--departed-after", "2s"), ("--claim-after", "2s")]).await;
+    consumers(&system, &["aggregator-0", "aggregator-1", "aggregator-2"]).await;
+    assert!(system.aggregators[1].terminate().is_some_and(|status| status.success()));
+    consumers(&system, &["aggregator-0", "aggregator-2"]).await;
+    system.aggregators[2].kill();
+    consumers(&system, &["aggregator-0"]).await;
+    system.publish_and_settle(0, &events("t", 0..100)).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn acknowledged_entries_are_trimmed_after_the_replay_window() {
+    let system = start(2, &[("--replay-window", "1s")]).await;
+    let mut sent = 0;
+    for start in 0..50 {
+        sent += system.client.publish(&events("t", start * 100..start * 100 + 100)).await;
+    }
+    system.settled(sent).await;
+    let stream = system.stream().await;
+    wait_until("the stream is empty", SOON, || {
+        let mut stream = stream.clone();
+        async move {
+            let length = stream.length().await.map_err(|e| e.to_string())?;
+            holds(length == 0, || format!("{length} entries"))
+        }
+    })
+    .await;
+    // An empty stream is not an empty memory.
+    let snapshot = system.publish_and_settle(sent, &events("t", 0..100)).await;
+    assert_eq!((snapshot.duplicates, snapshot.rows), (100, 5_000));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn without_an_aggregator_events_are_taken_and_questions_are_answered_503() {
+    let mut system = start(1, &[]).await;
+    system.aggregators[0].kill();
+    system.client.publish(&events("t", 0..10)).await;
+    for path in ["/stats", "/events", "/topics", "/dead-letters", "/events/t/evt-1"] {
+        let answer = system.client.get(path).await;
+        answer.assert_problem(503, "query_unavailable");
+        assert!(answer.headers.contains_key("retry-after"), "{:?}", answer.headers);
+    }
+    system.client.get("/readyz").await.assert_status(200);
+    system.aggregators[0].start().await;
+    assert_eq!(system.settled(10).await.rows, 10);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_jsonb_store_puts_aside_what_jsonb_cannot_hold() {
+    let system = start(1, &[("--payload-type", "jsonb")]).await;
+    // JSON has numbers of any length; jsonb has none with so many digits behind the point.
+    let number = format!("0.{}1", "0".repeat(20_000));
+    let body = format!(
+        r#"[{{"id":"1","payload":{{"b":1,"a":[2.50]}}}},{{"id":"2","payload":{number}}},{{"id":"3","payload":"x"}}]"#
+    );
+    system.client.publish_raw(body).await.assert_status(202);
+    let snapshot = system.settled(3).await;
+    assert_eq!((snapshot.received, snapshot.rows, snapshot.dead_lettered), (2, 2, 1));
+    assert_eq!(system.dead_letters(1).await[0]["event_id"], "2");
+    assert_eq!(ids(&list(&system.client, "").await), ["3", "1"]);
+    assert_eq!(system.client.get_json("/events/default/1").await["payload"], json!({"a": [2.50], "b": 1}));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_same_key_through_two_replicas_counts_once() {
+    // The first request is stored before the second arrives, by whichever replica reads it.
+    let system = start(3, &[]).await;
+    for _ in 0..30 {
+        system.client.publish_keyed("one-request", &events("t", 0..10)).await.assert_status(202);
+        system.settled(10).await;
+    }
+    assert_eq!(system.aggregator_metric("sluice_receipts_skipped_total").await, 29);
+}
