@@ -24,10 +24,10 @@ pub fn chart() -> PathBuf {
     root().join("charts/sluice")
 }
 
-/// Runs Helm: the one that the kind cluster uses when it was built, else the machine's.
+/// Runs Helm: the test cluster's, the one that `tests/setup/helm` built, or the path's.
 pub fn helm(args: &[&str]) -> Output {
-    let built = root().join("target/kind/bin/helm");
-    let program = if built.exists() { built } else { PathBuf::from("helm") };
+    let built = ["target/kind/bin/helm", "target/tools/helm/bin/helm"].map(|path| root().join(path));
+    let program = built.into_iter().find(|path| path.exists()).unwrap_or_else(|| PathBuf::from("helm"));
     Command::new(&program)
         .args(args)
         .output()

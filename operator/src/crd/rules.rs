@@ -2,6 +2,9 @@
 //!
 //! A rule that forbids a change stands on a parent that always exists (its default is `{}`), and
 //! compares `has()` too: on the field itself it would not run when the field is removed.
+//!
+//! The API server also checks each rule against the parent's default as it stands, `{}`, without the
+//! defaults of its fields: a rule must let fields be absent, though in a stored object they never are.
 
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::ValidationRule;
 use schemars::Schema;
@@ -11,7 +14,7 @@ use serde_json::{Value, json};
 macro_rules! memory {
     ($least:literal) => {
         (
-            concat!("isQuantity(self.memory) && quantity(self.memory).compareTo(quantity('", $least, "')) >= 0"),
+            concat!("!has(self.memory) || isQuantity(self.memory) && quantity(self.memory).compareTo(quantity('", $least, "')) >= 0"),
             concat!("memory must be a quantity of at least ", $least, ", such as 1Gi"),
             ".memory",
         )
@@ -67,7 +70,7 @@ pub(super) fn managed_redis(schema: &mut Schema) {
 /// Files of one major version are not read by another.
 pub(super) fn managed_postgres(schema: &mut Schema) {
     let version = (
-        "self.version == oldSelf.version",
+        "!has(self.version) || !has(oldSelf.version) || self.version == oldSelf.version",
         "postgres.managed.version cannot be changed: the data folder is of that major version",
         ".version",
     );
@@ -80,12 +83,12 @@ pub(super) fn storage(schema: &mut Schema) {
         schema,
         &[
             (
-                "isQuantity(self.size) && quantity(self.size).isGreaterThan(quantity('0'))",
+                "!has(self.size) || isQuantity(self.size) && quantity(self.size).isGreaterThan(quantity('0'))",
                 "storage.size must be a positive quantity, such as 8Gi",
                 ".size",
             ),
             (
-                "!isQuantity(self.size) || !isQuantity(oldSelf.size) || \
+                "!has(self.size) || !has(oldSelf.size) || !isQuantity(self.size) || !isQuantity(oldSelf.size) || \
                  quantity(self.size).compareTo(quantity(oldSelf.size)) >= 0",
                 "storage.size cannot shrink",
                 ".size",

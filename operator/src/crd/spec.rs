@@ -59,11 +59,11 @@ pub struct EventAggregatorSpec {
     #[schemars(length(min = 1, max = 3), extend("x-kubernetes-list-type" = "set"))]
     pub dedup_fields: Vec<DedupField>,
     /// Removes events that arrived longer ago than this (`30d`); without it they are kept for ever.
-    #[schemars(regex(pattern = r"^[0-9]{1,6}(ms|s|m|h|d)$"))]
+    #[schemars(regex(pattern = r"^[1-9][0-9]{0,5}(ms|s|m|h|d)$"))]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub retention: Option<String>,
     /// For how long an Idempotency-Key is honoured.
-    #[schemars(regex(pattern = r"^[0-9]{1,6}(ms|s|m|h|d)$"))]
+    #[schemars(regex(pattern = r"^[1-9][0-9]{0,5}(ms|s|m|h|d)$"))]
     pub key_keep: String,
     /// The server that holds events between publisher and aggregators.
     pub redis: RedisSpec,
@@ -111,10 +111,10 @@ pub struct AggregatorSpec {
     #[schemars(range(min = 1, max = 64))]
     pub workers: i32,
     /// For how long a replica may hold an entry before another takes it over.
-    #[schemars(regex(pattern = r"^[0-9]{1,6}(ms|s|m|h)$"))]
+    #[schemars(regex(pattern = r"^[1-9][0-9]{0,5}(ms|s|m|h)$"))]
     pub claim_after: String,
     /// After which silence a replica that is gone is removed from the consumer group.
-    #[schemars(regex(pattern = r"^[0-9]{1,6}(ms|s|m|h)$"))]
+    #[schemars(regex(pattern = r"^[1-9][0-9]{0,5}(ms|s|m|h)$"))]
     pub departed_after: String,
     /// Seconds to finish what is in hand when told to stop.
     #[schemars(range(min = 1, max = 3600))]
