@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 
-use k8s_openapi::api::core::v1::Secret;
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 
@@ -151,8 +150,6 @@ pub struct ExternalPlan {
     pub port: i32,
     /// Where it may be reached; everywhere without any.
     pub cidrs: Vec<String>,
-    /// Changes with the URL.
-    pub checksum: String,
 }
 
 /// Who may reach whom.
@@ -198,18 +195,6 @@ impl Plan {
 /// Hashes of what is in the Secrets that pods use, by part: a pod that uses a Secret is rolled when
 /// its hash changes.
 pub type Checksums = BTreeMap<Component, String>;
-
-/// A hash of a Secret's content.
-pub fn checksum(secret: &Secret) -> String {
-    let mut hasher = blake3::Hasher::new();
-    for (key, value) in secret.data.iter().flatten() {
-        for part in [key.as_bytes(), &value.0] {
-            hasher.update(&(part.len() as u64).to_le_bytes());
-            hasher.update(part);
-        }
-    }
-    hasher.finalize().to_hex().chars().take(16).collect()
-}
 
 /// The resource's own namespace and name.
 pub fn names_of(resource: &EventAggregator) -> Names {

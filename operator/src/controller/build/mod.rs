@@ -18,7 +18,7 @@ use k8s_openapi::api::networking::v1::NetworkPolicy;
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 use serde::Serialize;
 
-use super::plan::{Backend, Plan};
+use super::plan::{Backend, Checksums, Plan};
 
 /// Objects by kind, in the order in which they are made: what a pod needs comes before it.
 #[derive(Debug, Clone, Default, PartialEq, Serialize)]
@@ -52,18 +52,18 @@ impl Objects {
     }
 }
 
-/// Builds all objects of a resource.
-pub fn build(plan: &Plan) -> Objects {
+/// Builds all objects of a resource. `checksums` are of the Secrets that its pods use.
+pub fn build(plan: &Plan, checksums: &Checksums) -> Objects {
     let mut objects = Objects::default();
     if let Backend::Managed(redis) = &plan.redis {
-        redis::build(plan, redis, &mut objects);
+        redis::build(plan, redis, checksums, &mut objects);
     }
     if let Backend::Managed(postgres) = &plan.postgres {
-        postgres::build(plan, postgres, &mut objects);
+        postgres::build(plan, postgres, checksums, &mut objects);
     }
     // Aggregators come before publishers: they must understand what publishers write.
-    aggregator::build(plan, &mut objects);
-    publisher::build(plan, &mut objects);
+    aggregator::build(plan, checksums, &mut objects);
+    publisher::build(plan, checksums, &mut objects);
     policies::build(plan, &mut objects);
     objects
 }

@@ -1,0 +1,184 @@
+//! Fourth step: from what should be to what is. Server-side apply under one field manager, of what
+//! differs and nothing else; and removal of what was ours and is no longer wanted.
+
+use std::fmt::Debug;
+
+use k8s_openapi::api::apps::v1::{Deployment, StatefulSet};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use kube::api::{DeleteParams, Patch, PatchParams, Preconditions};
+use kube::core::NamespaceResourceScope;
+use kube::{Api, Client, Resource, ResourceExt};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use super::build::Objects;
+use super::build::names::{Component, MANAGER};
+use super::differs::differs;
+use super::error::{Error, Result};
+use super::fetch::Live;
+use super::plan::Plan;
+use super::{rollout, volumes};
+
+/// Annotation with the hash of what was desired.
+const DESIRED: &str = "sluice.dev/desired";
+
+/// Objects as the API server has them after applying. A status can be computed from nothing else.
+#[derive(Debug)]
+pub struct Applied {
+    /// All objects of the resource.
+    pub objects: Objects,
+    /// New publishers wait until all aggregators understand what they write.
+    pub publisher_held: bool,
+}
+
+/// Makes everything as `desired`.
+pub async fn apply(client: &Client, plan: &Plan, live: &Live, desired: Objects) -> Result<Applied> {
+    let applier = Applier { client, plan };
+    volumes::grow(client, plan, live, &desired).await?;
+    let mut objects = Objects {
+        service_accounts: applier.all(&live.objects.service_accounts, desired.service_accounts).await?,
+        config_maps: applier.all(&live.objects.config_maps, desired.config_maps).await?,
+        network_policies: applier.all(&live.objects.network_policies, desired.network_policies).await?,
+        services: applier.all(&live.objects.services, desired.services).await?,
+        disruption_budgets: applier.all(&live.objects.disruption_budgets, desired.disruption_budgets).await?,
+        stateful_sets: applier.all(&live.objects.stateful_sets, desired.stateful_sets).await?,
+        deployments: Vec::new(),
+    };
+    let (deployments, publisher_held) = hold_publisher(plan, live, &objects.stateful_sets, desired.deployments);
+    objects.deployments = applier.all(&live.objects.deployments, deployments).await?;
+    Ok(Applied { objects, publisher_held })
+}
+
+/// While aggregators are being replaced publishers keep their image: an entry of a newer version
+/// must find readers that understand it.
+fn hold_publisher(
+    plan: &Plan,
+    live: &Live,
+    sets: &[StatefulSet],
+    mut desired: Vec<Deployment>,
+) -> (Vec<Deployment>, bool) {
+    let aggregators = sets.iter().find(|set| set.name_any() == plan.names.of(Component::Aggregator));
+    if aggregators.is_none_or(|set| rollout::of_set(set).all_updated) {
+        return (desired, false);
+    }
+    let mut held = false;
+    for deployment in &mut desired {
+        let name = deployment.name_any();
+        let current = live.objects.deployments.iter().find(|live| live.name_any() == name);
+        let Some(current) = current.and_then(image_of).map(str::to_owned) else { continue };
+        let Some(image) = image_mut(deployment) else { continue };
+        held |= *image != current;
+        *image = current;
+    }
+    (desired, held)
+}
+
+fn image_of(deployment: &Deployment) -> Option<&str> {
+    deployment.spec.as_ref()?.template.spec.as_ref()?.containers.first()?.image.as_deref()
+}
+
+fn image_mut(deployment: &mut Deployment) -> Option<&mut String> {
+    deployment.spec.as_mut()?.template.spec.as_mut()?.containers.first_mut()?.image.as_mut()
+}
+
+/// Whether an object belongs to another resource, such as an earlier one of the same name.
+pub(super) fn owned_by_another(meta: &ObjectMeta, plan: &Plan) -> bool {
+    let mut owners = meta.owner_references.iter().flatten();
+    owners.any(|owner| owner.controller == Some(true) && owner.uid != plan.owner.uid)
+}
+
+fn owned_by_us(meta: &ObjectMeta, plan: &Plan) -> bool {
+    meta.owner_references.iter().flatten().any(|owner| owner.uid == plan.owner.uid)
+}
+
+struct Applier<'a> {
+    client: &'a Client,
+    plan: &'a Plan,
+}
+
+impl Applier<'_> {
+    async fn all<K>(&self, live: &[K], desired: Vec<K>) -> Result<Vec<K>>
+    where
+        K: Resource<DynamicType = (), Scope = NamespaceResourceScope>
+            + Serialize
+            + DeserializeOwned
+            + Clone
+            + Debug,
+    {
+        let api: Api<K> = Api::namespaced(self.client.clone(), &self.plan.names.namespace);
+        let mut applied = Vec::with_capacity(desired.len());
+        for object in &desired {
+            applied.push(self.one(&api, live, object).await?);
+        }
+        for orphan in live.iter().filter(|live| desired.iter().all(|wanted| wanted.name_any() != live.name_any())) {
+            self.remove(&api, orphan).await?;
+        }
+        Ok(applied)
+    }
+
+    async fn one<K>(&self, api: &Api<K>, live: &[K], desired: &K) -> Result<K>
+    where
+        K: Resource<DynamicType = (), Scope = NamespaceResourceScope>
+            + Serialize
+            + DeserializeOwned
+            + Clone
+            + Debug,
+    {
+        let (kind, name) = (K::kind(&()), desired.name_any());
+        let desired = stamped(desired)?;
+        match live.iter().find(|live| live.name_any() == name) {
+            Some(live) => {
+                if live.meta().deletion_timestamp.is_some() || owned_by_another(live.meta(), self.plan) {
+                    return Err(Error::Leftover { kind: kind.into_owned(), name });
+                }
+                if !differs(&desired, &to_value(live)?) {
+                    return Ok(live.clone());
+                }
+                tracing::info!(%kind, name, "differs from what is desired: applying");
+            }
+            None => {
+                // It may exist without our labels: then it is somebody's, unless it says it is ours.
+                let found = api.get_metadata_opt(&name).await.map_err(Error::api(format!("get {kind} {name}")))?;
+                if found.is_some_and(|found| !owned_by_us(&found.metadata, self.plan)) {
+                    return Err(Error::NameTaken { kind: kind.into_owned(), name });
+                }
+                tracing::info!(%kind, name, "is missing: applying");
+            }
+        }
+        metrics::counter!("sluice_operator_applied_total", "kind" => kind.clone().into_owned()).increment(1);
+        let params = PatchParams::apply(MANAGER).force();
+        api.patch(&name, &params, &Patch::Apply(&desired)).await.map_err(Error::api(format!("apply {kind} {name}")))
+    }
+
+    /// Removes what bears our labels and belongs to this very resource.
+    async fn remove<K>(&self, api: &Api<K>, orphan: &K) -> Result<()>
+    where
+        K: Resource<DynamicType = (), Scope = NamespaceResourceScope> + DeserializeOwned + Clone + Debug,
+    {
+        let (kind, name, meta) = (K::kind(&()), orphan.name_any(), orphan.meta());
+        if !owned_by_us(meta, self.plan) || meta.deletion_timestamp.is_some() {
+            return Ok(());
+        }
+        tracing::info!(%kind, name, "is no longer wanted: deleting");
+        let preconditions = Preconditions { uid: meta.uid.clone(), ..Preconditions::default() };
+        let params = DeleteParams { preconditions: Some(preconditions), ..DeleteParams::background() };
+        match api.delete(&name, &params).await {
+            Ok(_) => Ok(()),
+            // Gone, or gone and made anew by somebody.
+            Err(kube::Error::Api(status)) if matches!(status.code, 404 | 409) => Ok(()),
+            Err(error) => Err(Error::api(format!("delete {kind} {name}"))(error)),
+        }
+    }
+}
+
+fn to_value<K: Serialize>(object: &K) -> Result<serde_json::Value> {
+    serde_json::to_value(object).map_err(|error| Error::Unparsable(error.to_string()))
+}
+
+/// The object with the hash of itself.
+fn stamped<K: Serialize>(object: &K) -> Result<serde_json::Value> {
+    let mut value = to_value(object)?;
+    let hash: String = blake3::hash(value.to_string().as_bytes()).to_hex().chars().take(16).collect();
+    value["metadata"]["annotations"][DESIRED] = hash.into();
+    Ok(value)
+}

@@ -1,0 +1,79 @@
+//! The aggregators: a StatefulSet, so that the names in the consumer group are a bounded set and a
+//! restarted replica finds what it left pending.
+//!
+//! Tables are prepared by the program itself at its start, under an advisory lock and before it
+//! reads the stream; an init container would do the same work at every start, and could not do it
+//! sooner. It is ready only after that.
+
+use std::collections::BTreeMap;
+
+use super::names::Component;
+use super::{Objects, config, meta, pod, postgres, redis, set};
+use crate::controller::plan::{Checksums, Plan};
+use crate::services::{AGGREGATOR_COMMAND, AGGREGATOR_PORT, env};
+
+const COMPONENT: Component = Component::Aggregator;
+/// Seconds after its own drain, for what it does around it.
+const SLACK: i64 = 15;
+
+pub(super) fn build(plan: &Plan, checksums: &Checksums, objects: &mut Objects) {
+    let aggregator = &plan.aggregator;
+    let mut container = pod::container(plan, COMPONENT, &plan.images.aggregator);
+    container.args = Some(vec![AGGREGATOR_COMMAND.to_owned()]);
+    let mut variables = redis::client_env(plan);
+    variables.extend(postgres::client_env(plan));
+    variables.extend([
+        pod::env_pod_name(env::CONSUMER),
+        pod::env(env::LISTEN, format!("0.0.0.0:{AGGREGATOR_PORT}")),
+        pod::env(env::STREAM_PREFIX, plan.names.stream_prefix()),
+        pod::env(env::STREAMS, plan.partitions.to_string()),
+        pod::env(env::DATABASE_SCHEMA, plan.names.schema()),
+        pod::env(env::DEDUP_FIELDS, plan.dedup_fields.clone()),
+        pod::env(env::WORKERS, aggregator.workers.to_string()),
+        pod::env(env::CLAIM_AFTER, aggregator.claim_after.clone()),
+        pod::env(env::DEPARTED_AFTER, aggregator.departed_after.clone()),
+        pod::env(env::KEY_KEEP, plan.key_keep.clone()),
+        pod::env(env::DRAIN, format!("{}s", aggregator.drain_seconds)),
+    ]);
+    variables.extend(plan.retention.iter().map(|time| pod::env(env::RETENTION, time.clone())));
+    container.env = Some(variables);
+    container.ports = Some(vec![pod::port("http", AGGREGATOR_PORT)]);
+    container.resources = Some(pod::resources(&aggregator.resources, "100m", "128Mi"));
+    pod::http_probes(&mut container, "http");
+
+    let used = [(Component::Redis, config::REDIS_CHECKSUM), (Component::Postgres, config::POSTGRES_CHECKSUM)];
+    let template = pod::template(
+        plan,
+        pod::Pod {
+            component: COMPONENT,
+            user: pod::OUR_USER,
+            container,
+            volumes: Vec::new(),
+            checksums: used_checksums(checksums, &used),
+            grace: i64::from(aggregator.drain_seconds) + SLACK,
+        },
+    );
+    objects.service_accounts.push(meta::service_account(plan, COMPONENT));
+    objects.services.push(set::service(plan, COMPONENT, "http", AGGREGATOR_PORT));
+    objects.services.push(pods_service(plan));
+    objects.disruption_budgets.push(meta::disruption_budget(plan, COMPONENT));
+    let service = plan.names.aggregator_pods();
+    objects.stateful_sets.push(set::stateful_set(plan, COMPONENT, aggregator.replicas, service, template));
+}
+
+/// Gives each pod a name, also while it is not ready: that is when one wants to ask it why.
+fn pods_service(plan: &Plan) -> k8s_openapi::api::core::v1::Service {
+    let mut service = set::service(plan, COMPONENT, "http", AGGREGATOR_PORT);
+    service.metadata.name = Some(plan.names.aggregator_pods());
+    if let Some(spec) = &mut service.spec {
+        spec.cluster_ip = Some("None".to_owned());
+        spec.publish_not_ready_addresses = Some(true);
+    }
+    service
+}
+
+/// The annotations that roll pods when a Secret they use changes.
+pub(super) fn used_checksums(checksums: &Checksums, used: &[(Component, &str)]) -> BTreeMap<String, String> {
+    let pairs = used.iter().filter_map(|(part, name)| Some(((*name).to_owned(), checksums.get(part)?.clone())));
+    pairs.collect()
+}

@@ -1,0 +1,172 @@
+//! Who may reach whom: nobody anybody, but for the arrows of the flow.
+//!
+//! clients → publisher → Redis ← aggregators → PostgreSQL, publisher → aggregators (queries),
+//! operator → publisher and aggregators (backlog and totals), and names are resolved.
+
+use std::collections::BTreeMap;
+
+use k8s_openapi::api::networking::v1::{
+    IPBlock, NetworkPolicy, NetworkPolicyEgressRule, NetworkPolicyIngressRule, NetworkPolicyPeer, NetworkPolicyPort,
+    NetworkPolicySpec,
+};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
+use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
+
+use super::Objects;
+use super::meta::{meta, owned, selector};
+use super::names::{Component, operator_labels};
+use super::pod::some_vec;
+use crate::controller::plan::{Backend, ExternalPlan, NetworkPlan, Plan};
+use crate::crd::Peer;
+use crate::services::{AGGREGATOR_PORT, POSTGRES_PORT, PUBLISHER_PORT, REDIS_PORT};
+
+pub(super) fn build(plan: &Plan, objects: &mut Objects) {
+    let Some(network) = &plan.network else { return };
+    objects.network_policies.push(default_deny(plan));
+    objects.network_policies.push(publisher(plan, network));
+    objects.network_policies.push(aggregator(plan, network));
+    if plan.redis.is_managed() {
+        let users = vec![part(plan, Component::Publisher), part(plan, Component::Aggregator)];
+        objects.network_policies.push(policy(plan, Component::Redis, vec![ingress(REDIS_PORT, users)], Vec::new()));
+    }
+    if plan.postgres.is_managed() {
+        let users = vec![part(plan, Component::Aggregator)];
+        let ingress = vec![ingress(POSTGRES_PORT, users)];
+        objects.network_policies.push(policy(plan, Component::Postgres, ingress, Vec::new()));
+    }
+}
+
+fn publisher(plan: &Plan, network: &NetworkPlan) -> NetworkPolicy {
+    let clients: Vec<_> = network.clients.iter().map(peer).collect();
+    let operator = operator(network).filter(|_| !clients.is_empty());
+    let from = clients.into_iter().chain(operator).collect();
+    let to_aggregators = egress(AGGREGATOR_PORT, vec![part(plan, Component::Aggregator)]);
+    let out = vec![dns(network), to_redis(plan), to_aggregators];
+    // Without any peer: from everywhere.
+    policy(plan, Component::Publisher, vec![ingress(PUBLISHER_PORT, from)], out)
+}
+
+fn aggregator(plan: &Plan, network: &NetworkPlan) -> NetworkPolicy {
+    let mut from = vec![part(plan, Component::Publisher)];
+    from.extend(operator(network));
+    from.extend(network.scrapers.iter().map(peer));
+    let out = vec![dns(network), to_redis(plan), to_postgres(plan)];
+    policy(plan, Component::Aggregator, vec![ingress(AGGREGATOR_PORT, from)], out)
+}
+
+fn to_redis(plan: &Plan) -> NetworkPolicyEgressRule {
+    match &plan.redis {
+        Backend::Managed(_) => egress(REDIS_PORT, vec![part(plan, Component::Redis)]),
+        Backend::External(external) => to_external(external),
+    }
+}
+
+fn to_postgres(plan: &Plan) -> NetworkPolicyEgressRule {
+    match &plan.postgres {
+        Backend::Managed(_) => egress(POSTGRES_PORT, vec![part(plan, Component::Postgres)]),
+        Backend::External(external) => to_external(external),
+    }
+}
+
+fn to_external(external: &ExternalPlan) -> NetworkPolicyEgressRule {
+    egress(external.port, external.cidrs.iter().map(|cidr| block(cidr)).collect())
+}
+
+fn dns(network: &NetworkPlan) -> NetworkPolicyEgressRule {
+    let pods = NetworkPolicyPeer {
+        namespace_selector: Some(labels(network.dns.namespace_labels.clone())),
+        pod_selector: Some(labels(network.dns.pod_labels.clone())),
+        ..NetworkPolicyPeer::default()
+    };
+    NetworkPolicyEgressRule {
+        ports: Some(vec![port("UDP", 53), port("TCP", 53)]),
+        to: Some(std::iter::once(pods).chain(network.dns.cidrs.iter().map(|cidr| block(cidr))).collect()),
+    }
+}
+
+/// Denies all pods of the resource everything, in both directions.
+fn default_deny(plan: &Plan) -> NetworkPolicy {
+    NetworkPolicy {
+        metadata: owned(plan, plan.names.default_deny(), plan.names.common_labels()),
+        spec: Some(NetworkPolicySpec {
+            pod_selector: Some(labels(plan.names.selector_of_pods())),
+            policy_types: Some(both()),
+            ..NetworkPolicySpec::default()
+        }),
+    }
+}
+
+fn policy(
+    plan: &Plan,
+    component: Component,
+    ingress: Vec<NetworkPolicyIngressRule>,
+    egress: Vec<NetworkPolicyEgressRule>,
+) -> NetworkPolicy {
+    NetworkPolicy {
+        metadata: meta(plan, plan.names.of(component), component),
+        spec: Some(NetworkPolicySpec {
+            pod_selector: Some(selector(plan, component)),
+            policy_types: Some(both()),
+            ingress: some_vec(ingress),
+            egress: some_vec(egress),
+        }),
+    }
+}
+
+fn both() -> Vec<String> {
+    vec!["Ingress".to_owned(), "Egress".to_owned()]
+}
+
+fn ingress(number: i32, from: Vec<NetworkPolicyPeer>) -> NetworkPolicyIngressRule {
+    NetworkPolicyIngressRule { ports: Some(vec![port("TCP", number)]), from: some_vec(from) }
+}
+
+fn egress(number: i32, to: Vec<NetworkPolicyPeer>) -> NetworkPolicyEgressRule {
+    NetworkPolicyEgressRule { ports: Some(vec![port("TCP", number)]), to: some_vec(to) }
+}
+
+fn port(protocol: &str, number: i32) -> NetworkPolicyPort {
+    NetworkPolicyPort {
+        protocol: Some(protocol.to_owned()),
+        port: Some(IntOrString::Int(number)),
+        ..NetworkPolicyPort::default()
+    }
+}
+
+/// Pods of a part of the same resource.
+fn part(plan: &Plan, component: Component) -> NetworkPolicyPeer {
+    NetworkPolicyPeer { pod_selector: Some(selector(plan, component)), ..NetworkPolicyPeer::default() }
+}
+
+fn peer(peer: &Peer) -> NetworkPolicyPeer {
+    let namespace = Some(&peer.namespace_labels).filter(|labels| !labels.is_empty());
+    NetworkPolicyPeer {
+        namespace_selector: namespace.map(|namespace| labels(namespace.clone())),
+        pod_selector: Some(labels(peer.pod_labels.clone())),
+        ..NetworkPolicyPeer::default()
+    }
+}
+
+fn operator(network: &NetworkPlan) -> Option<NetworkPolicyPeer> {
+    let namespace = network.operator_namespace.clone()?;
+    let namespace = BTreeMap::from([("kubernetes.io/metadata.name".to_owned(), namespace)]);
+    Some(NetworkPolicyPeer {
+        namespace_selector: Some(labels(namespace)),
+        pod_selector: Some(labels(operator_labels())),
+        ..NetworkPolicyPeer::default()
+    })
+}
+
+fn block(cidr: &str) -> NetworkPolicyPeer {
+    let block = IPBlock { cidr: cidr.to_owned(), except: None };
+    NetworkPolicyPeer { ip_block: Some(block), ..NetworkPolicyPeer::default() }
+}
+
+/// Selects by labels; no labels select all.
+fn labels(labels: BTreeMap<String, String>) -> LabelSelector {
+    LabelSelector { match_labels: some_map(labels), ..LabelSelector::default() }
+}
+
+fn some_map(map: BTreeMap<String, String>) -> Option<BTreeMap<String, String>> {
+    Some(map).filter(|map| !map.is_empty())
+}

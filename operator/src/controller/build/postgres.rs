@@ -1,0 +1,112 @@
+//! A managed PostgreSQL: one pod, tuned for its memory.
+
+use std::collections::BTreeMap;
+
+use k8s_openapi::api::core::v1::{EnvVar, ExecAction, Lifecycle, LifecycleHandler};
+
+use super::names::Component;
+use super::{Objects, config, meta, pod, set};
+use crate::controller::plan::{Backend, Checksums, PASSWORD, Plan, PostgresPlan};
+use crate::services::{POSTGRES_PORT, env};
+
+const COMPONENT: Component = Component::Postgres;
+const PASSWORD_VARIABLE: &str = "POSTGRES_PASSWORD";
+/// A folder in the volume, not its root: that is the file system's, and may have a `lost+found`.
+const DATA: &str = "/data/pgdata";
+const GRACE: i64 = 120;
+
+pub(super) fn build(plan: &Plan, postgres: &PostgresPlan, checksums: &Checksums, objects: &mut Objects) {
+    let files = files(postgres);
+    let mut container = pod::container(plan, COMPONENT, &plan.images.postgres);
+    container.command = Some(config::command());
+    container.env = Some(vec![
+        pod::env("PGDATA", DATA),
+        pod::env("POSTGRES_MAJOR", postgres.version.to_string()),
+        pod::env_secret(PASSWORD_VARIABLE, &plan.names.of(COMPONENT), PASSWORD),
+    ]);
+    container.ports = Some(vec![pod::port("postgres", POSTGRES_PORT)]);
+    container.resources = Some(pod::server_resources(&postgres.cpu, postgres.memory));
+    container.volume_mounts = Some(vec![
+        pod::mount("data", "/data"),
+        pod::mount("config", config::FOLDER),
+        pod::mount("run", "/var/run/postgresql"),
+        pod::mount("tmp", "/tmp"),
+        pod::mount("shm", "/dev/shm"),
+    ]);
+    container.startup_probe = Some(pod::shell_probe("pg_isready -q -U sluice", 2, 5, 900));
+    container.readiness_probe = Some(pod::shell_probe("pg_isready -q -U sluice", 10, 5, 3));
+    // 1 means that it refuses connections because it recovers: killing it then would start that over.
+    container.liveness_probe = Some(pod::shell_probe("pg_isready -q -U sluice || test $? -eq 1", 20, 15, 6));
+    // SIGTERM would wait for all clients to leave.
+    let stop = ExecAction { command: Some(pod::shell("pg_ctl stop -D \"$PGDATA\" -m fast -w -t 100")) };
+    container.lifecycle = Some(Lifecycle {
+        pre_stop: Some(LifecycleHandler { exec: Some(stop), ..LifecycleHandler::default() }),
+        ..Lifecycle::default()
+    });
+
+    let template = pod::template(
+        plan,
+        pod::Pod {
+            component: COMPONENT,
+            user: pod::SERVER_USER,
+            container,
+            volumes: vec![
+                config::volume(plan, COMPONENT),
+                pod::scratch("run"),
+                pod::scratch("tmp"),
+                // The runtime's own is 64 MB, too small for parallel queries.
+                pod::memory_volume("shm", postgres.memory / 4),
+            ],
+            checksums: BTreeMap::from([
+                (config::CONFIG_CHECKSUM.to_owned(), config::checksum(&files)),
+                (config::POSTGRES_CHECKSUM.to_owned(), checksums.get(&COMPONENT).cloned().unwrap_or_default()),
+            ]),
+            grace: GRACE,
+        },
+    );
+    let stateful_set = set::stateful_set(plan, COMPONENT, 1, plan.names.of(COMPONENT), template);
+    objects.service_accounts.push(meta::service_account(plan, COMPONENT));
+    objects.config_maps.push(config::config_map(plan, COMPONENT, files));
+    objects.services.push(set::service(plan, COMPONENT, "postgres", POSTGRES_PORT));
+    objects.disruption_budgets.push(meta::disruption_budget(plan, COMPONENT));
+    objects.stateful_sets.push(set::with_volume(plan, COMPONENT, &postgres.volume, stateful_set));
+}
+
+fn files(postgres: &PostgresPlan) -> BTreeMap<String, String> {
+    BTreeMap::from([
+        (config::START.to_owned(), include_str!("postgres.sh").to_owned()),
+        ("postgresql.conf".to_owned(), tuned(postgres)),
+        ("pg_hba.conf".to_owned(), include_str!("pg_hba.conf").to_owned()),
+    ])
+}
+
+/// The configuration for so much memory and disk.
+fn tuned(postgres: &PostgresPlan) -> String {
+    let memory = postgres.memory >> 20;
+    let disk = postgres.volume.bytes >> 20;
+    [
+        ("max_connections", (memory / 5).clamp(40, 1_000)),
+        ("shared_buffers", (memory / 4).max(32)),
+        ("effective_cache_size", (memory * 5 / 8).max(64)),
+        ("maintenance_work_mem", (memory / 16).clamp(16, 1_024)),
+        ("work_mem", (memory / 128).clamp(4, 64)),
+        ("max_wal_size", (disk / 8).clamp(128, 8_192)),
+    ]
+    .iter()
+    .fold(include_str!("postgresql.conf").to_owned(), |text, (name, value)| {
+        text.replace(&format!("{{{name}}}"), &value.to_string())
+    })
+}
+
+/// The variables by which our programs find PostgreSQL.
+pub(super) fn client_env(plan: &Plan) -> Vec<EnvVar> {
+    match &plan.postgres {
+        Backend::External(external) => vec![pod::env_secret(env::DATABASE_URL, &external.secret, &external.key)],
+        Backend::Managed(_) => {
+            let name = plan.names.of(COMPONENT);
+            let host = plan.names.host(&name);
+            let url = format!("postgres://sluice:$({PASSWORD_VARIABLE})@{host}:{POSTGRES_PORT}/sluice");
+            vec![pod::env_secret(PASSWORD_VARIABLE, &name, PASSWORD), pod::env(env::DATABASE_URL, url)]
+        }
+    }
+}

@@ -1,0 +1,91 @@
+//! The publishers: a Deployment behind the one Service that clients use.
+
+use k8s_openapi::api::apps::v1::{Deployment, DeploymentSpec, DeploymentStrategy, RollingUpdateDeployment};
+use k8s_openapi::api::core::v1::{EnvVar, Lifecycle, LifecycleHandler, SleepAction};
+use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
+
+use super::aggregator::used_checksums;
+use super::names::Component;
+use super::{Objects, config, meta, pod, redis, set};
+use crate::controller::plan::{Checksums, Plan};
+use crate::services::{AGGREGATOR_PORT, PUBLISHER_COMMAND, PUBLISHER_PORT, env};
+
+const COMPONENT: Component = Component::Publisher;
+/// Seconds for which a stopping publisher still takes requests: until every node knows that it
+/// goes, some are sent to it.
+const LAME: i64 = 5;
+const SLACK: i64 = 10;
+
+pub(super) fn build(plan: &Plan, checksums: &Checksums, objects: &mut Objects) {
+    let publisher = &plan.publisher;
+    let mut container = pod::container(plan, COMPONENT, &plan.images.publisher);
+    container.args = Some(vec![PUBLISHER_COMMAND.to_owned()]);
+    let mut variables = redis::client_env(plan);
+    let aggregators = plan.names.host(&plan.names.of(Component::Aggregator));
+    variables.extend([
+        pod::env(env::LISTEN, format!("0.0.0.0:{PUBLISHER_PORT}")),
+        pod::env(env::QUERY_URL, format!("http://{aggregators}:{AGGREGATOR_PORT}")),
+        pod::env(env::STREAM_PREFIX, plan.names.stream_prefix()),
+        pod::env(env::STREAMS, plan.partitions.to_string()),
+        pod::env(env::KEY_KEEP, plan.key_keep.clone()),
+        pod::env(env::DRAIN, format!("{}s", publisher.drain_seconds)),
+    ]);
+    variables.extend(limits(plan));
+    container.env = Some(variables);
+    container.ports = Some(vec![pod::port("http", PUBLISHER_PORT)]);
+    container.resources = Some(pod::resources(&publisher.resources, "100m", "128Mi"));
+    pod::http_probes(&mut container, "http");
+    container.lifecycle = Some(Lifecycle {
+        pre_stop: Some(LifecycleHandler { sleep: Some(SleepAction { seconds: LAME }), ..LifecycleHandler::default() }),
+        ..Lifecycle::default()
+    });
+
+    let template = pod::template(
+        plan,
+        pod::Pod {
+            component: COMPONENT,
+            user: pod::OUR_USER,
+            container,
+            volumes: Vec::new(),
+            checksums: used_checksums(checksums, &[(Component::Redis, config::REDIS_CHECKSUM)]),
+            grace: LAME + i64::from(publisher.drain_seconds) + SLACK,
+        },
+    );
+    objects.service_accounts.push(meta::service_account(plan, COMPONENT));
+    objects.services.push(set::service(plan, COMPONENT, "http", PUBLISHER_PORT));
+    objects.disruption_budgets.push(meta::disruption_budget(plan, COMPONENT));
+    objects.deployments.push(Deployment {
+        metadata: meta::meta(plan, plan.names.of(COMPONENT), COMPONENT),
+        spec: Some(DeploymentSpec {
+            replicas: Some(publisher.replicas),
+            selector: meta::selector(plan, COMPONENT),
+            revision_history_limit: Some(set::HISTORY),
+            strategy: Some(DeploymentStrategy {
+                type_: Some("RollingUpdate".to_owned()),
+                // One more before one less: a single publisher is replaced without a gap.
+                rolling_update: Some(RollingUpdateDeployment {
+                    max_surge: Some(IntOrString::Int(1)),
+                    max_unavailable: Some(IntOrString::Int(0)),
+                }),
+            }),
+            template,
+            ..DeploymentSpec::default()
+        }),
+        ..Deployment::default()
+    });
+}
+
+/// Only what the resource says: the rest is the program's default.
+fn limits(plan: &Plan) -> Vec<EnvVar> {
+    let limits = &plan.publisher.limits;
+    [
+        (env::MAX_BODY_BYTES, limits.max_body_bytes),
+        (env::MAX_EVENTS, limits.max_events.map(i64::from)),
+        (env::MAX_PAYLOAD_BYTES, limits.max_payload_bytes),
+        (env::MAX_PAYLOAD_DEPTH, limits.max_payload_depth.map(i64::from)),
+        (env::MAX_BACKLOG, limits.max_backlog),
+    ]
+    .into_iter()
+    .filter_map(|(name, value)| Some(pod::env(name, value?.to_string())))
+    .collect()
+}

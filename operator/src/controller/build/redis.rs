@@ -1,0 +1,79 @@
+//! A managed Redis: one pod whose append-only file is on disk before each answer.
+
+use std::collections::BTreeMap;
+
+use k8s_openapi::api::core::v1::EnvVar;
+
+use super::names::Component;
+use super::{Objects, config, meta, pod, set};
+use crate::controller::plan::{Backend, Checksums, PASSWORD, Plan, RedisPlan};
+use crate::services::{REDIS_PORT, env};
+
+const COMPONENT: Component = Component::Redis;
+const PASSWORD_VARIABLE: &str = "REDIS_PASSWORD";
+/// Longer than `shutdown-timeout`.
+const GRACE: i64 = 45;
+
+pub(super) fn build(plan: &Plan, redis: &RedisPlan, checksums: &Checksums, objects: &mut Objects) {
+    let files = files(redis);
+    let mut container = pod::container(plan, COMPONENT, &plan.images.redis);
+    container.command = Some(config::command());
+    let secret = plan.names.of(COMPONENT);
+    container.env = Some(vec![
+        pod::env_secret(PASSWORD_VARIABLE, &secret, PASSWORD),
+        // What redis-cli logs in with.
+        pod::env_secret("REDISCLI_AUTH", &secret, PASSWORD),
+    ]);
+    container.ports = Some(vec![pod::port("redis", REDIS_PORT)]);
+    container.resources = Some(pod::server_resources(&redis.cpu, redis.memory));
+    container.volume_mounts = Some(vec![pod::mount("data", "/data"), pod::mount("config", config::FOLDER)]);
+    // Reading a long file takes its time; until then it answers LOADING.
+    container.startup_probe = Some(pod::shell_probe(PING, 2, 5, 900));
+    container.readiness_probe = Some(pod::shell_probe(PING, 10, 5, 3));
+    container.liveness_probe = Some(pod::shell_probe(PING, 20, 15, 6));
+
+    let template = pod::template(
+        plan,
+        pod::Pod {
+            component: COMPONENT,
+            user: pod::SERVER_USER,
+            container,
+            volumes: vec![config::volume(plan, COMPONENT)],
+            checksums: BTreeMap::from([
+                (config::CONFIG_CHECKSUM.to_owned(), config::checksum(&files)),
+                (config::REDIS_CHECKSUM.to_owned(), checksums.get(&COMPONENT).cloned().unwrap_or_default()),
+            ]),
+            grace: GRACE,
+        },
+    );
+    let stateful_set = set::stateful_set(plan, COMPONENT, 1, plan.names.of(COMPONENT), template);
+    objects.service_accounts.push(meta::service_account(plan, COMPONENT));
+    objects.config_maps.push(config::config_map(plan, COMPONENT, files));
+    objects.services.push(set::service(plan, COMPONENT, "redis", REDIS_PORT));
+    objects.disruption_budgets.push(meta::disruption_budget(plan, COMPONENT));
+    objects.stateful_sets.push(set::with_volume(plan, COMPONENT, &redis.volume, stateful_set));
+}
+
+const PING: &str = "test \"$(redis-cli ping)\" = PONG";
+
+fn files(redis: &RedisPlan) -> BTreeMap<String, String> {
+    // While the file is rewritten, pages that change are there twice.
+    let maxmemory = (redis.memory / 2).to_string();
+    BTreeMap::from([
+        (config::START.to_owned(), include_str!("redis.sh").to_owned()),
+        ("redis.conf".to_owned(), include_str!("redis.conf").replace("{maxmemory}", &maxmemory)),
+    ])
+}
+
+/// The variables by which our programs find Redis.
+pub(super) fn client_env(plan: &Plan) -> Vec<EnvVar> {
+    match &plan.redis {
+        Backend::External(external) => vec![pod::env_secret(env::REDIS_URL, &external.secret, &external.key)],
+        Backend::Managed(_) => {
+            let name = plan.names.of(COMPONENT);
+            let url = format!("redis://:$({PASSWORD_VARIABLE})@{}:{REDIS_PORT}/0", plan.names.host(&name));
+            // In this order: a variable can use those before it.
+            vec![pod::env_secret(PASSWORD_VARIABLE, &name, PASSWORD), pod::env(env::REDIS_URL, url)]
+        }
+    }
+}

@@ -1,0 +1,97 @@
+//! Whether an object must be applied: a write that changes nothing is a write too.
+//!
+//! An object is as it should be when it has everything that is desired, and bears the hash of the
+//! same desire (without the hash a field that is no longer desired would stay). What others added
+//! (defaults of the API server, labels of users) does not count.
+
+use serde_json::Value;
+
+use crate::quantity;
+
+/// Whether `live` lacks anything of `desired`.
+pub fn differs(desired: &Value, live: &Value) -> bool {
+    !contains(live, desired, "")
+}
+
+fn contains(live: &Value, desired: &Value, field: &str) -> bool {
+    match (desired, live) {
+        (Value::Object(desired), Value::Object(live)) => desired.iter().all(|(key, value)| match live.get(key) {
+            Some(live) => contains(live, value, if is_amounts(field) { field } else { key }),
+            None => is_empty(value),
+        }),
+        (Value::Array(desired), Value::Array(live)) => contains_items(live, desired, field),
+        (Value::String(desired), Value::String(live)) if is_amounts(field) => {
+            desired == live || quantity::same(desired, live)
+        }
+        _ => desired == live || (is_empty(desired) && is_empty(live)),
+    }
+}
+
+/// Lists whose items have names are merged by them, and others may add items; all other lists are
+/// one value.
+fn contains_items(live: &[Value], desired: &[Value], field: &str) -> bool {
+    let name = |item: &Value| item.get("name").and_then(Value::as_str).map(str::to_owned);
+    if !desired.is_empty() && desired.iter().all(|item| name(item).is_some()) {
+        return desired.iter().all(|item| {
+            let wanted = name(item);
+            live.iter().any(|live| name(live) == wanted && contains(live, item, field))
+        });
+    }
+    live.len() == desired.len() && live.iter().zip(desired).all(|(live, desired)| contains(live, desired, field))
+}
+
+/// Under these, texts are amounts, and may be written in several ways.
+fn is_amounts(field: &str) -> bool {
+    matches!(field, "requests" | "limits" | "sizeLimit")
+}
+
+/// The API server leaves out what is empty.
+fn is_empty(value: &Value) -> bool {
+    match value {
+        Value::Null => true,
+        Value::Array(items) => items.is_empty(),
+        Value::Object(fields) => fields.values().all(is_empty),
+        _ => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn what_others_added_is_no_difference() {
+        let desired = json!({"metadata": {"labels": {"a": "1"}}, "spec": {"containers": [{"name": "x", "env": []}]}});
+        let live = json!({
+            "metadata": {"labels": {"a": "1", "team": "shop"}, "uid": "u"},
+            "spec": {"containers": [{"name": "x", "terminationMessagePath": "/dev/termination-log"}, {"name": "sidecar"}]},
+            "status": {}
+        });
+        assert!(!differs(&desired, &live));
+    }
+
+    #[test]
+    fn what_is_missing_or_changed_is_a_difference() {
+        let desired = json!({"spec": {"replicas": 3, "ports": [{"name": "http", "port": 80}], "args": ["run"]}});
+        for live in [
+            json!({"spec": {"replicas": 2, "ports": [{"name": "http", "port": 80}], "args": ["run"]}}),
+            json!({"spec": {"replicas": 3, "ports": [{"name": "http", "port": 81}], "args": ["run"]}}),
+            json!({"spec": {"replicas": 3, "ports": [{"name": "http", "port": 80}], "args": ["run", "-v"]}}),
+            json!({"spec": {"replicas": 3, "ports": [], "args": ["run"]}}),
+            json!({"spec": {"replicas": 3, "args": ["run"]}}),
+        ] {
+            assert!(differs(&desired, &live), "{live}");
+        }
+    }
+
+    #[test]
+    fn amounts_may_be_written_differently_and_nothing_else_may() {
+        let of = |size: &str| json!({"resources": {"requests": {"storage": size, "cpu": "0.5"}}, "name": size});
+        let mut live = json!({"resources": {"requests": {"storage": "1Gi", "cpu": "500m"}}, "name": "1024Mi"});
+        assert!(!differs(&of("1024Mi"), &live));
+        live["name"] = json!("1Gi");
+        assert!(differs(&of("1024Mi"), &live));
+    }
+}

@@ -1,0 +1,106 @@
+//! First step: all that is there of a resource. Read from the API server and not from a cache: what
+//! is decided on an old view makes a status that lies.
+
+use std::collections::BTreeMap;
+use std::fmt::Debug;
+
+use k8s_openapi::api::autoscaling::v2::HorizontalPodAutoscaler;
+use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod, Secret};
+use kube::api::ListParams;
+use kube::core::NamespaceResourceScope;
+use kube::{Api, Client, Resource};
+use serde::de::DeserializeOwned;
+
+use super::build::Objects;
+use super::error::{Error, Result};
+use super::plan::names_of;
+use crate::crd::EventAggregator;
+
+/// What is there of a resource.
+#[derive(Debug, Clone, Default)]
+pub struct Live {
+    /// Objects of the kinds that are built.
+    pub objects: Objects,
+    /// Secrets: those made for the resource, and those it refers to.
+    pub secrets: BTreeMap<String, Secret>,
+    /// Claims of its volumes.
+    pub claims: Vec<PersistentVolumeClaim>,
+    /// Its pods.
+    pub pods: Vec<Pod>,
+    /// HorizontalPodAutoscalers that scale it; only asked for when the operator would too.
+    pub autoscalers: Vec<String>,
+}
+
+/// Reads all that is there of `resource`.
+pub async fn fetch(client: &Client, resource: &EventAggregator) -> Result<Live> {
+    let names = names_of(resource);
+    let reader =
+        Reader { client, namespace: &names.namespace, params: ListParams::default().labels(&names.selector_of_objects()) };
+    let mut secrets: BTreeMap<_, _> = BTreeMap::new();
+    for secret in reader.list::<Secret>().await? {
+        secrets.insert(secret.metadata.name.clone().unwrap_or_default(), secret);
+    }
+    let references = [&resource.spec.redis.external, &resource.spec.postgres.external];
+    for external in references.into_iter().flatten() {
+        let name = &external.secret_ref.name;
+        if let Some(secret) = reader.get::<Secret>(name).await? {
+            secrets.insert(name.clone(), secret);
+        }
+    }
+    Ok(Live {
+        secrets,
+        objects: Objects {
+            service_accounts: reader.list().await?,
+            config_maps: reader.list().await?,
+            network_policies: reader.list().await?,
+            services: reader.list().await?,
+            disruption_budgets: reader.list().await?,
+            stateful_sets: reader.list().await?,
+            deployments: reader.list().await?,
+        },
+        claims: reader.list().await?,
+        pods: reader.list().await?,
+        autoscalers: match resource.spec.aggregator.autoscaling {
+            Some(_) => autoscalers(client, resource).await?,
+            None => Vec::new(),
+        },
+    })
+}
+
+struct Reader<'a> {
+    client: &'a Client,
+    namespace: &'a str,
+    params: ListParams,
+}
+
+impl Reader<'_> {
+    async fn list<K>(&self) -> Result<Vec<K>>
+    where
+        K: Resource<DynamicType = (), Scope = NamespaceResourceScope> + Clone + DeserializeOwned + Debug,
+    {
+        let list = self.api::<K>().list(&self.params).await;
+        Ok(list.map_err(Error::api(format!("list {}", K::plural(&()))))?.items)
+    }
+
+    async fn get<K>(&self, name: &str) -> Result<Option<K>>
+    where
+        K: Resource<DynamicType = (), Scope = NamespaceResourceScope> + Clone + DeserializeOwned + Debug,
+    {
+        self.api::<K>().get_opt(name).await.map_err(Error::api(format!("get {} {name}", K::kind(&()))))
+    }
+
+    fn api<K: Resource<DynamicType = (), Scope = NamespaceResourceScope>>(&self) -> Api<K> {
+        Api::namespaced(self.client.clone(), self.namespace)
+    }
+}
+
+async fn autoscalers(client: &Client, resource: &EventAggregator) -> Result<Vec<String>> {
+    let names = names_of(resource);
+    let api: Api<HorizontalPodAutoscaler> = Api::namespaced(client.clone(), &names.namespace);
+    let all = api.list(&ListParams::default()).await.map_err(Error::api("list horizontalpodautoscalers"))?;
+    let ours = all.items.into_iter().filter(|autoscaler| {
+        let target = autoscaler.spec.as_ref().map(|spec| &spec.scale_target_ref);
+        target.is_some_and(|target| target.kind == EventAggregator::kind(&()) && target.name == names.name)
+    });
+    Ok(ours.filter_map(|autoscaler| autoscaler.metadata.name).collect())
+}

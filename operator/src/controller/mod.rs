@@ -1,0 +1,110 @@
+//! Reconciling one resource: fetch → validate → build → apply → status. Each step is a file, and
+//! each takes what the one before it made, so that none can be left out.
+
+pub mod apply;
+pub mod build;
+mod context;
+mod differs;
+pub mod error;
+pub mod fetch;
+pub mod plan;
+mod problems;
+mod report;
+pub mod rollout;
+pub mod secrets;
+pub mod status;
+pub mod validate;
+mod volumes;
+mod watch;
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use jiff::Timestamp;
+use kube::ResourceExt;
+use kube::core::DeserializeGuard;
+use kube::runtime::controller::Action;
+
+pub use context::Context;
+use error::{Error, Result};
+pub use watch::{Wake, watch};
+
+use crate::crd::EventAggregator;
+
+/// Makes the cluster as the resource says, and the resource's status as the cluster is.
+///
+/// # Errors
+/// Any [`Error`]; it was written to the status already, where that was possible.
+pub async fn reconcile(resource: Arc<DeserializeGuard<EventAggregator>>, context: Arc<Context>) -> Result<Action> {
+    let began = Instant::now();
+    let result = match &resource.0 {
+        Ok(resource) => reconcile_readable(resource, &context).await,
+        Err(unreadable) => Err(Error::Unparsable(unreadable.error.clone())),
+    };
+    let label = result.as_ref().map_or_else(Error::category, |_| "Done");
+    metrics::counter!("sluice_operator_reconciles_total", "result" => label).increment(1);
+    metrics::histogram!("sluice_operator_reconcile_seconds").record(began.elapsed().as_secs_f64());
+    result
+}
+
+async fn reconcile_readable(resource: &EventAggregator, context: &Context) -> Result<Action> {
+    if resource.metadata.deletion_timestamp.is_some() {
+        // Everything goes with its owner; there is nothing to do first.
+        return Ok(Action::await_change());
+    }
+    let old = resource.status.clone().unwrap_or_default();
+    let generation = resource.metadata.generation.unwrap_or_default();
+    let status = if resource.spec.paused {
+        Ok(status::of_paused(generation, &old, Timestamp::now()))
+    } else {
+        steps(resource, context).await
+    };
+    match status {
+        Ok(status) => report::report(context, resource, &status).await?,
+        Err(error) => {
+            let status = status::of_error(&error, generation, &old, Timestamp::now());
+            if let Err(unwritten) = report::report(context, resource, &status).await {
+                tracing::debug!(error = %unwritten, "cannot write what went wrong");
+            }
+            return Err(error);
+        }
+    }
+    context.succeeded(&resource.uid().unwrap_or_default());
+    Ok(Action::requeue(spread(context.resync)))
+}
+
+async fn steps(resource: &EventAggregator, context: &Context) -> Result<crate::crd::EventAggregatorStatus> {
+    let client = &context.client;
+    let uid = resource.uid().unwrap_or_default();
+    let live = fetch::fetch(client, resource).await?;
+    let plan = validate::validate(resource, &live, &context.defaults, context.decisions.get(&uid))?;
+    let checksums = secrets::ensure(client, &plan, &live).await?;
+    let desired = build::build(&plan, &checksums);
+    let applied = apply::apply(client, &plan, &live, desired).await?;
+    let old = resource.status.clone().unwrap_or_default();
+    Ok(status::of_applied(&plan, &live, &applied, &old, Timestamp::now()))
+}
+
+/// When to try again. What trying cannot help waits until something changes.
+pub fn after_failure(
+    resource: Arc<DeserializeGuard<EventAggregator>>,
+    error: &Error,
+    context: Arc<Context>,
+) -> Action {
+    let (name, namespace) = (resource.name_any(), resource.namespace().unwrap_or_default());
+    if error.is_not_found() {
+        tracing::debug!(name, namespace, %error, "it went away meanwhile");
+        return Action::requeue(context.failed(&resource.uid().unwrap_or_default()));
+    }
+    tracing::warn!(name, namespace, category = error.category(), %error, "cannot reconcile");
+    if error.is_retryable() {
+        Action::requeue(context.failed(&resource.uid().unwrap_or_default()))
+    } else {
+        Action::await_change()
+    }
+}
+
+/// Not all resources at the same moment.
+fn spread(interval: Duration) -> Duration {
+    interval.mul_f64(0.9 + 0.2 * rand::random::<f64>())
+}

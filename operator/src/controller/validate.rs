@@ -1,0 +1,287 @@
+//! Second step: from what the user wrote, and the Secrets it refers to, to a plan that works. Pure.
+
+use std::net::IpAddr;
+
+use k8s_openapi::api::core::v1::Secret;
+use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
+use kube::Resource;
+
+use super::build::names::{Component, Names};
+use super::error::{Error, Result};
+use super::fetch::Live;
+use super::plan::{
+    AggregatorPlan, Backend, Defaults, ExternalPlan, Images, NetworkPlan, PASSWORD, Plan, PostgresPlan, PublisherPlan,
+    RedisPlan, VolumePlan, names_of,
+};
+use crate::crd::{
+    AggregatorSpec, EventAggregator, EventAggregatorSpec, ExternalSpec, NetworkPolicySpec, Resources, StorageSpec,
+};
+use crate::quantity;
+use crate::services::{POSTGRES_PORT, REDIS_PORT};
+
+const MIB: i64 = 1 << 20;
+
+/// Checks everything that the schema cannot. `decided` is what autoscaling last decided.
+pub fn validate(resource: &EventAggregator, live: &Live, defaults: &Defaults, decided: Option<i32>) -> Result<Plan> {
+    let names = names_of(resource);
+    check_name(&names.name)?;
+    let owner = resource.controller_owner_ref(&()).ok_or_else(|| Error::Unparsable("it has no name or uid".into()))?;
+    let spec = &resource.spec;
+    check_resources("spec.aggregator.resources", &spec.aggregator.resources)?;
+    check_resources("spec.publisher.resources", &spec.publisher.resources)?;
+    Ok(Plan {
+        owner,
+        generation: resource.metadata.generation.unwrap_or_default(),
+        deletion_policy: spec.deletion_policy,
+        images: images(spec, defaults)?,
+        dedup_fields: spec.dedup_fields.iter().map(|field| field.as_str()).collect::<Vec<_>>().join(","),
+        partitions: spec.partitions,
+        retention: spec.retention.clone(),
+        key_keep: spec.key_keep.clone(),
+        aggregator: AggregatorPlan {
+            replicas: replicas(&spec.aggregator, live, &names, decided),
+            workers: spec.aggregator.workers,
+            claim_after: spec.aggregator.claim_after.clone(),
+            departed_after: spec.aggregator.departed_after.clone(),
+            drain_seconds: spec.aggregator.drain_seconds,
+            resources: spec.aggregator.resources.clone(),
+        },
+        publisher: PublisherPlan {
+            replicas: spec.publisher.replicas,
+            limits: spec.publisher.limits.clone(),
+            drain_seconds: spec.publisher.drain_seconds,
+            resources: spec.publisher.resources.clone(),
+        },
+        redis: redis(spec, live, &names)?,
+        postgres: postgres(spec, live, &names)?,
+        network: network(&spec.network_policy, defaults)?,
+        names,
+    })
+}
+
+/// The schema says so too; but an object may be older than the rule.
+fn check_name(name: &str) -> Result<()> {
+    let inner = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
+    let fits = name.len() <= 40
+        && name.starts_with(|c: char| c.is_ascii_lowercase())
+        && !name.ends_with('-')
+        && name.chars().all(inner);
+    if fits { Ok(()) } else { Err(Error::invalid("metadata.name", "is no DNS-1035 label of at most 40 characters")) }
+}
+
+fn check_resources(field: &str, resources: &Resources) -> Result<()> {
+    for (part, amounts) in [("requests", &resources.requests), ("limits", &resources.limits)] {
+        for (name, amount) in amounts {
+            quantity::milli(amount).map_err(|message| Error::invalid(format!("{field}.{part}.{name}"), message))?;
+        }
+    }
+    for (name, request) in &resources.requests {
+        let Some(limit) = resources.limits.get(name) else { continue };
+        if quantity::milli(request) > quantity::milli(limit) {
+            return Err(Error::invalid(format!("{field}.requests.{name}"), "must not be more than the limit"));
+        }
+    }
+    Ok(())
+}
+
+fn images(spec: &EventAggregatorSpec, defaults: &Defaults) -> Result<Images> {
+    let image = |field: &str, own: &Option<String>, default: &str| match own.as_deref().unwrap_or(default) {
+        "" => Err(Error::invalid(format!("spec.images.{field}"), "must not be empty")),
+        image if image.contains(char::is_whitespace) => {
+            Err(Error::invalid(format!("spec.images.{field}"), "must not contain white space"))
+        }
+        image => Ok(image.to_owned()),
+    };
+    let version = spec.postgres.managed.version.to_string();
+    Ok(Images {
+        aggregator: image("aggregator", &spec.images.aggregator, &defaults.image_aggregator)?,
+        publisher: image("publisher", &spec.images.publisher, &defaults.image_publisher)?,
+        redis: image("redis", &spec.images.redis, &defaults.image_redis)?,
+        postgres: image("postgres", &spec.images.postgres, &defaults.image_postgres.replace("{version}", &version))?,
+        pull_policy: spec.images.pull_policy,
+        pull_secrets: spec.images.pull_secrets.clone(),
+    })
+}
+
+/// As the spec says; as autoscaling decided; or, before it has decided, as many as there are.
+fn replicas(aggregator: &AggregatorSpec, live: &Live, names: &Names, decided: Option<i32>) -> i32 {
+    match &aggregator.autoscaling {
+        // Another autoscaler sets `replicas`: two would undo each other's work.
+        Some(scaling) if live.autoscalers.is_empty() => {
+            let name = names.of(Component::Aggregator);
+            let sets = live.objects.stateful_sets.iter();
+            let current = sets
+                .filter(|set| set.metadata.name.as_ref() == Some(&name))
+                .find_map(|set| set.spec.as_ref().and_then(|spec| spec.replicas));
+            let most = scaling.max_replicas.max(scaling.min_replicas);
+            decided.or(current).unwrap_or(scaling.min_replicas).clamp(scaling.min_replicas, most)
+        }
+        _ => aggregator.replicas,
+    }
+}
+
+fn redis(spec: &EventAggregatorSpec, live: &Live, names: &Names) -> Result<Backend<RedisPlan>> {
+    if let Some(external) = &spec.redis.external {
+        let plan = external_plan("spec.redis.external", external, live, &["redis"], REDIS_PORT)?;
+        return Ok(Backend::External(plan));
+    }
+    check_password(live, names, Component::Redis)?;
+    let managed = &spec.redis.managed;
+    Ok(Backend::Managed(RedisPlan {
+        volume: volume("spec.redis.managed.storage", &managed.storage)?,
+        memory: memory("spec.redis.managed.memory", &managed.memory, 64 * MIB)?,
+        cpu: cpu("spec.redis.managed.cpu", &managed.cpu)?,
+    }))
+}
+
+fn postgres(spec: &EventAggregatorSpec, live: &Live, names: &Names) -> Result<Backend<PostgresPlan>> {
+    if let Some(external) = &spec.postgres.external {
+        let plan = external_plan("spec.postgres.external", external, live, &["postgres", "postgresql"], POSTGRES_PORT)?;
+        return Ok(Backend::External(plan));
+    }
+    check_password(live, names, Component::Postgres)?;
+    let managed = &spec.postgres.managed;
+    Ok(Backend::Managed(PostgresPlan {
+        volume: volume("spec.postgres.managed.storage", &managed.storage)?,
+        memory: memory("spec.postgres.managed.memory", &managed.memory, 128 * MIB)?,
+        cpu: cpu("spec.postgres.managed.cpu", &managed.cpu)?,
+        version: managed.version,
+    }))
+}
+
+fn volume(field: &str, storage: &StorageSpec) -> Result<VolumePlan> {
+    let bytes = quantity::whole(&storage.size).map_err(|message| Error::invalid(format!("{field}.size"), message))?;
+    if bytes <= 0 {
+        return Err(Error::invalid(format!("{field}.size"), "must be positive"));
+    }
+    Ok(VolumePlan { size: storage.size.clone(), bytes, storage_class: storage.storage_class_name.clone() })
+}
+
+fn memory(field: &str, memory: &Quantity, least: i64) -> Result<i64> {
+    let bytes = quantity::whole(memory).map_err(|message| Error::invalid(field, message))?;
+    if bytes < least {
+        return Err(Error::invalid(field, format!("must be at least {}Mi", least / MIB)));
+    }
+    Ok(bytes)
+}
+
+fn cpu(field: &str, cpu: &Quantity) -> Result<Quantity> {
+    quantity::milli(cpu).map_err(|message| Error::invalid(field, message))?;
+    Ok(cpu.clone())
+}
+
+/// A password goes into a URL and a configuration file: it may have been set by hand.
+fn check_password(live: &Live, names: &Names, component: Component) -> Result<()> {
+    let name = names.of(component);
+    let Some(secret) = live.secrets.get(&name) else { return Ok(()) };
+    let password = value(secret, PASSWORD).unwrap_or_default();
+    let safe = |byte: &u8| byte.is_ascii_alphanumeric() || b"-._~".contains(byte);
+    if password.is_empty() || !password.iter().all(safe) {
+        let message = "must consist of letters, digits and -._~".to_owned();
+        return Err(Error::SecretInvalid { name, key: PASSWORD.to_owned(), message });
+    }
+    Ok(())
+}
+
+fn external_plan(
+    field: &str,
+    external: &ExternalSpec,
+    live: &Live,
+    schemes: &[&str],
+    default_port: i32,
+) -> Result<ExternalPlan> {
+    let (name, key) = (external.secret_ref.name.clone(), external.secret_ref.key.clone());
+    for (index, cidr) in external.cidrs.iter().enumerate() {
+        check_cidr(&format!("{field}.cidrs[{index}]"), cidr)?;
+    }
+    let Some(url) = live.secrets.get(&name).and_then(|secret| value(secret, &key)) else {
+        return Err(Error::SecretMissing { field: format!("{field}.secretRef"), name, key });
+    };
+    match port_of(url, schemes) {
+        Some(port) => {
+            let port = port.unwrap_or(default_port);
+            Ok(ExternalPlan { secret: name, key, port, cidrs: external.cidrs.clone() })
+        }
+        None => {
+            let message = format!("is no URL of the form {}://USER:PASSWORD@HOST:PORT/…", schemes[0]);
+            Err(Error::SecretInvalid { name, key, message })
+        }
+    }
+}
+
+pub(super) fn value<'a>(secret: &'a Secret, key: &str) -> Option<&'a [u8]> {
+    secret.data.as_ref()?.get(key).map(|value| value.0.as_slice())
+}
+
+/// The port in a URL, if it names one; nothing when it is no URL of these schemes.
+fn port_of(url: &[u8], schemes: &[&str]) -> Option<Option<i32>> {
+    let url = std::str::from_utf8(url).ok()?;
+    let (scheme, rest) = url.split_once("://")?;
+    if !schemes.contains(&scheme) || url.contains(char::is_whitespace) {
+        return None;
+    }
+    let authority = rest.split(['/', '?', '#']).next()?;
+    let host = authority.rsplit_once('@').map_or(authority, |(_, host)| host);
+    let after_host = match host.strip_prefix('[') {
+        Some(v6) => v6.split_once(']')?.1,
+        None => &host[host.find(':').unwrap_or(host.len())..],
+    };
+    match after_host.strip_prefix(':') {
+        None if host.is_empty() || !after_host.is_empty() => None,
+        None => Some(None),
+        Some(port) => port.parse::<u16>().ok().filter(|&port| port > 0).map(|port| Some(i32::from(port))),
+    }
+}
+
+fn network(spec: &NetworkPolicySpec, defaults: &Defaults) -> Result<Option<NetworkPlan>> {
+    for (index, cidr) in spec.dns.cidrs.iter().enumerate() {
+        check_cidr(&format!("spec.networkPolicy.dns.cidrs[{index}]"), cidr)?;
+    }
+    Ok(spec.enabled.then(|| NetworkPlan {
+        dns: spec.dns.clone(),
+        clients: spec.clients.clone(),
+        scrapers: spec.scrapers.clone(),
+        operator_namespace: defaults.operator_namespace.clone(),
+    }))
+}
+
+fn check_cidr(field: &str, text: &str) -> Result<()> {
+    let fits = text.split_once('/').is_some_and(|(address, length)| {
+        let most = match address.parse::<IpAddr>() {
+            Ok(IpAddr::V4(_)) => 32,
+            Ok(IpAddr::V6(_)) => 128,
+            Err(_) => return false,
+        };
+        length.parse::<u8>().is_ok_and(|length| length <= most)
+    });
+    if fits { Ok(()) } else { Err(Error::invalid(field, format!("{text:?} is no range such as 10.0.0.0/8"))) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_port_of_an_external_server_is_read_from_its_url() {
+        let redis = |url: &str| port_of(url.as_bytes(), &["redis"]);
+        assert_eq!(redis("redis://:secret@cache:6380/0"), Some(Some(6380)));
+        assert_eq!(redis("redis://cache"), Some(None));
+        assert_eq!(redis("redis://user:p%40ss@[::1]:7000?x=y"), Some(Some(7000)));
+        assert_eq!(redis("redis://[::1]/1"), Some(None));
+        for url in ["", "cache:6379", "http://cache", "redis://", "redis://:secret@", "redis://h:port", "redis://h:0"] {
+            assert_eq!(redis(url), None, "{url:?}");
+        }
+    }
+
+    #[test]
+    fn address_ranges_that_a_policy_would_refuse_are_named() {
+        for cidr in ["10.0.0.0/8", "::/0", "192.168.1.1/32"] {
+            assert!(check_cidr("f", cidr).is_ok(), "{cidr}");
+        }
+        for cidr in ["", "10.0.0.0", "10.0.0.0/33", "::/129", "host/8", "10.0.0/8"] {
+            let error = check_cidr("spec.redis.external.cidrs[0]", cidr).unwrap_err();
+            assert!(error.to_string().starts_with("spec.redis.external.cidrs[0]"), "{error}");
+            assert!(!error.is_retryable());
+        }
+    }
+}
