@@ -207,3 +207,30 @@ async fn consumers_of_several_streams_are_listed_once() {
     assert!(reader.leave().await.unwrap());
     assert_eq!(reader.consumers().await.unwrap(), []);
 }
+
+#[tokio::test]
+async fn removing_consumers_while_they_read_loses_no_entry() {
+    const ENTRIES: usize = 400;
+    let (server, writer, reader) = started().await;
+    let busy = RedisReader::new(settings(&server, "busy").1).unwrap();
+    fill(&writer, 0, ENTRIES).await;
+    let mut acknowledged = 0;
+    let reading = async {
+        loop {
+            let read = busy.read_new(1, Duration::ZERO).await.unwrap();
+            if read.is_empty() {
+                return;
+            }
+            acknowledged += busy.acknowledge(&done(&read)).await.unwrap();
+        }
+    };
+    let removing = async {
+        loop {
+            reader.remove_departed(Duration::ZERO).await.unwrap();
+        }
+    };
+    futures::future::select(std::pin::pin!(reading), std::pin::pin!(removing)).await;
+    // Removed with an entry in its hands, that entry would be pending for nobody for ever.
+    assert_eq!(acknowledged, ENTRIES as u64);
+    assert_eq!(reader.backlog().await.unwrap().events, Some(0));
+}
