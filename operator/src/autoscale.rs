@@ -1,15 +1,145 @@
-//! How many aggregators, by the backlog.
+//! How many aggregators, by the backlog: more at once, fewer only when fewer have sufficed for a
+//! while. An unknown backlog changes nothing.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use crate::crd::Autoscaling;
 
 /// What was decided for each resource, by its uid.
 #[derive(Debug, Default)]
-pub struct Decisions(Mutex<HashMap<String, i32>>);
+pub struct Decisions(Mutex<HashMap<String, Scaler>>);
 
 impl Decisions {
-    /// What was decided last.
+    /// What was decided last; nothing before the first look at a backlog.
     pub fn get(&self, uid: &str) -> Option<i32> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).get(uid).copied()
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).get(uid).map(|scaler| scaler.decided)
+    }
+
+    /// Decides anew; answers whether that changed anything. `current` is how many were asked for.
+    pub fn observe(
+        &self,
+        uid: &str,
+        scaling: &Autoscaling,
+        current: i32,
+        backlog: Option<i64>,
+        now: Instant,
+    ) -> bool {
+        let mut scalers = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let scaler = scalers.entry(uid.to_owned()).or_insert_with(|| Scaler::new(current, now));
+        let before = scaler.decided;
+        scaler.decide(scaling, backlog, now) != before
+    }
+
+    /// Forgets resources that do not scale any more.
+    pub fn keep(&self, uids: &[String]) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).retain(|uid, _| uids.contains(uid));
+    }
+}
+
+/// One resource's number of aggregators.
+#[derive(Debug)]
+struct Scaler {
+    decided: i32,
+    /// What would have sufficed, at each look within the window.
+    sufficed: VecDeque<(Instant, i32)>,
+}
+
+impl Scaler {
+    /// Starts with as many as there are, as if they had been needed until now.
+    fn new(current: i32, now: Instant) -> Self {
+        Self { decided: current, sufficed: VecDeque::from([(now, current)]) }
+    }
+
+    fn decide(&mut self, scaling: &Autoscaling, backlog: Option<i64>, now: Instant) -> i32 {
+        let (least, most) = (scaling.min_replicas, scaling.max_replicas.max(scaling.min_replicas));
+        if let Some(backlog) = backlog {
+            self.sufficed.push_back((now, enough(scaling, backlog).clamp(least, most)));
+            let window = Duration::from_secs(u64::try_from(scaling.stabilization_seconds).unwrap_or(0));
+            while self.sufficed.len() > 1 && self.sufficed.front().is_some_and(|(at, _)| now - *at > window) {
+                self.sufficed.pop_front();
+            }
+            let (_, latest) = self.sufficed.back().copied().unwrap_or((now, self.decided));
+            let needed_lately = self.sufficed.iter().map(|(_, count)| *count).max().unwrap_or(latest);
+            self.decided = if latest >= self.decided { latest } else { needed_lately.min(self.decided) };
+        }
+        self.decided = self.decided.clamp(least, most);
+        self.decided
+    }
+}
+
+/// So many that each has no more than the target.
+fn enough(scaling: &Autoscaling, backlog: i64) -> i32 {
+    let target = scaling.target_backlog.max(1);
+    i32::try_from(backlog.max(0).div_euclid(target) + i64::from(backlog % target > 0)).unwrap_or(i32::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SCALING: Autoscaling =
+        Autoscaling { min_replicas: 1, max_replicas: 5, target_backlog: 100, stabilization_seconds: 60 };
+
+    struct Run {
+        scaler: Scaler,
+        start: Instant,
+    }
+
+    impl Run {
+        fn starting_with(current: i32) -> Self {
+            let start = Instant::now();
+            Self { scaler: Scaler::new(current, start), start }
+        }
+
+        fn at(&mut self, second: u64, backlog: Option<i64>) -> i32 {
+            self.scaler.decide(&SCALING, backlog, self.start + Duration::from_secs(second))
+        }
+    }
+
+    #[test]
+    fn a_growing_backlog_adds_aggregators_at_once_and_within_bounds() {
+        let mut run = Run::starting_with(1);
+        assert_eq!(run.at(0, Some(100)), 1);
+        assert_eq!(run.at(10, Some(101)), 2);
+        assert_eq!(run.at(20, Some(450)), 5);
+        assert_eq!(run.at(30, Some(1_000_000_000_000)), 5);
+    }
+
+    #[test]
+    fn aggregators_go_only_when_fewer_have_sufficed_for_the_whole_window() {
+        let mut run = Run::starting_with(1);
+        assert_eq!(run.at(0, Some(500)), 5);
+        assert_eq!(run.at(10, Some(0)), 5);
+        assert_eq!(run.at(30, Some(290)), 5, "a lull is no end");
+        assert_eq!(run.at(59, Some(0)), 5);
+        assert_eq!(run.at(61, Some(0)), 3, "three were needed half a minute ago");
+        assert_eq!(run.at(92, Some(0)), 1);
+    }
+
+    #[test]
+    fn an_unknown_backlog_changes_nothing() {
+        let mut run = Run::starting_with(4);
+        assert_eq!(run.at(0, None), 4);
+        assert_eq!(run.at(1_000, None), 4);
+    }
+
+    #[test]
+    fn a_restarted_operator_does_not_scale_down_at_once() {
+        let mut run = Run::starting_with(4);
+        assert_eq!(run.at(1, Some(0)), 4);
+        assert_eq!(run.at(59, Some(0)), 4);
+        assert_eq!(run.at(62, Some(0)), 1);
+    }
+
+    #[test]
+    fn bounds_that_were_changed_hold_at_once() {
+        let mut run = Run::starting_with(9);
+        assert_eq!(run.at(0, None), 5);
+        let from_zero = Autoscaling { min_replicas: 0, ..SCALING };
+        let mut scaler = Scaler::new(0, run.start);
+        assert_eq!(scaler.decide(&from_zero, Some(0), run.start), 0);
+        assert_eq!(scaler.decide(&from_zero, Some(1), run.start), 1, "one event is enough to wake one");
     }
 }

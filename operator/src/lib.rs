@@ -3,14 +3,11 @@
 pub mod autoscale;
 pub mod controller;
 pub mod crd;
+pub mod lease;
+pub mod observe;
 pub mod quantity;
+mod run;
 pub mod services;
 pub mod settings;
 
-/// Runs until SIGTERM.
-///
-/// # Errors
-/// When the cluster cannot be reached at all.
-pub async fn run(_settings: settings::RunSettings) -> anyhow::Result<()> {
-    Ok(())
-}
+pub use run::run;

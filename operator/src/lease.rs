@@ -1,0 +1,192 @@
+//! Which of several operators acts: the one that holds a Lease. Times of other machines are not
+//! trusted: a lease has run out when it was seen unchanged for its duration, by the own clock.
+
+use std::sync::Mutex;
+use std::sync::PoisonError;
+use std::time::{Duration, Instant};
+
+use jiff::Timestamp;
+use k8s_openapi::api::coordination::v1::{Lease, LeaseSpec};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{MicroTime, ObjectMeta};
+use kube::api::PostParams;
+use kube::{Api, Client};
+use sluice_service::backoff::Backoff;
+use tokio_util::sync::CancellationToken;
+
+/// One operator's part in the election.
+pub struct Election {
+    api: Api<Lease>,
+    name: String,
+    identity: String,
+    duration: Duration,
+    contact: Mutex<Option<Instant>>,
+}
+
+/// What was last seen of the lease, and since when it is so.
+struct Seen {
+    version: Option<String>,
+    since: Instant,
+}
+
+impl Election {
+    /// `identity` must be unlike any other operator's.
+    pub fn new(client: Client, namespace: &str, name: &str, identity: &str, duration: Duration) -> Self {
+        Self {
+            api: Api::namespaced(client, namespace),
+            name: name.to_owned(),
+            identity: identity.to_owned(),
+            duration,
+            contact: Mutex::default(),
+        }
+    }
+
+    /// When the API server last answered.
+    pub fn last_contact(&self) -> Option<Instant> {
+        *self.contact.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Waits until the lease is held; false when told to stop before.
+    pub async fn win(&self, stop: &CancellationToken) -> bool {
+        let mut seen = Seen { version: None, since: Instant::now() };
+        let mut backoff = Backoff::new(self.duration / 10, self.duration / 3);
+        loop {
+            match self.try_win(&mut seen).await {
+                Ok(true) => return true,
+                Ok(false) => backoff.reset(),
+                Err(error) => tracing::warn!(%error, lease = self.name, "cannot ask for the lease, trying again"),
+            }
+            // Never at once: a jitter of zero would ask in a circle.
+            let wait = self.duration / 10 + backoff.next();
+            tokio::select! {
+                () = stop.cancelled() => return false,
+                () = tokio::time::sleep(wait) => {}
+            }
+        }
+    }
+
+    /// Renews the held lease until told to stop; an error as soon as another may hold it.
+    ///
+    /// # Errors
+    /// When it was taken, or could not be renewed in time.
+    pub async fn keep(&self, stop: &CancellationToken) -> anyhow::Result<()> {
+        let deadline = self.duration * 2 / 3;
+        let mut renewed = Instant::now();
+        loop {
+            tokio::select! {
+                () = stop.cancelled() => return Ok(()),
+                () = tokio::time::sleep(self.duration / 5) => {}
+            }
+            let left = deadline.saturating_sub(renewed.elapsed());
+            let began = Instant::now();
+            match tokio::time::timeout(left.min(self.duration / 4), self.renew()).await {
+                Ok(Ok(true)) => renewed = began,
+                Ok(Ok(false)) => anyhow::bail!("the lease {} was taken by another operator", self.name),
+                Ok(Err(error)) => tracing::warn!(%error, lease = self.name, "cannot renew the lease, trying again"),
+                Err(_) => tracing::warn!(lease = self.name, "the API server does not answer in time"),
+            }
+            if renewed.elapsed() >= deadline {
+                anyhow::bail!("the lease {} could not be renewed for {deadline:?}", self.name);
+            }
+        }
+    }
+
+    /// Gives the held lease away, so that another need not wait.
+    pub async fn release(&self) {
+        let released = async {
+            let Some(mut lease) = self.api.get_opt(&self.name).await? else { return Ok(()) };
+            if holder(&lease) != self.identity {
+                return Ok(());
+            }
+            let spec = lease.spec.get_or_insert_default();
+            spec.holder_identity = None;
+            spec.renew_time = Some(MicroTime(Timestamp::now()));
+            self.api.replace(&self.name, &PostParams::default(), &lease).await.map(|_| ())
+        };
+        match tokio::time::timeout(self.duration / 3, released).await {
+            Ok(Ok(())) => tracing::info!(lease = self.name, "released the lease"),
+            Ok(Err(error)) => tracing::warn!(%error, lease = self.name, "cannot release the lease: it runs out"),
+            Err(_) => tracing::warn!(lease = self.name, "cannot release the lease in time: it runs out"),
+        }
+    }
+
+    async fn try_win(&self, seen: &mut Seen) -> kube::Result<bool> {
+        let Some(lease) = self.api.get_opt(&self.name).await? else {
+            self.contacted();
+            return self.create().await;
+        };
+        self.contacted();
+        if seen.version != lease.metadata.resource_version {
+            *seen = Seen { version: lease.metadata.resource_version.clone(), since: Instant::now() };
+        }
+        let current = holder(&lease);
+        if current.is_empty() || current == self.identity || seen.since.elapsed() >= self.held_for(&lease) {
+            return self.take(lease).await;
+        }
+        Ok(false)
+    }
+
+    async fn create(&self) -> kube::Result<bool> {
+        let lease = Lease {
+            metadata: ObjectMeta { name: Some(self.name.clone()), ..ObjectMeta::default() },
+            spec: Some(self.spec(1)),
+        };
+        won(self.api.create(&PostParams::default(), &lease).await)
+    }
+
+    async fn take(&self, mut lease: Lease) -> kube::Result<bool> {
+        let changes = lease.spec.as_ref().and_then(|spec| spec.lease_transitions).unwrap_or(0);
+        lease.spec = Some(self.spec(changes + 1));
+        // With its version: of several that see it free, one wins.
+        won(self.api.replace(&self.name, &PostParams::default(), &lease).await)
+    }
+
+    /// False when another holds it now.
+    async fn renew(&self) -> kube::Result<bool> {
+        let Some(mut lease) = self.api.get_opt(&self.name).await? else { return self.create().await };
+        self.contacted();
+        if holder(&lease) != self.identity {
+            return Ok(false);
+        }
+        lease.spec.get_or_insert_default().renew_time = Some(MicroTime(Timestamp::now()));
+        match self.api.replace(&self.name, &PostParams::default(), &lease).await {
+            // Somebody wrote in between: the next look says who.
+            Err(kube::Error::Api(status)) if status.code == 409 => Ok(true),
+            renewed => renewed.map(|_| true),
+        }
+    }
+
+    fn spec(&self, transitions: i32) -> LeaseSpec {
+        let now = MicroTime(Timestamp::now());
+        LeaseSpec {
+            holder_identity: Some(self.identity.clone()),
+            lease_duration_seconds: Some(i32::try_from(self.duration.as_secs().max(1)).unwrap_or(i32::MAX)),
+            acquire_time: Some(now.clone()),
+            renew_time: Some(now),
+            lease_transitions: Some(transitions),
+            ..LeaseSpec::default()
+        }
+    }
+
+    /// For how long its holder meant to hold it.
+    fn held_for(&self, lease: &Lease) -> Duration {
+        let seconds = lease.spec.as_ref().and_then(|spec| spec.lease_duration_seconds);
+        seconds.and_then(|seconds| u64::try_from(seconds).ok()).map_or(self.duration, Duration::from_secs)
+    }
+
+    fn contacted(&self) {
+        *self.contact.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
+    }
+}
+
+fn holder(lease: &Lease) -> &str {
+    lease.spec.as_ref().and_then(|spec| spec.holder_identity.as_deref()).unwrap_or("")
+}
+
+/// A conflict means that another was faster.
+fn won(written: kube::Result<Lease>) -> kube::Result<bool> {
+    match written {
+        Ok(_) => Ok(true),
+        Err(kube::Error::Api(status)) if status.code == 409 => Ok(false),
+        Err(error) => Err(error),
+    }
+}

@@ -1,0 +1,156 @@
+//! `run`: serves its health, and reconciles while it holds the lease.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use anyhow::Context as _;
+use kube::{Client, Config};
+use sluice_service::{metrics, probes, server, shutdown};
+use tokio::sync::{mpsc, oneshot};
+use tokio_util::sync::CancellationToken;
+
+use crate::controller::plan::Defaults;
+use crate::controller::{self, Context};
+use crate::lease::Election;
+use crate::observe::Observer;
+use crate::settings::RunSettings;
+
+/// Resources that autoscaling can wake before they are looked at.
+const WAKING: usize = 256;
+
+/// Runs until SIGTERM, or until the lease is lost.
+///
+/// # Errors
+/// When the address is taken, there is no way to the API server, or the lease is lost: the process
+/// is then to be started again.
+pub async fn run(settings: RunSettings) -> anyhow::Result<()> {
+    let stop = shutdown::on_signal();
+    let metrics = metrics::install();
+    let config = Config::infer().await.context("there is neither a kubeconfig nor a pod's service account")?;
+    let client = Client::try_from(config)?;
+    let identity = identity(&settings);
+    let namespace = settings.lease.operator_namespace.clone();
+    let namespace = namespace.unwrap_or_else(|| client.default_namespace().to_owned());
+    let election = Arc::new(Election::new(
+        client.clone(),
+        &namespace,
+        &settings.lease.lease_name,
+        &identity,
+        settings.lease.lease_duration,
+    ));
+    let defaults = defaults(&settings, namespace);
+    let context = Arc::new(Context::new(client, defaults, settings.resync, identity));
+
+    let listener = server::bind(&settings.listen.to_string()).await?;
+    let router = probes::router(metrics, ready(election.clone(), settings.lease.lease_duration * 2));
+    let serving = server::run(listener, router, stop.clone(), settings.drain);
+    let leading = async {
+        // However it ends, the process ends with it.
+        let _ending = stop.clone().drop_guard();
+        lead(&settings, &election, context, &stop).await
+    };
+    let (led, served) = tokio::join!(leading, serving);
+    led.and(served)
+}
+
+/// Waits for the lease, works while it is held, and releases it.
+async fn lead(
+    settings: &RunSettings,
+    election: &Election,
+    context: Arc<Context>,
+    stop: &CancellationToken,
+) -> anyhow::Result<()> {
+    let leader = ::metrics::gauge!("sluice_operator_leader");
+    leader.set(0.0);
+    tracing::info!("waiting for the lease");
+    if !election.win(stop).await {
+        return Ok(());
+    }
+    tracing::info!("holding the lease: reconciling");
+    leader.set(1.0);
+    let (working, released) = (stop.child_token(), CancellationToken::new());
+    let work = async {
+        let worked = work(settings, context, working).await;
+        // Only when nothing of ours writes any more may another begin.
+        released.cancel();
+        worked
+    };
+    let worked = tokio::select! {
+        lost = election.keep(&released) => match lost {
+            Err(lost) => return Err(lost),
+            Ok(()) => Ok(()),
+        },
+        worked = work => worked,
+    };
+    leader.set(0.0);
+    election.release().await;
+    worked
+}
+
+/// Watches and observes until told to stop, and then for as long as what is in hand takes.
+async fn work(settings: &RunSettings, context: Arc<Context>, stop: CancellationToken) -> anyhow::Result<()> {
+    let namespaces: Vec<Option<&str>> = match settings.namespaces.as_slice() {
+        [] => vec![None],
+        some => some.iter().map(|name| Some(name.as_str())).collect(),
+    };
+    let observer = Observer::new(context.clone())?;
+    let watched = namespaces.into_iter().map(|namespace| {
+        let (wake, woken) = mpsc::channel(WAKING);
+        let (started, store) = oneshot::channel();
+        let started = |store| {
+            // The receiver is alive for as long as this function is.
+            let _ = started.send(store);
+        };
+        let watching =
+            controller::watch(context.clone(), namespace, settings.concurrency, woken, started, stop.clone());
+        let observing = async {
+            if let Ok(store) = store.await {
+                observer.run(store, wake, settings.observe, stop.clone()).await;
+            }
+        };
+        async { tokio::join!(watching, observing) }
+    });
+    let all = futures::future::join_all(watched);
+    let cut = async {
+        stop.cancelled().await;
+        tokio::time::sleep(settings.drain).await;
+    };
+    tokio::select! {
+        _ = all => {}
+        () = cut => tracing::warn!("what was in hand took too long: leaving it"),
+    }
+    Ok(())
+}
+
+fn identity(settings: &RunSettings) -> String {
+    let given = settings.lease.identity.clone().or_else(|| std::env::var("HOSTNAME").ok());
+    given.filter(|name| !name.is_empty()).unwrap_or_else(|| format!("sluice-operator-{}", std::process::id()))
+}
+
+fn defaults(settings: &RunSettings, namespace: String) -> Defaults {
+    let in_cluster = std::env::var_os("KUBERNETES_SERVICE_HOST").is_some();
+    Defaults {
+        image_aggregator: settings.images.image_aggregator.clone(),
+        image_publisher: settings.images.image_publisher.clone(),
+        image_redis: settings.images.image_redis.clone(),
+        image_postgres: settings.images.image_postgres.clone(),
+        operator_namespace: in_cluster.then_some(namespace),
+    }
+}
+
+/// Ready while the API server answers: leading and waiting to lead are both right.
+fn ready(
+    election: Arc<Election>,
+    patience: Duration,
+) -> impl Fn() -> futures::future::BoxFuture<'static, Result<(), String>> + Clone + Send + Sync + 'static {
+    move || {
+        let contact: Option<Instant> = election.last_contact();
+        Box::pin(async move {
+            match contact {
+                Some(contact) if contact.elapsed() < patience => Ok(()),
+                Some(contact) => Err(format!("the API server has not answered for {} s", contact.elapsed().as_secs())),
+                None => Err("the API server has not answered yet".to_owned()),
+            }
+        })
+    }
+}
