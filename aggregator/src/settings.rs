@@ -43,7 +43,8 @@ pub struct RuleArgs {
     #[arg(long, env = "SLUICE_TEST_KEY_BITS", hide = true, value_name = "BITS")]
     pub test_key_bits: Option<u32>,
     /// Keep a row for each dropped duplicate
-    #[arg(long, env = "SLUICE_AUDIT", default_value_t = false)]
+    #[arg(long, env = "SLUICE_AUDIT", default_value = "false", num_args = 0..=1, default_missing_value = "true",
+        action = clap::ArgAction::Set, value_name = "true|false")]
     pub audit: bool,
     /// For how long an Idempotency-Key is honoured
     #[arg(long, env = "SLUICE_KEY_KEEP", default_value = "24h", value_parser = duration, value_name = "TIME")]
