@@ -12,6 +12,7 @@ on_both_backends!(
     a_replayed_dead_letter_is_stored_and_counted,
     a_replay_that_is_refused_again_stays_a_dead_letter,
     a_replayed_duplicate_is_counted_as_one,
+    a_keyed_request_is_put_aside_once_and_replayed_once,
     a_dead_letter_that_is_not_there_is_a_404,
     without_dead_letters_the_list_is_empty,
 );
@@ -122,6 +123,23 @@ async fn a_replayed_duplicate_is_counted_as_one(backend: Backend) {
     let snapshot = system.settled(2).await;
     assert_eq!((snapshot.received, snapshot.unique, snapshot.duplicates, snapshot.rows), (2, 1, 1, 1));
     assert_eq!(snapshot.conflicts, 0);
+}
+
+async fn a_keyed_request_is_put_aside_once_and_replayed_once(backend: Backend) {
+    let system = system(backend).await;
+    refuse_poison(&system, true).await;
+    for _ in 0..3 {
+        system.client.publish_keyed("k", &mixed()).await.assert_status(202);
+    }
+    let snapshot = system.settled(7).await;
+    assert_eq!((snapshot.received, snapshot.dead_lettered), (5, 2), "a repeated request puts nothing aside again");
+    refuse_poison(&system, false).await;
+    for letter in system.dead_letters(2).await {
+        system.client.post(&format!("/dead-letters/{}/replay", id_of(&letter))).await.assert_status(200);
+    }
+    system.client.publish_keyed("k", &mixed()).await.assert_status(202);
+    let snapshot = system.settled(7).await;
+    assert_eq!((snapshot.received, snapshot.unique, snapshot.rows, snapshot.dead_lettered), (7, 7, 7, 0));
 }
 
 async fn a_dead_letter_that_is_not_there_is_a_404(backend: Backend) {
