@@ -3,56 +3,51 @@ What the operator may do where it looks after resources, and why. The same for a
 for the Roles of single namespaces.
 */}}
 {{- define "sluice.rules" -}}
-# The resources it reconciles. Never created or deleted by it.
+# The resources that it reconciles. Users make, change and remove them; it does not.
 - apiGroups: [sluice.dev]
   resources: [eventaggregators]
-  verbs: [get, list, watch]
-# What it found out goes into the status alone.
+  verbs: [list, watch]
+# What it found out goes into their status alone.
 - apiGroups: [sluice.dev]
   resources: [eventaggregators/status]
-  verbs: [get, patch]
-# The replicas that autoscaling by backlog asks for.
-- apiGroups: [sluice.dev]
-  resources: [eventaggregators/scale]
-  verbs: [get, patch]
-# Redis, Postgres and aggregators; recreated, leaving their pods, when a volume has grown.
+  verbs: [patch]
+# Redis, PostgreSQL, aggregators and publishers. Server-side apply of what is missing needs create.
+# A set is deleted, without its pods, to be made anew when its volumes grow; the others when a
+# resource no longer wants them.
 - apiGroups: [apps]
-  resources: [statefulsets]
+  resources: [statefulsets, deployments]
   verbs: [get, list, watch, create, patch, delete]
-# The publisher.
-- apiGroups: [apps]
-  resources: [deployments]
-  verbs: [get, list, watch, create, patch, delete]
-# How the parts find each other, and their settings.
+# Where the parts find each other, how they are set up, and who they are.
 - apiGroups: [""]
   resources: [services, configmaps, serviceaccounts]
-  verbs: [get, list, watch, create, patch, delete]
-# Generated passwords, made once; those that a resource refers to are read. A changed one rolls the
-# pods that use it. Deleted with the resource when it says so.
-- apiGroups: [""]
-  resources: [secrets]
-  verbs: [get, list, watch, create, patch, delete]
-# Claims grow with the resource's storage, and go with it when it says so.
-- apiGroups: [""]
-  resources: [persistentvolumeclaims]
-  verbs: [get, list, watch, patch, delete]
-# Why a pod does not start, for the conditions of the status.
-- apiGroups: [""]
-  resources: [pods]
-  verbs: [get, list, watch]
-# One replica at a time in a drain.
-- apiGroups: [policy]
-  resources: [poddisruptionbudgets]
   verbs: [get, list, watch, create, patch, delete]
 # Who may reach whom.
 - apiGroups: [networking.k8s.io]
   resources: [networkpolicies]
   verbs: [get, list, watch, create, patch, delete]
-# Somebody else's autoscaler on the resource: the operator's own then stands back.
+# Drains take one pod of a part at a time.
+- apiGroups: [policy]
+  resources: [poddisruptionbudgets]
+  verbs: [get, list, watch, create, patch, delete]
+# Passwords are made once, by create; patch changes whether they go with their resource. Those that
+# a resource refers to are read, and watched, since a changed one rolls the pods that use it: their
+# names are not known here. None is deleted.
+- apiGroups: [""]
+  resources: [secrets]
+  verbs: [get, list, watch, create, patch]
+# Volumes grow by their claims. The sets make the claims, and keep or delete them.
+- apiGroups: [""]
+  resources: [persistentvolumeclaims]
+  verbs: [list, watch, patch]
+# Why a pod does not start, for the conditions.
+- apiGroups: [""]
+  resources: [pods]
+  verbs: [list, watch]
+# Autoscaling stands back where somebody else's autoscaler scales the resource.
 - apiGroups: [autoscaling]
   resources: [horizontalpodautoscalers]
   verbs: [list]
-# What it did and what went wrong, on the resource.
+# What changed and what went wrong, told on the resource; repeated ones are counted up by patch.
 - apiGroups: [events.k8s.io]
   resources: [events]
   verbs: [create, patch]

@@ -1,0 +1,191 @@
+//! The chart where only an API server can say whether it is right: admission, an upgrade that
+//! changes the definition, rights that suffice and no more.
+
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+
+use crate::support::cluster::{helm, kubectl, kubectl_with, try_kubectl};
+use crate::support::install::{self, NAMESPACE, RELEASE, chart, images};
+use crate::support::trial::{Stage, small};
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_api_server_accepts_everything_rendered_and_restricted_namespaces_admit_it() {
+    let stage = Stage::shared("dry-run").await;
+    let own = stage.namespace.name.clone();
+    blocking(move || {
+        // A Deployment whose pods would not be admitted is accepted; this makes it say so.
+        kubectl(&["label", "namespace", &own, "pod-security.kubernetes.io/warn=restricted"]);
+        let only = format!("namespaces={{{own}}}");
+        for set in ["replicas=1", "replicas=2,test.resource=shop,labels.team=water,annotations.owner=anna", &only] {
+            let (chart, version) = (chart().display().to_string(), server_version());
+            let version = ["--kube-version", &version];
+            let rendered =
+                helm(&[&["template", "gate", &chart, "--namespace", &own, "--set", set], version.as_slice()].concat());
+            let args = ["apply", "--dry-run=server", "--validate=strict", "-n", &own, "-f", "-"];
+            let output = try_kubectl(&args, &rendered);
+            let (said, errors) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+            assert!(output.status.success(), "--set {set}: {said}{errors}");
+            assert!(!errors.contains("would violate"), "--set {set}: {errors}");
+            for kind in ["deployment.apps/", "pod/", "service/", "serviceaccount/", "customresourcedefinition"] {
+                assert!(said.contains(kind), "--set {set}: no {kind} in {said}");
+            }
+        }
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_resource_of_the_notes_can_be_pasted() {
+    let _stage = Stage::shared("notes").await;
+    blocking(|| {
+        let notes = helm(&["get", "notes", RELEASE, "--namespace", NAMESPACE]);
+        let manifest = notes.split("<<EOF\n").nth(1).and_then(|rest| rest.split("\nEOF").next()).expect(&notes);
+        kubectl_with(&["apply", "--dry-run=server", "--validate=strict", "-f", "-"], manifest);
+    })
+    .await;
+}
+
+/// Under a group of its own: other tests are using the product's.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_upgrade_brings_a_changed_definition_and_uninstalling_leaves_it_with_its_resources() {
+    let stage = Stage::shared("definition").await;
+    let own = stage.namespace.name.clone();
+    blocking(move || {
+        let definition = Definition { name: format!("eventaggregators.{own}.example") };
+        let folder = tempfile::tempdir().expect("a folder");
+        let copied = Command::new("cp").arg("-R").arg(chart()).arg(folder.path()).status();
+        assert!(copied.expect("cp").success());
+        let chart = folder.path().join("sluice");
+        let file = chart.join("files/crd.yaml");
+        replace(&file, "sluice.dev", &format!("{own}.example"));
+
+        release("install", "gate", &own, &chart, &[]);
+        let resource = format!("apiVersion: {own}.example/v1alpha1\nkind: EventAggregator\nmetadata:\n  name: shop\n");
+        let with_news = format!("{resource}spec:\n  news: \"yes\"\n");
+        let apply = ["apply", "--validate=strict", "-n", &own, "-f", "-"];
+        assert!(!try_kubectl(&apply, &with_news).status.success(), "the definition knows no news yet");
+
+        let before = "              deletionPolicy:\n";
+        replace(&file, before, &format!("              news: {{type: string}}\n{before}"));
+        release("upgrade", "gate", &own, &chart, &[]);
+        kubectl(&["wait", "--for=condition=Established", "--timeout=1m", "crd", &definition.name]);
+        kubectl_with(&apply, &with_news);
+
+        helm(&["uninstall", "gate", "--namespace", &own, "--wait"]);
+        let kept = kubectl(&["get", &definition.name, "-n", &own, "-o", "jsonpath={.items[*].spec.news}"]);
+        assert_eq!(kept, "yes", "the resource stays");
+
+        release("install", "weir", &own, &chart, &["--take-ownership"]);
+        helm(&["uninstall", "weir", "--namespace", &own, "--wait"]);
+        assert_eq!(kubectl(&["get", &definition.name, "-n", &own, "-o", "name"]).lines().count(), 1);
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn roles_in_one_namespace_suffice_to_look_after_it_and_allow_nothing_elsewhere() {
+    let stage = Stage::alone("roles").await;
+    let own = stage.namespace.name.clone();
+    let release = own.clone();
+    // The operator of all namespaces stands back meanwhile.
+    let _back = blocking(move || {
+        let back = Back;
+        install::upgrade(&["--set", &format!("namespaces={{{NAMESPACE}}}")]);
+        install_for(&release);
+        back
+    })
+    .await;
+    crate::support::trial::create(&stage.namespace, "shop", small(1)).await;
+    stage.namespace.ready("shop").await;
+
+    blocking(move || {
+        let log = kubectl(&["logs", "-n", &own, "-l", "app.kubernetes.io/instance=gate", "--tail=-1"]);
+        assert!(!log.contains("forbidden"), "{log}");
+        let holder = kubectl(&["get", "lease", "gate-sluice", "-n", &own, "-o", "jsonpath={.spec.holderIdentity}"]);
+        assert!(holder.starts_with("gate-sluice-"), "{holder}");
+
+        assert!(may(&own, "patch statefulsets.apps", &own));
+        assert!(may(&own, "create secrets", &own));
+        for beyond in ["delete eventaggregators.sluice.dev", "delete secrets", "delete persistentvolumeclaims"] {
+            assert!(!may(&own, beyond, &own), "{beyond}");
+        }
+        for beyond in ["create pods/exec", "create roles.rbac.authorization.k8s.io", "create serviceaccounts/token"] {
+            assert!(!may(&own, beyond, &own), "{beyond}");
+        }
+        for elsewhere in ["get secrets", "list eventaggregators.sluice.dev", "patch statefulsets.apps", "list nodes"] {
+            assert!(!may(&own, elsewhere, "default"), "{elsewhere} in default");
+        }
+
+        let said = helm(&["test", "gate", "--namespace", &own, "--timeout=3m"]);
+        assert_eq!(said.matches("Succeeded").count(), 2, "{said}");
+        kubectl(&["delete", "eventaggregator", "shop", "-n", &own, "--timeout=2m"]);
+        helm(&["uninstall", "gate", "--namespace", &own, "--wait"]);
+    })
+    .await;
+}
+
+/// Two operators for this namespace alone, whose `helm test` publishes to the resource `shop`.
+fn install_for(namespace: &str) {
+    let chart = chart().display().to_string();
+    let tag = |image: &str| image.rsplit_once(':').map_or_else(String::new, |(_, tag)| tag.to_owned());
+    let set = format!(
+        "replicas=2,crds.enabled=false,namespaces={{{namespace}}},test.resource=shop,image.tag={},images.aggregator.tag={},images.publisher.tag={}",
+        tag(&images().operator),
+        tag(&images().aggregator),
+        tag(&images().publisher),
+    );
+    helm(&["install", "gate", &chart, "--namespace", namespace, "--wait", "--timeout=3m", "--set", &set]);
+}
+
+/// Whether the operator of the release `gate` in `own` may do this in a namespace.
+fn may(own: &str, what: &str, namespace: &str) -> bool {
+    let account = format!("--as=system:serviceaccount:{own}:gate-sluice");
+    let mut args = vec!["auth", "can-i", &account, "-n", namespace];
+    args.extend(what.split(' '));
+    try_kubectl(&args, "").status.success()
+}
+
+/// Puts the operator of all tests back to all namespaces.
+struct Back;
+
+impl Drop for Back {
+    fn drop(&mut self) {
+        install::upgrade(&[]);
+    }
+}
+
+/// A definition of the test's own, which Helm keeps and so the test must remove.
+struct Definition {
+    name: String,
+}
+
+impl Drop for Definition {
+    fn drop(&mut self) {
+        try_kubectl(&["delete", "crd", &self.name, "--wait=false"], "");
+    }
+}
+
+/// Without pods: it is about what stands around them.
+fn release(verb: &str, name: &str, namespace: &str, chart: &Path, more: &[&str]) {
+    let chart = chart.display().to_string();
+    let args = [verb, name, &chart, "--namespace", namespace, "--set", "replicas=0", "--wait", "--timeout=2m"];
+    helm(&[&args, more].concat());
+}
+
+fn replace(file: &Path, from: &str, to: &str) {
+    let text = fs::read_to_string(file).expect("a file");
+    assert!(text.contains(from), "{} has no {from:?}", file.display());
+    fs::write(file, text.replace(from, to)).expect("a file");
+}
+
+/// Helm renders for a version that it was built with, unless told the server's.
+fn server_version() -> String {
+    let version: serde_json::Value =
+        serde_json::from_str(&kubectl(&["version", "-o", "json"])).expect("versions as JSON");
+    version["serverVersion"]["gitVersion"].as_str().expect("the server's version").to_owned()
+}
+
+async fn blocking<T: Send + 'static>(what: impl FnOnce() -> T + Send + 'static) -> T {
+    tokio::task::spawn_blocking(what).await.expect("it does not panic")
+}
