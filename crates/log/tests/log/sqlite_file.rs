@@ -98,3 +98,21 @@ async fn expired_keys_leave_the_file() {
     })
     .await;
 }
+
+#[tokio::test]
+async fn a_write_that_fails_half_way_leaves_nothing_behind_and_the_next_one_works() {
+    let folder = tempfile::tempdir().unwrap();
+    let log = SqliteLog::open(settings(folder.path(), None)).await.unwrap();
+    let file = folder.path().join("data/log.db");
+    let pool = sqlx::SqlitePool::connect(&format!("sqlite://{}", file.display())).await.unwrap();
+    // Appending fails behind the insert of the entry.
+    sqlx::query("ALTER TABLE counts RENAME TO hidden").execute(&pool).await.unwrap();
+    for _ in 0..3 {
+        let refused = log.append(&append(1)).await;
+        assert!(matches!(refused, Err(LogError::Failed(_))), "{refused:?}");
+    }
+    sqlx::query("ALTER TABLE hidden RENAME TO counts").execute(&pool).await.unwrap();
+    pool.close().await;
+    assert_eq!(log.read_new(10, Duration::ZERO).await.unwrap(), []);
+    assert_eq!(log.append(&append(1)).await.unwrap(), Appended::Stored { backlog: Some(1) });
+}
