@@ -1,7 +1,7 @@
 # What there is to do here. `make help` lists it; the longer recipes are scripts in tests/setup.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help run setup test test-unit test-api test-faults lint bench bench-quick fuzz
+.PHONY: help run setup test test-unit test-chart test-api test-faults lint bench bench-quick fuzz
 
 # Where `make run` listens.
 LISTEN ?= 127.0.0.1:8080
@@ -16,10 +16,14 @@ run: ## build, start the whole system in one process, publish 20,000 events, sta
 	@LISTEN=$(LISTEN) tests/setup/demo
 
 test: setup ## lint and all tests; installs what is missing, on Debian as root
-	@tests/setup/phases lint test-unit test-api test-faults
+	@tests/setup/phases lint test-unit test-chart test-api test-faults
 
 test-unit: setup ## the crates' own tests
 	cargo test --locked --workspace --exclude sluice-tests
+
+test-chart: ## the Helm chart as it renders, without a cluster
+	@tests/setup/helm
+	cargo test --locked --workspace --test chart
 
 test-api: setup programs ## the API suite, against Redis and Postgres, and against SQLite
 	cargo test --locked --workspace --test api -- --test-threads=$(API_THREADS)
