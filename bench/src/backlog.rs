@@ -104,6 +104,9 @@ async fn sample(connection: &mut MultiplexedConnection, stream: &str) -> anyhow:
         .cmd("MEMORY")
         .arg("USAGE")
         .arg(stream)
+        // All of its nodes: the few that are looked at otherwise need not be like the others.
+        .arg("SAMPLES")
+        .arg(0)
         .cmd("INFO")
         .arg("memory")
         .query_async(connection)

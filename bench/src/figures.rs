@@ -31,7 +31,7 @@ impl Group {
             Self::Postgres => "PostgreSQL, bytes per stored row",
             Self::Redis => "Redis at its peak, bytes",
             Self::Resident => "Most resident memory, MiB",
-            Self::Course => "Course",
+            Self::Course => "How the blocks went",
         }
     }
 

@@ -31,7 +31,7 @@ pub async fn describe(servers: &Servers, plan: &Plan, workload: &Workload) -> an
         "load": {
             "rounds": plan.rounds,
             "events_per_block": workload.events,
-            "bytes_per_event": workload.bytes_per_event,
+            "bytes_per_event": workload.bytes_per_event.round(),
             "events_per_request": PER_REQUEST,
             "connections": plan.connections,
             "topics": TOPICS.len(),
@@ -41,7 +41,9 @@ pub async fn describe(servers: &Servers, plan: &Plan, workload: &Workload) -> an
 
 /// The description in lines for a reader.
 pub fn lines(run: &Value) -> String {
-    let text = |value: &Value| value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+    // In quotes only where there would be nothing to see.
+    let text =
+        |value: &Value| value.as_str().filter(|s| !s.is_empty()).map_or_else(|| value.to_string(), str::to_owned);
     let pairs = |value: &Value| {
         let object = value.as_object().into_iter().flatten();
         object.map(|(name, value)| format!("{name} {}", text(value))).collect::<Vec<_>>().join(", ")
