@@ -56,12 +56,15 @@ programs:
 # The cluster that kind-up and kind-down speak of.
 KIND_CLUSTER ?= sluice
 
-.PHONY: images kind-up kind-down
+.PHONY: images kind-up kind-down test-kind
 images: ## the three container images, tagged by the checksum of what is in them
 	@tests/kind/cluster/images
 
 kind-up: ## a kind cluster of three nodes, from nothing where need be; says how to reach it
 	@tests/kind/cluster/up $(KIND_CLUSTER)
+
+test-kind: ## the operator on that cluster: pods, processes and nodes killed under load, rows compared
+	@tests/kind/run $(KIND_CLUSTER)
 
 kind-down: ## removes that cluster, and the container engine if kind-up started it
 	@tests/kind/cluster/down $(KIND_CLUSTER)

@@ -1,0 +1,160 @@
+//! The operator goes away, at bad moments and for a while; data does not notice.
+
+use std::time::Instant;
+
+use k8s_openapi::api::apps::v1::StatefulSet;
+use k8s_openapi::api::coordination::v1::Lease;
+use kube::ResourceExt;
+use kube::api::{Api, ListParams};
+use serde_json::json;
+use sluice_tests::wait::holds;
+use sluice_tests::wait_until;
+
+use crate::support::cluster::{client, kubectl};
+use crate::support::install::{self, NAMESPACE, RELEASE};
+use crate::support::load::Load;
+use crate::support::node::Process;
+use crate::support::objects::{Namespace, SOON, is_ready};
+use crate::support::trial::{NAME, OPERATOR, Stage, Trial, create, small};
+
+const OPERATORS: &str = "app.kubernetes.io/name=sluice-operator";
+
+/// The operator's own namespace.
+async fn system() -> Namespace {
+    Namespace { name: NAMESPACE.to_owned(), client: client().await }
+}
+
+/// Who holds the lease.
+async fn leader() -> String {
+    let api: Api<Lease> = Api::namespaced(client().await, NAMESPACE);
+    wait_until("an operator leads", SOON, || async {
+        let lease = api.get(RELEASE).await.map_err(|error| error.to_string())?;
+        let holder = lease.spec.and_then(|spec| spec.holder_identity).filter(|holder| !holder.is_empty());
+        holder.ok_or_else(|| "nobody".to_owned())
+    })
+    .await
+}
+
+/// Runs something that blocks.
+async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
+    tokio::task::spawn_blocking(work).await.expect("no panic")
+}
+
+async fn operators(count: i32) {
+    blocking(move || {
+        let replicas = format!("--replicas={count}");
+        kubectl(&["-n", NAMESPACE, "scale", "deployment/sluice", &replicas]);
+    })
+    .await;
+    let system = system().await;
+    wait_until(&format!("{count} operators run"), SOON, || async {
+        let pods =
+            system.pods().list(&ListParams::default().labels(OPERATORS)).await.map_err(|error| error.to_string())?;
+        let ready = pods.iter().filter(|pod| is_ready(pod)).count();
+        holds((ready, pods.items.len()) == (count as usize, count as usize), || {
+            format!("{ready} of {}", pods.items.len())
+        })
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_operator_killed_in_mid_create_finishes_when_it_is_back() {
+    let stage = Stage::shared("mid-create").await;
+    let operator = OPERATOR.write().await;
+    let namespace = stage.namespace.clone();
+    let process = Process::of(&system().await.pod(&leader().await).await);
+    create(&namespace, NAME, small(2)).await;
+    let sets: Api<StatefulSet> = Api::namespaced(namespace.client.clone(), &namespace.name);
+    let made = wait_until("something is made", SOON, || async {
+        let kinds = "serviceaccounts,secrets,configmaps,networkpolicies,services,pdb,statefulsets,deployments";
+        let own = namespace.name.clone();
+        let labels = "app.kubernetes.io/managed-by=sluice-operator";
+        let listed = blocking(move || kubectl(&["-n", &own, "get", kinds, "-l", labels, "-o", "name"])).await;
+        let made = listed.lines().count();
+        holds(made > 0, || "nothing".to_owned()).map(|()| made)
+    })
+    .await;
+    process.kill();
+    let before = sets.list(&ListParams::default()).await.expect("sets").items.len();
+    namespace.ready(NAME).await;
+    drop(operator);
+    let mut trial = Trial::on("operator killed in mid-create", stage).await;
+    trial.fault_elsewhere();
+    trial.note(format!("killed with {made} objects seen and {before} of 3 sets made"));
+    trial.load(Load::fast(10_000)).await;
+    trial.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn data_flows_without_the_operator_and_a_pending_change_is_applied_later() {
+    let mut trial = Trial::begin("operator away, a change pending", "away", 1).await;
+    let namespace = trial.namespace().clone();
+    let operator = OPERATOR.write().await;
+    operators(0).await;
+    trial.load(Load::default()).await;
+    namespace.patch(NAME, json!({ "spec": { "aggregator": { "replicas": 3 } } })).await;
+    // Without an operator a dead aggregator comes back, too.
+    let before = namespace.pod("shop-aggregator-0").await;
+    let held = trial.hold().await;
+    held.kill();
+    trial.fault(held.pending);
+    namespace.restarted_pod(&before).await;
+    trial.more(1_000).await;
+    assert_eq!(namespace.pods_of(NAME, "aggregator").await.len(), 1, "nobody was there to apply the change");
+    operators(1).await;
+    drop(operator);
+    namespace.ready(NAME).await;
+    assert_eq!(namespace.pods_of(NAME, "aggregator").await.len(), 3);
+    trial.send(Load::fast(5_000)).await;
+    trial.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn when_the_leading_operator_is_killed_the_other_takes_over() {
+    let mut trial = Trial::begin("two operators, the leader killed", "leader", 1).await;
+    let namespace = trial.namespace().clone();
+    let operator = OPERATOR.write().await;
+    operators(2).await;
+    let first = leader().await;
+    // Deleted without grace: a killed container would be started again under its name.
+    trial.load(Load::default()).await;
+    let gone = first.clone();
+    blocking(move || kubectl(&["-n", NAMESPACE, "delete", "pod", &gone, "--grace-period=0", "--force"])).await;
+    let killed = Instant::now();
+    trial.fault_elsewhere();
+    namespace.patch(NAME, json!({ "spec": { "aggregator": { "replicas": 2 } } })).await;
+    let second = wait_until("another leads", SOON, || async {
+        let leader = leader().await;
+        holds(leader != first, || leader.clone()).map(|()| leader)
+    })
+    .await;
+    trial.note(format!("another led after {:.0} s", killed.elapsed().as_secs_f64()));
+    namespace.ready(NAME).await;
+    assert_eq!(namespace.pods_of(NAME, "aggregator").await.len(), 2, "{second} applied the change");
+    operators(1).await;
+    drop(operator);
+    trial.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn helm_uninstall_leaves_resources_and_data() {
+    let mut trial = Trial::begin("helm uninstall, and install again", "uninstall", 2).await;
+    let namespace = trial.namespace().clone();
+    let operator = OPERATOR.write().await;
+    trial.load(Load::default()).await;
+    let held = trial.hold().await;
+    blocking(install::uninstall).await;
+    held.release();
+    trial.fault(held.pending);
+    trial.more(1_000).await;
+    assert_eq!(namespace.resource(NAME).await["metadata"]["name"], NAME);
+    let pods = namespace.pods().list(&ListParams::default()).await.expect("pods");
+    let names: Vec<_> = pods.iter().map(ResourceExt::name_any).collect();
+    assert!(names.contains(&"shop-aggregator-1".to_owned()), "{names:?}");
+    blocking(|| install::install(&[])).await;
+    drop(operator);
+    namespace.patch(NAME, json!({ "spec": { "aggregator": { "replicas": 3 } } })).await;
+    namespace.ready(NAME).await;
+    trial.end().await;
+}

@@ -1,0 +1,141 @@
+//! More and fewer aggregators while events flow.
+
+use std::time::Instant;
+
+use serde_json::json;
+use sluice_tests::wait::holds;
+use sluice_tests::wait_until;
+
+use crate::support::cluster::kubectl;
+use crate::support::load::Load;
+use crate::support::objects::{Namespace, SOON};
+use crate::support::trial::{NAME, Stage, Trial, small};
+
+/// As its user scales it.
+async fn scale(namespace: &Namespace, replicas: usize) {
+    let own = namespace.name.clone();
+    let scale = move || {
+        kubectl(&["-n", &own, "scale", "eventaggregator/shop", &format!("--replicas={replicas}")]);
+    };
+    tokio::task::spawn_blocking(scale).await.expect("scaled");
+    namespace.ready(NAME).await;
+    assert_eq!(namespace.pods_of(NAME, "aggregator").await.len(), replicas, "Ready means that so many run");
+}
+
+fn replicas(count: usize) -> Vec<String> {
+    (0..count).map(|number| format!("shop-aggregator-{number}")).collect()
+}
+
+/// Waits until the group's consumers are these replicas and no others.
+async fn consumers_are(trial: &Trial, count: usize) {
+    wait_until(&format!("the group has {count} consumers"), SOON, || async {
+        let consumers = trial.consumers().await;
+        holds(consumers == replicas(count), || format!("{consumers:?}"))
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn replicas_come_and_go_while_events_flow() {
+    let mut trial = Trial::begin("scale 1 → 5 → 2", "scale", 1).await;
+    let namespace = trial.namespace().clone();
+    trial.load(Load { events: 54_000, ..Load::default() }).await;
+
+    scale(&namespace, 5).await;
+    let mut shares = Vec::new();
+    for replica in replicas(5) {
+        wait_until(&format!("{replica} has committed events of its own"), SOON, || async {
+            let events = trial.received_by(&replica).await;
+            holds(events > 0, || format!("{events}"))
+        })
+        .await;
+        shares.push(trial.received_by(&replica).await.to_string());
+    }
+    trial.note(format!("committed by each of 5: {}", shares.join(" ")));
+
+    // What a leaving replica has in hand it commits, or leaves to the others.
+    let held = trial.hold().await;
+    let own = namespace.name.clone();
+    let fewer = move || kubectl(&["-n", &own, "scale", "eventaggregator/shop", "--replicas=2"]);
+    tokio::task::spawn_blocking(fewer).await.expect("scaled");
+    held.release();
+    trial.fault(held.pending);
+    namespace.ready(NAME).await;
+    consumers_are(&trial, 2).await;
+    assert_eq!(namespace.pods_of(NAME, "aggregator").await.len(), 2);
+    trial.more(1).await;
+    trial.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn four_replicas_beside_one_are_measured() {
+    const EVENTS: u32 = 30_000;
+    let mut trial = Trial::with("throughput of 1 and 4 replicas", Stage::alone("throughput").await, small(1)).await;
+    let namespace = trial.namespace().clone();
+    let mut so_far = 0;
+    for count in [1, 4] {
+        scale(&namespace, count).await;
+        trial.send(Load { verify: false, concurrency: 16, ..Load::fast(EVENTS) }).await;
+        trial.stored(so_far + 1).await;
+        let began = Instant::now();
+        so_far += i64::from(EVENTS);
+        trial.stored(so_far).await;
+        let rate = f64::from(EVENTS) / began.elapsed().as_secs_f64();
+        trial.note(format!("{count} replicas: {rate:.0} events/s"));
+    }
+    trial.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn without_replicas_the_backlog_is_kept() {
+    const EVENTS: u32 = 20_000;
+    let mut trial = Trial::begin("scale 2 → 0 → 2", "zero", 2).await;
+    let namespace = trial.namespace().clone();
+    scale(&namespace, 0).await;
+    consumers_are(&trial, 0).await;
+    trial.send(Load::fast(EVENTS)).await;
+    wait_until("the status says how much waits", SOON, || async {
+        let status = namespace.resource(NAME).await["status"].clone();
+        holds(status["backlog"] == EVENTS, || status.to_string())
+    })
+    .await;
+    assert_eq!(trial.snapshot().await.received, 0, "nobody was there to store anything");
+    let waiting = trial.lag().await.expect("the lag is known");
+    trial.fault(waiting);
+    scale(&namespace, 2).await;
+    let tally = trial.end().await;
+    assert_eq!(tally.accepted, u64::from(EVENTS));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn autoscaling_follows_the_backlog_up_and_down() {
+    let mut spec = small(1);
+    spec["aggregator"]["autoscaling"] =
+        json!({ "minReplicas": 1, "maxReplicas": 3, "targetBacklog": 3_000, "stabilizationSeconds": 15 });
+    let mut trial = Trial::with("autoscaling 1 → 3 → 1", Stage::shared("autoscaling").await, spec).await;
+    let namespace = trial.namespace().clone();
+    trial.load(Load::default()).await;
+    // Nobody stores anything: the backlog grows.
+    let held = trial.hold().await;
+    trial.fault(held.pending);
+    trial.send(Load::fast(20_000)).await;
+    let grown = running(&namespace, 3).await;
+    held.release();
+    trial.note(format!("1 → 3 replicas in {grown:.0} s"));
+    let shrunk = running(&namespace, 1).await;
+    trial.note(format!("3 → 1 in {shrunk:.0} s"));
+    consumers_are(&trial, 1).await;
+    trial.end().await;
+}
+
+/// Waits until so many aggregators should run and do; answers after how many seconds.
+async fn running(namespace: &Namespace, count: usize) -> f64 {
+    let began = Instant::now();
+    wait_until(&format!("{count} replicas by autoscaling"), SOON, || async {
+        let pods = namespace.pods_of(NAME, "aggregator").await.len();
+        let status = namespace.resource(NAME).await["status"].clone();
+        holds(pods == count && status["desiredReplicas"] == count, || format!("{pods} pods, {status}"))
+    })
+    .await;
+    began.elapsed().as_secs_f64()
+}

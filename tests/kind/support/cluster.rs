@@ -1,0 +1,107 @@
+//! The cluster and the tools that speak to it.
+
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+use std::sync::LazyLock;
+
+use kube::config::{KubeConfigOptions, Kubeconfig};
+use kube::{Client, Config};
+
+/// What every kind cluster's context is called, before its own name.
+const CONTEXT: &str = "kind-";
+
+static CLUSTER: LazyLock<Cluster> = LazyLock::new(Cluster::find);
+
+struct Cluster {
+    kubeconfig: PathBuf,
+}
+
+impl Cluster {
+    /// Refuses everything but a kind cluster on this machine: these tests kill and drain.
+    fn find() -> Self {
+        let named = ["SLUICE_KIND_KUBECONFIG", "KUBECONFIG"].iter().find_map(std::env::var_os);
+        let kubeconfig = PathBuf::from(named.expect("SLUICE_KIND_KUBECONFIG or KUBECONFIG names the cluster"));
+        let config = Kubeconfig::read_from(&kubeconfig).expect("a kubeconfig");
+        let context = config.current_context.clone().unwrap_or_default();
+        let server =
+            config.clusters.first().and_then(|named| named.cluster.as_ref()?.server.clone()).unwrap_or_default();
+        let is_local =
+            ["https://127.0.0.1:", "https://localhost:", "https://[::1]:"].iter().any(|own| server.starts_with(own));
+        assert!(
+            context.starts_with(CONTEXT) && is_local && config.clusters.len() == 1,
+            "context {context:?} at {server:?} is no kind cluster on this machine, and these tests break what they run on"
+        );
+        Self { kubeconfig }
+    }
+}
+
+/// The top of the repository.
+pub fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("..").canonicalize().expect("the repository")
+}
+
+/// Where everything that the tests on the cluster write is.
+pub fn work() -> PathBuf {
+    std::env::var_os("SLUICE_KIND_DIR").map_or_else(|| root().join("target/kind"), PathBuf::from)
+}
+
+/// A client for the runtime that this is called in.
+pub async fn client() -> Client {
+    let config = Kubeconfig::read_from(&CLUSTER.kubeconfig).expect("a kubeconfig");
+    let config = Config::from_custom_kubeconfig(config, &KubeConfigOptions::default()).await.expect("a configuration");
+    Client::try_from(config).expect("a client")
+}
+
+/// A tool that `make kind-up` made, or the path's.
+fn tool(name: &str) -> Command {
+    let built = work().join("bin").join(name);
+    let mut command = Command::new(if built.exists() { built } else { PathBuf::from(name) });
+    command.env("KUBECONFIG", &CLUSTER.kubeconfig);
+    command
+}
+
+/// Runs `kubectl`, which must succeed, and answers what it printed.
+pub fn kubectl(args: &[&str]) -> String {
+    succeeded("kubectl", args, try_kubectl(args, ""))
+}
+
+/// [`kubectl`] with standard input.
+pub fn kubectl_with(args: &[&str], input: &str) -> String {
+    succeeded("kubectl", args, try_kubectl(args, input))
+}
+
+/// `kubectl`, which may fail.
+pub fn try_kubectl(args: &[&str], input: &str) -> Output {
+    let mut command = tool("kubectl");
+    let child = command.args(args).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn();
+    let mut child = child.expect("kubectl");
+    let mut pipe = child.stdin.take().expect("its input");
+    // It may end without reading it all.
+    let _ = pipe.write_all(input.as_bytes());
+    drop(pipe);
+    child.wait_with_output().expect("kubectl")
+}
+
+/// Runs `helm`, which must succeed, and answers what it printed.
+pub fn helm(args: &[&str]) -> String {
+    succeeded("helm", args, try_helm(args))
+}
+
+/// `helm`, which may fail.
+pub fn try_helm(args: &[&str]) -> Output {
+    tool("helm").args(args).stdin(Stdio::null()).output().expect("helm")
+}
+
+/// Runs a command on a node, which is a container on this machine.
+pub fn on_node(node: &str, args: &[&str]) -> String {
+    let output = Command::new("docker").args(["exec", node]).args(args).stdin(Stdio::null()).output();
+    succeeded(&format!("docker exec {node}"), args, output.expect("docker"))
+}
+
+fn succeeded(program: &str, args: &[&str], output: Output) -> String {
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{program} {args:?}: {}\n{text}\n{errors}", output.status);
+    text
+}

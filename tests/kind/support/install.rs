@@ -1,0 +1,107 @@
+//! The operator, installed once for all tests as a user installs it.
+
+use std::path::PathBuf;
+use std::sync::LazyLock;
+
+use super::cluster::{helm, kubectl, kubectl_with, root, try_helm, work};
+
+/// The namespace of the operator that looks after all tests.
+pub const NAMESPACE: &str = "sluice-system";
+/// Its release.
+pub const RELEASE: &str = "sluice";
+/// Label of all namespaces of tests.
+pub const LABEL: &str = "sluice.dev/e2e";
+
+static INSTALLED: LazyLock<()> = LazyLock::new(start);
+
+/// The product's images, as `make images` named them.
+#[derive(Debug, Clone, Default)]
+pub struct Images {
+    /// Image of the operator.
+    pub operator: String,
+    /// Image of the publisher, which has the simulator.
+    pub publisher: String,
+    /// Image of the aggregator.
+    pub aggregator: String,
+}
+
+static IMAGES: LazyLock<Images> = LazyLock::new(|| {
+    let path = work().join("images");
+    let text =
+        std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}; `make images`", path.display()));
+    let named = |program: &str| {
+        let found = text.lines().find(|line| line.starts_with(&format!("{program}:")));
+        found.unwrap_or_else(|| panic!("{} has no {program}", path.display())).to_owned()
+    };
+    Images {
+        operator: named("sluice-operator"),
+        publisher: named("sluice-publisher"),
+        aggregator: named("sluice-aggregator"),
+    }
+});
+
+/// The images under test.
+pub fn images() -> &'static Images {
+    &IMAGES
+}
+
+/// Sees to it that the operator is installed.
+pub fn ensure() {
+    LazyLock::force(&INSTALLED);
+}
+
+/// The chart.
+pub fn chart() -> PathBuf {
+    root().join("charts/sluice")
+}
+
+/// From scratch: what an earlier run left is removed first.
+fn start() {
+    kubectl(&["delete", "namespace", "-l", LABEL, "--wait=false", "--ignore-not-found"]);
+    uninstall();
+    make_namespace(NAMESPACE, &[]);
+    install(&[]);
+}
+
+/// A namespace whose pods must be `restricted`.
+pub fn make_namespace(name: &str, labels: &[&str]) {
+    let restricted = "pod-security.kubernetes.io/enforce: restricted";
+    let labels: String = labels.iter().map(|label| format!("    {label}\n")).collect();
+    let namespace =
+        format!("apiVersion: v1\nkind: Namespace\nmetadata:\n  name: {name}\n  labels:\n    {restricted}\n{labels}");
+    kubectl_with(&["apply", "-f", "-"], &namespace);
+}
+
+/// `helm install`, and the wait until the operator runs.
+pub fn install(more: &[&str]) {
+    release("install", more);
+}
+
+/// `helm upgrade` to these values.
+pub fn upgrade(more: &[&str]) {
+    release("upgrade", more);
+}
+
+fn release(verb: &str, more: &[&str]) {
+    let chart = chart().display().to_string();
+    let set = [
+        format!("image.tag={}", tag(&images().operator)),
+        format!("images.aggregator.tag={}", tag(&images().aggregator)),
+        format!("images.publisher.tag={}", tag(&images().publisher)),
+    ];
+    let mut args = vec![verb, RELEASE, &chart, "--namespace", NAMESPACE, "--wait", "--timeout=3m"];
+    set.iter().for_each(|pair| args.extend(["--set", pair]));
+    args.extend(more);
+    helm(&args);
+}
+
+/// `helm uninstall`, where there is a release.
+pub fn uninstall() {
+    if try_helm(&["status", RELEASE, "--namespace", NAMESPACE]).status.success() {
+        helm(&["uninstall", RELEASE, "--namespace", NAMESPACE, "--wait", "--timeout=3m"]);
+    }
+}
+
+fn tag(image: &str) -> &str {
+    image.rsplit_once(':').map_or("", |(_, tag)| tag)
+}

@@ -1,0 +1,173 @@
+//! Load from inside the cluster: the simulator in a Job. Its events follow from its seed and run, so
+//! that it is known here which ids must be stored.
+
+use std::time::Duration;
+
+use k8s_openapi::api::batch::v1::Job;
+use kube::ResourceExt;
+use kube::api::{Api, ListParams, PostParams};
+use serde::Deserialize;
+use serde_json::{Value, json};
+use sluice_tests::wait_until;
+
+use super::install;
+use super::objects::Namespace;
+
+/// Longer than any load that a test asks for, with all its faults.
+const FINISHED: Duration = Duration::from_secs(420);
+
+/// The shape of a load.
+#[derive(Debug, Clone)]
+pub struct Load {
+    /// Events, duplicates included.
+    pub events: u32,
+    /// Share of events that were sent before.
+    pub duplicate: f64,
+    /// Events per second; 0 is as fast as they are answered.
+    pub rate: u32,
+    /// Events in a request.
+    pub batch: u32,
+    /// Requests at the same time.
+    pub concurrency: u16,
+    /// Compares what is stored at the end by itself, too.
+    pub verify: bool,
+    /// Where its pod runs, when that matters.
+    pub node: Option<String>,
+}
+
+impl Default for Load {
+    fn default() -> Self {
+        Self { events: 36_000, duplicate: 0.3, rate: 900, batch: 30, concurrency: 8, verify: true, node: None }
+    }
+}
+
+/// What the simulator says at its end.
+#[derive(Debug, Clone, Deserialize)]
+pub struct Report {
+    /// Events in requests that were answered, duplicates included.
+    pub sent: u64,
+    /// Events that the answers said to be accepted.
+    pub accepted: u64,
+    /// Different events among them.
+    pub unique: u64,
+    /// Attempts beyond the first of each request.
+    pub retries: u64,
+    /// Whether it found everything stored once and counted exactly.
+    pub verified: Option<bool>,
+}
+
+/// A load that was started.
+#[derive(Debug, Clone)]
+pub struct Running {
+    /// Its Job.
+    pub job: String,
+    seed: u64,
+    events: u32,
+    duplicate: f64,
+}
+
+impl Load {
+    /// As fast as it is answered, for some seconds.
+    pub fn fast(events: u32) -> Self {
+        Self { events, rate: 0, batch: 100, ..Self::default() }
+    }
+
+    /// Starts it. Different numbers are different events.
+    pub async fn start(&self, namespace: &Namespace, resource: &str, number: u64) -> Running {
+        let seed = 1_000 + number;
+        let name = format!("load-{number}");
+        let api: Api<Job> = Api::namespaced(namespace.client.clone(), &namespace.name);
+        let job: Job = serde_json::from_value(self.job(namespace, resource, &name, seed)).expect("a Job");
+        api.create(&PostParams::default(), &job).await.expect("the load is admitted");
+        Running { job: name, seed, events: self.events, duplicate: self.duplicate }
+    }
+
+    fn job(&self, namespace: &Namespace, resource: &str, name: &str, seed: u64) -> Value {
+        let url = format!("http://{resource}-publisher.{}.svc:8080", namespace.name);
+        let mut args = vec!["simulate".to_owned(), "--url".to_owned(), url];
+        for (option, value) in [
+            ("--events", self.events.to_string()),
+            ("--duplicate", self.duplicate.to_string()),
+            ("--rate", self.rate.to_string()),
+            ("--batch", self.batch.to_string()),
+            ("--concurrency", self.concurrency.to_string()),
+            ("--seed", seed.to_string()),
+            ("--run-id", name.to_owned()),
+            ("--send-timeout", "5m".to_owned()),
+            ("--verify-timeout", "5m".to_owned()),
+        ] {
+            args.extend([option.to_owned(), value]);
+        }
+        args.extend(self.verify.then(|| "--verify".to_owned()));
+        json!({
+            "apiVersion": "batch/v1",
+            "kind": "Job",
+            "metadata": { "name": name },
+            "spec": {
+                "backoffLimit": 0,
+                "activeDeadlineSeconds": FINISHED.as_secs(),
+                "template": {
+                    "metadata": { "labels": { "app.kubernetes.io/name": "load" } },
+                    "spec": {
+                        "restartPolicy": "Never",
+                        "automountServiceAccountToken": false,
+                        "nodeName": self.node,
+                        "securityContext": {
+                            "runAsNonRoot": true, "runAsUser": 65532, "runAsGroup": 65532,
+                            "seccompProfile": { "type": "RuntimeDefault" },
+                        },
+                        "containers": [{
+                            "name": "load",
+                            "image": install::images().publisher,
+                            "imagePullPolicy": "IfNotPresent",
+                            "args": args,
+                            "resources": { "requests": { "cpu": "50m", "memory": "64Mi" } },
+                            "securityContext": {
+                                "allowPrivilegeEscalation": false, "readOnlyRootFilesystem": true,
+                                "capabilities": { "drop": ["ALL"] },
+                            },
+                        }],
+                    },
+                },
+            },
+        })
+    }
+}
+
+impl Running {
+    /// Different events in it.
+    pub fn distinct(&self) -> u64 {
+        u64::from(self.events) - (f64::from(self.events) * self.duplicate).round() as u64
+    }
+
+    /// The topics of its events begin with this.
+    fn topic(&self) -> String {
+        format!("sim-{}-", self.job)
+    }
+
+    /// Number of the event with this topic and id, if it is one of this load.
+    pub fn number(&self, topic: &str, event_id: &str) -> Option<u64> {
+        let number = event_id.strip_prefix(&format!("{:016x}-", self.seed))?.parse().ok()?;
+        (topic.starts_with(&self.topic()) && number < self.distinct()).then_some(number)
+    }
+
+    /// Waits until it is over, successfully, and reads its report.
+    pub async fn finish(&self, namespace: &Namespace) -> Report {
+        let api: Api<Job> = Api::namespaced(namespace.client.clone(), &namespace.name);
+        let succeeded = wait_until(&format!("{} has ended", self.job), FINISHED, || async {
+            let status = api.get(&self.job).await.map_err(|error| error.to_string())?.status.unwrap_or_default();
+            match (status.succeeded, status.failed) {
+                (Some(1..), _) => Ok(true),
+                (_, Some(1..)) => Ok(false),
+                _ => Err(format!("{status:?}")),
+            }
+        })
+        .await;
+        let labels = format!("batch.kubernetes.io/job-name={}", self.job);
+        let pods = namespace.pods().list(&ListParams::default().labels(&labels)).await.expect("the load's pods");
+        let log = namespace.log(&pods.items.first().expect("the load's pod").name_any()).await;
+        assert!(succeeded, "{} failed:\n{log}", self.job);
+        let report = log.lines().rev().find_map(|line| serde_json::from_str::<Report>(line).ok());
+        report.unwrap_or_else(|| panic!("{} printed no report:\n{log}", self.job))
+    }
+}

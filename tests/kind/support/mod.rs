@@ -1,0 +1,17 @@
+//! What the tests on the cluster stand on.
+//!
+//! ```text
+//! Trial ── namespace, resource, Ready ──▶ Load (a Job inside the cluster, known ids)
+//!   │ ports to Redis and Postgres, through the API server     │ the fault, with work in hand
+//!   └──────────── end: rows, counters and stream compared ◀───┘──▶ a line in the table of tallies
+//! ```
+
+pub mod cluster;
+pub mod dump;
+pub mod forward;
+pub mod install;
+pub mod load;
+pub mod node;
+pub mod objects;
+pub mod tally;
+pub mod trial;

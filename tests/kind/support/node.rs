@@ -1,0 +1,49 @@
+//! Processes of containers, by their id on their node.
+
+use std::collections::BTreeMap;
+
+use k8s_openapi::api::core::v1::Pod;
+use kube::ResourceExt;
+
+use super::cluster::on_node;
+use super::objects::node_of;
+
+/// The first process of a pod's container.
+#[derive(Debug, Clone)]
+pub struct Process {
+    node: String,
+    id: String,
+}
+
+impl Process {
+    /// Finds it by the container's id.
+    pub fn of(pod: &Pod) -> Self {
+        let statuses = pod.status.as_ref().and_then(|status| status.container_statuses.as_ref());
+        let container = statuses.and_then(|all| all.first()?.container_id.as_deref()).unwrap_or_default();
+        let container =
+            container.strip_prefix("containerd://").unwrap_or_else(|| panic!("{} runs nothing", pod.name_any()));
+        let node = node_of(pod).to_owned();
+        let tasks = on_node(&node, &["ctr", "-n", "k8s.io", "tasks", "ls"]);
+        let line = tasks.lines().find(|line| line.starts_with(container));
+        let id = line.and_then(|line| line.split_whitespace().nth(1));
+        let id = id.unwrap_or_else(|| panic!("container {container} is not on {node}:\n{tasks}")).to_owned();
+        Self { node, id }
+    }
+
+    /// `kill -9`: with the first process the kernel ends all others of the container.
+    pub fn kill(&self) {
+        signal(std::slice::from_ref(self), "-KILL");
+    }
+}
+
+/// Sends a signal to processes, all those of a node at once. `-STOP` stops them where they are, and
+/// `-CONT` lets them go on; one that is gone is no error.
+pub fn signal(processes: &[Process], signal: &str) {
+    let mut nodes: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
+    for process in processes {
+        nodes.entry(&process.node).or_default().push(&process.id);
+    }
+    for (node, ids) in nodes {
+        on_node(node, &["sh", "-c", &format!("kill {signal} {} 2>/dev/null || true", ids.join(" "))]);
+    }
+}

@@ -1,0 +1,149 @@
+//! Objects of the cluster, read and waited for.
+
+use std::time::Duration;
+
+use k8s_openapi::api::apps::v1::StatefulSet;
+use k8s_openapi::api::core::v1::{Pod, Secret};
+use kube::api::{Api, ApiResource, DeleteParams, DynamicObject, ListParams, LogParams, Patch, PatchParams};
+use kube::core::GroupVersionKind;
+use kube::{Client, ResourceExt};
+use serde_json::Value;
+use sluice_tests::wait::holds;
+use sluice_tests::wait_until;
+
+/// How long a change on this machine may take that pods have to be started for.
+pub const SOON: Duration = Duration::from_secs(180);
+
+/// The resource's kind.
+pub fn event_aggregator() -> ApiResource {
+    ApiResource::from_gvk_with_plural(
+        &GroupVersionKind::gvk("sluice.dev", "v1alpha1", "EventAggregator"),
+        "eventaggregators",
+    )
+}
+
+/// A namespace and what is in it.
+#[derive(Clone)]
+pub struct Namespace {
+    /// Its name.
+    pub name: String,
+    /// The client.
+    pub client: Client,
+}
+
+impl Namespace {
+    /// The pods in it.
+    pub fn pods(&self) -> Api<Pod> {
+        Api::namespaced(self.client.clone(), &self.name)
+    }
+
+    /// The resources in it.
+    pub fn resources(&self) -> Api<DynamicObject> {
+        Api::namespaced_with(self.client.clone(), &self.name, &event_aggregator())
+    }
+
+    /// A resource as JSON.
+    pub async fn resource(&self, name: &str) -> Value {
+        let resource = self.resources().get(name).await.expect("the resource");
+        serde_json::to_value(resource).expect("JSON")
+    }
+
+    /// Changes a resource as `kubectl patch --type=merge` does.
+    pub async fn patch(&self, name: &str, change: Value) {
+        let patched = self.resources().patch(name, &PatchParams::default(), &Patch::Merge(change)).await;
+        patched.expect("the change is accepted");
+    }
+
+    /// Waits until a condition of the resource speaks of its present spec and has this status;
+    /// answers its reason and message.
+    pub async fn condition(&self, name: &str, of: &str, status: &str) -> (String, String) {
+        let what = format!("{name} has {of}={status}");
+        wait_until(&what, SOON, || async {
+            let resource = self.resources().get(name).await.map_err(|error| error.to_string())?;
+            let generation = resource.metadata.generation;
+            let conditions = resource.data["status"]["conditions"].as_array().cloned().unwrap_or_default();
+            let found = conditions.iter().find(|condition| condition["type"] == of).cloned().unwrap_or_default();
+            let text = |key: &str| found[key].as_str().unwrap_or_default().to_owned();
+            let current = found["observedGeneration"].as_i64() == generation;
+            holds(current && found["status"] == status, || format!("generation {generation:?}: {found}"))
+                .map(|()| (text("reason"), text("message")))
+        })
+        .await
+    }
+
+    /// Waits until the resource is Ready as its present spec asks.
+    pub async fn ready(&self, name: &str) {
+        self.condition(name, "Ready", "True").await;
+    }
+
+    /// A pod.
+    pub async fn pod(&self, name: &str) -> Pod {
+        self.pods().get(name).await.unwrap_or_else(|error| panic!("pod {name}: {error}"))
+    }
+
+    /// Deletes a pod as `kubectl delete pod` does, without waiting.
+    pub async fn delete_pod(&self, name: &str) {
+        self.pods().delete(name, &DeleteParams::default()).await.expect("the pod is deleted");
+    }
+
+    /// The pod of this name, once it is ready and its container is not the one of `before`.
+    pub async fn restarted_pod(&self, before: &Pod) -> Pod {
+        let name = before.name_any();
+        wait_until(&format!("the container of {name} is another, and ready"), SOON, || async {
+            let pod = self.pods().get(&name).await.map_err(|error| error.to_string())?;
+            let another = container_of(&pod) != container_of(before);
+            holds(another && is_ready(&pod), || format!("another: {another}, {:?}", pod.status)).map(|()| pod)
+        })
+        .await
+    }
+
+    /// Pods of a part of a resource.
+    pub async fn pods_of(&self, resource: &str, component: &str) -> Vec<Pod> {
+        let labels = format!("app.kubernetes.io/instance={resource},app.kubernetes.io/component={component}");
+        let list = self.pods().list(&ListParams::default().labels(&labels)).await.expect("pods");
+        let mut pods = list.items;
+        pods.retain(|pod| pod.metadata.deletion_timestamp.is_none());
+        pods.sort_by_key(ResourceExt::name_any);
+        pods
+    }
+
+    /// A value in a Secret.
+    pub async fn secret(&self, name: &str, key: &str) -> String {
+        let api: Api<Secret> = Api::namespaced(self.client.clone(), &self.name);
+        let secret = api.get(name).await.unwrap_or_else(|error| panic!("Secret {name}: {error}"));
+        let value = secret.data.unwrap_or_default().remove(key).unwrap_or_else(|| panic!("Secret {name} has no {key}"));
+        String::from_utf8(value.0).expect("text")
+    }
+
+    /// The value of a variable of a set's first container.
+    pub async fn variable(&self, set: &str, name: &str) -> String {
+        let api: Api<StatefulSet> = Api::namespaced(self.client.clone(), &self.name);
+        let set = api.get(set).await.expect("the set");
+        let containers = set.spec.and_then(|spec| spec.template.spec).map(|spec| spec.containers).unwrap_or_default();
+        let variables = containers.into_iter().flat_map(|container| container.env.unwrap_or_default());
+        let found = variables.into_iter().find(|variable| variable.name == name).and_then(|variable| variable.value);
+        found.unwrap_or_else(|| panic!("no variable {name}"))
+    }
+
+    /// A pod's log.
+    pub async fn log(&self, pod: &str) -> String {
+        self.pods().logs(pod, &LogParams::default()).await.unwrap_or_else(|error| format!("no log: {error}"))
+    }
+}
+
+/// Whether a pod says that it is ready and is not going.
+pub fn is_ready(pod: &Pod) -> bool {
+    let conditions = pod.status.as_ref().and_then(|status| status.conditions.as_ref());
+    let ready = conditions.is_some_and(|all| all.iter().any(|one| one.type_ == "Ready" && one.status == "True"));
+    ready && pod.metadata.deletion_timestamp.is_none()
+}
+
+fn container_of(pod: &Pod) -> Option<&str> {
+    let statuses = pod.status.as_ref().and_then(|status| status.container_statuses.as_ref());
+    statuses.and_then(|all| all.first()?.container_id.as_deref())
+}
+
+/// The node that a pod runs on.
+pub fn node_of(pod: &Pod) -> &str {
+    pod.spec.as_ref().and_then(|spec| spec.node_name.as_deref()).expect("a pod that runs")
+}

@@ -1,0 +1,88 @@
+//! What a test saw, a line each, and the table of all of them.
+
+use std::fmt;
+use std::io::Write;
+
+use sluice_tests::Snapshot;
+
+use super::cluster::work;
+
+/// The numbers of one test.
+#[derive(Debug, Clone, Default)]
+pub struct Tally {
+    /// What was done to the system.
+    pub name: String,
+    /// Events in requests that were answered 202.
+    pub accepted: u64,
+    /// Different events among them.
+    pub distinct: u64,
+    /// Attempts beyond the first of each request.
+    pub repeats: u64,
+    /// The numbers of the database at the end.
+    pub end: Snapshot,
+    /// Faults, and entries pending at their moments.
+    pub faults: u64,
+    /// See above.
+    pub in_hand: u64,
+    /// Snapshots of the database in which the promise held.
+    pub snapshots: u64,
+    /// What else was measured.
+    pub notes: Vec<String>,
+}
+
+const HEAD: &str = "scenario\taccepted\treceived\tunique\tduplicates\tdead\trows\tdistinct ids\tfaults\tin hand\trepeated\tsnapshots\tnotes";
+
+impl fmt::Display for Tally {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "{}: accepted {} · received {} · unique {} · duplicates {} · dead-lettered {} · rows {} of {} distinct ids \
+             · faults {} with {} entries in hand · requests repeated {} · snapshots {}",
+            self.name,
+            self.accepted,
+            self.end.received,
+            self.end.unique,
+            self.end.duplicates,
+            self.end.dead_lettered,
+            self.end.rows,
+            self.distinct,
+            self.faults,
+            self.in_hand,
+            self.repeats,
+            self.snapshots,
+        )?;
+        self.notes.iter().try_for_each(|note| write!(f, " · {note}"))
+    }
+}
+
+impl Tally {
+    /// Prints it, and adds it to the table.
+    pub fn publish(&self) {
+        println!("{self}");
+        let end = &self.end;
+        let numbers = [
+            self.accepted as i64,
+            end.received,
+            end.unique,
+            end.duplicates,
+            end.dead_lettered,
+            end.rows,
+            self.distinct as i64,
+            self.faults as i64,
+            self.in_hand as i64,
+            self.repeats as i64,
+            self.snapshots as i64,
+        ];
+        let numbers = numbers.map(|number| number.to_string()).join("\t");
+        append(&format!("{}\t{numbers}\t{}", self.name, self.notes.join(", ")));
+    }
+}
+
+/// One write, so that lines of tests that end together do not mix.
+fn append(line: &str) {
+    let path = work().join("tallies");
+    let new = !path.exists();
+    let mut file = std::fs::OpenOptions::new().create(true).append(true).open(path).expect("the table of tallies");
+    let text = if new { format!("{HEAD}\n{line}\n") } else { format!("{line}\n") };
+    file.write_all(text.as_bytes()).expect("the table of tallies");
+}
