@@ -40,11 +40,15 @@ impl Watched {
 
     /// CPU time in user and kernel mode so far, in µs.
     pub fn cpu_micros(&self) -> anyhow::Result<f64> {
-        let mut ticks = Stat::of(self.pid)?.ticks;
-        if self.with_children {
-            ticks += children(self.pid)?.map(|child| child.ticks).sum::<u64>();
+        loop {
+            let before = Stat::of(self.pid)?;
+            let living: u64 = if self.with_children { children(self.pid)?.map(|c| c.own + c.reaped).sum() } else { 0 };
+            let after = Stat::of(self.pid)?;
+            // A child that was reaped in between is in one of the sums or in none: look again.
+            if before.reaped == after.reaped {
+                return Ok((after.own + after.reaped + living) as f64 * MICROSECONDS_PER_TICK);
+            }
         }
-        Ok(ticks as f64 * MICROSECONDS_PER_TICK)
     }
 
     /// The most memory that was ever resident, in MiB.
@@ -84,8 +88,10 @@ pub fn report(figures: &mut Figures, watched: &[Watched], spent: &[f64], events:
 /// What `/proc/PID/stat` says.
 struct Stat {
     parent: u32,
-    /// Its own, and that of the children it has seen end.
-    ticks: u64,
+    /// Its own time.
+    own: u64,
+    /// That of the children whose end it has seen.
+    reaped: u64,
 }
 
 impl Stat {
@@ -103,14 +109,14 @@ impl Stat {
             Ok(fields.get(number - 3).with_context(|| format!("no field {number}"))?.parse()?)
         };
         let parent = field(4)? as u32;
-        Ok(Self { parent, ticks: field(14)? + field(15)? + field(16)? + field(17)? })
+        Ok(Self { parent, own: field(14)? + field(15)?, reaped: field(16)? + field(17)? })
     }
 }
 
 fn children(parent: u32) -> anyhow::Result<impl Iterator<Item = Stat>> {
     let entries = fs::read_dir("/proc")?.flatten();
     let pids = entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
-    // A process that ends meanwhile is counted with its parent.
+    // A process that is gone meanwhile has been reaped, which the caller sees.
     Ok(pids.filter_map(|pid| Stat::of(pid).ok()).filter(move |stat| stat.parent == parent))
 }
 
@@ -121,7 +127,7 @@ mod tests {
     #[test]
     fn the_times_are_read_behind_a_name_with_spaces_and_parentheses() {
         let stat = Stat::parse("7 (a) b (c)) S 3 7 7 0 -1 4 1 2 3 4 10 20 300 4000 20 0").unwrap();
-        assert_eq!((stat.parent, stat.ticks), (3, 4330));
+        assert_eq!((stat.parent, stat.own, stat.reaped), (3, 30, 4300));
     }
 
     #[test]
