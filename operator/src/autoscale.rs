@@ -18,14 +18,7 @@ impl Decisions {
     }
 
     /// Decides anew; answers whether that changed anything. `current` is how many were asked for.
-    pub fn observe(
-        &self,
-        uid: &str,
-        scaling: &Autoscaling,
-        current: i32,
-        backlog: Option<i64>,
-        now: Instant,
-    ) -> bool {
+    pub fn observe(&self, uid: &str, scaling: &Autoscaling, current: i32, backlog: Option<i64>, now: Instant) -> bool {
         let mut scalers = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let scaler = scalers.entry(uid.to_owned()).or_insert_with(|| Scaler::new(current, now));
         let before = scaler.decided;

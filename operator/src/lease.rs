@@ -1,8 +1,7 @@
 //! Which of several operators acts: the one that holds a Lease. Times of other machines are not
 //! trusted: a lease has run out when it was seen unchanged for its duration, by the own clock.
 
-use std::sync::Mutex;
-use std::sync::PoisonError;
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;

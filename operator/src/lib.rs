@@ -5,6 +5,7 @@ pub mod controller;
 pub mod crd;
 pub mod lease;
 pub mod observe;
+pub mod programs;
 pub mod quantity;
 mod run;
 pub mod services;

@@ -10,20 +10,16 @@ use kube::api::{Patch, PatchParams};
 use kube::core::DeserializeGuard;
 use kube::runtime::reflector::{ObjectRef, Store};
 use kube::{Api, ResourceExt};
-use serde::Deserialize;
 use serde_json::json;
 use tokio_util::sync::CancellationToken;
 
-use crate::controller::build::names::{Component, MANAGER, Names};
+use crate::controller::build::names::MANAGER;
 use crate::controller::plan::names_of;
 use crate::controller::{Context, Wake};
 use crate::crd::{EventAggregator, Totals};
-use crate::services::{AGGREGATOR_PORT, BACKLOG_METRIC, METRICS_PATH, PUBLISHER_PORT, STATS_PATH};
 
-/// How long an answer may take.
-const DEADLINE: Duration = Duration::from_secs(3);
-/// How long an answer may be.
-const MAX_ANSWER: usize = 4 << 20;
+/// How long a write may take.
+const DEADLINE: Duration = Duration::from_secs(5);
 /// Resources asked at the same time.
 const AT_ONCE: usize = 8;
 
@@ -38,18 +34,15 @@ pub struct Observation {
     pub totals: Option<Totals>,
 }
 
-/// Asks the programs of resources.
+/// Looks after the numbers of all resources.
 pub struct Observer {
     context: Arc<Context>,
-    http: reqwest::Client,
 }
 
 impl Observer {
-    /// # Errors
-    /// When there can be no HTTP client.
-    pub fn new(context: Arc<Context>) -> anyhow::Result<Self> {
-        let http = reqwest::Client::builder().no_proxy().timeout(DEADLINE).build()?;
-        Ok(Self { context, http })
+    /// On the programs that `context` reaches.
+    pub fn new(context: Arc<Context>) -> Self {
+        Self { context }
     }
 
     /// Looks at all resources in `store` each `interval` until told to stop.
@@ -63,8 +56,10 @@ impl Observer {
             }
             let resources = store.state();
             let readable = resources.iter().filter_map(|resource| resource.0.as_ref().ok());
-            let active = readable.filter(|resource| !resource.spec.paused && resource.metadata.deletion_timestamp.is_none());
-            let round = futures::stream::iter(active).for_each_concurrent(AT_ONCE, |resource| self.look(resource, &wake));
+            let active =
+                readable.filter(|resource| !resource.spec.paused && resource.metadata.deletion_timestamp.is_none());
+            let round =
+                futures::stream::iter(active).for_each_concurrent(AT_ONCE, |resource| self.look(resource, &wake));
             tokio::select! {
                 () = stop.cancelled() => return,
                 () = round => {}
@@ -78,8 +73,8 @@ impl Observer {
     }
 
     async fn look(&self, resource: &EventAggregator, wake: &Wake) {
-        let names = names_of(resource);
-        let (backlog, totals) = tokio::join!(self.backlog(&names), self.totals(&names));
+        let (names, programs) = (names_of(resource), &self.context.programs);
+        let (backlog, totals) = tokio::join!(programs.backlog(&names), programs.totals(&names));
         let observation = Observation { backlog, totals };
         self.scale(resource, backlog, wake);
         let status = resource.status.clone().unwrap_or_default();
@@ -112,91 +107,5 @@ impl Observer {
                 tracing::debug!(name = resource.name_any(), "cannot wake the controller");
             }
         }
-    }
-
-    async fn backlog(&self, names: &Names) -> Option<i64> {
-        let text = self.ask(names, Component::Publisher, PUBLISHER_PORT, METRICS_PATH).await?;
-        gauge(&text, BACKLOG_METRIC)
-    }
-
-    async fn totals(&self, names: &Names) -> Option<Totals> {
-        let text = self.ask(names, Component::Aggregator, AGGREGATOR_PORT, STATS_PATH).await?;
-        match serde_json::from_str::<Stats>(&text) {
-            Ok(stats) => Some(stats.into()),
-            Err(error) => {
-                tracing::debug!(name = names.name, %error, "the aggregators' statistics cannot be read");
-                None
-            }
-        }
-    }
-
-    /// The answer of a part's Service; nothing when there is none, in time, or it is too long.
-    async fn ask(&self, names: &Names, component: Component, port: i32, path: &str) -> Option<String> {
-        let url = format!("http://{}:{port}{path}", names.host(&names.of(component)));
-        let answer = async {
-            let mut answer = self.http.get(&url).send().await?.error_for_status()?;
-            let mut body = Vec::new();
-            while let Some(chunk) = answer.chunk().await? {
-                anyhow::ensure!(body.len() + chunk.len() <= MAX_ANSWER, "the answer is too long");
-                body.extend_from_slice(&chunk);
-            }
-            anyhow::Ok(String::from_utf8(body)?)
-        };
-        answer.await.inspect_err(|error| tracing::debug!(url, %error, "no answer")).ok()
-    }
-}
-
-/// A gauge in Prometheus' text format; nothing when it is absent or not a number.
-fn gauge(text: &str, name: &str) -> Option<i64> {
-    let value = text.lines().find_map(|line| {
-        let rest = line.strip_prefix(name)?;
-        let rest = match rest.strip_prefix('{') {
-            Some(labels) => labels.split_once('}')?.1,
-            None => rest,
-        };
-        rest.strip_prefix(' ')?.split(' ').next()
-    })?;
-    let value: f64 = value.parse().ok()?;
-    // Counts of events are far below where floating point would round.
-    (value.is_finite() && value >= 0.0).then_some(value.round() as i64)
-}
-
-/// What is used of the aggregators' `/stats`.
-#[derive(Debug, Deserialize)]
-struct Stats {
-    received: i64,
-    unique_processed: i64,
-    duplicate_dropped: i64,
-    #[serde(default)]
-    conflicts: i64,
-    #[serde(default)]
-    dead_lettered: i64,
-}
-
-impl From<Stats> for Totals {
-    fn from(stats: Stats) -> Self {
-        Self {
-            received: stats.received,
-            unique_processed: stats.unique_processed,
-            duplicate_dropped: stats.duplicate_dropped,
-            conflicts: stats.conflicts,
-            dead_lettered: stats.dead_lettered,
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_gauge_that_is_absent_or_no_number_is_unknown_and_not_zero() {
-        let text = "# TYPE sluice_publish_backlog_events gauge\nsluice_publish_backlog_events 12\nother 3\n";
-        assert_eq!(gauge(text, "sluice_publish_backlog_events"), Some(12));
-        assert_eq!(gauge(text, "other"), Some(3));
-        assert_eq!(gauge(text, "missing"), None);
-        assert_eq!(gauge("a NaN\n", "a"), None);
-        assert_eq!(gauge("a{stream=\"0\"} 1.2e3\n", "a"), Some(1_200));
-        assert_eq!(gauge("ab 1\n", "a"), None);
     }
 }

@@ -13,6 +13,7 @@ use crate::controller::plan::Defaults;
 use crate::controller::{self, Context};
 use crate::lease::Election;
 use crate::observe::Observer;
+use crate::programs::Programs;
 use crate::settings::RunSettings;
 
 /// Resources that autoscaling can wake before they are looked at.
@@ -39,7 +40,7 @@ pub async fn run(settings: RunSettings) -> anyhow::Result<()> {
         settings.lease.lease_duration,
     ));
     let defaults = defaults(&settings, namespace);
-    let context = Arc::new(Context::new(client, defaults, settings.resync, identity));
+    let context = Arc::new(Context::new(client, Programs::new()?, defaults, settings.resync, identity));
 
     let listener = server::bind(&settings.listen.to_string()).await?;
     let router = probes::router(metrics, ready(election.clone(), settings.lease.lease_duration * 2));
@@ -70,30 +71,26 @@ async fn lead(
     leader.set(1.0);
     let (working, released) = (stop.child_token(), CancellationToken::new());
     let work = async {
-        let worked = work(settings, context, working).await;
+        work(settings, context, working).await;
         // Only when nothing of ours writes any more may another begin.
         released.cancel();
-        worked
     };
-    let worked = tokio::select! {
-        lost = election.keep(&released) => match lost {
-            Err(lost) => return Err(lost),
-            Ok(()) => Ok(()),
-        },
-        worked = work => worked,
-    };
+    tokio::select! {
+        kept = election.keep(&released) => kept?,
+        () = work => {}
+    }
     leader.set(0.0);
     election.release().await;
-    worked
+    Ok(())
 }
 
 /// Watches and observes until told to stop, and then for as long as what is in hand takes.
-async fn work(settings: &RunSettings, context: Arc<Context>, stop: CancellationToken) -> anyhow::Result<()> {
+async fn work(settings: &RunSettings, context: Arc<Context>, stop: CancellationToken) {
     let namespaces: Vec<Option<&str>> = match settings.namespaces.as_slice() {
         [] => vec![None],
         some => some.iter().map(|name| Some(name.as_str())).collect(),
     };
-    let observer = Observer::new(context.clone())?;
+    let observer = Observer::new(context.clone());
     let watched = namespaces.into_iter().map(|namespace| {
         let (wake, woken) = mpsc::channel(WAKING);
         let (started, store) = oneshot::channel();
@@ -119,7 +116,6 @@ async fn work(settings: &RunSettings, context: Arc<Context>, stop: CancellationT
         _ = all => {}
         () = cut => tracing::warn!("what was in hand took too long: leaving it"),
     }
-    Ok(())
 }
 
 fn identity(settings: &RunSettings) -> String {

@@ -29,12 +29,14 @@ pub struct Applied {
     pub objects: Objects,
     /// New publishers wait until all aggregators understand what they write.
     pub publisher_held: bool,
+    /// A volume that cannot grow; it stays as it is.
+    pub volume_refused: Option<Error>,
 }
 
 /// Makes everything as `desired`.
-pub async fn apply(client: &Client, plan: &Plan, live: &Live, desired: Objects) -> Result<Applied> {
+pub async fn apply(client: &Client, plan: &Plan, live: &Live, mut desired: Objects) -> Result<Applied> {
     let applier = Applier { client, plan };
-    volumes::grow(client, plan, live, &desired).await?;
+    let volume_refused = volumes::grow(client, plan, live, &mut desired).await?;
     let mut objects = Objects {
         service_accounts: applier.all(&live.objects.service_accounts, desired.service_accounts).await?,
         config_maps: applier.all(&live.objects.config_maps, desired.config_maps).await?,
@@ -46,7 +48,7 @@ pub async fn apply(client: &Client, plan: &Plan, live: &Live, desired: Objects) 
     };
     let (deployments, publisher_held) = hold_publisher(plan, live, &objects.stateful_sets, desired.deployments);
     objects.deployments = applier.all(&live.objects.deployments, deployments).await?;
-    Ok(Applied { objects, publisher_held })
+    Ok(Applied { objects, publisher_held, volume_refused })
 }
 
 /// While aggregators are being replaced publishers keep their image: an entry of a newer version
@@ -99,11 +101,7 @@ struct Applier<'a> {
 impl Applier<'_> {
     async fn all<K>(&self, live: &[K], desired: Vec<K>) -> Result<Vec<K>>
     where
-        K: Resource<DynamicType = (), Scope = NamespaceResourceScope>
-            + Serialize
-            + DeserializeOwned
-            + Clone
-            + Debug,
+        K: Resource<DynamicType = (), Scope = NamespaceResourceScope> + Serialize + DeserializeOwned + Clone + Debug,
     {
         let api: Api<K> = Api::namespaced(self.client.clone(), &self.plan.names.namespace);
         let mut applied = Vec::with_capacity(desired.len());
@@ -118,11 +116,7 @@ impl Applier<'_> {
 
     async fn one<K>(&self, api: &Api<K>, live: &[K], desired: &K) -> Result<K>
     where
-        K: Resource<DynamicType = (), Scope = NamespaceResourceScope>
-            + Serialize
-            + DeserializeOwned
-            + Clone
-            + Debug,
+        K: Resource<DynamicType = (), Scope = NamespaceResourceScope> + Serialize + DeserializeOwned + Clone + Debug,
     {
         let (kind, name) = (K::kind(&()), desired.name_any());
         let desired = stamped(desired)?;

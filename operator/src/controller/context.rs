@@ -11,6 +11,7 @@ use sluice_service::backoff::Backoff;
 use super::build::names::MANAGER;
 use super::plan::Defaults;
 use crate::autoscale::Decisions;
+use crate::programs::Programs;
 
 const FIRST_RETRY: Duration = Duration::from_secs(1);
 const LAST_RETRY: Duration = Duration::from_secs(300);
@@ -19,6 +20,8 @@ const LAST_RETRY: Duration = Duration::from_secs(300);
 pub struct Context {
     /// Talks to the API server.
     pub client: Client,
+    /// Asks the programs of resources.
+    pub programs: Programs,
     /// What the operator's settings say for all resources.
     pub defaults: Defaults,
     /// Publishes events.
@@ -32,11 +35,12 @@ pub struct Context {
 
 impl Context {
     /// Of an operator called `identity`.
-    pub fn new(client: Client, defaults: Defaults, resync: Duration, identity: String) -> Self {
+    pub fn new(client: Client, programs: Programs, defaults: Defaults, resync: Duration, identity: String) -> Self {
         let reporter = Reporter { controller: MANAGER.to_owned(), instance: Some(identity) };
         Self {
             recorder: Recorder::new(client.clone(), reporter),
             client,
+            programs,
             defaults,
             resync,
             decisions: Decisions::default(),

@@ -63,6 +63,9 @@ pub enum Error {
         /// What the API server says.
         message: String,
     },
+    /// The API server did not answer all that was asked in time.
+    #[error("the API server takes too long: gave up after {0:?}")]
+    TimedOut(std::time::Duration),
     /// The API server did not do what was asked.
     #[error("cannot {action}: {source}")]
     Api {
@@ -99,6 +102,7 @@ impl Error {
             Self::SecretMissing { .. } => "SecretMissing",
             Self::SecretInvalid { .. } => "SecretInvalid",
             Self::VolumeRefused { .. } => "VolumeRefused",
+            Self::TimedOut(_) => "TimedOut",
             Self::Api { source, .. } => match source.as_ref() {
                 kube::Error::Api(status) if status.code == 403 => "Forbidden",
                 kube::Error::Api(status) if status.code == 422 => "Rejected",

@@ -5,16 +5,18 @@ use std::collections::BTreeMap;
 use std::fmt::Debug;
 
 use k8s_openapi::api::autoscaling::v2::HorizontalPodAutoscaler;
-use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod, Secret};
+use k8s_openapi::api::core::v1::{ContainerStatus, PersistentVolumeClaim, Pod, Secret};
 use kube::api::ListParams;
 use kube::core::NamespaceResourceScope;
-use kube::{Api, Client, Resource};
+use kube::{Api, Client, Resource, ResourceExt};
 use serde::de::DeserializeOwned;
 
 use super::build::Objects;
+use super::build::names::{Component, component_of};
 use super::error::{Error, Result};
 use super::plan::names_of;
 use crate::crd::EventAggregator;
+use crate::programs::Programs;
 
 /// What is there of a resource.
 #[derive(Debug, Clone, Default)]
@@ -27,15 +29,20 @@ pub struct Live {
     pub claims: Vec<PersistentVolumeClaim>,
     /// Its pods.
     pub pods: Vec<Pod>,
+    /// What an aggregator that runs and is not ready says that it lacks.
+    pub aggregator_lacks: Option<String>,
     /// HorizontalPodAutoscalers that scale it; only asked for when the operator would too.
     pub autoscalers: Vec<String>,
 }
 
 /// Reads all that is there of `resource`.
-pub async fn fetch(client: &Client, resource: &EventAggregator) -> Result<Live> {
+pub async fn fetch(client: &Client, programs: &Programs, resource: &EventAggregator) -> Result<Live> {
     let names = names_of(resource);
-    let reader =
-        Reader { client, namespace: &names.namespace, params: ListParams::default().labels(&names.selector_of_objects()) };
+    let reader = Reader {
+        client,
+        namespace: &names.namespace,
+        params: ListParams::default().labels(&names.selector_of_objects()),
+    };
     let mut secrets: BTreeMap<_, _> = BTreeMap::new();
     for secret in reader.list::<Secret>().await? {
         secrets.insert(secret.metadata.name.clone().unwrap_or_default(), secret);
@@ -47,24 +54,43 @@ pub async fn fetch(client: &Client, resource: &EventAggregator) -> Result<Live> 
             secrets.insert(name.clone(), secret);
         }
     }
+    let objects = Objects {
+        service_accounts: reader.list().await?,
+        config_maps: reader.list().await?,
+        network_policies: reader.list().await?,
+        services: reader.list().await?,
+        disruption_budgets: reader.list().await?,
+        stateful_sets: reader.list().await?,
+        deployments: reader.list().await?,
+    };
+    let claims = reader.list().await?;
+    let pods: Vec<Pod> = reader.list().await?;
     Ok(Live {
         secrets,
-        objects: Objects {
-            service_accounts: reader.list().await?,
-            config_maps: reader.list().await?,
-            network_policies: reader.list().await?,
-            services: reader.list().await?,
-            disruption_budgets: reader.list().await?,
-            stateful_sets: reader.list().await?,
-            deployments: reader.list().await?,
+        objects,
+        claims,
+        aggregator_lacks: match unready_aggregator(&pods) {
+            Some(pod) => programs.why_not_ready(&names, &pod).await.map(|lacks| format!("{pod}: {lacks}")),
+            None => None,
         },
-        claims: reader.list().await?,
-        pods: reader.list().await?,
+        pods,
         autoscalers: match resource.spec.aggregator.autoscaling {
             Some(_) => autoscalers(client, resource).await?,
             None => Vec::new(),
         },
     })
+}
+
+/// An aggregator that runs and is not ready.
+fn unready_aggregator(pods: &[Pod]) -> Option<String> {
+    let unready = pods.iter().filter(|pod| {
+        let is_aggregator = component_of(pod.labels()) == Some(Component::Aggregator.as_str());
+        let mut containers = pod.status.iter().flat_map(|status| status.container_statuses.iter().flatten());
+        let runs = |container: &ContainerStatus| container.state.as_ref().is_some_and(|state| state.running.is_some());
+        let lives = pod.metadata.deletion_timestamp.is_none();
+        is_aggregator && lives && containers.any(|container| runs(container) && !container.ready)
+    });
+    unready.map(|pod| pod.name_any()).min()
 }
 
 struct Reader<'a> {

@@ -29,7 +29,12 @@ pub use context::Context;
 use error::{Error, Result};
 pub use watch::{Wake, watch};
 
-use crate::crd::EventAggregator;
+use crate::crd::{ConditionType, EventAggregator, EventAggregatorStatus};
+
+/// How soon to look again at what is not ready.
+const UNREADY: Duration = Duration::from_secs(30);
+/// How long one look may take.
+const DEADLINE: Duration = Duration::from_secs(120);
 
 /// Makes the cluster as the resource says, and the resource's status as the cluster is.
 ///
@@ -57,10 +62,15 @@ async fn reconcile_readable(resource: &EventAggregator, context: &Context) -> Re
     let status = if resource.spec.paused {
         Ok(status::of_paused(generation, &old, Timestamp::now()))
     } else {
-        steps(resource, context).await
+        // A request whose answer never comes must not hold its place for ever.
+        let steps = tokio::time::timeout(DEADLINE, steps(resource, context)).await;
+        steps.unwrap_or(Err(Error::TimedOut(DEADLINE)))
     };
-    match status {
-        Ok(status) => report::report(context, resource, &status).await?,
+    let ready = match status {
+        Ok(status) => {
+            report::report(context, resource, &status).await?;
+            status.condition(ConditionType::Ready).is_some_and(|ready| ready.status == "True")
+        }
         Err(error) => {
             let status = status::of_error(&error, generation, &old, Timestamp::now());
             if let Err(unwritten) = report::report(context, resource, &status).await {
@@ -68,15 +78,17 @@ async fn reconcile_readable(resource: &EventAggregator, context: &Context) -> Re
             }
             return Err(error);
         }
-    }
+    };
     context.succeeded(&resource.uid().unwrap_or_default());
-    Ok(Action::requeue(spread(context.resync)))
+    // What a program lacks can change without any object changing.
+    let next = if ready || resource.spec.paused { context.resync } else { context.resync.min(UNREADY) };
+    Ok(Action::requeue(spread(next)))
 }
 
-async fn steps(resource: &EventAggregator, context: &Context) -> Result<crate::crd::EventAggregatorStatus> {
+async fn steps(resource: &EventAggregator, context: &Context) -> Result<EventAggregatorStatus> {
     let client = &context.client;
     let uid = resource.uid().unwrap_or_default();
-    let live = fetch::fetch(client, resource).await?;
+    let live = fetch::fetch(client, &context.programs, resource).await?;
     let plan = validate::validate(resource, &live, &context.defaults, context.decisions.get(&uid))?;
     let checksums = secrets::ensure(client, &plan, &live).await?;
     let desired = build::build(&plan, &checksums);
@@ -86,11 +98,7 @@ async fn steps(resource: &EventAggregator, context: &Context) -> Result<crate::c
 }
 
 /// When to try again. What trying cannot help waits until something changes.
-pub fn after_failure(
-    resource: Arc<DeserializeGuard<EventAggregator>>,
-    error: &Error,
-    context: Arc<Context>,
-) -> Action {
+pub fn after_failure(resource: Arc<DeserializeGuard<EventAggregator>>, error: &Error, context: Arc<Context>) -> Action {
     let (name, namespace) = (resource.name_any(), resource.namespace().unwrap_or_default());
     if error.is_not_found() {
         tracing::debug!(name, namespace, %error, "it went away meanwhile");

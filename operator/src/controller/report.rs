@@ -1,15 +1,20 @@
 //! Last step: the status is written, where it changed, and an event tells of the change.
 
+use std::time::Duration;
+
 use kube::api::{Patch, PatchParams};
 use kube::runtime::events::{Event, EventType};
 use kube::{Api, Resource, ResourceExt};
 use serde_json::{Map, Value, json};
+use tokio::time::timeout;
 
 use super::build::names::MANAGER;
 use super::context::Context;
 use super::error::{Error, Result};
 use crate::crd::{ConditionType, EventAggregator, EventAggregatorStatus};
 
+/// How long a write may take.
+const DEADLINE: Duration = Duration::from_secs(10);
 /// Fields that are refreshed apart from reconciling.
 const OBSERVED: [&str; 2] = ["backlog", "totals"];
 /// Reasons that need nobody's attention.
@@ -23,7 +28,9 @@ pub async fn report(context: &Context, resource: &EventAggregator, status: &Even
     let name = resource.name_any();
     let api: Api<EventAggregator> = Api::namespaced(context.client.clone(), &resource.namespace().unwrap_or_default());
     let params = PatchParams { field_manager: Some(MANAGER.to_owned()), ..PatchParams::default() };
-    api.patch_status(&name, &params, &Patch::Merge(&patch)).await.map_err(Error::api("write the status"))?;
+    let patch = Patch::Merge(patch);
+    let written = timeout(DEADLINE, api.patch_status(&name, &params, &patch)).await;
+    written.map_err(|_| Error::TimedOut(DEADLINE))?.map_err(Error::api("write the status"))?;
     announce(context, resource, &old, status).await;
     Ok(())
 }
@@ -66,8 +73,11 @@ async fn announce(
         action: "Reconcile".to_owned(),
         secondary: None,
     };
-    if let Err(error) = context.recorder.publish(&event, &resource.object_ref(&())).await {
-        tracing::warn!(%error, "cannot publish an event");
+    let resource = resource.object_ref(&());
+    match timeout(DEADLINE, context.recorder.publish(&event, &resource)).await {
+        Ok(Ok(())) => {}
+        Ok(Err(error)) => tracing::warn!(%error, "cannot publish an event"),
+        Err(_) => tracing::warn!("cannot publish an event in time"),
     }
 }
 

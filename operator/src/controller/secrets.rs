@@ -97,7 +97,13 @@ async fn keep(api: &Api<Secret>, plan: &Plan, secret: &Secret) -> Result<Secret>
     let patch = json!({
         "metadata": { "ownerReferences": owners, "resourceVersion": secret.metadata.resource_version }
     });
-    let patched = api.patch(&name, &PatchParams { field_manager: Some(MANAGER.to_owned()), ..PatchParams::default() }, &Patch::Merge(&patch)).await;
+    let patched = api
+        .patch(
+            &name,
+            &PatchParams { field_manager: Some(MANAGER.to_owned()), ..PatchParams::default() },
+            &Patch::Merge(&patch),
+        )
+        .await;
     patched.map_err(Error::api(format!("set the owner of Secret {name}")))
 }
 

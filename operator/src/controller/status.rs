@@ -49,24 +49,41 @@ pub fn of_applied(
     let part = |part: Component, rollout: Option<Rollout>| verdict(part, rollout, live);
     let aggregators = part(Component::Aggregator, aggregator);
     let parts = [
-        (ConditionType::RedisReady, match &plan.redis {
-            Backend::Managed(_) => part(Component::Redis, set(Component::Redis)),
-            Backend::External(external) => external_verdict(external, aggregator),
-        }),
-        (ConditionType::PostgresReady, match &plan.postgres {
-            Backend::Managed(_) => part(Component::Postgres, set(Component::Postgres)),
-            Backend::External(external) => external_verdict(external, aggregator),
-        }),
+        (
+            ConditionType::RedisReady,
+            match &plan.redis {
+                Backend::Managed(_) => part(Component::Redis, set(Component::Redis)),
+                Backend::External(external) => external_verdict(external, aggregator),
+            },
+        ),
+        (
+            ConditionType::PostgresReady,
+            match &plan.postgres {
+                Backend::Managed(_) => part(Component::Postgres, set(Component::Postgres)),
+                Backend::External(external) => external_verdict(external, aggregator),
+            },
+        ),
         (ConditionType::AggregatorReady, aggregators),
-        (ConditionType::PublisherReady, match part(Component::Publisher, publisher) {
-            ready if ready.is_true() && applied.publisher_held => {
-                Verdict::new("False", "WaitingForAggregators", "new publishers wait until all aggregators are replaced")
-            }
-            verdict => verdict,
-        }),
+        (
+            ConditionType::PublisherReady,
+            match part(Component::Publisher, publisher) {
+                ready if ready.is_true() && applied.publisher_held => Verdict::new(
+                    "False",
+                    "WaitingForAggregators",
+                    "new publishers wait until all aggregators are replaced",
+                ),
+                verdict => verdict,
+            },
+        ),
     ];
-    let ready = ready(&parts);
-    let progressing = progressing(live, &parts);
+    let (ready, progressing) = match &applied.volume_refused {
+        // All else is as asked for, but not this.
+        Some(error) => {
+            let refused = || Verdict::new("False", error.category(), error.to_string());
+            (refused(), refused())
+        }
+        None => (ready(&parts), progressing(live, &parts)),
+    };
     let mut verdicts = vec![(ConditionType::Ready, ready), (ConditionType::Progressing, progressing)];
     verdicts.extend(parts);
 
@@ -124,10 +141,18 @@ fn verdict(part: Component, rollout: Option<Rollout>, live: &Live) -> Verdict {
         return Verdict::new("False", problem.reason, problem.message);
     }
     let Rollout { wanted, existing, ready, all_updated } = rollout;
-    let reason = if existing > wanted { "ScalingDown" } else if all_updated { "Starting" } else { "RollingOut" };
-    let message = match existing > wanted {
-        true => format!("{existing} there, {wanted} asked for"),
-        false => format!("{ready} of {wanted} ready"),
+    let reason = if existing > wanted {
+        "ScalingDown"
+    } else if all_updated {
+        "Starting"
+    } else {
+        "RollingOut"
+    };
+    let lacks = live.aggregator_lacks.as_ref().filter(|_| part == Component::Aggregator);
+    let message = match lacks {
+        Some(lacks) => format!("{ready} of {wanted} ready; {lacks}"),
+        None if existing > wanted => format!("{existing} there, {wanted} asked for"),
+        None => format!("{ready} of {wanted} ready"),
     };
     Verdict::new("False", reason, message)
 }
@@ -136,9 +161,15 @@ fn verdict(part: Component, rollout: Option<Rollout>, live: &Live) -> Verdict {
 fn external_verdict(external: &ExternalPlan, aggregator: Option<Rollout>) -> Verdict {
     let given = format!("given by Secret {}", external.secret);
     match aggregator {
-        Some(Rollout { wanted: 0, .. }) => Verdict::new("True", "NotUsed", format!("{given}; no aggregator is asked for")),
+        Some(Rollout { wanted: 0, .. }) => {
+            Verdict::new("True", "NotUsed", format!("{given}; no aggregator is asked for"))
+        }
         Some(Rollout { ready: 1.., .. }) => Verdict::new("True", "External", format!("{given}; aggregators reach it")),
-        _ => Verdict::new("False", "NotConfirmed", format!("{given}; no aggregator is ready, which would show that it answers")),
+        _ => Verdict::new(
+            "False",
+            "NotConfirmed",
+            format!("{given}; no aggregator is ready, which would show that it answers"),
+        ),
     }
 }
 
@@ -166,7 +197,8 @@ fn progressing(live: &Live, parts: &[(ConditionType, Verdict)]) -> Verdict {
     }
     match live.autoscalers.first() {
         Some(other) => {
-            let message = format!("HorizontalPodAutoscaler {other} scales it, so spec.aggregator.autoscaling does nothing");
+            let message =
+                format!("HorizontalPodAutoscaler {other} scales it, so spec.aggregator.autoscaling does nothing");
             Verdict::new("False", "AutoscalingConflict", message)
         }
         None => Verdict::new("False", "Complete", "everything is as asked for"),

@@ -17,24 +17,49 @@ use super::plan::Plan;
 use crate::quantity;
 
 /// Grows what is smaller than desired, and refuses volumes that an earlier resource takes with it.
-pub async fn grow(client: &Client, plan: &Plan, live: &Live, desired: &Objects) -> Result<()> {
-    for set in &desired.stateful_sets {
-        let Some(size) = set_size(set) else { continue };
+/// What cannot grow stays as it is in `desired` too, and is answered: all else can be done.
+pub async fn grow(client: &Client, plan: &Plan, live: &Live, desired: &mut Objects) -> Result<Option<Error>> {
+    let mut refused = None;
+    for set in &mut desired.stateful_sets {
+        let Some(size) = set_size(set).cloned() else { continue };
         let claims = claims_of(live, set);
         refuse_leftovers(plan, live, &claims)?;
         let current = live.objects.stateful_sets.iter().find(|live| live.name_any() == set.name_any());
-        for claim in claims {
-            if smaller(claim_size(claim), size) {
-                grow_claim(client, plan, claim, size).await?;
+        match grow_claims(client, plan, &claims, &size).await {
+            Ok(()) => {}
+            Err(error @ Error::VolumeRefused { .. }) => {
+                keep_size(set, current);
+                refused = Some(error);
+                continue;
             }
+            Err(error) => return Err(error),
         }
         if let Some(current) = current
-            && smaller(set_size(current), size)
+            && smaller(set_size(current), &size)
         {
             remove_set(client, plan, current).await?;
         }
     }
+    Ok(refused)
+}
+
+async fn grow_claims(client: &Client, plan: &Plan, claims: &[&PersistentVolumeClaim], size: &Quantity) -> Result<()> {
+    for claim in claims {
+        if smaller(claim_size(claim), size) {
+            grow_claim(client, plan, claim, size).await?;
+        }
+    }
     Ok(())
+}
+
+/// Desires the size that is there.
+fn keep_size(set: &mut StatefulSet, current: Option<&StatefulSet>) {
+    let Some(size) = current.and_then(set_size).cloned() else { return };
+    let claims = set.spec.iter_mut().flat_map(|spec| spec.volume_claim_templates.iter_mut().flatten());
+    let requests = claims.filter_map(|claim| claim.spec.as_mut()?.resources.as_mut()?.requests.as_mut());
+    requests.for_each(|requests| {
+        requests.insert("storage".to_owned(), size.clone());
+    });
 }
 
 /// Claims of the set's pods: `data-SET-N`.
@@ -63,7 +88,8 @@ fn refuse_leftovers(plan: &Plan, live: &Live, claims: &[&PersistentVolumeClaim])
 }
 
 async fn grow_claim(client: &Client, plan: &Plan, claim: &PersistentVolumeClaim, size: &Quantity) -> Result<()> {
-    let (name, api) = (claim.name_any(), Api::<PersistentVolumeClaim>::namespaced(client.clone(), &plan.names.namespace));
+    let (name, api) =
+        (claim.name_any(), Api::<PersistentVolumeClaim>::namespaced(client.clone(), &plan.names.namespace));
     let patch = json!({"spec": {"resources": {"requests": {"storage": size}}}});
     let params = PatchParams { field_manager: Some(MANAGER.to_owned()), ..PatchParams::default() };
     match api.patch(&name, &params, &Patch::Merge(&patch)).await {

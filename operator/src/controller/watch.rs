@@ -114,9 +114,10 @@ fn users_of(resources: &Store<Guarded>, secret: &PartialObjectMeta<Secret>) -> V
         let made = instance_of(secret.labels()) == Some(resource.name_any().as_str());
         made || externals.into_iter().flatten().any(|external| external.secret_ref.name == name)
     };
-    let users = resources.state().into_iter().filter(|resource| {
-        resource.namespace() == namespace && resource.0.as_ref().is_ok_and(uses)
-    });
+    let users = resources
+        .state()
+        .into_iter()
+        .filter(|resource| resource.namespace() == namespace && resource.0.as_ref().is_ok_and(uses));
     users.map(|resource| ObjectRef::from_obj(resource.as_ref())).collect()
 }
 

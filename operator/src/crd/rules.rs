@@ -14,7 +14,11 @@ use serde_json::{Value, json};
 macro_rules! memory {
     ($least:literal) => {
         (
-            concat!("!has(self.memory) || isQuantity(self.memory) && quantity(self.memory).compareTo(quantity('", $least, "')) >= 0"),
+            concat!(
+                "!has(self.memory) || isQuantity(self.memory) && quantity(self.memory).compareTo(quantity('",
+                $least,
+                "')) >= 0"
+            ),
             concat!("memory must be a quantity of at least ", $least, ", such as 1Gi"),
             ".memory",
         )
@@ -114,7 +118,7 @@ pub(super) fn autoscaling(schema: &mut Schema) {
 
 #[cfg(test)]
 mod tests {
-    use kube::core::cel::Validator;
+    use kube_cel::Validator;
     use serde_json::{Value, json};
 
     use crate::crd::schema::server::{defaulted, schema};

@@ -48,7 +48,7 @@ fn empty_defaults(schema: &mut JSONSchemaProps) {
 /// What the API server does with the schema, for tests.
 #[cfg(test)]
 pub(crate) mod server {
-    use kube::core::cel::apply_defaults;
+    use kube_cel::apply_defaults;
     use serde_json::Value;
 
     pub(crate) fn schema() -> Value {

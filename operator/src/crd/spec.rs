@@ -1,4 +1,5 @@
 //! What a user asks for.
+#![allow(clippy::duplicated_attributes, reason = "each printer column has a type of its own")]
 
 use std::collections::BTreeMap;
 

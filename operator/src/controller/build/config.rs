@@ -15,11 +15,7 @@ pub(super) const START: &str = "start.sh";
 
 /// The ConfigMap with these files.
 pub(super) fn config_map(plan: &Plan, component: Component, files: BTreeMap<String, String>) -> ConfigMap {
-    ConfigMap {
-        metadata: meta(plan, plan.names.of(component), component),
-        data: Some(files),
-        ..ConfigMap::default()
-    }
+    ConfigMap { metadata: meta(plan, plan.names.of(component), component), data: Some(files), ..ConfigMap::default() }
 }
 
 /// The ConfigMap as a volume.

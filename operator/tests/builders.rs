@@ -1,0 +1,140 @@
+//! Every object that is built, whole, compared with a file. A change of a builder shows in the
+//! file's diff, and nowhere else. `BLESS=1 cargo test -p sluice-operator --test builders` writes the
+//! files anew.
+
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+mod support;
+
+use serde_json::Value;
+use support::{fixture_text, objects};
+
+fn compare(name: &str) {
+    let built = serde_json::to_value(objects(&format!("{name}.yaml"))).unwrap();
+    let file = format!("{name}.objects.yaml");
+    if std::env::var_os("BLESS").is_some() {
+        let path = format!("{}/tests/fixtures/{file}", env!("CARGO_MANIFEST_DIR"));
+        std::fs::write(path, serde_yaml::to_string(&built).unwrap()).unwrap();
+        return;
+    }
+    let expected: Value = serde_yaml::from_str(&fixture_text(&file)).unwrap();
+    for (kind, objects) in expected.as_object().unwrap() {
+        let built = built[kind].as_array().unwrap();
+        for (object, built) in objects.as_array().unwrap().iter().zip(built) {
+            assert_eq!(built, object, "{kind} {}", object["metadata"]["name"]);
+        }
+        assert_eq!(built.len(), objects.as_array().unwrap().len(), "{kind}");
+    }
+    assert_eq!(built, expected);
+}
+
+#[test]
+fn a_resource_that_says_something_of_everything_is_built_as_recorded() {
+    compare("ledger");
+}
+
+#[test]
+fn a_resource_on_external_servers_is_built_as_recorded() {
+    compare("tiny");
+}
+
+#[test]
+fn no_object_bears_another_resources_name() {
+    let built = serde_json::to_value(objects("ledger.yaml")).unwrap();
+    for (kind, list) in built.as_object().unwrap() {
+        for object in list.as_array().unwrap() {
+            let meta = &object["metadata"];
+            let name = meta["name"].as_str().unwrap();
+            assert!(name.starts_with("ledger-"), "{kind} {name}");
+            assert_eq!(meta["namespace"], "accounts", "{kind} {name}");
+            assert_eq!(meta["labels"]["app.kubernetes.io/instance"], "ledger", "{kind} {name}");
+            assert_eq!(meta["ownerReferences"][0]["uid"], "11111111-2222-3333-4444-555555555555", "{kind} {name}");
+        }
+    }
+}
+
+/// What Pod Security's level `restricted` asks for, and what we ask for beyond it.
+#[test]
+fn every_pod_is_restricted() {
+    let built = serde_json::to_value(objects("ledger.yaml")).unwrap();
+    let sets = built["statefulSets"].as_array().unwrap().iter().chain(built["deployments"].as_array().unwrap());
+    let mut pods = 0;
+    for set in sets {
+        pods += 1;
+        let name = &set["metadata"]["name"];
+        let pod = &set["spec"]["template"]["spec"];
+        let security = &pod["securityContext"];
+        assert_eq!(security["runAsNonRoot"], true, "{name}");
+        assert!(security["runAsUser"].as_i64().unwrap() > 0, "{name}");
+        assert_eq!(security["seccompProfile"]["type"], "RuntimeDefault", "{name}");
+        assert_eq!(pod["automountServiceAccountToken"], false, "{name}");
+        for container in pod["containers"].as_array().unwrap() {
+            let security = &container["securityContext"];
+            assert_eq!(security["allowPrivilegeEscalation"], false, "{name}");
+            assert_eq!(security["readOnlyRootFilesystem"], true, "{name}");
+            assert_eq!(security["capabilities"]["drop"], serde_json::json!(["ALL"]), "{name}");
+            assert!(!container["resources"]["requests"]["cpu"].is_null(), "{name}");
+            for probe in ["startupProbe", "livenessProbe", "readinessProbe"] {
+                assert!(container[probe].is_object(), "{name} {probe}");
+            }
+        }
+        for volume in pod["volumes"].as_array().into_iter().flatten() {
+            assert!(volume["hostPath"].is_null(), "{name}");
+        }
+    }
+    assert_eq!(pods, 4);
+}
+
+#[test]
+fn a_replica_is_given_more_time_to_stop_than_it_takes_to_drain() {
+    let built = serde_json::to_value(objects("ledger.yaml")).unwrap();
+    let aggregator = &built["statefulSets"][2]["spec"]["template"]["spec"];
+    assert!(aggregator["terminationGracePeriodSeconds"].as_i64().unwrap() > 30);
+    let publisher = &built["deployments"][0]["spec"]["template"]["spec"];
+    let lame = publisher["containers"][0]["lifecycle"]["preStop"]["sleep"]["seconds"].as_i64().unwrap();
+    assert!(publisher["terminationGracePeriodSeconds"].as_i64().unwrap() > 25 + lame);
+}
+
+#[test]
+fn a_change_rolls_only_the_pods_it_touches() {
+    use sluice_operator::controller::build::build;
+    use sluice_operator::controller::build::names::Component;
+    use sluice_operator::controller::plan::Checksums;
+    use sluice_operator::controller::validate::validate;
+
+    let templates = |resource, checksums: &Checksums| {
+        let plan = validate(&resource, &support::external_secrets(), &support::defaults(), None).unwrap();
+        let built = build(&plan, checksums);
+        let sets = built.stateful_sets.into_iter().map(|set| (set.metadata.name, set.spec.unwrap().template));
+        let deployments = built.deployments.into_iter().map(|d| (d.metadata.name, d.spec.unwrap().template));
+        sets.chain(deployments).map(|(name, template)| (name.unwrap(), template)).collect::<Vec<_>>()
+    };
+    let checksums = Checksums::from([(Component::Redis, "a".into()), (Component::Postgres, "a".into())]);
+    let before = templates(support::fixture("ledger.yaml"), &checksums);
+    let rolled = |after: Vec<_>| -> Vec<String> {
+        let changed = before.iter().zip(after).filter(|(before, after)| *before != after);
+        changed.map(|((name, _), _)| name.trim_start_matches("ledger-").to_owned()).collect()
+    };
+    let changed = |change: fn(&mut sluice_operator::crd::EventAggregatorSpec)| {
+        let mut resource = support::fixture("ledger.yaml");
+        change(&mut resource.spec);
+        rolled(templates(resource, &checksums))
+    };
+
+    assert_eq!(changed(|_| {}), [""; 0]);
+    assert_eq!(changed(|spec| spec.aggregator.replicas = 9), [""; 0]);
+    assert_eq!(changed(|spec| spec.network_policy.enabled = false), [""; 0]);
+    assert_eq!(changed(|spec| spec.redis.managed.memory.0 = "1Gi".into()), ["redis"]);
+    assert_eq!(changed(|spec| spec.postgres.managed.memory.0 = "3Gi".into()), ["postgres"]);
+    assert_eq!(changed(|spec| spec.aggregator.workers = 8), ["aggregator"]);
+    assert_eq!(changed(|spec| spec.publisher.limits.max_events = Some(1)), ["publisher"]);
+    assert_eq!(changed(|spec| spec.partitions = 5), ["aggregator", "publisher"]);
+
+    let with = |component, hash: &str| {
+        let mut checksums = checksums.clone();
+        checksums.insert(component, hash.into());
+        rolled(templates(support::fixture("ledger.yaml"), &checksums))
+    };
+    assert_eq!(with(Component::Redis, "b"), ["redis", "aggregator", "publisher"]);
+    assert_eq!(with(Component::Postgres, "b"), ["postgres", "aggregator"]);
+}

@@ -1,0 +1,201 @@
+//! Who may reach whom, computed from the objects that are built, compared with the arrows of the
+//! design.
+
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+mod support;
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use k8s_openapi::api::networking::v1::{NetworkPolicy, NetworkPolicyPeer, NetworkPolicyPort};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
+use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
+use support::objects;
+
+/// Somebody in or outside of the cluster.
+#[derive(Debug, Clone)]
+struct Party {
+    name: &'static str,
+    /// None is outside of the cluster.
+    namespace: Option<&'static str>,
+    labels: BTreeMap<String, String>,
+    address: &'static str,
+}
+
+fn party(name: &'static str, namespace: &'static str, labels: &[(&str, &str)]) -> Party {
+    let labels = labels.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect();
+    Party { name, namespace: Some(namespace), labels, address: "" }
+}
+
+fn part(name: &'static str, instance: &str, namespace: &'static str, component: &str) -> Party {
+    party(
+        name,
+        namespace,
+        &[
+            ("app.kubernetes.io/name", "sluice"),
+            ("app.kubernetes.io/instance", instance),
+            ("app.kubernetes.io/component", component),
+            ("app.kubernetes.io/managed-by", "sluice-operator"),
+        ],
+    )
+}
+
+fn namespace_labels(namespace: &str) -> BTreeMap<String, String> {
+    let team = if namespace == "shops" { "web" } else { "other" };
+    [("kubernetes.io/metadata.name", namespace), ("team", team)].map(|(k, v)| (k.to_owned(), v.to_owned())).into()
+}
+
+fn selects(selector: &LabelSelector, labels: &BTreeMap<String, String>) -> bool {
+    assert!(selector.match_expressions.is_none(), "not understood by this test");
+    selector.match_labels.iter().flatten().all(|(key, value)| labels.get(key) == Some(value))
+}
+
+fn peer_is(policy: &NetworkPolicy, peer: &NetworkPolicyPeer, party: &Party) -> bool {
+    if let Some(block) = &peer.ip_block {
+        return party.namespace.is_none() && in_range(&block.cidr, party.address);
+    }
+    let Some(namespace) = party.namespace else { return false };
+    let in_namespace = match &peer.namespace_selector {
+        Some(selector) => selects(selector, &namespace_labels(namespace)),
+        None => policy.metadata.namespace.as_deref() == Some(namespace),
+    };
+    in_namespace && peer.pod_selector.as_ref().is_none_or(|selector| selects(selector, &party.labels))
+}
+
+/// Only what the fixtures use.
+fn in_range(cidr: &str, address: &str) -> bool {
+    cidr.strip_suffix(".0/24").is_some_and(|prefix| address.starts_with(&format!("{prefix}.")))
+}
+
+fn port_is(ports: Option<&Vec<NetworkPolicyPort>>, port: i32) -> bool {
+    ports.is_none_or(|ports| ports.iter().any(|allowed| allowed.port == Some(IntOrString::Int(port))))
+}
+
+/// Whether the policies let `from` reach `to` at `port`: its way out and the other's way in.
+fn reaches(policies: &[NetworkPolicy], from: &Party, to: &Party, port: i32) -> bool {
+    let about = |party: &Party, direction: &str| {
+        let party = party.clone();
+        let direction = direction.to_owned();
+        policies.iter().filter(move |policy| {
+            let spec = policy.spec.as_ref().unwrap();
+            party.namespace.is_some()
+                && policy.metadata.namespace.as_deref() == party.namespace
+                && selects(spec.pod_selector.as_ref().unwrap(), &party.labels)
+                && spec.policy_types.iter().flatten().any(|name| *name == direction)
+        })
+    };
+    let out: Vec<_> = about(from, "Egress").collect();
+    let may_leave = out.is_empty()
+        || out.iter().any(|policy| {
+            policy.spec.as_ref().unwrap().egress.iter().flatten().any(|rule| {
+                port_is(rule.ports.as_ref(), port)
+                    && rule.to.as_ref().is_none_or(|peers| peers.iter().any(|peer| peer_is(policy, peer, to)))
+            })
+        });
+    let into: Vec<_> = about(to, "Ingress").collect();
+    let may_enter = into.is_empty()
+        || into.iter().any(|policy| {
+            policy.spec.as_ref().unwrap().ingress.iter().flatten().any(|rule| {
+                port_is(rule.ports.as_ref(), port)
+                    && rule.from.as_ref().is_none_or(|peers| peers.iter().any(|peer| peer_is(policy, peer, from)))
+            })
+        });
+    may_leave && may_enter
+}
+
+/// All arrows between the parties that the policies allow and that touch the resource's pods.
+fn arrows(policies: &[NetworkPolicy], ours: &[Party], others: &[Party], ports: &[i32]) -> BTreeSet<String> {
+    let all: Vec<_> = ours.iter().chain(others).collect();
+    let mut arrows = BTreeSet::new();
+    for from in &all {
+        for to in &all {
+            let is_ours = |party: &Party| ours.iter().any(|our| our.name == party.name);
+            if from.name == to.name || !(is_ours(from) || is_ours(to)) {
+                continue;
+            }
+            for &port in ports {
+                if reaches(policies, from, to, port) {
+                    arrows.insert(format!("{} -> {}:{port}", from.name, to.name));
+                }
+            }
+        }
+    }
+    arrows
+}
+
+fn others() -> Vec<Party> {
+    vec![
+        party("operator", "tools", &[("app.kubernetes.io/name", "sluice-operator")]),
+        party("dns", "kube-system", &[("k8s-app", "kube-dns")]),
+        party("client", "shops", &[("app", "shop")]),
+        party("prometheus", "monitoring", &[("app", "prometheus")]),
+        party("neighbour", "accounts", &[("app", "other")]),
+        party("stranger", "elsewhere", &[]),
+        // Pods of another resource, once in the same namespace.
+        part("other-aggregator", "books", "accounts", "aggregator"),
+        part("foreign-aggregator", "ledger", "elsewhere", "aggregator"),
+        Party { name: "database", namespace: None, labels: BTreeMap::new(), address: "10.1.2.3" },
+        Party { name: "internet", namespace: None, labels: BTreeMap::new(), address: "203.0.113.9" },
+    ]
+}
+
+#[test]
+fn with_managed_servers_exactly_the_arrows_of_the_design_are_open() {
+    let policies = objects("ledger.yaml").network_policies;
+    let ours: Vec<_> =
+        [("publisher", "publisher"), ("aggregator", "aggregator"), ("redis", "redis"), ("postgres", "postgres")]
+            .map(|(name, component)| part(name, "ledger", "accounts", component))
+            .into();
+    let open = arrows(&policies, &ours, &others(), &[53, 80, 443, 5432, 6379, 6380, 8080, 8081]);
+    let expected: BTreeSet<_> = [
+        "client -> publisher:8080",
+        "publisher -> redis:6379",
+        "aggregator -> redis:6379",
+        "aggregator -> postgres:5432",
+        "publisher -> aggregator:8081",
+        "operator -> publisher:8080",
+        "operator -> aggregator:8081",
+        "prometheus -> aggregator:8081",
+        "publisher -> dns:53",
+        "aggregator -> dns:53",
+    ]
+    .map(str::to_owned)
+    .into();
+    assert_eq!(open, expected);
+}
+
+#[test]
+fn with_external_servers_their_ports_are_open_and_clients_are_everybody() {
+    let policies = objects("tiny.yaml").network_policies;
+    let ours: Vec<_> = [("publisher", "publisher"), ("aggregator", "aggregator")]
+        .map(|(name, component)| part(name, "tiny", "edge", component))
+        .into();
+    let open = arrows(&policies, &ours, &others(), &[53, 80, 443, 5432, 6379, 6380, 8080, 8081]);
+    let outside: BTreeSet<_> =
+        open.iter().filter(|arrow| arrow.contains("internet") || arrow.contains("database")).collect();
+    let expected: Vec<_> = [
+        "aggregator -> database:5432",
+        "aggregator -> database:6380",
+        "aggregator -> internet:6380",
+        "database -> publisher:8080",
+        "internet -> publisher:8080",
+        "publisher -> database:6380",
+        "publisher -> internet:6380",
+    ]
+    .into();
+    assert_eq!(outside.into_iter().collect::<Vec<_>>(), expected);
+    for client in ["client", "neighbour", "stranger", "operator", "prometheus"] {
+        assert!(open.contains(&format!("{client} -> publisher:8080")), "{client}: {open:?}");
+    }
+    assert!(open.contains("operator -> aggregator:8081"));
+    assert!(!open.contains("stranger -> aggregator:8081"), "{open:?}");
+}
+
+#[test]
+fn without_policies_there_are_none() {
+    let mut resource = support::fixture("ledger.yaml");
+    resource.spec.network_policy.enabled = false;
+    let live = support::external_secrets();
+    let plan = sluice_operator::controller::validate::validate(&resource, &live, &support::defaults(), None).unwrap();
+    assert!(sluice_operator::controller::build::build(&plan, &Default::default()).network_policies.is_empty());
+}

@@ -1,0 +1,374 @@
+//! What the reconciler asks of the API server, and in which order.
+
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+mod support;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use kube::core::DeserializeGuard;
+use kube::runtime::controller::Action;
+use serde_json::{Value, json};
+use sluice_operator::controller::error::{Error, Result};
+use sluice_operator::controller::{Context, after_failure, reconcile};
+use sluice_operator::crd::EventAggregator;
+use sluice_operator::programs::Programs;
+use support::fake::Api;
+use support::{defaults, fixture};
+
+const RESOURCE: &str = "/apis/sluice.dev/v1alpha1/namespaces/accounts/eventaggregators/ledger";
+const SETS: &str = "/apis/apps/v1/namespaces/accounts/statefulsets";
+const DEPLOYMENT: &str = "/apis/apps/v1/namespaces/accounts/deployments/ledger-publisher";
+const SECRETS: &str = "/api/v1/namespaces/accounts/secrets";
+
+/// A reconciler on a fake API server that has the resource `ledger` and nothing else.
+struct Trial {
+    api: Api,
+    context: Arc<Context>,
+}
+
+impl Trial {
+    fn new() -> Self {
+        let api = Api::default();
+        api.put(RESOURCE, serde_json::to_value(fixture("ledger.yaml")).unwrap());
+        let context = Context::new(
+            api.client(),
+            Programs::new().unwrap(),
+            defaults(),
+            Duration::from_secs(600),
+            "operator-0".into(),
+        );
+        Self { api, context: Arc::new(context) }
+    }
+
+    /// Reconciles the resource as it is stored.
+    async fn reconcile(&self) -> Result<Action> {
+        let resource: EventAggregator = serde_json::from_value(self.api.get(RESOURCE).unwrap()).unwrap();
+        reconcile(Arc::new(DeserializeGuard(Ok(resource))), self.context.clone()).await
+    }
+
+    /// As if the sets' controllers had done their work.
+    fn finish_rollouts(&self) {
+        for set in ["redis", "postgres", "aggregator"] {
+            self.api.change(&format!("{SETS}/ledger-{set}"), finish);
+        }
+        self.api.change(DEPLOYMENT, finish);
+    }
+
+    fn condition(&self, name: &str) -> Value {
+        let resource = self.api.get(RESOURCE).unwrap();
+        let conditions = resource["status"]["conditions"].as_array().cloned().unwrap_or_default();
+        conditions.into_iter().find(|condition| condition["type"] == name).unwrap_or_default()
+    }
+}
+
+fn finish(set: &mut Value) {
+    let replicas = set["spec"]["replicas"].clone();
+    set["status"] = json!({
+        "observedGeneration": set["metadata"]["generation"],
+        "replicas": replicas, "readyReplicas": replicas, "availableReplicas": replicas, "updatedReplicas": replicas,
+    });
+}
+
+#[tokio::test]
+async fn a_new_resource_is_read_whole_then_made_in_order_then_reported() {
+    let trial = Trial::new();
+    trial.reconcile().await.unwrap();
+    let calls = trial.api.calls();
+    let reads: Vec<_> = calls.iter().take_while(|call| call.starts_with("LIST")).map(|call| &call[5..]).collect();
+    assert_eq!(
+        reads,
+        [
+            "secrets",
+            "serviceaccounts",
+            "configmaps",
+            "networkpolicies",
+            "services",
+            "poddisruptionbudgets",
+            "statefulsets",
+            "deployments",
+            "persistentvolumeclaims",
+            "pods"
+        ]
+    );
+    let writes: Vec<_> = calls.iter().filter(|call| !call.starts_with("LIST") && !call.starts_with("GET")).collect();
+    assert_eq!(writes[..2], ["CREATE secrets", "CREATE secrets"]);
+    let kinds: Vec<_> = writes[2..].iter().map(|call| call.split('/').next().unwrap()).collect();
+    let mut order = kinds.clone();
+    order.dedup();
+    assert_eq!(
+        order,
+        [
+            "APPLY serviceaccounts",
+            "APPLY configmaps",
+            "APPLY networkpolicies",
+            "APPLY services",
+            "APPLY poddisruptionbudgets",
+            "APPLY statefulsets",
+            "APPLY deployments",
+            "MERGE eventaggregators",
+            "CREATE events"
+        ]
+    );
+    let sets: Vec<_> =
+        writes.iter().filter(|call| call.starts_with("APPLY statefulsets")).map(|call| call.as_str()).collect();
+    assert_eq!(
+        sets,
+        [
+            "APPLY statefulsets/ledger-redis",
+            "APPLY statefulsets/ledger-postgres",
+            "APPLY statefulsets/ledger-aggregator"
+        ]
+    );
+    assert_eq!(trial.condition("Ready")["status"], "False");
+    assert_eq!(trial.condition("Ready")["observedGeneration"], 7);
+}
+
+#[tokio::test]
+async fn a_steady_state_writes_nothing() {
+    let trial = Trial::new();
+    trial.reconcile().await.unwrap();
+    trial.finish_rollouts();
+    trial.reconcile().await.unwrap();
+    assert_eq!(trial.condition("Ready")["status"], "True", "{}", trial.condition("Ready"));
+    assert_eq!(trial.condition("Progressing")["reason"], "Complete");
+    trial.api.calls();
+
+    trial.reconcile().await.unwrap();
+    assert_eq!(trial.api.writes(), [""; 0]);
+}
+
+#[tokio::test]
+async fn a_resource_is_not_ready_before_its_sets_have_seen_the_change() {
+    let trial = Trial::new();
+    trial.reconcile().await.unwrap();
+    trial.finish_rollouts();
+    trial.reconcile().await.unwrap();
+    trial.api.change(RESOURCE, |resource| {
+        resource["spec"]["aggregator"]["replicas"] = json!(5);
+        resource["metadata"]["generation"] = json!(8);
+    });
+    trial.api.calls();
+
+    trial.reconcile().await.unwrap();
+    let writes = trial.api.writes();
+    assert_eq!(writes[..2], ["APPLY statefulsets/ledger-aggregator", "MERGE eventaggregators/ledger/status"]);
+    assert!(writes[2..].iter().all(|call| call.contains("events")), "{writes:?}");
+    assert_eq!(trial.condition("Ready")["status"], "False");
+    assert_eq!(trial.condition("Ready")["observedGeneration"], 8);
+}
+
+#[tokio::test]
+async fn drift_is_repaired_and_what_users_add_is_left_alone() {
+    let trial = Trial::new();
+    trial.reconcile().await.unwrap();
+    trial.finish_rollouts();
+    trial.reconcile().await.unwrap();
+    let service = "/api/v1/namespaces/accounts/services/ledger-redis";
+    trial.api.change(service, |service| service["metadata"]["labels"]["team"] = json!("blue"));
+    trial.api.calls();
+    trial.reconcile().await.unwrap();
+    assert_eq!(trial.api.writes(), [""; 0], "a label of a user is no drift");
+
+    trial.api.change(service, |service| service["spec"]["ports"][0]["port"] = json!(1));
+    trial.reconcile().await.unwrap();
+    assert_eq!(trial.api.writes(), ["APPLY services/ledger-redis"]);
+}
+
+#[tokio::test]
+async fn a_password_is_made_once_and_never_written_again() {
+    let trial = Trial::new();
+    trial.reconcile().await.unwrap();
+    let made = trial.api.get(&format!("{SECRETS}/ledger-postgres")).unwrap();
+    assert_eq!(made["metadata"]["ownerReferences"][0]["kind"], "EventAggregator", "its deletion policy is Delete");
+    trial.api.calls();
+
+    // The data is kept from now on, so the password must not go with the resource either.
+    trial.api.change(RESOURCE, |resource| resource["spec"]["deletionPolicy"] = json!("Retain"));
+    trial.reconcile().await.unwrap();
+    let kept = trial.api.get(&format!("{SECRETS}/ledger-postgres")).unwrap();
+    assert_eq!(kept["metadata"]["ownerReferences"], json!([]));
+    assert_eq!(kept["data"], made["data"]);
+    let writes = trial.api.writes();
+    assert!(!writes.iter().any(|call| call.starts_with("CREATE secrets") || call.starts_with("APPLY secrets")));
+}
+
+#[tokio::test]
+async fn a_failure_is_reported_and_nothing_is_done_after_it() {
+    let trial = Trial::new();
+    trial.api.refuse("APPLY services", 403);
+    let error = trial.reconcile().await.unwrap_err();
+    assert_eq!(error.category(), "Forbidden");
+    assert!(error.is_retryable());
+    let writes = trial.api.writes();
+    let last: Vec<_> = writes.iter().rev().take(3).rev().collect();
+    assert_eq!(last, ["APPLY services/ledger-redis", "MERGE eventaggregators/ledger/status", "CREATE events"]);
+    assert_eq!(trial.condition("Ready")["reason"], "Forbidden");
+
+    // The same failure again is not news.
+    trial.reconcile().await.unwrap_err();
+    let writes = trial.api.writes();
+    assert!(!writes.iter().any(|call| call.starts_with("MERGE eventaggregators")), "{writes:?}");
+}
+
+#[tokio::test]
+async fn each_failure_waits_longer_and_what_cannot_help_waits_for_a_change() {
+    let trial = Trial::new();
+    let resource: EventAggregator = serde_json::from_value(trial.api.get(RESOURCE).unwrap()).unwrap();
+    let resource = Arc::new(DeserializeGuard(Ok(resource)));
+    let invalid = after_failure(resource.clone(), &Error::invalid("spec.x", "is wrong"), trial.context.clone());
+    assert_eq!(invalid, Action::await_change());
+    let waits: Vec<_> = (0..20).map(|_| trial.context.failed("uid")).collect();
+    assert!(waits[0] <= Duration::from_secs(2), "{waits:?}");
+    assert!(waits.iter().all(|wait| *wait <= Duration::from_secs(301)), "{waits:?}");
+    assert!(waits[12..].iter().max() > waits[..2].iter().max(), "{waits:?}");
+    trial.context.succeeded("uid");
+    assert!(trial.context.failed("uid") <= Duration::from_secs(2));
+}
+
+#[tokio::test]
+async fn an_object_of_somebody_else_is_not_touched() {
+    let trial = Trial::new();
+    let path = "/api/v1/namespaces/accounts/services/ledger-publisher";
+    let theirs = json!({"apiVersion": "v1", "kind": "Service", "metadata": {"name": "ledger-publisher", "namespace": "accounts"}});
+    trial.api.put(path, theirs.clone());
+    let error = trial.reconcile().await.unwrap_err();
+    assert_eq!(error.category(), "NameTaken");
+    assert!(error.to_string().contains("ledger-publisher"), "{error}");
+    assert_eq!(trial.api.get(path), Some(theirs));
+}
+
+#[tokio::test]
+async fn what_an_earlier_resource_of_the_name_left_is_waited_for() {
+    let trial = Trial::new();
+    trial.reconcile().await.unwrap();
+    trial.api.change(RESOURCE, |resource| resource["metadata"]["uid"] = json!("another"));
+    trial.api.calls();
+    let error = trial.reconcile().await.unwrap_err();
+    assert_eq!(error.category(), "WaitingForDeletion");
+    assert!(!trial.api.writes().iter().any(|call| call.starts_with("APPLY")));
+}
+
+#[tokio::test]
+async fn what_is_no_longer_wanted_is_removed_by_label_and_uid() {
+    let trial = Trial::new();
+    trial.reconcile().await.unwrap();
+    let theirs = "/apis/networking.k8s.io/v1/namespaces/accounts/networkpolicies/theirs";
+    let mut policy = trial.api.get(&theirs.replace("theirs", "ledger-redis")).unwrap();
+    policy["metadata"]["name"] = json!("theirs");
+    policy["metadata"]["ownerReferences"] = json!([]);
+    trial.api.put(theirs, policy);
+    trial.api.calls();
+
+    trial.api.change(RESOURCE, |resource| resource["spec"]["networkPolicy"]["enabled"] = json!(false));
+    trial.reconcile().await.unwrap();
+    let deleted: Vec<_> = trial.api.writes().into_iter().filter(|call| call.starts_with("DELETE")).collect();
+    let names = ["aggregator", "default-deny", "postgres", "publisher", "redis"];
+    assert_eq!(deleted, names.map(|name| format!("DELETE networkpolicies/ledger-{name}")));
+    assert!(trial.api.get(theirs).is_some(), "it has our labels, but no owner");
+    for body in trial.api.bodies("DELETE networkpolicies") {
+        assert!(body["preconditions"]["uid"].is_string(), "{body}");
+    }
+}
+
+#[tokio::test]
+async fn an_object_that_cannot_be_read_asks_nothing_of_the_api_server() {
+    let trial = Trial::new();
+    let text = json!({
+        "apiVersion": "sluice.dev/v1alpha1", "kind": "EventAggregator",
+        "metadata": {"name": "odd", "namespace": "accounts", "uid": "odd"}, "spec": {"partitions": "many"}
+    });
+    let guarded: DeserializeGuard<EventAggregator> = serde_json::from_value(text).unwrap();
+    let guarded = Arc::new(guarded);
+    let error = reconcile(guarded.clone(), trial.context.clone()).await.unwrap_err();
+    assert_eq!(error.category(), "Unparsable");
+    assert_eq!(after_failure(guarded, &error, trial.context.clone()), Action::await_change());
+    assert_eq!(trial.api.calls(), [""; 0]);
+}
+
+#[tokio::test]
+async fn a_paused_resource_is_left_as_it_is_and_says_so() {
+    let trial = Trial::new();
+    trial.api.change(RESOURCE, |resource| resource["spec"]["paused"] = json!(true));
+    trial.reconcile().await.unwrap();
+    assert_eq!(trial.api.calls(), ["MERGE eventaggregators/ledger/status", "CREATE events"]);
+    assert_eq!(trial.condition("Ready")["status"], "Unknown");
+    assert_eq!(trial.condition("Progressing")["reason"], "Paused");
+}
+
+#[tokio::test]
+async fn a_volume_grows_by_its_claim_and_then_the_set_is_made_anew_around_its_pod() {
+    let trial = Trial::new();
+    trial.reconcile().await.unwrap();
+    let claim = "/api/v1/namespaces/accounts/persistentvolumeclaims/data-ledger-redis-0";
+    trial.api.put(
+        claim,
+        json!({
+            "apiVersion": "v1", "kind": "PersistentVolumeClaim",
+            "metadata": {"name": "data-ledger-redis-0", "namespace": "accounts", "labels": {
+                "app.kubernetes.io/managed-by": "sluice-operator", "app.kubernetes.io/instance": "ledger"}},
+            "spec": {"resources": {"requests": {"storage": "3Gi"}}}
+        }),
+    );
+    trial.api.change(RESOURCE, |resource| resource["spec"]["redis"]["managed"]["storage"]["size"] = json!("6Gi"));
+    trial.api.calls();
+    let error = trial.reconcile().await.unwrap_err();
+    assert_eq!(error.category(), "WaitingForDeletion");
+    let writes = trial.api.writes();
+    assert_eq!(writes[..2], ["MERGE persistentvolumeclaims/data-ledger-redis-0", "DELETE statefulsets/ledger-redis"]);
+    assert_eq!(trial.api.bodies("DELETE statefulsets")[0]["propagationPolicy"], "Orphan");
+    assert_eq!(trial.api.get(claim).unwrap()["spec"]["resources"]["requests"]["storage"], "6Gi");
+
+    trial.reconcile().await.unwrap();
+    assert!(trial.api.writes().contains(&"APPLY statefulsets/ledger-redis".to_owned()));
+}
+
+#[tokio::test]
+async fn a_volume_that_cannot_grow_is_said_and_its_set_is_left() {
+    let trial = Trial::new();
+    trial.reconcile().await.unwrap();
+    trial.api.put(
+        "/api/v1/namespaces/accounts/persistentvolumeclaims/data-ledger-redis-0",
+        json!({
+            "apiVersion": "v1", "kind": "PersistentVolumeClaim",
+            "metadata": {"name": "data-ledger-redis-0", "namespace": "accounts", "labels": {
+                "app.kubernetes.io/managed-by": "sluice-operator", "app.kubernetes.io/instance": "ledger"}},
+            "spec": {"resources": {"requests": {"storage": "3Gi"}}}
+        }),
+    );
+    trial.api.refuse("MERGE persistentvolumeclaims", 403);
+    trial.api.change(RESOURCE, |resource| resource["spec"]["redis"]["managed"]["storage"]["size"] = json!("6Gi"));
+    trial.api.calls();
+    trial.api.change(RESOURCE, |resource| resource["spec"]["aggregator"]["replicas"] = json!(1));
+    trial.reconcile().await.unwrap();
+    let writes = trial.api.writes();
+    assert!(!writes.iter().any(|call| call.starts_with("DELETE")), "{writes:?}");
+    assert!(writes.contains(&"APPLY statefulsets/ledger-aggregator".to_owned()), "all else is done: {writes:?}");
+    assert!(!writes.contains(&"APPLY statefulsets/ledger-redis".to_owned()), "{writes:?}");
+    assert_eq!(trial.condition("Ready")["reason"], "VolumeRefused");
+}
+
+#[tokio::test]
+async fn new_publishers_wait_until_all_aggregators_are_replaced() {
+    let trial = Trial::new();
+    trial.reconcile().await.unwrap();
+    trial.finish_rollouts();
+    trial.reconcile().await.unwrap();
+    trial.api.change(RESOURCE, |resource| {
+        resource["spec"]["images"]["aggregator"] = json!("mirror.example/agg:3");
+        resource["spec"]["images"]["publisher"] = json!("mirror.example/pub:3");
+    });
+    trial.api.calls();
+    trial.reconcile().await.unwrap();
+    let image = |trial: &Trial| {
+        trial.api.get(DEPLOYMENT).unwrap()["spec"]["template"]["spec"]["containers"][0]["image"].clone()
+    };
+    assert_eq!(image(&trial), "mirror.example/pub:2");
+    assert_eq!(trial.condition("PublisherReady")["reason"], "WaitingForAggregators");
+    assert_eq!(trial.condition("Ready")["status"], "False");
+
+    trial.api.change(&format!("{SETS}/ledger-aggregator"), finish);
+    trial.reconcile().await.unwrap();
+    assert_eq!(image(&trial), "mirror.example/pub:3");
+}

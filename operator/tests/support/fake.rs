@@ -1,0 +1,201 @@
+//! An API server of a few lines: keeps what it is given, and remembers who asked for what.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex};
+
+use http::{Method, Request, Response, StatusCode};
+use kube::Client;
+use kube::client::Body;
+use serde_json::{Value, json};
+
+/// A fake API server.
+#[derive(Clone, Default)]
+pub struct Api {
+    state: Arc<Mutex<State>>,
+}
+
+#[derive(Default)]
+struct State {
+    /// By path, such as `/apis/apps/v1/namespaces/accounts/statefulsets/x`.
+    objects: BTreeMap<String, Value>,
+    calls: Vec<String>,
+    bodies: Vec<(String, Value)>,
+    refused: Vec<(String, u16)>,
+    version: u64,
+}
+
+impl Api {
+    /// A client of it.
+    pub fn client(&self) -> Client {
+        let (service, mut handle) = tower_test::mock::pair::<Request<Body>, Response<Body>>();
+        let api = self.clone();
+        tokio::spawn(async move {
+            while let Some((request, respond)) = handle.next_request().await {
+                respond.send_response(api.answer(request).await);
+            }
+        });
+        Client::new(service, "default")
+    }
+
+    /// Puts an object there.
+    pub fn put(&self, path: &str, object: Value) {
+        self.state.lock().unwrap().objects.insert(path.into(), object);
+    }
+
+    /// An object that is there.
+    pub fn get(&self, path: &str) -> Option<Value> {
+        self.state.lock().unwrap().objects.get(path).cloned()
+    }
+
+    /// Changes an object that is there.
+    pub fn change(&self, path: &str, change: impl FnOnce(&mut Value)) {
+        change(self.state.lock().unwrap().objects.get_mut(path).unwrap());
+    }
+
+    /// Answers calls that begin with this with an error.
+    pub fn refuse(&self, call: &str, status: u16) {
+        self.state.lock().unwrap().refused.push((call.into(), status));
+    }
+
+    /// What was asked since the last time, as `VERB last/parts/of/the/path`.
+    pub fn calls(&self) -> Vec<String> {
+        std::mem::take(&mut self.state.lock().unwrap().calls)
+    }
+
+    /// The same without what only reads.
+    pub fn writes(&self) -> Vec<String> {
+        self.calls().into_iter().filter(|call| !call.starts_with("LIST ") && !call.starts_with("GET ")).collect()
+    }
+
+    /// The bodies of calls that begin with this.
+    pub fn bodies(&self, call: &str) -> Vec<Value> {
+        let state = self.state.lock().unwrap();
+        state.bodies.iter().filter(|(name, _)| name.starts_with(call)).map(|(_, body)| body.clone()).collect()
+    }
+
+    async fn answer(&self, request: Request<Body>) -> Response<Body> {
+        let (parts, body) = request.into_parts();
+        let body = body.collect_bytes().await.unwrap();
+        let body: Value = serde_json::from_slice(&body).unwrap_or(Value::Null);
+        let path = parts.uri.path().to_owned();
+        let is_list = parts.method == Method::GET
+            && parts.uri.query().is_some_and(|query| query.contains("labelSelector"))
+            || path.ends_with("/horizontalpodautoscalers");
+        let verb = match parts.method {
+            Method::GET if is_list => "LIST",
+            Method::GET => "GET",
+            Method::POST => "CREATE",
+            Method::PATCH if parts.headers["content-type"] == "application/apply-patch+yaml" => "APPLY",
+            Method::PATCH => "MERGE",
+            Method::PUT => "REPLACE",
+            _ => "DELETE",
+        };
+        let short = path.split('/').skip_while(|part| *part != "namespaces").skip(2).collect::<Vec<_>>().join("/");
+        let call = format!("{verb} {short}");
+        let mut state = self.state.lock().unwrap();
+        state.calls.push(call.clone());
+        state.bodies.push((call.clone(), body.clone()));
+        if let Some((_, code)) = state.refused.iter().find(|(refused, _)| call.starts_with(refused)) {
+            return failure(*code);
+        }
+        match verb {
+            "LIST" => {
+                let prefix = format!("{path}/");
+                let items: Vec<_> = state
+                    .objects
+                    .iter()
+                    .filter(|(path, object)| path.starts_with(&prefix) && labelled(object))
+                    .map(|(_, object)| object.clone())
+                    .collect();
+                success(&json!({"apiVersion": "v1", "kind": "List", "metadata": {}, "items": items}))
+            }
+            "GET" => state.objects.get(&path).map_or_else(|| failure(404), success),
+            "CREATE" => {
+                let path = format!("{path}/{}", body["metadata"]["name"].as_str().unwrap_or("event"));
+                if state.objects.contains_key(&path) {
+                    return failure(409);
+                }
+                state.store(&path, body)
+            }
+            "APPLY" => state.store(&path, body),
+            "REPLACE" => {
+                let version = state.objects.get(&path).map(|object| object["metadata"]["resourceVersion"].clone());
+                match version {
+                    Some(version) if version == body["metadata"]["resourceVersion"] => state.store(&path, body),
+                    Some(_) => failure(409),
+                    None => failure(404),
+                }
+            }
+            "MERGE" => {
+                let path = path.trim_end_matches("/status").to_owned();
+                let Some(mut object) = state.objects.get(&path).cloned() else { return failure(404) };
+                merge(&mut object, &body);
+                state.objects.insert(path, object.clone());
+                success(&object)
+            }
+            "DELETE" => match state.objects.remove(&path) {
+                Some(object) => success(&object),
+                None => failure(404),
+            },
+            _ => failure(405),
+        }
+    }
+}
+
+impl State {
+    /// Keeps an object as an API server does: with a uid, a version and a generation.
+    fn store(&mut self, path: &str, mut object: Value) -> Response<Body> {
+        self.version += 1;
+        let old = self.objects.get(path);
+        let generation = old.and_then(|old| old["metadata"]["generation"].as_i64()).unwrap_or(0) + 1;
+        object["metadata"]["uid"] = json!(format!("uid-of-{path}"));
+        object["metadata"]["resourceVersion"] = json!(self.version.to_string());
+        object["metadata"]["generation"] = json!(generation);
+        if let Some(status) = old.map(|old| old["status"].clone()).filter(Value::is_object) {
+            object["status"] = status;
+        }
+        self.objects.insert(path.into(), object.clone());
+        success(&object)
+    }
+}
+
+fn labelled(object: &Value) -> bool {
+    object["metadata"]["labels"]["app.kubernetes.io/managed-by"] == "sluice-operator"
+        || object["kind"] == "HorizontalPodAutoscaler"
+}
+
+fn merge(object: &mut Value, patch: &Value) {
+    let Value::Object(fields) = patch else {
+        *object = patch.clone();
+        return;
+    };
+    if !object.is_object() {
+        *object = json!({});
+    }
+    for (name, value) in fields {
+        if value.is_null() {
+            object.as_object_mut().unwrap().remove(name);
+        } else {
+            merge(&mut object[name], value);
+        }
+    }
+}
+
+fn success(object: &Value) -> Response<Body> {
+    Response::builder().status(StatusCode::OK).body(Body::from(object.to_string().into_bytes())).unwrap()
+}
+
+fn failure(code: u16) -> Response<Body> {
+    let reason = match code {
+        403 => "Forbidden",
+        404 => "NotFound",
+        409 => "Conflict",
+        422 => "Invalid",
+        _ => "InternalError",
+    };
+    let status = json!({
+        "apiVersion": "v1", "kind": "Status", "metadata": {}, "status": "Failure",
+        "message": "the fake API server refuses", "reason": reason, "code": code
+    });
+    Response::builder().status(code).body(Body::from(status.to_string().into_bytes())).unwrap()
+}

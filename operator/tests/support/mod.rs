@@ -1,0 +1,69 @@
+//! What the operator's tests share.
+
+#![allow(dead_code, reason = "each test uses a part")]
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+pub mod fake;
+
+use std::collections::BTreeMap;
+
+use k8s_openapi::ByteString;
+use k8s_openapi::api::core::v1::Secret;
+use sluice_operator::controller::build::names::Component;
+use sluice_operator::controller::build::{Objects, build};
+use sluice_operator::controller::fetch::Live;
+use sluice_operator::controller::plan::{Checksums, Defaults, Plan};
+use sluice_operator::controller::validate::validate;
+use sluice_operator::crd::EventAggregator;
+
+/// Settings of an operator in the namespace `tools`.
+pub fn defaults() -> Defaults {
+    Defaults {
+        image_aggregator: "sluice-aggregator:test".into(),
+        image_publisher: "sluice-publisher:test".into(),
+        image_redis: "redis:test".into(),
+        image_postgres: "postgres:{version}-test".into(),
+        operator_namespace: Some("tools".into()),
+    }
+}
+
+/// A fixture's text.
+pub fn fixture_text(name: &str) -> String {
+    std::fs::read_to_string(format!("{}/tests/fixtures/{name}", env!("CARGO_MANIFEST_DIR"))).unwrap_or_default()
+}
+
+/// A resource from a fixture.
+pub fn fixture(name: &str) -> EventAggregator {
+    serde_yaml::from_str(&fixture_text(name)).unwrap()
+}
+
+/// A Secret with one value.
+pub fn secret(namespace: &str, name: &str, key: &str, value: &str) -> Secret {
+    let mut secret = Secret { data: Some(BTreeMap::new()), ..Secret::default() };
+    secret.metadata.name = Some(name.into());
+    secret.metadata.namespace = Some(namespace.into());
+    secret.metadata.resource_version = Some("1".into());
+    secret.data.as_mut().unwrap().insert(key.into(), ByteString(value.as_bytes().to_vec()));
+    secret
+}
+
+/// What `tiny.yaml` refers to.
+pub fn external_secrets() -> Live {
+    let secrets = [
+        secret("edge", "cache", "url", "redis://:pw@cache.example:6380/0"),
+        secret("edge", "database", "uri", "postgres://app:pw@db.example/events"),
+    ];
+    Live { secrets: secrets.into_iter().map(|s| (s.metadata.name.clone().unwrap(), s)).collect(), ..Live::default() }
+}
+
+/// The plan of a fixture on an empty namespace.
+pub fn plan(name: &str) -> Plan {
+    validate(&fixture(name), &external_secrets(), &defaults(), None).unwrap()
+}
+
+/// The objects of a fixture.
+pub fn objects(name: &str) -> Objects {
+    let checksums =
+        Checksums::from([(Component::Redis, "hash-of-redis".into()), (Component::Postgres, "hash-of-postgres".into())]);
+    build(&plan(name), &checksums)
+}
