@@ -13,7 +13,7 @@ use anyhow::{Context, ensure};
 use sqlx::{AssertSqlSafe, Executor, PgConnection};
 use tokio::task::JoinSet;
 
-use crate::cpu::{self, Reading, Watched};
+use crate::cpu::{Reading, Watched};
 use crate::figures::{Figures, Group};
 use crate::pgcopy;
 use crate::rounds::RATE;
@@ -69,7 +69,7 @@ impl Bar {
         ensure!(rows as u64 == self.rows, "COPY stored {rows} rows of {}", self.rows);
         let mut figures = Figures::default();
         figures.add(Group::Rate, RATE, self.rows as f64 / seconds / 1000.0);
-        cpu::report(&mut figures, &watched, &spent, self.rows);
+        spent.report(&mut figures, &watched, self.rows);
         space::measure(&mut figures, &mut connection, SCHEMA, self.rows, wal).await?;
         Ok(figures)
     }

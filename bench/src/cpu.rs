@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::path::Path;
+use std::time::Instant;
 
 use anyhow::{Context, bail};
 
@@ -60,29 +61,58 @@ impl Watched {
     }
 }
 
-/// CPU time of several processes at one moment.
+/// CPU time of several processes, and of the machine, at one moment.
 #[derive(Debug)]
-pub struct Reading(Vec<f64>);
+pub struct Reading {
+    at: Instant,
+    watched: Vec<f64>,
+    machine: f64,
+}
+
+/// What was spent between two readings, in µs.
+#[derive(Debug)]
+pub struct Spent {
+    watched: Vec<f64>,
+    others: f64,
+    elapsed: f64,
+}
 
 impl Reading {
     /// Takes it.
     pub fn of(watched: &[Watched]) -> anyhow::Result<Self> {
-        Ok(Self(watched.iter().map(Watched::cpu_micros).collect::<anyhow::Result<_>>()?))
+        let machine = machine_micros()?;
+        let watched = watched.iter().map(Watched::cpu_micros).collect::<anyhow::Result<_>>()?;
+        Ok(Self { at: Instant::now(), watched, machine })
     }
 
-    /// What was spent since an earlier reading of the same processes, in µs each.
-    pub fn since(&self, earlier: &Self) -> Vec<f64> {
-        self.0.iter().zip(&earlier.0).map(|(now, then)| now - then).collect()
+    /// What was spent since an earlier reading of the same processes.
+    pub fn since(&self, earlier: &Self) -> Spent {
+        let watched: Vec<f64> = self.watched.iter().zip(&earlier.watched).map(|(now, then)| now - then).collect();
+        let others = (self.machine - earlier.machine - watched.iter().sum::<f64>()).max(0.0);
+        Spent { watched, others, elapsed: (self.at - earlier.at).as_secs_f64() * 1e6 }
     }
 }
 
-/// Adds what each process spent per event, and all of them together.
-pub fn report(figures: &mut Figures, watched: &[Watched], spent: &[f64], events: u64) {
-    let per_event = |micros: f64| micros / events as f64;
-    for (process, micros) in watched.iter().zip(spent) {
-        figures.add(Group::Cpu, process.name, per_event(*micros));
+impl Spent {
+    /// Adds what each process spent per event, all of them together, and what was not theirs.
+    pub fn report(&self, figures: &mut Figures, watched: &[Watched], events: u64) {
+        let per_event = |micros: f64| micros / events as f64;
+        for (process, micros) in watched.iter().zip(&self.watched) {
+            figures.add(Group::Cpu, process.name, per_event(*micros));
+        }
+        figures.add(Group::Cpu, "all", per_event(self.watched.iter().sum()));
+        figures.add(Group::Course, "cores taken by other work", self.others / self.elapsed);
     }
-    figures.add(Group::Cpu, "all", per_event(spent.iter().sum()));
+}
+
+/// CPU time of everything on the machine but idling, and what the host took from it.
+fn machine_micros() -> anyhow::Result<f64> {
+    let text = fs::read_to_string("/proc/stat")?;
+    let line = text.lines().next().and_then(|line| line.strip_prefix("cpu ")).context("no sum in /proc/stat")?;
+    let times: Vec<f64> = line.split_whitespace().map(str::parse).collect::<Result<_, _>>()?;
+    // user, nice, system, idle, iowait, irq, softirq, steal; guests' time is in the users'.
+    let busy = times.iter().take(8).enumerate().filter(|(column, _)| ![3, 4].contains(column));
+    Ok(busy.map(|(_, ticks)| ticks * MICROSECONDS_PER_TICK).sum())
 }
 
 /// What `/proc/PID/stat` says.
@@ -134,10 +164,11 @@ mod tests {
     fn work_done_shows_in_the_next_reading() {
         let us = [Watched { name: "test", pid: std::process::id(), with_children: false }];
         let before = Reading::of(&us).unwrap();
-        let mut spent = 0.0;
-        while spent < 20_000.0 {
-            spent = Reading::of(&us).unwrap().since(&before).iter().sum();
+        let mut spent = Reading::of(&us).unwrap().since(&before);
+        while spent.watched[0] < 20_000.0 {
+            spent = Reading::of(&us).unwrap().since(&before);
         }
+        assert!(spent.elapsed > 10_000.0, "{spent:?}");
         assert!(us[0].peak_resident_mib().unwrap() > 0.5);
     }
 }

@@ -8,7 +8,7 @@ use sluice_tests::store::Snapshot;
 use sqlx::{AssertSqlSafe, PgConnection};
 
 use crate::backlog::BacklogWatch;
-use crate::cpu::{self, Reading, Watched};
+use crate::cpu::{Reading, Watched};
 use crate::events::Workload;
 use crate::figures::{Figures, Group};
 use crate::load;
@@ -66,7 +66,7 @@ async fn measure(
     let thousands = workload.events as f64 / 1000.0;
     let mut figures = Figures::default();
     figures.add(Group::Rate, RATE, thousands / seconds);
-    cpu::report(&mut figures, &watched, &spent, workload.events);
+    spent.report(&mut figures, &watched, workload.events);
     space::measure(&mut figures, &mut connection, &sluice.name, workload.unique(), wal).await?;
     backlog.finish(&mut figures).await?;
     figures.add(Group::Course, "accepted, k events/s", thousands / accepted_after);

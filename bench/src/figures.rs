@@ -53,6 +53,7 @@ impl Group {
         match self {
             Self::Ratio | Self::Cpu => format!("{value:.2}"),
             Self::Resident => format!("{value:.1}"),
+            Self::Course if value < 10.0 && value.fract() > 0.0 => format!("{value:.1}"),
             Self::Rate | Self::Postgres | Self::Redis | Self::Course => format!("{value:.0}"),
         }
     }

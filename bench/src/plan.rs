@@ -12,7 +12,7 @@ pub struct Cli {
     /// A run of about a minute instead of five
     #[arg(long)]
     quick: bool,
-    /// Rounds, in each of which everything is measured once [default: 14, quick 4]
+    /// Rounds, in each of which everything is measured once [default: 12, quick 4]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     rounds: Option<u32>,
     /// Events in a block [default: 600000, quick 300000]
@@ -36,7 +36,7 @@ pub struct Plan {
 
 impl From<Cli> for Plan {
     fn from(cli: Cli) -> Self {
-        let (rounds, events) = if cli.quick { (4, 300_000) } else { (14, 600_000) };
+        let (rounds, events) = if cli.quick { (4, 300_000) } else { (12, 600_000) };
         Self {
             rounds: cli.rounds.unwrap_or(rounds) as usize,
             events: cli.events.unwrap_or(events) as usize,
