@@ -3,6 +3,7 @@
 use std::fs::{self, Permissions};
 use std::io;
 use std::os::unix::fs::PermissionsExt;
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{ChildStdin, Command, Stdio};
 use std::sync::LazyLock;
@@ -40,6 +41,8 @@ fn start_run() -> io::Result<Run> {
     let sweeper = Command::new("sh")
         .args(["-c", script, "sweeper"])
         .arg(&dir)
+        // Ctrl-C goes to the whole group of the test process, and must not reach the sweeper.
+        .process_group(0)
         .stdin(Stdio::piped())
         .stdout(Stdio::null())
         .stderr(Stdio::null())
