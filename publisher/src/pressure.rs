@@ -66,6 +66,7 @@ impl Gate {
                 }
                 Err(error) => {
                     tracing::debug!(%error, "cannot ask how full the log is");
+                    measure(Pressure { backlog: None, memory: None });
                     // Appending will say what is wrong, better than a refusal on old knowledge.
                     self.open();
                     backoff.next()
@@ -76,12 +77,7 @@ impl Gate {
     }
 
     fn judge(&self, pressure: Pressure) {
-        if let Some(backlog) = pressure.backlog {
-            metrics::gauge!("sluice_publish_backlog_events").set(backlog as f64);
-        }
-        if let Some(memory) = pressure.memory {
-            metrics::gauge!("sluice_publish_log_memory_ratio").set(memory);
-        }
+        measure(pressure);
         match pressure {
             Pressure { backlog: Some(backlog), .. } if backlog >= self.max_backlog => self.observe(Some(backlog)),
             Pressure { memory: Some(memory), .. } if memory >= self.max_memory => {
@@ -90,6 +86,12 @@ impl Gate {
             _ => self.open(),
         }
     }
+}
+
+/// Unknown is not zero, and not what it was before either: NaN is what Prometheus shows as no value.
+fn measure(pressure: Pressure) {
+    metrics::gauge!("sluice_publish_backlog_events").set(pressure.backlog.map_or(f64::NAN, |events| events as f64));
+    metrics::gauge!("sluice_publish_log_memory_ratio").set(pressure.memory.unwrap_or(f64::NAN));
 }
 
 /// The answer while the log is too full.
