@@ -1,5 +1,6 @@
 //! The packed entry: what is packed comes out again, nothing else is accepted, and the format
 //! does not change unseen.
+#![allow(clippy::unwrap_used, reason = "a failure is the test's")]
 
 use std::borrow::Cow;
 
