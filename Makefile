@@ -16,7 +16,7 @@ run: ## build, start the whole system in one process, publish 20,000 events, sta
 	@LISTEN=$(LISTEN) tests/setup/demo
 
 test: setup ## lint and all tests; installs what is missing, on Debian as root
-	@tests/setup/phases lint test-unit test-chart test-api test-faults
+	@tests/setup/phases lint test-unit test-api test-faults
 
 test-unit: setup ## the crates' own tests
 	cargo test --locked --workspace --exclude sluice-tests
