@@ -177,6 +177,23 @@ async fn drift_is_repaired_and_what_users_add_is_left_alone() {
 }
 
 #[tokio::test]
+async fn lists_that_clash_with_ours_are_put_back_whole() {
+    let trial = Trial::new();
+    trial.reconcile().await.unwrap();
+    let service = "/api/v1/namespaces/accounts/services/ledger-redis";
+    trial.api.change(service, |service| service["spec"]["ports"][0]["port"] = json!(1));
+    trial.api.calls();
+    // Two ports of one name.
+    trial.api.refuse("APPLY services/ledger-redis", 422);
+    trial.reconcile().await.unwrap_err();
+    let writes = trial.api.writes();
+    let expected = ["APPLY services/ledger-redis", "MERGE services/ledger-redis", "APPLY services/ledger-redis"];
+    assert_eq!(writes[..3], expected, "{writes:?}");
+    let ports = trial.api.get(service).unwrap()["spec"]["ports"].clone();
+    assert_eq!((ports.as_array().map(Vec::len), &ports[0]["port"]), (Some(1), &json!(6379)));
+}
+
+#[tokio::test]
 async fn a_password_is_made_once_and_never_written_again() {
     let trial = Trial::new();
     trial.reconcile().await.unwrap();

@@ -10,6 +10,7 @@ use kube::core::NamespaceResourceScope;
 use kube::{Api, Client, Resource, ResourceExt};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use serde_json::json;
 
 use super::build::Objects;
 use super::build::names::{Component, MANAGER};
@@ -141,7 +142,26 @@ impl Applier<'_> {
         }
         metrics::counter!("sluice_operator_applied_total", "kind" => kind.clone().into_owned()).increment(1);
         let params = PatchParams::apply(MANAGER).force();
-        api.patch(&name, &params, &Patch::Apply(&desired)).await.map_err(Error::api(format!("apply {kind} {name}")))
+        let applied = match api.patch(&name, &params, &Patch::Apply(&desired)).await {
+            Err(kube::Error::Api(status)) if status.code == 422 && desired["spec"].is_object() => {
+                self.put_back(api, &name, &desired).await?;
+                api.patch(&name, &params, &Patch::Apply(&desired)).await
+            }
+            answer => answer,
+        };
+        applied.map_err(Error::api(format!("apply {kind} {name}")))
+    }
+
+    /// Replaces lists whole. Apply leaves items of others beside ours, and some cannot be there
+    /// together: a Service whose port was changed has then two of one name.
+    async fn put_back<K>(&self, api: &Api<K>, name: &str, desired: &serde_json::Value) -> Result<()>
+    where
+        K: Resource<DynamicType = (), Scope = NamespaceResourceScope> + DeserializeOwned + Clone + Debug,
+    {
+        let patch = Patch::Merge(json!({ "spec": desired["spec"] }));
+        let params = PatchParams { field_manager: Some(MANAGER.to_owned()), ..PatchParams::default() };
+        let put_back = api.patch(name, &params, &patch).await;
+        put_back.map(|_| ()).map_err(Error::api(format!("put back {} {name}", K::kind(&()))))
     }
 
     /// Removes what bears our labels and belongs to this very resource.

@@ -15,6 +15,7 @@ pub fn differs(desired: &Value, live: &Value) -> bool {
 
 fn contains(live: &Value, desired: &Value, field: &str) -> bool {
     match (desired, live) {
+        (Value::Object(desired), Value::Object(live)) if is_selector(field) && live.len() > desired.len() => false,
         (Value::Object(desired), Value::Object(live)) => desired.iter().all(|(key, value)| match live.get(key) {
             Some(live) => contains(live, value, if is_amounts(field) { field } else { key }),
             None => is_empty(value),
@@ -38,6 +39,11 @@ fn contains_items(live: &[Value], desired: &[Value], field: &str) -> bool {
         });
     }
     live.len() == desired.len() && live.iter().zip(desired).all(|(live, desired)| contains(live, desired, field))
+}
+
+/// These are one value: a label more selects other pods.
+fn is_selector(field: &str) -> bool {
+    matches!(field, "selector" | "matchLabels" | "podSelector" | "namespaceSelector" | "labelSelector")
 }
 
 /// Under these, texts are amounts, and may be written in several ways.
@@ -84,6 +90,18 @@ mod tests {
         ] {
             assert!(differs(&desired, &live), "{live}");
         }
+    }
+
+    #[test]
+    fn a_label_more_in_a_selector_is_a_difference() {
+        let desired = json!({"metadata": {"labels": {"app": "x"}}, "spec": {"selector": {"app": "x"}}});
+        let mut live = json!({"metadata": {"labels": {"app": "x", "team": "y"}}, "spec": {"selector": {"app": "x"}}});
+        assert!(!differs(&desired, &live));
+        live["spec"]["selector"]["team"] = json!("y");
+        assert!(differs(&desired, &live));
+        let all = json!({"spec": {"podSelector": {"matchLabels": {"app": "x"}}}});
+        let fewer = json!({"spec": {"podSelector": {"matchLabels": {"app": "x", "team": "y"}}}});
+        assert!(differs(&all, &fewer));
     }
 
     #[test]

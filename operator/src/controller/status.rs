@@ -53,14 +53,14 @@ pub fn of_applied(
             ConditionType::RedisReady,
             match &plan.redis {
                 Backend::Managed(_) => part(Component::Redis, set(Component::Redis)),
-                Backend::External(external) => external_verdict(external, aggregator),
+                Backend::External(external) => external_verdict(external, aggregator, live),
             },
         ),
         (
             ConditionType::PostgresReady,
             match &plan.postgres {
                 Backend::Managed(_) => part(Component::Postgres, set(Component::Postgres)),
-                Backend::External(external) => external_verdict(external, aggregator),
+                Backend::External(external) => external_verdict(external, aggregator, live),
             },
         ),
         (ConditionType::AggregatorReady, aggregators),
@@ -158,23 +158,25 @@ fn verdict(part: Component, rollout: Option<Rollout>, live: &Live) -> Verdict {
 }
 
 /// The operator does not log in anywhere: whether an external server can be used, aggregators say.
-fn external_verdict(external: &ExternalPlan, aggregator: Option<Rollout>) -> Verdict {
+fn external_verdict(external: &ExternalPlan, aggregator: Option<Rollout>, live: &Live) -> Verdict {
     let given = format!("given by Secret {}", external.secret);
     match aggregator {
         Some(Rollout { wanted: 0, .. }) => {
             Verdict::new("True", "NotUsed", format!("{given}; no aggregator is asked for"))
         }
         Some(Rollout { ready: 1.., .. }) => Verdict::new("True", "External", format!("{given}; aggregators reach it")),
-        _ => Verdict::new(
-            "False",
-            "NotConfirmed",
-            format!("{given}; no aggregator is ready, which would show that it answers"),
-        ),
+        _ => {
+            let lacks = live.aggregator_lacks.as_ref().map_or_else(String::new, |lacks| format!("; {lacks}"));
+            let message = format!("{given}; no aggregator is ready, which would show that it answers{lacks}");
+            Verdict::new("False", "NotConfirmed", message)
+        }
     }
 }
 
+/// Of several parts that are not ready it names one that waiting does not help.
 fn ready(parts: &[(ConditionType, Verdict)]) -> Verdict {
-    match parts.iter().find(|(_, verdict)| !verdict.is_true()) {
+    let mut unready = parts.iter().filter(|(_, verdict)| !verdict.is_true());
+    match unready.clone().find(|(_, verdict)| !is_underway(verdict)).or_else(|| unready.next()) {
         None => Verdict::new("True", "AllReady", "everything is there and ready"),
         Some((part, verdict)) => {
             Verdict::new("False", verdict.reason.clone(), format!("{}: {}", part.as_str(), verdict.message))
@@ -186,10 +188,13 @@ fn ready(parts: &[(ConditionType, Verdict)]) -> Verdict {
 const UNDERWAY: [&str; 6] =
     ["Starting", "RollingOut", "ScalingDown", "WaitingForAggregators", "Missing", "NotConfirmed"];
 
+fn is_underway(verdict: &Verdict) -> bool {
+    UNDERWAY.contains(&verdict.reason.as_str())
+}
+
 fn progressing(live: &Live, parts: &[(ConditionType, Verdict)]) -> Verdict {
-    let waiting = |verdict: &Verdict| UNDERWAY.contains(&verdict.reason.as_str());
     let mut unready = parts.iter().filter(|(_, verdict)| !verdict.is_true());
-    if let Some((part, verdict)) = unready.clone().find(|(_, verdict)| !waiting(verdict)) {
+    if let Some((part, verdict)) = unready.clone().find(|(_, verdict)| !is_underway(verdict)) {
         return Verdict::new("False", "Stalled", format!("{}: {}", part.as_str(), verdict.message));
     }
     if let Some((part, verdict)) = unready.next() {
@@ -224,4 +229,21 @@ fn conditions(
         }
     };
     verdicts.into_iter().map(with_time).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ready_names_the_part_that_waiting_does_not_help() {
+        let mut parts = vec![
+            (ConditionType::RedisReady, Verdict::new("False", "NotConfirmed", "given by Secret cache")),
+            (ConditionType::PostgresReady, Verdict::new("True", "Ready", "1 of 1 ready")),
+            (ConditionType::AggregatorReady, Verdict::new("False", "Starting", "0 of 1 ready")),
+        ];
+        assert_eq!(ready(&parts), Verdict::new("False", "NotConfirmed", "RedisReady: given by Secret cache"));
+        parts[2].1 = Verdict::new("False", "CrashLoopBackOff", "it ends");
+        assert_eq!(ready(&parts), Verdict::new("False", "CrashLoopBackOff", "AggregatorReady: it ends"));
+    }
 }
