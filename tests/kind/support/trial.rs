@@ -32,6 +32,8 @@ pub static OPERATOR: LazyLock<RwLock<()>> = LazyLock::new(RwLock::default);
 /// Held for its drop alone.
 #[allow(dead_code, reason = "a lock is held, not read")]
 enum Place {
+    /// Within that of another, which outlives it.
+    Beside,
     Shared(RwLockReadGuard<'static, ()>),
     Alone(RwLockWriteGuard<'static, ()>),
 }
@@ -52,6 +54,12 @@ impl Stage {
     /// A new one when no other test runs.
     pub async fn alone(name: &str) -> Self {
         Self::make(name, Place::Alone(CLUSTER.write().await)).await
+    }
+
+    /// A second one for the same test, which must drop it before this. Not [`Stage::shared`] again: that
+    /// would wait behind a test that waits to be alone.
+    pub async fn beside(&self, name: &str) -> Self {
+        Self::make(name, Place::Beside).await
     }
 
     async fn make(name: &str, place: Place) -> Self {
@@ -97,6 +105,18 @@ pub async fn create(namespace: &Namespace, name: &str, spec: Value) {
     namespace.resources().create(&PostParams::default(), &resource).await.expect("the resource is accepted");
 }
 
+/// Where the rows are, and the stream with its prefix, behind the ports of Redis and Postgres.
+async fn addresses(namespace: &Namespace, [redis, postgres]: &[Forward; 2]) -> (StoreAddress, (String, String)) {
+    let of = |part: &str| format!("{NAME}-{part}");
+    let redis_password = namespace.secret(&of("redis"), "password").await;
+    let postgres_password = namespace.secret(&of("postgres"), "password").await;
+    let schema = namespace.variable(&of("aggregator"), "SLUICE_DATABASE_SCHEMA").await;
+    let prefix = namespace.variable(&of("aggregator"), "SLUICE_STREAM_PREFIX").await;
+    let url = format!("postgres://sluice:{postgres_password}@{}/sluice", postgres.address());
+    let stream = (format!("redis://:{redis_password}@{}/0", redis.address()), prefix);
+    (StoreAddress::Postgres { url, schema }, stream)
+}
+
 /// A system under load and watch.
 pub struct Trial {
     /// Where it is.
@@ -109,7 +129,8 @@ pub struct Trial {
     faults: u64,
     in_hand: u64,
     notes: Vec<String>,
-    _forwards: [Forward; 2],
+    snapshots: u64,
+    forwards: [Forward; 2],
 }
 
 /// Aggregators stopped with entries in hand.
@@ -150,16 +171,18 @@ impl Trial {
         let of = |part: &str| format!("{NAME}-{part}");
         let redis = Forward::start(&namespace.client, &namespace.name, &of("redis-0"), 6379).await;
         let postgres = Forward::start(&namespace.client, &namespace.name, &of("postgres-0"), 5432).await;
-        let redis_password = namespace.secret(&of("redis"), "password").await;
-        let postgres_password = namespace.secret(&of("postgres"), "password").await;
-        let schema = namespace.variable(&of("aggregator"), "SLUICE_DATABASE_SCHEMA").await;
-        let prefix = namespace.variable(&of("aggregator"), "SLUICE_STREAM_PREFIX").await;
-        let url = format!("postgres://sluice:{postgres_password}@{}/sluice", postgres.address());
-        let store = StoreAddress::Postgres { url, schema };
-        let stream = (format!("redis://:{redis_password}@{}/0", redis.address()), prefix);
+        let forwards = [redis, postgres];
+        let (store, stream) = addresses(namespace, &forwards).await;
         let watch = Some(Watch::start(&store));
         let (loads, notes) = (Vec::new(), Vec::new());
-        Self { stage, name, store, stream, watch, loads, faults: 0, in_hand: 0, notes, _forwards: [redis, postgres] }
+        Self { stage, name, store, stream, watch, loads, faults: 0, in_hand: 0, notes, snapshots: 0, forwards }
+    }
+
+    /// Looks with the passwords as they are now.
+    pub async fn log_in(&mut self) {
+        self.snapshots += self.watch.take().map_or(0, Watch::finish);
+        (self.store, self.stream) = addresses(&self.stage.namespace, &self.forwards).await;
+        self.watch = Some(Watch::start(&self.store));
     }
 
     /// Its namespace.
@@ -326,7 +349,7 @@ impl Trial {
         self.compare_rows(tally.distinct).await;
         self.namespace().ready(NAME).await;
         (tally.faults, tally.in_hand) = (self.faults, self.in_hand);
-        tally.snapshots = self.watch.take().map_or(0, Watch::finish);
+        tally.snapshots = self.snapshots + self.watch.take().map_or(0, Watch::finish);
         tally.publish();
         tally
     }

@@ -1,0 +1,77 @@
+//! What becomes of the data when a resource is deleted.
+
+use kube::api::DeleteParams;
+use serde_json::{Value, json};
+use sluice_tests::wait::holds;
+use sluice_tests::wait_until;
+
+use super::{MADE, OF_RESOURCE, Objects, gone, objects, text};
+use crate::support::load::Load;
+use crate::support::objects::{Namespace, SOON};
+use crate::support::trial::{NAME, Trial, create, small};
+
+const KEPT: &str = "secrets,persistentvolumeclaims";
+
+async fn kept(namespace: &Namespace) -> Objects {
+    objects(namespace, KEPT, &["-l", OF_RESOURCE]).await
+}
+
+/// Names with uids: the very same objects.
+fn identities(objects: &Objects) -> Vec<(&str, &str)> {
+    objects.iter().map(|(name, object)| (name.as_str(), text(object, "/metadata/uid"))).collect()
+}
+
+async fn delete(namespace: &Namespace) {
+    namespace.resources().delete(NAME, &DeleteParams::default()).await.expect("the resource is deleted");
+    gone(namespace, &format!("pods,{MADE}")).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn deleting_a_resource_keeps_its_data_for_the_next_of_its_name_unless_it_says_delete() {
+    let mut trial = Trial::begin("resource deleted and made again", "retain", 1).await;
+    let namespace = trial.namespace().clone();
+    trial.load(Load::fast(5_000)).await;
+    let first = trial.end().await;
+    let before = kept(&namespace).await;
+    assert_eq!(before.len(), 4, "two passwords and two volumes: {:?}", before.keys());
+
+    delete(&namespace).await;
+    let left = kept(&namespace).await;
+    assert_eq!(identities(&left), identities(&before), "passwords and volumes stay");
+    for (name, object) in &left {
+        assert_eq!(object["metadata"]["deletionTimestamp"], Value::Null, "{name}: {:#}", object["metadata"]);
+        assert_eq!(object["metadata"]["ownerReferences"], Value::Null, "{name}: {:#}", object["metadata"]);
+    }
+
+    create(&namespace, NAME, small(1)).await;
+    namespace.ready(NAME).await;
+    let again = kept(&namespace).await;
+    assert_eq!(identities(&again), identities(&before));
+    for name in ["Secret/shop-redis", "Secret/shop-postgres"] {
+        assert_eq!(again[name]["data"], before[name]["data"], "{name} is the same password");
+    }
+    assert_eq!(trial.snapshot().await, first.end, "rows and counters are those of the first");
+    wait_until("the status has the totals of the first", SOON, || async {
+        let status = namespace.resource(NAME).await["status"].clone();
+        holds(status["totals"]["received"] == first.end.received, || format!("{status:#}"))
+    })
+    .await;
+    trial.send(Load::fast(2_000)).await;
+    trial.fault_elsewhere();
+    trial.note("made again".to_owned());
+    trial.end().await;
+
+    namespace.patch(NAME, json!({ "spec": { "deletionPolicy": "Delete" } })).await;
+    wait_until("passwords and volumes have owners to go with", SOON, || async {
+        let all = kept(&namespace).await;
+        let without: Vec<_> = all
+            .iter()
+            .filter(|(_, object)| object["metadata"]["ownerReferences"].is_null())
+            .map(|(name, _)| name)
+            .collect();
+        holds(without.is_empty(), || format!("not {without:?}"))
+    })
+    .await;
+    delete(&namespace).await;
+    gone(&namespace, KEPT).await;
+}

@@ -1,0 +1,114 @@
+//! What others do to the objects of a resource.
+
+use serde_json::{Value, json};
+use sluice_tests::wait::holds;
+use sluice_tests::wait_until;
+
+use super::{COMPONENT, MADE, OF_RESOURCE, Objects, asked, containers, kubectl_in, objects, replaced, text};
+use crate::support::objects::{Namespace, SOON};
+use crate::support::trial::{NAME, Stage, create, small};
+
+/// Object and merge patch.
+const CHANGES: [(&str, &str); 9] = [
+    ("Service/shop-publisher", r#"{"spec":{"ports":[{"name":"http","port":9090,"targetPort":"http"}]}}"#),
+    ("Service/shop-aggregator", r#"{"spec":{"selector":{"matches":"nobody"}}}"#),
+    ("Service/shop-redis", r#"{"metadata":{"labels":{"app.kubernetes.io/managed-by":null}}}"#),
+    ("StatefulSet/shop-aggregator", r#"{"spec":{"replicas":2}}"#),
+    ("StatefulSet/shop-redis", r#"{"metadata":{"labels":{"app.kubernetes.io/component":"cache"}}}"#),
+    ("ConfigMap/shop-redis", r#"{"data":{"redis.conf":"appendfsync no\n"}}"#),
+    ("NetworkPolicy/shop-redis", r#"{"spec":{"ingress":[{}]}}"#),
+    ("PodDisruptionBudget/shop-postgres", r#"{"spec":{"maxUnavailable":0}}"#),
+    ("ServiceAccount/shop-publisher", r#"{"automountServiceAccountToken":true}"#),
+];
+const DELETED: [&str; 3] =
+    ["NetworkPolicy/shop-default-deny", "Service/shop-aggregator-pods", "Deployment/shop-publisher"];
+/// Kinds without a status: another version is another content.
+const PLAIN: [&str; 4] = ["ServiceAccount", "ConfigMap", "NetworkPolicy", "Service"];
+
+async fn made(namespace: &Namespace) -> Objects {
+    objects(namespace, MADE, &["-l", OF_RESOURCE]).await
+}
+
+/// What somebody asked for, but for what the test added and what a new object gets anew.
+fn essence(object: &Value) -> Value {
+    let mut essence = asked(object);
+    for (map, key) in [("labels", "team"), ("annotations", "owner")] {
+        if let Some(map) = essence["metadata"][map].as_object_mut() {
+            map.remove(key);
+        }
+    }
+    if let Some(spec) = essence["spec"].as_object_mut() {
+        spec.remove("clusterIPs");
+        spec.remove("clusterIP");
+    }
+    essence
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_others_change_is_put_back_and_what_they_add_is_kept() {
+    let stage = Stage::shared("drift").await;
+    let namespace = &stage.namespace;
+    create(namespace, NAME, small(1)).await;
+    namespace.ready(NAME).await;
+
+    let everything = format!("{MADE},secrets,persistentvolumeclaims");
+    kubectl_in(namespace, &["label", &everything, "-l", OF_RESOURCE, "team=water"]).await;
+    kubectl_in(namespace, &["annotate", &everything, "-l", OF_RESOURCE, "owner=anna"]).await;
+    kubectl_in(namespace, &["label", "eventaggregator", NAME, "team=water"]).await;
+    kubectl_in(namespace, &["annotate", "eventaggregator", NAME, "owner=anna"]).await;
+    let (before, ran) = (made(namespace).await, containers(namespace).await);
+
+    for (object, patch) in CHANGES {
+        kubectl_in(namespace, &["patch", object, "--type=merge", "-p", patch]).await;
+    }
+    kubectl_in(namespace, &["set", "env", "StatefulSet/shop-aggregator", "SLUICE_WORKERS=9"]).await;
+    for object in DELETED {
+        kubectl_in(namespace, &["delete", object, "--wait=false"]).await;
+    }
+    let after = wait_until("everything is as before", SOON, || async {
+        let after = made(namespace).await;
+        let differing: Vec<_> =
+            before.keys().filter(|name| after.get(*name).map(essence) != Some(essence(&before[*name]))).collect();
+        let seen: Vec<_> = differing.iter().map(|name| (name, after.get(*name).map(essence))).collect();
+        holds(seen.is_empty() && before.len() == after.len(), || format!("{seen:#?}")).map(|()| after)
+    })
+    .await;
+    namespace.ready(NAME).await;
+
+    let uid = |object: &Value| text(object, "/metadata/uid").to_owned();
+    let version = |object: &Value| text(object, "/metadata/resourceVersion").to_owned();
+    for (name, object) in &before {
+        let is_new = uid(object) != uid(&after[name]);
+        assert_eq!(is_new, DELETED.contains(&name.as_str()), "{name} is made anew when it was deleted, and only then");
+        let was_touched = is_new || CHANGES.iter().any(|(changed, _)| changed == name);
+        let is_plain = PLAIN.iter().any(|kind| name.starts_with(&format!("{kind}/")));
+        if is_plain && !was_touched {
+            assert_eq!(version(object), version(&after[name]), "{name} was not changed, and is written all the same");
+        }
+    }
+    let now = wait_until("the parts whose pods were touched run again", SOON, || async {
+        let now = containers(namespace).await;
+        holds(ran.keys().eq(now.keys()) && now["publisher"].len() == 1 && now["aggregator"].len() == 1, || {
+            format!("{now:#?}")
+        })
+        .map(|()| now)
+    })
+    .await;
+    for untouched in ["redis", "postgres"] {
+        assert!(!replaced(&ran, &now).contains(&untouched.to_owned()), "{untouched} was restarted: {ran:#?}\n{now:#?}");
+    }
+
+    namespace.patch(NAME, json!({ "spec": { "aggregator": { "workers": 3 } } })).await;
+    namespace.ready(NAME).await;
+    assert_eq!(namespace.variable("shop-aggregator", "SLUICE_WORKERS").await, "3");
+    let mut labelled = objects(namespace, &everything, &["-l", OF_RESOURCE]).await;
+    labelled.extend(objects(namespace, "eventaggregators", &[]).await);
+    labelled.retain(|name, _| !DELETED.contains(&name.as_str()));
+    assert!(labelled.len() > before.len(), "objects, Secrets, claims and the resource: {:?}", labelled.keys());
+    for (name, object) in &labelled {
+        let added = [text(object, "/metadata/labels/team"), text(object, "/metadata/annotations/owner")];
+        assert_eq!(added, ["water", "anna"], "{name} lost what its user added: {:#}", object["metadata"]);
+    }
+    let component = &labelled["StatefulSet/shop-redis"]["metadata"]["labels"][COMPONENT];
+    assert_eq!(component, "redis");
+}

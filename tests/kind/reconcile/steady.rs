@@ -1,0 +1,116 @@
+//! Nothing happens while nothing happens.
+
+use std::time::Duration;
+
+use kube::api::ListParams;
+use serde_json::Value;
+use sluice_tests::wait::holds;
+use sluice_tests::wait_until;
+
+use super::{Objects, asked, blocking, objects, text};
+use crate::support::cluster::{client, kubectl};
+use crate::support::install;
+use crate::support::objects::{Namespace, SOON};
+use crate::support::trial::{NAME, OPERATOR, Stage, create, small};
+
+const MINUTE: Duration = Duration::from_secs(60);
+const QUIET: Duration = Duration::from_secs(5);
+
+/// Every kind that a namespace can have, but events and leases. Other tests add kinds and remove
+/// them again, in a group that ends in `example`.
+async fn kinds() -> String {
+    let kinds = blocking(|| kubectl(&["api-resources", "--namespaced", "--verbs=list", "-o", "name"])).await;
+    let counted = |kind: &&str| {
+        !["events", "leases"].contains(&kind.split('.').next().unwrap_or("")) && !kind.ends_with("example")
+    };
+    let kinds: Vec<_> = kinds.lines().filter(counted).collect();
+    for needed in
+        ["eventaggregators.sluice.dev", "endpointslices.discovery.k8s.io", "controllerrevisions.apps", "secrets"]
+    {
+        assert!(kinds.contains(&needed), "{needed} is not among {kinds:?}");
+    }
+    kinds.join(",")
+}
+
+/// The objects that are not what they were.
+fn changes(before: &Objects, after: &Objects) -> Vec<String> {
+    let names = before.keys().chain(after.keys().filter(|name| !before.contains_key(*name)));
+    let version = |object: Option<&Value>| object.map(|object| text(object, "/metadata/resourceVersion").to_owned());
+    let changed = names.filter(|name| version(before.get(*name)) != version(after.get(*name)));
+    changed.cloned().collect()
+}
+
+/// For a failure: an object then and now, with the times and names of its writers.
+fn story(name: &str, before: &Objects, after: &Objects) -> String {
+    let writers = after.get(name).and_then(|object| object["metadata"]["managedFields"].as_array().cloned());
+    let writers = writers.unwrap_or_default();
+    let writers: Vec<_> =
+        writers.iter().map(|writer| format!("{} at {}", text(writer, "/manager"), text(writer, "/time"))).collect();
+    let plain = |object: Option<&Value>| {
+        let mut object = object.cloned().unwrap_or_default();
+        if let Some(metadata) = object["metadata"].as_object_mut() {
+            metadata.remove("managedFields");
+        }
+        format!("{object:#}")
+    };
+    format!("{name}, written by {}\n{}\n→ {}", writers.join(", "), plain(before.get(name)), plain(after.get(name)))
+}
+
+/// A pod whose status alone is another: the kubelet writes it by its own lights.
+fn is_kubelets(name: &str, before: &Objects, after: &Objects) -> bool {
+    let same = before.get(name).map(asked) == after.get(name).map(asked);
+    name.starts_with("Pod/") && same
+}
+
+/// The containers of the operator, which must be there for its silence to mean something.
+async fn operators() -> Vec<String> {
+    let system = Namespace { name: install::NAMESPACE.to_owned(), client: client().await };
+    let labels = "app.kubernetes.io/name=sluice-operator";
+    let pods = system.pods().list(&ListParams::default().labels(labels)).await.expect("operators");
+    let statuses = pods.into_iter().filter_map(|pod| pod.status?.container_statuses).flatten();
+    statuses.filter(|status| status.ready).filter_map(|status| status.container_id).collect()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_idle_resource_is_not_written_to_for_a_minute_nor_is_anything_of_it() {
+    let stage = Stage::shared("steady").await;
+    let namespace = &stage.namespace;
+    create(namespace, NAME, small(1)).await;
+    namespace.ready(NAME).await;
+    wait_until("the status has backlog and totals", SOON, || async {
+        let status = namespace.resource(NAME).await["status"].clone();
+        holds(status["backlog"] == 0 && status["totals"]["received"] == 0, || format!("{status:#}"))
+    })
+    .await;
+
+    let _operator = OPERATOR.read().await;
+    let kinds = kinds().await;
+    let all = async || objects(namespace, &kinds, &[]).await;
+    let settle = async || {
+        wait_until("nothing changes for some seconds", SOON, || async {
+            let before = all().await;
+            tokio::time::sleep(QUIET).await;
+            let after = all().await;
+            let changed = changes(&before, &after);
+            holds(changed.is_empty(), || format!("{changed:?}")).map(|()| after)
+        })
+        .await
+    };
+    let running = operators().await;
+    assert!(!running.is_empty(), "no operator runs");
+    let mut before = settle().await;
+    for last in [false, true] {
+        tokio::time::sleep(MINUTE).await;
+        let after = all().await;
+        let changed = changes(&before, &after);
+        if changed.is_empty() {
+            break;
+        }
+        let kubelets = changed.iter().all(|name| is_kubelets(name, &before, &after));
+        let stories: Vec<_> = changed.iter().map(|name| story(name, &before, &after)).collect();
+        assert!(kubelets && !last, "changed within a minute:\n{}", stories.join("\n\n"));
+        before = settle().await;
+    }
+    assert_eq!(operators().await, running, "the operator ran all the time");
+    assert!(before.keys().any(|name| name.starts_with("EndpointSlice/")), "{:?}", before.keys());
+}

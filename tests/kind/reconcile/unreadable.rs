@@ -1,0 +1,88 @@
+//! A stored object that the operator's type does not take.
+
+use kube::ResourceExt;
+use kube::api::{ListParams, Patch, PatchParams};
+use serde_json::{Value, json};
+use sluice_tests::metrics::sum;
+use sluice_tests::wait::holds;
+use sluice_tests::{Client, wait_until};
+
+use super::{blocking, kubectl_in};
+use crate::support::cluster::{client, kubectl};
+use crate::support::forward::Forward;
+use crate::support::install::{NAMESPACE, RELEASE};
+use crate::support::objects::{Namespace, SOON, is_ready};
+use crate::support::trial::{NAME, OPERATOR, Stage, create, small};
+
+const BAD: &str = "unreadable";
+/// The API server takes this for a time: it looks at the digits of the offset from UTC and not at
+/// what they say. No type of a time does.
+const NEVER: &str = "2026-02-03T04:05:06+99:99";
+
+/// Replaces the conditions in the status, as somebody with the right to might.
+async fn set_conditions(namespace: &Namespace, conditions: &[Value]) {
+    let patch = Patch::Merge(json!({ "status": { "conditions": conditions } }));
+    let patched = namespace.resources().patch_status(BAD, &PatchParams::default(), &patch).await;
+    patched.expect("the API server takes it");
+}
+
+/// The operator that runs.
+async fn operator() -> (Namespace, String) {
+    let system = Namespace { name: NAMESPACE.to_owned(), client: client().await };
+    let labels = ListParams::default().labels("app.kubernetes.io/name=sluice-operator");
+    let name = wait_until("one operator runs", SOON, || async {
+        let pods = system.pods().list(&labels).await.map_err(|error| error.to_string())?.items;
+        let names: Vec<_> = pods.iter().map(ResourceExt::name_any).collect();
+        holds(names.len() == 1 && pods.iter().all(is_ready), || format!("{names:?}")).map(|()| names[0].clone())
+    })
+    .await;
+    (system, name)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_object_that_cannot_be_read_is_named_and_holds_up_no_other() {
+    let stage = Stage::shared("unreadable").await;
+    let namespace = &stage.namespace;
+    create(namespace, BAD, json!({ "paused": true })).await;
+    namespace.condition(BAD, "Ready", "Unknown").await;
+    let conditions = namespace.resource(BAD).await["status"]["conditions"].as_array().cloned().expect("conditions");
+    let foreign = json!({
+        "type": "Foreign", "status": "True", "reason": "Set", "message": "by somebody else",
+        "lastTransitionTime": NEVER,
+    });
+    set_conditions(namespace, &[conditions.as_slice(), &[foreign]].concat()).await;
+
+    // An operator that starts now finds it in its first list, together with all that are good.
+    let restarting = OPERATOR.write().await;
+    blocking(|| {
+        let deployment = format!("deployment/{RELEASE}");
+        kubectl(&["-n", NAMESPACE, "rollout", "restart", &deployment]);
+        kubectl(&["-n", NAMESPACE, "rollout", "status", &deployment, "--timeout=2m"]);
+    })
+    .await;
+    let (system, pod) = operator().await;
+    drop(restarting);
+    let own = namespace.name.as_str();
+    wait_until("the operator's log names it", SOON, || async {
+        let log = kubectl_in(&system, &["logs", &pod, "--tail=-1"]).await;
+        let names = |line: &str| [own, BAD, "Unparsable"].iter().all(|word| line.contains(word));
+        holds(log.lines().any(names), || log)
+    })
+    .await;
+    let forward = Forward::start(&namespace.client, NAMESPACE, &pod, 8082).await;
+    let metrics = Client::new(&format!("http://{}", forward.address())).get("/metrics").await.text;
+    let unparsable: String =
+        metrics.lines().filter(|line| line.contains("\"Unparsable\"")).map(|line| format!("{line}\n")).collect();
+    assert!(sum(&unparsable, "sluice_operator_reconciles_total") >= 1.0, "{metrics}");
+
+    create(namespace, NAME, small(1)).await;
+    namespace.ready(NAME).await;
+    namespace.patch(NAME, json!({ "spec": { "aggregator": { "workers": 3 } } })).await;
+    namespace.ready(NAME).await;
+    assert_eq!(namespace.variable("shop-aggregator", "SLUICE_WORKERS").await, "3");
+
+    // Nobody needs to tell the operator that it can be read again.
+    set_conditions(namespace, &conditions).await;
+    namespace.patch(BAD, json!({ "spec": { "partitions": 2 } })).await;
+    namespace.condition(BAD, "Ready", "Unknown").await;
+}
