@@ -23,6 +23,7 @@ pub mod healthcheck;
 pub mod metrics;
 pub mod probes;
 pub mod problem;
+mod process;
 pub mod program;
 pub mod request_id;
 pub mod server;

@@ -10,12 +10,14 @@ use futures::future::BoxFuture;
 use metrics_exporter_prometheus::PrometheusHandle;
 
 use crate::problem::Problem;
+use crate::process;
 
 /// How long the check behind `/readyz` may take.
 const READY_DEADLINE: Duration = Duration::from_secs(2);
 
 /// The three probes. `/healthz` says that the process answers and depends on nothing; `/readyz`
-/// asks `ready`, whose error is shown to the caller; `/metrics` is in Prometheus' text format.
+/// asks `ready`, whose error is shown to the caller; `/metrics` is in Prometheus' text format, with
+/// the memory that the process takes at that moment.
 pub fn router<S, F>(metrics: PrometheusHandle, ready: F) -> Router<S>
 where
     S: Clone + Send + Sync + 'static,
@@ -36,5 +38,6 @@ async fn check(ready: BoxFuture<'static, Result<(), String>>) -> Response {
 }
 
 fn render(metrics: &PrometheusHandle) -> Response {
+    process::measure();
     ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], metrics.render()).into_response()
 }

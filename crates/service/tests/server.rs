@@ -194,4 +194,8 @@ async fn probes_say_what_they_are_asked() {
     let line = text.lines().find(|line| line.contains("/readyz") && line.contains("\"503\""));
     assert!(line.is_some_and(|line| line.starts_with("sluice_http_requests_total{")), "{text}");
     assert!(text.contains("sluice_http_request_seconds_bucket"), "{text}");
+    let memory = text.lines().find_map(|line| line.strip_prefix("process_resident_memory_bytes "));
+    let memory: f64 = memory.unwrap_or("0").parse().unwrap();
+    // Where the kernel tells: this test takes more than a mebibyte and less than a gibibyte.
+    assert!(!cfg!(target_os = "linux") || (1 << 20..1 << 30).contains(&(memory as u64)), "{memory}");
 }
