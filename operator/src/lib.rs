@@ -7,6 +7,7 @@ pub mod lease;
 pub mod observe;
 pub mod programs;
 pub mod quantity;
+pub mod requests;
 mod run;
 pub mod services;
 pub mod settings;

@@ -4,7 +4,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
-use kube::{Client, Config};
+use kube::Config;
+use kube::client::ClientBuilder;
 use sluice_service::{metrics, probes, server, shutdown};
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
@@ -14,6 +15,7 @@ use crate::controller::{self, Context};
 use crate::lease::Election;
 use crate::observe::Observer;
 use crate::programs::Programs;
+use crate::requests;
 use crate::settings::RunSettings;
 
 /// Resources that autoscaling can wake before they are looked at.
@@ -28,7 +30,7 @@ pub async fn run(settings: RunSettings) -> anyhow::Result<()> {
     let stop = shutdown::on_signal();
     let metrics = metrics::install();
     let config = Config::infer().await.context("there is neither a kubeconfig nor a pod's service account")?;
-    let client = Client::try_from(config)?;
+    let client = ClientBuilder::try_from(config)?.with_layer(&requests::counted()).build();
     let identity = identity(&settings);
     let namespace = settings.lease.operator_namespace.clone();
     let namespace = namespace.unwrap_or_else(|| client.default_namespace().to_owned());

@@ -5,8 +5,9 @@ use std::sync::{Arc, Mutex};
 
 use http::{Method, Request, Response, StatusCode};
 use kube::Client;
-use kube::client::Body;
+use kube::client::{Body, ClientBuilder};
 use serde_json::{Value, json};
+use sluice_operator::requests;
 
 /// A fake API server.
 #[derive(Clone, Default)]
@@ -25,7 +26,7 @@ struct State {
 }
 
 impl Api {
-    /// A client of it.
+    /// A client of it, as the operator makes its own.
     pub fn client(&self) -> Client {
         let (service, mut handle) = tower_test::mock::pair::<Request<Body>, Response<Body>>();
         let api = self.clone();
@@ -34,7 +35,7 @@ impl Api {
                 respond.send_response(api.answer(request).await);
             }
         });
-        Client::new(service, "default")
+        ClientBuilder::new(service, "default").with_layer(&requests::counted()).build()
     }
 
     /// Puts an object there.
