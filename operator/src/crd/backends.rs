@@ -36,10 +36,10 @@ pub struct ManagedRedis {
     /// Its volume.
     pub storage: StorageSpec,
     /// Memory of the pod. Half of it is for events (`maxmemory`), half for rewriting the file.
-    #[schemars(length(min = 1, max = 32))]
+    #[schemars(with = "String", length(min = 1, max = 32))]
     pub memory: Quantity,
     /// CPU that is set aside for it.
-    #[schemars(length(min = 1, max = 32))]
+    #[schemars(with = "String", length(min = 1, max = 32))]
     pub cpu: Quantity,
 }
 
@@ -57,10 +57,10 @@ pub struct ManagedPostgres {
     /// Its volume.
     pub storage: StorageSpec,
     /// Memory of the pod, which the server is tuned for.
-    #[schemars(length(min = 1, max = 32))]
+    #[schemars(with = "String", length(min = 1, max = 32))]
     pub memory: Quantity,
     /// CPU that is set aside for it.
-    #[schemars(length(min = 1, max = 32))]
+    #[schemars(with = "String", length(min = 1, max = 32))]
     pub cpu: Quantity,
     /// Its major version. Cannot be changed: the data folder is of that version.
     #[schemars(range(min = 15, max = 99))]
@@ -84,7 +84,7 @@ impl Default for ManagedPostgres {
 #[serde(rename_all = "camelCase", default)]
 pub struct StorageSpec {
     /// Its size. It may grow, where the storage class can; it cannot shrink.
-    #[schemars(length(min = 1, max = 32))]
+    #[schemars(with = "String", length(min = 1, max = 32))]
     pub size: Quantity,
     /// Its storage class; without one the cluster's default. Cannot be changed.
     #[schemars(length(min = 1, max = 253))]

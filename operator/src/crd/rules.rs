@@ -118,7 +118,7 @@ pub(super) fn autoscaling(schema: &mut Schema) {
 
 #[cfg(test)]
 mod tests {
-    use kube_cel::Validator;
+    use kube_cel::{ErrorKind, Validator};
     use serde_json::{Value, json};
 
     use crate::crd::schema::server::{defaulted, schema};
@@ -170,6 +170,104 @@ mod tests {
         spec_refused(json!({"redis": {"managed": {"memory": "lots"}}}), "memory");
         spec_refused(json!({"redis": {"managed": {"memory": "1Mi"}}}), "memory");
         spec_refused(json!({"postgres": {"managed": {"storage": {"size": "0"}}}}), "size");
+    }
+
+    /// A bare number is refused by its type before a rule sees it: rules ask `isQuantity`, which knows
+    /// text alone.
+    #[test]
+    fn quantities_that_rules_look_at_are_text() {
+        let spec = &schema()["properties"]["spec"]["properties"];
+        for server in ["redis", "postgres"] {
+            let managed = &spec[server]["properties"]["managed"]["properties"];
+            for quantity in [&managed["memory"], &managed["cpu"], &managed["storage"]["properties"]["size"]] {
+                assert_eq!((&quantity["type"], &quantity["maxLength"]), (&json!("string"), &json!(32)), "{quantity}");
+            }
+        }
+    }
+
+    /// An error would stand where the message should, and refuse what is valid.
+    #[test]
+    fn no_rule_fails_with_an_error_whatever_is_left_out() {
+        let mut rules = Vec::new();
+        with_rules("", &schema(), &mut rules);
+        let mut checked = 0;
+        for (path, node) in &rules {
+            let variants = variants(path, node);
+            for new in &variants {
+                for old in [None].into_iter().chain(variants.iter().map(Some)) {
+                    // A change is of stored objects, which have their defaults; else a rule also sees
+                    // the default of what it stands on, without the defaults of its fields.
+                    let bare = old.is_none() && node.get("default").is_some();
+                    let node = if bare { without_defaults(node) } else { node.clone() };
+                    checked += 1;
+                    let Err(errors) = Validator::new().validate(&node, new, old) else { continue };
+                    for error in errors.iter() {
+                        assert_eq!(error.kind, ErrorKind::ValidationFailure, "{path}: {new} after {old:?}: {error:?}");
+                    }
+                }
+            }
+        }
+        assert!(rules.len() >= 7 && checked > 100, "{} schemas with rules, {checked} objects", rules.len());
+    }
+
+    /// The schemas that have rules of their own.
+    fn with_rules(path: &str, schema: &Value, found: &mut Vec<(String, Value)>) {
+        if schema.get("x-kubernetes-validations").is_some() {
+            found.push((path.to_owned(), schema.clone()));
+        }
+        for (name, property) in schema["properties"].as_object().into_iter().flatten() {
+            with_rules(&format!("{path}.{name}"), property, found);
+        }
+        if let Some(items) = schema.get("items") {
+            with_rules(&format!("{path}[]"), items, found);
+        }
+    }
+
+    /// An object with all fields, with each field left out, and with none; but for required ones.
+    fn variants(path: &str, schema: &Value) -> Vec<Value> {
+        let mut full = sample(schema);
+        if path.is_empty() {
+            full["metadata"] = json!({"name": "shop"});
+        }
+        let names: Vec<_> = full.as_object().unwrap().keys().cloned().collect();
+        let required = |name: &String| {
+            name == "metadata" || schema["required"].as_array().into_iter().flatten().any(|field| field == name)
+        };
+        let without = |left_out: &dyn Fn(&String) -> bool| {
+            let mut object = full.clone();
+            object.as_object_mut().unwrap().retain(|name, _| required(name) || !left_out(name));
+            object
+        };
+        let mut variants: Vec<_> = names.iter().map(|one| without(&|name| name == one)).collect();
+        variants.extend([without(&|_| true), full.clone()]);
+        variants
+    }
+
+    /// A value of the schema's type with all its fields.
+    fn sample(schema: &Value) -> Value {
+        match schema["type"].as_str() {
+            // A quantity, where it is one.
+            Some("string") if schema["default"].is_string() => schema["default"].clone(),
+            Some("object") => {
+                let fields = schema["properties"].as_object().into_iter().flatten();
+                fields.map(|(name, field)| (name.clone(), sample(field))).collect()
+            }
+            Some("array") => json!([sample(&schema["items"])]),
+            Some("integer" | "number") => json!(1),
+            Some("boolean") => json!(true),
+            _ => json!("x"),
+        }
+    }
+
+    fn without_defaults(schema: &Value) -> Value {
+        let mut schema = schema.clone();
+        if let Some(schema) = schema.as_object_mut() {
+            schema.remove("default");
+            for (_, property) in schema.get_mut("properties").and_then(Value::as_object_mut).into_iter().flatten() {
+                *property = without_defaults(property);
+            }
+        }
+        schema
     }
 
     #[test]
