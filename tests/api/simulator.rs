@@ -4,7 +4,9 @@ use std::io::Write;
 use std::process::Stdio;
 
 use serde_json::Value;
+use sluice_tests::store::StoreAddress;
 use sluice_tests::{Backend, Setup, System, process, program};
+use sqlx::{AssertSqlSafe, Connection, Executor, PgConnection, SqliteConnection};
 
 use crate::common::{counts, event, system};
 
@@ -14,6 +16,8 @@ on_both_backends!(
     events_10_000_without_duplicates_verify,
     events_1_000_in_bursts_verify,
     a_run_on_a_store_with_data_verifies,
+    a_run_that_lost_a_row_exits_1_and_names_the_event,
+    a_run_that_finds_what_it_never_sent_exits_1_and_names_the_event,
     a_file_of_events_is_published,
     a_file_with_an_invalid_event_exits_1,
 );
@@ -79,6 +83,56 @@ async fn a_run_on_a_store_with_data_verifies(backend: Backend) {
     for _ in 0..2 {
         // The same seed: what keeps the runs apart is the run's own id.
         verified(&system, 1_000, 0.3, "--seed 7").await;
+    }
+}
+
+/// What `--verify` must not miss: the numbers are right, and a row is gone.
+async fn a_run_that_lost_a_row_exits_1_and_names_the_event(backend: Backend) {
+    let system = system(backend).await;
+    let lost = format!("{:016x}-7", 42);
+    lose(&system, &lost).await;
+    let args = "--events 200 --duplicate 0 --topics 1 --seed 42 --run-id losing --verify";
+    let (code, tally, err) = simulate(&system, args, "").await;
+    assert_eq!(code, Some(1), "{tally}\n{err}");
+    assert_eq!((&tally["accepted"], &tally["verified"]), (&200.into(), &false.into()), "{tally}");
+    let told = format!("sim-losing-0/{lost} is not stored");
+    assert_eq!(tally["differences"], serde_json::json!([told]), "{err}");
+}
+
+async fn a_run_that_finds_what_it_never_sent_exits_1_and_names_the_event(backend: Backend) {
+    let system = system(backend).await;
+    system.publish_and_settle(0, &event("sim-shared-0", "stranger")).await;
+    let args = "--events 200 --duplicate 0.5 --topics 1 --run-id shared --verify";
+    let (code, tally, err) = simulate(&system, args, "").await;
+    assert_eq!(code, Some(1), "{tally}\n{err}");
+    let told: Vec<_> = tally["differences"].as_array().expect("what differs").iter().map(Value::to_string).collect();
+    assert!(told.iter().any(|line| line.contains("sim-shared-0/stranger")), "the event: {tally}");
+    assert!(told.iter().any(|line| line.contains("/stats of sim-shared-0")), "the numbers: {tally}");
+    assert_eq!(told.len(), 2, "and nothing else: {tally}");
+}
+
+/// Makes the database drop the row of one event in the very transaction that stores it.
+async fn lose(system: &System, event_id: &str) {
+    match &system.store {
+        StoreAddress::Postgres { url, schema } => {
+            let mut connection = PgConnection::connect(url).await.unwrap();
+            let sql = format!(
+                "CREATE FUNCTION \"{schema}\".lose() RETURNS trigger LANGUAGE plpgsql AS \
+                 $$ BEGIN DELETE FROM \"{schema}\".events WHERE key = NEW.key; RETURN NULL; END $$; \
+                 CREATE TRIGGER lose AFTER INSERT ON \"{schema}\".events FOR EACH ROW \
+                 WHEN (NEW.event_id = '{event_id}') EXECUTE FUNCTION \"{schema}\".lose()"
+            );
+            connection.execute(AssertSqlSafe(sql)).await.unwrap();
+        }
+        StoreAddress::Sqlite(path) => {
+            let mut connection = SqliteConnection::connect(&format!("sqlite://{}", path.display())).await.unwrap();
+            let sql = format!(
+                "CREATE TRIGGER lose AFTER INSERT ON events WHEN NEW.event_id = '{event_id}' \
+                 BEGIN DELETE FROM events WHERE key = NEW.key; END"
+            );
+            connection.execute(AssertSqlSafe(sql)).await.unwrap();
+            connection.close().await.unwrap();
+        }
     }
 }
 

@@ -172,7 +172,7 @@ pub trait LogReader: Send + Sync + 'static {
     /// Says that these are still being worked on, so that nobody claims them.
     async fn keep(&self, held: &[Position]) -> Result<(), LogError>;
 
-    /// How often each was delivered, 1 for the first time.
+    /// How often each was delivered: 1 after the first time, 0 when it is not pending (any more).
     async fn deliveries(&self, held: &[Position]) -> Result<Vec<u64>, LogError>;
 
     /// Acknowledges entries with their numbers of events; counts only what was still pending, and
