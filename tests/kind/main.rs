@@ -14,7 +14,9 @@
 
 mod chart;
 mod flow;
+mod footprint;
 mod operator;
+mod reconcile;
 mod restarts;
 mod rolling;
 mod scaling;

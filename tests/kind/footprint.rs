@@ -1,0 +1,199 @@
+//! What the operator costs while nothing changes: its memory, and what it asks of the API server in a
+//! minute. `make measure-operator` runs it; it prints a table and leaves it in `footprint.md`.
+
+use std::collections::BTreeMap;
+use std::fmt::Write;
+use std::time::{Duration, Instant};
+
+use kube::ResourceExt;
+use kube::api::ListParams;
+use serde_json::{Value, json};
+use sluice_tests::wait::holds;
+use sluice_tests::{Client, metrics, wait_until};
+
+use crate::support::cluster::{client, kubectl_with, work};
+use crate::support::forward::Forward;
+use crate::support::install::{self, NAMESPACE};
+use crate::support::objects::{Namespace, SOON, is_ready};
+use crate::support::trial::{NAME, Stage, create, small};
+
+const OPERATORS: &str = "app.kubernetes.io/name=sluice-operator";
+const METRICS_PORT: u16 = 8082;
+const REQUESTS: &str = "sluice_operator_api_requests_total";
+const LOOKS: &str = "sluice_operator_reconciles_total";
+/// As RBAC knows them, in the order of the table.
+const VERBS: [&str; 7] = ["get", "list", "watch", "create", "update", "patch", "delete"];
+
+const MANY: usize = 50;
+const MINUTE: Duration = Duration::from_secs(60);
+/// Longer than what follows from one change keeps the operator busy.
+const QUIET: Duration = Duration::from_secs(15);
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "a measurement: make measure-operator"]
+async fn the_operators_footprint_is_measured() {
+    let stage = Stage::alone("footprint").await;
+    let namespace = &stage.namespace;
+    create(namespace, NAME, small(1)).await;
+    namespace.ready(NAME).await;
+    quiet().await;
+    let one = Row::measured("1", "10 min").await;
+
+    share_servers(namespace).await;
+    let others: Vec<_> = (1..MANY).map(|number| format!("idle-{number}")).collect();
+    for name in &others {
+        create(namespace, name, without_pods()).await;
+    }
+    for name in &others {
+        namespace.ready(name).await;
+    }
+    quiet().await;
+    let many = Row::measured(&MANY.to_string(), "10 min").await;
+
+    let _back = DefaultSettings;
+    blocking(|| install::upgrade(&["--set", "extraArgs={--resync=1m}"])).await;
+    let all = MANY as f64;
+    wait_until("the new operator has looked at every resource", SOON, || async {
+        let sample = Sample::take().await?;
+        holds(sample.looks >= all, || format!("{} looks", sample.looks))
+    })
+    .await;
+    let looking = Row::measured(&MANY.to_string(), "1 min").await;
+
+    let table = table(&[one, many, looking]);
+    println!("{table}");
+    std::fs::write(work().join("footprint.md"), table).expect("the table is written");
+}
+
+/// A resource whose servers are the first one's. Nothing of it runs: what is measured is the
+/// operator, and fifty systems do not fit on a small machine.
+fn without_pods() -> Value {
+    let external = |key: &str| json!({ "external": { "secretRef": { "name": "servers", "key": key } } });
+    json!({
+        "aggregator": { "replicas": 0 }, "publisher": { "replicas": 0 },
+        "redis": external("redis"), "postgres": external("postgres"),
+    })
+}
+
+/// Makes a Secret with the URLs of the first resource's servers.
+async fn share_servers(namespace: &Namespace) {
+    let host = |part: &str| format!("{NAME}-{part}.{}.svc", namespace.name);
+    let redis = namespace.secret(&format!("{NAME}-redis"), "password").await;
+    let postgres = namespace.secret(&format!("{NAME}-postgres"), "password").await;
+    let secret = json!({
+        "apiVersion": "v1", "kind": "Secret", "metadata": { "name": "servers" },
+        "stringData": {
+            "redis": format!("redis://:{redis}@{}:6379", host("redis")),
+            "postgres": format!("postgres://sluice:{postgres}@{}:5432/sluice", host("postgres")),
+        },
+    });
+    let own = namespace.name.clone();
+    blocking(move || kubectl_with(&["apply", "-n", &own, "-f", "-"], &secret.to_string())).await;
+}
+
+/// What the operator's metrics say at one moment.
+#[derive(Debug)]
+struct Sample {
+    at: Instant,
+    resident: f64,
+    looks: f64,
+    requests: BTreeMap<&'static str, f64>,
+}
+
+impl Sample {
+    /// Through the API server: the pod's address exists only inside the cluster.
+    async fn take() -> Result<Self, String> {
+        let system = Namespace { name: NAMESPACE.to_owned(), client: client().await };
+        let pods = system.pods().list(&ListParams::default().labels(OPERATORS)).await;
+        let mut pods = pods.map_err(|error| error.to_string())?.items;
+        pods.retain(is_ready);
+        let [pod] = pods.as_slice() else { return Err(format!("{} operators are ready", pods.len())) };
+        let forward = Forward::start(&system.client, NAMESPACE, &pod.name_any(), METRICS_PORT).await;
+        let asked = Client::new(&format!("http://{}", forward.address()));
+        let answer = asked.try_send(asked.request("GET", "/metrics")).await.map_err(|error| error.to_string())?;
+        let text = answer.text;
+        let of_verb = |verb: &'static str| (verb, metrics::sum(&text, &format!("{REQUESTS}{{verb=\"{verb}\"}}")));
+        Ok(Self {
+            at: Instant::now(),
+            resident: metrics::sum(&text, "process_resident_memory_bytes"),
+            looks: metrics::sum(&text, LOOKS),
+            requests: VERBS.into_iter().map(of_verb).collect(),
+        })
+    }
+
+    async fn taken() -> Self {
+        wait_until("the operator's metrics", SOON, Self::take).await
+    }
+}
+
+/// Waits until the operator has looked at nothing for a while.
+async fn quiet() {
+    let mut last = Sample::taken().await;
+    let until = Instant::now() + SOON;
+    while last.at.elapsed() < QUIET {
+        assert!(Instant::now() < until, "the operator finds no rest: {last:?}");
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        let next = Sample::taken().await;
+        if next.looks > last.looks {
+            last = next;
+        }
+    }
+}
+
+/// A line of the table.
+struct Row {
+    resources: String,
+    resync: &'static str,
+    resident: f64,
+    looks: f64,
+    requests: Vec<f64>,
+}
+
+impl Row {
+    /// Of the minute that follows.
+    async fn measured(resources: &str, resync: &'static str) -> Self {
+        let before = Sample::taken().await;
+        tokio::time::sleep(MINUTE).await;
+        let after = Sample::taken().await;
+        let minutes = (after.at - before.at).as_secs_f64() / MINUTE.as_secs_f64();
+        let requests = VERBS.iter().map(|verb| (after.requests[verb] - before.requests[verb]) / minutes);
+        Self {
+            resources: resources.to_owned(),
+            resync,
+            resident: after.resident,
+            looks: (after.looks - before.looks) / minutes,
+            requests: requests.collect(),
+        }
+    }
+}
+
+fn table(rows: &[Row]) -> String {
+    let mut table = format!(
+        "| resources | looked at every | resident memory | looks | {} | all requests |\n|---|---|{}\n",
+        VERBS.join(" | "),
+        "---:|".repeat(VERBS.len() + 3),
+    );
+    for Row { resources, resync, resident, looks, requests } in rows {
+        let by_verb: Vec<_> = requests.iter().map(|count| format!("{count:.0}")).collect();
+        let (mib, all) = (resident / f64::from(1 << 20), requests.iter().sum::<f64>());
+        let _ = writeln!(
+            table,
+            "| {resources} | {resync} | {mib:.1} MiB | {looks:.0} | {} | {all:.0} |",
+            by_verb.join(" | ")
+        );
+    }
+    table
+}
+
+/// Puts the operator of all tests back to its default settings.
+struct DefaultSettings;
+
+impl Drop for DefaultSettings {
+    fn drop(&mut self) {
+        install::upgrade(&[]);
+    }
+}
+
+async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
+    tokio::task::spawn_blocking(work).await.expect("no panic")
+}
