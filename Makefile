@@ -9,14 +9,14 @@ LISTEN ?= 127.0.0.1:8080
 API_THREADS ?= 4
 
 help: ## this list
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
 
 run: ## build, start the whole system in one process, publish 20,000 events, stay up until Ctrl-C
 	cargo build --release --locked -p sluice-publisher -p sluice-aggregator
 	@LISTEN=$(LISTEN) tests/setup/demo
 
-test: setup ## lint and all tests; installs what is missing, on Debian as root
-	@tests/setup/phases lint test-unit test-api test-faults
+test: setup ## lint and all tests, the kind cluster's too; installs what is missing, on Debian as root
+	@tests/setup/phases lint test-unit test-api test-faults kind-up test-chart test-kind $(kind_end)
 
 test-unit: setup ## the crates' own tests
 	cargo test --locked --workspace --exclude sluice-tests
@@ -49,22 +49,33 @@ setup: ## the servers that the tests start: Redis and PostgreSQL
 	@tests/setup/servers
 
 .PHONY: programs
-# With the features of the whole workspace, as the tests are built: dependencies compile once.
+# With the tests, which decide features too: dependencies compile once.
 programs:
-	cargo build --locked --workspace --bins
+	cargo build --locked --workspace --bins --tests
 
 # The cluster that kind-up and kind-down speak of.
 KIND_CLUSTER ?= sluice
+# `make test` removes the cluster that it made, and leaves one that stood before it.
+kind_end := $(if $(wildcard $(or $(SLUICE_KIND_DIR),target/kind)/$(KIND_CLUSTER).kubeconfig),,kind-down)
 
-.PHONY: images kind-up kind-down test-kind
-images: ## the three container images, tagged by the checksum of what is in them
+PROGRAMS := sluice-operator sluice-aggregator sluice-publisher
+VERSION = $(shell sed -n 's/^appVersion: *//p' charts/sluice/Chart.yaml)
+
+.PHONY: images kind-up kind-load kind-down test-kind measure-operator
+images: ## the three container images, tagged by version and by the checksum of what is in them
 	@tests/kind/cluster/images
 
 kind-up: ## a kind cluster of three nodes, from nothing where need be; says how to reach it
 	@tests/kind/cluster/up $(KIND_CLUSTER)
 
+kind-load: images ## the images into that cluster's nodes, under the version that the chart installs
+	@tests/kind/cluster/load $(KIND_CLUSTER) $(foreach program,$(PROGRAMS),$(program):$(VERSION))
+
 test-kind: ## the operator on that cluster: pods, processes and nodes killed under load, rows compared
 	@tests/kind/run $(KIND_CLUSTER)
+
+measure-operator: ## what the operator takes there while nothing changes: memory, requests to the API server
+	@PROFILE=release tests/kind/run $(KIND_CLUSTER) --ignored footprint
 
 kind-down: ## removes that cluster, and the container engine if kind-up started it
 	@tests/kind/cluster/down $(KIND_CLUSTER)
