@@ -110,7 +110,11 @@ async fn roles_in_one_namespace_suffice_to_look_after_it_and_allow_nothing_elsew
         for beyond in ["delete eventaggregators.sluice.dev", "delete secrets", "delete persistentvolumeclaims"] {
             assert!(!may(&own, beyond, &own), "{beyond}");
         }
-        for beyond in ["create pods/exec", "create roles.rbac.authorization.k8s.io", "create serviceaccounts/token"] {
+        for beyond in [
+            "create pods --subresource=exec",
+            "create roles.rbac.authorization.k8s.io",
+            "create serviceaccounts --subresource=token",
+        ] {
             assert!(!may(&own, beyond, &own), "{beyond}");
         }
         for elsewhere in ["get secrets", "list eventaggregators.sluice.dev", "patch statefulsets.apps", "list nodes"] {

@@ -24,13 +24,17 @@ async fn system() -> Namespace {
     Namespace { name: NAMESPACE.to_owned(), client: client().await }
 }
 
-/// Who holds the lease.
+/// Who leads: holds the lease, and runs. An operator that was uninstalled had no right left to release it.
 async fn leader() -> String {
     let api: Api<Lease> = Api::namespaced(client().await, NAMESPACE);
+    let pods = system().await.pods();
     wait_until("an operator leads", SOON, || async {
         let lease = api.get(RELEASE).await.map_err(|error| error.to_string())?;
         let holder = lease.spec.and_then(|spec| spec.holder_identity).filter(|holder| !holder.is_empty());
-        holder.ok_or_else(|| "nobody".to_owned())
+        let holder = holder.ok_or_else(|| "nobody".to_owned())?;
+        let pod = pods.get_opt(&holder).await.map_err(|error| error.to_string())?;
+        holds(pod.is_some_and(|pod| is_ready(&pod)), || format!("{holder} holds the lease and does not run"))?;
+        Ok(holder)
     })
     .await
 }
