@@ -8,7 +8,7 @@ pub(crate) fn measure() {
     }
 }
 
-/// `VmRSS:	    6088 kB`, in bytes.
+/// Of a line such as `VmRSS:     6088 kB`, in bytes.
 fn resident(status: &str) -> Option<u64> {
     let value = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
     let kib: u64 = value.trim().strip_suffix("kB")?.trim().parse().ok()?;
