@@ -56,6 +56,7 @@ async fn deleting_a_resource_keeps_its_data_for_the_next_of_its_name_unless_it_s
         holds(status["totals"]["received"] == first.end.received, || format!("{status:#}"))
     })
     .await;
+    trial.log_in().await;
     trial.send(Load::fast(2_000)).await;
     trial.fault_elsewhere();
     trial.note("made again".to_owned());
