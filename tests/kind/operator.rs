@@ -121,9 +121,11 @@ async fn when_the_leading_operator_is_killed_the_other_takes_over() {
     let operator = OPERATOR.write().await;
     operators(2).await;
     let first = leader().await;
-    // Deleted without grace: a killed container would be started again under its name.
+    let process = Process::of(&system().await.pod(&first).await);
     trial.load(Load::default()).await;
     let gone = first.clone();
+    // Killed, so that it cannot release the lease; and deleted, or it would start again under its name.
+    process.kill();
     blocking(move || kubectl(&["-n", NAMESPACE, "delete", "pod", &gone, "--grace-period=0", "--force"])).await;
     let killed = Instant::now();
     trial.fault_elsewhere();
