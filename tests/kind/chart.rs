@@ -7,7 +7,7 @@ use std::process::Command;
 
 use crate::support::cluster::{helm, kubectl, kubectl_with, try_kubectl};
 use crate::support::install::{self, NAMESPACE, RELEASE, chart, images};
-use crate::support::trial::{Stage, small};
+use crate::support::trial::{OPERATOR, Stage, small};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_api_server_accepts_everything_rendered_and_restricted_namespaces_admit_it() {
@@ -38,6 +38,7 @@ async fn the_api_server_accepts_everything_rendered_and_restricted_namespaces_ad
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_resource_of_the_notes_can_be_pasted() {
     let _stage = Stage::shared("notes").await;
+    let _installed = OPERATOR.read().await;
     blocking(|| {
         let notes = helm(&["get", "notes", RELEASE, "--namespace", NAMESPACE]);
         let manifest = notes.split("<<EOF\n").nth(1).and_then(|rest| rest.split("\nEOF").next()).expect(&notes);

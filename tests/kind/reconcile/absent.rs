@@ -57,7 +57,6 @@ async fn a_namespace_can_be_deleted_while_the_operator_is_away_and_the_operator_
         kubectl(&["-n", NAMESPACE, "rollout", "status", &deployment, "--timeout=2m"]);
     })
     .await;
-    drop(operator);
 
     // It works: this is its own answer, which needs the lease, the watch and the right to write.
     create(&stage.namespace, NAME, json!({ "paused": true })).await;
@@ -65,4 +64,5 @@ async fn a_namespace_can_be_deleted_while_the_operator_is_away_and_the_operator_
     let system = Namespace { name: NAMESPACE.to_owned(), client: client().await };
     let log = kubectl_in(&system, &["logs", &format!("deployment/{RELEASE}"), "--tail=-1"]).await;
     assert!(!log.contains(&doomed.namespace.name), "what is gone is of no concern:\n{log}");
+    drop(operator);
 }

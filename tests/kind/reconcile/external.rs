@@ -13,7 +13,7 @@ use crate::support::forward::Forward;
 use crate::support::install;
 use crate::support::load::Load;
 use crate::support::objects::{Namespace, SOON, is_ready};
-use crate::support::trial::{NAME, Stage, create, small};
+use crate::support::trial::{NAME, OPERATOR, Stage, create, small};
 
 const RIGHT: &str = "opens-the-door";
 const WRONG: &str = "never-to-be-shown";
@@ -88,6 +88,7 @@ async fn set_postgres(namespace: &Namespace, password: &str) {
 async fn external_servers_are_used_and_a_wrong_password_is_said_without_being_shown() {
     let stage = Stage::shared("external").await;
     let namespace = &stage.namespace;
+    let _installed = OPERATOR.read().await;
     let servers = [
         server("cache", &image("SLUICE_IMAGE_REDIS").await, 6379, REDIS),
         server("tables", &image("SLUICE_IMAGE_POSTGRES").await, 5432, POSTGRES),

@@ -61,7 +61,6 @@ async fn an_object_that_cannot_be_read_is_named_and_holds_up_no_other() {
     })
     .await;
     let (system, pod) = operator().await;
-    drop(restarting);
     let own = namespace.name.as_str();
     wait_until("the operator's log names it", SOON, || async {
         let log = kubectl_in(&system, &["logs", &pod, "--tail=-1"]).await;
@@ -74,6 +73,7 @@ async fn an_object_that_cannot_be_read_is_named_and_holds_up_no_other() {
     let unparsable: String =
         metrics.lines().filter(|line| line.contains("\"Unparsable\"")).map(|line| format!("{line}\n")).collect();
     assert!(sum(&unparsable, "sluice_operator_reconciles_total") >= 1.0, "{metrics}");
+    drop(restarting);
 
     create(namespace, NAME, small(1)).await;
     namespace.ready(NAME).await;
