@@ -5,7 +5,7 @@ use std::fs;
 use std::path::Path;
 use std::process::Command;
 
-use crate::support::cluster::{helm, kubectl, kubectl_with, try_kubectl};
+use crate::support::cluster::{blocking, helm, kubectl, kubectl_with, try_kubectl};
 use crate::support::install::{self, NAMESPACE, RELEASE, chart, images};
 use crate::support::trial::{OPERATOR, Stage, small};
 
@@ -189,8 +189,4 @@ fn server_version() -> String {
     let version: serde_json::Value =
         serde_json::from_str(&kubectl(&["version", "-o", "json"])).expect("versions as JSON");
     version["serverVersion"]["gitVersion"].as_str().expect("the server's version").to_owned()
-}
-
-async fn blocking<T: Send + 'static>(what: impl FnOnce() -> T + Send + 'static) -> T {
-    tokio::task::spawn_blocking(what).await.expect("it does not panic")
 }

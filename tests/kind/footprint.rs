@@ -6,18 +6,17 @@ use std::fmt::Write;
 use std::time::{Duration, Instant};
 
 use kube::ResourceExt;
-use kube::api::ListParams;
 use serde_json::{Value, json};
 use sluice_tests::wait::holds;
 use sluice_tests::{Client, metrics, wait_until};
 
-use crate::support::cluster::{client, kubectl_with, work};
+use crate::support::cluster::{blocking, client, kubectl_with, work};
 use crate::support::forward::Forward;
 use crate::support::install::{self, NAMESPACE};
-use crate::support::objects::{Namespace, SOON, is_ready};
+use crate::support::objects::{Namespace, SOON};
+use crate::support::operators;
 use crate::support::trial::{NAME, Stage, create, small};
 
-const OPERATORS: &str = "app.kubernetes.io/name=sluice-operator";
 const METRICS_PORT: u16 = 8082;
 const REQUESTS: &str = "sluice_operator_api_requests_total";
 const LOOKS: &str = "sluice_operator_reconciles_total";
@@ -105,12 +104,8 @@ struct Sample {
 impl Sample {
     /// Through the API server: the pod's address exists only inside the cluster.
     async fn take() -> Result<Self, String> {
-        let system = Namespace { name: NAMESPACE.to_owned(), client: client().await };
-        let pods = system.pods().list(&ListParams::default().labels(OPERATORS)).await;
-        let mut pods = pods.map_err(|error| error.to_string())?.items;
-        pods.retain(is_ready);
-        let [pod] = pods.as_slice() else { return Err(format!("{} operators are ready", pods.len())) };
-        let forward = Forward::start(&system.client, NAMESPACE, &pod.name_any(), METRICS_PORT).await;
+        let pod = operators::only().await?;
+        let forward = Forward::start(&client().await, NAMESPACE, &pod.name_any(), METRICS_PORT).await;
         let asked = Client::new(&format!("http://{}", forward.address()));
         let answer = asked.try_send(asked.request("GET", "/metrics")).await.map_err(|error| error.to_string())?;
         let text = answer.text;
@@ -194,8 +189,4 @@ impl Drop for DefaultSettings {
     fn drop(&mut self) {
         install::upgrade(&[]);
     }
-}
-
-async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
-    tokio::task::spawn_blocking(work).await.expect("no panic")
 }

@@ -10,24 +10,18 @@ use serde_json::json;
 use sluice_tests::wait::holds;
 use sluice_tests::wait_until;
 
-use crate::support::cluster::{client, kubectl};
+use crate::support::cluster::{blocking, client, kubectl};
 use crate::support::install::{self, NAMESPACE, RELEASE};
 use crate::support::load::Load;
 use crate::support::node::Process;
-use crate::support::objects::{Namespace, SOON, is_ready};
+use crate::support::objects::{SOON, is_ready};
+use crate::support::operators;
 use crate::support::trial::{NAME, OPERATOR, Stage, Trial, create, small};
-
-const OPERATORS: &str = "app.kubernetes.io/name=sluice-operator";
-
-/// The operator's own namespace.
-async fn system() -> Namespace {
-    Namespace { name: NAMESPACE.to_owned(), client: client().await }
-}
 
 /// Who leads: holds the lease, and runs. An operator that was uninstalled had no right left to release it.
 async fn leader() -> String {
     let api: Api<Lease> = Api::namespaced(client().await, NAMESPACE);
-    let pods = system().await.pods();
+    let pods = operators::system().await.pods();
     wait_until("an operator leads", SOON, || async {
         let lease = api.get(RELEASE).await.map_err(|error| error.to_string())?;
         let holder = lease.spec.and_then(|spec| spec.holder_identity).filter(|holder| !holder.is_empty());
@@ -39,35 +33,12 @@ async fn leader() -> String {
     .await
 }
 
-/// Runs something that blocks.
-async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
-    tokio::task::spawn_blocking(work).await.expect("no panic")
-}
-
-async fn operators(count: i32) {
-    blocking(move || {
-        let replicas = format!("--replicas={count}");
-        kubectl(&["-n", NAMESPACE, "scale", "deployment/sluice", &replicas]);
-    })
-    .await;
-    let system = system().await;
-    wait_until(&format!("{count} operators run"), SOON, || async {
-        let pods =
-            system.pods().list(&ListParams::default().labels(OPERATORS)).await.map_err(|error| error.to_string())?;
-        let ready = pods.iter().filter(|pod| is_ready(pod)).count();
-        holds((ready, pods.items.len()) == (count as usize, count as usize), || {
-            format!("{ready} of {}", pods.items.len())
-        })
-    })
-    .await;
-}
-
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_operator_killed_in_mid_create_finishes_when_it_is_back() {
     let stage = Stage::shared("mid-create").await;
     let operator = OPERATOR.write().await;
     let namespace = stage.namespace.clone();
-    let process = Process::of(&system().await.pod(&leader().await).await);
+    let process = Process::of(&operators::system().await.pod(&leader().await).await);
     create(&namespace, NAME, small(2)).await;
     let sets: Api<StatefulSet> = Api::namespaced(namespace.client.clone(), &namespace.name);
     let made = wait_until("something is made", SOON, || async {
@@ -95,7 +66,7 @@ async fn data_flows_without_the_operator_and_a_pending_change_is_applied_later()
     let mut trial = Trial::begin("operator away, a change pending", "away", 1).await;
     let namespace = trial.namespace().clone();
     let operator = OPERATOR.write().await;
-    operators(0).await;
+    operators::run(0).await;
     trial.load(Load::default()).await;
     namespace.patch(NAME, json!({ "spec": { "aggregator": { "replicas": 3 } } })).await;
     // Without an operator a dead aggregator comes back, too.
@@ -106,7 +77,7 @@ async fn data_flows_without_the_operator_and_a_pending_change_is_applied_later()
     namespace.restarted_pod(&before).await;
     trial.more(1_000).await;
     assert_eq!(namespace.pods_of(NAME, "aggregator").await.len(), 1, "nobody was there to apply the change");
-    operators(1).await;
+    operators::run(1).await;
     drop(operator);
     namespace.ready(NAME).await;
     assert_eq!(namespace.pods_of(NAME, "aggregator").await.len(), 3);
@@ -119,9 +90,9 @@ async fn when_the_leading_operator_is_killed_the_other_takes_over() {
     let mut trial = Trial::begin("two operators, the leader killed", "leader", 1).await;
     let namespace = trial.namespace().clone();
     let operator = OPERATOR.write().await;
-    operators(2).await;
+    operators::run(2).await;
     let first = leader().await;
-    let process = Process::of(&system().await.pod(&first).await);
+    let process = Process::of(&operators::system().await.pod(&first).await);
     trial.load(Load::default()).await;
     let gone = first.clone();
     // Killed, so that it cannot release the lease; and deleted, or it would start again under its name.
@@ -138,7 +109,7 @@ async fn when_the_leading_operator_is_killed_the_other_takes_over() {
     trial.note(format!("another led after {:.0} s", killed.elapsed().as_secs_f64()));
     namespace.ready(NAME).await;
     assert_eq!(namespace.pods_of(NAME, "aggregator").await.len(), 2, "{second} applied the change");
-    operators(1).await;
+    operators::run(1).await;
     drop(operator);
     trial.end().await;
 }

@@ -1,13 +1,11 @@
 //! A namespace that goes while nobody looks after it.
 
 use serde_json::json;
-use sluice_tests::wait::holds;
-use sluice_tests::wait_until;
 
-use super::{OF_RESOURCE, blocking, kubectl_in};
-use crate::support::cluster::{client, kubectl, try_kubectl};
+use super::{OF_RESOURCE, kubectl_in};
+use crate::support::cluster::{blocking, kubectl, try_kubectl};
 use crate::support::install::{NAMESPACE, RELEASE};
-use crate::support::objects::{Namespace, SOON};
+use crate::support::operators;
 use crate::support::trial::{NAME, OPERATOR, Stage, create, small};
 
 /// No operator runs for as long as this lives.
@@ -16,7 +14,7 @@ struct Away;
 impl Away {
     async fn send() -> Self {
         let away = Self;
-        scale(0).await;
+        operators::run(0).await;
         away
     }
 }
@@ -25,17 +23,6 @@ impl Drop for Away {
     fn drop(&mut self) {
         try_kubectl(&["-n", NAMESPACE, "scale", &format!("deployment/{RELEASE}"), "--replicas=1"], "");
     }
-}
-
-async fn scale(count: usize) {
-    let system = Namespace { name: NAMESPACE.to_owned(), client: client().await };
-    kubectl_in(&system, &["scale", &format!("deployment/{RELEASE}"), &format!("--replicas={count}")]).await;
-    let labels = "app.kubernetes.io/name=sluice-operator";
-    wait_until(&format!("{count} operators run"), SOON, || async {
-        let pods = kubectl_in(&system, &["get", "pods", "-l", labels, "-o", "name"]).await;
-        holds(pods.lines().count() == count, || pods)
-    })
-    .await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -61,7 +48,7 @@ async fn a_namespace_can_be_deleted_while_the_operator_is_away_and_the_operator_
     // It works: this is its own answer, which needs the lease, the watch and the right to write.
     create(&stage.namespace, NAME, json!({ "paused": true })).await;
     assert_eq!(stage.namespace.condition(NAME, "Ready", "Unknown").await.0, "Paused");
-    let system = Namespace { name: NAMESPACE.to_owned(), client: client().await };
+    let system = operators::system().await;
     let log = kubectl_in(&system, &["logs", &format!("deployment/{RELEASE}"), "--tail=-1"]).await;
     assert!(!log.contains(&doomed.namespace.name), "what is gone is of no concern:\n{log}");
     drop(operator);

@@ -4,7 +4,7 @@ use kube::api::{DynamicObject, ListParams, Patch, PatchParams, PostParams};
 use serde_json::{Value, json};
 
 use super::kubectl_in;
-use crate::support::cluster::try_kubectl;
+use crate::support::cluster::{blocking, try_kubectl};
 use crate::support::objects::event_aggregator;
 use crate::support::trial::{NAME, Stage, create};
 
@@ -125,7 +125,7 @@ async fn what_cannot_work_is_refused_by_the_name_of_its_field_and_nothing_is_sto
     // As kubectl sends it: the API server drops unknown fields silently unless it is told not to.
     let misspelt = "apiVersion: sluice.dev/v1alpha1\nkind: EventAggregator\nmetadata: {name: other}\nspec: {aggregator: {replica: 3}}\n";
     let own = namespace.name.clone();
-    let output = super::blocking(move || try_kubectl(&["create", "-n", &own, "-f", "-"], misspelt)).await;
+    let output = blocking(move || try_kubectl(&["create", "-n", &own, "-f", "-"], misspelt)).await;
     let said = String::from_utf8_lossy(&output.stderr);
     assert!(!output.status.success() && said.contains("spec.aggregator.replica\""), "{said}");
 

@@ -7,12 +7,13 @@ use sluice_tests::store::StoreAddress;
 use sluice_tests::wait::holds;
 use sluice_tests::wait_until;
 
-use super::{blocking, kubectl_in, says};
-use crate::support::cluster::{kubectl, kubectl_with};
+use super::{kubectl_in, says};
+use crate::support::cluster::{blocking, kubectl, kubectl_with};
 use crate::support::forward::Forward;
 use crate::support::install;
 use crate::support::load::Load;
 use crate::support::objects::{Namespace, SOON, is_ready};
+use crate::support::operators;
 use crate::support::trial::{NAME, OPERATOR, Stage, create, small};
 
 const RIGHT: &str = "opens-the-door";
@@ -131,7 +132,7 @@ async fn external_servers_are_used_and_a_wrong_password_is_said_without_being_sh
     )
     .await;
     let aggregator = kubectl_in(namespace, &["logs", "shop-aggregator-0", "--tail=-1"]).await;
-    let system = Namespace { name: install::NAMESPACE.to_owned(), client: namespace.client.clone() };
+    let system = operators::system().await;
     let operator = kubectl_in(&system, &["logs", &format!("deployment/{}", install::RELEASE), "--tail=-1"]).await;
     for (what, text) in
         [("an object", &shown), ("the aggregator's log", &aggregator), ("the operator's log", &operator)]

@@ -23,7 +23,7 @@ use serde_json::Value;
 use sluice_tests::wait::holds;
 use sluice_tests::wait_until;
 
-use crate::support::cluster::kubectl;
+use crate::support::cluster::{blocking, kubectl};
 use crate::support::objects::{Namespace, SOON};
 use crate::support::trial::NAME;
 
@@ -37,11 +37,6 @@ const COMPONENT: &str = "app.kubernetes.io/component";
 type Objects = BTreeMap<String, Value>;
 /// Ids of the running containers, by part of the resource.
 type Containers = BTreeMap<String, BTreeSet<String>>;
-
-/// Runs something that blocks.
-async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
-    tokio::task::spawn_blocking(work).await.expect("no panic")
-}
 
 /// `kubectl` in a namespace; it must succeed.
 async fn kubectl_in(namespace: &Namespace, args: &[&str]) -> String {

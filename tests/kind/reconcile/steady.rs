@@ -2,15 +2,14 @@
 
 use std::time::Duration;
 
-use kube::api::ListParams;
 use serde_json::Value;
 use sluice_tests::wait::holds;
 use sluice_tests::wait_until;
 
-use super::{Objects, asked, blocking, objects, text};
-use crate::support::cluster::{client, kubectl};
-use crate::support::install;
-use crate::support::objects::{Namespace, SOON};
+use super::{Objects, asked, objects, text};
+use crate::support::cluster::{blocking, kubectl};
+use crate::support::objects::SOON;
+use crate::support::operators;
 use crate::support::trial::{NAME, OPERATOR, Stage, create, small};
 
 const MINUTE: Duration = Duration::from_secs(60);
@@ -64,9 +63,7 @@ fn is_kubelets(name: &str, before: &Objects, after: &Objects) -> bool {
 
 /// The containers of the operator, which must be there for its silence to mean something.
 async fn operators() -> Vec<String> {
-    let system = Namespace { name: install::NAMESPACE.to_owned(), client: client().await };
-    let labels = "app.kubernetes.io/name=sluice-operator";
-    let pods = system.pods().list(&ListParams::default().labels(labels)).await.expect("operators");
+    let pods = operators::pods().await.expect("operators");
     let statuses = pods.into_iter().filter_map(|pod| pod.status?.container_statuses).flatten();
     statuses.filter(|status| status.ready).filter_map(|status| status.container_id).collect()
 }

@@ -1,17 +1,18 @@
 //! A stored object that the operator's type does not take.
 
 use kube::ResourceExt;
-use kube::api::{ListParams, Patch, PatchParams};
+use kube::api::{Patch, PatchParams};
 use serde_json::{Value, json};
 use sluice_tests::metrics::sum;
 use sluice_tests::wait::holds;
 use sluice_tests::{Client, wait_until};
 
-use super::{blocking, kubectl_in};
-use crate::support::cluster::{client, kubectl};
+use super::kubectl_in;
+use crate::support::cluster::{blocking, kubectl};
 use crate::support::forward::Forward;
 use crate::support::install::{NAMESPACE, RELEASE};
-use crate::support::objects::{Namespace, SOON, is_ready};
+use crate::support::objects::{Namespace, SOON};
+use crate::support::operators;
 use crate::support::trial::{NAME, OPERATOR, Stage, create, small};
 
 const BAD: &str = "unreadable";
@@ -24,19 +25,6 @@ async fn set_conditions(namespace: &Namespace, conditions: &[Value]) {
     let patch = Patch::Merge(json!({ "status": { "conditions": conditions } }));
     let patched = namespace.resources().patch_status(BAD, &PatchParams::default(), &patch).await;
     patched.expect("the API server takes it");
-}
-
-/// The operator that runs.
-async fn operator() -> (Namespace, String) {
-    let system = Namespace { name: NAMESPACE.to_owned(), client: client().await };
-    let labels = ListParams::default().labels("app.kubernetes.io/name=sluice-operator");
-    let name = wait_until("one operator runs", SOON, || async {
-        let pods = system.pods().list(&labels).await.map_err(|error| error.to_string())?.items;
-        let names: Vec<_> = pods.iter().map(ResourceExt::name_any).collect();
-        holds(names.len() == 1 && pods.iter().all(is_ready), || format!("{names:?}")).map(|()| names[0].clone())
-    })
-    .await;
-    (system, name)
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -60,7 +48,8 @@ async fn an_object_that_cannot_be_read_is_named_and_holds_up_no_other() {
         kubectl(&["-n", NAMESPACE, "rollout", "status", &deployment, "--timeout=2m"]);
     })
     .await;
-    let (system, pod) = operator().await;
+    let system = operators::system().await;
+    let pod = wait_until("one operator runs", SOON, operators::only).await.name_any();
     let own = namespace.name.as_str();
     wait_until("the operator's log names it", SOON, || async {
         let log = kubectl_in(&system, &["logs", &pod, "--tail=-1"]).await;

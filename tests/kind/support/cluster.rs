@@ -53,6 +53,11 @@ pub async fn client() -> Client {
     Client::try_from(config).expect("a client")
 }
 
+/// Runs something that blocks, such as the tools below, beside the runtime's own work.
+pub async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
+    tokio::task::spawn_blocking(work).await.expect("no panic")
+}
+
 /// A tool that `make kind-up` made, or the path's.
 fn tool(name: &str) -> Command {
     let built = work().join("bin").join(name);

@@ -25,11 +25,7 @@ pub fn dump(namespace: &str) {
         section(&mut all, namespace, &["logs", pod, "--all-containers", "--timestamps"]);
         section(&mut all, namespace, &["logs", pod, "--all-containers", "--timestamps", "--previous"]);
     }
-    section(
-        &mut all,
-        super::install::NAMESPACE,
-        &["logs", "-l", "app.kubernetes.io/name=sluice-operator", "--tail=2000", "--prefix"],
-    );
+    section(&mut all, super::install::NAMESPACE, &["logs", "-l", super::operators::LABELS, "--tail=2000", "--prefix"]);
     let _ = std::fs::write(&file, &all);
 
     println!("── namespace {namespace}, in full in {}", file.display());

@@ -13,5 +13,6 @@ pub mod install;
 pub mod load;
 pub mod node;
 pub mod objects;
+pub mod operators;
 pub mod tally;
 pub mod trial;

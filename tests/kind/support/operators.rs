@@ -1,0 +1,47 @@
+//! The operators that look after all tests: where they are, and how many run.
+
+use k8s_openapi::api::core::v1::Pod;
+use kube::api::ListParams;
+use sluice_tests::wait::holds;
+use sluice_tests::wait_until;
+
+use super::cluster::{blocking, client, kubectl};
+use super::install::{NAMESPACE, RELEASE};
+use super::objects::{Namespace, SOON, is_ready};
+
+/// Selects their pods.
+pub const LABELS: &str = "app.kubernetes.io/name=sluice-operator";
+
+/// Their namespace.
+pub async fn system() -> Namespace {
+    Namespace { name: NAMESPACE.to_owned(), client: client().await }
+}
+
+/// Their pods, those that come and go included.
+pub async fn pods() -> Result<Vec<Pod>, String> {
+    let pods = system().await.pods().list(&ListParams::default().labels(LABELS)).await;
+    pods.map(|list| list.items).map_err(|error| error.to_string())
+}
+
+/// The pod of the one that runs, where one runs and no other comes or goes.
+pub async fn only() -> Result<Pod, String> {
+    let mut pods = pods().await?;
+    let ready = pods.iter().filter(|pod| is_ready(pod)).count();
+    holds((ready, pods.len()) == (1, 1), || format!("{ready} of {} operators are ready", pods.len()))?;
+    Ok(pods.remove(0))
+}
+
+/// Scales them to so many, and waits until just these run.
+pub async fn run(count: usize) {
+    blocking(move || {
+        let (deployment, replicas) = (format!("deployment/{RELEASE}"), format!("--replicas={count}"));
+        kubectl(&["-n", NAMESPACE, "scale", &deployment, &replicas]);
+    })
+    .await;
+    wait_until(&format!("{count} operators run"), SOON, || async {
+        let pods = pods().await?;
+        let ready = pods.iter().filter(|pod| is_ready(pod)).count();
+        holds((ready, pods.len()) == (count, count), || format!("{ready} of {}", pods.len()))
+    })
+    .await;
+}
