@@ -20,6 +20,9 @@ fn contains(live: &Value, desired: &Value, field: &str) -> bool {
             Some(live) => contains(live, value, if is_amounts(field) { field } else { key }),
             None => is_empty(value),
         }),
+        (Value::Array(desired), Value::Array(live)) if is_rules(field) => {
+            contains_items(live, desired, "") && contains_items(desired, live, "")
+        }
         (Value::Array(desired), Value::Array(live)) => contains_items(live, desired, field),
         (Value::String(desired), Value::String(live)) if is_amounts(field) => {
             desired == live || quantity::same(desired, live)
@@ -44,6 +47,11 @@ fn contains_items(live: &[Value], desired: &[Value], field: &str) -> bool {
 /// These are one value: a label more selects other pods.
 fn is_selector(field: &str) -> bool {
     matches!(field, "selector" | "matchLabels" | "podSelector" | "namespaceSelector" | "labelSelector")
+}
+
+/// A NetworkPolicy's rules are one value too: whatever somebody adds to a rule lets others in or out.
+fn is_rules(field: &str) -> bool {
+    matches!(field, "ingress" | "egress")
 }
 
 /// Under these, texts are amounts, and may be written in several ways.
@@ -90,6 +98,20 @@ mod tests {
         ] {
             assert!(differs(&desired, &live), "{live}");
         }
+    }
+
+    #[test]
+    fn whatever_is_added_to_a_policys_rules_is_a_difference() {
+        let shut = json!({"spec": {"egress": [], "ingress": []}});
+        assert!(!differs(&shut, &json!({"spec": {}})));
+        assert!(differs(&shut, &json!({"spec": {"egress": [{}]}})));
+        let rule = json!({"from": [{"podSelector": {"matchLabels": {"app": "x"}}}], "ports": [{"port": 1}]});
+        let one = json!({"spec": {"ingress": [rule]}});
+        assert!(!differs(&one, &one.clone()));
+        assert!(differs(&one, &json!({"spec": {"ingress": [rule, {}]}})));
+        let mut wider = one.clone();
+        wider["spec"]["ingress"][0]["from"][0]["namespaceSelector"] = json!({"matchLabels": {"team": "y"}});
+        assert!(differs(&one, &wider));
     }
 
     #[test]

@@ -9,7 +9,7 @@ use crate::support::objects::{Namespace, SOON};
 use crate::support::trial::{NAME, Stage, create, small};
 
 /// Object and merge patch.
-const CHANGES: [(&str, &str); 9] = [
+const CHANGES: [(&str, &str); 11] = [
     ("Service/shop-publisher", r#"{"spec":{"ports":[{"name":"http","port":9090,"targetPort":"http"}]}}"#),
     ("Service/shop-aggregator", r#"{"spec":{"selector":{"matches":"nobody"}}}"#),
     ("Service/shop-redis", r#"{"metadata":{"labels":{"app.kubernetes.io/managed-by":null}}}"#),
@@ -17,11 +17,13 @@ const CHANGES: [(&str, &str); 9] = [
     ("StatefulSet/shop-redis", r#"{"metadata":{"labels":{"app.kubernetes.io/component":"cache"}}}"#),
     ("ConfigMap/shop-redis", r#"{"data":{"redis.conf":"appendfsync no\n"}}"#),
     ("NetworkPolicy/shop-redis", r#"{"spec":{"ingress":[{}]}}"#),
+    ("NetworkPolicy/shop-postgres", r#"{"spec":{"egress":[{}]}}"#),
+    ("NetworkPolicy/shop-default-deny", r#"{"spec":{"ingress":[{}],"egress":[{}]}}"#),
     ("PodDisruptionBudget/shop-postgres", r#"{"spec":{"maxUnavailable":0}}"#),
     ("ServiceAccount/shop-publisher", r#"{"automountServiceAccountToken":true}"#),
 ];
 const DELETED: [&str; 3] =
-    ["NetworkPolicy/shop-default-deny", "Service/shop-aggregator-pods", "Deployment/shop-publisher"];
+    ["NetworkPolicy/shop-aggregator", "Service/shop-aggregator-pods", "Deployment/shop-publisher"];
 /// Kinds without a status: another version is another content.
 const PLAIN: [&str; 4] = ["ServiceAccount", "ConfigMap", "NetworkPolicy", "Service"];
 

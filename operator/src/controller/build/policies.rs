@@ -91,11 +91,13 @@ fn default_deny(plan: &Plan) -> NetworkPolicy {
         spec: Some(NetworkPolicySpec {
             pod_selector: Some(labels(plan.names.selector_of_pods())),
             policy_types: Some(both()),
-            ..NetworkPolicySpec::default()
+            ingress: Some(Vec::new()),
+            egress: Some(Vec::new()),
         }),
     }
 }
 
+/// Lists of rules are set even where they are empty: rules that somebody adds are then a difference.
 fn policy(
     plan: &Plan,
     component: Component,
@@ -107,8 +109,8 @@ fn policy(
         spec: Some(NetworkPolicySpec {
             pod_selector: Some(selector(plan, component)),
             policy_types: Some(both()),
-            ingress: some_vec(ingress),
-            egress: some_vec(egress),
+            ingress: Some(ingress),
+            egress: Some(egress),
         }),
     }
 }
