@@ -1,9 +1,11 @@
 //! The loop: read → decode → commit → acknowledge.
 
+use std::borrow::Cow;
 use std::future::Future;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use sluice_event::compressed;
 use sluice_event::entry::{self, DecodeError};
 use sluice_log::{Delivered, LogReader, Position};
 use sluice_service::backoff::Backoff;
@@ -104,7 +106,8 @@ impl Consumer {
         attempted: Option<Position>,
         stop: &CancellationToken,
     ) {
-        let (batch, known) = decode(entries, attempted);
+        let bodies: Vec<_> = entries.iter().map(|entry| compressed::expand(&entry.body)).collect();
+        let (batch, known) = decode(entries, &bodies, attempted);
         if known.is_empty() {
             return;
         }
@@ -178,14 +181,18 @@ pub(crate) async fn pause(time: Duration, stop: &CancellationToken) -> bool {
     }
 }
 
-/// Decodes entries; answers also what may be acknowledged once the batch is committed. An entry of
+/// Decodes entries, whose bodies have been expanded; answers also what may be acknowledged once the batch is committed. An entry of
 /// a version that this build does not know is left pending, for a newer aggregator.
-fn decode(entries: &[Delivered], attempted: Option<Position>) -> (Batch<'_>, Vec<(Position, u64)>) {
+fn decode<'a>(
+    entries: &[Delivered],
+    bodies: &'a [Result<Cow<'_, [u8]>, DecodeError>],
+    attempted: Option<Position>,
+) -> (Batch<'a>, Vec<(Position, u64)>) {
     let mut batch = Batch { attempted, ..Batch::default() };
     let mut known = Vec::with_capacity(entries.len());
-    for delivered in entries {
+    for (delivered, body) in entries.iter().zip(bodies) {
         let position = delivered.position;
-        match entry::decode(&delivered.body) {
+        match body.as_ref().map_err(DecodeError::clone).and_then(|body| entry::decode(body)) {
             Ok(entry) => batch.entries.push((position, entry)),
             Err(error @ DecodeError::UnknownVersion(_)) => {
                 telemetry::unknown_version();

@@ -112,6 +112,7 @@ fn postgres_settings(settings: &RunSettings, replica: &str) -> PostgresSettings 
         workers: u32::from(settings.workers) + 1,
         claim_after: settings.claim_after,
         keyer: settings.rules.keyer(),
+        known_keys: settings.rules.known_keys as usize,
         replica: replica.to_owned(),
         ..PostgresSettings::default()
     }

@@ -56,6 +56,11 @@ pub struct RuleArgs {
     #[arg(long, env = "SLUICE_BATCH_EVENTS", default_value_t = 2400, value_name = "EVENTS",
         value_parser = clap::value_parser!(u64).range(1..=100_000))]
     pub batch_events: u64,
+    /// Keys of stored events kept in memory, at 28 bytes each: duplicates of these are dropped without
+    /// asking the database
+    #[arg(long, env = "SLUICE_KNOWN_KEYS", default_value_t = 1_000_000, value_name = "KEYS",
+        value_parser = clap::value_parser!(u32).range(1..=1_000_000_000))]
+    pub known_keys: u32,
     /// How long to wait for a fuller batch when few events came
     #[arg(long, env = "SLUICE_GATHER", default_value = "3ms", value_parser = duration, value_name = "TIME")]
     pub gather: Duration,

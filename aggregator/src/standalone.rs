@@ -32,7 +32,9 @@ pub async fn standalone(settings: StandaloneSettings) -> anyhow::Result<()> {
     let folder = &settings.data;
     let log = SqliteSettings { folder: folder.clone(), key_keep: settings.rules.key_keep, max_bytes: None };
     let log = Arc::new(SqliteLog::open(log).await?);
-    let store = Arc::new(SqliteStore::open(&folder.join("store.db"), &settings.rules.keyer()).await?);
+    let known_keys = settings.rules.known_keys as usize;
+    let store = SqliteStore::open(&folder.join("store.db"), &settings.rules.keyer(), known_keys).await?;
+    let store = Arc::new(store);
     let rules = Rules { keyer: settings.rules.keyer(), shard: "standalone".to_owned(), audit: settings.rules.audit };
 
     // The publisher stops first: what it has accepted is stored before the aggregator stops.

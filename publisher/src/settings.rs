@@ -100,7 +100,7 @@ pub struct IngestArgs {
     #[arg(long, env = "SLUICE_MAX_WAITING_BYTES", default_value = "64MiB", value_parser = bytes, value_name = "SIZE")]
     pub max_waiting_bytes: u64,
     /// Appends to one stream at the same time; what arrives meanwhile is packed together
-    #[arg(long, env = "SLUICE_MAX_APPENDS", default_value_t = 4, value_name = "N",
+    #[arg(long, env = "SLUICE_MAX_APPENDS", default_value_t = 2, value_name = "N",
         value_parser = clap::value_parser!(u16).range(1..=256))]
     pub max_appends: u16,
     /// For how long an append is repeated before its requests are answered 503

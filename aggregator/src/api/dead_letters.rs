@@ -88,7 +88,8 @@ impl From<store::DeadLetter> for DeadLetter {
 }
 
 fn content(body: &[u8]) -> Vec<Shown> {
-    let Ok(entry) = sluice_event::entry::decode(body) else { return Vec::new() };
+    let Ok(body) = sluice_event::compressed::expand(body) else { return Vec::new() };
+    let Ok(entry) = sluice_event::entry::decode(&body) else { return Vec::new() };
     let events = entry.requests.iter().flat_map(|request| request.events.iter().map(move |event| (request.id, event)));
     let shown = events.take(MOST_SHOWN).map(|(request_id, event)| Shown {
         topic: event.topic.to_string(),

@@ -5,7 +5,9 @@
 //! [`commit`], on top of the few steps of a [`Transaction`]: a backend only knows SQL.
 
 pub mod commit;
+mod copies;
 mod isolate;
+pub mod known;
 mod page;
 pub mod postgres;
 pub mod sqlite;
@@ -17,6 +19,8 @@ use async_trait::async_trait;
 use sluice_event::{Event, Timestamp};
 use sluice_log::Position;
 use uuid::Uuid;
+
+use known::KnownKeys;
 
 /// What can go wrong with a store. Database codes are mapped to these at its edge.
 #[derive(Debug, thiserror::Error)]
@@ -121,6 +125,15 @@ pub struct DeadLetter {
     pub letter: NewDeadLetter,
 }
 
+/// What is expected of rows before they are inserted. Only a matter of speed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Likely {
+    /// Nothing is known of their keys: most of them are new, or all.
+    New,
+    /// Their keys are being inserted by another transaction, or are stored.
+    Stored,
+}
+
 /// Which rows an insert found new.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Inserted {
@@ -144,12 +157,16 @@ impl Inserted {
 /// it is rolled back. After an error only `rollback_to_savepoint` may follow.
 #[async_trait]
 pub trait Transaction: Send {
+    /// Grows whenever something that was committed may be gone: after a lost connection, which may
+    /// have been a failover, and after rows were removed.
+    fn epoch(&self) -> u64;
+
     /// Records receipts; answers those that were not there yet. `ids` are sorted and unique.
     /// Waits for a transaction that is recording one of them, and then sees it.
     async fn insert_receipts(&mut self, ids: &[Uuid]) -> Result<HashSet<Uuid>, StoreError>;
 
     /// Inserts rows whose key is not stored. `rows` are sorted by key, and keys are unique.
-    async fn insert_events(&mut self, rows: &[Row<'_>]) -> Result<Inserted, StoreError>;
+    async fn insert_events(&mut self, rows: &[Row<'_>], likely: Likely) -> Result<Inserted, StoreError>;
 
     /// The payload hashes of stored keys, also of those committed since the transaction began.
     async fn payload_hashes(&mut self, keys: &[Uuid]) -> Result<HashMap<Uuid, Uuid>, StoreError>;
@@ -253,6 +270,9 @@ pub struct Maintenance {
 /// Events, statistics, receipts and dead letters.
 #[async_trait]
 pub trait Store: Send + Sync + 'static {
+    /// Keys that this process knows to be stored.
+    fn known(&self) -> &KnownKeys;
+
     /// Begins the transaction that stores a batch.
     async fn begin(&self) -> Result<Box<dyn Transaction>, StoreError>;
 

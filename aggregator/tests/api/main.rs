@@ -35,7 +35,7 @@ fn rules() -> Rules {
 
 async fn sqlite_store() -> Arc<dyn Store> {
     let path = dirs::fresh("api-store").join("store.db");
-    Arc::new(SqliteStore::open(&path, &Keyer::default()).await.unwrap())
+    Arc::new(SqliteStore::open(&path, &Keyer::default(), 1000).await.unwrap())
 }
 
 async fn sqlite_log() -> Arc<dyn LogReader> {

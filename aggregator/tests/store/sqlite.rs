@@ -16,14 +16,14 @@ use crate::stores::{Place, TestStore};
 async fn a_file_that_is_no_database_is_refused() {
     let path = dirs::fresh("sqlite").join("store.db");
     std::fs::write(&path, "this is a letter to my grandmother, and long enough to be a header").unwrap();
-    let refused = SqliteStore::open(&path, &Keyer::default()).await.map(|_| ());
+    let refused = SqliteStore::open(&path, &Keyer::default(), 1000).await.map(|_| ());
     assert!(matches!(refused, Err(StoreError::Failed(_))), "{refused:?}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_folder_that_is_not_there_is_unavailable() {
     let path = dirs::fresh("sqlite").join("nowhere").join("store.db");
-    let refused = SqliteStore::open(&path, &Keyer::default()).await.map(|_| ());
+    let refused = SqliteStore::open(&path, &Keyer::default(), 1000).await.map(|_| ());
     assert!(matches!(refused, Err(StoreError::Unavailable(_))), "{refused:?}");
 }
 

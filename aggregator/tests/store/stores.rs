@@ -65,7 +65,7 @@ impl TestStore {
 
     pub async fn sqlite() -> Self {
         let path = dirs::fresh("sqlite").join("store.db");
-        let store = SqliteStore::open(&path, &Keyer::default()).await.expect("a new file");
+        let store = SqliteStore::open(&path, &Keyer::default(), 1000).await.expect("a new file");
         Self { store: Arc::new(store), place: Place::Sqlite(path), rules: rules(Keyer::default()) }
     }
 
@@ -77,7 +77,7 @@ impl TestStore {
                 store.migrate().await?;
                 Ok(Arc::new(store))
             }
-            Place::Sqlite(path) => Ok(Arc::new(SqliteStore::open(path, keyer).await?)),
+            Place::Sqlite(path) => Ok(Arc::new(SqliteStore::open(path, keyer, 1000).await?)),
         }
     }
 
@@ -90,7 +90,7 @@ impl TestStore {
             }
             Place::Sqlite(_) => {
                 let path = dirs::fresh("sqlite").join("store.db");
-                (Arc::new(SqliteStore::open(&path, &keyer).await.expect("a new file")), Place::Sqlite(path))
+                (Arc::new(SqliteStore::open(&path, &keyer, 1000).await.expect("a new file")), Place::Sqlite(path))
             }
         };
         Self { store, place, rules: rules(keyer) }

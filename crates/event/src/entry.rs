@@ -11,20 +11,22 @@
 //! ```
 //!
 //! The number of events stands outside the body too, as a field of the stream entry, so that the
-//! log can count without decoding. A golden file in this crate's tests pins the format.
+//! log can count without decoding. A golden file in this crate's tests pins the format. Most entries
+//! travel compressed, which is version 2 ([`crate::compressed`]).
 
 use std::borrow::Cow;
 
 use uuid::Uuid;
 
+use crate::compressed::COMPRESSED;
 use crate::{Event, Timestamp};
 
-/// The version that this build writes, and the only one that it reads.
+/// The version of an entry that is not compressed.
 pub const VERSION: u8 = 1;
 
 const HAS_RECEIPT: u8 = 1;
 /// A version byte and an entry id.
-const HEADER: usize = 17;
+pub(crate) const HEADER: usize = 17;
 
 /// One accepted request, packed once when it arrives and only copied from then on.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -134,14 +136,14 @@ pub struct Request<'a> {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum DecodeError {
     /// Written by a newer publisher: to be left for a newer aggregator.
-    #[error("the entry has version {0}, and this build reads version {VERSION}")]
+    #[error("the entry has version {0}, and this build reads versions up to {COMPRESSED}")]
     UnknownVersion(u8),
     /// Not an entry.
     #[error("the entry is corrupt: {0}")]
     Corrupt(&'static str),
 }
 
-/// Decodes a packed entry.
+/// Decodes a packed entry, which has been expanded ([`crate::compressed::expand`]).
 pub fn decode(body: &[u8]) -> Result<Entry<'_>, DecodeError> {
     let mut reader = Reader { rest: body };
     let version = reader.byte().map_err(|_| DecodeError::Corrupt("it is empty"))?;
@@ -163,7 +165,8 @@ pub fn decode(body: &[u8]) -> Result<Entry<'_>, DecodeError> {
 /// The entry's id, where the head of the entry can be read.
 pub fn peek_id(body: &[u8]) -> Option<Uuid> {
     let (&version, rest) = body.split_first()?;
-    if version == VERSION { rest.first_chunk().map(|id| Uuid::from_bytes(*id)) } else { None }
+    let known = version == VERSION || version == COMPRESSED;
+    if known { rest.first_chunk().map(|id| Uuid::from_bytes(*id)) } else { None }
 }
 
 fn put_number(out: &mut Vec<u8>, mut number: u64) {

@@ -2,11 +2,12 @@
 //! and how requests travel packed in one stream entry from the publisher to the aggregator.
 //!
 //! ```text
-//! body ──parse──▶ Event ──entry::PackedRequest──▶ entry::PackedEntry ══ stream ══▶ entry::decode
-//!                                                                          Keyer::key ──▶ dedup key
+//! body ──parse──▶ Event ──entry::PackedRequest──▶ entry::PackedEntry ──compressed::compress ══ stream
+//! stream ══ compressed::expand ──▶ entry::decode ──▶ Event ──Keyer::key──▶ dedup key
 //! ```
 
 pub mod canonical;
+pub mod compressed;
 pub mod entry;
 mod event;
 pub mod key;

@@ -5,7 +5,8 @@
 use std::borrow::Cow;
 
 use proptest::prelude::*;
-use sluice_event::entry::{DecodeError, Entry, PackedEntry, PackedRequest, Request, decode};
+use sluice_event::compressed::{COMPRESSED, compress, expand};
+use sluice_event::entry::{DecodeError, Entry, PackedEntry, PackedRequest, Request, decode, peek_id};
 use sluice_event::{Event, Timestamp};
 use uuid::Uuid;
 
@@ -60,9 +61,63 @@ fn the_format_is_the_one_in_the_golden_file() {
 #[test]
 fn an_unknown_version_is_told_from_corruption() {
     let mut body = pack(&sample()).body;
-    body[0] = 2;
-    assert_eq!(decode(&body), Err(DecodeError::UnknownVersion(2)));
+    body[0] = 3;
+    assert_eq!(decode(&expand(&body).unwrap()), Err(DecodeError::UnknownVersion(3)));
     assert!(matches!(decode(&[]), Err(DecodeError::Corrupt(_))));
+}
+
+/// An entry large enough to be compressed.
+fn large() -> Entry<'static> {
+    let mut entry = sample();
+    let requests = entry.requests.clone();
+    for _ in 0..20 {
+        entry.requests.extend(requests.clone());
+    }
+    entry
+}
+
+#[test]
+fn a_compressed_entry_of_any_earlier_build_is_read() {
+    let golden = include_str!("entry.v2.hex").trim();
+    let byte = |at: usize| u8::from_str_radix(&golden[at..at + 2], 16).unwrap();
+    let body: Vec<u8> = (0..golden.len()).step_by(2).map(byte).collect();
+    assert_eq!(decode(&expand(&body).unwrap()).unwrap(), large());
+    assert_eq!(peek_id(&body), Some(large().id));
+}
+
+#[test]
+fn a_large_entry_is_compressed_and_what_would_not_get_smaller_is_left() {
+    let plain = pack(&large());
+    let compressed = compress(plain.clone());
+    assert_eq!((compressed.id, compressed.events), (plain.id, plain.events));
+    assert!(compressed.body[0] == COMPRESSED && compressed.body.len() < plain.body.len() / 4);
+    let small = pack(&sample());
+    assert_eq!(compress(small.clone()), small);
+    let noise = |n: u32| noise_of(n).to_string();
+    let mut random = sample();
+    random.requests[0].events[0].payload = (0..60).map(noise).collect::<String>().into();
+    assert_eq!(*expand(&compress(pack(&random)).body).unwrap(), *pack(&random).body);
+}
+
+fn noise_of(n: u32) -> Uuid {
+    sluice_event::key::hash128(&n.to_le_bytes())
+}
+
+#[test]
+fn a_compressed_entry_that_is_cut_or_changed_is_refused_or_read_and_never_panics() {
+    let body = compress(pack(&large())).body;
+    for length in 1..body.len() {
+        assert!(expand(&body[..length]).is_err(), "{length} of {} bytes", body.len());
+    }
+    for at in 1..body.len() {
+        let mut body = body.clone();
+        body[at] ^= 0x81;
+        let _ = expand(&body).map(|body| decode(&body).is_ok());
+    }
+    // A length that promises more than the block can hold is not believed.
+    let mut body = body;
+    body[17..21].copy_from_slice(&u32::MAX.to_le_bytes());
+    assert!(matches!(expand(&body), Err(DecodeError::Corrupt(_))));
 }
 
 #[test]
@@ -100,6 +155,8 @@ proptest! {
         let packed = pack(&entry);
         prop_assert_eq!(packed.events, entry.requests.iter().map(|r| r.events.len() as u64).sum::<u64>());
         prop_assert_eq!(decode(&packed.body).unwrap(), entry);
+        let compressed = compress(packed.clone());
+        prop_assert_eq!(&*expand(&compressed.body).unwrap(), &packed.body);
     }
 
     #[test]

@@ -6,6 +6,7 @@
 //! a transaction or of a statement, is closed, and the server rolls back what it held.
 
 use std::ops::{Deref, DerefMut};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -81,6 +82,7 @@ pub(super) fn quoted(identifier: &str) -> String {
 struct Idle {
     connection: PgConnection,
     since: Instant,
+    generation: u64,
 }
 
 /// A bounded set of connections.
@@ -90,7 +92,39 @@ pub(super) struct Connections {
     deadline: Duration,
     lease_timeout: Duration,
     permits: Arc<Semaphore>,
-    idle: Arc<Mutex<Vec<Idle>>>,
+    shared: Arc<Shared>,
+}
+
+/// What a lease leaves to the next.
+#[derive(Default)]
+struct Shared {
+    idle: Mutex<Vec<Idle>>,
+    /// How many connections were lost. One that was opened before another was lost is not used again:
+    /// what was lost may have been the server, and the next one may have been promoted in its place.
+    generation: AtomicU64,
+}
+
+impl Shared {
+    fn generation(&self) -> u64 {
+        self.generation.load(Ordering::Acquire)
+    }
+
+    fn lost(&self) {
+        self.generation.fetch_add(1, Ordering::AcqRel);
+    }
+}
+
+/// Counts a lost connection when dropped, unless it was given back.
+struct Loss {
+    shared: Option<Arc<Shared>>,
+}
+
+impl Drop for Loss {
+    fn drop(&mut self) {
+        if let Some(shared) = &self.shared {
+            shared.lost();
+        }
+    }
 }
 
 impl Connections {
@@ -101,7 +135,7 @@ impl Connections {
             deadline: session.deadline,
             lease_timeout: session.lease_timeout,
             permits: Arc::new(Semaphore::new(most.max(1) as usize)),
-            idle: Arc::default(),
+            shared: Arc::default(),
         }
     }
 
@@ -110,11 +144,15 @@ impl Connections {
         let leasing = async {
             let permit = Arc::clone(&self.permits).acquire_owned().await;
             let permit = permit.map_err(|_| StoreError::Unavailable("the connections are closed".into()))?;
-            let connection = match self.idle().await {
+            let idle = self.idle().await;
+            // Read before it is opened: a loss meanwhile counts for it.
+            let generation = self.shared.generation();
+            let connection = match idle {
                 Some(connection) => connection,
                 None => self.open().await.map_err(errors::of_statement)?,
             };
-            Ok(Lease { connection, idle: Arc::clone(&self.idle), deadline: self.deadline, _permit: permit })
+            let loss = Loss { shared: Some(Arc::clone(&self.shared)) };
+            Ok(Lease { connection, generation, loss, deadline: self.deadline, _permit: permit })
         };
         match tokio::time::timeout(self.lease_timeout, leasing).await {
             Ok(lease) => lease,
@@ -124,10 +162,14 @@ impl Connections {
 
     async fn idle(&self) -> Option<PgConnection> {
         loop {
-            let Idle { mut connection, since } = self.idle.lock().ok()?.pop()?;
+            let Idle { mut connection, since, generation } = self.shared.idle.lock().ok()?.pop()?;
+            if generation != self.shared.generation() {
+                continue;
+            }
             if since.elapsed() < ASK_AFTER || within(self.lease_timeout / 2, connection.ping()).await.is_ok() {
                 return Some(connection);
             }
+            self.shared.lost();
         }
     }
 
@@ -141,8 +183,9 @@ impl Connections {
 /// A connection in use. Dropped it is closed; [`Lease::give_back`] keeps it for the next.
 pub(super) struct Lease {
     connection: PgConnection,
-    idle: Arc<Mutex<Vec<Idle>>>,
+    generation: u64,
     deadline: Duration,
+    loss: Loss,
     // Last: the place becomes free only after the connection is closed or given back.
     _permit: OwnedSemaphorePermit,
 }
@@ -153,11 +196,18 @@ impl Lease {
         self.deadline
     }
 
+    /// How many connections of the set had been lost when this one was opened.
+    pub fn generation(&self) -> u64 {
+        self.generation
+    }
+
     /// Keeps the connection. It must not be in a transaction, nor have failed.
     pub fn give_back(self) {
-        let Self { connection, idle, _permit, .. } = self;
-        if let Ok(mut idle) = idle.lock() {
-            idle.push(Idle { connection, since: Instant::now() });
+        let Self { connection, generation, mut loss, _permit, .. } = self;
+        if let Some(shared) = loss.shared.take()
+            && let Ok(mut idle) = shared.idle.lock()
+        {
+            idle.push(Idle { connection, since: Instant::now(), generation });
         }
     }
 

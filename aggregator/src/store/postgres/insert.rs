@@ -34,18 +34,22 @@ macro_rules! insert_events {
     };
 }
 
+/// What rows become part of.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Into {
+    /// The type of the payload's column.
+    pub payload_type: PayloadType,
+    /// The number of their batch.
+    pub batch: i64,
+}
+
 /// Inserts rows, in the order given, and answers the keys that are new.
-pub(super) async fn events(
-    lease: &mut Lease,
-    payload_type: PayloadType,
-    batch: i64,
-    rows: &[Row<'_>],
-) -> Result<Inserted, StoreError> {
+pub(super) async fn events(lease: &mut Lease, into: Into, rows: &[Row<'_>]) -> Result<Inserted, StoreError> {
     let mut new = Vec::new();
     let mut rest = rows;
     while !rest.is_empty() {
         let (now, later) = rest.split_at(rows_of_a_statement(rest));
-        new.extend(insert(lease, payload_type, batch, now).await?);
+        new.extend(insert(lease, into, now).await?);
         rest = later;
     }
     Ok(if new.len() == rows.len() { Inserted::All } else { Inserted::Keys(new.into_iter().collect()) })
@@ -60,13 +64,8 @@ fn rows_of_a_statement(rows: &[Row<'_>]) -> usize {
     fits.count().max(1)
 }
 
-async fn insert(
-    lease: &mut Lease,
-    payload_type: PayloadType,
-    batch: i64,
-    rows: &[Row<'_>],
-) -> Result<Vec<Uuid>, StoreError> {
-    let statement = match payload_type {
+async fn insert(lease: &mut Lease, into: Into, rows: &[Row<'_>]) -> Result<Vec<Uuid>, StoreError> {
+    let statement = match into.payload_type {
         PayloadType::Json => insert_events!("json"),
         PayloadType::Jsonb => insert_events!("jsonb"),
     };
@@ -74,7 +73,7 @@ async fn insert(
     let moments = |pick: fn(&Row<'_>) -> Timestamp| rows.iter().map(move |row| Moment(pick(row))).bind_iter();
     let query = sqlx::query_scalar::<_, Option<Vec<Uuid>>>(statement)
         .bind(rows.iter().map(|row| row.key).bind_iter())
-        .bind(rows.iter().map(|row| seq(batch, row.ordinal)).bind_iter())
+        .bind(rows.iter().map(|row| seq(into.batch, row.ordinal)).bind_iter())
         .bind(moments(|row| row.event.timestamp))
         .bind(moments(|row| row.received_at))
         .bind(events().map(|event| event.payload_hash).bind_iter())
@@ -89,7 +88,7 @@ async fn insert(
 
 /// The order of arrival: by batch, and in stream order within a batch. No batch comes near a
 /// million events; one that did would still be stored, only its last events would share a `seq`.
-fn seq(batch: i64, ordinal: u32) -> i64 {
+pub(super) fn seq(batch: i64, ordinal: u32) -> i64 {
     batch << ORDINAL_BITS | i64::from(ordinal.min((1 << ORDINAL_BITS) - 1))
 }
 

@@ -4,6 +4,7 @@
 //! commits and connections for queries are apart, so that neither starves the other.
 
 mod connections;
+mod copy;
 mod errors;
 mod insert;
 mod moment;
@@ -12,10 +13,12 @@ mod receipts;
 mod retention;
 mod schema;
 mod transaction;
+mod way;
 
 use std::fmt;
 use std::str::FromStr;
-use std::sync::RwLock;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, RwLock};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -25,12 +28,14 @@ use sqlx::postgres::PgConnectOptions;
 
 pub use schema::migrate;
 
+use super::known::KnownKeys;
 use super::{
     DeadLetter, EventQuery, Maintenance, Page, Statistics, Store, StoreError, StoredEvent,
     Transaction as StoreTransaction,
 };
 use connections::{Connections, Lease, Session};
 use schema::Schema;
+use way::Ways;
 
 /// The type of the payload's column, chosen when the schema is created.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -80,6 +85,8 @@ pub struct PostgresSettings {
     pub claim_after: Duration,
     /// The payload's type, if the schema is created now.
     pub payload_type: PayloadType,
+    /// Keys of stored events kept in memory.
+    pub known_keys: usize,
     /// What makes two events the same; a schema remembers what it was created with.
     pub keyer: Keyer,
     /// This replica's name, for `pg_stat_activity`.
@@ -95,6 +102,7 @@ impl Default for PostgresSettings {
             api_connections: 4,
             claim_after: Duration::from_secs(30),
             payload_type: PayloadType::default(),
+            known_keys: 1_000_000,
             keyer: Keyer::default(),
             replica: String::new(),
         }
@@ -108,6 +116,10 @@ pub struct PostgresStore {
     queries: Connections,
     /// What the schema was created with, once it has been seen.
     schema: RwLock<Option<Schema>>,
+    known: KnownKeys,
+    /// How often rows were removed.
+    removals: AtomicU64,
+    ways: Arc<Ways>,
 }
 
 /// The longest that a query of the API may run.
@@ -119,7 +131,15 @@ impl PostgresStore {
         let options = options(settings)?;
         let commits = Connections::new(options.clone(), settings.workers, &Session::commits(settings));
         let queries = Connections::new(options, settings.api_connections, &Session::queries(settings));
-        Ok(Self { settings: settings.clone(), commits, queries, schema: RwLock::new(None) })
+        Ok(Self {
+            settings: settings.clone(),
+            commits,
+            queries,
+            schema: RwLock::new(None),
+            known: KnownKeys::new(settings.known_keys),
+            removals: AtomicU64::new(0),
+            ways: Arc::default(),
+        })
     }
 
     /// Applies the migrations and checks that what is stored was made by the same dedup fields. Every
@@ -158,7 +178,10 @@ impl PostgresStore {
     fn done<T>(&self, lease: Lease, result: Result<T, StoreError>) -> Result<T, StoreError> {
         match &result {
             Ok(_) => lease.give_back(),
-            Err(error) if errors::is_missing_table(error) => self.remember(None),
+            Err(error) if errors::is_missing_table(error) => {
+                self.remember(None);
+                self.removals.fetch_add(1, Ordering::AcqRel);
+            }
             Err(_) => {}
         }
         result
@@ -176,11 +199,20 @@ fn options(settings: &PostgresSettings) -> Result<PgConnectOptions, StoreError> 
 
 #[async_trait]
 impl Store for PostgresStore {
+    fn known(&self) -> &KnownKeys {
+        &self.known
+    }
+
     async fn begin(&self) -> Result<Box<dyn StoreTransaction>, StoreError> {
         let schema = self.schema().await?;
         let mut lease = self.commits.lease().await?;
         match transaction::begin(&mut lease).await {
-            Ok(batch) => Ok(Box::new(transaction::Transaction::new(lease, batch, schema.payload_type))),
+            Ok(begun) => {
+                // Each of the two only grows, and so does their sum.
+                let epoch = lease.generation() + self.removals.load(Ordering::Acquire);
+                let ways = Arc::clone(&self.ways);
+                Ok(Box::new(transaction::Transaction::new(lease, begun, epoch, schema.payload_type, ways)))
+            }
             Err(error) => self.done(lease, Err(error)),
         }
     }
@@ -222,6 +254,9 @@ impl Store for PostgresStore {
             receipts::maintain(&mut lease, schema, maintenance.receipts_keep).await?;
             // Receipts go by whole partitions, uncounted.
             let events = retention::maintain(&mut lease, schema, maintenance).await?;
+            if events > 0 {
+                self.removals.fetch_add(1, Ordering::AcqRel);
+            }
             Ok((events, 0))
         }
         .await;

@@ -14,6 +14,14 @@ const EPOCH: i64 = 946_684_800_000_000;
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Moment(pub Timestamp);
 
+impl Moment {
+    /// As PostgreSQL keeps and sends it: µs since 2000. No moment that a `Timestamp` can hold is out
+    /// of its range.
+    pub fn as_micros(self) -> i64 {
+        self.0.as_micros() - EPOCH
+    }
+}
+
 impl Type<Postgres> for Moment {
     fn type_info() -> PgTypeInfo {
         PgTypeInfo::with_oid(Oid(1184))
@@ -28,8 +36,7 @@ impl PgHasArrayType for Moment {
 
 impl Encode<'_, Postgres> for Moment {
     fn encode_by_ref(&self, buffer: &mut PgArgumentBuffer) -> Result<IsNull, BoxDynError> {
-        // No moment that a `Timestamp` can hold is out of PostgreSQL's range.
-        Encode::<Postgres>::encode(self.0.as_micros() - EPOCH, buffer)
+        Encode::<Postgres>::encode(self.as_micros(), buffer)
     }
 
     fn size_hint(&self) -> usize {

@@ -1,6 +1,7 @@
 //! The transaction that stores a batch: a handful of round trips, whatever the batch holds.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
+use std::sync::Arc;
 
 use async_trait::async_trait;
 use sluice_log::Position;
@@ -10,9 +11,11 @@ use uuid::Uuid;
 
 use super::connections::Lease;
 use super::errors::{of_statement, within};
+use super::insert::Into;
+use super::way::{self, Ways};
 use super::{PayloadType, insert, query, receipts};
 use crate::store::{
-    Counts, DeadLetter, Dropped, Inserted, NewDeadLetter, Row, StoreError, Transaction as StoreTransaction,
+    Counts, DeadLetter, Dropped, Inserted, Likely, NewDeadLetter, Row, StoreError, Transaction as StoreTransaction,
 };
 
 /// What a transaction learns as it begins.
@@ -58,15 +61,17 @@ pub(super) async fn mark_attempt(lease: &mut Lease, position: Position) -> Resul
 pub(super) struct Transaction {
     lease: Lease,
     begun: Begun,
+    epoch: u64,
     payload_type: PayloadType,
+    ways: Arc<Ways>,
     /// A statement failed: the server refuses all but going back to the savepoint, and would
     /// answer COMMIT by a silent ROLLBACK.
     failed: bool,
 }
 
 impl Transaction {
-    pub fn new(lease: Lease, begun: Begun, payload_type: PayloadType) -> Self {
-        Self { lease, begun, payload_type, failed: false }
+    pub fn new(lease: Lease, begun: Begun, epoch: u64, payload_type: PayloadType, ways: Arc<Ways>) -> Self {
+        Self { lease, begun, epoch, payload_type, ways, failed: false }
     }
 
     fn seen<T>(&mut self, result: Result<T, StoreError>) -> Result<T, StoreError> {
@@ -82,13 +87,21 @@ impl Transaction {
 
 #[async_trait]
 impl StoreTransaction for Transaction {
+    fn epoch(&self) -> u64 {
+        self.epoch
+    }
+
     async fn insert_receipts(&mut self, ids: &[Uuid]) -> Result<HashSet<Uuid>, StoreError> {
         let new = receipts::insert(&mut self.lease, self.begun.epoch, ids).await;
         self.seen(new)
     }
 
-    async fn insert_events(&mut self, rows: &[Row<'_>]) -> Result<Inserted, StoreError> {
-        let inserted = insert::events(&mut self.lease, self.payload_type, self.begun.batch, rows).await;
+    async fn insert_events(&mut self, rows: &[Row<'_>], likely: Likely) -> Result<Inserted, StoreError> {
+        let into = Into { payload_type: self.payload_type, batch: self.begun.batch };
+        let inserted = match likely {
+            Likely::New => way::insert(&mut self.lease, &self.ways, into, rows).await,
+            Likely::Stored => insert::events(&mut self.lease, into, rows).await,
+        };
         self.seen(inserted)
     }
 

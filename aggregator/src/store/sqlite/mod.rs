@@ -11,6 +11,7 @@ mod writer;
 
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -20,6 +21,7 @@ use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, S
 use sqlx::{ConnectOptions, SqlitePool};
 use tokio::sync::Mutex;
 
+use super::known::KnownKeys;
 use super::{
     DeadLetter, EventQuery, Maintenance, Page, Statistics, Store, StoreError, StoredEvent,
     Transaction as StoreTransaction,
@@ -39,14 +41,17 @@ pub struct SqliteStore {
     writer: Arc<Mutex<Writer>>,
     readers: SqlitePool,
     keyer: Keyer,
+    known: KnownKeys,
+    /// How often rows were removed.
+    removals: AtomicU64,
 }
 
 impl SqliteStore {
-    /// Opens the file, or makes it, and migrates it.
+    /// Opens the file, or makes it, and migrates it. So many keys of stored events are kept in memory.
     ///
     /// # Errors
     /// [`StoreError::Failed`] when the file cannot be used, or was made with other dedup fields.
-    pub async fn open(path: &Path, keyer: &Keyer) -> Result<Self, StoreError> {
+    pub async fn open(path: &Path, keyer: &Keyer, known_keys: usize) -> Result<Self, StoreError> {
         let options = SqliteConnectOptions::new()
             .filename(path)
             .create_if_missing(true)
@@ -69,7 +74,13 @@ impl SqliteStore {
             .acquire_timeout(BUSY_TIMEOUT)
             .test_before_acquire(false)
             .connect_lazy_with(reading);
-        Ok(Self { writer: Arc::new(Mutex::new(writer)), readers, keyer: keyer.clone() })
+        Ok(Self {
+            writer: Arc::new(Mutex::new(writer)),
+            readers,
+            keyer: keyer.clone(),
+            known: KnownKeys::new(known_keys),
+            removals: AtomicU64::new(0),
+        })
     }
 
     /// Closes the file: what is being written is finished first.
@@ -81,10 +92,15 @@ impl SqliteStore {
 
 #[async_trait]
 impl Store for SqliteStore {
+    fn known(&self) -> &KnownKeys {
+        &self.known
+    }
+
     async fn begin(&self) -> Result<Box<dyn StoreTransaction>, StoreError> {
         let mut writer = writer::lock(&self.writer).await?;
         let last_seq = writer.begin().await?;
-        Ok(Box::new(transaction::Transaction::new(writer, last_seq)))
+        let epoch = self.removals.load(Ordering::Acquire);
+        Ok(Box::new(transaction::Transaction::new(writer, last_seq, epoch)))
     }
 
     async fn mark_attempt(&self, position: Position) -> Result<u32, StoreError> {
@@ -109,7 +125,11 @@ impl Store for SqliteStore {
     }
 
     async fn maintain(&self, maintenance: &Maintenance) -> Result<(u64, u64), StoreError> {
-        retention::maintain(&self.writer, maintenance).await
+        let removed = retention::maintain(&self.writer, maintenance).await?;
+        if removed.0 > 0 {
+            self.removals.fetch_add(1, Ordering::AcqRel);
+        }
+        Ok(removed)
     }
 
     async fn ping(&self) -> Result<(), StoreError> {

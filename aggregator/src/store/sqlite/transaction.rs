@@ -15,7 +15,7 @@ use super::errors::{of_insert, of_statement};
 use super::query;
 use super::writer::Writer;
 use crate::store::{
-    Counts, DeadLetter, Dropped, Inserted, NewDeadLetter, Row, StoreError, Transaction as StoreTransaction,
+    Counts, DeadLetter, Dropped, Inserted, Likely, NewDeadLetter, Row, StoreError, Transaction as StoreTransaction,
 };
 
 static INSERT_RECEIPTS: LazyLock<Bulk> = LazyLock::new(|| {
@@ -64,12 +64,13 @@ pub(super) struct Transaction {
     writer: OwnedMutexGuard<Writer>,
     /// The last `seq` used before it.
     last_seq: i64,
+    epoch: u64,
     failed: bool,
 }
 
 impl Transaction {
-    pub fn new(writer: OwnedMutexGuard<Writer>, last_seq: i64) -> Self {
-        Self { writer, last_seq, failed: false }
+    pub fn new(writer: OwnedMutexGuard<Writer>, last_seq: i64, epoch: u64) -> Self {
+        Self { writer, last_seq, epoch, failed: false }
     }
 
     fn seen<T>(&mut self, result: Result<T, StoreError>) -> Result<T, StoreError> {
@@ -97,12 +98,17 @@ impl Drop for Transaction {
 
 #[async_trait]
 impl StoreTransaction for Transaction {
+    fn epoch(&self) -> u64 {
+        self.epoch
+    }
+
     async fn insert_receipts(&mut self, ids: &[Uuid]) -> Result<HashSet<Uuid>, StoreError> {
         let new = insert_receipts(self.writer.current().await?, ids).await;
         self.seen(new)
     }
 
-    async fn insert_events(&mut self, rows: &[Row<'_>]) -> Result<Inserted, StoreError> {
+    /// There is one way: nothing races, and a row is looked up where it is inserted.
+    async fn insert_events(&mut self, rows: &[Row<'_>], _likely: Likely) -> Result<Inserted, StoreError> {
         let last_seq = self.last_seq;
         let inserted = insert_events(self.writer.current().await?, last_seq, rows).await;
         self.seen(inserted)

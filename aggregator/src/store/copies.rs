@@ -1,0 +1,231 @@
+//! The copies of events that a batch holds: which of each key is stored, which are duplicates.
+
+use std::collections::{BTreeMap, HashSet};
+
+use sluice_event::entry::{PackedEntry, PackedRequest, Request};
+use sluice_event::{Event, Keyer};
+use sluice_log::Position;
+use uuid::Uuid;
+
+use super::isolate;
+use super::known::{Claim, KnownKeys, ShortHash, Standing};
+use super::{Counts, Dropped, Likely, NewDeadLetter, Row, StoreError, Transaction};
+
+/// One sending of an event.
+#[derive(Clone, Copy)]
+struct Copy<'a> {
+    key: Uuid,
+    ordinal: u32,
+    position: Position,
+    request: &'a Request<'a>,
+    event: &'a Event<'a>,
+}
+
+impl<'a> Copy<'a> {
+    fn row(&self) -> Row<'a> {
+        Row {
+            key: self.key,
+            ordinal: self.ordinal,
+            event: self.event,
+            received_at: self.request.accepted_at,
+            request_id: self.request.id,
+        }
+    }
+
+    fn dead_letter(&self, code: &str, reason: &str) -> NewDeadLetter {
+        // Without a receipt: that of its request is recorded with the rest of the request.
+        let request =
+            PackedRequest::new(self.request.id, None, self.request.accepted_at, std::slice::from_ref(self.event));
+        NewDeadLetter {
+            position: self.position,
+            event: Some((self.event.topic.to_string(), self.event.event_id.to_string())),
+            events: 1,
+            code: code.to_owned(),
+            reason: reason.to_owned(),
+            body: PackedEntry::new(Uuid::new_v4(), [&request].into_iter()).body,
+        }
+    }
+}
+
+/// What inserting decided about each copy.
+#[derive(Default)]
+pub(super) struct Tally<'a, 'k> {
+    /// By topic.
+    pub counts: BTreeMap<&'a str, Counts>,
+    /// Every duplicate.
+    pub dropped: Vec<Dropped>,
+    /// What the store refused.
+    pub letters: Vec<NewDeadLetter>,
+    /// The batch's keys, until the transaction has ended.
+    claim: Option<Claim<'k>>,
+    /// What will be stored when it is committed, and what was found stored.
+    stored: Vec<(Uuid, ShortHash)>,
+}
+
+/// All copies of a batch that are not skipped by receipt.
+pub(super) struct Copies<'a, 'k> {
+    keyer: &'k Keyer,
+    copies: Vec<Copy<'a>>,
+}
+
+impl<'a, 'k> Copies<'a, 'k> {
+    pub fn new(keyer: &'k Keyer) -> Self {
+        Self { keyer, copies: Vec::new() }
+    }
+
+    /// Takes the events of requests whose receipt, if they have one, is in `fresh`, and removes it
+    /// there, so that the same request further on is skipped. Answers how many were skipped.
+    pub fn take_requests(
+        &mut self,
+        position: Position,
+        requests: &'a [Request<'a>],
+        fresh: &mut HashSet<Uuid>,
+    ) -> u64 {
+        let mut skipped = 0;
+        for request in requests {
+            if request.receipt.is_some_and(|receipt| !fresh.remove(&receipt)) {
+                skipped += 1;
+                continue;
+            }
+            for event in &request.events {
+                let key = self.keyer.key(event);
+                let ordinal = u32::try_from(self.copies.len()).unwrap_or(u32::MAX);
+                self.copies.push(Copy { key, ordinal, position, request, event });
+            }
+        }
+        skipped
+    }
+
+    /// Inserts the first copy of each key and decides about the others.
+    pub async fn insert<'s>(
+        self,
+        transaction: &mut dyn Transaction,
+        known: &'s KnownKeys,
+    ) -> Result<Tally<'a, 's>, StoreError> {
+        let mut copies = self.copies;
+        let mut groups = by_key(&mut copies);
+        let keys: Vec<_> = groups.iter().map(|group| group.copies[0].key).collect();
+        let claim = known.claim(transaction.epoch(), &keys);
+        let (mut unknown, mut contended) = (Vec::new(), Vec::new());
+        for (index, standing) in claim.standings().iter().enumerate() {
+            match standing {
+                Standing::Stored(hash) => groups[index].stored = Some(*hash),
+                Standing::Unknown => unknown.push(index),
+                Standing::Contended => contended.push(index),
+            }
+        }
+        for (indexes, likely) in [(unknown, Likely::New), (contended, Likely::Stored)] {
+            if indexes.is_empty() {
+                continue;
+            }
+            let rows: Vec<_> = indexes.iter().map(|&index| groups[index].copies[0].row()).collect();
+            let inserted = transaction.insert_events(&rows, likely).await?;
+            for index in indexes {
+                groups[index].inserted = inserted.contains(&keys[index]);
+            }
+        }
+        look_up_stored(transaction, &mut groups).await?;
+        let mut tally = Tally { claim: Some(claim), ..Tally::default() };
+        tally.count_all(&groups);
+        Ok(tally)
+    }
+
+    /// Inserts where the store has refused something: finds what it refuses, puts that aside, and
+    /// tries the next copy of its key, before anything is counted.
+    pub async fn isolate<'s>(self, transaction: &mut dyn Transaction) -> Result<Tally<'a, 's>, StoreError> {
+        let mut copies = self.copies;
+        let mut groups = by_key(&mut copies);
+        let mut tally = Tally::default();
+        let mut open: Vec<usize> = (0..groups.len()).collect();
+        while !open.is_empty() {
+            let rows: Vec<_> = open.iter().map(|&index| groups[index].copies[0].row()).collect();
+            let (inserted, refused) = isolate::insert(transaction, &rows).await?;
+            for &index in &open {
+                groups[index].inserted = inserted.contains(&groups[index].copies[0].key);
+            }
+            open = refused
+                .into_iter()
+                .filter_map(|refused| {
+                    let index = open[refused.index];
+                    let (first, others) = groups[index].copies.split_first()?;
+                    tally.letters.push(first.dead_letter(&refused.code, &refused.message));
+                    groups[index].copies = others;
+                    (!others.is_empty()).then_some(index)
+                })
+                .collect();
+        }
+        look_up_stored(transaction, &mut groups).await?;
+        tally.count_all(&groups);
+        Ok(tally)
+    }
+}
+
+/// The copies of one key, in stream order, but for those that were refused.
+struct Group<'c, 'a> {
+    copies: &'c [Copy<'a>],
+    /// Whether the first of them was inserted.
+    inserted: bool,
+    /// What is stored under the key, if that was there before.
+    stored: Option<ShortHash>,
+}
+
+/// By key, and in stream order within a key: the order rows must be locked in.
+fn by_key<'c, 'a>(copies: &'c mut [Copy<'a>]) -> Vec<Group<'c, 'a>> {
+    copies.sort_unstable_by_key(|copy| (copy.key, copy.ordinal));
+    let groups = copies.chunk_by(|a, b| a.key == b.key);
+    groups.map(|copies| Group { copies, inserted: false, stored: None }).collect()
+}
+
+/// Reads the payload hashes of keys that were stored before this batch, where they are not known.
+async fn look_up_stored(transaction: &mut dyn Transaction, groups: &mut [Group<'_, '_>]) -> Result<(), StoreError> {
+    let is_sought = |group: &Group<'_, '_>| !group.inserted && group.stored.is_none() && !group.copies.is_empty();
+    let keys: Vec<_> = groups.iter().filter(|group| is_sought(group)).map(|group| group.copies[0].key).collect();
+    if keys.is_empty() {
+        return Ok(());
+    }
+    let hashes = transaction.payload_hashes(&keys).await?;
+    for group in groups.iter_mut().filter(|group| is_sought(group)) {
+        group.stored = hashes.get(&group.copies[0].key).map(|&hash| hash.into());
+    }
+    Ok(())
+}
+
+impl<'a> Tally<'a, '_> {
+    fn count_all(&mut self, groups: &[Group<'_, 'a>]) {
+        for group in groups {
+            let Some(first) = group.copies.first() else { continue };
+            let stored = if group.inserted { Some(first.event.payload_hash.into()) } else { group.stored };
+            for (place, copy) in group.copies.iter().enumerate() {
+                self.count(copy, group.inserted && place == 0, stored);
+            }
+            self.stored.extend(stored.map(|hash| (first.key, hash)));
+        }
+    }
+
+    fn count(&mut self, copy: &Copy<'a>, unique: bool, stored: Option<ShortHash>) {
+        let counts = self.counts.entry(copy.event.topic.as_ref()).or_default();
+        counts.received += 1;
+        if unique {
+            counts.unique += 1;
+            return;
+        }
+        let conflict = stored.is_some_and(|hash| hash != copy.event.payload_hash.into());
+        counts.duplicates += 1;
+        counts.conflicts += u64::from(conflict);
+        self.dropped.push(Dropped { key: copy.key, request_id: copy.request.id, conflict });
+        let (topic, event_id) = (&copy.event.topic, &copy.event.event_id);
+        let request_id = copy.request.id;
+        if conflict {
+            tracing::info!(%topic, %event_id, %request_id, "duplicate dropped: its payload differs from the stored one");
+        } else {
+            tracing::debug!(%topic, %event_id, %request_id, "duplicate dropped");
+        }
+    }
+
+    /// The transaction is committed: its keys are known from now on.
+    pub fn committed(self) {
+        if let Some(claim) = self.claim {
+            claim.settle(&self.stored);
+        }
+    }
+}

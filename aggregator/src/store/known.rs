@@ -1,0 +1,278 @@
+//! What this process knows of keys without asking the store: those that it saw committed lately,
+//! and those that it is committing right now.
+//!
+//! A duplicate of a known key is dropped without a row being sent to the store, and a row of a key
+//! that nobody here is committing can be inserted in the quickest way. Neither is ever a guess: a
+//! key becomes known after the COMMIT that stored it, or after it was read from the store. What the
+//! store may have lost must be forgotten, so everything known belongs to an **epoch**
+//! ([`super::Transaction::epoch`]), and nothing is known for longer than [`KEEP`]: rows that somebody
+//! deletes, by retention or by hand, are stored again when they are sent again after that.
+//!
+//! The known keys lie in a table of fixed size, in buckets of four found by bits of the key, which
+//! is a hash already. A new key takes the place of the oldest in its bucket.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use uuid::Uuid;
+
+/// For how long a key is known.
+pub const KEEP: Duration = Duration::from_secs(600);
+/// Keys in a bucket: one cache line of them.
+const WAYS: usize = 4;
+
+/// The first 64 bits of a payload's hash: enough to tell a conflict from a repetition.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ShortHash(u64);
+
+impl From<Uuid> for ShortHash {
+    fn from(hash: Uuid) -> Self {
+        Self(hash.as_u64_pair().0)
+    }
+}
+
+/// What is known of a key before its row is inserted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Standing {
+    /// It is stored, with this payload.
+    Stored(ShortHash),
+    /// Another transaction of this process is inserting it.
+    Contended,
+    /// Nothing. Most likely it is new.
+    Unknown,
+}
+
+/// The keys that a process knows; shared by its workers.
+pub struct KnownKeys {
+    state: Mutex<State>,
+}
+
+struct State {
+    epoch: u64,
+    table: Table,
+    /// What is being inserted, by claim; each list is sorted.
+    in_flight: Vec<(u64, Arc<[Uuid]>)>,
+    claims: u64,
+}
+
+impl KnownKeys {
+    /// Room for about `keys` keys, at 28 bytes each, which is taken as it is filled.
+    pub fn new(keys: usize) -> Self {
+        let state = State { epoch: 0, table: Table::new(keys), in_flight: Vec::new(), claims: 0 };
+        Self { state: Mutex::new(state) }
+    }
+
+    /// Looks keys up, which are sorted and unique, and notes that those that are not stored are
+    /// being inserted, until the claim is settled or dropped.
+    pub fn claim(&self, epoch: u64, keys: &[Uuid]) -> Claim<'_> {
+        let mut state = self.state();
+        state.enter(epoch);
+        let mut standings = vec![Standing::Unknown; keys.len()];
+        if state.epoch == epoch {
+            state.table.look_up(keys, &mut standings);
+        }
+        for (_, others) in &state.in_flight {
+            mark_contended(keys, others, &mut standings);
+        }
+        let inserting = keys.iter().zip(&standings).filter(|(_, standing)| !matches!(standing, Standing::Stored(_)));
+        let inserting = inserting.map(|(key, _)| *key).collect();
+        state.claims += 1;
+        let id = state.claims;
+        state.in_flight.push((id, inserting));
+        Claim { known: self, id, epoch, standings }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    /// A later epoch begins with nothing known.
+    fn enter(&mut self, epoch: u64) {
+        if epoch > self.epoch {
+            self.epoch = epoch;
+            self.table.clear();
+        }
+    }
+}
+
+/// The keys of one batch while its transaction runs.
+pub struct Claim<'k> {
+    known: &'k KnownKeys,
+    id: u64,
+    epoch: u64,
+    standings: Vec<Standing>,
+}
+
+impl Claim<'_> {
+    /// What was known of each key, in the order they were given.
+    pub fn standings(&self) -> &[Standing] {
+        &self.standings
+    }
+
+    /// Learns what is stored, now that the transaction is committed.
+    pub fn settle(self, stored: &[(Uuid, ShortHash)]) {
+        let mut state = self.known.state();
+        // What another epoch has seen may be gone.
+        if state.epoch == self.epoch {
+            state.table.learn(stored);
+        }
+    }
+}
+
+impl Drop for Claim<'_> {
+    fn drop(&mut self) {
+        self.known.state().in_flight.retain(|(id, _)| *id != self.id);
+    }
+}
+
+/// Marks the keys that another sorted list holds too.
+fn mark_contended(keys: &[Uuid], others: &[Uuid], standings: &mut [Standing]) {
+    let mut others = others.iter().peekable();
+    for (key, standing) in keys.iter().zip(standings) {
+        while others.next_if(|other| *other < key).is_some() {}
+        if others.peek() == Some(&key) && *standing == Standing::Unknown {
+            *standing = Standing::Contended;
+        }
+    }
+}
+
+/// The table: arrays of numbers, so that the system hands out its memory page by page as it is used.
+struct Table {
+    keys: Vec<[u128; WAYS]>,
+    hashes: Vec<[u64; WAYS]>,
+    /// Seconds since `began`, from 1; 0 where there is no key.
+    learned: Vec<[u32; WAYS]>,
+    began: Instant,
+}
+
+impl Table {
+    fn new(keys: usize) -> Self {
+        let buckets = (keys / WAYS).max(1).next_power_of_two();
+        Self {
+            keys: vec![[0; WAYS]; buckets],
+            hashes: vec![[0; WAYS]; buckets],
+            learned: vec![[0; WAYS]; buckets],
+            began: Instant::now(),
+        }
+    }
+
+    fn clear(&mut self) {
+        // Made anew rather than overwritten: the pages are given back.
+        self.learned = vec![[0; WAYS]; self.learned.len()];
+    }
+
+    fn now(&self) -> u32 {
+        u32::try_from(self.began.elapsed().as_secs()).unwrap_or(u32::MAX - 1) + 1
+    }
+
+    fn bucket(&self, key: u128) -> usize {
+        (key as u64 ^ (key >> 64) as u64) as usize & (self.keys.len() - 1)
+    }
+
+    fn look_up(&self, keys: &[Uuid], standings: &mut [Standing]) {
+        let oldest = self.now().saturating_sub(KEEP.as_secs() as u32).max(1);
+        for (key, standing) in keys.iter().zip(standings) {
+            let key = key.as_u128();
+            let bucket = self.bucket(key);
+            let way = self.keys[bucket].iter().position(|known| *known == key);
+            if let Some(way) = way.filter(|&way| self.learned[bucket][way] >= oldest) {
+                *standing = Standing::Stored(ShortHash(self.hashes[bucket][way]));
+            }
+        }
+    }
+
+    fn learn(&mut self, stored: &[(Uuid, ShortHash)]) {
+        let now = self.now();
+        for (key, hash) in stored {
+            let key = key.as_u128();
+            let bucket = self.bucket(key);
+            let (keys, hashes, learned) =
+                (&mut self.keys[bucket], &mut self.hashes[bucket], &mut self.learned[bucket]);
+            // In its own place if it has one, else in that of the oldest, which is the last.
+            let way = keys.iter().position(|known| *known == key).unwrap_or(WAYS - 1);
+            keys.copy_within(..way, 1);
+            hashes.copy_within(..way, 1);
+            learned.copy_within(..way, 1);
+            (keys[0], hashes[0], learned[0]) = (key, hash.0, now);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn key(n: u128) -> Uuid {
+        Uuid::from_u128(n)
+    }
+
+    fn hash(n: u64) -> ShortHash {
+        ShortHash(n)
+    }
+
+    fn standings(known: &KnownKeys, epoch: u64, keys: &[Uuid]) -> Vec<Standing> {
+        known.claim(epoch, keys).standings().to_vec()
+    }
+
+    #[test]
+    fn a_key_is_known_once_its_transaction_is_committed_and_not_before() {
+        let known = KnownKeys::new(64);
+        let claim = known.claim(1, &[key(0), key(7)]);
+        assert_eq!(claim.standings(), [Standing::Unknown; 2]);
+        assert_eq!(standings(&known, 1, &[key(0), key(3), key(7)]), [
+            Standing::Contended,
+            Standing::Unknown,
+            Standing::Contended
+        ]);
+        claim.settle(&[(key(0), hash(5))]);
+        assert_eq!(standings(&known, 1, &[key(0), key(7)]), [Standing::Stored(hash(5)), Standing::Unknown]);
+    }
+
+    #[test]
+    fn what_was_rolled_back_is_neither_known_nor_contended() {
+        let known = KnownKeys::new(64);
+        drop(known.claim(1, &[key(7)]));
+        assert_eq!(standings(&known, 1, &[key(7)]), [Standing::Unknown]);
+    }
+
+    #[test]
+    fn another_epoch_knows_nothing_of_what_was_before_nor_learns_from_it() {
+        let known = KnownKeys::new(64);
+        known.claim(1, &[key(7)]).settle(&[(key(7), hash(5))]);
+        let late = known.claim(1, &[key(8)]);
+        assert_eq!(standings(&known, 2, &[key(7), key(8)]), [Standing::Unknown, Standing::Contended]);
+        late.settle(&[(key(8), hash(5))]);
+        assert_eq!(standings(&known, 2, &[key(7), key(8)]), [Standing::Unknown; 2]);
+        // A connection of the past, still in use for a moment, is told nothing either.
+        known.claim(2, &[key(9)]).settle(&[(key(9), hash(5))]);
+        assert_eq!(standings(&known, 1, &[key(9)]), [Standing::Unknown]);
+    }
+
+    #[test]
+    fn a_full_bucket_forgets_its_oldest_key_and_a_key_seen_again_is_young() {
+        let known = KnownKeys::new(WAYS);
+        let learn = |n: u128| known.claim(0, &[key(n)]).settle(&[(key(n), hash(n as u64))]);
+        (1..=4).for_each(learn);
+        learn(1);
+        learn(5);
+        let expected = [1, 2, 3, 4, 5].map(|n| if n == 2 { Standing::Unknown } else { Standing::Stored(hash(n)) });
+        assert_eq!(standings(&known, 0, &[1, 2, 3, 4, 5].map(key)), expected);
+    }
+
+    #[test]
+    fn most_of_as_many_keys_as_there_is_room_for_are_known() {
+        let known = KnownKeys::new(1 << 12);
+        let mut keys: Vec<_> = (0..1u64 << 12).map(|n| Uuid::from_bytes(blake(n))).collect();
+        keys.sort_unstable();
+        let stored: Vec<_> = keys.iter().map(|&key| (key, hash(1))).collect();
+        known.claim(0, &keys).settle(&stored);
+        let known = standings(&known, 0, &keys).into_iter().filter(|s| *s == Standing::Stored(hash(1))).count();
+        assert!(known > keys.len() * 3 / 4, "{known} of {}", keys.len());
+    }
+
+    fn blake(n: u64) -> [u8; 16] {
+        *sluice_event::key::hash128(&n.to_le_bytes()).as_bytes()
+    }
+}
