@@ -2,6 +2,7 @@
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
 .PHONY: help run setup test test-unit test-chart test-api test-faults lint bench bench-quick fuzz
+.PHONY: bench-instructions bench-instructions-accept
 
 # Where `make run` listens.
 LISTEN ?= 127.0.0.1:8080
@@ -9,7 +10,7 @@ LISTEN ?= 127.0.0.1:8080
 API_THREADS ?= 4
 
 help: ## this list
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 28
 
 run: ## build, start the whole system in one process, publish 20,000 events, stay up until Ctrl-C
 	cargo build --release --locked -p sluice-publisher -p sluice-aggregator
@@ -31,16 +32,23 @@ test-api: setup programs ## the API suite, against Redis and Postgres, and again
 test-faults: setup programs ## everything killed under load
 	cargo test --locked --workspace --test faults -- --test-threads=1 --show-output
 
-lint: ## format, clippy, licences and sources of dependencies
+lint: ## format, clippy, licences and sources of dependencies, the hot path's instructions
 	cargo fmt --all --check
 	cargo clippy --locked --workspace --all-targets -- -D warnings
 	@tests/setup/deny
+	@tests/setup/instructions
 
 bench: setup ## events per second, end to end, beside COPY alone: five minutes
 	cargo run --release --locked -p sluice-bench
 
 bench-quick: setup ## the same in a minute, less exact
 	cargo run --release --locked -p sluice-bench -- --quick
+
+bench-instructions: ## instructions of the hot path, against the figures in the repository (in lint too)
+	@tests/setup/instructions
+
+bench-instructions-accept: ## records those of today instead
+	@tests/setup/instructions accept
 
 fuzz: ## each fuzz target for a minute
 	@tests/setup/fuzz

@@ -1,0 +1,72 @@
+//! What is counted: a request of 100 events of 365 bytes, as the load generator makes them.
+
+use std::error::Error;
+use std::hint::black_box;
+
+use sluice_event::entry::{self, PackedEntry, PackedRequest};
+use sluice_event::{Event, Keyer, Limits, ParseError, Timestamp};
+use uuid::Uuid;
+
+/// One line an event.
+const BODY: &[u8] = include_bytes!("../events.json");
+
+/// Prepares, then runs its step with [`counted`].
+type Case = fn() -> Result<(), Box<dyn Error>>;
+
+/// To add a case, add it here and run `make bench-instructions-accept`.
+pub(crate) const CASES: &[(&str, Case)] = &[("parse", parse), ("key", key), ("pack", pack), ("unpack", unpack)];
+
+/// Runs a step twice: once so that whatever is done only once is done, and once to be counted.
+fn counted<R>(mut step: impl FnMut() -> R) {
+    step();
+    sluice_counted(&mut || drop(black_box(step())));
+}
+
+/// Valgrind counts from here to its end; the script knows it by its name.
+#[inline(never)]
+fn sluice_counted(step: &mut dyn FnMut()) {
+    step();
+}
+
+fn events() -> Result<Vec<Event<'static>>, ParseError> {
+    sluice_event::parse(BODY, &Limits::default(), now())
+}
+
+fn now() -> Timestamp {
+    // A constant: the clock's digits would be counted too.
+    Timestamp::from_micros(1_700_000_000_000_000).unwrap_or_else(Timestamp::now)
+}
+
+fn packed(events: &[Event<'_>]) -> PackedEntry {
+    let request = PackedRequest::new(Uuid::from_u128(1), None, now(), events);
+    PackedEntry::new(Uuid::from_u128(2), [request].iter())
+}
+
+fn parse() -> Result<(), Box<dyn Error>> {
+    events()?;
+    counted(|| sluice_event::parse(black_box(BODY), &Limits::default(), now()));
+    Ok(())
+}
+
+fn key() -> Result<(), Box<dyn Error>> {
+    let (events, keyer) = (events()?, Keyer::default());
+    counted(|| {
+        for event in black_box(&events) {
+            black_box(keyer.key(event));
+        }
+    });
+    Ok(())
+}
+
+fn pack() -> Result<(), Box<dyn Error>> {
+    let events = events()?;
+    counted(|| packed(black_box(&events)));
+    Ok(())
+}
+
+fn unpack() -> Result<(), Box<dyn Error>> {
+    let entry = packed(&events()?);
+    entry::decode(&entry.body)?;
+    counted(|| entry::decode(black_box(&entry.body)).map(drop));
+    Ok(())
+}
