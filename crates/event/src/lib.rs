@@ -13,6 +13,7 @@ mod event;
 pub mod key;
 mod limits;
 mod parse;
+mod scan;
 mod timestamp;
 
 pub use event::Event;

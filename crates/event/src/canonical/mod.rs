@@ -1,0 +1,97 @@
+//! The hash of a payload by its value: members sorted, white space and escapes normalised,
+//! number tokens exact as given. It is what tells a repeated event from a conflict.
+//!
+//! The walk also refuses what a JSON parser accepts and a database or the next reader does not:
+//! duplicate keys, NUL, lone surrogates, and more levels than the limit.
+
+mod walk;
+
+use uuid::Uuid;
+
+pub(crate) use walk::Canonical;
+
+/// Why a payload is refused; the texts are for the client.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum PayloadError {
+    /// The same member twice in one object.
+    #[error("has the key \"{0}\" twice in one object")]
+    DuplicateKey(String),
+    /// PostgreSQL has no character U+0000.
+    #[error("contains NUL (\\u0000), which cannot be stored")]
+    Nul,
+    /// Half of a UTF-16 pair is no character.
+    #[error("contains a lone surrogate (\\ud800 to \\udfff without its other half)")]
+    LoneSurrogate,
+    /// More levels of arrays and objects than allowed.
+    #[error("is nested deeper than {0} levels")]
+    TooDeep(usize),
+    /// Not JSON.
+    #[error("is not valid JSON")]
+    Malformed,
+}
+
+/// The hash of a JSON text by its value.
+pub fn hash(json: &str, max_depth: usize) -> Result<Uuid, PayloadError> {
+    let json = json.as_bytes();
+    let (hash, end) = Canonical::default().hash(json, crate::scan::space(json, 0), max_depth)?;
+    if crate::scan::space(json, end) < json.len() {
+        return Err(PayloadError::Malformed);
+    }
+    Ok(hash)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn same(a: &str, b: &str) -> bool {
+        hash(a, 64).unwrap() == hash(b, 64).unwrap()
+    }
+
+    #[test]
+    fn order_of_members_white_space_and_escapes_do_not_matter() {
+        assert!(same(r#"{"a":1,"b":[true,null]}"#, "{ \"b\" : [ true , null ],\n\"a\":1 }"));
+        assert!(same(r#"{"k":{"y":1,"x":2},"a":{}}"#, r#"{"a":{},"k":{"x":2,"y":1}}"#));
+        assert!(same(r#""\u0041\/\u00e9\ud83d\ude00\u0022\u005c""#, "\"A/é😀\\\"\\\\\""));
+    }
+
+    #[test]
+    fn what_differs_in_value_or_in_a_number_token_differs() {
+        assert!(!same("1", "1.0"));
+        assert!(!same("1e2", "100"));
+        assert!(!same("[1,2]", "[2,1]"));
+        assert!(!same(r#"["a","b"]"#, r#"["a,b"]"#));
+        assert!(!same(r#"["a\",\"b"]"#, r#"["a","b"]"#));
+        assert!(!same(r#"{"a":{}}"#, r#"{"a":[]}"#));
+        assert!(!same(r#""1""#, "1"));
+    }
+
+    #[test]
+    fn a_key_given_twice_is_refused_also_when_written_differently() {
+        assert_eq!(hash(r#"{"x":{"a":1,"\u0061":2}}"#, 64), Err(PayloadError::DuplicateKey("a".into())));
+        assert!(hash(r#"[{"a":1},{"a":2}]"#, 64).is_ok());
+    }
+
+    #[test]
+    fn nul_and_lone_surrogates_are_refused() {
+        assert_eq!(hash(r#"{"a\u0000":1}"#, 64), Err(PayloadError::Nul));
+        for text in [r#""\ud800""#, r#""\ud800x""#, r#""\ud800\ud800""#, r#""\udc00""#, r#""\ud83d\n""#] {
+            assert_eq!(hash(text, 64), Err(PayloadError::LoneSurrogate), "{text}");
+        }
+    }
+
+    #[test]
+    fn depth_is_bounded_to_the_level() {
+        let nested = |n: usize| format!("{}{}", "[".repeat(n), "]".repeat(n));
+        assert!(hash(&nested(64), 64).is_ok());
+        assert_eq!(hash(&nested(65), 64), Err(PayloadError::TooDeep(64)));
+        assert_eq!(hash(&"[".repeat(1_000_000), 64), Err(PayloadError::TooDeep(64)));
+    }
+
+    #[test]
+    fn text_that_is_not_json_never_panics() {
+        for text in ["", " ", "{", "[1", "{\"a\"", "{\"a\":}", "[,]", "\"\\", "\"\\u12", "{a:1}", "1 2"] {
+            assert_eq!(hash(text, 64), Err(PayloadError::Malformed), "{text}");
+        }
+    }
+}
