@@ -1,10 +1,12 @@
-//! Any body is answered with events or an error; accepted events survive packing, and their
-//! payloads are JSON with the hash that is said.
+//! Any body is answered with events or an error; what is accepted is JSON to serde_json too, and
+//! what is refused as no JSON is none to it. Accepted events survive packing, and their payloads
+//! have the hash that is said.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
+use serde_json::{Value, value::RawValue};
 use sluice_event::entry::{PackedEntry, PackedRequest, decode};
-use sluice_event::{Limits, Timestamp, canonical, parse};
+use sluice_event::{ErrorKind, Limits, Timestamp, canonical, parse};
 
 fuzz_target!(|body: &[u8]| {
     let limits = Limits { events: 50, payload_bytes: 4096, payload_depth: 16, ..Limits::default() };
@@ -13,9 +15,12 @@ fuzz_target!(|body: &[u8]| {
         Ok(events) => events,
         Err(error) => {
             assert!(!error.message.is_empty());
+            assert!(error.kind != ErrorKind::Malformed || serde_json::from_slice::<Value>(body).is_err());
             return;
         }
     };
+    // Not a value: what is accepted may be nested deeper, and have larger numbers, than those of serde_json.
+    serde_json::from_slice::<&RawValue>(body).unwrap();
     assert!(!events.is_empty() && events.len() <= limits.events);
     for event in &events {
         assert!(!event.topic.trim().is_empty() && !event.event_id.trim().is_empty());
