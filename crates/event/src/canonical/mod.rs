@@ -4,6 +4,7 @@
 //! The walk also refuses what a JSON parser accepts and a database or the next reader does not:
 //! duplicate keys, NUL, lone surrogates, and more levels than the limit.
 
+mod member;
 mod walk;
 
 use uuid::Uuid;

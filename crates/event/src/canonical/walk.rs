@@ -4,11 +4,10 @@
 //! escaped), a comma behind each member and element, the last too, and the members of an object in
 //! the order of their keys' bytes, quotes included. Hashes of it are stored: it must never change.
 
-use std::cmp::Ordering;
-
 use uuid::Uuid;
 
 use super::PayloadError;
+use super::member::{self, Member};
 use crate::key::hash128;
 use crate::scan;
 
@@ -31,239 +30,214 @@ impl Canonical {
         let Self { out, members } = self;
         out.clear();
         members.clear();
-        let mut walk = Walk { json, at, copied: at, out, members, max_depth };
-        walk.value(0)?;
-        walk.flush();
-        Ok(walk.at)
+        let mut walk = Walk { json, copied: at, out, members, max_depth, error: None };
+        match walk.value(at, 0) {
+            Some(end) => {
+                walk.flush(end);
+                Ok(end)
+            }
+            None => Err(walk.error.unwrap_or(PayloadError::Malformed)),
+        }
     }
 }
 
-/// Where a member stands in the output: its key, and the end of its value and comma.
-#[derive(Clone, Copy)]
-struct Member {
-    start: usize,
-    key_end: usize,
-    end: usize,
-}
-
+/// The steps take the place where they begin, and answer where they end. `None` is an error:
+/// malformed, unless `error` says otherwise. So both stay in registers.
 struct Walk<'a> {
     json: &'a [u8],
-    at: usize,
-    /// From here to `at`, the text is canonical as it is, and not in `out` yet.
+    /// What comes from here on is canonical as it is, and not in `out` yet.
     copied: usize,
     out: &'a mut Vec<u8>,
     /// Members of all objects now open, the innermost last.
     members: &'a mut Vec<Member>,
     max_depth: usize,
+    error: Option<PayloadError>,
 }
 
 impl Walk<'_> {
-    fn value(&mut self, depth: usize) -> Result<(), PayloadError> {
-        match self.peek()? {
-            b'"' => return self.string(),
-            b'{' => return self.object(depth + 1),
-            b'[' => return self.array(depth + 1),
-            b'-' | b'0'..=b'9' => self.at = scan::number(self.json, self.at).ok_or(PayloadError::Malformed)?,
-            _ => self.at = scan::literal(self.json, self.at).ok_or(PayloadError::Malformed)?,
+    fn value(&mut self, at: usize, depth: usize) -> Option<usize> {
+        match self.json.get(at)? {
+            b'"' => self.string(at),
+            b'{' => self.object(at, depth + 1),
+            b'[' => self.array(at, depth + 1),
+            b'-' | b'0'..=b'9' => scan::number(self.json, at),
+            _ => scan::literal(self.json, at),
         }
-        Ok(())
     }
 
-    fn object(&mut self, depth: usize) -> Result<(), PayloadError> {
-        self.enter(depth)?;
-        let body = self.position();
+    fn object(&mut self, at: usize, depth: usize) -> Option<usize> {
+        let mut at = self.enter(at, depth)?;
+        let body = self.position(at);
         let first_member = self.members.len();
-        if self.peek()? != b'}' {
-            loop {
-                let start = self.position();
-                if self.peek()? != b'"' {
-                    return Err(PayloadError::Malformed);
-                }
-                self.string()?;
-                let key_end = self.position();
-                self.space();
-                if self.peek()? != b':' {
-                    return Err(PayloadError::Malformed);
-                }
-                self.at += 1;
-                self.space();
-                self.value(depth)?;
-                let more = self.more(b'}')?;
-                self.members.push(Member { start, key_end, end: self.position() });
-                if !more {
-                    break;
-                }
-                self.space();
-            }
-            self.sort_members(first_member, body)?;
-            self.members.truncate(first_member);
+        if *self.json.get(at)? == b'}' {
+            return Some(at + 1);
         }
-        self.at += 1;
-        Ok(())
+        loop {
+            let start = self.position(at);
+            if *self.json.get(at)? != b'"' {
+                return None;
+            }
+            at = self.string(at)?;
+            let key_end = self.position(at);
+            at = self.space(at);
+            if *self.json.get(at)? != b':' {
+                return None;
+            }
+            at = self.space(at + 1);
+            at = self.value(at, depth)?;
+            at = self.space(at);
+            let end = self.position(at) + 1;
+            self.members.push(Member { start, key_end, end, prefix: 0 });
+            match self.json.get(at)? {
+                b',' => at = self.space(at + 1),
+                b'}' => break,
+                _ => return None,
+            }
+        }
+        self.close(at);
+        if let Err(error) = member::sort(self.out, body, &mut self.members[first_member..]) {
+            return self.fail(error);
+        }
+        self.members.truncate(first_member);
+        Some(at + 1)
     }
 
-    fn array(&mut self, depth: usize) -> Result<(), PayloadError> {
-        self.enter(depth)?;
-        if self.peek()? != b']' {
-            loop {
-                self.value(depth)?;
-                if !self.more(b']')? {
-                    break;
-                }
-                self.space();
+    fn array(&mut self, at: usize, depth: usize) -> Option<usize> {
+        let mut at = self.enter(at, depth)?;
+        if *self.json.get(at)? == b']' {
+            return Some(at + 1);
+        }
+        loop {
+            at = self.value(at, depth)?;
+            at = self.space(at);
+            match self.json.get(at)? {
+                b',' => at = self.space(at + 1),
+                b']' => break,
+                _ => return None,
             }
         }
-        self.at += 1;
-        Ok(())
+        self.close(at);
+        Some(at + 1)
     }
 
     /// Steps over the opening bracket, which is a level more.
-    fn enter(&mut self, depth: usize) -> Result<(), PayloadError> {
+    #[inline]
+    fn enter(&mut self, at: usize, depth: usize) -> Option<usize> {
         if depth > self.max_depth {
-            return Err(PayloadError::TooDeep(self.max_depth));
+            return self.fail(PayloadError::TooDeep(self.max_depth));
         }
-        self.at += 1;
-        self.space();
-        Ok(())
+        Some(self.space(at + 1))
     }
 
-    /// Steps over the comma behind a member or element (true), or writes the one that the last has
-    /// only in the canonical form, and stops at the closing bracket (false).
-    fn more(&mut self, bracket: u8) -> Result<bool, PayloadError> {
-        self.space();
-        let byte = self.peek()?;
-        if byte == b',' {
-            self.at += 1;
-            return Ok(true);
-        }
-        if byte != bracket {
-            return Err(PayloadError::Malformed);
-        }
-        self.flush();
+    /// Before a closing bracket: writes the comma that the last member or element has only in the
+    /// canonical form.
+    #[inline]
+    fn close(&mut self, at: usize) {
+        self.flush(at);
         self.out.push(b',');
-        Ok(false)
-    }
-
-    /// Puts the members of the object just read, all of them in `out`, in the order of their keys.
-    fn sort_members(&mut self, first: usize, body: usize) -> Result<(), PayloadError> {
-        let Self { out, members, .. } = self;
-        let members = &mut members[first..];
-        if members.is_sorted_by(|a, b| compare(out, a, b) == Ordering::Less) {
-            return Ok(());
-        }
-        members.sort_unstable_by(|a, b| compare(out, a, b));
-        if let Some(pair) = members.windows(2).find(|pair| compare(out, &pair[0], &pair[1]) == Ordering::Equal) {
-            let name = String::from_utf8_lossy(&out[pair[0].start..pair[0].key_end]);
-            return Err(PayloadError::DuplicateKey(name.trim_matches('"').to_owned()));
-        }
-        let end = out.len();
-        for member in members {
-            out.extend_from_within(member.start..member.end);
-        }
-        out.copy_within(end.., body);
-        out.truncate(end);
-        Ok(())
     }
 
     /// A string. What is escaped without need, or otherwise than here, is written as it should be.
-    fn string(&mut self) -> Result<(), PayloadError> {
-        self.at += 1;
-        loop {
-            self.at = scan::plain(self.json, self.at);
-            match self.peek()? {
-                b'"' => break,
-                b'\\' => self.escape()?,
-                _ => return Err(PayloadError::Malformed),
-            }
-        }
-        self.at += 1;
-        Ok(())
+    #[inline]
+    fn string(&mut self, at: usize) -> Option<usize> {
+        let end = scan::plain(self.json, at + 1);
+        if *self.json.get(end)? == b'"' { Some(end + 1) } else { self.escaped_string(end) }
     }
 
+    /// The rest of a string from its first `\` on.
     #[cold]
-    fn escape(&mut self) -> Result<(), PayloadError> {
-        let code = *self.json.get(self.at + 1).ok_or(PayloadError::Malformed)?;
-        if matches!(code, b'"' | b'\\') {
-            self.at += 2;
-            return Ok(());
+    fn escaped_string(&mut self, mut at: usize) -> Option<usize> {
+        loop {
+            match self.json.get(at)? {
+                b'"' => return Some(at + 1),
+                b'\\' => at = scan::plain(self.json, self.escape(at)?),
+                _ => return None,
+            }
         }
-        self.flush();
-        self.at += 2;
+    }
+
+    fn escape(&mut self, at: usize) -> Option<usize> {
+        let code = *self.json.get(at + 1)?;
+        let mut end = at + 2;
         let character = match code {
+            b'"' | b'\\' => return Some(end),
             b'/' => '/',
             b'b' => '\u{8}',
             b'f' => '\u{c}',
             b'n' => '\n',
             b'r' => '\r',
             b't' => '\t',
-            b'u' => self.unicode_escape()?,
-            _ => return Err(PayloadError::Malformed),
+            b'u' => self.unicode_escape(&mut end)?,
+            _ => return None,
         };
+        self.flush(at);
         if matches!(character, '"' | '\\') {
             self.out.push(b'\\');
         }
         self.out.extend_from_slice(character.encode_utf8(&mut [0; 4]).as_bytes());
-        self.copied = self.at;
-        Ok(())
+        self.copied = end;
+        Some(end)
     }
 
-    fn unicode_escape(&mut self) -> Result<char, PayloadError> {
-        let unit = self.hex4()?;
+    fn unicode_escape(&mut self, at: &mut usize) -> Option<char> {
+        let unit = self.hex4(at)?;
         let code = match unit {
-            0 => return Err(PayloadError::Nul),
+            0 => return self.fail(PayloadError::Nul),
             0xd800..=0xdbff => {
-                if !self.json[self.at..].starts_with(b"\\u") {
-                    return Err(PayloadError::LoneSurrogate);
+                if !self.json[*at..].starts_with(b"\\u") {
+                    return self.fail(PayloadError::LoneSurrogate);
                 }
-                self.at += 2;
-                let low = self.hex4()?;
+                *at += 2;
+                let low = self.hex4(at)?;
                 if !(0xdc00..=0xdfff).contains(&low) {
-                    return Err(PayloadError::LoneSurrogate);
+                    return self.fail(PayloadError::LoneSurrogate);
                 }
                 0x10000 + ((unit - 0xd800) << 10) + (low - 0xdc00)
             }
             _ => unit,
         };
-        char::from_u32(code).ok_or(PayloadError::LoneSurrogate)
+        match char::from_u32(code) {
+            None => self.fail(PayloadError::LoneSurrogate),
+            character => character,
+        }
     }
 
-    fn hex4(&mut self) -> Result<u32, PayloadError> {
-        let digits = self.json.get(self.at..self.at + 4).ok_or(PayloadError::Malformed)?;
-        let unit = digits.iter().try_fold(0, |unit, &digit| Some(unit << 4 | char::from(digit).to_digit(16)?));
-        self.at += 4;
-        unit.ok_or(PayloadError::Malformed)
+    fn hex4(&self, at: &mut usize) -> Option<u32> {
+        let digits = self.json.get(*at..*at + 4)?;
+        *at += 4;
+        digits.iter().try_fold(0, |unit, &digit| Some(unit << 4 | char::from(digit).to_digit(16)?))
     }
 
     /// Steps over white space, which the canonical form has not.
     #[inline]
-    fn space(&mut self) {
-        if matches!(self.json.get(self.at), Some(..=b' ')) {
-            self.flush();
-            self.at = scan::space(self.json, self.at);
-            self.copied = self.at;
+    fn space(&mut self, at: usize) -> usize {
+        match self.json.get(at) {
+            Some(..=b' ') => self.some_space(at),
+            _ => at,
         }
+    }
+
+    fn some_space(&mut self, at: usize) -> usize {
+        self.flush(at);
+        self.copied = scan::space(self.json, at);
+        self.copied
     }
 
     /// Where in `out` the text at `at` will stand.
     #[inline]
-    fn position(&self) -> usize {
-        self.out.len() + (self.at - self.copied)
+    fn position(&self, at: usize) -> usize {
+        self.out.len() + (at - self.copied)
     }
 
     #[inline]
-    fn flush(&mut self) {
-        self.out.extend_from_slice(&self.json[self.copied..self.at]);
-        self.copied = self.at;
+    fn flush(&mut self, at: usize) {
+        self.out.extend_from_slice(&self.json[self.copied..at]);
+        self.copied = at;
     }
 
-    #[inline]
-    fn peek(&self) -> Result<u8, PayloadError> {
-        self.json.get(self.at).copied().ok_or(PayloadError::Malformed)
+    #[cold]
+    fn fail<T>(&mut self, error: PayloadError) -> Option<T> {
+        self.error = Some(error);
+        None
     }
-}
-
-/// By the keys' bytes, quotes included: no key is the beginning of another.
-#[inline]
-fn compare(out: &[u8], a: &Member, b: &Member) -> Ordering {
-    out[a.start..a.key_end].cmp(&out[b.start..b.key_end])
 }

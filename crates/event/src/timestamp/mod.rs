@@ -1,5 +1,7 @@
 //! Moments in UTC, to the microsecond, as PostgreSQL keeps them.
 
+mod usual;
+
 use std::fmt;
 use std::str::FromStr;
 
@@ -52,6 +54,15 @@ impl FromStr for Timestamp {
     type Err = InvalidTimestamp;
 
     fn from_str(text: &str) -> Result<Self, InvalidTimestamp> {
+        match usual::parse(text.as_bytes()) {
+            Some(moment) => Ok(moment),
+            None => Self::any(text),
+        }
+    }
+}
+
+impl Timestamp {
+    fn any(text: &str) -> Result<Self, InvalidTimestamp> {
         // jiff also reads RFC 9557 annotations (`[Europe/Paris]`), which RFC 3339 does not have.
         if text.contains('[') || !text.starts_with(|c: char| c.is_ascii_digit()) {
             return Err(InvalidTimestamp);
@@ -78,6 +89,8 @@ fn has_no_offset(text: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     fn parsed(text: &str) -> Option<String> {
@@ -121,6 +134,53 @@ mod tests {
             "2026-01-31T12:00:00-",
         ] {
             assert_eq!(parsed(text), None, "{text:?}");
+        }
+    }
+
+    /// What the quick reader reads, jiff reads too, and as the same moment.
+    fn agree(text: &str) {
+        if let Some(moment) = usual::parse(text.as_bytes()) {
+            assert_eq!(Timestamp::any(text), Ok(moment), "{text}");
+        }
+    }
+
+    #[test]
+    fn what_is_usual_is_read_quickly() {
+        for text in ["2026-01-31T12:00:00Z", "2024-02-29T23:59:59.999999999+14:00", "0001-01-01T00:00:00.5-05:30"] {
+            assert!(usual::parse(text.as_bytes()).is_some(), "{text}");
+            agree(text);
+        }
+    }
+
+    #[test]
+    fn every_day_of_four_centuries_is_the_day_it_is() {
+        for year in (1..=401).chain(1600..=2000).chain([2100, 9996, 9999]) {
+            for (month, day) in (1..=12).flat_map(|month| [1, 2, 28, 29, 30, 31].map(|day| (month, day))) {
+                agree(&format!("{year:04}-{month:02}-{day:02}T00:00:00Z"));
+            }
+        }
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(3_000))]
+
+        #[test]
+        fn usual_times_are_judged_alike(
+            text in "[0-9]{4}-[01][0-9]-[0-3][0-9]T[0-2][0-9]:[0-6][0-9]:[0-6][0-9](\\.[0-9]{0,10})?(Z|[+-][0-9]{2}:[0-9]{2}|[+-]00:00|)",
+        ) {
+            agree(&text);
+        }
+
+        #[test]
+        fn almost_usual_times_are_judged_alike(at in 0..32_usize, with in prop::sample::select(&b"0123456789-+:.,TtZz [a"[..])) {
+            for text in ["2026-01-31T12:00:00.123456Z", "2024-02-29T23:59:59+01:00"] {
+                let mut bytes = text.as_bytes().to_vec();
+                let length = bytes.len();
+                bytes[at % length] = with;
+                agree(&String::from_utf8_lossy(&bytes));
+                bytes.truncate(at % length);
+                agree(&String::from_utf8_lossy(&bytes));
+            }
         }
     }
 }
