@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! servers ── a first block, not counted ── its rows become the bar's
-//!    └─ round: COPY │ Sluice, no duplicates │ Sluice, 30% duplicates    (in turn another first)
+//!    └─ round: COPY │ Sluice with 0, 30 and 90% duplicates    (in turn another first)
 //!         └─ each block: empty tables · checkpoint · run · check that it is exact · figures
 //! columns of figures ──▶ the table, results.json
 //! ```

@@ -1,6 +1,6 @@
 //! How much is measured.
 
-use clap::Parser;
+use clap::{Parser, ValueEnum};
 
 /// Measures what Sluice reaches, beside PostgreSQL's COPY on the same rows in the same run.
 ///
@@ -21,10 +21,38 @@ pub struct Cli {
     /// Connections that publish, each with one request under way
     #[arg(long, default_value_t = 16, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1000))]
     connections: u16,
+    /// Measure only these: copy, dup0, dup30, dup90, in any order and case
+    #[arg(long, value_name = "BLOCKS", value_delimiter = ',', ignore_case = true)]
+    only: Vec<Block>,
+}
+
+/// What is measured in one column of the table.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Block {
+    /// Raw COPY.
+    Copy,
+    /// Sluice, all events new.
+    Dup0,
+    /// Sluice, 30% duplicates.
+    Dup30,
+    /// Sluice, 90% duplicates.
+    Dup90,
+}
+
+impl Block {
+    /// The share of duplicates that are sent, in percent; COPY gets none.
+    pub fn duplicate_percent(self) -> Option<u8> {
+        match self {
+            Self::Copy => None,
+            Self::Dup0 => Some(0),
+            Self::Dup30 => Some(30),
+            Self::Dup90 => Some(90),
+        }
+    }
 }
 
 /// What will be run.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub struct Plan {
     /// How often everything is measured.
     pub rounds: usize,
@@ -32,6 +60,8 @@ pub struct Plan {
     pub events: usize,
     /// Connections that publish.
     pub connections: usize,
+    /// What is measured, in this order.
+    pub blocks: Vec<Block>,
 }
 
 impl From<Cli> for Plan {
@@ -41,6 +71,11 @@ impl From<Cli> for Plan {
             rounds: cli.rounds.unwrap_or(rounds) as usize,
             events: cli.events.unwrap_or(events) as usize,
             connections: cli.connections.into(),
+            blocks: Block::value_variants()
+                .iter()
+                .copied()
+                .filter(|block| cli.only.is_empty() || cli.only.contains(block))
+                .collect(),
         }
     }
 }

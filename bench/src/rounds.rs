@@ -14,10 +14,7 @@ use crate::report::{Column, TO_COPY};
 use crate::servers::Servers;
 use crate::{end_to_end, machine};
 
-/// Shares of duplicates, in percent, that are sent to Sluice.
-const DUPLICATES: [u8; 2] = [0, 30];
-
-/// What is measured in one column of the table.
+/// A block with what it needs.
 enum Kind {
     Copy(Bar),
     EndToEnd(Arc<Workload>),
@@ -25,23 +22,32 @@ enum Kind {
 
 /// Runs everything; answers the figures, and what was run and where.
 pub async fn run(plan: &Plan) -> anyhow::Result<(Vec<Column>, Value)> {
-    let progress = Progress::of((plan.rounds * (DUPLICATES.len() + 1) + 1) as u64)?;
-    let workloads: Vec<_> = DUPLICATES.map(|percent| Arc::new(Workload::render(plan.events, percent))).into();
+    let progress = Progress::of((plan.rounds * plan.blocks.len() + 1) as u64)?;
+    // The rows of the bar are those of the first block.
+    let first = Arc::new(Workload::render(plan.events, 0));
     let servers = Servers::start().await?;
-    let described = machine::describe(&servers, plan, &workloads[0]).await?;
+    let described = machine::describe(&servers, plan, &first).await?;
 
     progress.begin("first block, not counted");
-    let figures = end_to_end::run(&servers, &workloads[0], plan.connections, "first").await?;
-    let bar = Bar::of(&servers, "first").await?;
+    let figures = end_to_end::run(&servers, &first, plan.connections, "first").await?;
+    let mut bar = Some(Bar::of(&servers, "first").await?);
     servers.drop_schema("first").await?;
     progress.end(&outcome(&figures));
 
-    let mut columns = vec![Column::new("COPY", "copy")];
-    columns.extend(
-        DUPLICATES.map(|percent| Column::new(&format!("Sluice, {percent}% duplicates"), &format!("dup{percent}"))),
-    );
-    let mut kinds = vec![Kind::Copy(bar)];
-    kinds.extend(workloads.into_iter().map(Kind::EndToEnd));
+    let (mut columns, mut kinds) = (Vec::new(), Vec::new());
+    for block in &plan.blocks {
+        match block.duplicate_percent() {
+            None => {
+                columns.push(Column::new("COPY", COPY));
+                kinds.extend(bar.take().map(Kind::Copy));
+            }
+            Some(percent) => {
+                columns.push(Column::new(&format!("Sluice, {percent}% duplicates"), &format!("dup{percent}")));
+                let workload = if percent == 0 { first.clone() } else { Workload::render(plan.events, percent).into() };
+                kinds.push(Kind::EndToEnd(workload));
+            }
+        }
+    }
 
     for round in 0..plan.rounds {
         for turn in 0..kinds.len() {
@@ -70,16 +76,19 @@ async fn block(servers: &Servers, kind: &Kind, plan: &Plan, name: &str) -> anyho
     }
 }
 
-/// Divides each rate of a round by COPY's, the first column's.
+/// Divides each rate of a round by COPY's.
 fn compare(columns: &mut [Column], round: usize) {
     let rate = |column: &Column| column.rounds.get(round).and_then(|figures| figures.get(Group::Rate, RATE));
-    let copy = rate(&columns[0]);
-    for column in &mut columns[1..] {
-        if let (Some(rate), Some(copy)) = (rate(column), copy) {
+    let Some(copy) = columns.iter().find(|column| column.key == COPY).and_then(rate) else { return };
+    for column in columns.iter_mut().filter(|column| column.key != COPY) {
+        if let Some(rate) = rate(column) {
             column.rounds[round].add(Group::Ratio, TO_COPY, rate / copy);
         }
     }
 }
+
+/// The key of COPY's column.
+const COPY: &str = "copy";
 
 /// The name of the figure that is compared: events received and stored or dropped, per second.
 pub const RATE: &str = "k events/s";
