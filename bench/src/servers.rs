@@ -9,12 +9,15 @@ use sqlx::{AssertSqlSafe, Connection, Executor, PgConnection};
 
 /// Beside the tests' `appendonly yes`, `appendfsync always`, `noeviction`; repeated so that the
 /// report can show all that matters.
-pub const REDIS_SETTINGS: [(&str, &str); 5] = [
+pub const REDIS_SETTINGS: [(&str, &str); 7] = [
     ("appendonly", "yes"),
     ("appendfsync", "always"),
     ("save", ""),
     ("maxmemory", "2gb"),
     ("maxmemory-policy", "noeviction"),
+    // As the operator writes it.
+    ("auto-aof-rewrite-min-size", "512mb"),
+    ("rdbcompression", "no"),
 ];
 
 /// Full durability, and a write-ahead log large enough that no checkpoint is forced by its size.
