@@ -86,19 +86,34 @@ impl Keyer {
 
     /// [`Keyer::key`] from the fields themselves.
     pub fn key_of(&self, topic: &str, event_id: &str, source: Option<&str>) -> Uuid {
-        let mut input = Vec::with_capacity(24 + topic.len() + event_id.len() + source.map_or(0, str::len));
-        for field in &self.fields {
+        // Nearly all fit into a few bytes, and then there is nothing to allocate.
+        let size = 24 + topic.len() + event_id.len() + source.map_or(0, str::len);
+        let (mut few, mut many) = ([0; 192], Vec::new());
+        let input = few.get_mut(..size).unwrap_or_else(|| {
+            many.resize(size, 0);
+            &mut many
+        });
+        let unused = self.put_fields(input, topic, event_id, source).len();
+        let key = u128::from_be_bytes(*hash128(&input[..size - unused]).as_bytes());
+        Uuid::from_u128(key & u128::MAX.checked_shl(128 - self.bits).unwrap_or(0))
+    }
+
+    /// Writes what is hashed; answers what is left of `out`.
+    fn put_fields<'o>(&self, out: &'o mut [u8], topic: &str, event_id: &str, source: Option<&str>) -> &'o mut [u8] {
+        self.fields.iter().fold(out, |out, field| {
             let value = match field {
                 DedupField::Topic => Some(topic),
                 DedupField::EventId => Some(event_id),
                 DedupField::Source => source,
             };
             let length = value.map_or(u64::MAX, |v| v.len() as u64);
-            input.extend_from_slice(&length.to_le_bytes());
-            input.extend_from_slice(value.unwrap_or_default().as_bytes());
-        }
-        let key = u128::from_be_bytes(*hash128(&input).as_bytes());
-        Uuid::from_u128(key & u128::MAX.checked_shl(128 - self.bits).unwrap_or(0))
+            let value = value.unwrap_or_default().as_bytes();
+            let (head, rest) = out.split_at_mut(8);
+            head.copy_from_slice(&length.to_le_bytes());
+            let (body, rest) = rest.split_at_mut(value.len());
+            body.copy_from_slice(value);
+            rest
+        })
     }
 }
 
@@ -178,6 +193,16 @@ mod tests {
     fn a_setting_that_cannot_work_is_refused_by_name() {
         assert_eq!("topic".parse::<Keyer>(), Err(InvalidFields::NoEventId));
         assert_eq!("event_id,foo".parse::<Keyer>(), Err(InvalidFields::Unknown("foo".into())));
+    }
+
+    #[test]
+    fn long_fields_are_hashed_as_short_ones_are() {
+        let long = "x".repeat(500);
+        assert_eq!(Keyer::default().key_of("t", &long, None), hash128_of_parts(&[b"t", long.as_bytes()]));
+        for length in 160..180 {
+            let id = &long[..length];
+            assert_eq!(Keyer::default().key_of("t", id, Some("s")), hash128_of_parts(&[b"t", id.as_bytes()]));
+        }
     }
 
     #[test]

@@ -4,6 +4,9 @@ use std::cmp::Ordering;
 
 use super::PayloadError;
 
+/// So many members are sorted by insertion.
+const FEW: usize = 12;
+
 /// Where a member stands in the output: its key, quotes included, and the end of its value and comma.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Member {
@@ -20,7 +23,10 @@ impl Member {
     #[inline]
     fn compare(&self, other: &Self, out: &[u8]) -> Ordering {
         let key = |member: &Self| member.start..member.key_end;
-        self.prefix.cmp(&other.prefix).then_with(|| out[key(self)].cmp(&out[key(other)]))
+        match self.prefix.cmp(&other.prefix) {
+            Ordering::Equal => out[key(self)].cmp(&out[key(other)]),
+            order => order,
+        }
     }
 }
 
@@ -32,10 +38,13 @@ pub(super) fn sort(out: &mut Vec<u8>, body: usize, members: &mut [Member]) -> Re
     if members.is_sorted_by(|a, b| a.compare(b, out) == Ordering::Less) {
         return Ok(());
     }
-    members.sort_unstable_by(|a, b| a.compare(b, out));
+    if members.len() <= FEW {
+        insert_in_order(members, out)
+    } else {
+        members.sort_unstable_by(|a, b| a.compare(b, out))
+    }
     if let Some(pair) = members.windows(2).find(|pair| pair[0].compare(&pair[1], out) == Ordering::Equal) {
-        let name = String::from_utf8_lossy(&out[pair[0].start..pair[0].key_end]);
-        return Err(PayloadError::DuplicateKey(name.trim_matches('"').to_owned()));
+        return Err(duplicate(&out[pair[0].start..pair[0].key_end]));
     }
     let end = out.len();
     for member in members {
@@ -44,6 +53,23 @@ pub(super) fn sort(out: &mut Vec<u8>, body: usize, members: &mut [Member]) -> Re
     out.copy_within(end.., body);
     out.truncate(end);
     Ok(())
+}
+
+/// Sorts a few, as most objects have: inlined, this takes less than half of what the library's takes.
+#[inline]
+fn insert_in_order(members: &mut [Member], out: &[u8]) {
+    for sorted in 1..members.len() {
+        let mut place = sorted;
+        while place > 0 && members[place].compare(&members[place - 1], out) == Ordering::Less {
+            members.swap(place, place - 1);
+            place -= 1;
+        }
+    }
+}
+
+#[cold]
+fn duplicate(key: &[u8]) -> PayloadError {
+    PayloadError::DuplicateKey(String::from_utf8_lossy(key).trim_matches('"').to_owned())
 }
 
 /// The first eight bytes of the text from `start` to `end` as a number that compares as they do;

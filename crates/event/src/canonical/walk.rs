@@ -55,41 +55,42 @@ struct Walk<'a> {
 }
 
 impl Walk<'_> {
-    fn value(&mut self, at: usize, depth: usize) -> Option<usize> {
-        match self.json.get(at)? {
+    /// Inlined where it is called: most values are scalars, and need no call.
+    #[inline(always)]
+    fn value(&mut self, mut at: usize, depth: usize) -> Option<usize> {
+        match self.token(&mut at)? {
             b'"' => self.string(at),
+            b'0'..=b'9' | b'-' => scan::number(self.json, at),
             b'{' => self.object(at, depth + 1),
             b'[' => self.array(at, depth + 1),
-            b'-' | b'0'..=b'9' => scan::number(self.json, at),
             _ => scan::literal(self.json, at),
         }
     }
 
+    #[inline(never)]
     fn object(&mut self, at: usize, depth: usize) -> Option<usize> {
         let mut at = self.enter(at, depth)?;
         let body = self.position(at);
         let first_member = self.members.len();
-        if *self.json.get(at)? == b'}' {
+        if self.token(&mut at)? == b'}' {
             return Some(at + 1);
         }
         loop {
-            let start = self.position(at);
-            if *self.json.get(at)? != b'"' {
+            if self.token(&mut at)? != b'"' {
                 return None;
             }
+            let start = self.position(at);
             at = self.string(at)?;
             let key_end = self.position(at);
-            at = self.space(at);
-            if *self.json.get(at)? != b':' {
+            if self.token(&mut at)? != b':' {
                 return None;
             }
-            at = self.space(at + 1);
-            at = self.value(at, depth)?;
-            at = self.space(at);
+            at = self.value(at + 1, depth)?;
+            let next = self.token(&mut at)?;
             let end = self.position(at) + 1;
             self.members.push(Member { start, key_end, end, prefix: 0 });
-            match self.json.get(at)? {
-                b',' => at = self.space(at + 1),
+            match next {
+                b',' => at += 1,
                 b'}' => break,
                 _ => return None,
             }
@@ -102,16 +103,16 @@ impl Walk<'_> {
         Some(at + 1)
     }
 
+    #[inline(never)]
     fn array(&mut self, at: usize, depth: usize) -> Option<usize> {
         let mut at = self.enter(at, depth)?;
-        if *self.json.get(at)? == b']' {
+        if self.token(&mut at)? == b']' {
             return Some(at + 1);
         }
         loop {
             at = self.value(at, depth)?;
-            at = self.space(at);
-            match self.json.get(at)? {
-                b',' => at = self.space(at + 1),
+            match self.token(&mut at)? {
+                b',' => at += 1,
                 b']' => break,
                 _ => return None,
             }
@@ -126,7 +127,7 @@ impl Walk<'_> {
         if depth > self.max_depth {
             return self.fail(PayloadError::TooDeep(self.max_depth));
         }
-        Some(self.space(at + 1))
+        Some(at + 1)
     }
 
     /// Before a closing bracket: writes the comma that the last member or element has only in the
@@ -208,16 +209,18 @@ impl Walk<'_> {
         digits.iter().try_fold(0, |unit, &digit| Some(unit << 4 | char::from(digit).to_digit(16)?))
     }
 
-    /// Steps over white space, which the canonical form has not.
+    /// The first byte of the next token, after white space, which the canonical form has not.
     #[inline]
-    fn space(&mut self, at: usize) -> usize {
-        match self.json.get(at) {
-            Some(..=b' ') => self.some_space(at),
-            _ => at,
+    fn token(&mut self, at: &mut usize) -> Option<u8> {
+        let byte = *self.json.get(*at)?;
+        if byte > b' ' {
+            return Some(byte);
         }
+        *at = self.space(*at);
+        self.json.get(*at).copied()
     }
 
-    fn some_space(&mut self, at: usize) -> usize {
+    fn space(&mut self, at: usize) -> usize {
         self.flush(at);
         self.copied = scan::space(self.json, at);
         self.copied

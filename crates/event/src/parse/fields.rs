@@ -6,7 +6,7 @@ use uuid::Uuid;
 
 use super::ErrorKind;
 use crate::canonical::{self, PayloadError};
-use crate::{Event, Limits, Timestamp, scan};
+use crate::{Event, Limits, Timestamp};
 
 /// A member that is part of an event.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -47,17 +47,25 @@ impl Fault {
     }
 }
 
-/// The fields that an event brings, each the text of one JSON value, not validated yet.
+/// The text of one JSON value.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Given<'a> {
+    pub(super) json: &'a str,
+    /// Whether it may have escapes, if it is a string.
+    pub(super) escapes: bool,
+}
+
+/// The fields that an event brings, not validated yet.
 #[derive(Default)]
 pub(super) struct Fields<'a> {
-    given: [Option<&'a str>; 6],
+    given: [Option<Given<'a>>; 6],
     /// Of the payload, where somebody has computed it already.
     pub(super) payload_hash: Option<Uuid>,
 }
 
 impl<'a> Fields<'a> {
     /// Where to put a field's value; an error if there is one already.
-    pub(super) fn place(&mut self, field: Field) -> Result<&mut Option<&'a str>, Fault> {
+    pub(super) fn place(&mut self, field: Field) -> Result<&mut Option<Given<'a>>, Fault> {
         let place = &mut self.given[field as usize];
         if place.is_some() { Err(Fault::invalid(field.name(), "is given twice")) } else { Ok(place) }
     }
@@ -76,7 +84,7 @@ impl<'a> Fields<'a> {
             None => now,
         };
         let source = match self.get(Field::Source) {
-            None | Some("null") => None,
+            None | Some(Given { json: "null", .. }) => None,
             Some(value) => {
                 Some(bounded_text(value, limits.source_bytes).map_err(|message| Fault::invalid("source", message))?)
             }
@@ -101,6 +109,7 @@ impl<'a> Fields<'a> {
         let Some(payload) = self.get(Field::Payload) else {
             return Err(Fault::invalid("payload", "is missing; null is a payload too"));
         };
+        let payload = payload.json;
         if payload.len() > limits.payload_bytes {
             let message = format!("is {} bytes long, and at most {} are allowed", payload.len(), limits.payload_bytes);
             return Err(Fault { kind: ErrorKind::PayloadTooLarge, field: "payload", message });
@@ -118,7 +127,7 @@ impl<'a> Fields<'a> {
         Ok((payload, hash))
     }
 
-    fn get(&self, field: Field) -> Option<&'a str> {
+    fn get(&self, field: Field) -> Option<Given<'a>> {
         self.given[field as usize]
     }
 
@@ -126,12 +135,13 @@ impl<'a> Fields<'a> {
     fn text(&self, field: Field, most: usize) -> Result<Option<Cow<'a, str>>, Fault> {
         let Some(value) = self.get(field) else { return Ok(None) };
         let text = bounded_text(value, most).map_err(|message| Fault::invalid(field.name(), message))?;
-        if text.trim().is_empty() { Err(Fault::invalid(field.name(), "must not be blank")) } else { Ok(Some(text)) }
+        let blank = !text.starts_with(|first: char| first.is_ascii_graphic()) && text.trim().is_empty();
+        if blank { Err(Fault::invalid(field.name(), "must not be blank")) } else { Ok(Some(text)) }
     }
 }
 
 /// A string that can be stored.
-fn bounded_text(value: &str, most: usize) -> Result<Cow<'_, str>, String> {
+fn bounded_text(value: Given<'_>, most: usize) -> Result<Cow<'_, str>, String> {
     let text = string(value)?;
     if text.len() > most {
         return Err(format!("is {} bytes long, and at most {most} are allowed", text.len()));
@@ -143,12 +153,11 @@ fn bounded_text(value: &str, most: usize) -> Result<Cow<'_, str>, String> {
     Ok(text)
 }
 
-fn string(json: &str) -> Result<Cow<'_, str>, String> {
+fn string(Given { json, escapes }: Given<'_>) -> Result<Cow<'_, str>, String> {
     let kind = match json.as_bytes().first() {
         Some(b'"') => {
-            let inner = &json[1..json.len() - 1];
-            if scan::plain(inner.as_bytes(), 0) == inner.len() {
-                return Ok(Cow::Borrowed(inner));
+            if !escapes {
+                return Ok(Cow::Borrowed(&json[1..json.len() - 1]));
             }
             return serde_json::from_str(json).map(Cow::Owned).map_err(|_| PayloadError::LoneSurrogate.to_string());
         }

@@ -1,7 +1,7 @@
 //! Reads what is valid and usual in one pass over the text: each byte of a payload is looked at
 //! once, to check it, to find where it ends, and to write its canonical form.
 
-use super::fields::{Field, Fields};
+use super::fields::{Field, Fields, Given};
 use crate::canonical::Canonical;
 use crate::{Event, Limits, Timestamp, scan};
 
@@ -86,11 +86,11 @@ impl<'a> Body<'a, '_> {
             return Some(());
         }
         loop {
-            let name = self.string()?.as_bytes();
+            let name = self.string()?;
             self.space();
             self.expect(b':')?;
             self.space();
-            member(self, &name[1..name.len() - 1])?;
+            member(self, name)?;
             if !self.more(b'}')? {
                 return Some(());
             }
@@ -98,52 +98,60 @@ impl<'a> Body<'a, '_> {
     }
 
     fn member(&mut self, name: &[u8], fields: &mut Fields<'a>) -> Option<()> {
-        let field = match name {
-            b"topic" => Field::Topic,
-            b"event_id" => Field::EventId,
-            b"id" => Field::Id,
-            b"timestamp" => Field::Timestamp,
-            b"source" => Field::Source,
-            b"payload" => {
-                let began = self.at;
-                let (hash, end) = self.canonical.hash(self.json, began, self.limits.payload_depth).ok()?;
-                self.at = end;
-                *fields.place(Field::Payload).ok()? = Some(self.text.get(began..end)?);
-                fields.payload_hash = Some(hash);
-                return Some(());
-            }
-            // Not ours; but it must be JSON.
-            _ => {
-                self.at = self.canonical.write(self.json, self.at, self.limits.payload_depth).ok()?;
-                return Some(());
-            }
+        let (field, given) = match name {
+            b"payload" => (Field::Payload, self.payload(fields)?),
+            b"topic" => (Field::Topic, self.text()?),
+            b"event_id" => (Field::EventId, self.text()?),
+            b"id" => (Field::Id, self.text()?),
+            b"timestamp" => (Field::Timestamp, self.text()?),
+            b"source" => (Field::Source, self.text()?),
+            _ => return self.other(),
         };
-        *fields.place(field).ok()? = Some(self.text()?);
+        *fields.place(field).ok()? = Some(given);
         Some(())
     }
 
-    /// A string or null, as JSON.
-    fn text(&mut self) -> Option<&'a str> {
+    fn payload(&mut self, fields: &mut Fields<'a>) -> Option<Given<'a>> {
         let began = self.at;
+        let (hash, end) = self.canonical.hash(self.json, began, self.limits.payload_depth).ok()?;
+        self.at = end;
+        fields.payload_hash = Some(hash);
+        Some(Given { json: self.text.get(began..end)?, escapes: true })
+    }
+
+    /// Not ours; but it must be JSON.
+    fn other(&mut self) -> Option<()> {
+        self.at = self.canonical.write(self.json, self.at, self.limits.payload_depth).ok()?;
+        Some(())
+    }
+
+    /// A string or null.
+    fn text(&mut self) -> Option<Given<'a>> {
+        let began = self.at;
+        let mut escapes = false;
         if self.peek()? == b'n' {
             self.at = scan::literal(self.json, began)?;
         } else if self.string().is_none() {
             // Escapes, maybe.
+            escapes = true;
             self.at = self.canonical.write(self.json, began, 0).ok()?;
         }
-        self.text.get(began..self.at)
+        Some(Given { json: self.text.get(began..self.at)?, escapes })
     }
 
-    /// A string without escapes, quotes included.
-    fn string(&mut self) -> Option<&'a str> {
+    /// What is in a string without escapes.
+    #[inline]
+    fn string(&mut self) -> Option<&'a [u8]> {
+        self.expect(b'"')?;
         let began = self.at;
+        self.at = scan::plain(self.json, began);
+        let inner = self.json.get(began..self.at)?;
         self.expect(b'"')?;
-        self.at = scan::plain(self.json, self.at);
-        self.expect(b'"')?;
-        self.text.get(began..self.at)
+        Some(inner)
     }
 
     /// Steps over `,` (true) or the closing bracket (false), and over white space around it.
+    #[inline]
     fn more(&mut self, bracket: u8) -> Option<bool> {
         self.space();
         let byte = self.peek()?;
@@ -155,14 +163,17 @@ impl<'a> Body<'a, '_> {
         (byte == bracket).then_some(false)
     }
 
+    #[inline]
     fn space(&mut self) {
         self.at = scan::space(self.json, self.at);
     }
 
+    #[inline]
     fn peek(&self) -> Option<u8> {
         self.json.get(self.at).copied()
     }
 
+    #[inline]
     fn expect(&mut self, byte: u8) -> Option<()> {
         (self.peek()? == byte).then(|| self.at += 1)
     }

@@ -6,7 +6,7 @@ use std::fmt;
 use serde::de::{DeserializeSeed, Deserializer, MapAccess, SeqAccess, Visitor};
 use serde_json::value::RawValue;
 
-use super::fields::{Fault, Field, Fields};
+use super::fields::{Fault, Field, Fields, Given};
 use super::{ErrorKind, ParseError};
 use crate::{Event, Limits, Timestamp};
 
@@ -42,7 +42,8 @@ impl Context<'_> {
         match name.field() {
             Some(field) => {
                 let place = fields.place(field).map_err(|fault| self.fail(fault))?;
-                *place = Some(map.next_value::<&RawValue>()?.get());
+                let json = map.next_value::<&RawValue>()?.get();
+                *place = Some(Given { json, escapes: json.contains('\\') });
                 Ok(())
             }
             None => map.next_value::<&RawValue>().map(drop),
