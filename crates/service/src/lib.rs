@@ -21,6 +21,7 @@ pub mod backoff;
 mod connection;
 pub mod healthcheck;
 pub mod metrics;
+pub mod no_delay;
 pub mod probes;
 pub mod problem;
 mod process;

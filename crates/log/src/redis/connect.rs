@@ -4,7 +4,8 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use redis::aio::MultiplexedConnection;
-use redis::{AsyncConnectionConfig, Client, Cmd, FromRedisValue, Pipeline, Value};
+use redis::io::tcp::TcpSettings;
+use redis::{AsyncConnectionConfig, Client, Cmd, FromRedisValue, IntoConnectionInfo, Pipeline, Value};
 use tokio::time::timeout;
 
 use super::error::{Fault, breaks_connection};
@@ -30,7 +31,10 @@ struct Gate {
 
 impl Dialer {
     fn new(url: &str) -> Result<Self, LogError> {
-        let client = Client::open(url).map_err(|e| LogError::Failed(format!("the Redis URL is not usable: {e}")))?;
+        // Without it an entry waits until the one before it is acknowledged by the server's kernel.
+        let tcp = TcpSettings::default().set_nodelay(true);
+        let client = url.into_connection_info().and_then(|info| Client::open(info.set_tcp_settings(tcp)));
+        let client = client.map_err(|e| LogError::Failed(format!("the Redis URL is not usable: {e}")))?;
         Ok(Self { client, gate: Mutex::default() })
     }
 
