@@ -1,32 +1,30 @@
-//! The benchmark: what Sluice reaches end to end, beside raw COPY of the same rows.
+//! The benchmark: what Sluice reaches, beside raw COPY of the same rows, and beside services of the
+//! kind that it replaces.
 //!
 //! ```text
-//! servers ── a first block, not counted ── its rows become the bar's
-//!    └─ round: COPY │ Sluice with 0, 30 and 90% duplicates    (in turn another first)
-//!         └─ each block: empty tables · checkpoint · run · check that it is exact · figures
-//! columns of figures ──▶ the table, results.json
+//! servers ── a first block, not counted ── its rows become those of COPY
+//!    ├─ rounds: COPY │ Sluice with 0, 30, 90% duplicates │ more aggregators │ services │ …   (blocks)
+//!    │    └─ each block: empty tables · checkpoint · run · check that it is exact · figures
+//!    ├─ latency at shares of the rate that was reached                                       (latency)
+//!    └─ growth of the tables                                                                 (growth)
+//! figures ──▶ tables, results.json                                                           (report)
 //! ```
 //!
 //! Machines are noisy, and their noise lasts for seconds: so everything is measured once a round,
 //! and rates are compared within it.
 
-mod backlog;
-mod bar;
-mod cpu;
-mod end_to_end;
-mod events;
-mod figures;
-mod http;
+mod blocks;
+mod growth;
+mod latency;
 mod load;
-mod machine;
 mod pgcopy;
 mod plan;
 mod progress;
 mod report;
-mod rounds;
-mod servers;
-mod sluice;
-mod space;
+mod run;
+mod sections;
+mod system;
+mod watch;
 
 use std::io::Write;
 use std::path::PathBuf;
@@ -36,12 +34,13 @@ use anyhow::Context;
 use clap::Parser;
 
 use crate::plan::{Cli, Plan};
+use crate::report::{goals, json, machine, table};
 
 #[tokio::main]
 async fn main() -> ExitCode {
     let plan = Plan::from(Cli::parse());
     // On a task of its own, since what the tests share panics where it cannot go on.
-    let outcome = tokio::spawn(run(plan)).await.context("the run broke off").flatten();
+    let outcome = tokio::spawn(run_and_report(plan)).await.context("the run broke off").flatten();
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
@@ -51,19 +50,23 @@ async fn main() -> ExitCode {
     }
 }
 
-async fn run(plan: Plan) -> anyhow::Result<()> {
-    sluice::build()?;
-    let (columns, run) = rounds::run(&plan).await?;
-    let path = results_path()?;
-    report::save(&path, &report::json(&columns, run.clone()))?;
-    let shown = format!("\n{}\n{}\nwritten to {}\n", machine::lines(&run), report::table(&columns), path.display());
+async fn run_and_report(plan: Plan) -> anyhow::Result<()> {
+    system::sluice::build()?;
+    let target = target()?;
+    let (results, run) = run::run(&plan, &target).await?;
+    let path = target.join("results.json");
+    json::save(&path, &json::json(&results, run.clone()))?;
+    let mut shown = format!("\n{}\n{}", machine::lines(&run), goals::summary(&results));
+    for section in &results.sections {
+        shown.push_str(&format!("\n### {}\n\n{}\n\n{}", section.title, section.says, table::table(&section.columns)));
+    }
+    shown.push_str(&format!("\nwritten to {}\n", path.display()));
     std::io::stdout().write_all(shown.as_bytes())?;
     Ok(())
 }
 
-/// `target/bench/results.json`, beside the folder that we were built in.
-fn results_path() -> anyhow::Result<PathBuf> {
+/// `target/bench`, beside the folder that we were built in.
+fn target() -> anyhow::Result<PathBuf> {
     let ours = std::env::current_exe()?;
-    let target = ours.ancestors().nth(2).context("no target folder")?;
-    Ok(target.join("bench/results.json"))
+    Ok(ours.ancestors().nth(2).context("no target folder")?.join("bench"))
 }

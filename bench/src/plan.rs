@@ -2,80 +2,156 @@
 
 use clap::{Parser, ValueEnum};
 
-/// Measures what Sluice reaches, beside PostgreSQL's COPY on the same rows in the same run.
+/// Measures what Sluice reaches, beside PostgreSQL's COPY on the same rows in the same run, and
+/// beside services of the kind that it replaces.
 ///
-/// Starts a Redis and a PostgreSQL of its own, fully durable, in temporary folders. Prints a table,
+/// Starts a Redis and a PostgreSQL of its own, fully durable, in temporary folders. Prints tables,
 /// and writes target/bench/results.json. Exits 1 when a block was not stored exactly.
 #[derive(Debug, Parser)]
 #[command(name = "sluice-bench", version)]
 pub struct Cli {
-    /// A run of about a minute instead of five
+    /// A run of two minutes instead of ten: fewer rounds, smaller blocks, tables that do not grow
     #[arg(long)]
     quick: bool,
-    /// Rounds, in each of which everything is measured once [default: 12, quick 4]
+    /// Rounds; what varies little is measured in some of them only, unless --only names it
+    /// [default: 8, quick 2]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     rounds: Option<u32>,
-    /// Events in a block [default: 600000, quick 300000]
-    #[arg(long, value_name = "EVENTS", value_parser = clap::value_parser!(u32).range(1000..=100_000_000))]
+    /// Events in a block, where all are sent in large requests [default: 300000, quick 150000]
+    #[arg(long, value_name = "EVENTS", value_parser = clap::value_parser!(u32).range(10_000..=10_000_000))]
     events: Option<u32>,
     /// Connections that publish, each with one request under way
     #[arg(long, default_value_t = 16, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1000))]
     connections: u16,
-    /// Measure only these: copy, dup0, dup30, dup90, in any order and case
-    #[arg(long, value_name = "BLOCKS", value_delimiter = ',', ignore_case = true)]
-    only: Vec<Block>,
+    /// The largest table of the growth, in millions of rows
+    #[arg(long, default_value_t = 10, value_name = "MILLIONS", value_parser = clap::value_parser!(u32).range(1..=100))]
+    grow_to: u32,
+    /// Measure only these, in every round, in any order and case
+    #[arg(long, value_name = "WHAT", value_delimiter = ',', ignore_case = true)]
+    only: Vec<Measure>,
 }
 
-/// What is measured in one column of the table.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum Block {
-    /// Raw COPY.
+/// What can be measured.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, ValueEnum)]
+pub enum Measure {
+    /// Raw COPY
     Copy,
-    /// Sluice, all events new.
+    /// Sluice end to end, all events new
     Dup0,
-    /// Sluice, 30% duplicates.
+    /// 30% duplicates
     Dup30,
-    /// Sluice, 90% duplicates.
+    /// 90% duplicates
     Dup90,
-}
-
-impl Block {
-    /// The share of duplicates that are sent, in percent; COPY gets none.
-    pub fn duplicate_percent(self) -> Option<u8> {
-        match self {
-            Self::Copy => None,
-            Self::Dup0 => Some(0),
-            Self::Dup30 => Some(30),
-            Self::Dup90 => Some(90),
-        }
-    }
+    /// Two aggregators
+    #[value(name = "dup0x2")]
+    Dup0x2,
+    /// Two aggregators, 30% duplicates
+    #[value(name = "dup30x2")]
+    Dup30x2,
+    /// Two aggregators, 90% duplicates
+    #[value(name = "dup90x2")]
+    Dup90x2,
+    /// Four aggregators
+    #[value(name = "dup0x4")]
+    Dup0x4,
+    /// Four aggregators, 30% duplicates
+    #[value(name = "dup30x4")]
+    Dup30x4,
+    /// Four aggregators, 90% duplicates
+    #[value(name = "dup90x4")]
+    Dup90x4,
+    /// Requests of one event, end to end
+    Single,
+    /// The service with Redis and PostgreSQL that stores each event for itself
+    PerEventRedisPostgres,
+    /// The service with SQLite that stores each event for itself
+    PerEventSqlite,
+    /// `sluice-aggregator standalone`, on SQLite
+    Standalone,
+    /// Accepting alone, requests of 1 event
+    Ingest1,
+    /// Of 10 events
+    Ingest10,
+    /// Of 100 events
+    Ingest100,
+    /// Of 1,000 events
+    Ingest1000,
+    /// The simulator's run of 1,000 events, until it is verified
+    Simulate,
+    /// Latency at shares of the rate at 30% duplicates, which is measured too
+    Latency,
+    /// Rates, queries and memory as the tables grow
+    Growth,
 }
 
 /// What will be run.
 #[derive(Debug, Clone)]
 pub struct Plan {
-    /// How often everything is measured.
+    /// How many rounds.
     pub rounds: usize,
-    /// Events that a block receives.
+    /// What is measured in rounds, with the number of rounds from one time to the next.
+    pub blocks: Vec<(Measure, usize)>,
+    /// Events that a block receives in requests of 100.
     pub events: usize,
     /// Connections that publish.
     pub connections: usize,
-    /// What is measured, in this order.
-    pub blocks: Vec<Block>,
+    /// Latency, if it is measured.
+    pub latency: Option<LatencyPlan>,
+    /// Growth, if it is measured.
+    pub growth: Option<GrowthPlan>,
+}
+
+/// How latency is measured.
+#[derive(Debug, Clone, Copy)]
+pub struct LatencyPlan {
+    /// Blocks at half of the highest rate; half as many at the other shares.
+    pub blocks: usize,
+    /// Seconds of a block.
+    pub seconds: f64,
+}
+
+/// How growth is measured.
+#[derive(Debug, Clone)]
+pub struct GrowthPlan {
+    /// Stored rows, and the rounds that are run there.
+    pub sizes: Vec<(u64, usize)>,
+}
+
+impl Measure {
+    /// How many rounds pass from one time to the next in a full run.
+    fn every(self) -> usize {
+        match self {
+            Self::Copy | Self::Dup0 | Self::Dup30 | Self::Dup90 | Self::Simulate => 1,
+            Self::Single | Self::PerEventRedisPostgres | Self::PerEventSqlite | Self::Standalone => 2,
+            _ => 3,
+        }
+    }
 }
 
 impl From<Cli> for Plan {
     fn from(cli: Cli) -> Self {
-        let (rounds, events) = if cli.quick { (4, 300_000) } else { (12, 600_000) };
+        let (rounds, events) = if cli.quick { (2, 150_000) } else { (8, 300_000) };
+        let all = cli.only.is_empty();
+        let wanted = |measure: Measure| all || cli.only.contains(&measure);
+        let in_rounds = |measure: &&Measure| match measure {
+            Measure::Latency | Measure::Growth => false,
+            Measure::Dup30 => wanted(Measure::Dup30) || wanted(Measure::Latency),
+            measure => wanted(**measure),
+        };
+        let every = |measure: Measure| if all { measure.every() } else { 1 };
+        let latency =
+            if cli.quick { LatencyPlan { blocks: 2, seconds: 4.0 } } else { LatencyPlan { blocks: 4, seconds: 6.0 } };
+        // In a quick run only when it is asked for.
+        let grow = if all { !cli.quick } else { wanted(Measure::Growth) };
+        let millions = [0, 1, 2, 5, 10, 20, 50, 100].into_iter().filter(|size| *size <= cli.grow_to);
+        let sizes = millions.map(|size| (u64::from(size) * 1_000_000, if size == 5 { 5 } else { 3 })).collect();
         Self {
             rounds: cli.rounds.unwrap_or(rounds) as usize,
+            blocks: Measure::value_variants().iter().filter(in_rounds).map(|m| (*m, every(*m))).collect(),
             events: cli.events.unwrap_or(events) as usize,
             connections: cli.connections.into(),
-            blocks: Block::value_variants()
-                .iter()
-                .copied()
-                .filter(|block| cli.only.is_empty() || cli.only.contains(block))
-                .collect(),
+            latency: wanted(Measure::Latency).then_some(latency),
+            growth: grow.then_some(GrowthPlan { sizes }),
         }
     }
 }

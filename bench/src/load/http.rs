@@ -44,6 +44,11 @@ impl Connection {
         tokio::time::timeout(ANSWER, exchange).await.context("no answer")?
     }
 
+    /// `GET path`.
+    pub async fn get(&mut self, path: &str) -> anyhow::Result<Answer> {
+        self.ask(format!("GET {path} HTTP/1.1\r\nHost: bench\r\n\r\n").as_bytes()).await
+    }
+
     async fn read_answer(&mut self) -> anyhow::Result<Answer> {
         self.buffer.clear();
         loop {

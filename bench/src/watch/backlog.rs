@@ -8,7 +8,7 @@ use redis::aio::MultiplexedConnection;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
-use crate::figures::{Figures, Group};
+use crate::report::figures::{Figures, Group};
 
 /// Often enough for a peak that lasts a second, seldom enough to cost nothing.
 const EVERY: Duration = Duration::from_millis(50);

@@ -77,6 +77,13 @@ impl Servers {
         Ok(())
     }
 
+    /// An empty schema.
+    pub async fn create_schema(&self, schema: &str) -> anyhow::Result<()> {
+        let statement = format!("CREATE SCHEMA \"{schema}\"");
+        self.postgres().await?.execute(AssertSqlSafe(statement)).await?;
+        Ok(())
+    }
+
     /// Removes all that Redis holds.
     pub async fn empty_redis(&self) -> anyhow::Result<()> {
         let () = redis::cmd("FLUSHALL").query_async(&mut self.redis().await?).await?;

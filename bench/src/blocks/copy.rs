@@ -13,12 +13,12 @@ use anyhow::{Context, ensure};
 use sqlx::{AssertSqlSafe, Executor, PgConnection};
 use tokio::task::JoinSet;
 
-use crate::cpu::{Reading, Watched};
-use crate::figures::{Figures, Group};
+use super::RATE;
 use crate::pgcopy;
-use crate::rounds::RATE;
-use crate::servers::Servers;
-use crate::space;
+use crate::report::figures::{Figures, Group};
+use crate::system::servers::Servers;
+use crate::watch::cpu::{Reading, Watched};
+use crate::watch::space;
 
 /// Rows in one COPY, and so in one transaction: what an aggregator stores in one by default.
 pub const BATCH: usize = 2400;
@@ -30,25 +30,70 @@ const SCHEMA: &str = "bar";
 /// Rows to copy, and the table for them.
 #[derive(Debug)]
 pub struct Bar {
+    rows: Rows,
+}
+
+/// Rows in the binary format, cut into batches.
+#[derive(Debug)]
+pub struct Rows {
     batches: Arc<Vec<Vec<u8>>>,
-    rows: u64,
+    count: u64,
+}
+
+impl Rows {
+    /// Those of `SCHEMA.events` after a seq: in the order of arrival, and within a batch in the order
+    /// of the key, as Sluice inserts.
+    pub async fn read(connection: &mut PgConnection, schema: &str, after: i64) -> anyhow::Result<Self> {
+        let select = format!(
+            "COPY (SELECT * FROM \"{schema}\".events WHERE seq > {after}
+                   ORDER BY (row_number() OVER (ORDER BY seq) - 1) / {BATCH}, key) TO STDOUT (FORMAT binary)"
+        );
+        let stored = pgcopy::read(connection, &select).await.context("the rows that Sluice stored")?;
+        let (batches, count) = pgcopy::batches(&stored, BATCH)?;
+        Ok(Self { batches: Arc::new(batches), count: count as u64 })
+    }
+
+    /// How many.
+    pub fn count(&self) -> u64 {
+        self.count
+    }
+
+    /// Copies all of them into `SCHEMA.events`, each batch in a transaction of its own.
+    pub async fn copy(&self, servers: &Servers, schema: &str) -> anyhow::Result<()> {
+        let statement = format!("COPY \"{schema}\".events FROM STDIN (FORMAT binary)");
+        let next = Arc::new(AtomicUsize::new(0));
+        let mut clients = JoinSet::new();
+        for _ in 0..CONNECTIONS {
+            let (batches, next, statement) = (self.batches.clone(), next.clone(), statement.clone());
+            let mut connection: PgConnection = servers.postgres().await?;
+            clients.spawn(async move {
+                while let Some(batch) = batches.get(next.fetch_add(1, Ordering::Relaxed)) {
+                    pgcopy::write(&mut connection, &statement, batch).await?;
+                }
+                anyhow::Ok(())
+            });
+        }
+        while let Some(client) = clients.join_next().await {
+            client.context("a client of COPY failed")??;
+        }
+        Ok(())
+    }
+}
+
+/// Makes an empty table `SCHEMA.events` like another schema's, with the same indexes.
+pub async fn make_table(connection: &mut PgConnection, schema: &str, like: &str) -> anyhow::Result<()> {
+    let table = format!("CREATE SCHEMA {schema}; CREATE TABLE {schema}.events (LIKE \"{like}\".events INCLUDING ALL)");
+    connection.execute(AssertSqlSafe(table)).await.context("the table for COPY")?;
+    Ok(())
 }
 
 impl Bar {
     /// Takes the rows of `SCHEMA.events`, and makes an empty table like it.
     pub async fn of(servers: &Servers, schema: &str) -> anyhow::Result<Self> {
         let mut connection = servers.postgres().await?;
-        // In the order of arrival, and within a batch in the order of the key, as Sluice inserts.
-        let select = format!(
-            "COPY (SELECT * FROM \"{schema}\".events
-                   ORDER BY (row_number() OVER (ORDER BY seq) - 1) / {BATCH}, key) TO STDOUT (FORMAT binary)"
-        );
-        let stored = pgcopy::read(&mut connection, &select).await.context("the rows that Sluice stored")?;
-        let (batches, rows) = pgcopy::batches(&stored, BATCH)?;
-        let table =
-            format!("CREATE SCHEMA {SCHEMA}; CREATE TABLE {SCHEMA}.events (LIKE \"{schema}\".events INCLUDING ALL)");
-        connection.execute(AssertSqlSafe(table)).await.context("the table for COPY")?;
-        Ok(Self { batches: Arc::new(batches), rows: rows as u64 })
+        let rows = Rows::read(&mut connection, schema, -1).await?;
+        make_table(&mut connection, SCHEMA, schema).await?;
+        Ok(Self { rows })
     }
 
     /// Copies all rows into the empty table.
@@ -61,36 +106,17 @@ impl Bar {
         let wal = space::wal_position(&mut connection).await?;
         let before = Reading::of(&watched)?;
         let started = Instant::now();
-        self.copy_all(servers).await?;
+        self.rows.copy(servers, SCHEMA).await?;
         let seconds = started.elapsed().as_secs_f64();
         let spent = Reading::of(&watched)?.since(&before);
 
         let rows: i64 = sqlx::query_scalar("SELECT count(*) FROM bar.events").fetch_one(&mut connection).await?;
-        ensure!(rows as u64 == self.rows, "COPY stored {rows} rows of {}", self.rows);
+        ensure!(rows as u64 == self.rows.count, "COPY stored {rows} rows of {}", self.rows.count);
         let mut figures = Figures::default();
-        figures.add(Group::Rate, RATE, self.rows as f64 / seconds / 1000.0);
-        spent.report(&mut figures, &watched, self.rows);
-        space::measure(&mut figures, &mut connection, SCHEMA, self.rows, wal).await?;
+        figures.add(Group::Rate, RATE, self.rows.count as f64 / seconds / 1000.0);
+        spent.report(&mut figures, &watched, self.rows.count);
+        space::measure(&mut figures, &mut connection, SCHEMA, self.rows.count, wal).await?;
         Ok(figures)
-    }
-
-    async fn copy_all(&self, servers: &Servers) -> anyhow::Result<()> {
-        let next = Arc::new(AtomicUsize::new(0));
-        let mut clients = JoinSet::new();
-        for _ in 0..CONNECTIONS {
-            let (batches, next) = (self.batches.clone(), next.clone());
-            let mut connection: PgConnection = servers.postgres().await?;
-            clients.spawn(async move {
-                while let Some(batch) = batches.get(next.fetch_add(1, Ordering::Relaxed)) {
-                    pgcopy::write(&mut connection, "COPY bar.events FROM STDIN (FORMAT binary)", batch).await?;
-                }
-                anyhow::Ok(())
-            });
-        }
-        while let Some(client) = clients.join_next().await {
-            client.context("a client of COPY failed")??;
-        }
-        Ok(())
     }
 }
 
@@ -116,7 +142,7 @@ mod tests {
             FROM generate_series(1, 6000) n";
         connection.execute(stored).await.unwrap();
         let bar = Bar::of(&servers, "stored").await.unwrap();
-        assert_eq!((bar.rows, bar.batches.len()), (6000, 3));
+        assert_eq!((bar.rows.count, bar.rows.batches.len()), (6000, 3));
 
         for _ in 0..2 {
             let figures = bar.run(&servers).await.unwrap();

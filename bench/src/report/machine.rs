@@ -4,14 +4,15 @@ use std::fs;
 
 use serde_json::{Value, json};
 
-use crate::bar::{BATCH, CONNECTIONS};
-use crate::events::{PER_REQUEST, TOPICS, Workload};
+use crate::blocks::copy::{BATCH, CONNECTIONS};
+use crate::blocks::{CONNECTIONS_SINGLE, Lab};
+use crate::load::events::{TOPICS, Workload};
 use crate::plan::Plan;
-use crate::servers::{POSTGRES_SETTINGS, REDIS_SETTINGS, Servers};
+use crate::system::servers::{POSTGRES_SETTINGS, REDIS_SETTINGS};
 
 /// The machine, the versions, the settings and what was sent.
-pub async fn describe(servers: &Servers, plan: &Plan, workload: &Workload) -> anyhow::Result<Value> {
-    let (redis, postgres) = servers.versions().await?;
+pub async fn describe(lab: &Lab, plan: &Plan, workload: &Workload) -> anyhow::Result<Value> {
+    let (redis, postgres) = lab.servers.versions().await?;
     let settings =
         |pairs: &[(&str, &str)]| -> Value { pairs.iter().map(|(k, v)| ((*k).to_owned(), json!(v))).collect() };
     Ok(json!({
@@ -25,15 +26,15 @@ pub async fn describe(servers: &Servers, plan: &Plan, workload: &Workload) -> an
         "settings": {
             "redis": settings(&REDIS_SETTINGS),
             "postgresql": settings(&POSTGRES_SETTINGS),
-            "sluice": { "aggregators": 1, "workers": 2, "batch_events": BATCH, "others": "as by default" },
+            "sluice": { "workers": CONNECTIONS, "batch_events": BATCH, "others": "as by default" },
             "copy": { "rows_per_batch": BATCH, "connections": CONNECTIONS },
         },
         "load": {
             "rounds": plan.rounds,
             "events_per_block": workload.events,
-            "bytes_per_event": workload.bytes_per_event.round(),
-            "events_per_request": PER_REQUEST,
+            "bytes_per_event": workload.bytes_per_event.round() as u64,
             "connections": plan.connections,
+            "connections_for_single_events": CONNECTIONS_SINGLE,
             "topics": TOPICS.len(),
         },
     }))

@@ -7,14 +7,26 @@ use serde_json::{Value, json};
 pub enum Group {
     /// Thousands of events per second.
     Rate,
-    /// A rate divided by that of COPY in the same round.
+    /// A rate divided by another of the same round.
     Ratio,
+    /// A duration, in s.
+    Seconds,
+    /// From the scheduled time of a request to its answer, in ms.
+    Publish,
+    /// From the scheduled time of a request until its last row is visible, in ms.
+    Row,
+    /// The time that a query takes, in ms.
+    Query,
     /// CPU time per event received, in µs.
     Cpu,
     /// Bytes per stored row.
     Postgres,
     /// Bytes per event.
     Redis,
+    /// Resident memory before the first request, in MiB.
+    Idle,
+    /// Resident memory at rest after the rows were stored, in MiB.
+    AtRest,
     /// The most memory that was resident, in MiB.
     Resident,
     /// How the block went.
@@ -27,9 +39,15 @@ impl Group {
         match self {
             Self::Rate => "Rate",
             Self::Ratio => "Ratio",
+            Self::Seconds => "Duration, s",
+            Self::Publish => "Latency of /publish, ms",
+            Self::Row => "From POST to row, ms",
+            Self::Query => "Latency of queries, ms",
             Self::Cpu => "CPU, µs per event received",
             Self::Postgres => "PostgreSQL, bytes per stored row",
             Self::Redis => "Redis at its peak, bytes",
+            Self::Idle => "Resident memory at idle, MiB",
+            Self::AtRest => "Memory with these rows stored, MiB",
             Self::Resident => "Most resident memory, MiB",
             Self::Course => "How the blocks went",
         }
@@ -40,9 +58,15 @@ impl Group {
         match self {
             Self::Rate => "rate",
             Self::Ratio => "ratio",
+            Self::Seconds => "seconds",
+            Self::Publish => "publish_ms",
+            Self::Row => "row_ms",
+            Self::Query => "query_ms",
             Self::Cpu => "cpu_us_per_event",
             Self::Postgres => "postgres_bytes_per_row",
             Self::Redis => "redis_bytes",
+            Self::Idle => "rss_mib_idle",
+            Self::AtRest => "memory_mib",
             Self::Resident => "rss_mib",
             Self::Course => "course",
         }
@@ -51,10 +75,12 @@ impl Group {
     /// A value as the table shows it.
     pub fn show(self, value: f64) -> String {
         match self {
+            Self::Seconds => format!("{value:.3}"),
+            Self::Ratio if value >= 10.0 => format!("{value:.0}"),
             Self::Ratio | Self::Cpu => format!("{value:.2}"),
-            Self::Resident => format!("{value:.1}"),
-            Self::Course if value < 10.0 && value.fract() > 0.0 => format!("{value:.1}"),
-            Self::Rate | Self::Postgres | Self::Redis | Self::Course => format!("{value:.0}"),
+            Self::Resident | Self::Idle | Self::Publish | Self::Row | Self::Query => format!("{value:.1}"),
+            Self::Course | Self::Rate | Self::AtRest if value < 10.0 && value.fract() > 0.0 => format!("{value:.1}"),
+            Self::Rate | Self::Postgres | Self::Redis | Self::AtRest | Self::Course => format!("{value:.0}"),
         }
     }
 }

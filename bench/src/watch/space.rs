@@ -3,7 +3,7 @@
 use anyhow::Context;
 use sqlx::PgConnection;
 
-use crate::figures::{Figures, Group};
+use crate::report::figures::{Figures, Group};
 
 /// The heap and each index of `SCHEMA.events`, and the tables beside it in the schema with all
 /// that is theirs: name and bytes.

@@ -1,4 +1,5 @@
-//! The load generator: several connections, each with one request under way.
+//! The closed loop: several connections, each with one request under way, as fast as they are
+//! answered. It finds the highest rate; for latency see [`super::open`].
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
@@ -7,8 +8,8 @@ use std::time::Duration;
 use anyhow::{Context, bail};
 use tokio::task::JoinSet;
 
-use crate::events::Workload;
-use crate::http::Connection;
+use super::events::Workload;
+use super::http::Connection;
 
 /// Sends every request of the workload once, and again where it was refused with 429, after the
 /// time that the answer asks for. Answers how many requests were refused.
@@ -16,11 +17,26 @@ use crate::http::Connection;
 /// # Errors
 /// When a request is answered with anything else than 202 and 429, or not at all.
 pub async fn send(address: &str, workload: &Arc<Workload>, connections: usize) -> anyhow::Result<u64> {
+    let (address, workload) = (address.to_owned(), workload.clone());
+    on_one_thread(move || send_all(address, workload, connections)).await
+}
+
+/// Runs a load on a thread and a runtime of its own: no task moves from core to core.
+pub async fn on_one_thread<T, F>(load: impl FnOnce() -> F + Send + 'static) -> anyhow::Result<T>
+where
+    T: Send + 'static,
+    F: Future<Output = anyhow::Result<T>>,
+{
+    let thread = move || tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(load());
+    tokio::task::spawn_blocking(thread).await.context("the load broke off")?
+}
+
+async fn send_all(address: String, workload: Arc<Workload>, connections: usize) -> anyhow::Result<u64> {
     let next = Arc::new(AtomicUsize::new(0));
     let refused = Arc::new(AtomicU64::new(0));
     let mut senders = JoinSet::new();
     for _ in 0..connections {
-        let mut connection = Connection::open(address).await?;
+        let mut connection = Connection::open(&address).await?;
         let (workload, next, refused) = (workload.clone(), next.clone(), refused.clone());
         senders.spawn(async move {
             while let Some(request) = workload.requests.get(next.fetch_add(1, Ordering::Relaxed)) {
@@ -36,7 +52,7 @@ pub async fn send(address: &str, workload: &Arc<Workload>, connections: usize) -
 }
 
 /// Sends a request until it is accepted; answers how often it was refused.
-async fn accepted(connection: &mut Connection, request: &[u8]) -> anyhow::Result<u64> {
+pub async fn accepted(connection: &mut Connection, request: &[u8]) -> anyhow::Result<u64> {
     let mut refused = 0;
     loop {
         let answer = connection.ask(request).await?;

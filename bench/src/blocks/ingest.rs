@@ -1,0 +1,60 @@
+//! Accepting alone: no aggregator runs, and what is accepted stays in the stream.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use anyhow::{Context, ensure};
+
+use super::RATE;
+use crate::load::closed;
+use crate::load::events::Workload;
+use crate::report::figures::{Figures, Group};
+use crate::system::servers::Servers;
+use crate::system::sluice::Sluice;
+use crate::watch::cpu::{Reading, Watched};
+use crate::watch::memory;
+
+/// Publishes the workload, and checks that all of it was appended.
+pub async fn run(
+    servers: &Servers,
+    workload: &Arc<Workload>,
+    connections: usize,
+    name: &str,
+) -> anyhow::Result<Figures> {
+    servers.empty_redis().await?;
+    // Nobody takes anything away, so no backlog is too large; Redis has its bound.
+    let sluice = Sluice::start_with(servers, name, 0, &["--max-backlog", "1000000000"]).await?;
+    let figures = measure(servers, workload, connections, &sluice).await;
+    let figures = figures.with_context(|| sluice.last_words())?;
+    sluice.stop().await?;
+    servers.empty_redis().await?;
+    Ok(figures)
+}
+
+async fn measure(
+    servers: &Servers,
+    workload: &Arc<Workload>,
+    connections: usize,
+    sluice: &Sluice,
+) -> anyhow::Result<Figures> {
+    let programs = sluice.processes();
+    let mut watched = programs.clone();
+    watched.extend([Watched::redis(servers), Watched::ourselves()]);
+    let before = Reading::of(&watched)?;
+    let started = Instant::now();
+    let refused = closed::send(&sluice.address, workload, connections).await?;
+    let seconds = started.elapsed().as_secs_f64();
+    let spent = Reading::of(&watched)?.since(&before);
+
+    let counts = format!("{}:{{0}}:counts", sluice.name);
+    let appended: u64 = redis::cmd("HGET").arg(counts).arg("appended").query_async(&mut servers.redis().await?).await?;
+    ensure!(appended == workload.events, "{appended} events in the stream instead of {}", workload.events);
+    ensure!(refused == 0, "{refused} requests were refused");
+    let mut figures = Figures::default();
+    figures.add(Group::Rate, RATE, workload.events as f64 / 1000.0 / seconds);
+    spent.report(&mut figures, &watched, workload.events);
+    for program in &programs {
+        figures.add(Group::Resident, program.name, memory::peak_mib(program)?);
+    }
+    Ok(figures)
+}

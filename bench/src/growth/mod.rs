@@ -1,0 +1,206 @@
+//! What becomes of rates, queries and memory as the tables grow.
+//!
+//! ```text
+//! at each size: Sluice on the large tables │ the same on empty ones │ COPY into a table as large
+//!               (in rounds) · queries at rest · memory of each process
+//! to the next:  new events through Sluice · their rows into COPY's table
+//! ```
+//!
+//! The programs run on through all sizes. Duplicates reach back evenly over all that is stored. The
+//! rate on empty tables is measured in every round beside the other, so that the ratio of the two
+//! does not depend on how fast the machine is at that time. No checkpoint is forced between these
+//! blocks: behind one, each page of the index is written to the log in full once more, which
+//! PostgreSQL does every 15 minutes otherwise and not every few seconds.
+
+mod queries;
+mod tables;
+
+use std::sync::Arc;
+
+use anyhow::Context;
+
+use crate::blocks::copy::{Rows, make_table};
+use crate::blocks::{Delivery, Expected, Lab, RATE, Store};
+use crate::load::closed;
+use crate::load::events::{Recipe, Workload};
+use crate::plan::GrowthPlan;
+use crate::progress::Progress;
+use crate::report::figures::{Figures, Group};
+use crate::report::goals::{TO_COPY, TO_EMPTY};
+use crate::report::results::{Column, Section};
+use crate::system::servers::Servers;
+use crate::system::sluice::Sluice;
+use crate::watch::cpu::Watched;
+use crate::watch::memory;
+
+/// The schemas of the large tables: Sluice's, and COPY's.
+const LARGE: &str = "growth";
+const LARGE_BAR: &str = "growth_bar";
+/// The share of duplicates in what is measured.
+const DUPLICATE_PERCENT: u8 = 30;
+/// Events that are rendered at a time while a table grows.
+const PIECE: usize = 200_000;
+
+/// Sluice on the tables that grow, and what must be in them.
+struct Growing<'a> {
+    lab: &'a Lab,
+    sluice: Sluice,
+    store: Store,
+    delivery: Delivery,
+    expected: Expected,
+    /// COPY's table has the rows up to this seq.
+    copied: i64,
+}
+
+/// How many steps the progress has.
+pub fn steps(plan: &GrowthPlan) -> usize {
+    plan.sizes.iter().map(|(_, rounds)| rounds + 1).sum()
+}
+
+/// Runs all sizes.
+pub async fn run(lab: &Lab, plan: &GrowthPlan, progress: &Progress) -> anyhow::Result<Section> {
+    lab.servers.empty_redis().await?;
+    let sluice = Sluice::start(&lab.servers, LARGE, 1).await?;
+    let mut growing = Growing::new(lab, sluice).await?;
+    let columns = all_sizes(&mut growing, plan, progress).await;
+    let columns = columns.with_context(|| growing.sluice.last_words())?;
+    growing.sluice.stop().await?;
+    for schema in [LARGE, LARGE_BAR] {
+        lab.servers.drop_schema(schema).await?;
+    }
+    lab.servers.settle().await?;
+    Ok(Section {
+        title: "Growth, by the number of rows stored",
+        says: "30% duplicates, evenly of all that is stored. The same load on empty tables, and COPY into a table \
+               as large, follow in the same round. Latency of queries at rest, through the publisher.",
+        key: "growth",
+        columns,
+    })
+}
+
+async fn all_sizes(growing: &mut Growing<'_>, plan: &GrowthPlan, progress: &Progress) -> anyhow::Result<Vec<Column>> {
+    let mut columns = Vec::new();
+    for (size, rounds) in &plan.sizes {
+        let millions = size / 1_000_000;
+        progress.begin(format!("growing to {millions} million rows"));
+        growing.grow(*size).await?;
+        progress.end("");
+        let mut column = Column::new(&format!("{millions} million"), &format!("rows_{millions}m"));
+        for round in 0..*rounds {
+            progress.begin(format!("{millions} million rows, {}/{rounds}", round + 1));
+            let mut figures = growing.measure(&format!("growth{millions}m{round}")).await?;
+            if round == 0 {
+                queries::measure(&mut figures, &growing.sluice.address).await?;
+                growing.memory(&mut figures)?;
+            }
+            progress
+                .end(&figures.get(Group::Rate, RATE).map_or_else(String::new, |rate| format!("{rate:.0} k events/s")));
+            column.rounds.push((round, figures));
+        }
+        growing.delivery.check(&mut growing.store, growing.expected).await?;
+        columns.push(column);
+    }
+    Ok(columns)
+}
+
+impl<'a> Growing<'a> {
+    async fn new(lab: &'a Lab, sluice: Sluice) -> anyhow::Result<Self> {
+        let mut connection = lab.servers.postgres().await?;
+        make_table(&mut connection, LARGE_BAR, LARGE).await?;
+        let store = Store::Postgres(connection);
+        let delivery = Delivery::of_schema(LARGE);
+        Ok(Self { lab, sluice, store, delivery, expected: Expected::default(), copied: -1 })
+    }
+
+    fn servers(&self) -> &'a Servers {
+        &self.lab.servers
+    }
+
+    /// Sends new events until so many rows are stored, and brings COPY's table to the same size.
+    async fn grow(&mut self, rows: u64) -> anyhow::Result<()> {
+        let mut next = self.piece(rows).await?;
+        while let Some(workload) = next {
+            self.expected = self.expected.and(&workload);
+            let (sent, rendered) =
+                tokio::join!(closed::send(&self.sluice.address, &workload, self.lab.connections), self.piece(rows));
+            sent?;
+            next = rendered?;
+        }
+        self.delivery.wait(&mut self.store, self.expected.received).await?;
+        self.copied = tables::follow(self.servers(), LARGE, LARGE_BAR, self.copied).await?;
+        Ok(())
+    }
+
+    /// The next new events on the way to so many rows.
+    async fn piece(&self, rows: u64) -> anyhow::Result<Option<Arc<Workload>>> {
+        let after = self.expected.unique as u64;
+        let events = usize::try_from(rows.saturating_sub(after))?.min(PIECE);
+        if events == 0 {
+            return Ok(None);
+        }
+        let recipe = Recipe { after, ..Recipe::new(events, 0) };
+        Ok(Some(tokio::task::spawn_blocking(move || Workload::render(recipe).into()).await?))
+    }
+
+    /// One round: on the large tables, on empty ones, and COPY.
+    async fn measure(&mut self, name: &str) -> anyhow::Result<Figures> {
+        let recipe = Recipe::new(self.lab.events, DUPLICATE_PERCENT);
+        let large = Arc::new(Workload::render(Recipe { after: self.expected.unique as u64, ..recipe }));
+        let mut figures = Figures::default();
+        self.expected = self.expected.and(&large);
+        let address = &self.sluice.address;
+        let connections = self.lab.connections;
+        let course = self.delivery.deliver(&mut self.store, address, &large, connections, self.expected).await?;
+        let rate = large.events as f64 / 1000.0 / course.seconds;
+        let counted = self.delivery.now(&mut self.store).await?;
+        anyhow::ensure!(counted == self.expected, "not exact: {counted:?} instead of {:?}", self.expected);
+        drop(large);
+
+        let to_empty = self.on_empty_tables(name, &Arc::new(Workload::render(recipe))).await?;
+        let to_copy = self.copy().await?;
+        figures.add(Group::Rate, RATE, rate);
+        figures.add(Group::Rate, "on empty tables, k events/s", to_empty);
+        figures.add(Group::Rate, "COPY, k rows/s", to_copy);
+        figures.add(Group::Ratio, TO_EMPTY, rate / to_empty);
+        figures.add(Group::Ratio, TO_COPY, rate / to_copy);
+        Ok(figures)
+    }
+
+    async fn on_empty_tables(&self, name: &str, workload: &Arc<Workload>) -> anyhow::Result<f64> {
+        let sluice = Sluice::start(self.servers(), name, 1).await?;
+        let mut store = Store::Postgres(self.servers().postgres().await?);
+        let (delivery, expected) = (Delivery::of_schema(name), Expected::default().and(workload));
+        let course = delivery.deliver(&mut store, &sluice.address, workload, self.lab.connections, expected).await;
+        let course = course.with_context(|| sluice.last_words())?;
+        delivery.check(&mut store, expected).await?;
+        sluice.stop().await?;
+        self.servers().drop_schema(name).await?;
+        Ok(workload.events as f64 / 1000.0 / course.seconds)
+    }
+
+    /// Copies the rows that the round has stored into the other table, as large as theirs was.
+    async fn copy(&mut self) -> anyhow::Result<f64> {
+        let mut connection = self.servers().postgres().await?;
+        let newest = tables::newest(&mut connection, LARGE).await?;
+        let rows = Rows::read(&mut connection, LARGE, self.copied).await?;
+        let started = std::time::Instant::now();
+        rows.copy(self.servers(), LARGE_BAR).await?;
+        let seconds = started.elapsed().as_secs_f64();
+        self.copied = newest;
+        Ok(rows.count() as f64 / 1000.0 / seconds)
+    }
+
+    /// What each process holds at rest.
+    fn memory(&self, figures: &mut Figures) -> anyhow::Result<()> {
+        let mut watched = self.sluice.processes();
+        watched.push(Watched::redis(self.servers()));
+        for process in &watched {
+            figures.add(Group::AtRest, process.name, memory::resident_mib(process)?);
+        }
+        let postgres = Watched::postgres(self.servers());
+        if let Some(mib) = memory::shared_out_mib(&postgres)? {
+            figures.add(Group::AtRest, "PostgreSQL (sum of PSS)", mib);
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,221 @@
+//! What is sent: whole HTTP requests with events that depend on their number alone.
+
+use std::fmt::Write;
+
+/// How many topics they are spread over.
+pub const TOPICS: [&str; 5] = ["orders", "payments", "shipments", "inventory", "telemetry"];
+/// The topic of the events whose way is followed, one in each request: see [`Recipe::probes`].
+pub const PROBES: &str = "probes";
+
+/// What to render.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Recipe {
+    /// How many events.
+    pub events: usize,
+    /// How many of a hundred repeat, byte for byte, one chosen evenly among all before them.
+    pub duplicate_percent: u8,
+    /// Events in one request.
+    pub per_request: usize,
+    /// Events that were sent by other recipes before: duplicates reach back to them evenly too.
+    pub after: u64,
+    /// Whether each request ends in an event of the topic [`PROBES`], all of them new, whose id is
+    /// the request's number.
+    pub probes: bool,
+}
+
+impl Recipe {
+    /// Events in requests of 100, with nothing before them.
+    pub fn new(events: usize, duplicate_percent: u8) -> Self {
+        Self { events, duplicate_percent, per_request: 100, after: 0, probes: false }
+    }
+}
+
+/// Requests to send, and what must come out of them.
+#[derive(Debug)]
+pub struct Workload {
+    /// Each a whole HTTP/1.1 request.
+    pub requests: Vec<Vec<u8>>,
+    /// Events in all of them.
+    pub events: u64,
+    /// Of these, those that repeat an earlier one.
+    pub duplicates: u64,
+    /// Bytes of JSON per event, on average.
+    pub bytes_per_event: f64,
+}
+
+impl Workload {
+    /// Exactly the asked share of duplicates. The same recipe gives the same requests.
+    pub fn render(recipe: Recipe) -> Self {
+        let Recipe { events, duplicate_percent, per_request, after, probes } = recipe;
+        let all_probes = if probes { events / per_request } else { 0 };
+        let ordinary = events - all_probes;
+        let duplicates = ordinary * usize::from(duplicate_percent) / 100;
+        let mut random = Random(u64::from(duplicate_percent) + 1 + (after << 8));
+        let (mut fresh, mut repeated, mut sent, mut bytes) = (after, 0, 0, 0);
+        let mut requests = Vec::with_capacity(events.div_ceil(per_request));
+        let mut body = String::new();
+        for place in 1..=events {
+            body.push(if body.is_empty() { '[' } else { ',' });
+            if probes && place % per_request == 0 {
+                bytes += render_event(&mut body, PROBES, requests.len() as u64);
+            } else {
+                // Selection sampling: exactly `duplicates` of the places, each set of them as likely.
+                let repeats = fresh > 0 && random.below(ordinary - sent) < duplicates - repeated;
+                let number = if repeats { random.below(fresh as usize) as u64 } else { fresh };
+                if repeats {
+                    repeated += 1
+                } else {
+                    fresh += 1
+                }
+                sent += 1;
+                bytes += render_event(&mut body, topic(number), number);
+            }
+            if place % per_request == 0 || place == events {
+                if per_request > 1 {
+                    body.push(']');
+                }
+                // A request of one event is an object, as a client that has one would send it.
+                requests.push(request(if per_request > 1 { &body } else { &body[1..] }));
+                body.clear();
+            }
+        }
+        let bytes_per_event = bytes as f64 / events.max(1) as f64;
+        Self { requests, events: events as u64, duplicates: repeated as u64, bytes_per_event }
+    }
+
+    /// Events that must be stored.
+    pub fn unique(&self) -> u64 {
+        self.events - self.duplicates
+    }
+}
+
+/// The topic of event `number`.
+fn topic(number: u64) -> &'static str {
+    TOPICS[Random(number << 8).below(TOPICS.len())]
+}
+
+fn request(body: &str) -> Vec<u8> {
+    let length = body.len();
+    let head = "POST /publish HTTP/1.1\r\nHost: sluice\r\nContent-Type: application/json\r\nContent-Length: ";
+    format!("{head}{length}\r\n\r\n{body}").into_bytes()
+}
+
+/// Appends the JSON of event `number`, which depends on nothing else; answers its length.
+fn render_event(out: &mut String, topic: &str, number: u64) -> usize {
+    let before = out.len();
+    let mut random = Random((number << 8) + 1);
+    let (seconds, millis) = (number / 1000, number % 1000);
+    let (hour, minute, second) = (seconds / 3600 % 24, seconds / 60 % 60, seconds % 60);
+    // Writing to a string cannot fail.
+    let _ = write!(
+        out,
+        r#"{{"topic":"{topic}","event_id":"evt-{number:010}","timestamp":"2026-11-20T{hour:02}:{minute:02}:{second:02}.{millis:03}Z","source":"service-{}","payload":{{"customer":{{"id":{},"region":"eu-{}","tier":"gold"}},"items":[{{"sku":"A-{:05}","quantity":{},"price":{}.{:02}}},{{"sku":"B-{:05}","quantity":{},"price":{}.{:02}}}],"total":{}.{:02},"currency":"EUR","paid":true,"trace":"{:016x}{:016x}"}}}}"#,
+        random.below(20),
+        random.below(1_000_000),
+        random.below(4),
+        random.below(100_000),
+        random.below(9) + 1,
+        random.below(500),
+        random.below(100),
+        random.below(100_000),
+        random.below(9) + 1,
+        random.below(500),
+        random.below(100),
+        random.below(9000),
+        random.below(100),
+        random.next(),
+        random.next(),
+    );
+    out.len() - before
+}
+
+/// SplitMix64: small, even enough, the same everywhere.
+struct Random(u64);
+
+impl Random {
+    fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
+        let mut mixed = self.0;
+        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+        mixed ^ (mixed >> 31)
+    }
+
+    fn below(&mut self, limit: usize) -> usize {
+        ((u128::from(self.next()) * limit as u128) >> 64) as usize
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+
+    use super::*;
+
+    fn bodies(workload: &Workload) -> Vec<serde_json::Value> {
+        let events = workload.requests.iter().flat_map(|request| {
+            let text = std::str::from_utf8(request).unwrap();
+            let (head, body) = text.split_once("\r\n\r\n").unwrap();
+            assert!(head.ends_with(&format!("Content-Length: {}", body.len())), "{head}");
+            let events: Vec<serde_json::Value> = serde_json::from_str(body).unwrap();
+            assert!(events.len() <= 100);
+            events
+        });
+        events.collect()
+    }
+
+    fn ids(events: &[serde_json::Value]) -> HashSet<&str> {
+        events.iter().map(|e| e["event_id"].as_str().unwrap()).collect()
+    }
+
+    #[test]
+    fn the_share_of_duplicates_is_exact_and_they_repeat_what_came_before_to_the_byte() {
+        for percent in [0, 30, 90] {
+            let workload = Workload::render(Recipe::new(10_050, percent));
+            let events = bodies(&workload);
+            assert_eq!(events.len(), 10_050);
+            let distinct: HashSet<String> = events.iter().map(ToString::to_string).collect();
+            assert_eq!(workload.duplicates, 10_050 * u64::from(percent) / 100);
+            assert_eq!((ids(&events).len() as u64, distinct.len() as u64), (workload.unique(), workload.unique()));
+        }
+    }
+
+    #[test]
+    fn duplicates_reach_back_to_what_was_sent_before() {
+        let first = Workload::render(Recipe::new(5000, 0));
+        let second = Workload::render(Recipe { after: 5000, ..Recipe::new(5000, 30) });
+        let (first, events) = (bodies(&first), bodies(&second));
+        let known: HashSet<String> = first.iter().map(ToString::to_string).collect();
+        let back = events.iter().filter(|event| known.contains(&event.to_string())).count();
+        assert!((1000..1500).contains(&back), "{back} of 1500 duplicates repeat the first 5000");
+        let all: HashSet<&str> = ids(&first).union(&ids(&events)).copied().collect();
+        assert_eq!(all.len() as u64, 5000 + second.unique());
+    }
+
+    #[test]
+    fn a_probe_ends_each_request_under_its_number() {
+        let workload = Workload::render(Recipe { probes: true, ..Recipe::new(1000, 30) });
+        let events = bodies(&workload);
+        let last: Vec<_> = events.chunks(100).map(|request| &request[99]).collect();
+        for (number, probe) in last.iter().enumerate() {
+            assert_eq!((&probe["topic"], &probe["event_id"]), (&PROBES.into(), &format!("evt-{number:010}").into()));
+        }
+        assert_eq!(workload.duplicates, 990 * 30 / 100);
+        assert_eq!(events.iter().filter(|event| event["topic"] == PROBES).count(), 10);
+    }
+
+    #[test]
+    fn events_are_as_large_as_the_ones_that_were_measured_before() {
+        let size = Workload::render(Recipe::new(20_000, 30)).bytes_per_event;
+        assert!((350.0..=372.0).contains(&size), "{size} bytes per event");
+    }
+
+    #[test]
+    fn a_request_of_one_event_is_an_object_and_the_same_recipe_gives_the_same_requests() {
+        let recipe = Recipe { per_request: 1, ..Recipe::new(1000, 30) };
+        let workload = Workload::render(recipe);
+        assert_eq!(workload.requests.len(), 1000);
+        assert!(workload.requests[7].windows(5).any(|bytes| bytes == b"\r\n\r\n{"));
+        assert_eq!(workload.requests, Workload::render(recipe).requests);
+    }
+}

@@ -1,0 +1,96 @@
+//! The figures that others ask for by name, and what each should be.
+
+use super::figures::{Group, Spread};
+use super::results::Results;
+use super::table;
+
+/// The name of a rate divided by COPY's.
+pub const TO_COPY: &str = "to COPY";
+/// The name of a rate divided by that of a service which stores each event for itself.
+pub const TO_SERVICE: &str = "to the service";
+/// The name of the rate with requests of one event divided by that with requests of 100.
+pub const TO_100: &str = "to requests of 100";
+/// The name of a rate divided by that on empty tables.
+pub const TO_EMPTY: &str = "to empty tables";
+/// The name of the 99th percentile.
+pub const P99: &str = "p99";
+
+/// One of them.
+#[derive(Debug)]
+pub struct Goal {
+    /// The member of `results.json` that holds it.
+    pub part: &'static str,
+    /// Its name there.
+    pub key: &'static str,
+    /// What it is, for a reader.
+    pub title: &'static str,
+    /// The columns, the group and the name of its values.
+    from: (&'static [&'static str], Group, &'static str),
+    /// What is asked for.
+    target: Target,
+}
+
+#[derive(Debug, Clone, Copy)]
+enum Target {
+    AtLeast(f64),
+    AtMost(f64),
+}
+
+use Target::{AtLeast, AtMost};
+
+/// Blocks at full rate, by one aggregator.
+const FULL_RATE: &[&str] = &["dup0", "dup30", "dup90"];
+
+/// All of them, in the order of the report.
+#[rustfmt::skip]
+pub const GOALS: [Goal; 12] = [
+    goal("ratios", "copy_dup0", "end to end, 0% duplicates, to COPY", &["dup0"], Group::Ratio, TO_COPY, AtLeast(0.85)),
+    goal("ratios", "copy_dup30", "end to end, 30% duplicates, to COPY", &["dup30"], Group::Ratio, TO_COPY, AtLeast(1.0)),
+    goal("ratios", "copy_dup90", "end to end, 90% duplicates, to COPY", &["dup90"], Group::Ratio, TO_COPY, AtLeast(2.0)),
+    goal("ratios", "per_event_redis_postgres", "to the service with Redis and PostgreSQL", &["dup30"], Group::Ratio, TO_SERVICE, AtLeast(80.0)),
+    goal("ratios", "per_event_sqlite", "standalone to the service with SQLite", &["standalone"], Group::Ratio, TO_SERVICE, AtLeast(30.0)),
+    goal("latency_ms", "row_p99_half", "p99 from POST to row at half of the highest rate, ms", &["half"], Group::Row, P99, AtMost(35.0)),
+    goal("latency_ms", "publish_p99_half", "p99 of /publish at half of the highest rate, ms", &["half"], Group::Publish, P99, AtMost(15.0)),
+    goal("ratios", "growth_5m", "rate at 5 million rows to the rate at none", &["rows_5m"], Group::Ratio, TO_EMPTY, AtLeast(0.8)),
+    goal("ratios", "single_to_100", "requests of one event to requests of 100", &["single"], Group::Ratio, TO_100, AtLeast(0.3)),
+    goal("simulate", "seconds", "the simulator's 1,000 events, from start to verified, s", &["simulate"], Group::Seconds, crate::blocks::simulate::SECONDS, AtMost(0.5)),
+    goal("rss_mib", "aggregator", "resident memory of the aggregator at full rate, MiB", FULL_RATE, Group::Resident, "aggregator", AtMost(64.0)),
+    goal("rss_mib", "publisher", "resident memory of the publisher at full rate, MiB", FULL_RATE, Group::Resident, "publisher", AtMost(32.0)),
+];
+
+const fn goal(
+    part: &'static str,
+    key: &'static str,
+    title: &'static str,
+    columns: &'static [&'static str],
+    group: Group,
+    name: &'static str,
+    target: Target,
+) -> Goal {
+    Goal { part, key, title, from: (columns, group, name), target }
+}
+
+impl Goal {
+    /// What was measured; `None` where it was not.
+    pub fn spread(&self, results: &Results) -> Option<Spread> {
+        let (columns, group, name) = self.from;
+        let columns = columns.iter().filter_map(|key| results.column(key));
+        Spread::of(columns.flat_map(|column| column.values(group, name)).collect())
+    }
+}
+
+/// What was measured beside what is asked for: the median decides.
+pub fn summary(results: &Results) -> String {
+    let head = ["", "median (min–max)", "goal", "reached"].map(str::to_owned);
+    let mut rows = Vec::new();
+    for goal in &GOALS {
+        let Some(spread) = goal.spread(results) else { continue };
+        let (asked, reached) = match goal.target {
+            AtLeast(least) => (format!("≥ {least}"), spread.median >= least),
+            AtMost(most) => (format!("≤ {most}"), spread.median <= most),
+        };
+        let reached = if reached { "yes" } else { "no" };
+        rows.push(vec![goal.title.to_owned(), spread.show(goal.from.1), asked, reached.to_owned()]);
+    }
+    table::align(&head, &rows)
+}

@@ -1,0 +1,135 @@
+//! The system under test: the release programs as a user starts them.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context, ensure};
+use sluice_tests::dirs;
+use sluice_tests::process::tail;
+use sluice_tests::program::Program;
+
+use super::servers::Servers;
+use crate::blocks::copy::{BATCH, CONNECTIONS};
+use crate::watch::cpu::Watched;
+
+/// Builds the programs as they are released, so that what is measured is what the sources say.
+/// Nothing to do where `SLUICE_BIN_DIR` names a folder with them, or cargo did not start us.
+pub fn build() -> anyhow::Result<()> {
+    let Some(cargo) = std::env::var_os("CARGO") else { return Ok(()) };
+    if std::env::var_os("SLUICE_BIN_DIR").is_some() {
+        return Ok(());
+    }
+    let args = ["build", "--release", "--locked", "-p", "sluice-publisher", "-p", "sluice-aggregator"];
+    let status = Command::new(cargo).args(args).status().context("cannot start cargo")?;
+    ensure!(status.success(), "the programs do not build");
+    Ok(())
+}
+
+/// Running programs: a publisher with its aggregators, or the one program of `standalone`.
+#[derive(Debug)]
+pub struct Sluice {
+    /// Both the schema and the prefix of the stream.
+    pub name: String,
+    /// Where `/publish` is: `HOST:PORT`.
+    pub address: String,
+    publisher: Option<Program>,
+    aggregators: Vec<Program>,
+    data: PathBuf,
+}
+
+impl Sluice {
+    /// Starts a publisher and so many aggregators, each with as many workers as the bar has
+    /// connections, on a stream and a schema of their own, and waits until they are ready.
+    pub async fn start(servers: &Servers, name: &str, aggregators: usize) -> anyhow::Result<Self> {
+        Self::start_with(servers, name, aggregators, &[]).await
+    }
+
+    /// [`Sluice::start`] with further options for the publisher.
+    pub async fn start_with(
+        servers: &Servers,
+        name: &str,
+        aggregators: usize,
+        options: &[&str],
+    ) -> anyhow::Result<Self> {
+        let dir = dirs::fresh(name);
+        let (redis, postgres) = (servers.redis.url(), servers.postgres.url());
+        let (batch, workers) = (BATCH.to_string(), CONNECTIONS.to_string());
+        let aggregator = |number: usize| {
+            let consumer = format!("aggregator-{number}");
+            let mut args = vec!["run", "--workers", &workers, "--batch-events", &batch, "--consumer", &consumer];
+            args.extend(["--redis-url", &redis, "--stream-prefix", name]);
+            args.extend(["--database-url", &postgres, "--database-schema", name]);
+            program(&consumer, &dir, "sluice-aggregator", &args)
+        };
+        let mut aggregators: Vec<Program> = (0..aggregators).map(aggregator).collect();
+        let query = aggregators.first().map(Program::base);
+        let mut args = vec!["serve", "--streams", "1", "--redis-url", &redis, "--stream-prefix", name];
+        args.extend(query.iter().flat_map(|url| ["--query-url", url]));
+        args.extend(options);
+        let mut publisher = program("publisher", &dir, "sluice-publisher", &args);
+        for aggregator in &mut aggregators {
+            aggregator.start().await;
+        }
+        publisher.start().await;
+        let address = address(&publisher);
+        Ok(Self { name: name.to_owned(), address, publisher: Some(publisher), aggregators, data: dir })
+    }
+
+    /// Starts `standalone` on an empty folder and waits until it is ready.
+    pub async fn start_standalone(name: &str) -> anyhow::Result<Self> {
+        let dir = dirs::fresh(name);
+        let data = dir.join("data");
+        let args = ["standalone", "--data", &data.display().to_string()];
+        let mut program = program("standalone", &dir, "sluice-aggregator", &args);
+        program.start().await;
+        let address = address(&program);
+        Ok(Self { name: name.to_owned(), address, publisher: None, aggregators: vec![program], data })
+    }
+
+    /// The folder with the data of `standalone`.
+    pub fn data(&self) -> &Path {
+        &self.data
+    }
+
+    /// Its processes: publisher and aggregators, all aggregators as one; or standalone.
+    pub fn processes(&self) -> Vec<Watched> {
+        let pids = |programs: &[Program]| programs.iter().map(|program| program.process().id()).collect();
+        match &self.publisher {
+            Some(publisher) if self.aggregators.is_empty() => {
+                vec![Watched::of("publisher", [publisher.process().id()])]
+            }
+            Some(publisher) => vec![
+                Watched::of("publisher", [publisher.process().id()]),
+                Watched::of::<Vec<u32>>("aggregator", pids(&self.aggregators)),
+            ],
+            None => vec![Watched::of::<Vec<u32>>("standalone", pids(&self.aggregators))],
+        }
+    }
+
+    /// The end of what the programs logged, for a failure.
+    pub fn last_words(&self) -> String {
+        let of = |program: &Program| format!("{}:\n{}", program.name(), tail(program.process().log(), 10));
+        self.publisher.iter().chain(&self.aggregators).map(of).collect::<Vec<_>>().join("\n")
+    }
+
+    /// Stops all by SIGTERM.
+    pub async fn stop(self) -> anyhow::Result<()> {
+        let stop = move || {
+            for mut program in self.publisher.into_iter().chain(self.aggregators) {
+                let log = program.log();
+                let status = program.terminate();
+                ensure!(status.is_some_and(|s| s.success()), "{} ended with {status:?}:\n{log}", program.name());
+            }
+            Ok(())
+        };
+        tokio::task::spawn_blocking(stop).await.context("stopping the programs")?
+    }
+}
+
+fn program(name: &str, dir: &Path, binary: &str, args: &[&str]) -> Program {
+    Program::new(name, binary, args.iter().map(|&arg| arg.to_owned()).collect(), &[], dir)
+}
+
+fn address(program: &Program) -> String {
+    program.base().trim_start_matches("http://").to_owned()
+}
