@@ -38,10 +38,10 @@ lint: ## format, clippy, licences and sources of dependencies, the hot path's in
 	@tests/setup/deny
 	@tests/setup/instructions
 
-bench: setup ## events per second, end to end, beside COPY alone: five minutes
+bench: setup ## rates, latency, growth and cost, beside COPY and beside what Sluice replaces: ten minutes
 	cargo run --release --locked -p sluice-bench
 
-bench-quick: setup ## the same in a minute, less exact
+bench-quick: setup ## the same in two minutes: fewer rounds, no growth
 	cargo run --release --locked -p sluice-bench -- --quick
 
 bench-instructions: ## instructions of the hot path, against the figures in the repository (in lint too)

@@ -14,7 +14,7 @@ pub struct Cli {
     #[arg(long)]
     quick: bool,
     /// Rounds; what varies little is measured in some of them only, unless --only names it
-    /// [default: 8, quick 2]
+    /// [default: 6, quick 2]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     rounds: Option<u32>,
     /// Events in a block, where all are sent in large requests [default: 300000, quick 150000]
@@ -130,7 +130,7 @@ impl Measure {
 
 impl From<Cli> for Plan {
     fn from(cli: Cli) -> Self {
-        let (rounds, events) = if cli.quick { (2, 150_000) } else { (8, 300_000) };
+        let (rounds, events) = if cli.quick { (2, 150_000) } else { (6, 300_000) };
         let all = cli.only.is_empty();
         let wanted = |measure: Measure| all || cli.only.contains(&measure);
         let in_rounds = |measure: &&Measure| match measure {

@@ -37,6 +37,7 @@ pub async fn run(plan: &Plan, target: &Path) -> anyhow::Result<(Results, Value)>
 
     let mut results = Results { sections: sections::of(rounds(&mut lab, &plan, &progress).await?) };
     compare(&mut results);
+    lab.forget();
     if let Some(latency) = &plan.latency {
         let rates = results.column("dup30").map(|column| column.values(Group::Rate, RATE)).unwrap_or_default();
         let highest = Spread::of(rates).context("no rate at 30% duplicates")?.median * 1000.0;

@@ -58,6 +58,12 @@ impl Lab {
         self.rendered.entry(recipe).or_insert_with(|| Workload::render(recipe).into()).clone()
     }
 
+    /// Frees what was kept for blocks that come again.
+    pub fn forget(&mut self) {
+        self.rendered.clear();
+        self.bar = None;
+    }
+
     /// What a measure sends; COPY and the simulator send nothing of ours.
     fn recipe(&self, measure: Measure) -> Recipe {
         let events = self.events;

@@ -17,7 +17,7 @@ mod tables;
 
 use std::sync::Arc;
 
-use anyhow::Context;
+use anyhow::{Context, ensure};
 
 use crate::blocks::copy::{Rows, make_table};
 use crate::blocks::{Delivery, Expected, Lab, RATE, Store};
@@ -30,7 +30,7 @@ use crate::report::goals::{TO_COPY, TO_EMPTY};
 use crate::report::results::{Column, Section};
 use crate::system::servers::Servers;
 use crate::system::sluice::Sluice;
-use crate::watch::cpu::Watched;
+use crate::watch::cpu::{Reading, Watched};
 use crate::watch::memory;
 
 /// The schemas of the large tables: Sluice's, and COPY's.
@@ -84,7 +84,7 @@ async fn all_sizes(growing: &mut Growing<'_>, plan: &GrowthPlan, progress: &Prog
         let millions = size / 1_000_000;
         progress.begin(format!("growing to {millions} million rows"));
         growing.grow(*size).await?;
-        progress.end("");
+        progress.end(&format!("{} rows", growing.expected.unique));
         let mut column = Column::new(&format!("{millions} million"), &format!("rows_{millions}m"));
         for round in 0..*rounds {
             progress.begin(format!("{millions} million rows, {}/{rounds}", round + 1));
@@ -144,26 +144,32 @@ impl<'a> Growing<'a> {
 
     /// One round: on the large tables, on empty ones, and COPY.
     async fn measure(&mut self, name: &str) -> anyhow::Result<Figures> {
-        let recipe = Recipe::new(self.lab.events, DUPLICATE_PERCENT);
-        let large = Arc::new(Workload::render(Recipe { after: self.expected.unique as u64, ..recipe }));
+        let recipe = Recipe::new(self.lab.events * 2 / 3, DUPLICATE_PERCENT);
         let mut figures = Figures::default();
-        self.expected = self.expected.and(&large);
-        let address = &self.sluice.address;
-        let connections = self.lab.connections;
-        let course = self.delivery.deliver(&mut self.store, address, &large, connections, self.expected).await?;
-        let rate = large.events as f64 / 1000.0 / course.seconds;
-        let counted = self.delivery.now(&mut self.store).await?;
-        anyhow::ensure!(counted == self.expected, "not exact: {counted:?} instead of {:?}", self.expected);
-        drop(large);
-
-        let to_empty = self.on_empty_tables(name, &Arc::new(Workload::render(recipe))).await?;
-        let to_copy = self.copy().await?;
-        figures.add(Group::Rate, RATE, rate);
-        figures.add(Group::Rate, "on empty tables, k events/s", to_empty);
-        figures.add(Group::Rate, "COPY, k rows/s", to_copy);
-        figures.add(Group::Ratio, TO_EMPTY, rate / to_empty);
-        figures.add(Group::Ratio, TO_COPY, rate / to_copy);
+        let on_large = self.on_large_tables(recipe, &mut figures).await?;
+        let on_empty = self.on_empty_tables(name, &Arc::new(Workload::render(recipe))).await?;
+        let by_copy = self.copy().await?;
+        figures.add(Group::Rate, RATE, on_large);
+        figures.add(Group::Rate, "on empty tables, k events/s", on_empty);
+        figures.add(Group::Rate, "COPY, k rows/s", by_copy);
+        figures.add(Group::Ratio, TO_EMPTY, on_large / on_empty);
+        figures.add(Group::Ratio, TO_COPY, on_large / by_copy);
         Ok(figures)
+    }
+
+    async fn on_large_tables(&mut self, recipe: Recipe, figures: &mut Figures) -> anyhow::Result<f64> {
+        let workload = Arc::new(Workload::render(Recipe { after: self.expected.unique as u64, ..recipe }));
+        self.expected = self.expected.and(&workload);
+        let mut watched = self.sluice.processes();
+        watched.extend([Watched::redis(self.servers()), Watched::postgres(self.servers()), Watched::ourselves()]);
+        let (address, connections) = (&self.sluice.address, self.lab.connections);
+        let before = Reading::of(&watched)?;
+        let course = self.delivery.deliver(&mut self.store, address, &workload, connections, self.expected).await?;
+        Reading::of(&watched)?.since(&before).report(figures, &watched, workload.events);
+        // The rows are counted once at each size: that takes seconds.
+        let counted = self.delivery.now(&mut self.store).await?;
+        ensure!(counted == self.expected, "not exact: {counted:?} instead of {:?}", self.expected);
+        Ok(workload.events as f64 / 1000.0 / course.seconds)
     }
 
     async fn on_empty_tables(&self, name: &str, workload: &Arc<Workload>) -> anyhow::Result<f64> {
