@@ -34,6 +34,7 @@ use anyhow::Context;
 use clap::Parser;
 
 use crate::plan::{Cli, Plan};
+use crate::report::figures::Group;
 use crate::report::{goals, json, machine, table};
 
 #[tokio::main]
@@ -57,6 +58,9 @@ async fn run_and_report(plan: Plan) -> anyhow::Result<()> {
     let path = target.join("results.json");
     json::save(&path, &json::json(&results, run.clone()))?;
     let mut shown = format!("\n{}\n{}", machine::lines(&run), goals::summary(&results));
+    if let Some(cores) = results.other_work() {
+        shown.push_str(&format!("\nOther work took {} cores meanwhile.\n", cores.show(Group::Cpu)));
+    }
     for section in &results.sections {
         shown.push_str(&format!("\n### {}\n\n{}\n\n{}", section.title, section.says, table::table(&section.columns)));
     }

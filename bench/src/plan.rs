@@ -118,12 +118,45 @@ pub struct GrowthPlan {
 }
 
 impl Measure {
+    /// All that is measured in rounds, in the order of a round: rates that are divided by each other
+    /// are measured close to each other.
+    const ROUND: [Self; 19] = [
+        Self::Single,
+        Self::Dup0,
+        Self::Copy,
+        Self::Dup90,
+        Self::Dup30,
+        Self::PerEventRedisPostgres,
+        Self::PerEventSqlite,
+        Self::Standalone,
+        Self::Dup0x2,
+        Self::Dup30x2,
+        Self::Dup90x2,
+        Self::Dup0x4,
+        Self::Dup30x4,
+        Self::Dup90x4,
+        Self::Ingest1,
+        Self::Ingest10,
+        Self::Ingest100,
+        Self::Ingest1000,
+        Self::Simulate,
+    ];
+
     /// How many rounds pass from one time to the next in a full run.
     fn every(self) -> usize {
         match self {
             Self::Copy | Self::Dup0 | Self::Dup30 | Self::Dup90 | Self::Simulate => 1,
             Self::Single | Self::PerEventRedisPostgres | Self::PerEventSqlite | Self::Standalone => 2,
             _ => 3,
+        }
+    }
+
+    /// The same in a quick run; 0 is not at all.
+    fn every_quick(self) -> usize {
+        match self {
+            Self::Dup0x2 | Self::Dup90x2 | Self::Dup0x4 | Self::Dup90x4 | Self::Ingest10 => 0,
+            Self::Dup30x2 | Self::Dup30x4 | Self::Ingest1 | Self::Ingest100 | Self::Ingest1000 => 2,
+            _ => 1,
         }
     }
 }
@@ -133,12 +166,15 @@ impl From<Cli> for Plan {
         let (rounds, events) = if cli.quick { (2, 150_000) } else { (6, 300_000) };
         let all = cli.only.is_empty();
         let wanted = |measure: Measure| all || cli.only.contains(&measure);
-        let in_rounds = |measure: &&Measure| match measure {
-            Measure::Latency | Measure::Growth => false,
-            Measure::Dup30 => wanted(Measure::Dup30) || wanted(Measure::Latency),
-            measure => wanted(**measure),
+        let every = |measure: Measure| match measure {
+            // Latency is measured at shares of its rate.
+            Measure::Dup30 if wanted(Measure::Latency) => 1,
+            measure if !wanted(measure) => 0,
+            _ if !all => 1,
+            measure if cli.quick => measure.every_quick(),
+            measure => measure.every(),
         };
-        let every = |measure: Measure| if all { measure.every() } else { 1 };
+        let blocks = Measure::ROUND.into_iter().map(|measure| (measure, every(measure)));
         let latency =
             if cli.quick { LatencyPlan { blocks: 2, seconds: 4.0 } } else { LatencyPlan { blocks: 4, seconds: 6.0 } };
         // In a quick run only when it is asked for.
@@ -147,7 +183,7 @@ impl From<Cli> for Plan {
         let sizes = millions.map(|size| (u64::from(size) * 1_000_000, if size == 5 { 5 } else { 3 })).collect();
         Self {
             rounds: cli.rounds.unwrap_or(rounds) as usize,
-            blocks: Measure::value_variants().iter().filter(in_rounds).map(|m| (*m, every(*m))).collect(),
+            blocks: blocks.filter(|(_, every)| *every > 0).collect(),
             events: cli.events.unwrap_or(events) as usize,
             connections: cli.connections.into(),
             latency: wanted(Measure::Latency).then_some(latency),

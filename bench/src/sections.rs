@@ -36,8 +36,10 @@ pub fn column(measure: Measure) -> Column {
 /// Puts columns into their tables; tables without any are left out.
 pub fn of(mut columns: Vec<(Measure, Column)>) -> Vec<Section> {
     let mut section = |title, key, says, measures: &[Measure]| {
-        let here = columns.extract_if(.., |(measure, _)| measures.contains(measure));
-        Section { title, says, key, columns: here.map(|(_, column)| column).collect() }
+        let position = |measure: &Measure| measures.iter().position(|other| other == measure);
+        let mut here: Vec<_> = columns.extract_if(.., |(measure, _)| position(measure).is_some()).collect();
+        here.sort_by_key(|(measure, _)| position(measure));
+        Section { title, says, key, columns: here.into_iter().map(|(_, column)| column).collect() }
     };
     let sections = [
         section(

@@ -18,6 +18,7 @@ pub fn json(results: &Results, run: Value) -> Value {
     for goal in &GOALS {
         all[goal.part][goal.key] = goal.spread(results).map_or(Value::Null, Spread::json);
     }
+    all["other_work_cores"] = results.other_work().map_or(Value::Null, Spread::json);
     let blocks = results.sections.iter().map(|section| {
         let columns = section.columns.iter().map(|column| (column.key.clone(), figures(column)));
         (section.key.to_owned(), Value::Object(columns.collect()))

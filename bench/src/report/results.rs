@@ -2,6 +2,9 @@
 
 use super::figures::{Figures, Group, Spread};
 
+/// The name of what the machine did beside what is measured: figures with much of it say little.
+pub const OTHER_WORK: &str = "cores taken by other work";
+
 /// A column of a table: the same block, measured in several rounds.
 #[derive(Debug)]
 pub struct Column {
@@ -54,6 +57,12 @@ impl Results {
     /// The column of a name, of all sections.
     pub fn column(&self, key: &str) -> Option<&Column> {
         self.sections.iter().flat_map(|section| &section.columns).find(|column| column.key == key)
+    }
+
+    /// How many cores other work took while something was measured.
+    pub fn other_work(&self) -> Option<Spread> {
+        let columns = self.sections.iter().flat_map(|section| &section.columns);
+        Spread::of(columns.flat_map(|column| column.values(Group::Course, OTHER_WORK)).collect())
     }
 
     /// Divides a figure by another column's in every round that has both, and adds it as a ratio.

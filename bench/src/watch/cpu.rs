@@ -7,6 +7,7 @@ use std::time::Instant;
 use anyhow::{Context, bail};
 
 use crate::report::figures::{Figures, Group};
+use crate::report::results::OTHER_WORK;
 use crate::system::servers::Servers;
 
 /// The unit of CPU time in `/proc`: `USER_HZ`, 100 per second on every Linux that runs this.
@@ -103,7 +104,7 @@ impl Spent {
             figures.add(Group::Cpu, process.name, per_event(*micros));
         }
         figures.add(Group::Cpu, "all", per_event(self.watched.iter().sum()));
-        figures.add(Group::Course, "cores taken by other work", self.others / self.elapsed);
+        figures.add(Group::Course, OTHER_WORK, self.others / self.elapsed);
     }
 }
 
