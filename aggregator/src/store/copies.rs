@@ -171,7 +171,8 @@ struct Group<'c, 'a> {
 
 /// By key, and in stream order within a key: the order rows must be locked in.
 fn by_key<'c, 'a>(copies: &'c mut [Copy<'a>]) -> Vec<Group<'c, 'a>> {
-    copies.sort_unstable_by_key(|copy| (copy.key, copy.ordinal));
+    // As a number, a key compares without a call.
+    copies.sort_unstable_by_key(|copy| (copy.key.as_u128(), copy.ordinal));
     let groups = copies.chunk_by(|a, b| a.key == b.key);
     groups.map(|copies| Group { copies, inserted: false, stored: None }).collect()
 }

@@ -131,7 +131,7 @@ impl Drop for Claim<'_> {
 fn mark_contended(keys: &[Uuid], others: &[Uuid], standings: &mut [Standing]) {
     let mut others = others.iter().peekable();
     for (key, standing) in keys.iter().zip(standings) {
-        while others.next_if(|other| *other < key).is_some() {}
+        while others.next_if(|other| other.as_u128() < key.as_u128()).is_some() {}
         if others.peek() == Some(&key) && *standing == Standing::Unknown {
             *standing = Standing::Contended;
         }
