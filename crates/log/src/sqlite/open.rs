@@ -10,7 +10,13 @@ use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, S
 use super::SqliteSettings;
 use crate::LogError;
 
-const PAGE_BYTES: u64 = 4096;
+/// Of a file that is made anew: entries are large, and a page is the least that is written.
+const PAGE_BYTES: u64 = 8 << 10;
+/// How far the write-ahead log grows before its pages are copied to where they belong. Most entries
+/// are acknowledged by then, and their pages written again: only the last content is copied.
+const WAL_BYTES: u64 = 64 << 20;
+/// Pages in memory, in KiB: a transaction that does not fit is written in parts, some of them twice.
+const CACHE_KIB: i64 = 16 << 10;
 /// Only a safeguard: there is one writer.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -32,7 +38,7 @@ pub(super) fn lock(folder: &Path) -> Result<File, LogError> {
 
 /// The one connection that writes, with the tables made.
 pub(super) async fn writing(settings: &SqliteSettings) -> Result<SqlitePool, LogError> {
-    let mut options = options(settings);
+    let mut options = options(settings).pragma("cache_size", (-CACHE_KIB).to_string());
     if let Some(bytes) = settings.max_bytes {
         options = options.pragma("max_page_count", (bytes / PAGE_BYTES).max(16).to_string());
     }
@@ -59,6 +65,8 @@ fn options(settings: &SqliteSettings) -> SqliteConnectOptions {
         .create_if_missing(true)
         .page_size(PAGE_BYTES as u32)
         .journal_mode(SqliteJournalMode::Wal)
+        .pragma("wal_autocheckpoint", (WAL_BYTES / PAGE_BYTES).to_string())
+        .pragma("journal_size_limit", WAL_BYTES.to_string())
         .synchronous(SqliteSynchronous::Full)
         .busy_timeout(BUSY_TIMEOUT)
 }
