@@ -20,6 +20,9 @@ use crate::store::StoreError;
 use crate::store::commit::Rules;
 use crate::store::postgres::{self, PostgresSettings, PostgresStore};
 
+/// Events in a transaction: more of them gain nothing.
+const BATCH_EVENTS: u64 = 2_400;
+
 /// Runs until SIGTERM.
 ///
 /// # Errors
@@ -45,7 +48,7 @@ pub async fn run(settings: RunSettings) -> anyhow::Result<()> {
     let probes = probes::router(metrics, ready(store.clone(), log.clone(), migrated.clone()));
     let listener = server::bind(&settings.listen.to_string()).await?;
 
-    let size = BatchSize { events: settings.rules.batch_events, gather: settings.rules.gather };
+    let size = BatchSize { events: settings.rules.batch_events.unwrap_or(BATCH_EVENTS), gather: settings.rules.gather };
     let consumer = Consumer::new(log, store.clone(), rules, size, settings.claim_after);
     let plan = Plan {
         workers: settings.workers,

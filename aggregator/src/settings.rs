@@ -52,10 +52,10 @@ pub struct RuleArgs {
     /// Remove events that arrived longer ago than this; without it they are kept for ever
     #[arg(long, env = "SLUICE_RETENTION", value_parser = duration, value_name = "TIME")]
     pub retention: Option<Duration>,
-    /// Events stored in one transaction, at most
-    #[arg(long, env = "SLUICE_BATCH_EVENTS", default_value_t = 2400, value_name = "EVENTS",
+    /// Events stored in one transaction, at most [default: 2400, standalone 10000]
+    #[arg(long, env = "SLUICE_BATCH_EVENTS", value_name = "EVENTS",
         value_parser = clap::value_parser!(u64).range(1..=100_000))]
-    pub batch_events: u64,
+    pub batch_events: Option<u64>,
     /// Keys of stored events kept in memory, at 28 bytes each: duplicates of these are dropped without
     /// asking the database
     #[arg(long, env = "SLUICE_KNOWN_KEYS", default_value_t = 1_000_000, value_name = "KEYS",

@@ -20,6 +20,9 @@ use crate::store::sqlite::SqliteStore;
 
 /// Nobody else reads this log, so nothing is ever claimed.
 const CLAIM_AFTER: Duration = Duration::from_secs(60);
+/// Events in a transaction, when there are as many. Each changes a page of the key's index anywhere
+/// in the file, and a page that is changed often by one transaction is written once.
+const BATCH_EVENTS: u64 = 10_000;
 
 /// Runs until SIGTERM or Ctrl-C.
 ///
@@ -45,7 +48,7 @@ pub async fn standalone(settings: StandaloneSettings) -> anyhow::Result<()> {
     let router = sluice_publisher::router(publisher).merge(api).merge(probes);
     let listener = server::bind(&settings.listen.to_string()).await?;
 
-    let size = BatchSize { events: settings.rules.batch_events, gather: settings.rules.gather };
+    let size = BatchSize { events: settings.rules.batch_events.unwrap_or(BATCH_EVENTS), gather: settings.rules.gather };
     let consumer = Consumer::new(log, store, rules, size, CLAIM_AFTER);
     let plan = Plan {
         workers: 1,

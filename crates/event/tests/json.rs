@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "a failure is the test's")]
 
 use proptest::prelude::*;
+use serde_json::value::RawValue;
 use serde_json::{Value, json};
 use sluice_event::{ErrorKind, Limits, Timestamp, canonical, parse};
 
@@ -42,7 +43,9 @@ fn elements(body: &Value) -> &[Value] {
 fn compare(body: &[u8]) -> Result<(), TestCaseError> {
     match parse(body, &Limits::default(), now()) {
         Ok(events) => {
-            let given: Value = serde_json::from_slice(body).unwrap();
+            // A number that no f64 holds is JSON, and kept as given, but no `Value`.
+            serde_json::from_slice::<&RawValue>(body).unwrap();
+            let Ok(given) = serde_json::from_slice::<Value>(body) else { return Ok(()) };
             let given = elements(&given);
             prop_assert_eq!(events.len(), given.len());
             for (event, given) in events.iter().zip(given) {
