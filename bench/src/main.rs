@@ -34,8 +34,7 @@ use anyhow::Context;
 use clap::Parser;
 
 use crate::plan::{Cli, Plan};
-use crate::report::figures::Group;
-use crate::report::{goals, json, machine, table};
+use crate::report::json;
 
 #[tokio::main]
 async fn main() -> ExitCode {
@@ -55,17 +54,12 @@ async fn run_and_report(plan: Plan) -> anyhow::Result<()> {
     system::sluice::build()?;
     let target = target()?;
     let (results, run) = run::run(&plan, &target).await?;
-    let path = target.join("results.json");
-    json::save(&path, &json::json(&results, run.clone()))?;
-    let mut shown = format!("\n{}\n{}", machine::lines(&run), goals::summary(&results));
-    if let Some(cores) = results.other_work() {
-        shown.push_str(&format!("\nOther work took {} cores meanwhile.\n", cores.show(Group::Cpu)));
-    }
-    for section in &results.sections {
-        shown.push_str(&format!("\n### {}\n\n{}\n\n{}", section.title, section.says, table::table(&section.columns)));
-    }
-    shown.push_str(&format!("\nwritten to {}\n", path.display()));
-    std::io::stdout().write_all(shown.as_bytes())?;
+    let report = report::markdown(&results, &run);
+    json::save(&target.join("results.json"), &json::json(&results, run))?;
+    let path = target.join("report.md");
+    std::fs::write(&path, &report).with_context(|| path.display().to_string())?;
+    let written = format!("\n{report}\nwritten to {} and, for programs, results.json beside it\n", path.display());
+    std::io::stdout().write_all(written.as_bytes())?;
     Ok(())
 }
 

@@ -1,4 +1,4 @@
-//! What is handed out: tables on standard output, and `results.json`.
+//! What is handed out: a text with tables, and `results.json`.
 
 pub mod figures;
 pub mod goals;
@@ -6,3 +6,20 @@ pub mod json;
 pub mod machine;
 pub mod results;
 pub mod table;
+
+use serde_json::Value;
+
+use figures::Group;
+use results::Results;
+
+/// The text: what was reached, where, and a table of every section.
+pub fn markdown(results: &Results, run: &Value) -> String {
+    let mut text = format!("```\n{}```\n\n{}", machine::lines(run), goals::summary(results));
+    if let Some(cores) = results.other_work() {
+        text.push_str(&format!("\nOther work took {} of the cores meanwhile.\n", cores.show(Group::Cpu)));
+    }
+    for section in &results.sections {
+        text.push_str(&format!("\n### {}\n\n{}\n\n{}", section.title, section.says, table::table(&section.columns)));
+    }
+    text
+}
