@@ -191,3 +191,36 @@ impl From<Cli> for Plan {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn plan(args: &[&str]) -> Plan {
+        Plan::from(Cli::parse_from(["sluice-bench"].iter().chain(args)))
+    }
+
+    #[test]
+    fn a_full_run_measures_everything_there_is() {
+        let full = plan(&[]);
+        let measured = full.blocks.len() + usize::from(full.latency.is_some()) + usize::from(full.growth.is_some());
+        assert_eq!(measured, Measure::value_variants().len());
+    }
+
+    #[test]
+    fn a_quick_run_measures_whatever_a_ratio_needs_but_growth() {
+        let quick = plan(&["--quick"]);
+        assert!(quick.latency.is_some() && quick.growth.is_none());
+        for measure in [Measure::Copy, Measure::Single, Measure::PerEventSqlite, Measure::Standalone] {
+            assert!(quick.blocks.contains(&(measure, 1)), "{measure:?}");
+        }
+        assert!(plan(&["--quick", "--only", "growth"]).growth.is_some());
+    }
+
+    #[test]
+    fn what_is_chosen_is_measured_in_every_round_and_latency_with_the_rate_that_it_needs() {
+        assert_eq!(plan(&["--only", "COPY,dup0x4"]).blocks, [(Measure::Copy, 1), (Measure::Dup0x4, 1)]);
+        let latency = plan(&["--only", "latency"]);
+        assert_eq!((latency.blocks, latency.growth.is_none()), (vec![(Measure::Dup30, 1)], true));
+    }
+}

@@ -72,3 +72,32 @@ async fn look(mut connection: PgConnection, newest: String, probes: usize) -> an
     }
     Ok(seen.into_iter().flatten().collect())
 }
+
+#[cfg(test)]
+mod tests {
+    use sqlx::Executor;
+
+    use super::*;
+    use crate::system::servers::Servers;
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_row_that_becomes_visible_behind_many_newer_ones_is_seen_then() {
+        let servers = Servers::start().await.unwrap();
+        let mut connection = servers.postgres().await.unwrap();
+        let tables = "CREATE SCHEMA probed; CREATE TABLE probed.events (seq bigint, topic text, event_id text)";
+        connection.execute(tables).await.unwrap();
+        let poller = Poller::start(servers.postgres().await.unwrap(), "probed", 1000);
+        let insert = |which: &str| {
+            let rows = format!("SELECT n, 'probes', 'evt-' || n FROM generate_series(0, 999) n WHERE {which}");
+            AssertSqlSafe(format!("INSERT INTO probed.events {rows}"))
+        };
+        connection.execute(insert("n >= 20")).await.unwrap();
+        // More looks than are needed to see them all.
+        tokio::time::sleep(Duration::from_millis(200)).await;
+        let before = Instant::now();
+        connection.execute(insert("n < 20")).await.unwrap();
+        let seen = poller.finish().await.unwrap();
+        assert_eq!(seen.len(), 1000);
+        assert!(seen[..20].iter().all(|at| *at > before) && seen[20..].iter().all(|at| *at < before));
+    }
+}

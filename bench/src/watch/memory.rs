@@ -48,9 +48,10 @@ mod tests {
     #[test]
     fn memory_that_is_held_is_resident_and_was_at_most_the_peak() {
         let us = Watched::of("test", [std::process::id()]);
-        let held = vec![1_u8; 32 << 20];
+        let held = std::hint::black_box(vec![1_u8; 32 << 20]);
         let (now, shared_out) = (resident_mib(&us).unwrap(), shared_out_mib(&us).unwrap().unwrap());
         assert!(now > 32.0 && shared_out > 32.0, "{now} and {shared_out} MiB with {} bytes", held.len());
         assert!(peak_mib(&us).unwrap() >= now);
+        drop(held);
     }
 }
