@@ -79,7 +79,7 @@ impl Goal {
     }
 }
 
-/// What was measured beside what is asked for: the median decides.
+/// What was measured beside what is asked for: the median decides. Empty when none of it was.
 pub fn summary(results: &Results) -> String {
     let head = ["", "median (min–max)", "goal", "reached"].map(str::to_owned);
     let mut rows = Vec::new();
@@ -92,5 +92,5 @@ pub fn summary(results: &Results) -> String {
         let reached = if reached { "yes" } else { "no" };
         rows.push(vec![goal.title.to_owned(), spread.show(goal.from.1), asked, reached.to_owned()]);
     }
-    table::align(&head, &rows)
+    if rows.is_empty() { String::new() } else { table::align(&head, &rows) }
 }
