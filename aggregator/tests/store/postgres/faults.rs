@@ -17,13 +17,13 @@ use crate::batches::*;
 use crate::stores::{Place, TestStore, direct, fresh_schema, on_server, rules};
 
 /// Ends the server's side of all connections that the store has open.
-async fn cut_connections(settings: &PostgresSettings) -> u64 {
+pub async fn cut_connections(settings: &PostgresSettings) -> u64 {
     let cut = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = $1";
     let cut = sqlx::query(cut).bind(format!("sluice {}", settings.replica));
     cut.execute(&mut direct(settings).await).await.unwrap().rows_affected()
 }
 
-fn named(settings: PostgresSettings) -> PostgresSettings {
+pub fn named(settings: PostgresSettings) -> PostgresSettings {
     PostgresSettings { replica: Uuid::new_v4().to_string(), ..settings }
 }
 

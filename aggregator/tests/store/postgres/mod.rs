@@ -2,4 +2,5 @@
 
 mod epochs;
 mod faults;
+mod known;
 mod schemas;
