@@ -32,16 +32,25 @@ pub(crate) async fn body(
 
 async fn collect(body: Body, expected: usize, most: usize, reservation: &mut Reservation) -> Result<Bytes, Problem> {
     let mut chunks = body.into_data_stream();
-    let mut all = BytesMut::with_capacity(expected);
+    // A small body comes in one piece, which is kept as it is.
+    let (mut one, mut many) = (Bytes::new(), BytesMut::new());
     while let Some(chunk) = chunks.next().await {
         let chunk = chunk.map_err(|_| cut_off())?;
-        if chunk.len() > most - all.len() {
+        if chunk.len() > most - one.len() - many.len() {
             return Err(too_large(most));
         }
         reservation.grow(chunk.len())?;
-        all.extend_from_slice(&chunk);
+        if one.is_empty() && many.is_empty() {
+            one = chunk;
+            continue;
+        }
+        if many.is_empty() {
+            many.reserve(expected);
+            many.extend_from_slice(&std::mem::take(&mut one));
+        }
+        many.extend_from_slice(&chunk);
     }
-    Ok(all.freeze())
+    Ok(if many.is_empty() { one } else { many.freeze() })
 }
 
 fn too_large(most: usize) -> Problem {

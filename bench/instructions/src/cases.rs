@@ -3,9 +3,15 @@
 use std::error::Error;
 use std::hint::black_box;
 
+use sluice_event::compressed;
 use sluice_event::entry::{self, PackedEntry, PackedRequest};
 use sluice_event::{Event, Keyer, Limits, ParseError, Timestamp};
 use uuid::Uuid;
+
+// The file alone: all of the aggregator would take minutes to build.
+#[allow(dead_code, reason = "the aggregator uses the rest")]
+#[path = "../../../aggregator/src/store/postgres/encode.rs"]
+mod copy;
 
 /// One line an event.
 const BODY: &[u8] = include_bytes!("../events.json");
@@ -14,7 +20,15 @@ const BODY: &[u8] = include_bytes!("../events.json");
 type Case = fn() -> Result<(), Box<dyn Error>>;
 
 /// To add a case, add it here and run `make bench-instructions-accept`.
-pub(crate) const CASES: &[(&str, Case)] = &[("parse", parse), ("key", key), ("pack", pack), ("unpack", unpack)];
+pub(crate) const CASES: &[(&str, Case)] = &[
+    ("parse", parse),
+    ("key", key),
+    ("pack", pack),
+    ("compress", compress),
+    ("expand", expand),
+    ("unpack", unpack),
+    ("encode", encode),
+];
 
 /// Runs a step twice: once so that whatever is done only once is done, and once to be counted.
 fn counted<R>(mut step: impl FnMut() -> R) {
@@ -68,5 +82,31 @@ fn unpack() -> Result<(), Box<dyn Error>> {
     let entry = packed(&events()?);
     entry::decode(&entry.body)?;
     counted(|| entry::decode(black_box(&entry.body)).map(drop));
+    Ok(())
+}
+
+fn compress() -> Result<(), Box<dyn Error>> {
+    let entry = packed(&events()?);
+    counted(|| compressed::compress(black_box(entry.clone())));
+    Ok(())
+}
+
+fn expand() -> Result<(), Box<dyn Error>> {
+    let entry = compressed::compress(packed(&events()?));
+    compressed::expand(&entry.body)?;
+    counted(|| compressed::expand(black_box(&entry.body)).map(drop));
+    Ok(())
+}
+
+fn encode() -> Result<(), Box<dyn Error>> {
+    let events = events()?;
+    let mut out = Vec::with_capacity(64 << 10);
+    counted(|| {
+        out.clear();
+        for event in black_box(&events) {
+            let (key, request_id) = (Uuid::from_u128(3), Uuid::from_u128(4));
+            copy::put_row(&mut out, &copy::Fields { key, seq: 5, received_at: now(), request_id, event }, &[]);
+        }
+    });
     Ok(())
 }

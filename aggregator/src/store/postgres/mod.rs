@@ -5,6 +5,7 @@
 
 mod connections;
 mod copy;
+mod encode;
 mod errors;
 mod insert;
 mod moment;

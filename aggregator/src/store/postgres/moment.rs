@@ -7,20 +7,11 @@ use sqlx::postgres::types::Oid;
 use sqlx::postgres::{PgArgumentBuffer, PgHasArrayType, PgTypeInfo, PgValueRef, Postgres};
 use sqlx::{Decode, Encode, Type};
 
-/// 2000-01-01T00:00:00Z, where PostgreSQL counts from, in µs since 1970.
-const EPOCH: i64 = 946_684_800_000_000;
+use super::encode::EPOCH;
 
 /// A moment as PostgreSQL keeps it.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Moment(pub Timestamp);
-
-impl Moment {
-    /// As PostgreSQL keeps and sends it: µs since 2000. No moment that a `Timestamp` can hold is out
-    /// of its range.
-    pub fn as_micros(self) -> i64 {
-        self.0.as_micros() - EPOCH
-    }
-}
 
 impl Type<Postgres> for Moment {
     fn type_info() -> PgTypeInfo {
@@ -36,7 +27,8 @@ impl PgHasArrayType for Moment {
 
 impl Encode<'_, Postgres> for Moment {
     fn encode_by_ref(&self, buffer: &mut PgArgumentBuffer) -> Result<IsNull, BoxDynError> {
-        Encode::<Postgres>::encode(self.as_micros(), buffer)
+        // No moment that a `Timestamp` can hold is out of PostgreSQL's range.
+        Encode::<Postgres>::encode(self.0.as_micros() - EPOCH, buffer)
     }
 
     fn size_hint(&self) -> usize {
