@@ -17,7 +17,7 @@ pub struct Cli {
     /// [default: 6, quick 2]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     rounds: Option<u32>,
-    /// Events in a block, where all are sent in large requests [default: 300000, quick 150000]
+    /// Events in a block, where all are sent in large requests [default: 300000, quick 200000]
     #[arg(long, value_name = "EVENTS", value_parser = clap::value_parser!(u32).range(10_000..=10_000_000))]
     events: Option<u32>,
     /// Connections that publish, each with one request under way
@@ -163,7 +163,7 @@ impl Measure {
 
 impl From<Cli> for Plan {
     fn from(cli: Cli) -> Self {
-        let (rounds, events) = if cli.quick { (2, 150_000) } else { (6, 300_000) };
+        let (rounds, events) = if cli.quick { (2, 200_000) } else { (6, 300_000) };
         let all = cli.only.is_empty();
         let wanted = |measure: Measure| all || cli.only.contains(&measure);
         let every = |measure: Measure| match measure {

@@ -22,13 +22,14 @@ struct Copy<'a> {
 }
 
 impl<'a> Copy<'a> {
-    fn row(&self) -> Row<'a> {
+    fn row(&self, likely: Likely) -> Row<'a> {
         Row {
             key: self.key,
             ordinal: self.ordinal,
             event: self.event,
             received_at: self.request.accepted_at,
             request_id: self.request.id,
+            likely,
         }
     }
 
@@ -75,12 +76,7 @@ impl<'a, 'k> Copies<'a, 'k> {
 
     /// Takes the events of requests whose receipt, if they have one, is in `fresh`, and removes it
     /// there, so that the same request further on is skipped. Answers how many were skipped.
-    pub fn take_requests(
-        &mut self,
-        position: Position,
-        requests: &'a [Request<'a>],
-        fresh: &mut HashSet<Uuid>,
-    ) -> u64 {
+    pub fn take_requests(&mut self, position: Position, requests: &'a [Request<'a>], fresh: &mut HashSet<Uuid>) -> u64 {
         let mut skipped = 0;
         for request in requests {
             if request.receipt.is_some_and(|receipt| !fresh.remove(&receipt)) {
@@ -106,21 +102,22 @@ impl<'a, 'k> Copies<'a, 'k> {
         let mut groups = by_key(&mut copies);
         let keys: Vec<_> = groups.iter().map(|group| group.copies[0].key).collect();
         let claim = known.claim(transaction.epoch(), &keys);
-        let (mut unknown, mut contended) = (Vec::new(), Vec::new());
+        let (mut rows, mut open) = (Vec::with_capacity(groups.len()), Vec::with_capacity(groups.len()));
         for (index, standing) in claim.standings().iter().enumerate() {
-            match standing {
-                Standing::Stored(hash) => groups[index].stored = Some(*hash),
-                Standing::Unknown => unknown.push(index),
-                Standing::Contended => contended.push(index),
-            }
+            let likely = match standing {
+                Standing::Stored(hash) => {
+                    groups[index].stored = Some(*hash);
+                    continue;
+                }
+                Standing::Unknown => Likely::New,
+                Standing::Contended => Likely::Stored,
+            };
+            rows.push(groups[index].copies[0].row(likely));
+            open.push(index);
         }
-        for (indexes, likely) in [(unknown, Likely::New), (contended, Likely::Stored)] {
-            if indexes.is_empty() {
-                continue;
-            }
-            let rows: Vec<_> = indexes.iter().map(|&index| groups[index].copies[0].row()).collect();
-            let inserted = transaction.insert_events(&rows, likely).await?;
-            for index in indexes {
+        if !rows.is_empty() {
+            let inserted = transaction.insert_events(&rows).await?;
+            for index in open {
                 groups[index].inserted = inserted.contains(&keys[index]);
             }
         }
@@ -138,7 +135,7 @@ impl<'a, 'k> Copies<'a, 'k> {
         let mut tally = Tally::default();
         let mut open: Vec<usize> = (0..groups.len()).collect();
         while !open.is_empty() {
-            let rows: Vec<_> = open.iter().map(|&index| groups[index].copies[0].row()).collect();
+            let rows: Vec<_> = open.iter().map(|&index| groups[index].copies[0].row(Likely::Stored)).collect();
             let (inserted, refused) = isolate::insert(transaction, &rows).await?;
             for &index in &open {
                 groups[index].inserted = inserted.contains(&groups[index].copies[0].key);

@@ -5,7 +5,7 @@ use std::collections::HashSet;
 
 use uuid::Uuid;
 
-use super::{Inserted, Likely, Row, StoreError, Transaction};
+use super::{Inserted, Row, StoreError, Transaction};
 
 /// A row refused on its own.
 pub(super) struct Refused {
@@ -32,7 +32,7 @@ pub(super) async fn insert(
             continue;
         }
         transaction.savepoint().await?;
-        match transaction.insert_events(&rows[range.clone()], Likely::Stored).await {
+        match transaction.insert_events(&rows[range.clone()]).await {
             Ok(Inserted::All) => inserted.extend(rows[range].iter().map(|row| row.key)),
             Ok(Inserted::Keys(keys)) => inserted.extend(keys),
             Err(StoreError::Refused { code, message }) => {

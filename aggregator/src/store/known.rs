@@ -188,8 +188,7 @@ impl Table {
         for (key, hash) in stored {
             let key = key.as_u128();
             let bucket = self.bucket(key);
-            let (keys, hashes, learned) =
-                (&mut self.keys[bucket], &mut self.hashes[bucket], &mut self.learned[bucket]);
+            let (keys, hashes, learned) = (&mut self.keys[bucket], &mut self.hashes[bucket], &mut self.learned[bucket]);
             // In its own place if it has one, else in that of the oldest, which is the last.
             let way = keys.iter().position(|known| *known == key).unwrap_or(WAYS - 1);
             keys.copy_within(..way, 1);
@@ -221,11 +220,10 @@ mod tests {
         let known = KnownKeys::new(64);
         let claim = known.claim(1, &[key(0), key(7)]);
         assert_eq!(claim.standings(), [Standing::Unknown; 2]);
-        assert_eq!(standings(&known, 1, &[key(0), key(3), key(7)]), [
-            Standing::Contended,
-            Standing::Unknown,
-            Standing::Contended
-        ]);
+        assert_eq!(
+            standings(&known, 1, &[key(0), key(3), key(7)]),
+            [Standing::Contended, Standing::Unknown, Standing::Contended]
+        );
         claim.settle(&[(key(0), hash(5))]);
         assert_eq!(standings(&known, 1, &[key(0), key(7)]), [Standing::Stored(hash(5)), Standing::Unknown]);
     }

@@ -70,6 +70,17 @@ pub struct Row<'a> {
     pub received_at: Timestamp,
     /// The request it came with.
     pub request_id: Uuid,
+    /// What to expect of it. Only a matter of speed.
+    pub likely: Likely,
+}
+
+/// What is expected of a row before it is inserted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Likely {
+    /// Nothing is known of its key: most such rows are new, or all.
+    New,
+    /// Its key is being inserted by another transaction, or nothing at all may be expected.
+    Stored,
 }
 
 /// What was counted of a topic. `received = unique + duplicates` holds in every committed state,
@@ -125,15 +136,6 @@ pub struct DeadLetter {
     pub letter: NewDeadLetter,
 }
 
-/// What is expected of rows before they are inserted. Only a matter of speed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Likely {
-    /// Nothing is known of their keys: most of them are new, or all.
-    New,
-    /// Their keys are being inserted by another transaction, or are stored.
-    Stored,
-}
-
 /// Which rows an insert found new.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Inserted {
@@ -166,7 +168,7 @@ pub trait Transaction: Send {
     async fn insert_receipts(&mut self, ids: &[Uuid]) -> Result<HashSet<Uuid>, StoreError>;
 
     /// Inserts rows whose key is not stored. `rows` are sorted by key, and keys are unique.
-    async fn insert_events(&mut self, rows: &[Row<'_>], likely: Likely) -> Result<Inserted, StoreError>;
+    async fn insert_events(&mut self, rows: &[Row<'_>]) -> Result<Inserted, StoreError>;
 
     /// The payload hashes of stored keys, also of those committed since the transaction began.
     async fn payload_hashes(&mut self, keys: &[Uuid]) -> Result<HashMap<Uuid, Uuid>, StoreError>;

@@ -15,7 +15,7 @@ use super::insert::Into;
 use super::way::{self, Ways};
 use super::{PayloadType, insert, query, receipts};
 use crate::store::{
-    Counts, DeadLetter, Dropped, Inserted, Likely, NewDeadLetter, Row, StoreError, Transaction as StoreTransaction,
+    Counts, DeadLetter, Dropped, Inserted, NewDeadLetter, Row, StoreError, Transaction as StoreTransaction,
 };
 
 /// What a transaction learns as it begins.
@@ -64,6 +64,8 @@ pub(super) struct Transaction {
     epoch: u64,
     payload_type: PayloadType,
     ways: Arc<Ways>,
+    /// Keys that were found stored, with the hashes of their payloads.
+    found: HashMap<Uuid, Uuid>,
     /// A statement failed: the server refuses all but going back to the savepoint, and would
     /// answer COMMIT by a silent ROLLBACK.
     failed: bool,
@@ -71,7 +73,7 @@ pub(super) struct Transaction {
 
 impl Transaction {
     pub fn new(lease: Lease, begun: Begun, epoch: u64, payload_type: PayloadType, ways: Arc<Ways>) -> Self {
-        Self { lease, begun, epoch, payload_type, ways, failed: false }
+        Self { lease, begun, epoch, payload_type, ways, found: HashMap::new(), failed: false }
     }
 
     fn seen<T>(&mut self, result: Result<T, StoreError>) -> Result<T, StoreError> {
@@ -96,22 +98,22 @@ impl StoreTransaction for Transaction {
         self.seen(new)
     }
 
-    async fn insert_events(&mut self, rows: &[Row<'_>], likely: Likely) -> Result<Inserted, StoreError> {
+    async fn insert_events(&mut self, rows: &[Row<'_>]) -> Result<Inserted, StoreError> {
         let into = Into { payload_type: self.payload_type, batch: self.begun.batch };
-        let inserted = match likely {
-            Likely::New => way::insert(&mut self.lease, &self.ways, into, rows).await,
-            Likely::Stored => insert::events(&mut self.lease, into, rows).await,
-        };
+        let inserted = way::insert(&mut self.lease, &self.ways, into, rows, &mut self.found).await;
         self.seen(inserted)
     }
 
     /// A statement of its own: its snapshot sees what was committed by transactions that the
     /// insert waited for, which the insert's own snapshot does not.
     async fn payload_hashes(&mut self, keys: &[Uuid]) -> Result<HashMap<Uuid, Uuid>, StoreError> {
-        let select = sqlx::query_as("SELECT key, payload_hash FROM events WHERE key = ANY($1)").bind(keys);
-        let rows: Result<Vec<(Uuid, Uuid)>, _> =
-            within(self.lease.deadline(), select.fetch_all(&mut *self.lease)).await;
-        self.seen(rows.map(|rows| rows.into_iter().collect()).map_err(of_statement))
+        let others: Vec<_> = keys.iter().filter(|key| !self.found.contains_key(key)).copied().collect();
+        if !others.is_empty() {
+            let hashes = way::stored(&mut self.lease, others).await;
+            let hashes = self.seen(hashes)?;
+            self.found.extend(hashes);
+        }
+        Ok(std::mem::take(&mut self.found))
     }
 
     /// In the order of the topics, which is that of the map, so that two transactions never wait

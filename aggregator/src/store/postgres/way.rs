@@ -8,8 +8,13 @@
 //!
 //! Nothing tells beforehand which kind is coming, so it goes by what the last batches met, and a
 //! failed COPY is rolled back to a savepoint and made up for by INSERT … ON CONFLICT.
+//!
+//! Transactions wait for each other's keys, so all must insert keys in one order, or they wait in a
+//! circle. Rows whose keys another worker of this replica is inserting go by ON CONFLICT after the
+//! others were copied, which breaks that order: it is done only where no other replica gets in the
+//! way. Elsewhere such a batch goes by ON CONFLICT as a whole.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use uuid::Uuid;
@@ -18,7 +23,7 @@ use super::connections::Lease;
 use super::errors::{of_insert, of_statement, within};
 use super::insert::Into;
 use super::{copy, insert};
-use crate::store::{Inserted, Row, StoreError};
+use crate::store::{Inserted, Likely, Row, StoreError};
 
 /// Unique violation.
 const VIOLATED: &str = "23505";
@@ -79,13 +84,13 @@ impl State {
         }
     }
 
-    /// A batch went its way.
-    fn went(&mut self, way: Way, stored: usize) {
-        match way {
+    /// A batch was inserted, of whose unknown keys so many turned out to be stored.
+    fn went(&mut self, stored: usize) {
+        match self.way {
             Way::Copy => self.stay = FIRST_STAY.max(self.stay - self.stay / 16),
             Way::LookUpThenCopy => {
                 self.calm = if stored == 0 { self.calm + 1 } else { 0 };
-                if self.calm >= CALM && self.way == Way::LookUpThenCopy {
+                if self.calm >= CALM {
                     self.way = Way::Copy;
                 }
             }
@@ -99,44 +104,78 @@ impl State {
     }
 }
 
-/// Inserts rows whose keys are most likely new, in the order given.
+/// Inserts rows, which are sorted by key. Keys that were found stored are added to `found`, with the
+/// hashes of their payloads.
 pub(super) async fn insert(
     lease: &mut Lease,
     ways: &Ways,
     into: Into,
     rows: &[Row<'_>],
+    found: &mut HashMap<Uuid, Uuid>,
 ) -> Result<Inserted, StoreError> {
-    let way = ways.state().way;
-    let stored = match way {
-        Way::OnConflict => {
-            let inserted = insert::events(lease, into, rows).await?;
-            ways.state().went(way, 0);
-            return Ok(inserted);
+    let contended = rows.iter().filter(|row| row.likely == Likely::Stored).count();
+    let way = match ways.state().way {
+        _ if contended == rows.len() => Way::OnConflict,
+        Way::LookUpThenCopy if contended > 0 => Way::OnConflict,
+        way => way,
+    };
+    let inserted = match way {
+        Way::OnConflict => insert::events(lease, into, rows).await,
+        Way::LookUpThenCopy => {
+            *found = stored(lease, rows.iter().map(|row| row.key).collect()).await?;
+            let rows: Vec<_> = rows.iter().filter(|row| !found.contains_key(&row.key)).copied().collect();
+            let inserted = copy_or_insert(lease, ways, way, into, &rows).await;
+            inserted.map(|inserted| if found.is_empty() { inserted } else { Inserted::Keys(keys_of(inserted, &rows)) })
         }
-        Way::LookUpThenCopy => stored(lease, rows).await?,
-        Way::Copy => HashSet::new(),
+        Way::Copy => copy_or_insert(lease, ways, way, into, rows).await,
     };
-    let others: Vec<_>;
-    let new = if stored.is_empty() {
-        rows
-    } else {
-        others = rows.iter().filter(|row| !stored.contains(&row.key)).copied().collect();
-        &others
-    };
-    if !copied(lease, into, new).await? {
+    match &inserted {
+        Ok(inserted) => {
+            let unknown = rows.iter().filter(|row| row.likely == Likely::New);
+            ways.state().went(unknown.filter(|row| !inserted.contains(&row.key)).count());
+        }
+        // In a circle, for one.
+        Err(StoreError::Conflict(_)) => ways.state().violated(Way::LookUpThenCopy),
+        Err(_) => {}
+    }
+    inserted
+}
+
+/// Copies the rows of unknown keys and inserts the others; all of them are inserted where a COPY
+/// meets a stored key.
+async fn copy_or_insert(
+    lease: &mut Lease,
+    ways: &Ways,
+    way: Way,
+    into: Into,
+    rows: &[Row<'_>],
+) -> Result<Inserted, StoreError> {
+    let (new, contended): (Vec<_>, Vec<_>) = rows.iter().copied().partition(|row| row.likely == Likely::New);
+    if !copied(lease, into, &new).await? {
         ways.state().violated(way);
         return insert::events(lease, into, rows).await;
     }
-    ways.state().went(way, stored.len());
-    Ok(if stored.is_empty() { Inserted::All } else { Inserted::Keys(new.iter().map(|row| row.key).collect()) })
+    if contended.is_empty() {
+        return Ok(Inserted::All);
+    }
+    let mut keys = keys_of(insert::events(lease, into, &contended).await?, &contended);
+    keys.extend(new.iter().map(|row| row.key));
+    Ok(Inserted::Keys(keys))
 }
 
-/// The keys that are stored already.
-async fn stored(lease: &mut Lease, rows: &[Row<'_>]) -> Result<HashSet<Uuid>, StoreError> {
-    let keys: Vec<_> = rows.iter().map(|row| row.key).collect();
-    let select = sqlx::query_scalar("SELECT key FROM events WHERE key = ANY($1)").bind(keys);
-    let stored: Result<Vec<Uuid>, _> = within(lease.deadline(), select.fetch_all(&mut **lease)).await;
-    stored.map(|keys| keys.into_iter().collect()).map_err(of_statement)
+/// The keys that were inserted of these rows.
+fn keys_of(inserted: Inserted, rows: &[Row<'_>]) -> HashSet<Uuid> {
+    match inserted {
+        Inserted::All => rows.iter().map(|row| row.key).collect(),
+        Inserted::Keys(keys) => keys,
+    }
+}
+
+/// The keys that are stored already, with the hashes of their payloads.
+pub(super) async fn stored(lease: &mut Lease, keys: Vec<Uuid>) -> Result<HashMap<Uuid, Uuid>, StoreError> {
+    let select = sqlx::query_as("SELECT key, payload_hash FROM events WHERE key = ANY($1)").bind(keys);
+    let stored: Result<Vec<(Uuid, Uuid)>, _> = within(lease.deadline(), select.fetch_all(&mut **lease)).await;
+    stored.map(|rows| rows.into_iter().collect()).map_err(of_statement)
 }
 
 /// Copies rows; false when one of them is stored already, and then nothing was inserted.
@@ -160,26 +199,28 @@ async fn copied(lease: &mut Lease, into: Into, rows: &[Row<'_>]) -> Result<bool,
 mod tests {
     use super::*;
 
-    fn after(steps: &[(bool, Way, usize)]) -> Way {
+    /// Violations are by the way that met them; other steps are the number of keys found stored.
+    fn after(steps: &[Result<usize, Way>]) -> Way {
         let mut state = State::default();
-        for &(violated, way, stored) in steps {
-            if violated { state.violated(way) } else { state.went(way, stored) }
+        for step in steps {
+            match step {
+                Ok(stored) => state.went(*stored),
+                Err(way) => state.violated(*way),
+            }
         }
         state.way
     }
 
     #[test]
     fn a_violated_copy_leads_to_looking_keys_up_until_none_is_found_for_a_while() {
-        let violated = (true, Way::Copy, 0);
-        let calm = (false, Way::LookUpThenCopy, 0);
-        assert_eq!(after(&[violated]), Way::LookUpThenCopy);
-        let mut steps = vec![violated];
-        steps.extend([calm; CALM as usize - 1]);
+        let calm = [Ok(0); CALM as usize - 1];
+        let mut steps = vec![Err(Way::Copy)];
         assert_eq!(after(&steps), Way::LookUpThenCopy);
-        steps.push((false, Way::LookUpThenCopy, 3));
-        steps.extend([calm; CALM as usize - 1]);
+        steps.extend(calm);
+        steps.push(Ok(3));
+        steps.extend(calm);
         assert_eq!(after(&steps), Way::LookUpThenCopy);
-        steps.push(calm);
+        steps.push(Ok(0));
         assert_eq!(after(&steps), Way::Copy);
     }
 
@@ -190,7 +231,7 @@ mod tests {
             state.violated(Way::LookUpThenCopy);
             for _ in 0..stay {
                 assert_eq!(state.way, Way::OnConflict);
-                state.went(Way::OnConflict, 0);
+                state.went(0);
             }
             assert_eq!(state.way, Way::LookUpThenCopy);
         }

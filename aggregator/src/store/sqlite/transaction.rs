@@ -15,7 +15,7 @@ use super::errors::{of_insert, of_statement};
 use super::query;
 use super::writer::Writer;
 use crate::store::{
-    Counts, DeadLetter, Dropped, Inserted, Likely, NewDeadLetter, Row, StoreError, Transaction as StoreTransaction,
+    Counts, DeadLetter, Dropped, Inserted, NewDeadLetter, Row, StoreError, Transaction as StoreTransaction,
 };
 
 static INSERT_RECEIPTS: LazyLock<Bulk> = LazyLock::new(|| {
@@ -107,8 +107,7 @@ impl StoreTransaction for Transaction {
         self.seen(new)
     }
 
-    /// There is one way: nothing races, and a row is looked up where it is inserted.
-    async fn insert_events(&mut self, rows: &[Row<'_>], _likely: Likely) -> Result<Inserted, StoreError> {
+    async fn insert_events(&mut self, rows: &[Row<'_>]) -> Result<Inserted, StoreError> {
         let last_seq = self.last_seq;
         let inserted = insert_events(self.writer.current().await?, last_seq, rows).await;
         self.seen(inserted)
