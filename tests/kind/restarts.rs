@@ -78,6 +78,8 @@ async fn a_restarted_publisher_answers_every_request_once() {
     trial.fault(held.pending);
     kubectl(&["-n", &namespace.name, "rollout", "status", "deployment/shop-publisher", "--timeout=3m"]);
 
+    // The first load may have ended with the rollout; requests must be under way when it is killed.
+    trial.load(Load { concurrency: 16, rate: 3_000, ..Load::default() }).await;
     let before = namespace.pods_of(NAME, "publisher").await.pop().expect("a publisher");
     let process = Process::of(&before);
     let held = trial.hold().await;
