@@ -92,8 +92,8 @@ mod tests {
             AssertSqlSafe(format!("INSERT INTO probed.events {rows}"))
         };
         connection.execute(insert("n >= 20")).await.unwrap();
-        // More looks than are needed to see them all.
-        tokio::time::sleep(Duration::from_millis(200)).await;
+        // More looks than are needed to see them all, also where other tests take the cores.
+        tokio::time::sleep(Duration::from_secs(2)).await;
         let before = Instant::now();
         connection.execute(insert("n < 20")).await.unwrap();
         let seen = poller.finish().await.unwrap();

@@ -5,6 +5,7 @@ use std::time::Duration;
 use redis::streams::StreamRangeReply;
 use rustix::process::Signal;
 use serde_json::{Value, json};
+use sluice_event::compressed;
 use sluice_event::entry;
 use sluice_tests::program::Program;
 use sluice_tests::redis::RedisServer;
@@ -42,7 +43,8 @@ impl Fixture {
 
     /// The publisher reaches Redis at `url`.
     pub async fn start_through(redis: RedisServer, url: &str, options: &[&str]) -> Self {
-        let args = [&["serve", "--redis-url", url, "--stream-prefix", "t"], options].concat();
+        // More than by default, so that there is something to tell apart.
+        let args = [&["serve", "--redis-url", url, "--stream-prefix", "t", "--max-appends", "4"], options].concat();
         let args = args.into_iter().map(str::to_owned).collect();
         let mut publisher = Program::new("publisher", "sluice-publisher", args, &[], &dirs::fresh("publisher"));
         publisher.start().await;
@@ -99,6 +101,7 @@ impl Fixture {
             .map(|entry| {
                 let body: Vec<u8> = entry.get("e").unwrap();
                 let events: u64 = entry.get("n").unwrap();
+                let body = compressed::expand(&body).unwrap();
                 let entry = entry::decode(&body).unwrap();
                 assert_eq!(events, entry.requests.iter().map(|request| request.events.len() as u64).sum::<u64>());
                 let requests = entry.requests.iter().map(|request| {

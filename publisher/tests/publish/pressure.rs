@@ -79,7 +79,7 @@ async fn a_backlog_that_is_too_long_refuses_until_it_is_worked_off() {
 async fn a_redis_that_runs_short_of_memory_refuses_well_before_it_is_full() {
     let redis = RedisServer::start_with(&["--maxmemory", "16mb"]);
     let fixture = Fixture::start_on(redis, &["--max-memory", "0.5"]).await;
-    let large = json!({"id": "1", "payload": "x".repeat(200 << 10)}).to_string();
+    let large = json!({"id": "1", "payload": noise(200 << 10)}).to_string();
     let answer = wait_until("a refusal", PATIENCE, || async {
         let answer = fixture.client.publish_raw(large.clone()).await;
         if answer.status == 202 { Err(answer.text) } else { Ok(answer) }
@@ -95,11 +95,16 @@ async fn a_redis_without_room_answers_429_and_not_503() {
     // Backpressure by share is out of the way: it is Redis itself that refuses.
     let redis = RedisServer::start_with(&["--maxmemory", "4mb"]);
     let fixture = Fixture::start_on(redis, &["--max-memory", "1"]).await;
-    let large = json!({"id": "1", "payload": "x".repeat(200 << 10)}).to_string();
+    let large = json!({"id": "1", "payload": noise(200 << 10)}).to_string();
     let answer = wait_until("a refusal", PATIENCE, || async {
         let answer = fixture.client.publish_raw(large.clone()).await;
         if answer.status == 202 { Err(answer.text) } else { Ok(answer) }
     })
     .await;
     assert_429(&answer, "backlog_full");
+}
+
+/// Text that does not get smaller by compression.
+fn noise(bytes: usize) -> String {
+    std::iter::repeat_with(|| uuid::Uuid::new_v4().simple().to_string()).take(bytes / 32).collect()
 }
