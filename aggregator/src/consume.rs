@@ -181,8 +181,9 @@ pub(crate) async fn pause(time: Duration, stop: &CancellationToken) -> bool {
     }
 }
 
-/// Decodes entries, whose bodies have been expanded; answers also what may be acknowledged once the batch is committed. An entry of
-/// a version that this build does not know is left pending, for a newer aggregator.
+/// Decodes entries, whose bodies have been expanded; answers also what may be acknowledged once the
+/// batch is committed. An entry of a version that this build does not know is left pending, for a
+/// newer aggregator.
 fn decode<'a>(
     entries: &[Delivered],
     bodies: &'a [Result<Cow<'_, [u8]>, DecodeError>],

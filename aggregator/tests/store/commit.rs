@@ -1,7 +1,7 @@
 //! What one commit does.
 
-use sluice_aggregator::store::commit::{Batch, Outcome};
-use sluice_aggregator::store::{Counts, EventQuery};
+use sluice_aggregator::store::commit::{Batch, Outcome, commit};
+use sluice_aggregator::store::{Counts, EventQuery, StoreError};
 use sluice_event::{Event, Keyer, Timestamp};
 use uuid::Uuid;
 
@@ -106,6 +106,18 @@ pub async fn equal_payloads_under_different_ids_stay_apart(test: TestStore) {
     let batch = batch_of((0..100).map(|id| event("t", id, "{\"same\":true}")).collect());
     assert_eq!(test.commit(&batch).await.counts, counts(100, 100, 0, 0));
     assert_eq!(test.rows().await, 100);
+}
+
+pub async fn what_was_not_committed_is_new_when_it_comes_again(test: TestStore) {
+    let batch = batch_of(events([1, 2, 2]));
+    // Events are inserted, and then the counters fail.
+    test.run("ALTER TABLE counters RENAME TO away").await;
+    let failed = commit(&*test.store, &test.rules, &batch).await;
+    assert!(matches!(failed, Err(StoreError::Failed(_))), "{failed:?}");
+    test.run("ALTER TABLE away RENAME TO counters").await;
+    let rules = test.rules.clone();
+    assert_eq!(test.commit_until_done(&rules, &batch).await.counts, counts(3, 2, 1, 0));
+    assert_eq!(test.rows().await, 2);
 }
 
 pub async fn a_transaction_that_is_dropped_leaves_nothing_behind(test: TestStore) {

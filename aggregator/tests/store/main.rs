@@ -47,6 +47,7 @@ on_both_stores! {
         a_duplicate_with_another_payload_is_a_conflict_and_the_first_payload_stays
         equal_payloads_under_different_ids_stay_apart
         a_transaction_that_is_dropped_leaves_nothing_behind
+        what_was_not_committed_is_new_when_it_comes_again
         a_large_batch_is_stored_whole
         the_audit_trail_has_a_row_for_each_dropped_duplicate
         attempts_are_counted_until_the_entry_is_committed

@@ -2,8 +2,6 @@
 
 use std::sync::Arc;
 
-use anyhow::Context;
-
 use super::{Delivery, Expected, RATE, Store};
 use crate::load::events::Workload;
 use crate::report::figures::{Figures, Group};
@@ -41,9 +39,7 @@ pub async fn run_and_keep(
     servers.empty_redis().await?;
     let sluice = Sluice::start(servers, name, aggregators).await?;
     let figures = measure(servers, workload, connections, &sluice).await;
-    let figures = figures.with_context(|| sluice.last_words())?;
-    sluice.stop().await?;
-    Ok(figures)
+    sluice.finish(figures).await
 }
 
 async fn measure(

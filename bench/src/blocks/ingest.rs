@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use anyhow::{Context, ensure};
+use anyhow::ensure;
 
 use super::RATE;
 use crate::load::closed;
@@ -25,8 +25,7 @@ pub async fn run(
     // Nobody takes anything away, so no backlog is too large; Redis has its bound.
     let sluice = Sluice::start_with(servers, name, 0, &["--max-backlog", "1000000000"]).await?;
     let figures = measure(servers, workload, connections, &sluice).await;
-    let figures = figures.with_context(|| sluice.last_words())?;
-    sluice.stop().await?;
+    let figures = sluice.finish(figures).await?;
     servers.empty_redis().await?;
     Ok(figures)
 }

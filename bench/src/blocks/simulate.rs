@@ -3,7 +3,7 @@
 
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, bail, ensure};
+use anyhow::{bail, ensure};
 use sluice_tests::dirs;
 use sluice_tests::process::{Process, tail};
 use sluice_tests::program;
@@ -23,8 +23,8 @@ pub async fn run(servers: &Servers, name: &str) -> anyhow::Result<Figures> {
     servers.empty_redis().await?;
     let sluice = Sluice::start(servers, name, 1).await?;
     servers.settle().await?;
-    let seconds = simulate(&sluice).await.with_context(|| sluice.last_words())?;
-    sluice.stop().await?;
+    let seconds = simulate(&sluice).await;
+    let seconds = sluice.finish(seconds).await?;
     servers.drop_schema(name).await?;
     let mut figures = Figures::default();
     figures.add(Group::Seconds, SECONDS, seconds);

@@ -2,8 +2,6 @@
 
 use std::sync::Arc;
 
-use anyhow::Context;
-
 use super::{Delivery, Expected, RATE, Store};
 use crate::load::events::Workload;
 use crate::report::figures::{Figures, Group};
@@ -16,9 +14,8 @@ use crate::watch::memory;
 pub async fn run(workload: &Arc<Workload>, connections: usize, name: &str) -> anyhow::Result<Figures> {
     let sluice = Sluice::start_standalone(name).await?;
     let figures = measure(workload, connections, &sluice).await;
-    let figures = figures.with_context(|| sluice.last_words())?;
     let data = sluice.data().to_owned();
-    sluice.stop().await?;
+    let figures = sluice.finish(figures).await?;
     std::fs::remove_dir_all(data)?;
     Ok(figures)
 }

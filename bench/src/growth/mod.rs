@@ -17,7 +17,7 @@ mod tables;
 
 use std::sync::Arc;
 
-use anyhow::{Context, ensure};
+use anyhow::ensure;
 
 use crate::blocks::copy::{Rows, make_table};
 use crate::blocks::{Delivery, Expected, Lab, RATE, Store};
@@ -63,8 +63,7 @@ pub async fn run(lab: &Lab, plan: &GrowthPlan, progress: &Progress) -> anyhow::R
     let sluice = Sluice::start(&lab.servers, LARGE, 1).await?;
     let mut growing = Growing::new(lab, sluice).await?;
     let columns = all_sizes(&mut growing, plan, progress).await;
-    let columns = columns.with_context(|| growing.sluice.last_words())?;
-    growing.sluice.stop().await?;
+    let columns = growing.sluice.finish(columns).await?;
     for schema in [LARGE, LARGE_BAR] {
         lab.servers.drop_schema(schema).await?;
     }
@@ -177,9 +176,8 @@ impl<'a> Growing<'a> {
         let mut store = Store::Postgres(self.servers().postgres().await?);
         let (delivery, expected) = (Delivery::of_schema(name), Expected::default().and(workload));
         let course = delivery.deliver(&mut store, &sluice.address, workload, self.lab.connections, expected).await;
-        let course = course.with_context(|| sluice.last_words())?;
+        let course = sluice.finish(course).await?;
         delivery.check(&mut store, expected).await?;
-        sluice.stop().await?;
         self.servers().drop_schema(name).await?;
         Ok(workload.events as f64 / 1000.0 / course.seconds)
     }

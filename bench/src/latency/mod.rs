@@ -73,8 +73,7 @@ async fn block(lab: &Lab, rate: f64, seconds: f64, name: &str) -> anyhow::Result
     lab.servers.empty_redis().await?;
     let sluice = Sluice::start(&lab.servers, name, 1).await?;
     let figures = measure(lab, rate, &workload, &sluice).await;
-    let figures = figures.with_context(|| sluice.last_words())?;
-    sluice.stop().await?;
+    let figures = sluice.finish(figures).await?;
     lab.servers.drop_schema(name).await?;
     Ok(figures)
 }

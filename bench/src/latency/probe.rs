@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, ensure};
 use sqlx::{AssertSqlSafe, PgConnection};
+use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 use crate::load::events::PROBES;
@@ -22,6 +23,8 @@ const ROWS: usize = 32;
 #[derive(Debug)]
 pub struct Poller {
     task: JoinHandle<anyhow::Result<Vec<Instant>>>,
+    /// How many were seen so far.
+    seen: watch::Receiver<usize>,
 }
 
 impl Poller {
@@ -29,16 +32,23 @@ impl Poller {
     pub fn start(connection: PgConnection, schema: &str, probes: usize) -> Self {
         let newest =
             format!("SELECT event_id FROM \"{schema}\".events WHERE topic = '{PROBES}' ORDER BY seq DESC LIMIT $1");
-        Self { task: tokio::spawn(look(connection, newest, probes)) }
+        let (progress, seen) = watch::channel(0);
+        Self { task: tokio::spawn(look(connection, newest, probes, progress)), seen }
     }
 
     /// Waits for the last; answers when each was first seen.
     pub async fn finish(self) -> anyhow::Result<Vec<Instant>> {
-        self.task.await.context("the probes' poller broke off")?
+        let outcome = self.task.await.context("the probes' poller broke off")?;
+        outcome.with_context(|| format!("{} probes were seen", *self.seen.borrow()))
     }
 }
 
-async fn look(mut connection: PgConnection, newest: String, probes: usize) -> anyhow::Result<Vec<Instant>> {
+async fn look(
+    mut connection: PgConnection,
+    newest: String,
+    probes: usize,
+    progress: watch::Sender<usize>,
+) -> anyhow::Result<Vec<Instant>> {
     let mut seen: Vec<Option<Instant>> = vec![None; probes];
     let (mut missing, mut moved, mut limit) = (probes, Instant::now(), ROWS);
     // All below the first are seen, none from the second on.
@@ -61,6 +71,7 @@ async fn look(mut connection: PgConnection, newest: String, probes: usize) -> an
             complete += 1;
         }
         missing -= new;
+        progress.send_replace(probes - missing);
         if new > 0 {
             moved = now;
         }
@@ -86,14 +97,13 @@ mod tests {
         let mut connection = servers.postgres().await.unwrap();
         let tables = "CREATE SCHEMA probed; CREATE TABLE probed.events (seq bigint, topic text, event_id text)";
         connection.execute(tables).await.unwrap();
-        let poller = Poller::start(servers.postgres().await.unwrap(), "probed", 1000);
+        let mut poller = Poller::start(servers.postgres().await.unwrap(), "probed", 1000);
         let insert = |which: &str| {
             let rows = format!("SELECT n, 'probes', 'evt-' || n FROM generate_series(0, 999) n WHERE {which}");
             AssertSqlSafe(format!("INSERT INTO probed.events {rows}"))
         };
         connection.execute(insert("n >= 20")).await.unwrap();
-        // More looks than are needed to see them all, also where other tests take the cores.
-        tokio::time::sleep(Duration::from_secs(2)).await;
+        tokio::time::timeout(STALLED, poller.seen.wait_for(|seen| *seen == 980)).await.unwrap().unwrap();
         let before = Instant::now();
         connection.execute(insert("n < 20")).await.unwrap();
         let seen = poller.finish().await.unwrap();

@@ -106,14 +106,19 @@ impl Sluice {
         }
     }
 
-    /// The end of what the programs logged, for a failure.
-    pub fn last_words(&self) -> String {
+    /// Stops all by SIGTERM once a block is done; a block that failed gets the end of what they logged.
+    pub async fn finish<T>(self, block: anyhow::Result<T>) -> anyhow::Result<T> {
+        let done = block.with_context(|| self.last_words())?;
+        self.stop().await?;
+        Ok(done)
+    }
+
+    fn last_words(&self) -> String {
         let of = |program: &Program| format!("{}:\n{}", program.name(), tail(program.process().log(), 10));
         self.publisher.iter().chain(&self.aggregators).map(of).collect::<Vec<_>>().join("\n")
     }
 
-    /// Stops all by SIGTERM.
-    pub async fn stop(self) -> anyhow::Result<()> {
+    async fn stop(self) -> anyhow::Result<()> {
         let stop = move || {
             for mut program in self.publisher.into_iter().chain(self.aggregators) {
                 let log = program.log();

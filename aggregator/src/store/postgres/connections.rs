@@ -145,11 +145,8 @@ impl Connections {
         let leasing = async {
             let permit = Arc::clone(&self.permits).acquire_owned().await;
             let permit = permit.map_err(|_| StoreError::Unavailable("the connections are closed".into()))?;
-            let idle = self.idle().await;
-            // Read before it is opened: a loss meanwhile counts for it.
-            let generation = self.shared.generation();
-            let connection = match idle {
-                Some(connection) => connection,
+            let (connection, generation) = match self.idle().await {
+                Some(idle) => idle,
                 None => self.open().await.map_err(errors::of_statement)?,
             };
             let loss = Loss { shared: Some(Arc::clone(&self.shared)) };
@@ -161,24 +158,27 @@ impl Connections {
         }
     }
 
-    async fn idle(&self) -> Option<PgConnection> {
+    /// With the generation that it was opened in.
+    async fn idle(&self) -> Option<(PgConnection, u64)> {
         loop {
             let Idle { mut connection, since, generation } = self.shared.idle.lock().ok()?.pop()?;
             if generation != self.shared.generation() {
                 continue;
             }
             if since.elapsed() < ASK_AFTER || within(self.lease_timeout / 2, connection.ping()).await.is_ok() {
-                return Some(connection);
+                return Some((connection, generation));
             }
             self.shared.lost();
         }
     }
 
-    async fn open(&self) -> Result<PgConnection, sqlx::Error> {
+    async fn open(&self) -> Result<(PgConnection, u64), sqlx::Error> {
+        // Read before: a loss meanwhile is one that this connection may not have seen.
+        let generation = self.shared.generation();
         let mut connection = self.options.connect().await?;
         no_delay::on_all_sockets();
         sqlx::raw_sql(AssertSqlSafe(self.session.clone())).execute(&mut connection).await?;
-        Ok(connection)
+        Ok((connection, generation))
     }
 }
 

@@ -254,11 +254,12 @@ impl Store for PostgresStore {
         let done = async {
             receipts::maintain(&mut lease, schema, maintenance.receipts_keep).await?;
             // Receipts go by whole partitions, uncounted.
-            let events = retention::maintain(&mut lease, schema, maintenance).await?;
-            if events > 0 {
+            let events = retention::maintain(&mut lease, schema, maintenance).await;
+            // It may fail with some of them gone.
+            if !matches!(events, Ok(0)) {
                 self.removals.fetch_add(1, Ordering::AcqRel);
             }
-            Ok((events, 0))
+            Ok((events?, 0))
         }
         .await;
         self.done(lease, done)

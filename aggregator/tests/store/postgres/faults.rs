@@ -55,8 +55,6 @@ async fn the_numbers_are_exact_though_connections_are_cut_all_the_time() {
             let mut cut = 0;
             while !done.load(Ordering::Relaxed) {
                 cut += cut_connections(&settings).await;
-                // At any moment of a batch, but not in every one of them.
-                tokio::time::sleep(Duration::from_millis(rand::random_range(0..30))).await;
             }
             cut
         }
