@@ -1,8 +1,6 @@
 //! One batch, one transaction: receipts, events, counters, dead letters. Exactly once, whatever
 //! is killed, because a repetition of any part finds its receipt.
 
-use std::collections::HashSet;
-
 use sluice_event::entry::{self, DecodeError, Entry};
 use sluice_event::{Keyer, compressed};
 use sluice_log::Position;
@@ -59,7 +57,7 @@ pub async fn commit(store: &dyn Store, rules: &Rules, batch: &Batch<'_>) -> Resu
 /// Takes a dead letter out and stores what is in it, in one transaction. `None` when there is no
 /// such letter; refused as long as the store still refuses it, and then it stays a letter.
 pub async fn replay(store: &dyn Store, rules: &Rules, id: i64) -> Result<Option<Outcome>, StoreError> {
-    let mut transaction = store.begin().await?;
+    let (mut transaction, _) = store.begin(&[]).await?;
     let Some(stored) = transaction.take_dead_letter(id).await? else {
         return Ok(None);
     };
@@ -68,7 +66,8 @@ pub async fn replay(store: &dyn Store, rules: &Rules, id: i64) -> Result<Option<
     let body = compressed::expand(&stored.letter.body).map_err(undecodable)?;
     let entry = entry::decode(&body).map_err(undecodable)?;
     // The entry's own receipt was recorded when it was put aside; those of its requests decide.
-    let mut fresh = new_receipts(&mut *transaction, entry.requests.iter().filter_map(|r| r.receipt)).await?;
+    let receipts = in_order(entry.requests.iter().filter_map(|r| r.receipt));
+    let mut fresh = transaction.insert_receipts(&receipts).await?;
     let mut copies = Copies::new(&rules.keyer);
     let skipped = copies.take_requests(stored.letter.position, &entry.requests, &mut fresh);
     let tally = copies.insert(&mut *transaction, store.known()).await?;
@@ -77,12 +76,11 @@ pub async fn replay(store: &dyn Store, rules: &Rules, id: i64) -> Result<Option<
 }
 
 async fn attempt(store: &dyn Store, rules: &Rules, batch: &Batch<'_>, isolating: bool) -> Result<Outcome, StoreError> {
-    let mut transaction = store.begin().await?;
     let entries = batch.entries.iter().map(|(_, entry)| entry);
     let requests = entries.clone().flat_map(|e| &e.requests).filter_map(|r| r.receipt);
     let letters = batch.letters.iter().filter_map(|(_, entry)| *entry);
-    let ids = entries.map(|e| e.id).chain(requests).chain(letters);
-    let mut fresh = new_receipts(&mut *transaction, ids).await?;
+    let receipts = in_order(entries.map(|e| e.id).chain(requests).chain(letters));
+    let (mut transaction, mut fresh) = store.begin(&receipts).await?;
 
     let mut copies = Copies::new(&rules.keyer);
     let mut skipped = 0;
@@ -109,18 +107,15 @@ async fn attempt(store: &dyn Store, rules: &Rules, batch: &Batch<'_>, isolating:
     Ok(Outcome { skipped, ..outcome })
 }
 
-/// Records receipts, sorted so that two transactions never wait for each other in a circle.
-async fn new_receipts(
-    transaction: &mut dyn Transaction,
-    ids: impl Iterator<Item = Uuid>,
-) -> Result<HashSet<Uuid>, StoreError> {
+/// The ids of receipts, sorted so that two transactions never wait for each other in a circle.
+fn in_order(ids: impl Iterator<Item = Uuid>) -> Vec<Uuid> {
     let mut ids: Vec<_> = ids.collect();
     ids.sort_unstable();
     ids.dedup();
-    if ids.is_empty() { Ok(HashSet::new()) } else { transaction.insert_receipts(&ids).await }
+    ids
 }
 
-/// Counters last, since their rows are what concurrent transactions would wait for; then commit.
+/// Everything but the events, and the commit.
 async fn finish(
     mut transaction: Box<dyn Transaction>,
     rules: &Rules,
@@ -138,10 +133,7 @@ async fn finish(
     if let Some(position) = attempted {
         transaction.forget_attempts(position).await?;
     }
-    if !tally.counts.is_empty() {
-        transaction.add_counts(&rules.shard, &tally.counts).await?;
-    }
-    transaction.commit().await?;
+    transaction.commit(&rules.shard, &tally.counts).await?;
     let mut total = Counts::default();
     for counts in tally.counts.values() {
         total.received += counts.received;

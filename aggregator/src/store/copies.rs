@@ -1,6 +1,7 @@
 //! The copies of events that a batch holds: which of each key is stored, which are duplicates.
 
 use std::collections::{BTreeMap, HashSet};
+use std::time::Duration;
 
 use sluice_event::entry::{PackedEntry, PackedRequest, Request};
 use sluice_event::{Event, Keyer};
@@ -10,6 +11,19 @@ use uuid::Uuid;
 use super::isolate;
 use super::known::{Claim, KnownKeys, ShortHash, Standing};
 use super::{Counts, Dropped, Likely, NewDeadLetter, Row, StoreError, Transaction};
+
+/// How long a batch waits for others of this process that are inserting its keys: longer than a
+/// transaction normally takes. After that the store is to wait, which knows about circles.
+const PATIENCE: Duration = Duration::from_millis(250);
+
+impl From<Standing> for Likely {
+    fn from(standing: Standing) -> Self {
+        match standing {
+            Standing::Unknown => Self::New,
+            Standing::Contended | Standing::Stored(_) => Self::Stored,
+        }
+    }
+}
 
 /// One sending of an event.
 #[derive(Clone, Copy)]
@@ -102,24 +116,16 @@ impl<'a, 'k> Copies<'a, 'k> {
         let mut groups = by_key(&mut copies);
         let keys: Vec<_> = groups.iter().map(|group| group.copies[0].key).collect();
         let claim = known.claim(transaction.epoch(), &keys);
-        let (mut rows, mut open) = (Vec::with_capacity(groups.len()), Vec::with_capacity(groups.len()));
-        for (index, standing) in claim.standings().iter().enumerate() {
-            let likely = match standing {
-                Standing::Stored(hash) => {
-                    groups[index].stored = Some(*hash);
-                    continue;
-                }
-                Standing::Unknown => Likely::New,
-                Standing::Contended => Likely::Stored,
-            };
-            rows.push(groups[index].copies[0].row(likely));
-            open.push(index);
+        for (group, standing) in groups.iter_mut().zip(claim.standings()) {
+            group.standing = *standing;
         }
-        if !rows.is_empty() {
-            let inserted = transaction.insert_events(&rows).await?;
-            for index in open {
-                groups[index].inserted = inserted.contains(&keys[index]);
-            }
+        if transaction.may_pause() && groups.iter().any(|group| group.standing == Standing::Contended) {
+            // What others are inserting is stored by the time that this has been, most likely.
+            insert_those(transaction, &mut groups, |standing| standing == Standing::Unknown).await?;
+            wait_for_others(&claim, &mut groups).await;
+            insert_those(transaction, &mut groups, |standing| standing == Standing::Contended).await?;
+        } else {
+            insert_those(transaction, &mut groups, |_| true).await?;
         }
         look_up_stored(transaction, &mut groups).await?;
         let mut tally = Tally { claim: Some(claim), ..Tally::default() };
@@ -162,8 +168,24 @@ struct Group<'c, 'a> {
     copies: &'c [Copy<'a>],
     /// Whether the first of them was inserted.
     inserted: bool,
-    /// What is stored under the key, if that was there before.
-    stored: Option<ShortHash>,
+    /// What is known of the key, if it was not inserted.
+    standing: Standing,
+}
+
+impl Group<'_, '_> {
+    /// Whether it must be asked what is stored under the key.
+    fn is_open(&self) -> bool {
+        !self.inserted && !matches!(self.standing, Standing::Stored(_)) && !self.copies.is_empty()
+    }
+
+    /// The hash of the payload that is stored under the key when the transaction is committed.
+    fn stored(&self) -> Option<ShortHash> {
+        match self.standing {
+            _ if self.inserted => self.copies.first().map(|first| first.event.payload_hash.into()),
+            Standing::Stored(hash) => Some(hash),
+            Standing::Contended | Standing::Unknown => None,
+        }
+    }
 }
 
 /// By key, and in stream order within a key: the order rows must be locked in.
@@ -171,19 +193,47 @@ fn by_key<'c, 'a>(copies: &'c mut [Copy<'a>]) -> Vec<Group<'c, 'a>> {
     // As a number, a key compares without a call.
     copies.sort_unstable_by_key(|copy| (copy.key.as_u128(), copy.ordinal));
     let groups = copies.chunk_by(|a, b| a.key == b.key);
-    groups.map(|copies| Group { copies, inserted: false, stored: None }).collect()
+    groups.map(|copies| Group { copies, inserted: false, standing: Standing::Unknown }).collect()
+}
+
+/// Inserts the first copies of the keys that are not known to be stored and are in `these` standings.
+async fn insert_those(
+    transaction: &mut dyn Transaction,
+    groups: &mut [Group<'_, '_>],
+    these: impl Fn(Standing) -> bool,
+) -> Result<(), StoreError> {
+    let mut open: Vec<_> = groups.iter_mut().filter(|group| group.is_open() && these(group.standing)).collect();
+    let rows: Vec<_> = open.iter().map(|group| group.copies[0].row(group.standing.into())).collect();
+    if !rows.is_empty() {
+        let inserted = transaction.insert_events(&rows).await?;
+        for group in &mut open {
+            group.inserted = inserted.contains(&group.copies[0].key);
+        }
+    }
+    Ok(())
+}
+
+/// Waits for those that are inserting the same keys, and learns what they stored.
+async fn wait_for_others(claim: &Claim<'_>, groups: &mut [Group<'_, '_>]) {
+    let contended: Vec<_> = groups.iter_mut().filter(|group| group.standing == Standing::Contended).collect();
+    let keys: Vec<_> = contended.iter().map(|group| group.copies[0].key).collect();
+    let stored = claim.others_ended(&keys, PATIENCE).await;
+    for (group, stored) in contended.into_iter().zip(stored) {
+        group.standing = stored.map_or(Standing::Contended, Standing::Stored);
+    }
 }
 
 /// Reads the payload hashes of keys that were stored before this batch, where they are not known.
 async fn look_up_stored(transaction: &mut dyn Transaction, groups: &mut [Group<'_, '_>]) -> Result<(), StoreError> {
-    let is_sought = |group: &Group<'_, '_>| !group.inserted && group.stored.is_none() && !group.copies.is_empty();
-    let keys: Vec<_> = groups.iter().filter(|group| is_sought(group)).map(|group| group.copies[0].key).collect();
+    let keys: Vec<_> = groups.iter().filter(|group| group.is_open()).map(|group| group.copies[0].key).collect();
     if keys.is_empty() {
         return Ok(());
     }
     let hashes = transaction.payload_hashes(&keys).await?;
-    for group in groups.iter_mut().filter(|group| is_sought(group)) {
-        group.stored = hashes.get(&group.copies[0].key).map(|&hash| hash.into());
+    for group in groups.iter_mut().filter(|group| group.is_open()) {
+        if let Some(&hash) = hashes.get(&group.copies[0].key) {
+            group.standing = Standing::Stored(hash.into());
+        }
     }
     Ok(())
 }
@@ -192,7 +242,7 @@ impl<'a> Tally<'a, '_> {
     fn count_all(&mut self, groups: &[Group<'_, 'a>]) {
         for group in groups {
             let Some(first) = group.copies.first() else { continue };
-            let stored = if group.inserted { Some(first.event.payload_hash.into()) } else { group.stored };
+            let stored = group.stored();
             for (place, copy) in group.copies.iter().enumerate() {
                 self.count(copy, group.inserted && place == 0, stored);
             }

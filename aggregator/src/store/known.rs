@@ -10,10 +10,15 @@
 //!
 //! The known keys lie in a table of fixed size, in buckets found by bits of the key, which is a
 //! hash already. A new key takes the place of the oldest in its bucket.
+//!
+//! Claims are made one after the other, each for all keys of its batch. So a claim only ever finds
+//! keys contended by older ones, and may wait for those to end ([`Claim::others_ended`]) without
+//! ever waiting in a circle.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use tokio::sync::watch;
 use uuid::Uuid;
 
 /// For how long a key is known.
@@ -46,6 +51,8 @@ pub enum Standing {
 /// The keys that a process knows; shared by its workers.
 pub struct KnownKeys {
     state: Mutex<State>,
+    /// Told whenever a claim has ended.
+    ended: watch::Sender<()>,
 }
 
 struct State {
@@ -60,7 +67,7 @@ impl KnownKeys {
     /// Room for about `keys` keys, at 28 bytes each, which is taken as it is filled.
     pub fn new(keys: usize) -> Self {
         let state = State { epoch: 0, table: Table::new(keys), in_flight: Vec::new(), claims: 0 };
-        Self { state: Mutex::new(state) }
+        Self { state: Mutex::new(state), ended: watch::Sender::new(()) }
     }
 
     /// Looks keys up, which are sorted and unique, and notes that those that are not stored are
@@ -72,15 +79,14 @@ impl KnownKeys {
         if state.epoch == epoch {
             state.table.look_up(keys, &mut standings);
         }
-        for (_, others) in &state.in_flight {
-            mark_contended(keys, others, &mut standings);
-        }
+        let in_the_way = |(_, others): &&(u64, Arc<[Uuid]>)| mark_contended(keys, others, &mut standings);
+        let others = state.in_flight.iter().filter(in_the_way).map(|(id, _)| *id).collect();
         let inserting = keys.iter().zip(&standings).filter(|(_, standing)| !matches!(standing, Standing::Stored(_)));
         let inserting = inserting.map(|(key, _)| *key).collect();
         state.claims += 1;
         let id = state.claims;
         state.in_flight.push((id, inserting));
-        Claim { known: self, id, epoch, standings }
+        Claim { known: self, id, epoch, standings, others }
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -104,12 +110,34 @@ pub struct Claim<'k> {
     id: u64,
     epoch: u64,
     standings: Vec<Standing>,
+    /// The claims that hold keys of this one.
+    others: Vec<u64>,
 }
 
 impl Claim<'_> {
     /// What was known of each key, in the order they were given.
     pub fn standings(&self) -> &[Standing] {
         &self.standings
+    }
+
+    /// Waits until the transactions that were inserting `contended` keys have ended, but for no longer
+    /// than `patience`; answers what is stored by then. Of other keys nothing is known: they were rolled
+    /// back, or are still being inserted.
+    pub async fn others_ended(&self, contended: &[Uuid], patience: Duration) -> Vec<Option<ShortHash>> {
+        let mut ended = self.known.ended.subscribe();
+        let others_ended = ended.wait_for(|()| {
+            let state = self.known.state();
+            !state.in_flight.iter().any(|(id, _)| self.others.contains(id))
+        });
+        // Late or not, the answer is what is known now.
+        let _ = tokio::time::timeout(patience, others_ended).await;
+        let mut standings = vec![Standing::Contended; contended.len()];
+        let state = self.known.state();
+        if state.epoch == self.epoch {
+            state.table.look_up(contended, &mut standings);
+        }
+        let stored = |standing| if let Standing::Stored(hash) = standing { Some(hash) } else { None };
+        standings.into_iter().map(stored).collect()
     }
 
     /// Learns what is stored, now that the transaction is committed.
@@ -125,18 +153,22 @@ impl Claim<'_> {
 impl Drop for Claim<'_> {
     fn drop(&mut self) {
         self.known.state().in_flight.retain(|(id, _)| *id != self.id);
+        self.known.ended.send_replace(());
     }
 }
 
-/// Marks the keys that another sorted list holds too.
-fn mark_contended(keys: &[Uuid], others: &[Uuid], standings: &mut [Standing]) {
+/// Marks the keys that another sorted list holds too; answers whether there were any.
+fn mark_contended(keys: &[Uuid], others: &[Uuid], standings: &mut [Standing]) -> bool {
     let mut others = others.iter().peekable();
+    let mut any = false;
     for (key, standing) in keys.iter().zip(standings) {
         while others.next_if(|other| other.as_u128() < key.as_u128()).is_some() {}
-        if others.peek() == Some(&key) && *standing == Standing::Unknown {
+        if others.peek() == Some(&key) && !matches!(standing, Standing::Stored(_)) {
             *standing = Standing::Contended;
+            any = true;
         }
     }
+    any
 }
 
 /// The table: arrays of numbers, so that the system hands out its memory page by page as it is used.
@@ -234,6 +266,41 @@ mod tests {
         let known = KnownKeys::new(64);
         drop(known.claim(1, &[key(7)]));
         assert_eq!(standings(&known, 1, &[key(7)]), [Standing::Unknown]);
+    }
+
+    #[tokio::test]
+    async fn a_claim_learns_what_older_claims_stored_once_they_have_ended() {
+        let known = KnownKeys::new(64);
+        let (stored, rolled_back) = (known.claim(1, &[key(1)]), known.claim(1, &[key(2)]));
+        let claim = known.claim(1, &[key(1), key(2), key(3)]);
+        let contended = [key(1), key(2)];
+        let learned = claim.others_ended(&contended, Duration::from_secs(10));
+        let ends = async {
+            drop(rolled_back);
+            tokio::task::yield_now().await;
+            stored.settle(&[(key(1), hash(5))]);
+        };
+        assert_eq!(tokio::join!(learned, ends).0, [Some(hash(5)), None]);
+        // Younger claims are not waited for, nor those that hold other keys.
+        let _younger = known.claim(1, &[key(1), key(3)]);
+        assert_eq!(claim.others_ended(&contended, Duration::MAX).await, [Some(hash(5)), None]);
+    }
+
+    #[tokio::test]
+    async fn an_older_claim_that_does_not_end_is_waited_for_no_longer_than_said() {
+        let known = KnownKeys::new(64);
+        let _older = known.claim(1, &[key(1)]);
+        let claim = known.claim(1, &[key(1)]);
+        assert_eq!(claim.others_ended(&[key(1)], Duration::from_millis(1)).await, [None]);
+    }
+
+    #[tokio::test]
+    async fn what_was_stored_in_another_epoch_is_not_learned() {
+        let known = KnownKeys::new(64);
+        let older = known.claim(2, &[key(1)]);
+        let claim = known.claim(1, &[key(1)]);
+        older.settle(&[(key(1), hash(5))]);
+        assert_eq!(claim.others_ended(&[key(1)], Duration::MAX).await, [None]);
     }
 
     #[test]

@@ -167,14 +167,15 @@ pub trait Transaction: Send {
     /// Waits for a transaction that is recording one of them, and then sees it.
     async fn insert_receipts(&mut self, ids: &[Uuid]) -> Result<HashSet<Uuid>, StoreError>;
 
+    /// Whether rows may be inserted in several steps, with a pause between them. Where other processes
+    /// insert the same keys, all must go at once, in key order: transactions would wait in a circle.
+    fn may_pause(&self) -> bool;
+
     /// Inserts rows whose key is not stored. `rows` are sorted by key, and keys are unique.
     async fn insert_events(&mut self, rows: &[Row<'_>]) -> Result<Inserted, StoreError>;
 
     /// The payload hashes of stored keys, also of those committed since the transaction began.
     async fn payload_hashes(&mut self, keys: &[Uuid]) -> Result<HashMap<Uuid, Uuid>, StoreError>;
-
-    /// Adds to the counters of `(topic, shard)`.
-    async fn add_counts(&mut self, shard: &str, counts: &BTreeMap<&str, Counts>) -> Result<(), StoreError>;
 
     /// Puts letters aside.
     async fn insert_dead_letters(&mut self, letters: &[NewDeadLetter]) -> Result<(), StoreError>;
@@ -197,8 +198,9 @@ pub trait Transaction: Send {
     /// Removes the savepoint, keeping what was done since.
     async fn release_savepoint(&mut self) -> Result<(), StoreError>;
 
-    /// Commits. After an error the outcome is unknown.
-    async fn commit(self: Box<Self>) -> Result<(), StoreError>;
+    /// Adds to the counters of `(topic, shard)`, last, since their rows are what concurrent
+    /// transactions would wait for; and commits. After an error the outcome is unknown.
+    async fn commit(self: Box<Self>, shard: &str, counts: &BTreeMap<&str, Counts>) -> Result<(), StoreError>;
 }
 
 /// An event as stored.
@@ -275,8 +277,9 @@ pub trait Store: Send + Sync + 'static {
     /// Keys that this process knows to be stored.
     fn known(&self) -> &KnownKeys;
 
-    /// Begins the transaction that stores a batch.
-    async fn begin(&self) -> Result<Box<dyn Transaction>, StoreError>;
+    /// Begins the transaction that stores a batch, with what [`Transaction::insert_receipts`] does and
+    /// answers: together they are one round trip.
+    async fn begin(&self, receipts: &[Uuid]) -> Result<(Box<dyn Transaction>, HashSet<Uuid>), StoreError>;
 
     /// Marks, in a transaction of its own, that the entry is about to be tried; answers how often
     /// it has been marked.

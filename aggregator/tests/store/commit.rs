@@ -1,5 +1,7 @@
 //! What one commit does.
 
+use std::collections::BTreeMap;
+
 use sluice_aggregator::store::commit::{Batch, Outcome, commit};
 use sluice_aggregator::store::{Counts, EventQuery, StoreError};
 use sluice_event::{Event, Keyer, Timestamp};
@@ -122,12 +124,12 @@ pub async fn what_was_not_committed_is_new_when_it_comes_again(test: TestStore) 
 
 pub async fn a_transaction_that_is_dropped_leaves_nothing_behind(test: TestStore) {
     let id = Uuid::new_v4();
-    let mut transaction = test.store.begin().await.unwrap();
+    let (mut transaction, _) = test.store.begin(&[]).await.unwrap();
     assert_eq!(transaction.insert_receipts(&[id]).await.unwrap().len(), 1);
     drop(transaction);
-    let mut transaction = test.store.begin().await.unwrap();
+    let (mut transaction, _) = test.store.begin(&[]).await.unwrap();
     assert_eq!(transaction.insert_receipts(&[id]).await.unwrap().len(), 1, "the receipt was rolled back");
-    transaction.commit().await.unwrap();
+    transaction.commit("", &BTreeMap::new()).await.unwrap();
     assert_eq!(test.number("SELECT count(*) FROM receipts").await, 1);
 }
 

@@ -44,7 +44,7 @@ async fn a_file_that_somebody_has_locked_is_a_conflict() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_transaction_that_is_dropped_frees_the_file_for_others() {
     let test = TestStore::sqlite().await;
-    let mut transaction = test.store.begin().await.unwrap();
+    let (mut transaction, _) = test.store.begin(&[]).await.unwrap();
     transaction.insert_receipts(&[Uuid::new_v4()]).await.unwrap();
     drop(transaction);
     // Its own connection waits for the lock, and nothing else begins a transaction of the store.

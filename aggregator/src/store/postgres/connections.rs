@@ -11,12 +11,12 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use sluice_service::no_delay;
-use sqlx::postgres::{PgConnectOptions, PgConnection};
-use sqlx::{AssertSqlSafe, ConnectOptions, Connection};
+use sqlx::postgres::{PgConnectOptions, PgConnection, PgRow};
+use sqlx::{AssertSqlSafe, ConnectOptions, Connection, SqlSafeStr};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::errors::{self, within};
-use super::{PostgresSettings, QUERY_TIMEOUT};
+use super::{PostgresSettings, QUERY_TIMEOUT, counters, receipts};
 use crate::store::StoreError;
 
 /// The longest wait for a connection, to be made or to be free.
@@ -33,13 +33,16 @@ pub(super) struct Session {
 }
 
 impl Session {
-    /// Commits: everything that could hold a batch is bounded below the claim time.
+    /// Commits: everything that could hold a batch is bounded below the claim time. The tables must
+    /// be there.
     pub fn commits(settings: &PostgresSettings) -> Self {
         let statement = settings.claim_after / 3;
         let mut sql = common(settings, statement, settings.claim_after / 4);
         // The batch's statements are the same for ever and look rows up by key: a plan made once,
         // and never one that reads a table through because it was small when the plan was made.
-        sql.push_str("SET plan_cache_mode = force_generic_plan; SET enable_seqscan = off; SET jit = off;");
+        sql.push_str("SET plan_cache_mode = force_generic_plan; SET enable_seqscan = off; SET jit = off; ");
+        // So that they can be sent together with others, where sqlx would take a round trip for each.
+        sql.push_str(&format!("{}; {}", receipts::PREPARE, counters::PREPARE));
         Self { sql, deadline: settings.claim_after / 2, lease_timeout: LEASE_TIMEOUT.min(settings.claim_after / 2) }
     }
 
@@ -223,9 +226,15 @@ impl Lease {
     }
 
     /// Runs statements without parameters in one round trip.
-    pub async fn run(&mut self, sql: &'static str) -> Result<(), StoreError> {
+    pub async fn run(&mut self, sql: impl SqlSafeStr) -> Result<(), StoreError> {
         let run = sqlx::raw_sql(sql).execute(&mut self.connection);
         within(self.deadline, run).await.map(|_| ()).map_err(errors::of_statement)
+    }
+
+    /// The same, and answers the rows of all of them. Values are text.
+    pub async fn rows(&mut self, sql: impl SqlSafeStr) -> Result<Vec<PgRow>, StoreError> {
+        let rows = sqlx::raw_sql(sql).fetch_all(&mut self.connection);
+        within(self.deadline, rows).await.map_err(errors::of_statement)
     }
 }
 

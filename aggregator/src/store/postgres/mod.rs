@@ -5,6 +5,7 @@
 
 mod connections;
 mod copy;
+mod counters;
 mod encode;
 mod errors;
 mod insert;
@@ -16,6 +17,7 @@ mod schema;
 mod transaction;
 mod way;
 
+use std::collections::HashSet;
 use std::fmt;
 use std::str::FromStr;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -26,6 +28,7 @@ use async_trait::async_trait;
 use sluice_event::Keyer;
 use sluice_log::Position;
 use sqlx::postgres::PgConnectOptions;
+use uuid::Uuid;
 
 pub use schema::migrate;
 
@@ -35,6 +38,7 @@ use super::{
     Transaction as StoreTransaction,
 };
 use connections::{Connections, Lease, Session};
+use insert::Into;
 use schema::Schema;
 use way::Ways;
 
@@ -174,18 +178,21 @@ impl PostgresStore {
         }
     }
 
-    /// Gives the connection back after a success. Where the schema turns out to be gone (a database
-    /// made anew), it is created by the next call.
+    /// Gives the connection back after a success.
     fn done<T>(&self, lease: Lease, result: Result<T, StoreError>) -> Result<T, StoreError> {
         match &result {
             Ok(_) => lease.give_back(),
-            Err(error) if errors::is_missing_table(error) => {
-                self.remember(None);
-                self.removals.fetch_add(1, Ordering::AcqRel);
-            }
-            Err(_) => {}
+            Err(error) => self.failed(error),
         }
         result
+    }
+
+    /// Where the schema turns out to be gone (a database made anew), it is created by the next call.
+    fn failed(&self, error: &StoreError) {
+        if errors::is_missing_table(error) {
+            self.remember(None);
+            self.removals.fetch_add(1, Ordering::AcqRel);
+        }
     }
 }
 
@@ -204,18 +211,18 @@ impl Store for PostgresStore {
         &self.known
     }
 
-    async fn begin(&self) -> Result<Box<dyn StoreTransaction>, StoreError> {
+    async fn begin(&self, receipts: &[Uuid]) -> Result<(Box<dyn StoreTransaction>, HashSet<Uuid>), StoreError> {
         let schema = self.schema().await?;
-        let mut lease = self.commits.lease().await?;
-        match transaction::begin(&mut lease).await {
-            Ok(begun) => {
-                // Each of the two only grows, and so does their sum.
-                let epoch = lease.generation() + self.removals.load(Ordering::Acquire);
-                let ways = Arc::clone(&self.ways);
-                Ok(Box::new(transaction::Transaction::new(lease, begun, epoch, schema.payload_type, ways)))
-            }
-            Err(error) => self.done(lease, Err(error)),
-        }
+        let begun = async {
+            let mut lease = self.commits.lease().await?;
+            let (batch, new) = transaction::begin(&mut lease, receipts).await?;
+            // Each of the two only grows, and so does their sum.
+            let epoch = lease.generation() + self.removals.load(Ordering::Acquire);
+            let into = Into { payload_type: schema.payload_type, batch };
+            let transaction = transaction::Transaction::new(lease, into, epoch, Arc::clone(&self.ways));
+            Ok((Box::new(transaction) as Box<dyn StoreTransaction>, new))
+        };
+        begun.await.inspect_err(|error| self.failed(error))
     }
 
     async fn mark_attempt(&self, position: Position) -> Result<u32, StoreError> {

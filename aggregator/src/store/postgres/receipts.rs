@@ -19,7 +19,8 @@
 use std::collections::HashSet;
 use std::time::Duration;
 
-use sqlx::AssertSqlSafe;
+use sqlx::postgres::PgRow;
+use sqlx::{AssertSqlSafe, Row};
 use uuid::Uuid;
 
 use super::connections::Lease;
@@ -31,20 +32,28 @@ use crate::store::StoreError;
 /// that each batch looks into.
 const EPOCHS: u32 = 8;
 
-/// Records receipts in the current epoch; answers those that are in no epoch yet. One that is in
-/// an older epoch is recorded again: it was seen again.
-pub(super) async fn insert(lease: &mut Lease, epoch: i32, ids: &[Uuid]) -> Result<HashSet<Uuid>, StoreError> {
-    // The subquery is one look into each older partition's index per id, whatever the statistics say.
-    let insert = sqlx::query_scalar(
-        "WITH new AS ( \
-             INSERT INTO receipts (epoch, id) SELECT $1, id FROM unnest($2::uuid[]) AS n (id) \
-             ON CONFLICT DO NOTHING RETURNING id) \
-         SELECT id FROM new \
-         WHERE (SELECT true FROM receipts AS r WHERE r.id = new.id AND r.epoch < $1 LIMIT 1) IS NULL",
-    );
-    let insert = insert.bind(epoch).bind(ids);
-    let new: Vec<Uuid> = within(lease.deadline(), insert.fetch_all(&mut **lease)).await.map_err(of_statement)?;
-    Ok(new.into_iter().collect())
+/// Records receipts in the current epoch; answers those that are in no epoch yet. One that is in an
+/// older epoch is recorded again: it was seen again. The inner query is one look into each older
+/// partition's index per id, whatever the statistics say.
+pub(super) const PREPARE: &str = "PREPARE new_receipts (uuid[]) AS \
+     WITH new AS ( \
+         INSERT INTO receipts (epoch, id) \
+         SELECT (SELECT epoch FROM receipt_epochs WHERE closed_at IS NULL), id FROM unnest($1) AS n (id) \
+         ON CONFLICT DO NOTHING RETURNING epoch, id) \
+     SELECT id::text FROM new \
+     WHERE (SELECT true FROM receipts AS r WHERE r.id = new.id AND r.epoch < new.epoch LIMIT 1) IS NULL";
+
+/// What records them, and its rows read.
+pub(super) fn execute(ids: &[Uuid]) -> String {
+    let ids: Vec<_> = ids.iter().map(Uuid::to_string).collect();
+    format!("EXECUTE new_receipts ('{{{}}}')", ids.join(","))
+}
+
+/// Reads the rows that [`execute`] answers.
+pub(super) fn read(rows: &[PgRow]) -> Result<HashSet<Uuid>, StoreError> {
+    let id = |row: &PgRow| row.try_get::<&str, _>(0).ok()?.parse().ok();
+    let ids = rows.iter().map(|row| id(row).ok_or_else(|| StoreError::Failed("a receipt cannot be read".into())));
+    ids.collect()
 }
 
 /// Ends the epoch when it is old enough, and drops the epochs that ended longer than `keep` ago, all

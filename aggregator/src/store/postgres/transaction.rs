@@ -5,44 +5,37 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use sluice_log::Position;
-use sqlx::Row as _;
-use sqlx::postgres::PgBindIterExt;
+use sqlx::{AssertSqlSafe, Row as _, SqlSafeStr};
 use uuid::Uuid;
 
 use super::connections::Lease;
 use super::errors::{of_statement, within};
 use super::insert::Into;
 use super::way::{self, Ways};
-use super::{PayloadType, insert, query, receipts};
+use super::{counters, insert, query, receipts};
 use crate::store::{
     Counts, DeadLetter, Dropped, Inserted, NewDeadLetter, Row, StoreError, Transaction as StoreTransaction,
 };
 
-/// What a transaction learns as it begins.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Begun {
-    /// The epoch that its receipts go to.
-    pub epoch: i32,
-    /// The number of its batch: the high bits of its events' `seq`.
-    pub batch: i64,
-}
-
-/// Begins, in one round trip. The lock comes before the statement that reads the epoch, so that
-/// it sees an epoch that cannot end before this transaction does ([`receipts`] says why).
-pub(super) async fn begin(lease: &mut Lease) -> Result<Begun, StoreError> {
-    let begin = sqlx::raw_sql(
+/// Begins and records receipts, in one round trip. The lock comes before the statements that read the
+/// epoch, so that they see one that cannot end before this transaction does ([`receipts`] says why).
+/// Answers the number of the batch, which is the high bits of its events' `seq`, and the receipts that
+/// are new. The savepoint that COPY needs ([`way`]) stands at the end.
+pub(super) async fn begin(lease: &mut Lease, ids: &[Uuid]) -> Result<(i64, HashSet<Uuid>), StoreError> {
+    let begin = format!(
         "BEGIN ISOLATION LEVEL READ COMMITTED; \
          LOCK TABLE ONLY receipts IN ROW EXCLUSIVE MODE; \
-         SELECT epoch::text, nextval('event_batches')::text FROM receipt_epochs WHERE closed_at IS NULL",
+         SELECT nextval('event_batches')::text FROM receipt_epochs WHERE closed_at IS NULL; \
+         {}; {}",
+        receipts::execute(ids),
+        way::SAVEPOINT,
     );
-    let row = within(lease.deadline(), begin.fetch_one(&mut **lease)).await.map_err(of_statement)?;
-    // The simple protocol answers in text.
-    let number = |column: usize| row.try_get::<&str, _>(column).ok()?.parse::<i64>().ok();
-    let epoch = number(0).and_then(|epoch| i32::try_from(epoch).ok());
-    match (epoch, number(1)) {
-        (Some(epoch), Some(batch)) => Ok(Begun { epoch, batch }),
-        _ => Err(StoreError::Failed("the receipts' epoch cannot be read".into())),
-    }
+    let rows = lease.rows(AssertSqlSafe(begin)).await?;
+    let no_epoch = || StoreError::Failed("the receipts' epoch cannot be read".into());
+    let (batch, new) = rows.split_first().ok_or_else(no_epoch)?;
+    // No epoch would have answered one row less: a receipt, which is no number.
+    let batch = batch.try_get::<&str, _>(0).ok().and_then(|batch| batch.parse().ok()).ok_or_else(no_epoch)?;
+    Ok((batch, receipts::read(new)?))
 }
 
 /// Marks an attempt, outside of any batch's transaction, which its reader may not live to commit.
@@ -60,10 +53,11 @@ pub(super) async fn mark_attempt(lease: &mut Lease, position: Position) -> Resul
 /// is closed and the server rolls back.
 pub(super) struct Transaction {
     lease: Lease,
-    begun: Begun,
+    into: Into,
     epoch: u64,
-    payload_type: PayloadType,
     ways: Arc<Ways>,
+    /// Nothing was written since the savepoint that COPY needs.
+    marked: bool,
     /// Keys that were found stored, with the hashes of their payloads.
     found: HashMap<Uuid, Uuid>,
     /// A statement failed: the server refuses all but going back to the savepoint, and would
@@ -72,16 +66,19 @@ pub(super) struct Transaction {
 }
 
 impl Transaction {
-    pub fn new(lease: Lease, begun: Begun, epoch: u64, payload_type: PayloadType, ways: Arc<Ways>) -> Self {
-        Self { lease, begun, epoch, payload_type, ways, found: HashMap::new(), failed: false }
+    /// After [`begin`].
+    pub fn new(lease: Lease, into: Into, epoch: u64, ways: Arc<Ways>) -> Self {
+        Self { lease, into, epoch, ways, marked: true, found: HashMap::new(), failed: false }
     }
 
+    /// What every statement ends with.
     fn seen<T>(&mut self, result: Result<T, StoreError>) -> Result<T, StoreError> {
+        self.marked = false;
         self.failed |= result.is_err();
         result
     }
 
-    async fn run(&mut self, sql: &'static str) -> Result<(), StoreError> {
+    async fn run(&mut self, sql: impl SqlSafeStr + Send) -> Result<(), StoreError> {
         let ran = self.lease.run(sql).await;
         self.seen(ran)
     }
@@ -94,14 +91,18 @@ impl StoreTransaction for Transaction {
     }
 
     async fn insert_receipts(&mut self, ids: &[Uuid]) -> Result<HashSet<Uuid>, StoreError> {
-        let new = receipts::insert(&mut self.lease, self.begun.epoch, ids).await;
-        self.seen(new)
+        let rows = self.lease.rows(AssertSqlSafe(receipts::execute(ids))).await;
+        self.seen(rows.and_then(|rows| receipts::read(&rows)))
     }
 
     async fn insert_events(&mut self, rows: &[Row<'_>]) -> Result<Inserted, StoreError> {
-        let into = Into { payload_type: self.payload_type, batch: self.begun.batch };
-        let inserted = way::insert(&mut self.lease, &self.ways, into, rows, &mut self.found).await;
+        let marked = self.marked;
+        let inserted = way::insert(&mut self.lease, &self.ways, self.into, marked, rows, &mut self.found).await;
         self.seen(inserted)
+    }
+
+    fn may_pause(&self) -> bool {
+        self.ways.alone()
     }
 
     /// A statement of its own: its snapshot sees what was committed by transactions that the
@@ -114,32 +115,6 @@ impl StoreTransaction for Transaction {
             self.found.extend(hashes);
         }
         Ok(std::mem::take(&mut self.found))
-    }
-
-    /// In the order of the topics, which is that of the map, so that two transactions never wait
-    /// for each other in a circle, even if they shared a shard.
-    async fn add_counts(&mut self, shard: &str, counts: &BTreeMap<&str, Counts>) -> Result<(), StoreError> {
-        let column = |pick: fn(&Counts) -> u64| counts.values().map(move |c| pick(c) as i64).bind_iter();
-        let upsert = sqlx::query(
-            "INSERT INTO counters AS c (topic, shard, received, unique_processed, duplicate_dropped, conflicts) \
-             SELECT topic, $2, received, uniques, duplicates, conflicts \
-             FROM unnest($1::text[], $3::int8[], $4::int8[], $5::int8[], $6::int8[]) \
-                  AS n (topic, received, uniques, duplicates, conflicts) \
-             ON CONFLICT (topic, shard) DO UPDATE SET \
-                 received = c.received + excluded.received, \
-                 unique_processed = c.unique_processed + excluded.unique_processed, \
-                 duplicate_dropped = c.duplicate_dropped + excluded.duplicate_dropped, \
-                 conflicts = c.conflicts + excluded.conflicts",
-        );
-        let upsert = upsert
-            .bind(counts.keys().copied().bind_iter())
-            .bind(shard)
-            .bind(column(|c| c.received))
-            .bind(column(|c| c.unique))
-            .bind(column(|c| c.duplicates))
-            .bind(column(|c| c.conflicts));
-        let added = within(self.lease.deadline(), upsert.execute(&mut *self.lease)).await;
-        self.seen(added.map(|_| ()).map_err(of_statement))
     }
 
     async fn insert_dead_letters(&mut self, letters: &[NewDeadLetter]) -> Result<(), StoreError> {
@@ -177,11 +152,15 @@ impl StoreTransaction for Transaction {
         self.run("RELEASE SAVEPOINT here").await
     }
 
-    async fn commit(mut self: Box<Self>) -> Result<(), StoreError> {
+    async fn commit(mut self: Box<Self>, shard: &str, counts: &BTreeMap<&str, Counts>) -> Result<(), StoreError> {
         if self.failed {
             return Err(StoreError::Failed("a transaction that failed cannot be committed".into()));
         }
-        self.run("COMMIT").await?;
+        if counts.is_empty() {
+            self.run("COMMIT").await?;
+        } else {
+            self.run(AssertSqlSafe(format!("{}; COMMIT", counters::execute(shard, counts)))).await?;
+        }
         self.lease.give_back();
         Ok(())
     }

@@ -25,6 +25,8 @@ use super::insert::Into;
 use super::{copy, insert};
 use crate::store::{Inserted, Likely, Row, StoreError};
 
+/// What a COPY that fails is rolled back to.
+pub(super) const SAVEPOINT: &str = "SAVEPOINT copied";
 /// Unique violation.
 const VIOLATED: &str = "23505";
 /// Batches without a stored key, after which keys are no longer looked up first.
@@ -64,6 +66,11 @@ impl Default for State {
 }
 
 impl Ways {
+    /// Whether no other replica gets in the way, as far as the last batches tell.
+    pub fn alone(&self) -> bool {
+        self.state().way != Way::OnConflict
+    }
+
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -104,12 +111,14 @@ impl State {
     }
 }
 
-/// Inserts rows, which are sorted by key. Keys that were found stored are added to `found`, with the
-/// hashes of their payloads.
+/// Inserts rows, which are sorted by key. [`SAVEPOINT`] may have been set before, and nothing have been
+/// written since: `marked`. Keys that were found stored are added to `found`, with the hashes of their
+/// payloads.
 pub(super) async fn insert(
     lease: &mut Lease,
     ways: &Ways,
     into: Into,
+    marked: bool,
     rows: &[Row<'_>],
     found: &mut HashMap<Uuid, Uuid>,
 ) -> Result<Inserted, StoreError> {
@@ -124,10 +133,10 @@ pub(super) async fn insert(
         Way::LookUpThenCopy => {
             *found = stored(lease, rows.iter().map(|row| row.key).collect()).await?;
             let rows: Vec<_> = rows.iter().filter(|row| !found.contains_key(&row.key)).copied().collect();
-            let inserted = copy_or_insert(lease, ways, way, into, &rows).await;
+            let inserted = copy_or_insert(lease, ways, way, into, marked, &rows).await;
             inserted.map(|inserted| if found.is_empty() { inserted } else { Inserted::Keys(keys_of(inserted, &rows)) })
         }
-        Way::Copy => copy_or_insert(lease, ways, way, into, rows).await,
+        Way::Copy => copy_or_insert(lease, ways, way, into, marked, rows).await,
     };
     match &inserted {
         Ok(inserted) => {
@@ -148,10 +157,11 @@ async fn copy_or_insert(
     ways: &Ways,
     way: Way,
     into: Into,
+    marked: bool,
     rows: &[Row<'_>],
 ) -> Result<Inserted, StoreError> {
     let (new, contended): (Vec<_>, Vec<_>) = rows.iter().copied().partition(|row| row.likely == Likely::New);
-    if !copied(lease, into, &new).await? {
+    if !copied(lease, into, marked, &new).await? {
         ways.state().violated(way);
         return insert::events(lease, into, rows).await;
     }
@@ -179,11 +189,13 @@ pub(super) async fn stored(lease: &mut Lease, keys: Vec<Uuid>) -> Result<HashMap
 }
 
 /// Copies rows; false when one of them is stored already, and then nothing was inserted.
-async fn copied(lease: &mut Lease, into: Into, rows: &[Row<'_>]) -> Result<bool, StoreError> {
+async fn copied(lease: &mut Lease, into: Into, marked: bool, rows: &[Row<'_>]) -> Result<bool, StoreError> {
     if rows.is_empty() {
         return Ok(true);
     }
-    lease.run("SAVEPOINT copied").await?;
+    if !marked {
+        lease.run(SAVEPOINT).await?;
+    }
     match copy::events(lease, into, rows).await {
         // Released with the transaction.
         Ok(()) => Ok(true),

@@ -9,6 +9,7 @@ mod schema;
 mod transaction;
 mod writer;
 
+use std::collections::HashSet;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -20,6 +21,7 @@ use sluice_log::Position;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
 use sqlx::{ConnectOptions, SqlitePool};
 use tokio::sync::Mutex;
+use uuid::Uuid;
 
 use super::known::KnownKeys;
 use super::{
@@ -105,11 +107,13 @@ impl Store for SqliteStore {
         &self.known
     }
 
-    async fn begin(&self) -> Result<Box<dyn StoreTransaction>, StoreError> {
+    async fn begin(&self, receipts: &[Uuid]) -> Result<(Box<dyn StoreTransaction>, HashSet<Uuid>), StoreError> {
         let mut writer = writer::lock(&self.writer).await?;
         let last_seq = writer.begin().await?;
         let epoch = self.removals.load(Ordering::Acquire);
-        Ok(Box::new(transaction::Transaction::new(writer, last_seq, epoch)))
+        let mut transaction = transaction::Transaction::new(writer, last_seq, epoch);
+        let new = transaction.insert_receipts(receipts).await?;
+        Ok((Box::new(transaction), new))
     }
 
     async fn mark_attempt(&self, position: Position) -> Result<u32, StoreError> {

@@ -107,6 +107,10 @@ impl StoreTransaction for Transaction {
         self.seen(new)
     }
 
+    fn may_pause(&self) -> bool {
+        false // There is nobody to wait for.
+    }
+
     async fn insert_events(&mut self, rows: &[Row<'_>]) -> Result<Inserted, StoreError> {
         let last_seq = self.last_seq;
         let inserted = insert_events(self.writer.current().await?, last_seq, rows).await;
@@ -116,11 +120,6 @@ impl StoreTransaction for Transaction {
     async fn payload_hashes(&mut self, keys: &[Uuid]) -> Result<HashMap<Uuid, Uuid>, StoreError> {
         let hashes = payload_hashes(self.writer.current().await?, keys).await;
         self.seen(hashes)
-    }
-
-    async fn add_counts(&mut self, shard: &str, counts: &BTreeMap<&str, Counts>) -> Result<(), StoreError> {
-        let added = add_counts(self.writer.current().await?, shard, counts).await;
-        self.seen(added)
     }
 
     async fn insert_dead_letters(&mut self, letters: &[NewDeadLetter]) -> Result<(), StoreError> {
@@ -158,10 +157,11 @@ impl StoreTransaction for Transaction {
         self.run("RELEASE here").await
     }
 
-    async fn commit(mut self: Box<Self>) -> Result<(), StoreError> {
+    async fn commit(mut self: Box<Self>, shard: &str, counts: &BTreeMap<&str, Counts>) -> Result<(), StoreError> {
         if self.failed {
             return Err(StoreError::Failed("a transaction that failed cannot be committed".into()));
         }
+        add_counts(self.writer.current().await?, shard, counts).await?;
         self.writer.commit().await
     }
 }

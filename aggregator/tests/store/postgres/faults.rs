@@ -1,5 +1,6 @@
 //! Lost connections, frozen servers, locks.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -32,16 +33,16 @@ async fn a_connection_cut_in_mid_transaction_is_unavailable_and_repeating_is_exa
     let settings = named(fresh_schema());
     let test = TestStore::on_postgres(settings.clone()).await;
     let id = Uuid::new_v4();
-    let mut transaction = test.store.begin().await.unwrap();
+    let (mut transaction, _) = test.store.begin(&[]).await.unwrap();
     transaction.insert_receipts(&[id]).await.unwrap();
     assert!(cut_connections(&settings).await >= 1);
     let cut = transaction.insert_receipts(&[Uuid::new_v4()]).await;
     assert!(matches!(cut, Err(StoreError::Unavailable(_))), "{cut:?}");
     drop(transaction);
 
-    let mut transaction = test.store.begin().await.unwrap();
+    let (mut transaction, _) = test.store.begin(&[]).await.unwrap();
     assert_eq!(transaction.insert_receipts(&[id]).await.unwrap().len(), 1);
-    transaction.commit().await.unwrap();
+    transaction.commit("", &BTreeMap::new()).await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -88,7 +89,7 @@ async fn a_store_made_while_the_server_is_away_works_once_it_is_there() {
     server.kill();
     let store = PostgresStore::connect(&settings).unwrap();
     let started = Instant::now();
-    for result in [store.ping().await, store.migrate().await, store.begin().await.map(|_| ())] {
+    for result in [store.ping().await, store.migrate().await, store.begin(&[]).await.map(|_| ())] {
         assert!(matches!(result, Err(StoreError::Unavailable(_))), "{result:?}");
     }
     assert!(started.elapsed() < Duration::from_secs(10), "{:?}", started.elapsed());
@@ -113,7 +114,7 @@ async fn a_frozen_server_is_unavailable_within_the_claim_time() {
     let settings = PostgresSettings { claim_after, ..on_server(&server) };
     let test = TestStore::on_postgres(settings).await;
     test.commit(&batch_of(events(0..10))).await;
-    let mut transaction = test.store.begin().await.unwrap();
+    let (mut transaction, _) = test.store.begin(&[]).await.unwrap();
     let frozen: Vec<_> = server.process().children();
     server.process().signal(Signal::STOP);
     for pid in &frozen {
@@ -125,7 +126,7 @@ async fn a_frozen_server_is_unavailable_within_the_claim_time() {
     assert!(matches!(inserting, Err(StoreError::Unavailable(_))), "{inserting:?}");
     assert!(elapsed < claim_after, "a batch's statement answered after {elapsed:?}");
     let started = Instant::now();
-    let beginning = test.store.begin().await.map(|_| ());
+    let beginning = test.store.begin(&[]).await.map(|_| ());
     let elapsed = started.elapsed();
     assert!(matches!(beginning, Err(StoreError::Unavailable(_))), "{beginning:?}");
     assert!(elapsed < claim_after, "a new transaction answered after {elapsed:?}");
@@ -150,7 +151,7 @@ async fn a_frozen_replica_holds_an_entry_for_less_than_the_claim_time() {
     let claim_after = Duration::from_secs(2);
     let test = TestStore::on_postgres(PostgresSettings { claim_after, ..fresh_schema() }).await;
     let batch = batch_of(events([1]));
-    let mut frozen = test.store.begin().await.unwrap();
+    let (mut frozen, _) = test.store.begin(&[]).await.unwrap();
     frozen.insert_receipts(&[batch.entries[0].1.id]).await.unwrap();
     // It does nothing from here on, and holds the receipt.
     let started = Instant::now();
@@ -158,7 +159,7 @@ async fn a_frozen_replica_holds_an_entry_for_less_than_the_claim_time() {
     let elapsed = started.elapsed();
     assert_eq!(outcome.counts.unique, 1);
     assert!(elapsed < claim_after, "the other replica waited {elapsed:?}");
-    let late = frozen.commit().await;
+    let late = frozen.commit("", &BTreeMap::new()).await;
     assert!(matches!(late, Err(StoreError::Unavailable(_))), "{late:?}");
     assert_eq!(test.counts().await, Counts { received: 1, unique: 1, ..Counts::default() });
 }
@@ -180,10 +181,10 @@ async fn a_lock_that_is_held_too_long_is_a_conflict() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn more_callers_than_connections_wait_or_are_told() {
     let test = TestStore::on_postgres(PostgresSettings { workers: 1, ..fresh_schema() }).await;
-    let transaction = test.store.begin().await.unwrap();
-    let refused = test.store.begin().await.map(|_| ());
+    let (transaction, _) = test.store.begin(&[]).await.unwrap();
+    let refused = test.store.begin(&[]).await.map(|_| ());
     assert!(matches!(&refused, Err(StoreError::Unavailable(m)) if m.contains("no connection")), "{refused:?}");
-    transaction.commit().await.unwrap();
+    transaction.commit("", &BTreeMap::new()).await.unwrap();
     test.commit(&batch_of(events([1]))).await;
     test.store.statistics().await.expect("queries have connections of their own");
 }

@@ -1,14 +1,18 @@
 //! Keys that a replica knows, and keys that only another replica knows.
 
 use std::sync::Arc;
+use std::time::Duration;
 
-use sluice_aggregator::store::commit::{Rules, commit};
+use sluice_aggregator::store::commit::{Outcome, Rules, commit, replay};
+use sluice_aggregator::store::postgres::PostgresSettings;
 use sluice_aggregator::store::{Counts, Store, StoreError};
-use tokio::task::JoinSet;
+use sluice_tests::wait_until;
+use sqlx::{Connection, PgConnection};
+use tokio::task::{JoinHandle, JoinSet};
 
 use super::faults::{cut_connections, named};
 use crate::batches::*;
-use crate::stores::{Place, TestStore, fresh_schema, opened};
+use crate::stores::{Place, TestStore, direct, fresh_schema, opened};
 
 /// A second replica on the same tables.
 async fn replica(test: &TestStore) -> Arc<dyn Store> {
@@ -86,4 +90,78 @@ async fn replicas_that_store_the_same_keys_at_the_same_time_store_them_once() {
     assert_eq!((sum(|c| c.received), sum(|c| c.unique)), (6 * 30 * 100, unique));
     assert_eq!(sum(|c| c.duplicates), 6 * 30 * 100 - unique);
     assert_eq!(test.rows().await, unique as i64);
+}
+
+/// Two workers of a replica: the first has inserted the events 1 to 3 and is kept from committing
+/// until `counters` ends; the second is about to store 2 to 5.
+struct TwoWorkers {
+    first: JoinHandle<Result<Outcome, StoreError>>,
+    second: JoinHandle<Result<Outcome, StoreError>>,
+    /// The server's process that serves the first.
+    process: i32,
+    counters: PgConnection,
+    test: TestStore,
+}
+
+async fn two_workers() -> TwoWorkers {
+    let settings = named(fresh_schema());
+    let test = TestStore::on_postgres(settings.clone()).await;
+    let mut counters = direct(&settings).await;
+    sqlx::raw_sql("BEGIN; LOCK TABLE counters IN EXCLUSIVE MODE").execute(&mut counters).await.unwrap();
+    let starts = |shard: &str, ids: std::ops::RangeInclusive<u32>| {
+        let (store, rules) = (Arc::clone(&test.store), Rules { shard: shard.to_owned(), ..test.rules.clone() });
+        tokio::spawn(async move { commit(&*store, &rules, &batch_of(events(ids))).await })
+    };
+    let first = starts("a", 1..=3);
+    let process = waiting_process(&settings).await;
+    TwoWorkers { first, second: starts("b", 2..=5), process, counters, test }
+}
+
+async fn waiting_process(settings: &PostgresSettings) -> i32 {
+    let waiting = "SELECT pid FROM pg_stat_activity WHERE application_name = $1 AND wait_event_type = 'Lock'";
+    wait_until("the first waits for the counters", Duration::from_secs(10), async || {
+        let process = sqlx::query_scalar(waiting).bind(format!("sluice {}", settings.replica));
+        let process: Option<i32> = process.fetch_optional(&mut direct(settings).await).await.unwrap();
+        process.ok_or_else(|| "nobody waits".to_owned())
+    })
+    .await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn keys_that_another_worker_has_stored_meanwhile_are_duplicates() {
+    let mut workers = two_workers().await;
+    sqlx::raw_sql("ROLLBACK").execute(&mut workers.counters).await.unwrap();
+    let counts = |unique, duplicates| Counts { received: unique + duplicates, unique, duplicates, conflicts: 0 };
+    assert_eq!(workers.first.await.unwrap().unwrap().counts, counts(3, 0));
+    assert_eq!(workers.second.await.unwrap().unwrap().counts, counts(2, 2));
+    assert_eq!(workers.test.rows().await, 5);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn keys_that_another_worker_failed_to_store_are_stored() {
+    let mut workers = two_workers().await;
+    let cut = sqlx::query("SELECT pg_terminate_backend($1)").bind(workers.process);
+    cut.execute(&mut workers.counters).await.unwrap();
+    let first = workers.first.await.unwrap();
+    assert!(matches!(first, Err(StoreError::Unavailable(_))), "{first:?}");
+    sqlx::raw_sql("ROLLBACK").execute(&mut workers.counters).await.unwrap();
+    let counts = Counts { received: 4, unique: 4, ..Counts::default() };
+    assert_eq!(workers.second.await.unwrap().unwrap().counts, counts);
+    assert_eq!(workers.test.rows().await, 4);
+    workers.counters.close().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_letter_whose_event_another_replica_stored_since_is_replayed_as_a_duplicate() {
+    let test = TestStore::postgres().await;
+    let other = replica(&test).await;
+    test.refuse_poison().await;
+    test.commit(&batch_of(vec![event("t", 1, "\"poison\"")])).await;
+    test.accept_poison().await;
+    commit(&*other, &test.rules, &batch_of(vec![event("t", 1, "{}")])).await.unwrap();
+    let id = test.store.dead_letters(None, 1).await.unwrap()[0].id;
+    // The COPY fails and is taken back, and the letter's removal is not.
+    let replayed = replay(&*test.store, &test.rules, id).await.unwrap().unwrap();
+    assert_eq!(replayed.counts, Counts { received: 1, unique: 0, duplicates: 1, conflicts: 1 });
+    assert_eq!(test.statistics().await.dead_lettered, 0);
 }
