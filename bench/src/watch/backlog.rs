@@ -12,6 +12,9 @@ use crate::report::figures::{Figures, Group};
 
 /// Often enough for a peak that lasts a second, seldom enough to cost nothing.
 const EVERY: Duration = Duration::from_millis(50);
+/// By how much the backlog grows until its memory is looked at again: that reads all of the stream's
+/// nodes, in time that would be Redis' for events.
+const GROWTH: f64 = 1.1;
 
 /// The stream at one moment.
 #[derive(Debug, Clone, Copy, Default)]
@@ -40,7 +43,7 @@ impl BacklogWatch {
     /// Begins, before anything is sent, with stream 0 of a prefix.
     pub async fn start(mut connection: MultiplexedConnection, prefix: &str) -> anyhow::Result<Self> {
         let stream = format!("{prefix}:{{0}}");
-        let memory_before = sample(&mut connection, &stream).await?.used_memory;
+        let memory_before = used_memory(&mut connection).await?;
         let stop = CancellationToken::new();
         let peak = tokio::spawn(find_peak(connection.clone(), stream.clone(), stop.clone()));
         Ok(Self { stop, peak, connection, stream, memory_before })
@@ -80,9 +83,9 @@ async fn find_peak(
 ) -> anyhow::Result<Sample> {
     let mut peak = Sample::default();
     while !stop.is_cancelled() {
-        let now = sample(&mut connection, &stream).await?;
-        if now.backlog > peak.backlog {
-            peak = now;
+        let backlog = backlog(&mut connection, &stream).await?;
+        if backlog as f64 > peak.backlog as f64 * GROWTH {
+            peak = sample(&mut connection, &stream, backlog).await?;
         }
         tokio::select! {
             () = stop.cancelled() => {}
@@ -92,13 +95,16 @@ async fn find_peak(
     Ok(peak)
 }
 
-async fn sample(connection: &mut MultiplexedConnection, stream: &str) -> anyhow::Result<Sample> {
-    type Reply = ((Option<u64>, Option<u64>), u64, Option<u64>, redis::InfoDict);
-    let ((appended, acknowledged), entries, stream_bytes, info): Reply = redis::pipe()
-        .cmd("HMGET")
-        .arg(counts(stream))
-        .arg("appended")
-        .arg("acknowledged")
+async fn backlog(connection: &mut MultiplexedConnection, stream: &str) -> anyhow::Result<u64> {
+    let mut counters = redis::cmd("HMGET");
+    counters.arg(counts(stream)).arg("appended").arg("acknowledged");
+    let (appended, acknowledged): (Option<u64>, Option<u64>) =
+        counters.query_async(connection).await.context("the stream's counters")?;
+    Ok(appended.unwrap_or(0).saturating_sub(acknowledged.unwrap_or(0)))
+}
+
+async fn sample(connection: &mut MultiplexedConnection, stream: &str, backlog: u64) -> anyhow::Result<Sample> {
+    let (entries, stream_bytes): (u64, Option<u64>) = redis::pipe()
         .cmd("XLEN")
         .arg(stream)
         .cmd("MEMORY")
@@ -107,17 +113,16 @@ async fn sample(connection: &mut MultiplexedConnection, stream: &str) -> anyhow:
         // All of its nodes: the few that are looked at otherwise need not be like the others.
         .arg("SAMPLES")
         .arg(0)
-        .cmd("INFO")
-        .arg("memory")
         .query_async(connection)
         .await
-        .context("a look at Redis")?;
-    Ok(Sample {
-        backlog: appended.unwrap_or(0).saturating_sub(acknowledged.unwrap_or(0)),
-        entries,
-        stream_bytes: stream_bytes.unwrap_or(0),
-        used_memory: info.get("used_memory").context("Redis says no used_memory")?,
-    })
+        .context("a look at the stream")?;
+    let used_memory = used_memory(connection).await?;
+    Ok(Sample { backlog, entries, stream_bytes: stream_bytes.unwrap_or(0), used_memory })
+}
+
+async fn used_memory(connection: &mut MultiplexedConnection) -> anyhow::Result<u64> {
+    let info: redis::InfoDict = redis::cmd("INFO").arg("memory").query_async(connection).await?;
+    info.get("used_memory").context("Redis says no used_memory")
 }
 
 fn counts(stream: &str) -> String {

@@ -1,9 +1,12 @@
-//! Append: key records, entry and counter in one script, one round trip.
+//! Append: entry and counter in one step, one round trip. Where keys come with it, a script compares
+//! and records them in the same step. It is not used for others: Redis hashes and copies a script's
+//! arguments, entries too, which took it as long as everything else together.
 
 use std::sync::LazyLock;
 use std::time::Duration;
 
-use redis::Value;
+use redis::{Value, from_redis_value};
+use sluice_event::entry::PackedEntry;
 
 use super::connect::Link;
 use super::error::unexpected;
@@ -19,6 +22,32 @@ pub(super) async fn append(
     append: &Append,
     keep: Duration,
 ) -> Result<Appended, LogError> {
+    if append.keyed.is_empty() {
+        unkeyed(link, keys, &append.entry).await
+    } else {
+        keyed(link, keys, append, keep).await
+    }
+}
+
+async fn unkeyed(link: &Link, keys: &StreamKeys, entry: &PackedEntry) -> Result<Appended, LogError> {
+    let mut commands = redis::pipe();
+    commands.atomic();
+    commands.cmd("XADD").arg(&keys.stream).arg("*").arg("e").arg(&entry.body).arg("n").arg(entry.events);
+    commands.cmd("HINCRBY").arg(&keys.counts).arg("appended").arg(entry.events);
+    commands.cmd("HGET").arg(&keys.counts).arg("acknowledged");
+    commands.cmd("XLEN").arg(&keys.stream);
+    let answers = Value::Array(link.pipeline(&commands).await?);
+    let answers: (String, u64, Option<u64>, u64) = from_redis_value(answers).map_err(|_| unexpected("append"))?;
+    let (_, appended, acknowledged, length) = answers;
+    if appended == entry.events && length > 1 {
+        // The counter was lost while the stream was not: unknown, until it is counted anew.
+        link.query::<Value>(redis::cmd("HDEL").arg(&keys.counts).arg("appended")).await?;
+        return Ok(Appended::Stored { backlog: None });
+    }
+    Ok(Appended::Stored { backlog: Some(appended.saturating_sub(acknowledged.unwrap_or(0))) })
+}
+
+async fn keyed(link: &Link, keys: &StreamKeys, append: &Append, keep: Duration) -> Result<Appended, LogError> {
     let mut names = vec![keys.stream.clone(), keys.counts.clone()];
     names.extend(append.keyed.iter().map(|request| keys.key_record(request.key)));
     let mut call = APPEND.call(&names);
