@@ -1,15 +1,20 @@
 //! `POST /publish`: HTTP → packed requests.
 
-use axum::body::Body;
+use std::sync::LazyLock;
+
+use axum::body::{Body, HttpBody};
 use axum::extract::State;
-use axum::http::{HeaderMap, StatusCode};
+use axum::http::{HeaderMap, Method, Request, StatusCode};
 use axum::response::{IntoResponse, Response};
 use axum::routing::post;
 use axum::{Extension, Json, Router};
 use bytes::Bytes;
+use hyper::body::Incoming;
+use metrics::Counter;
 use serde::Serialize;
 use sluice_service::problem::Problem;
 use sluice_service::request_id::RequestId;
+use sluice_service::shortcut::Shortcut;
 use utoipa::ToSchema;
 use uuid::Uuid;
 
@@ -18,6 +23,13 @@ use crate::{Publisher, headers, receive};
 
 /// Larger bodies are parsed on a thread of their own: they would hold up other requests.
 const LARGE_BODY: usize = 256 << 10;
+const PATH: &str = "/publish";
+
+// Looked up once: it takes longer than counting does.
+static ACCEPTED: LazyLock<Counter> =
+    LazyLock::new(|| metrics::counter!("sluice_publish_requests_total", "code" => "accepted"));
+static EVENTS: LazyLock<Counter> = LazyLock::new(|| metrics::counter!("sluice_publish_events_total"));
+static BODY_BYTES: LazyLock<Counter> = LazyLock::new(|| metrics::counter!("sluice_publish_body_bytes_total"));
 
 /// The answer to a request whose events are on disk.
 #[derive(Debug, Clone, Serialize, ToSchema)]
@@ -32,7 +44,7 @@ pub struct Accepted {
 
 /// The publishing part of a server: `POST /publish`.
 pub fn router(publisher: Publisher) -> Router {
-    Router::new().route("/publish", post(publish)).with_state(publisher)
+    Router::new().route(PATH, post(publish)).with_state(publisher)
 }
 
 async fn publish(
@@ -42,17 +54,41 @@ async fn publish(
     body: Body,
 ) -> Response {
     let id = id.map_or_else(Uuid::new_v4, |Extension(RequestId(id))| id);
-    let outcome = accept(&publisher, id, &headers, body).await;
-    let code = outcome.as_ref().map_or_else(Problem::code, |_| "accepted");
-    metrics::counter!("sluice_publish_requests_total", "code" => code).increment(1);
-    match outcome {
-        Ok(accepted) => (StatusCode::ACCEPTED, Json(accepted)).into_response(),
-        Err(problem) => problem.into_response(),
+    answer(&publisher, id, &headers, body).await
+}
+
+/// A server of its own takes requests past the router.
+impl Shortcut for Publisher {
+    const METHOD: Method = Method::POST;
+    const PATH: &'static str = PATH;
+
+    async fn answer(&self, RequestId(id): RequestId, request: Request<Incoming>) -> Response {
+        let (head, body) = request.into_parts();
+        answer(self, id, &head.headers, body).await
+    }
+}
+
+async fn answer<B>(publisher: &Publisher, id: Uuid, headers: &HeaderMap, body: B) -> Response
+where
+    B: HttpBody<Data = Bytes> + Unpin,
+{
+    match accept(publisher, id, headers, body).await {
+        Ok(accepted) => {
+            ACCEPTED.increment(1);
+            (StatusCode::ACCEPTED, Json(accepted)).into_response()
+        }
+        Err(problem) => {
+            metrics::counter!("sluice_publish_requests_total", "code" => problem.code()).increment(1);
+            problem.into_response()
+        }
     }
 }
 
 /// The way of a request: checked, received, validated and packed, appended.
-async fn accept(publisher: &Publisher, id: Uuid, headers: &HeaderMap, body: Body) -> Result<Accepted, Problem> {
+async fn accept<B>(publisher: &Publisher, id: Uuid, headers: &HeaderMap, body: B) -> Result<Accepted, Problem>
+where
+    B: HttpBody<Data = Bytes> + Unpin,
+{
     headers::check_content(headers)?;
     let key = headers::idempotency_key(headers)?;
     publisher.check_room()?;
@@ -66,8 +102,8 @@ async fn accept(publisher: &Publisher, id: Uuid, headers: &HeaderMap, body: Body
     let count = packed.request.events();
     publisher.append(packed).await?;
 
-    metrics::counter!("sluice_publish_events_total").increment(count);
-    metrics::counter!("sluice_publish_body_bytes_total").increment(size);
+    EVENTS.increment(count);
+    BODY_BYTES.increment(size);
     tracing::debug!(events = count, keyed = key.is_some(), "accepted");
     Ok(Accepted { status: "accepted", count })
 }

@@ -1,9 +1,10 @@
 //! What takes packed requests and says what became of them.
 
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
 use axum::http::StatusCode;
+use metrics::Gauge;
 use sluice_event::Limits;
 use sluice_log::LogWriter;
 use sluice_service::problem::Problem;
@@ -19,6 +20,9 @@ use crate::settings::IngestArgs;
 
 /// When a client is told to come back after the queue was full.
 const QUEUE_RETRY: Duration = Duration::from_secs(1);
+
+/// Looked up once: it takes longer than counting does.
+static WAITING: LazyLock<Gauge> = LazyLock::new(|| metrics::gauge!("sluice_publish_waiting_requests"));
 
 /// The publishing side over any log. Cheap to clone; its work ends when the last clone is gone.
 #[derive(Clone)]
@@ -112,14 +116,14 @@ impl Slot {
     /// Takes a place, if there is one.
     pub(crate) fn take(slots: &Arc<Semaphore>) -> Option<Self> {
         let permit = slots.clone().try_acquire_owned().ok()?;
-        metrics::gauge!("sluice_publish_waiting_requests").increment(1);
+        WAITING.increment(1);
         Some(Self { _permit: permit })
     }
 }
 
 impl Drop for Slot {
     fn drop(&mut self) {
-        metrics::gauge!("sluice_publish_waiting_requests").decrement(1);
+        WAITING.decrement(1);
     }
 }
 

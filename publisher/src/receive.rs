@@ -1,11 +1,12 @@
 //! Reading a body within its bounds: size, time, and what may be in hand altogether.
 
+use std::future::poll_fn;
+use std::pin::Pin;
 use std::time::Duration;
 
-use axum::body::Body;
+use axum::body::HttpBody;
 use axum::http::{HeaderMap, StatusCode, header};
 use bytes::{Bytes, BytesMut};
-use futures::StreamExt;
 use sluice_service::problem::Problem;
 
 use crate::publisher::Reservation;
@@ -15,13 +16,16 @@ const TRUSTED_BYTES: usize = 64 << 10;
 
 /// Reads the whole body. Refuses it as soon as it is, or says it will be, larger than `most`
 /// bytes (413), is not complete within `patience` (408), or ends early (400).
-pub(crate) async fn body(
+pub(crate) async fn body<B>(
     headers: &HeaderMap,
-    body: Body,
+    body: B,
     most: usize,
     patience: Duration,
     reservation: &mut Reservation,
-) -> Result<Bytes, Problem> {
+) -> Result<Bytes, Problem>
+where
+    B: HttpBody<Data = Bytes> + Unpin,
+{
     let announced = headers.get(header::CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse::<usize>().ok());
     if announced.is_some_and(|length| length > most) {
         return Err(too_large(most));
@@ -30,12 +34,15 @@ pub(crate) async fn body(
     tokio::time::timeout(patience, reading).await.unwrap_or_else(|_| Err(too_slow(patience)))
 }
 
-async fn collect(body: Body, expected: usize, most: usize, reservation: &mut Reservation) -> Result<Bytes, Problem> {
-    let mut chunks = body.into_data_stream();
+async fn collect<B>(mut body: B, expected: usize, most: usize, reservation: &mut Reservation) -> Result<Bytes, Problem>
+where
+    B: HttpBody<Data = Bytes> + Unpin,
+{
     // A small body comes in one piece, which is kept as it is.
     let (mut one, mut many) = (Bytes::new(), BytesMut::new());
-    while let Some(chunk) = chunks.next().await {
-        let chunk = chunk.map_err(|_| cut_off())?;
+    while let Some(frame) = poll_fn(|context| Pin::new(&mut body).poll_frame(context)).await {
+        // What is no data is trailers, which say nothing of events.
+        let Ok(chunk) = frame.map_err(|_| cut_off())?.into_data() else { continue };
         if chunk.len() > most - one.len() - many.len() {
             return Err(too_large(most));
         }

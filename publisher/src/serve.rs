@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use sluice_log::redis::{RedisWriter, WriterSettings};
+use sluice_service::server::Deadlines;
 use sluice_service::{metrics, probes, problem, server, shutdown};
 
 use crate::settings::ServeSettings;
@@ -25,11 +26,11 @@ pub async fn run(settings: ServeSettings) -> anyhow::Result<()> {
     let publisher = Publisher::start(Arc::new(log), &settings.ingest);
     // Ready also without Redis: a client then gets a 503 that says so, not a refused connection.
     let probes = probes::router(metrics, || Box::pin(async { Ok(()) }));
-    let router = router(publisher).merge(probes);
+    let router = router(publisher.clone()).merge(probes);
     let router = match settings.query_url {
         Some(url) => router.fallback_service(forward::router(&url)),
         None => router.fallback(problem::not_found),
     };
     let listener = server::bind(&settings.listen.to_string()).await?;
-    server::run(listener, router, stop, settings.drain).await
+    server::run_with_shortcut(listener, router, publisher, stop, Deadlines::usual(settings.drain)).await
 }

@@ -3,13 +3,15 @@
 use std::convert::Infallible;
 use std::future::{Future, poll_fn};
 use std::pin::Pin;
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
+use axum::middleware::from_fn;
 use axum::response::{IntoResponse, Response};
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
-use hyper::service::{HttpService, service_fn};
+use hyper::service::{HttpService, Service, service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -17,7 +19,9 @@ use tokio::net::TcpStream;
 use tokio_util::sync::CancellationToken;
 
 use crate::problem::{MEDIA_TYPE, Problem};
+use crate::request_id;
 use crate::server::Deadlines;
+use crate::shortcut::{Counted, Shortcut};
 use crate::stall::StallGuard;
 
 /// How long a closed connection still reads and discards what the client sends.
@@ -25,23 +29,70 @@ const LINGER: Duration = Duration::from_secs(2);
 
 type Answer = Pin<Box<dyn Future<Output = Result<Response, Infallible>> + Send>>;
 
+/// What answers the requests of all connections.
+pub(crate) struct Served<S> {
+    router: TowerToHyperService<Router>,
+    shortcut: Option<Arc<Counted<S>>>,
+}
+
+impl<S: Shortcut> Served<S> {
+    pub(crate) fn new(router: Router, shortcut: Option<S>) -> Self {
+        let router = TowerToHyperService::new(router.layer(from_fn(request_id::middleware)));
+        Self { router, shortcut: shortcut.map(Counted::new).map(Arc::new) }
+    }
+
+    fn answer(&self, request: hyper::Request<Incoming>) -> Answer {
+        match &self.shortcut {
+            Some(shortcut) if shortcut.takes(&request) => {
+                let shortcut = shortcut.clone();
+                Box::pin(async move { Ok(shortcut.answer(request).await) })
+            }
+            _ => Box::pin(self.router.call(request)),
+        }
+    }
+}
+
 /// Serves one connection until either side closes it, or until the request in hand is answered
-/// once `shutdown` is cancelled.
-pub(crate) async fn serve(stream: TcpStream, router: Router, deadlines: Deadlines, shutdown: CancellationToken) {
+/// once `shutdown` is cancelled; from then on it ends at once when `cut` is.
+pub(crate) async fn serve<S: Shortcut>(
+    stream: TcpStream,
+    served: Arc<Served<S>>,
+    deadlines: Deadlines,
+    shutdown: CancellationToken,
+    cut: CancellationToken,
+) {
     if let Err(error) = stream.set_nodelay(true) {
         tracing::debug!(%error, "cannot set TCP_NODELAY");
     }
-    let router = TowerToHyperService::new(router);
-    let service = service_fn(move |request: hyper::Request<Incoming>| -> Answer {
-        Box::pin(hyper::service::Service::call(&router, request))
-    });
+    let service = service_fn(move |request| served.answer(request));
     let mut http = http1::Builder::new();
     http.timer(TokioTimer::new()).header_read_timeout(deadlines.headers);
     let mut connection = http.serve_connection(TokioIo::new(StallGuard::new(stream, deadlines.write)), service);
 
     let ended = tokio::select! {
-        ended = done(&mut connection) => ended,
-        () = shutdown.cancelled() => {
+        biased;
+        ended = done(&mut connection) => Some(ended),
+        () = shutdown.cancelled() => None,
+    };
+    // Nothing is cut before the shutdown: until here one thing less is looked at whenever a request or
+    // an answer moves. Boxed, so that a connection that is being served takes no memory for its end.
+    let ending = Box::pin(end(connection, ended));
+    tokio::select! {
+        () = cut.cancelled() => {}
+        () = ending => {}
+    }
+}
+
+/// The rest of a connection that has ended, or that ends with the request in hand.
+async fn end<S>(mut connection: http1::Connection<TokioIo<StallGuard>, S>, ended: Option<hyper::Result<()>>)
+where
+    S: HttpService<Incoming, ResBody = axum::body::Body> + Unpin,
+    S::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+    S::Future: Unpin,
+{
+    let ended = match ended {
+        Some(ended) => ended,
+        None => {
             Pin::new(&mut connection).graceful_shutdown();
             done(&mut connection).await
         }

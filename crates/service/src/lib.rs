@@ -29,6 +29,7 @@ pub mod program;
 pub mod request_id;
 pub mod server;
 pub mod settings;
+pub mod shortcut;
 pub mod shutdown;
 mod stall;
 pub mod telemetry;

@@ -1,20 +1,22 @@
 //! A request's id, its span, its line in the log and its metrics.
 
+use std::any::Any;
 use std::panic::AssertUnwindSafe;
 use std::time::Instant;
 
 use axum::extract::{MatchedPath, Request};
-use axum::http::{HeaderValue, Method, StatusCode, header};
+use axum::http::{HeaderName, HeaderValue, Method, StatusCode, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use futures::FutureExt;
-use tracing::Instrument;
+use tracing::level_filters::LevelFilter;
+use tracing::{Instrument, Span};
 use uuid::Uuid;
 
 use crate::problem::{self, Logged, Problem};
 
 /// The header that carries the id, in requests and answers.
-pub const HEADER: &str = "x-request-id";
+pub const HEADER: HeaderName = HeaderName::from_static("x-request-id");
 
 /// The id of a request, as an extension of it: the client's `X-Request-Id` when that is a UUID,
 /// else a new one.
@@ -25,38 +27,75 @@ pub struct RequestId(pub Uuid);
 /// the outcome (errors at info with their code, server errors at warn, the rest at debug), counts
 /// it, and echoes the id. [`server::run`](crate::server::run) applies it to every request.
 pub async fn middleware(mut request: Request, next: Next) -> Response {
-    let started = Instant::now();
-    let given = request.headers().get(HEADER).and_then(|value| value.to_str().ok()).map(str::to_owned);
-    let id = given.as_deref().and_then(|text| Uuid::try_parse(text).ok()).unwrap_or_else(Uuid::new_v4);
-    let path = request.extensions().get::<MatchedPath>().map_or("other", MatchedPath::as_str).to_owned();
-    let method = method_label(request.method());
-    let span = tracing::info_span!("request", id = %id, method, path = request.uri().path());
-    if let Some(given) = given.filter(|text| Uuid::try_parse(text).is_err()) {
-        // Beside ours, so that a client's own identifier finds its request; bounded, it is foreign.
-        let given: String = given.chars().take(128).collect();
-        span.in_scope(|| tracing::debug!(given, "the client's X-Request-Id is no UUID"));
-    }
-    request.extensions_mut().insert(RequestId(id));
+    let asked = Asked::begin(&request);
+    let label = request.extensions().get::<MatchedPath>().map_or("other", MatchedPath::as_str).to_owned();
+    let span = asked.span(request.uri().path());
+    asked.note_given(&span, &request);
+    request.extensions_mut().insert(RequestId(asked.id));
 
     let answer = AssertUnwindSafe(next.run(request).instrument(span.clone())).catch_unwind().await;
-    let mut response = answer.unwrap_or_else(|_| {
-        Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", "the handler panicked").into_response()
-    });
-    if is_bare_error(&response) {
-        let bare = problem::of_status(response.status()).into_response();
-        let allow = response.headers_mut().remove(header::ALLOW);
-        response = bare;
-        if let Some(allow) = allow {
-            response.headers_mut().insert(header::ALLOW, allow);
+    let (response, seconds) = asked.end(answer, || span);
+    count(asked.method, label, response.status(), seconds);
+    response
+}
+
+/// A request that is being answered.
+pub(crate) struct Asked {
+    started: Instant,
+    pub(crate) id: Uuid,
+    pub(crate) method: &'static str,
+}
+
+impl Asked {
+    /// From its first moment on.
+    pub(crate) fn begin<B>(request: &Request<B>) -> Self {
+        let id = given(request).and_then(|text| Uuid::try_parse(text).ok()).unwrap_or_else(Uuid::new_v4);
+        Self { started: Instant::now(), id, method: method_label(request.method()) }
+    }
+
+    /// What the log says of it beside each line.
+    pub(crate) fn span(&self, path: &str) -> Span {
+        tracing::info_span!("request", id = %self.id, method = self.method, path)
+    }
+
+    /// Keeps a client's own identifier beside ours, so that it finds its request; bounded, it is
+    /// foreign.
+    pub(crate) fn note_given<B>(&self, span: &Span, request: &Request<B>) {
+        if let Some(given) = given(request).filter(|text| Uuid::try_parse(text).is_err()) {
+            let given: String = given.chars().take(128).collect();
+            span.in_scope(|| tracing::debug!(given, "the client's X-Request-Id is no UUID"));
         }
     }
-    let seconds = started.elapsed().as_secs_f64();
-    span.in_scope(|| log(&response, seconds));
-    count(method, path, response.status(), seconds);
-    if let Ok(value) = HeaderValue::from_str(&id.to_string()) {
-        response.headers_mut().insert(HEADER, value);
+
+    /// The answer as the client gets it, logged, and the seconds that it took.
+    pub(crate) fn end(
+        &self,
+        answer: Result<Response, Box<dyn Any + Send>>,
+        span: impl FnOnce() -> Span,
+    ) -> (Response, f64) {
+        let mut response = answer.unwrap_or_else(|_| {
+            Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", "the handler panicked").into_response()
+        });
+        if is_bare_error(&response) {
+            let bare = problem::of_status(response.status()).into_response();
+            let allow = response.headers_mut().remove(header::ALLOW);
+            response = bare;
+            if let Some(allow) = allow {
+                response.headers_mut().insert(header::ALLOW, allow);
+            }
+        }
+        let seconds = self.started.elapsed().as_secs_f64();
+        log(&response, seconds, span);
+        let mut text = Uuid::encode_buffer();
+        if let Ok(value) = HeaderValue::from_str(self.id.hyphenated().encode_lower(&mut text)) {
+            response.headers_mut().insert(HEADER, value);
+        }
+        (response, seconds)
     }
-    response
+}
+
+fn given<B>(request: &Request<B>) -> Option<&str> {
+    request.headers().get(HEADER).and_then(|value| value.to_str().ok())
 }
 
 /// What a router answers by itself: 404 and 405 without a word.
@@ -65,14 +104,19 @@ fn is_bare_error(response: &Response) -> bool {
     (status.is_client_error() || status.is_server_error()) && !response.headers().contains_key(header::CONTENT_TYPE)
 }
 
-fn log(response: &Response, seconds: f64) {
+fn log(response: &Response, seconds: f64, span: impl FnOnce() -> Span) {
     let status = response.status().as_u16();
     match response.extensions().get::<Logged>() {
         Some(Logged { code, detail }) if status >= 500 => {
-            tracing::warn!(status, code, detail, seconds, "request failed");
+            span().in_scope(|| tracing::warn!(status, code, detail, seconds, "request failed"));
         }
-        Some(Logged { code, detail }) => tracing::info!(status, code, detail, seconds, "request refused"),
-        None => tracing::debug!(status, seconds, "request answered"),
+        Some(Logged { code, detail }) => {
+            span().in_scope(|| tracing::info!(status, code, detail, seconds, "request refused"));
+        }
+        None if LevelFilter::current() >= LevelFilter::DEBUG => {
+            span().in_scope(|| tracing::debug!(status, seconds, "request answered"));
+        }
+        None => {}
     }
 }
 

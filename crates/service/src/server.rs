@@ -1,17 +1,18 @@
 //! Serving with deadlines, and a drain at the end.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
 use axum::Router;
-use axum::middleware::from_fn;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::backoff::Backoff;
-use crate::{connection, request_id};
+use crate::connection::{self, Served};
+use crate::shortcut::{Never, Shortcut};
 
 /// Connections served at once; further ones wait in the kernel's queue.
 const MAX_CONNECTIONS: usize = 8_192;
@@ -28,13 +29,21 @@ pub struct Deadlines {
     pub drain: Duration,
 }
 
+impl Deadlines {
+    /// Half a minute for clients.
+    pub fn usual(drain: Duration) -> Self {
+        let wait = Duration::from_secs(30);
+        Self { headers: wait, write: wait, drain }
+    }
+}
+
 /// Binds an address such as `0.0.0.0:8080`; port 0 takes a free one.
 pub async fn bind(address: &str) -> anyhow::Result<TcpListener> {
     TcpListener::bind(address).await.with_context(|| format!("cannot listen on {address}"))
 }
 
 /// Serves until `shutdown` is cancelled, then stops accepting and lets requests in hand finish
-/// for up to `drain`. Every request passes [`request_id::middleware`]. A body's deadline is the
+/// for up to `drain`. Every request passes [`crate::request_id::middleware`]. A body's deadline is the
 /// handler's to set: it knows how large a body it expects.
 pub async fn run(
     listener: TcpListener,
@@ -42,8 +51,7 @@ pub async fn run(
     shutdown: CancellationToken,
     drain: Duration,
 ) -> anyhow::Result<()> {
-    let wait = Duration::from_secs(30);
-    run_with(listener, router, shutdown, Deadlines { headers: wait, write: wait, drain }).await
+    run_with(listener, router, shutdown, Deadlines::usual(drain)).await
 }
 
 /// [`run`] with other deadlines.
@@ -53,12 +61,31 @@ pub async fn run_with(
     shutdown: CancellationToken,
     deadlines: Deadlines,
 ) -> anyhow::Result<()> {
+    serve(listener, Served::new(router, None::<Never>), shutdown, deadlines).await
+}
+
+/// [`run_with`] and a route that is answered past the router.
+pub async fn run_with_shortcut(
+    listener: TcpListener,
+    router: Router,
+    shortcut: impl Shortcut,
+    shutdown: CancellationToken,
+    deadlines: Deadlines,
+) -> anyhow::Result<()> {
+    serve(listener, Served::new(router, Some(shortcut)), shutdown, deadlines).await
+}
+
+async fn serve<S: Shortcut>(
+    listener: TcpListener,
+    served: Served<S>,
+    shutdown: CancellationToken,
+    deadlines: Deadlines,
+) -> anyhow::Result<()> {
     let address = listener.local_addr().context("the listener has no address")?;
     tracing::info!(%address, "listening");
-    let router = router.layer(from_fn(request_id::middleware));
     let connections = TaskTracker::new();
     let cut = CancellationToken::new();
-    accept(&listener, &router, &shutdown, &cut, deadlines, &connections).await;
+    accept(&listener, &Arc::new(served), &shutdown, &cut, deadlines, &connections).await;
 
     drop(listener);
     connections.close();
@@ -72,15 +99,15 @@ pub async fn run_with(
     Ok(())
 }
 
-async fn accept(
+async fn accept<S: Shortcut>(
     listener: &TcpListener,
-    router: &Router,
+    served: &Arc<Served<S>>,
     shutdown: &CancellationToken,
     cut: &CancellationToken,
     deadlines: Deadlines,
     connections: &TaskTracker,
 ) {
-    let slots = std::sync::Arc::new(Semaphore::new(MAX_CONNECTIONS));
+    let slots = Arc::new(Semaphore::new(MAX_CONNECTIONS));
     let mut backoff = Backoff::new(Duration::from_millis(10), Duration::from_secs(1));
     loop {
         let next = async {
@@ -101,13 +128,9 @@ async fn accept(
             }
         };
         backoff.reset();
-        let serving = connection::serve(stream, router.clone(), deadlines, shutdown.clone());
-        let cut = cut.clone();
+        let serving = connection::serve(stream, served.clone(), deadlines, shutdown.clone(), cut.clone());
         connections.spawn(async move {
-            tokio::select! {
-                () = cut.cancelled() => {}
-                () = serving => {}
-            }
+            serving.await;
             drop(slot);
         });
     }
