@@ -13,6 +13,7 @@ use tokio::sync::Mutex;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
+use crate::appetite::Appetite;
 use crate::intake::{BatchSize, Intake, Taken};
 use crate::recover;
 use crate::store::commit::{Batch, Outcome, Rules, commit};
@@ -29,6 +30,7 @@ pub struct Consumer {
     pub rules: Rules,
     /// For how long an entry may be held before others claim it.
     pub claim_after: Duration,
+    appetite: Appetite,
     intake: Mutex<Intake>,
 }
 
@@ -41,8 +43,9 @@ impl Consumer {
         size: BatchSize,
         claim_after: Duration,
     ) -> Self {
+        let appetite = Appetite::new(size.events);
         let intake = Mutex::new(Intake::new(log.clone(), size));
-        Self { log, store, rules, claim_after, intake }
+        Self { log, store, rules, claim_after, appetite, intake }
     }
 
     /// Reads and stores until `stop`, then finishes what is in hand.
@@ -75,7 +78,7 @@ impl Consumer {
             if stop.is_cancelled() {
                 return None;
             }
-            match intake.next().await {
+            match intake.next(self.appetite.events()).await {
                 Ok(taken) if taken.entries.is_empty() => backoff.reset(),
                 Ok(taken) => return Some(taken),
                 Err(error) => {
@@ -115,6 +118,7 @@ impl Consumer {
             return; // Stopping: it stays pending, and is drained at the next start or claimed.
         };
         telemetry::committed(&outcome);
+        self.appetite.learn(&outcome.counts);
         self.acknowledge(&known, stop).await;
     }
 

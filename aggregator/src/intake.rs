@@ -14,7 +14,7 @@ const MOST_ENTRIES: usize = 128;
 /// How large batches are.
 #[derive(Debug, Clone, Copy)]
 pub struct BatchSize {
-    /// Events in a batch; a single larger entry is a batch of its own.
+    /// New events in a batch; a single larger entry is a batch of its own.
     pub events: u64,
     /// How long to wait for more when a read brought few events: fewer, fuller transactions.
     pub gather: Duration,
@@ -51,8 +51,8 @@ impl Intake {
         Self { log, size, own_pending: OwnPending::From(None), surplus: VecDeque::new(), ask: 8 }
     }
 
-    /// The next batch; empty when nothing came in time.
-    pub async fn next(&mut self) -> Result<Taken, LogError> {
+    /// The next batch, of up to `most` events; empty when nothing came in time.
+    pub async fn next(&mut self, most: u64) -> Result<Taken, LogError> {
         if let OwnPending::From(after) = self.own_pending {
             let entries = self.log.read_own_pending(after, MOST_ENTRIES).await?;
             match entries.last() {
@@ -63,7 +63,7 @@ impl Intake {
                 None => self.own_pending = OwnPending::Drained,
             }
         }
-        self.read_new().await.map(|entries| Taken { entries, again: false })
+        self.read_new(most).await.map(|entries| Taken { entries, again: false })
     }
 
     /// What was read and not taken: entries that a stopping replica still has in hand.
@@ -71,11 +71,11 @@ impl Intake {
         self.surplus.drain(..).collect()
     }
 
-    async fn read_new(&mut self) -> Result<Vec<Delivered>, LogError> {
+    async fn read_new(&mut self, most: u64) -> Result<Vec<Delivered>, LogError> {
         let mut batch = Vec::new();
         let mut events = 0;
         let mut gathered = false;
-        while self.fill(&mut batch, &mut events) {
+        while self.fill(&mut batch, &mut events, most) {
             let wait = if batch.is_empty() { WAIT } else { Duration::ZERO };
             let read = self.log.read_new(self.ask, wait).await;
             let entries = match read {
@@ -92,28 +92,28 @@ impl Intake {
                 gathered = true;
                 tokio::time::sleep(self.size.gather).await;
             }
-            self.adapt(&entries);
+            self.adapt(&entries, most);
             self.surplus.extend(entries);
         }
         Ok(batch)
     }
 
     /// Moves surplus into the batch; answers whether there is room for more.
-    fn fill(&mut self, batch: &mut Vec<Delivered>, events: &mut u64) -> bool {
+    fn fill(&mut self, batch: &mut Vec<Delivered>, events: &mut u64, most: u64) -> bool {
         while let Some(next) = self.surplus.front() {
-            if !batch.is_empty() && *events + next.events > self.size.events {
+            if !batch.is_empty() && *events + next.events > most {
                 return false;
             }
             *events += next.events;
             batch.extend(self.surplus.pop_front());
         }
-        *events < self.size.events
+        *events < most
     }
 
     /// Asks for about as many entries as make a batch, judged by the largest just seen.
-    fn adapt(&mut self, entries: &[Delivered]) {
+    fn adapt(&mut self, entries: &[Delivered], most: u64) {
         if let Some(largest) = entries.iter().map(|entry| entry.events.max(1)).max() {
-            let fitting = usize::try_from(self.size.events / largest).unwrap_or(MOST_ENTRIES);
+            let fitting = usize::try_from(most / largest).unwrap_or(MOST_ENTRIES);
             self.ask = fitting.clamp(1, (self.ask * 2).min(MOST_ENTRIES));
         }
     }

@@ -2,7 +2,8 @@
 //! and statistics in one transaction, and answers queries about them.
 
 pub mod api;
-pub mod consume;
+mod appetite;
+mod consume;
 pub mod housekeeping;
 pub mod intake;
 mod ready;

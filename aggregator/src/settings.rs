@@ -52,7 +52,8 @@ pub struct RuleArgs {
     /// Remove events that arrived longer ago than this; without it they are kept for ever
     #[arg(long, env = "SLUICE_RETENTION", value_parser = duration, value_name = "TIME")]
     pub retention: Option<Duration>,
-    /// Events stored in one transaction, at most [default: 2400, standalone 10000]
+    /// New events stored in one transaction; with duplicates that are dropped it may hold four times as
+    /// many, or 10000 [default: 2400, standalone 10000]
     #[arg(long, env = "SLUICE_BATCH_EVENTS", value_name = "EVENTS",
         value_parser = clap::value_parser!(u64).range(1..=100_000))]
     pub batch_events: Option<u64>,

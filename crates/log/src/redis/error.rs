@@ -64,13 +64,15 @@ pub(super) fn breaks_connection(error: &RedisError) -> bool {
     }
 }
 
-/// The first word of the server's error; `None` when the error is not the server's.
+/// The first word of the server's error; `None` when the error is not the server's. Of a transaction
+/// that was aborted it is that of the command which was the reason.
 fn code(error: &RedisError) -> Option<String> {
-    if let Some(code) = error.code() {
-        return Some(code.to_owned());
+    let code = error.code();
+    if code.is_some_and(|code| code != "EXECABORT") {
+        return code.map(str::to_owned);
     }
-    let errors = error.clone().into_server_errors()?;
-    errors.first().map(|(_, error)| error.code().to_owned())
+    let errors = error.clone().into_server_errors().unwrap_or_default();
+    errors.first().map(|(_, error)| error.code()).or(code).map(str::to_owned)
 }
 
 /// An answer of an unexpected shape.
