@@ -23,7 +23,10 @@ static INSERT_RECEIPTS: LazyLock<Bulk> = LazyLock::new(|| {
 });
 static INSERT_EVENTS: LazyLock<Bulk> = LazyLock::new(|| {
     Bulk::new(
-        "INSERT INTO events (seq, key, ts, received_at, payload_hash, request_id, topic, event_id, source, payload) \
+        // OR FAIL leaves the rows before a refused one, and whoever sees the error rolls the transaction
+        // or its savepoint back. SQLite's own way, to undo the statement alone, has it copy every page
+        // that a statement changes, most of them to a file: a page of the key's index for each row.
+        "INSERT OR FAIL INTO events (seq, key, ts, received_at, payload_hash, request_id, topic, event_id, source, payload) \
          VALUES",
         "(?,?,?,?,?,?,?,?,?,?)",
         // Only the key: whatever else is violated refuses the data.
