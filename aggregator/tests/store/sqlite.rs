@@ -1,8 +1,8 @@
 //! What only SQLite can show: a file that others open too, or that is no database.
 
-use sluice_aggregator::store::StoreError;
 use sluice_aggregator::store::commit::commit;
 use sluice_aggregator::store::sqlite::SqliteStore;
+use sluice_aggregator::store::{Counts, StoreError};
 use sluice_event::Keyer;
 use sluice_tests::dirs;
 use sqlx::Connection;
@@ -49,4 +49,22 @@ async fn a_transaction_that_is_dropped_frees_the_file_for_others() {
     drop(transaction);
     // Its own connection waits for the lock, and nothing else begins a transaction of the store.
     test.run("DELETE FROM receipts").await;
+}
+
+/// A constraint, unlike a trigger, ends the statement where it stands: the rows before stay.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nothing_of_a_statement_that_was_refused_half_way_is_left() {
+    let test = TestStore::sqlite().await;
+    test.run("CREATE UNIQUE INDEX one_of_each ON events (payload)").await;
+    let mut sent: Vec<_> = (0..200).map(|id| event("t", id, &id.to_string())).collect();
+    sent[150] = event("t", 150, "100");
+    let batch = batch_of(sent);
+    let outcome = test.commit(&batch).await;
+    assert_eq!(outcome.counts, Counts { received: 199, unique: 199, duplicates: 0, conflicts: 0 });
+    assert_eq!(outcome.dead_lettered, 1);
+    assert_eq!(test.rows().await, 199);
+    let letters = test.store.dead_letters(None, 10).await.unwrap();
+    let (_, id) = letters[0].letter.event.clone().unwrap();
+    assert!(["100", "150"].contains(&&*id), "{id}");
+    assert_eq!(letters[0].letter.code, "SQLITE_2067");
 }

@@ -35,8 +35,9 @@ use writer::Writer;
 const READERS: u32 = 4;
 /// How long a write waits for another process that has the file locked (a backup, a shell).
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
-/// Pages of the key's index that stay in memory, in KiB: keys come in no order.
-const CACHE_KIB: i64 = 64 << 10;
+/// Pages of the key's index that stay in memory, in KiB: keys come in no order. What does not fit is
+/// read from the system's cache, and what a transaction changes beyond it is written before the end.
+const CACHE_KIB: i64 = 24 << 10;
 
 /// Of a file that is made anew. Rows are large, and half as many pages are half as many writes.
 const PAGE_BYTES: u32 = 8 << 10;

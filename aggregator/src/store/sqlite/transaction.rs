@@ -6,7 +6,9 @@ use std::sync::{Arc, LazyLock};
 use async_trait::async_trait;
 use sluice_event::Timestamp;
 use sluice_log::Position;
-use sqlx::SqliteConnection;
+use sqlx::error::BoxDynError;
+use sqlx::sqlite::SqliteArguments;
+use sqlx::{Arguments, SqliteConnection};
 use tokio::sync::OwnedMutexGuard;
 use uuid::Uuid;
 
@@ -23,7 +25,10 @@ static INSERT_RECEIPTS: LazyLock<Bulk> = LazyLock::new(|| {
 });
 static INSERT_EVENTS: LazyLock<Bulk> = LazyLock::new(|| {
     Bulk::new(
-        "INSERT INTO events (seq, key, ts, received_at, payload_hash, request_id, topic, event_id, source, payload) \
+        // OR FAIL leaves the rows before a refused one, and whoever sees the error rolls the transaction
+        // or its savepoint back. SQLite's own way, to undo the statement alone, has it copy every page
+        // that a statement changes, most of them to a file: a page of the key's index for each row.
+        "INSERT OR FAIL INTO events (seq, key, ts, received_at, payload_hash, request_id, topic, event_id, source, payload) \
          VALUES",
         "(?,?,?,?,?,?,?,?,?,?)",
         // Only the key: whatever else is violated refuses the data.
@@ -186,23 +191,15 @@ async fn insert_events(
     let mut rows: Vec<&Row<'_>> = rows.iter().collect();
     rows.sort_unstable_by_key(|row| row.ordinal);
     let mut stored_before = HashSet::new();
-    for (text, rows) in INSERT_EVENTS.statements(&rows) {
-        let mut insert = sqlx::query(text);
-        for row in rows {
-            insert = insert
-                .bind(last_seq + 1 + i64::from(row.ordinal))
-                .bind(row.key)
-                .bind(row.event.timestamp.as_micros())
-                .bind(row.received_at.as_micros())
-                .bind(row.event.payload_hash)
-                .bind(row.request_id)
-                .bind(&*row.event.topic)
-                .bind(&*row.event.event_id)
-                .bind(row.event.source.as_deref())
-                .bind(&*row.event.payload);
-        }
-        let inserted = insert.execute(&mut *connection).await.map_err(of_insert)?.rows_affected();
-        if inserted < rows.len() as u64 {
+    let mut statements = INSERT_EVENTS.statements(&rows).map(|(text, rows)| (text, rows, values(last_seq, rows)));
+    let mut next = statements.next();
+    while let Some((text, rows, values)) = next {
+        let values = values.map_err(|error| of_statement(sqlx::Error::Encode(error)))?;
+        let insert = sqlx::query_with(text, values).execute(&mut *connection);
+        // The connection has a thread of its own: while that inserts, the next values are copied.
+        let (inserted, following) = tokio::join!(insert, async { statements.next() });
+        next = following;
+        if inserted.map_err(of_insert)?.rows_affected() < rows.len() as u64 {
             stored_before.extend(stored_keys(connection, last_seq, rows).await?);
         }
     }
@@ -210,6 +207,27 @@ async fn insert_events(
         return Ok(Inserted::All);
     }
     Ok(Inserted::Keys(rows.iter().map(|row| row.key).filter(|key| !stored_before.contains(key)).collect()))
+}
+
+/// The values of these rows, in the statement's order.
+fn values(last_seq: i64, rows: &[&Row<'_>]) -> Result<SqliteArguments, BoxDynError> {
+    // Text is moved to the other thread: allocated once as `Arc<str>`, twice as `&str`.
+    let text = |text: &str| Arc::<str>::from(text);
+    let mut values = SqliteArguments::default();
+    values.reserve(rows.len() * 10, 0);
+    for row in rows {
+        values.add(last_seq + 1 + i64::from(row.ordinal))?;
+        values.add(row.key)?;
+        values.add(row.event.timestamp.as_micros())?;
+        values.add(row.received_at.as_micros())?;
+        values.add(row.event.payload_hash)?;
+        values.add(row.request_id)?;
+        values.add(text(&row.event.topic))?;
+        values.add(text(&row.event.event_id))?;
+        values.add(row.event.source.as_deref().map(text))?;
+        values.add(text(&row.event.payload))?;
+    }
+    Ok(values)
 }
 
 /// Which of these were stored before this transaction.

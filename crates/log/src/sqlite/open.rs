@@ -16,7 +16,7 @@ const PAGE_BYTES: u64 = 8 << 10;
 /// are acknowledged by then, and their pages written again: only the last content is copied.
 const WAL_BYTES: u64 = 64 << 20;
 /// Pages in memory, in KiB: a transaction that does not fit is written in parts, some of them twice.
-const CACHE_KIB: i64 = 16 << 10;
+const CACHE_KIB: i64 = 4 << 10;
 /// Only a safeguard: there is one writer.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 
