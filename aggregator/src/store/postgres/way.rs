@@ -10,9 +10,9 @@
 //! failed COPY is rolled back to a savepoint and made up for by INSERT … ON CONFLICT.
 //!
 //! Transactions wait for each other's keys, so all must insert keys in one order, or they wait in a
-//! circle. Rows whose keys another worker of this replica is inserting go by ON CONFLICT after the
-//! others were copied, which breaks that order: it is done only where no other replica gets in the
-//! way. Elsewhere such a batch goes by ON CONFLICT as a whole.
+//! circle. A batch with keys that another worker of this replica is inserting comes in two parts, with a
+//! pause between them ([`crate::store::known`]), which breaks that order: it does so only where no other
+//! replica gets in the way, and comes as a whole elsewhere, to go by ON CONFLICT.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -122,12 +122,8 @@ pub(super) async fn insert(
     rows: &[Row<'_>],
     found: &mut HashMap<Uuid, Uuid>,
 ) -> Result<Inserted, StoreError> {
-    let contended = rows.iter().filter(|row| row.likely == Likely::Stored).count();
-    let way = match ways.state().way {
-        _ if contended == rows.len() => Way::OnConflict,
-        Way::LookUpThenCopy if contended > 0 => Way::OnConflict,
-        way => way,
-    };
+    let any_contended = rows.iter().any(|row| row.likely == Likely::Stored);
+    let way = if any_contended { Way::OnConflict } else { ways.state().way };
     let inserted = match way {
         Way::OnConflict => insert::events(lease, into, rows).await,
         Way::LookUpThenCopy => {
@@ -140,8 +136,10 @@ pub(super) async fn insert(
     };
     match &inserted {
         Ok(inserted) => {
-            let unknown = rows.iter().filter(|row| row.likely == Likely::New);
-            ways.state().went(unknown.filter(|row| !inserted.contains(&row.key)).count());
+            let mut unknown = rows.iter().filter(|row| row.likely == Likely::New).peekable();
+            if unknown.peek().is_some() {
+                ways.state().went(unknown.filter(|row| !inserted.contains(&row.key)).count());
+            }
         }
         // In a circle, for one.
         Err(StoreError::Conflict(_)) => ways.state().violated(Way::LookUpThenCopy),
@@ -150,8 +148,7 @@ pub(super) async fn insert(
     inserted
 }
 
-/// Copies the rows of unknown keys and inserts the others; all of them are inserted where a COPY
-/// meets a stored key.
+/// Copies rows; inserts them where the COPY meets a stored key.
 async fn copy_or_insert(
     lease: &mut Lease,
     ways: &Ways,
@@ -160,17 +157,11 @@ async fn copy_or_insert(
     marked: bool,
     rows: &[Row<'_>],
 ) -> Result<Inserted, StoreError> {
-    let (new, contended): (Vec<_>, Vec<_>) = rows.iter().copied().partition(|row| row.likely == Likely::New);
-    if !copied(lease, into, marked, &new).await? {
-        ways.state().violated(way);
-        return insert::events(lease, into, rows).await;
-    }
-    if contended.is_empty() {
+    if copied(lease, into, marked, rows).await? {
         return Ok(Inserted::All);
     }
-    let mut keys = keys_of(insert::events(lease, into, &contended).await?, &contended);
-    keys.extend(new.iter().map(|row| row.key));
-    Ok(Inserted::Keys(keys))
+    ways.state().violated(way);
+    insert::events(lease, into, rows).await
 }
 
 /// The keys that were inserted of these rows.
