@@ -38,7 +38,8 @@ impl Appetite {
     pub fn learn(&self, counts: &Counts) {
         if let Some(new) = (counts.unique * ONE).checked_div(counts.received) {
             let before = self.new.load(Ordering::Relaxed);
-            self.new.store((before * (MEMORY - 1) + new) / MEMORY, Ordering::Relaxed);
+            // Upwards, or it would never come back to one.
+            self.new.store((before * (MEMORY - 1) + new).div_ceil(MEMORY), Ordering::Relaxed);
         }
     }
 }
@@ -66,6 +67,15 @@ mod tests {
         assert!((4_700..=4_900).contains(&after(2_400, 2_400, 1_200)), "{}", after(2_400, 2_400, 1_200));
         assert_eq!(after(2_400, 2_400, 0), 9_600);
         assert_eq!(after(10, 10, 1), 40);
+    }
+
+    #[test]
+    fn when_duplicates_end_batches_are_as_small_as_before() {
+        let appetite = Appetite::new(2_400);
+        for unique in [0; 100].into_iter().chain([1; 100]) {
+            appetite.learn(&Counts { received: 1, unique, duplicates: 1 - unique, conflicts: 0 });
+        }
+        assert_eq!(appetite.events(), 2_400);
     }
 
     #[test]

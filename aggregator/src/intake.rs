@@ -11,6 +11,10 @@ const WAIT: Duration = Duration::from_secs(1);
 /// Entries asked for in one read at most, which bounds the memory of one answer.
 const MOST_ENTRIES: usize = 128;
 
+/// Bytes in a batch, as they come from the log, beyond which it holds no more than new events would:
+/// most are compressed, and all of a batch is expanded at once.
+const LARGE_BATCH: usize = 2 << 20;
+
 /// How large batches are.
 #[derive(Debug, Clone, Copy)]
 pub struct BatchSize {
@@ -100,14 +104,17 @@ impl Intake {
 
     /// Moves surplus into the batch; answers whether there is room for more.
     fn fill(&mut self, batch: &mut Vec<Delivered>, events: &mut u64, most: u64) -> bool {
+        let mut bytes: usize = batch.iter().map(|entry| entry.body.len()).sum();
+        let most = |bytes| if bytes > LARGE_BATCH { most.min(self.size.events) } else { most };
         while let Some(next) = self.surplus.front() {
-            if !batch.is_empty() && *events + next.events > most {
+            bytes += next.body.len();
+            if !batch.is_empty() && *events + next.events > most(bytes) {
                 return false;
             }
             *events += next.events;
             batch.extend(self.surplus.pop_front());
         }
-        *events < most
+        *events < most(bytes)
     }
 
     /// Asks for about as many entries as make a batch, judged by the largest just seen.

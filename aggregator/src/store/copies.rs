@@ -173,7 +173,7 @@ struct Group<'c, 'a> {
 }
 
 impl Group<'_, '_> {
-    /// Whether it must be asked what is stored under the key.
+    /// Whether it is not known yet what is stored under the key.
     fn is_open(&self) -> bool {
         !self.inserted && !matches!(self.standing, Standing::Stored(_)) && !self.copies.is_empty()
     }

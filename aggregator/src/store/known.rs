@@ -200,12 +200,17 @@ impl Table {
         u32::try_from(self.began.elapsed().as_secs()).unwrap_or(u32::MAX - 1) + 1
     }
 
+    /// When what is still known was learned at the earliest.
+    fn oldest(&self) -> u32 {
+        self.now().saturating_sub(KEEP.as_secs() as u32).max(1)
+    }
+
     fn bucket(&self, key: u128) -> usize {
         (key as u64 ^ (key >> 64) as u64) as usize & (self.keys.len() - 1)
     }
 
     fn look_up(&self, keys: &[Uuid], standings: &mut [Standing]) {
-        let oldest = self.now().saturating_sub(KEEP.as_secs() as u32).max(1);
+        let oldest = self.oldest();
         for (key, standing) in keys.iter().zip(standings) {
             let key = key.as_u128();
             let bucket = self.bucket(key);
@@ -217,17 +222,20 @@ impl Table {
     }
 
     fn learn(&mut self, stored: &[(Uuid, ShortHash)]) {
-        let now = self.now();
+        let (now, oldest) = (self.now(), self.oldest());
         for (key, hash) in stored {
             let key = key.as_u128();
             let bucket = self.bucket(key);
             let (keys, hashes, learned) = (&mut self.keys[bucket], &mut self.hashes[bucket], &mut self.learned[bucket]);
             // In its own place if it has one, else in that of the oldest, which is the last.
-            let way = keys.iter().position(|known| *known == key).unwrap_or(WAYS - 1);
+            let own = keys.iter().position(|known| *known == key);
+            // Seen again is not read again: what is known of it is as old as it was.
+            let since = own.map(|way| learned[way]).filter(|&learned| learned >= oldest).unwrap_or(now);
+            let way = own.unwrap_or(WAYS - 1);
             keys.copy_within(..way, 1);
             hashes.copy_within(..way, 1);
             learned.copy_within(..way, 1);
-            (keys[0], hashes[0], learned[0]) = (key, hash.0, now);
+            (keys[0], hashes[0], learned[0]) = (key, hash.0, since);
         }
     }
 }
@@ -259,6 +267,22 @@ mod tests {
         );
         claim.settle(&[(key(0), hash(5))]);
         assert_eq!(standings(&known, 1, &[key(0), key(7)]), [Standing::Stored(hash(5)), Standing::Unknown]);
+    }
+
+    #[test]
+    fn a_key_is_forgotten_in_time_however_often_it_is_seen() {
+        let known = KnownKeys::new(64);
+        let seen = |seconds| {
+            known.state().table.began -= Duration::from_secs(seconds);
+            let claim = known.claim(1, &[key(7)]);
+            let standing = claim.standings()[0];
+            claim.settle(&[(key(7), hash(5))]);
+            standing
+        };
+        let third = KEEP.as_secs() / 3;
+        let stored = Standing::Stored(hash(5));
+        assert_eq!([seen(0), seen(third), seen(third)], [Standing::Unknown, stored, stored]);
+        assert_eq!([seen(third + 2), seen(third)], [Standing::Unknown, stored]);
     }
 
     #[test]

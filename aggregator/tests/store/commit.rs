@@ -173,3 +173,14 @@ pub async fn a_forced_key_collision_drops_the_second_event_as_a_conflict(test: T
     assert_eq!(page.events.len(), 1);
     assert!(page.events[0].received_at <= Timestamp::now());
 }
+
+/// The publisher refuses it; the log may have other writers one day.
+pub async fn a_topic_may_be_empty_or_hold_what_has_a_meaning_in_sql(test: TestStore) {
+    let topics = ["", "'); --", "{\"a\",NULL}", "\\", "ü"];
+    let outcome = test.commit(&batch_of(topics.iter().map(|topic| event(topic, 1, "{}")).collect())).await;
+    assert_eq!(outcome.counts, counts(5, 5, 0, 0));
+    let stored: Vec<_> = test.statistics().await.topics.into_iter().collect();
+    let mut expected: Vec<_> = topics.iter().map(|topic| (topic.to_string(), counts(1, 1, 0, 0))).collect();
+    expected.sort_by(|a, b| a.0.cmp(&b.0));
+    assert_eq!(stored, expected);
+}

@@ -40,6 +40,7 @@ on_both_stores! {
     commit:
         a_batch_is_stored_and_counted
         an_event_comes_back_exactly_as_it_was_sent
+        a_topic_may_be_empty_or_hold_what_has_a_meaning_in_sql
         a_repeated_entry_is_skipped
         a_repeated_entry_is_skipped_also_within_one_batch
         a_repeated_request_is_skipped_and_the_rest_of_its_entry_is_not

@@ -19,7 +19,9 @@ const GROWTH: f64 = 1.1;
 /// The stream at one moment.
 #[derive(Debug, Clone, Copy, Default)]
 struct Sample {
-    /// Events appended and not acknowledged.
+    /// The most events that were ever appended and not acknowledged.
+    largest: u64,
+    /// Those at this moment.
     backlog: u64,
     /// Entries in the stream; acknowledged ones stay for the replay window.
     entries: u64,
@@ -70,7 +72,7 @@ impl BacklogWatch {
             "growth of used_memory, per unacknowledged event",
             grown / peak.backlog.max(1) as f64,
         );
-        figures.add(Group::Course, "largest backlog, thousands of events", peak.backlog as f64 / 1000.0);
+        figures.add(Group::Course, "largest backlog, thousands of events", peak.largest as f64 / 1000.0);
         figures.add(Group::Course, "events per stream entry", per_entry);
         Ok(())
     }
@@ -87,6 +89,7 @@ async fn find_peak(
         if backlog as f64 > peak.backlog as f64 * GROWTH {
             peak = sample(&mut connection, &stream, backlog).await?;
         }
+        peak.largest = peak.largest.max(backlog);
         tokio::select! {
             () = stop.cancelled() => {}
             () = tokio::time::sleep(EVERY) => {}
@@ -117,7 +120,7 @@ async fn sample(connection: &mut MultiplexedConnection, stream: &str, backlog: u
         .await
         .context("a look at the stream")?;
     let used_memory = used_memory(connection).await?;
-    Ok(Sample { backlog, entries, stream_bytes: stream_bytes.unwrap_or(0), used_memory })
+    Ok(Sample { largest: backlog, backlog, entries, stream_bytes: stream_bytes.unwrap_or(0), used_memory })
 }
 
 async fn used_memory(connection: &mut MultiplexedConnection) -> anyhow::Result<u64> {

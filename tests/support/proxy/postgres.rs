@@ -137,15 +137,15 @@ async fn relay_server(
     }
 }
 
-/// Whether a message of the client commits: a simple query, or the parsing of a statement.
+/// Whether a message of the client commits, at its end: a simple query, or the parsing of a statement.
 fn commits(kind: u8, message: &[u8]) -> bool {
     let text = match kind {
-        b'Q' => message,
+        b'Q' => message.split(|&b| b == 0).next().unwrap_or_default(),
         // Parse: the statement's name, a zero byte, the text.
         b'P' => message.split(|&b| b == 0).nth(1).unwrap_or_default(),
         _ => return false,
     };
-    text.get(..6).is_some_and(|start| start.eq_ignore_ascii_case(b"COMMIT"))
+    text.trim_ascii_end().last_chunk::<6>().is_some_and(|end| end.eq_ignore_ascii_case(b"COMMIT"))
 }
 
 async fn read(from: &mut OwnedReadHalf) -> io::Result<(u8, Vec<u8>)> {

@@ -20,7 +20,8 @@ pub(super) const PREPARE: &str = "PREPARE add_counts (text[], text, int8[], int8
 /// In the order of the topics, which is that of the map, so that two transactions never wait for
 /// each other in a circle, even if they shared a shard.
 pub(super) fn execute(shard: &str, counts: &BTreeMap<&str, Counts>) -> String {
-    let topics = list(counts.keys().map(|topic| hex(topic)));
+    // In quotes, or an empty one would be no element.
+    let topics = list(counts.keys().map(|topic| format!("\"{}\"", hex(topic))));
     let column = |pick: fn(&Counts) -> u64| list(counts.values().map(|counts| pick(counts).to_string()));
     format!(
         "EXECUTE add_counts ({topics}, '{}', {}, {}, {}, {})",
@@ -52,10 +53,11 @@ mod tests {
     #[test]
     fn nothing_of_a_topic_or_a_shard_stands_in_the_statement_as_it_is() {
         let one = Counts { received: 3, unique: 2, duplicates: 1, conflicts: 0 };
-        let counts = BTreeMap::from([("'); DROP", one), ("{\"ü", Counts::default())]);
+        let counts = BTreeMap::from([("", one), ("'); DROP", one), ("{\"ü", Counts::default())]);
         assert_eq!(
             execute("a/0", &counts),
-            "EXECUTE add_counts ('{27293b2044524f50,7b22c3bc}', '612f30', '{3,0}', '{2,0}', '{1,0}', '{0,0}')"
+            "EXECUTE add_counts ('{\"\",\"27293b2044524f50\",\"7b22c3bc\"}', '612f30', \
+             '{3,3,0}', '{2,2,0}', '{1,1,0}', '{0,0,0}')"
         );
     }
 }

@@ -127,7 +127,7 @@ pub(super) async fn insert(
     let inserted = match way {
         Way::OnConflict => insert::events(lease, into, rows).await,
         Way::LookUpThenCopy => {
-            *found = stored(lease, rows.iter().map(|row| row.key).collect()).await?;
+            found.extend(stored(lease, rows.iter().map(|row| row.key).collect()).await?);
             let rows: Vec<_> = rows.iter().filter(|row| !found.contains_key(&row.key)).copied().collect();
             let inserted = copy_or_insert(lease, ways, way, into, marked, &rows).await;
             inserted.map(|inserted| if found.is_empty() { inserted } else { Inserted::Keys(keys_of(inserted, &rows)) })

@@ -1,4 +1,4 @@
-//! Append: entry and counter in one step, one round trip. Where keys come with it, a script compares
+//! Append: entry and counter in one step, one round trip (and another when the counter was lost). Where keys come with it, a script compares
 //! and records them in the same step. It is not used for others: Redis hashes and copies a script's
 //! arguments, entries too, which took it as long as everything else together.
 
