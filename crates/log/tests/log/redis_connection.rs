@@ -46,7 +46,7 @@ async fn a_killed_redis_comes_back_with_all_that_was_answered() {
     };
     let pid = server.info("process_id").await.to_string();
     let killing = async {
-        tokio::time::sleep(Duration::from_millis(200)).await;
+        wait_for("the read blocks", async || (server.info("blocked_clients").await == 1).then_some(())).await;
         assert!(std::process::Command::new("kill").args(["-9", &pid]).status().unwrap().success());
     };
     let (blocked, ()) = futures::join!(blocked, killing);
