@@ -115,12 +115,13 @@ async fn autoscaling_follows_the_backlog_up_and_down() {
     let mut trial = Trial::with("autoscaling 1 → 3 → 1", Stage::shared("autoscaling").await, spec).await;
     let namespace = trial.namespace().clone();
     trial.load(Load::default()).await;
-    // Nobody stores anything: the backlog grows.
-    let held = trial.hold().await;
-    trial.fault(held.pending);
+    // Nobody can store anything, new replicas neither: the backlog grows, and stays for as long as
+    // it takes to see three.
+    let lock = trial.lock().await;
     trial.send(Load::fast(20_000)).await;
     let grown = running(&namespace, 3).await;
-    held.release();
+    trial.fault(trial.pending().await);
+    lock.release().await;
     trial.note(format!("1 → 3 replicas in {grown:.0} s"));
     let shrunk = running(&namespace, 1).await;
     trial.note(format!("3 → 1 in {shrunk:.0} s"));

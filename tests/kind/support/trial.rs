@@ -152,6 +152,17 @@ impl Held {
     }
 }
 
+/// A lock on the table of events.
+pub struct Lock(PgConnection);
+
+impl Lock {
+    /// Lets it go; it must have held until now.
+    pub async fn release(self) {
+        let mut connection = self.0;
+        sqlx::raw_sql("COMMIT").execute(&mut connection).await.expect("the lock was held");
+    }
+}
+
 impl Trial {
     /// A system of so many aggregators, ready.
     pub async fn begin(name: &'static str, slug: &str, replicas: i32) -> Self {
@@ -292,18 +303,32 @@ impl Trial {
     }
 
     async fn hold_when(&self, pending: impl AsyncFn(&mut StreamReader) -> redis::RedisResult<u64>) -> Held {
+        let lock = self.lock().await;
+        let pending = wait_until("entries are in hand", SOON, || async {
+            let pending = self.stream(&pending).await;
+            holds(pending > 0, || "none".to_owned()).map(|()| pending)
+        })
+        .await;
         let pods = self.namespace().pods_of(NAME, "aggregator").await;
-        let mut held = Held { processes: pods.iter().map(Process::of).collect(), pending: 0 };
-        let until = Instant::now() + SOON;
-        while Instant::now() < until {
-            signal(&held.processes, "-STOP");
-            held.pending = self.stream(&pending).await;
-            if held.pending > 0 {
-                return held;
-            }
-            held.release();
-        }
-        panic!("nothing was ever in hand");
+        let held = Held { processes: pods.iter().map(Process::of).collect(), pending };
+        signal(&held.processes, "-STOP");
+        lock.release().await;
+        held
+    }
+
+    /// Lets nobody store anything until it is released.
+    pub async fn lock(&self) -> Lock {
+        let StoreAddress::Postgres { url, schema } = &self.store else { unreachable!("it is in Postgres") };
+        let sql = format!("BEGIN; LOCK TABLE \"{schema}\".events IN SHARE MODE");
+        wait_until("the table of events is locked", SOON, || async {
+            let lock = async {
+                let mut connection = PgConnection::connect(url).await?;
+                sqlx::raw_sql(AssertSqlSafe(sql.clone())).execute(&mut connection).await?;
+                Ok(Lock(connection))
+            };
+            lock.await.map_err(|error: sqlx::Error| error.to_string())
+        })
+        .await
     }
 
     /// Notes a fault, with how much was in hand when it came.
