@@ -48,14 +48,22 @@ impl Consumer {
         Self { log, store, rules, claim_after, appetite, intake }
     }
 
-    /// Reads and stores until `stop`, then finishes what is in hand.
+    /// Reads and stores until `stop`, then finishes what is in hand. What was stored is acknowledged
+    /// while the next batch is on its way: the log's disk and the store's need not wait for each other.
     pub async fn work(&self, worker: usize, stop: &CancellationToken) {
         let rules = self.rules_of(&worker.to_string());
-        while let Some(taken) = self.read(stop).await {
-            if taken.again {
-                telemetry::recovered(taken.entries.len());
-            }
-            self.settle(&rules, taken, stop).await;
+        let mut stored = Stored::default();
+        loop {
+            let next = async {
+                let taken = self.read(stop).await?;
+                if taken.again {
+                    telemetry::recovered(taken.entries.len());
+                }
+                Some(self.store(&rules, taken, stop).await)
+            };
+            let ((), next) = tokio::join!(self.acknowledge(&stored, stop), next);
+            let Some(next) = next else { break };
+            stored = next;
         }
         let rest = self.intake.lock().await.rest();
         self.settle(&rules, Taken { entries: rest, again: false }, stop).await;
@@ -92,34 +100,42 @@ impl Consumer {
 
     /// Decodes, commits and acknowledges entries in hand.
     pub(crate) async fn settle(&self, rules: &Rules, taken: Taken, stop: &CancellationToken) {
+        let stored = self.store(rules, taken, stop).await;
+        self.acknowledge(&stored, stop).await;
+    }
+
+    /// Decodes and commits entries in hand.
+    async fn store(&self, rules: &Rules, taken: Taken, stop: &CancellationToken) -> Stored {
         let Taken { mut entries, again } = taken;
         if again {
             entries = recover::settle_suspects(self, rules, entries, stop).await;
         }
-        if !entries.is_empty() {
-            self.keeping(&entries, self.store_and_acknowledge(rules, &entries, None, stop)).await;
+        if entries.is_empty() {
+            return Stored::default();
         }
+        let held: Vec<_> = entries.iter().map(|entry| entry.position).collect();
+        self.keeping(&held, self.store_all(rules, &entries, None, stop)).await
     }
 
-    /// One transaction for all entries; acknowledged once committed.
-    pub(crate) async fn store_and_acknowledge(
+    /// One transaction for all entries.
+    pub(crate) async fn store_all(
         &self,
         rules: &Rules,
         entries: &[Delivered],
         attempted: Option<Position>,
         stop: &CancellationToken,
-    ) {
+    ) -> Stored {
         let bodies: Vec<_> = entries.iter().map(|entry| compressed::expand(&entry.body)).collect();
         let (batch, known) = decode(entries, &bodies, attempted);
         if known.is_empty() {
-            return;
+            return Stored::default();
         }
         let Some(outcome) = self.commit(rules, &batch, stop).await else {
-            return; // Stopping: it stays pending, and is drained at the next start or claimed.
+            return Stored::default(); // Stopping: it stays pending, and is drained at the next start or claimed.
         };
         telemetry::committed(&outcome);
         self.appetite.learn(&outcome.counts);
-        self.acknowledge(&known, stop).await;
+        Stored(known)
     }
 
     /// Commits, again and again while the store is away: the entries are nowhere else to go.
@@ -146,36 +162,47 @@ impl Consumer {
         }
     }
 
-    async fn acknowledge(&self, done: &[(Position, u64)], stop: &CancellationToken) {
-        let mut backoff = Backoff::new(Duration::from_millis(20), Duration::from_secs(5));
-        while let Err(error) = self.log.acknowledge(done).await {
-            telemetry::log_error("acknowledge", &error);
-            if !pause(backoff.next(), stop).await {
-                return; // Receipts skip it when it is delivered again.
-            }
+    /// Acknowledges what was stored.
+    pub(crate) async fn acknowledge(&self, Stored(done): &Stored, stop: &CancellationToken) {
+        if done.is_empty() {
+            return;
         }
+        let held: Vec<_> = done.iter().map(|(position, _)| *position).collect();
+        let acknowledged = async {
+            let mut backoff = Backoff::new(Duration::from_millis(20), Duration::from_secs(5));
+            while let Err(error) = self.log.acknowledge(done).await {
+                telemetry::log_error("acknowledge", &error);
+                if !pause(backoff.next(), stop).await {
+                    return; // Receipts skip it when it is delivered again.
+                }
+            }
+        };
+        self.keeping(&held, acknowledged).await;
     }
 
     /// Does `work` while saying, in good time, that these entries are still being worked on.
-    pub(crate) async fn keeping(&self, entries: &[Delivered], work: impl Future<Output = ()>) {
-        let held: Vec<_> = entries.iter().map(|entry| entry.position).collect();
+    pub(crate) async fn keeping<T>(&self, held: &[Position], work: impl Future<Output = T>) -> T {
         let refresh = async {
             let mut ticks = tokio::time::interval(self.claim_after / 3);
             ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
             ticks.tick().await;
             loop {
                 ticks.tick().await;
-                if let Err(error) = self.log.keep(&held).await {
+                if let Err(error) = self.log.keep(held).await {
                     telemetry::log_error("keep", &error);
                 }
             }
         };
         tokio::select! {
-            () = work => {}
-            () = refresh => {}
+            done = work => done,
+            never = refresh => never,
         }
     }
 }
+
+/// Entries whose batch is committed, with their numbers of events: to be acknowledged.
+#[derive(Debug, Default)]
+pub(crate) struct Stored(Vec<(Position, u64)>);
 
 /// Waits, but not longer than until `stop`; answers whether to go on.
 pub(crate) async fn pause(time: Duration, stop: &CancellationToken) -> bool {

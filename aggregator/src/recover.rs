@@ -81,7 +81,7 @@ pub(crate) async fn settle_suspects(
         often && entry::peek_id(&entry.body).is_some()
     });
     for suspect in &suspects {
-        consumer.keeping(std::slice::from_ref(suspect), settle_alone(consumer, rules, suspect, stop)).await;
+        consumer.keeping(&[suspect.position], settle_alone(consumer, rules, suspect, stop)).await;
     }
     others
 }
@@ -101,7 +101,8 @@ async fn settle_alone(consumer: &Consumer, rules: &Rules, suspect: &Delivered, s
     };
     if attempts <= MOST_ATTEMPTS {
         tracing::info!(%position, attempts, "an entry delivered often is tried alone");
-        return consumer.store_and_acknowledge(rules, std::slice::from_ref(suspect), Some(position), stop).await;
+        let stored = consumer.store_all(rules, std::slice::from_ref(suspect), Some(position), stop).await;
+        return consumer.acknowledge(&stored, stop).await;
     }
     let reason = format!("its reader died in each of {MOST_ATTEMPTS} attempts");
     tracing::error!(%position, reason, "put aside as a dead letter");

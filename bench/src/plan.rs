@@ -20,8 +20,8 @@ pub struct Cli {
     /// Events in a block, where all are sent in large requests [default: 300000, quick 200000]
     #[arg(long, value_name = "EVENTS", value_parser = clap::value_parser!(u32).range(10_000..=10_000_000))]
     events: Option<u32>,
-    /// Connections that publish, each with one request under way
-    #[arg(long, default_value_t = 16, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1000))]
+    /// Connections that publish, each with one request under way: with fewer the cores are not all used
+    #[arg(long, default_value_t = 64, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1000))]
     connections: u16,
     /// The largest table of the growth, in millions of rows
     #[arg(long, default_value_t = 10, value_name = "MILLIONS", value_parser = clap::value_parser!(u32).range(1..=100))]

@@ -68,7 +68,7 @@ pub async fn replay(store: &dyn Store, rules: &Rules, id: i64) -> Result<Option<
     // The entry's own receipt was recorded when it was put aside; those of its requests decide.
     let receipts = in_order(entry.requests.iter().filter_map(|r| r.receipt));
     let mut fresh = transaction.insert_receipts(&receipts).await?;
-    let mut copies = Copies::new(&rules.keyer);
+    let mut copies = Copies::new(rules);
     let skipped = copies.take_requests(stored.letter.position, &entry.requests, &mut fresh);
     let tally = copies.insert(&mut *transaction, store.known()).await?;
     let outcome = finish(transaction, rules, tally, Vec::new(), None).await?;
@@ -82,7 +82,7 @@ async fn attempt(store: &dyn Store, rules: &Rules, batch: &Batch<'_>, isolating:
     let receipts = in_order(entries.map(|e| e.id).chain(requests).chain(letters));
     let (mut transaction, mut fresh) = store.begin(&receipts).await?;
 
-    let mut copies = Copies::new(&rules.keyer);
+    let mut copies = Copies::new(rules);
     let mut skipped = 0;
     for (position, entry) in &batch.entries {
         if fresh.remove(&entry.id) {
@@ -127,7 +127,7 @@ async fn finish(
     if !letters.is_empty() {
         transaction.insert_dead_letters(&letters).await?;
     }
-    if rules.audit && !tally.dropped.is_empty() {
+    if !tally.dropped.is_empty() {
         transaction.insert_audit(&tally.dropped).await?;
     }
     if let Some(position) = attempted {

@@ -1,13 +1,14 @@
 //! The copies of events that a batch holds: which of each key is stored, which are duplicates.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::time::Duration;
 
 use sluice_event::entry::{PackedEntry, PackedRequest, Request};
-use sluice_event::{Event, Keyer};
+use sluice_event::Event;
 use sluice_log::Position;
 use uuid::Uuid;
 
+use super::commit::Rules;
 use super::isolate;
 use super::known::{Claim, KnownKeys, ShortHash, Standing};
 use super::{Counts, Dropped, Likely, NewDeadLetter, Row, StoreError, Transaction};
@@ -25,34 +26,44 @@ impl From<Standing> for Likely {
     }
 }
 
-/// One sending of an event.
+/// One sending of an event. With what is counted in it: copies are gone through in the order of their
+/// keys, which is far from that of their events in memory.
 #[derive(Clone, Copy)]
 struct Copy<'a> {
     key: Uuid,
+    event: &'a Event<'a>,
+    hash: ShortHash,
     ordinal: u32,
+    /// Indexes into [`Copies`].
+    topic: u32,
+    origin: u32,
+}
+
+/// What copies came in.
+struct Origin<'a> {
     position: Position,
     request: &'a Request<'a>,
-    event: &'a Event<'a>,
 }
 
 impl<'a> Copy<'a> {
-    fn row(&self, likely: Likely) -> Row<'a> {
+    fn row(&self, origins: &[Origin<'a>], likely: Likely) -> Row<'a> {
+        let request = origins[self.origin as usize].request;
         Row {
             key: self.key,
             ordinal: self.ordinal,
             event: self.event,
-            received_at: self.request.accepted_at,
-            request_id: self.request.id,
+            received_at: request.accepted_at,
+            request_id: request.id,
             likely,
         }
     }
 
-    fn dead_letter(&self, code: &str, reason: &str) -> NewDeadLetter {
+    fn dead_letter(&self, origins: &[Origin<'a>], code: &str, reason: &str) -> NewDeadLetter {
+        let Origin { position, request } = &origins[self.origin as usize];
         // Without a receipt: that of its request is recorded with the rest of the request.
-        let request =
-            PackedRequest::new(self.request.id, None, self.request.accepted_at, std::slice::from_ref(self.event));
+        let request = PackedRequest::new(request.id, None, request.accepted_at, std::slice::from_ref(self.event));
         NewDeadLetter {
-            position: self.position,
+            position: *position,
             event: Some((self.event.topic.to_string(), self.event.event_id.to_string())),
             events: 1,
             code: code.to_owned(),
@@ -67,25 +78,29 @@ impl<'a> Copy<'a> {
 pub(super) struct Tally<'a, 'k> {
     /// By topic.
     pub counts: BTreeMap<&'a str, Counts>,
-    /// Every duplicate.
+    /// Every duplicate, where there is an audit trail.
     pub dropped: Vec<Dropped>,
     /// What the store refused.
     pub letters: Vec<NewDeadLetter>,
     /// The batch's keys, until the transaction has ended.
     claim: Option<Claim<'k>>,
-    /// What will be stored when it is committed, and what was found stored.
+    /// What will be stored when it is committed, and what was found stored and not known before.
     stored: Vec<(Uuid, ShortHash)>,
 }
 
 /// All copies of a batch that are not skipped by receipt.
 pub(super) struct Copies<'a, 'k> {
-    keyer: &'k Keyer,
+    rules: &'k Rules,
     copies: Vec<Copy<'a>>,
+    origins: Vec<Origin<'a>>,
+    topics: Vec<&'a str>,
+    topic_indexes: HashMap<&'a str, u32>,
 }
 
 impl<'a, 'k> Copies<'a, 'k> {
-    pub fn new(keyer: &'k Keyer) -> Self {
-        Self { keyer, copies: Vec::new() }
+    pub fn new(rules: &'k Rules) -> Self {
+        let (copies, origins) = (Vec::new(), Vec::new());
+        Self { rules, copies, origins, topics: Vec::new(), topic_indexes: HashMap::new() }
     }
 
     /// Takes the events of requests whose receipt, if they have one, is in `fresh`, and removes it
@@ -97,23 +112,39 @@ impl<'a, 'k> Copies<'a, 'k> {
                 skipped += 1;
                 continue;
             }
+            let origin = index(self.origins.len());
+            self.origins.push(Origin { position, request });
             for event in &request.events {
-                let key = self.keyer.key(event);
-                let ordinal = u32::try_from(self.copies.len()).unwrap_or(u32::MAX);
-                self.copies.push(Copy { key, ordinal, position, request, event });
+                let copy = Copy {
+                    key: self.rules.keyer.key(event),
+                    event,
+                    hash: event.payload_hash.into(),
+                    ordinal: index(self.copies.len()),
+                    topic: self.topic_index(&event.topic),
+                    origin,
+                };
+                self.copies.push(copy);
             }
         }
         skipped
     }
 
+    fn topic_index(&mut self, topic: &'a str) -> u32 {
+        let topics = &mut self.topics;
+        *self.topic_indexes.entry(topic).or_insert_with(|| {
+            topics.push(topic);
+            index(topics.len() - 1)
+        })
+    }
+
     /// Inserts the first copy of each key and decides about the others.
     pub async fn insert<'s>(
-        self,
+        mut self,
         transaction: &mut dyn Transaction,
         known: &'s KnownKeys,
     ) -> Result<Tally<'a, 's>, StoreError> {
-        let mut copies = self.copies;
-        let mut groups = by_key(&mut copies);
+        let mut groups = by_key(&mut self.copies);
+        let origins = &*self.origins;
         let keys: Vec<_> = groups.iter().map(|group| group.copies[0].key).collect();
         let claim = known.claim(transaction.epoch(), &keys);
         for (group, standing) in groups.iter_mut().zip(claim.standings()) {
@@ -121,28 +152,30 @@ impl<'a, 'k> Copies<'a, 'k> {
         }
         if transaction.may_pause() && groups.iter().any(|group| group.standing == Standing::Contended) {
             // What others are inserting is stored by the time that this has been, most likely.
-            insert_those(transaction, &mut groups, |standing| standing == Standing::Unknown).await?;
+            insert_those(transaction, &mut groups, origins, |standing| standing == Standing::Unknown).await?;
             wait_for_others(&claim, &mut groups).await;
-            insert_those(transaction, &mut groups, |standing| standing == Standing::Contended).await?;
+            insert_those(transaction, &mut groups, origins, |standing| standing == Standing::Contended).await?;
         } else {
-            insert_those(transaction, &mut groups, |_| true).await?;
+            insert_those(transaction, &mut groups, origins, |_| true).await?;
         }
         look_up_stored(transaction, &mut groups).await?;
-        let mut tally = Tally { claim: Some(claim), ..Tally::default() };
-        tally.count_all(&groups);
-        Ok(tally)
+        let learned = groups.iter().zip(claim.standings()).filter(|(_, was)| !matches!(was, Standing::Stored(_)));
+        let stored = learned.filter_map(|(group, _)| Some((group.copies.first()?.key, group.stored()?))).collect();
+        let mut counting = Counting::new(&self.topics);
+        counting.count_all(&groups, origins, self.rules.audit);
+        Ok(Tally { claim: Some(claim), stored, ..counting.tally() })
     }
 
     /// Inserts where the store has refused something: finds what it refuses, puts that aside, and
     /// tries the next copy of its key, before anything is counted.
-    pub async fn isolate<'s>(self, transaction: &mut dyn Transaction) -> Result<Tally<'a, 's>, StoreError> {
-        let mut copies = self.copies;
-        let mut groups = by_key(&mut copies);
-        let mut tally = Tally::default();
+    pub async fn isolate<'s>(mut self, transaction: &mut dyn Transaction) -> Result<Tally<'a, 's>, StoreError> {
+        let mut groups = by_key(&mut self.copies);
+        let origins = &*self.origins;
+        let mut letters = Vec::new();
         let mut open: Vec<usize> = (0..groups.len()).collect();
         while !open.is_empty() {
-            let rows: Vec<_> = open.iter().map(|&index| groups[index].copies[0].row(Likely::Stored)).collect();
-            let (inserted, refused) = isolate::insert(transaction, &rows).await?;
+            let rows = open.iter().map(|&index| groups[index].copies[0].row(origins, Likely::Stored));
+            let (inserted, refused) = isolate::insert(transaction, &rows.collect::<Vec<_>>()).await?;
             for &index in &open {
                 groups[index].inserted = inserted.contains(&groups[index].copies[0].key);
             }
@@ -151,16 +184,22 @@ impl<'a, 'k> Copies<'a, 'k> {
                 .filter_map(|refused| {
                     let index = open[refused.index];
                     let (first, others) = groups[index].copies.split_first()?;
-                    tally.letters.push(first.dead_letter(&refused.code, &refused.message));
+                    letters.push(first.dead_letter(origins, &refused.code, &refused.message));
                     groups[index].copies = others;
                     (!others.is_empty()).then_some(index)
                 })
                 .collect();
         }
         look_up_stored(transaction, &mut groups).await?;
-        tally.count_all(&groups);
-        Ok(tally)
+        let mut counting = Counting::new(&self.topics);
+        counting.count_all(&groups, origins, self.rules.audit);
+        Ok(Tally { letters, ..counting.tally() })
     }
+}
+
+/// No batch comes near as many: they are bounded in bytes.
+fn index(place: usize) -> u32 {
+    u32::try_from(place).unwrap_or(u32::MAX)
 }
 
 /// The copies of one key, in stream order, but for those that were refused.
@@ -181,7 +220,7 @@ impl Group<'_, '_> {
     /// The hash of the payload that is stored under the key when the transaction is committed.
     fn stored(&self) -> Option<ShortHash> {
         match self.standing {
-            _ if self.inserted => self.copies.first().map(|first| first.event.payload_hash.into()),
+            _ if self.inserted => self.copies.first().map(|first| first.hash),
             Standing::Stored(hash) => Some(hash),
             Standing::Contended | Standing::Unknown => None,
         }
@@ -197,13 +236,14 @@ fn by_key<'c, 'a>(copies: &'c mut [Copy<'a>]) -> Vec<Group<'c, 'a>> {
 }
 
 /// Inserts the first copies of the keys that are not known to be stored and are in `these` standings.
-async fn insert_those(
+async fn insert_those<'a>(
     transaction: &mut dyn Transaction,
-    groups: &mut [Group<'_, '_>],
+    groups: &mut [Group<'_, 'a>],
+    origins: &[Origin<'a>],
     these: impl Fn(Standing) -> bool,
 ) -> Result<(), StoreError> {
     let mut open: Vec<_> = groups.iter_mut().filter(|group| group.is_open() && these(group.standing)).collect();
-    let rows: Vec<_> = open.iter().map(|group| group.copies[0].row(group.standing.into())).collect();
+    let rows: Vec<_> = open.iter().map(|group| group.copies[0].row(origins, group.standing.into())).collect();
     if !rows.is_empty() {
         let inserted = transaction.insert_events(&rows).await?;
         for group in &mut open {
@@ -238,38 +278,54 @@ async fn look_up_stored(transaction: &mut dyn Transaction, groups: &mut [Group<'
     Ok(())
 }
 
-impl<'a> Tally<'a, '_> {
-    fn count_all(&mut self, groups: &[Group<'_, 'a>]) {
+/// Counts by topic.
+struct Counting<'t, 'a> {
+    topics: &'t [&'a str],
+    counts: Vec<Counts>,
+    dropped: Vec<Dropped>,
+}
+
+impl<'t, 'a> Counting<'t, 'a> {
+    fn new(topics: &'t [&'a str]) -> Self {
+        Self { topics, counts: vec![Counts::default(); topics.len()], dropped: Vec::new() }
+    }
+
+    fn count_all(&mut self, groups: &[Group<'_, '_>], origins: &[Origin<'_>], audit: bool) {
         for group in groups {
-            let Some(first) = group.copies.first() else { continue };
             let stored = group.stored();
             for (place, copy) in group.copies.iter().enumerate() {
-                self.count(copy, group.inserted && place == 0, stored);
+                let counts = &mut self.counts[copy.topic as usize];
+                counts.received += 1;
+                if group.inserted && place == 0 {
+                    counts.unique += 1;
+                    continue;
+                }
+                let conflict = stored.is_some_and(|hash| hash != copy.hash);
+                counts.duplicates += 1;
+                counts.conflicts += u64::from(conflict);
+                let request_id = || origins[copy.origin as usize].request.id;
+                if audit {
+                    self.dropped.push(Dropped { key: copy.key, request_id: request_id(), conflict });
+                }
+                let (topic, event_id) = (&copy.event.topic, &copy.event.event_id);
+                if conflict {
+                    tracing::info!(%topic, %event_id, request_id = %request_id(),
+                        "duplicate dropped: its payload differs from the stored one");
+                } else {
+                    tracing::debug!(%topic, %event_id, request_id = %request_id(), "duplicate dropped");
+                }
             }
-            self.stored.extend(stored.map(|hash| (first.key, hash)));
         }
     }
 
-    fn count(&mut self, copy: &Copy<'a>, unique: bool, stored: Option<ShortHash>) {
-        let counts = self.counts.entry(copy.event.topic.as_ref()).or_default();
-        counts.received += 1;
-        if unique {
-            counts.unique += 1;
-            return;
-        }
-        let conflict = stored.is_some_and(|hash| hash != copy.event.payload_hash.into());
-        counts.duplicates += 1;
-        counts.conflicts += u64::from(conflict);
-        self.dropped.push(Dropped { key: copy.key, request_id: copy.request.id, conflict });
-        let (topic, event_id) = (&copy.event.topic, &copy.event.event_id);
-        let request_id = copy.request.id;
-        if conflict {
-            tracing::info!(%topic, %event_id, %request_id, "duplicate dropped: its payload differs from the stored one");
-        } else {
-            tracing::debug!(%topic, %event_id, %request_id, "duplicate dropped");
-        }
+    /// Of the topics of which something was counted.
+    fn tally<'k>(self) -> Tally<'a, 'k> {
+        let counted = self.topics.iter().copied().zip(self.counts).filter(|(_, counts)| counts.received > 0);
+        Tally { counts: counted.collect(), dropped: self.dropped, ..Tally::default() }
     }
+}
 
+impl Tally<'_, '_> {
     /// The transaction is committed: its keys are known from now on.
     pub fn committed(self) {
         if let Some(claim) = self.claim {

@@ -8,8 +8,9 @@
 //! ([`super::Transaction::epoch`]), and nothing is known for longer than [`KEEP`]: rows that somebody
 //! deletes, by retention or by hand, are stored again when they are sent again after that.
 //!
-//! The known keys lie in a table of fixed size, in buckets found by bits of the key, which is a
-//! hash already. A new key takes the place of the oldest in its bucket.
+//! The known keys lie in a table of fixed size, in buckets found by the first bits of the key, which is a
+//! hash already: keys that come sorted go through memory in one direction. A new key takes the place of
+//! the one in its bucket that was seen last the longest ago.
 //!
 //! Claims are made one after the other, each for all keys of its batch. So a claim only ever finds
 //! keys contended by older ones, and may wait for those to end ([`Claim::others_ended`]) without
@@ -132,7 +133,7 @@ impl Claim<'_> {
         // Late or not, the answer is what is known now.
         let _ = tokio::time::timeout(patience, others_ended).await;
         let mut standings = vec![Standing::Contended; contended.len()];
-        let state = self.known.state();
+        let mut state = self.known.state();
         if state.epoch == self.epoch {
             state.table.look_up(contended, &mut standings);
         }
@@ -206,18 +207,24 @@ impl Table {
     }
 
     fn bucket(&self, key: u128) -> usize {
-        (key as u64 ^ (key >> 64) as u64) as usize & (self.keys.len() - 1)
+        // As many of the first bits as number the buckets.
+        ((key >> 64) * self.keys.len() as u128 >> 64) as usize
     }
 
-    fn look_up(&self, keys: &[Uuid], standings: &mut [Standing]) {
+    /// What is found is young again, as far as its place goes.
+    fn look_up(&mut self, keys: &[Uuid], standings: &mut [Standing]) {
         let oldest = self.oldest();
         for (key, standing) in keys.iter().zip(standings) {
             let key = key.as_u128();
             let bucket = self.bucket(key);
             let way = self.keys[bucket].iter().position(|known| *known == key);
-            if let Some(way) = way.filter(|&way| self.learned[bucket][way] >= oldest) {
-                *standing = Standing::Stored(ShortHash(self.hashes[bucket][way]));
+            let Some(way) = way.filter(|&way| self.learned[bucket][way] >= oldest) else { continue };
+            if way > 0 {
+                self.keys[bucket][..=way].rotate_right(1);
+                self.hashes[bucket][..=way].rotate_right(1);
+                self.learned[bucket][..=way].rotate_right(1);
             }
+            *standing = Standing::Stored(ShortHash(self.hashes[bucket][0]));
         }
     }
 

@@ -20,6 +20,7 @@ use crate::report::figures::{Figures, Group};
 use crate::report::goals::P99;
 use crate::report::results::{Column, Section};
 use crate::system::sluice::Sluice;
+use crate::watch::cpu::{Reading, Watched};
 
 /// Events in a request.
 const PER_REQUEST: usize = 100;
@@ -80,12 +81,16 @@ async fn block(lab: &Lab, rate: f64, seconds: f64, name: &str) -> anyhow::Result
 
 async fn measure(lab: &Lab, rate: f64, workload: &Arc<Workload>, sluice: &Sluice) -> anyhow::Result<Figures> {
     lab.servers.settle().await?;
+    let mut watched = sluice.processes();
+    watched.extend([Watched::redis(&lab.servers), Watched::postgres(&lab.servers), Watched::ourselves()]);
+    let before = Reading::of(&watched)?;
     let poller = probe::Poller::start(lab.servers.postgres().await?, &sluice.name, workload.requests.len());
     let interval = Duration::from_secs_f64(PER_REQUEST as f64 / rate);
     // Connections are opened before the first is due.
     let schedule = Schedule { start: Instant::now() + Duration::from_millis(200), interval };
     let sent = open::send(&sluice.address, workload, schedule).await?;
     let seen = poller.finish().await?;
+    let spent = Reading::of(&watched)?.since(&before);
 
     let mut store = Store::Postgres(lab.servers.postgres().await?);
     let (delivery, expected) = (Delivery::of_schema(&sluice.name), Expected::default().and(workload));
@@ -102,6 +107,7 @@ async fn measure(lab: &Lab, rate: f64, workload: &Arc<Workload>, sluice: &Sluice
     figures.add(Group::Course, "requests answered 429", sent.refused as f64);
     add_percentiles(&mut figures, Group::Publish, publish)?;
     add_percentiles(&mut figures, Group::Row, row)?;
+    spent.report(&mut figures, &watched, workload.events);
     Ok(figures)
 }
 
