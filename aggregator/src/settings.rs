@@ -57,7 +57,7 @@ pub struct RuleArgs {
     #[arg(long, env = "SLUICE_BATCH_EVENTS", value_name = "EVENTS",
         value_parser = clap::value_parser!(u64).range(1..=100_000))]
     pub batch_events: Option<u64>,
-    /// Keys of stored events kept in memory, at 28 bytes each: duplicates of these are dropped without
+    /// Keys of stored events kept in memory, at 36 bytes each: duplicates of these are dropped without
     /// asking the database
     #[arg(long, env = "SLUICE_KNOWN_KEYS", default_value_t = 1_000_000, value_name = "KEYS",
         value_parser = clap::value_parser!(u32).range(1..=1_000_000_000))]

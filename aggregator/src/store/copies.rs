@@ -3,8 +3,8 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::time::Duration;
 
-use sluice_event::entry::{PackedEntry, PackedRequest, Request};
 use sluice_event::Event;
+use sluice_event::entry::{PackedEntry, PackedRequest, Request};
 use sluice_log::Position;
 use uuid::Uuid;
 
@@ -21,6 +21,7 @@ impl From<Standing> for Likely {
     fn from(standing: Standing) -> Self {
         match standing {
             Standing::Unknown => Self::New,
+            Standing::Seen => Self::Seen,
             Standing::Contended | Standing::Stored(_) => Self::Stored,
         }
     }
@@ -152,7 +153,7 @@ impl<'a, 'k> Copies<'a, 'k> {
         }
         if transaction.may_pause() && groups.iter().any(|group| group.standing == Standing::Contended) {
             // What others are inserting is stored by the time that this has been, most likely.
-            insert_those(transaction, &mut groups, origins, |standing| standing == Standing::Unknown).await?;
+            insert_those(transaction, &mut groups, origins, |standing| standing != Standing::Contended).await?;
             wait_for_others(&claim, &mut groups).await;
             insert_those(transaction, &mut groups, origins, |standing| standing == Standing::Contended).await?;
         } else {
@@ -222,7 +223,7 @@ impl Group<'_, '_> {
         match self.standing {
             _ if self.inserted => self.copies.first().map(|first| first.hash),
             Standing::Stored(hash) => Some(hash),
-            Standing::Contended | Standing::Unknown => None,
+            Standing::Contended | Standing::Seen | Standing::Unknown => None,
         }
     }
 }

@@ -10,7 +10,8 @@
 //!
 //! The known keys lie in a table of fixed size, in buckets found by the first bits of the key, which is a
 //! hash already: keys that come sorted go through memory in one direction. A new key takes the place of
-//! the one in its bucket that was seen last the longest ago.
+//! the one in its bucket that was seen last the longest ago, and that one goes to a filter ([`super::seen`]):
+//! what is neither known nor there was never stored by this process, and need not be looked up.
 //!
 //! Claims are made one after the other, each for all keys of its batch. So a claim only ever finds
 //! keys contended by older ones, and may wait for those to end ([`Claim::others_ended`]) without
@@ -21,6 +22,8 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::watch;
 use uuid::Uuid;
+
+use super::seen::Seen;
 
 /// For how long a key is known.
 pub const KEEP: Duration = Duration::from_secs(600);
@@ -45,6 +48,8 @@ pub enum Standing {
     Stored(ShortHash),
     /// Another transaction of this process is inserting it.
     Contended,
+    /// Most likely it was stored, some time ago.
+    Seen,
     /// Nothing. Most likely it is new.
     Unknown,
 }
@@ -59,19 +64,22 @@ pub struct KnownKeys {
 struct State {
     epoch: u64,
     table: Table,
+    /// What the table had to forget. Whatever the epoch: it only says what to look up.
+    seen: Seen,
     /// What is being inserted, by claim; each list is sorted.
     in_flight: Vec<(u64, Arc<[Uuid]>)>,
     claims: u64,
 }
 
 impl KnownKeys {
-    /// Room for about `keys` keys, at 28 bytes each, which is taken as it is filled.
+    /// Room for about `keys` keys, at 28 bytes each, and for a filter of 8 bytes each; taken as it is filled.
     pub fn new(keys: usize) -> Self {
-        let state = State { epoch: 0, table: Table::new(keys), in_flight: Vec::new(), claims: 0 };
+        let (table, seen) = (Table::new(keys), Seen::new(keys * 8));
+        let state = State { epoch: 0, table, seen, in_flight: Vec::new(), claims: 0 };
         Self { state: Mutex::new(state), ended: watch::Sender::new(()) }
     }
 
-    /// Looks keys up, which are sorted and unique, and notes that those that are not stored are
+    /// Looks keys up, which are sorted and unique, and notes that those that are not known to be stored are
     /// being inserted, until the claim is settled or dropped.
     pub fn claim(&self, epoch: u64, keys: &[Uuid]) -> Claim<'_> {
         let mut state = self.state();
@@ -79,6 +87,12 @@ impl KnownKeys {
         let mut standings = vec![Standing::Unknown; keys.len()];
         if state.epoch == epoch {
             state.table.look_up(keys, &mut standings);
+        }
+        let State { seen, .. } = &*state;
+        for (key, standing) in keys.iter().zip(&mut standings) {
+            if *standing == Standing::Unknown && seen.contains(*key) {
+                *standing = Standing::Seen;
+            }
         }
         let in_the_way = |(_, others): &&(u64, Arc<[Uuid]>)| mark_contended(keys, others, &mut standings);
         let others = state.in_flight.iter().filter(in_the_way).map(|(id, _)| *id).collect();
@@ -144,9 +158,10 @@ impl Claim<'_> {
     /// Learns what is stored, now that the transaction is committed.
     pub fn settle(self, stored: &[(Uuid, ShortHash)]) {
         let mut state = self.known.state();
+        let State { epoch, table, seen, .. } = &mut *state;
         // What another epoch has seen may be gone.
-        if state.epoch == self.epoch {
-            state.table.learn(stored);
+        if *epoch == self.epoch {
+            table.learn(stored, |forgotten| seen.add(forgotten));
         }
     }
 }
@@ -208,7 +223,7 @@ impl Table {
 
     fn bucket(&self, key: u128) -> usize {
         // As many of the first bits as number the buckets.
-        ((key >> 64) * self.keys.len() as u128 >> 64) as usize
+        (((key >> 64) * self.keys.len() as u128) >> 64) as usize
     }
 
     /// What is found is young again, as far as its place goes.
@@ -218,7 +233,15 @@ impl Table {
             let key = key.as_u128();
             let bucket = self.bucket(key);
             let way = self.keys[bucket].iter().position(|known| *known == key);
-            let Some(way) = way.filter(|&way| self.learned[bucket][way] >= oldest) else { continue };
+            let Some(way) = way else { continue };
+            match self.learned[bucket][way] {
+                0 => continue,
+                learned if learned < oldest => {
+                    *standing = Standing::Seen;
+                    continue;
+                }
+                _ => {}
+            }
             if way > 0 {
                 self.keys[bucket][..=way].rotate_right(1);
                 self.hashes[bucket][..=way].rotate_right(1);
@@ -228,7 +251,7 @@ impl Table {
         }
     }
 
-    fn learn(&mut self, stored: &[(Uuid, ShortHash)]) {
+    fn learn(&mut self, stored: &[(Uuid, ShortHash)], mut forget: impl FnMut(Uuid)) {
         let (now, oldest) = (self.now(), self.oldest());
         for (key, hash) in stored {
             let key = key.as_u128();
@@ -239,6 +262,9 @@ impl Table {
             // Seen again is not read again: what is known of it is as old as it was.
             let since = own.map(|way| learned[way]).filter(|&learned| learned >= oldest).unwrap_or(now);
             let way = own.unwrap_or(WAYS - 1);
+            if own.is_none() && learned[way] > 0 {
+                forget(Uuid::from_u128(keys[way]));
+            }
             keys.copy_within(..way, 1);
             hashes.copy_within(..way, 1);
             learned.copy_within(..way, 1);
@@ -289,7 +315,7 @@ mod tests {
         let third = KEEP.as_secs() / 3;
         let stored = Standing::Stored(hash(5));
         assert_eq!([seen(0), seen(third), seen(third)], [Standing::Unknown, stored, stored]);
-        assert_eq!([seen(third + 2), seen(third)], [Standing::Unknown, stored]);
+        assert_eq!([seen(third + 2), seen(third)], [Standing::Seen, stored]);
     }
 
     #[test]
@@ -356,7 +382,7 @@ mod tests {
         learn(1);
         learn(last + 1);
         let keys: Vec<_> = (1..=last + 1).map(key).collect();
-        let stored = |n| if n == 2 { Standing::Unknown } else { Standing::Stored(hash(n)) };
+        let stored = |n| if n == 2 { Standing::Seen } else { Standing::Stored(hash(n)) };
         assert_eq!(standings(&known, 0, &keys), (1..=last as u64 + 1).map(stored).collect::<Vec<_>>());
     }
 
@@ -377,7 +403,7 @@ mod tests {
         let mut keys: Vec<_> = (0..1u64 << 15).map(|n| Uuid::from_bytes(blake(n))).collect();
         keys.sort_unstable();
         known.claim(0, &keys).settle(&keys.iter().map(|&key| (key, hash(1))).collect::<Vec<_>>());
-        let forgotten = standings(&known, 0, &keys).into_iter().filter(|s| *s == Standing::Unknown).count();
+        let forgotten = standings(&known, 0, &keys).into_iter().filter(|s| *s == Standing::Seen).count();
         assert!(forgotten < keys.len() / 50, "{forgotten} of {}", keys.len());
     }
 

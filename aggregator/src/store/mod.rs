@@ -10,6 +10,7 @@ mod isolate;
 pub mod known;
 mod page;
 pub mod postgres;
+mod seen;
 pub mod sqlite;
 
 use std::collections::{BTreeMap, HashMap, HashSet};
@@ -79,6 +80,9 @@ pub struct Row<'a> {
 pub enum Likely {
     /// Nothing is known of its key: most such rows are new, or all.
     New,
+    /// Its key was stored by this process some time ago: most such rows are stored, though it may be that
+    /// none is.
+    Seen,
     /// Its key is being inserted by another transaction, or nothing at all may be expected.
     Stored,
 }

@@ -1,9 +1,10 @@
-//! Which way rows are inserted. Three ways, each the quickest for another kind of load:
+//! Which way rows are inserted. Four ways, each the quickest for another kind of load:
 //!
 //! | way | for |
 //! |---|---|
 //! | COPY | new keys: nothing is looked up but by the index itself. One stored key fails all of it |
-//! | look the keys up, COPY the others | keys that were stored long ago, or by another replica |
+//! | look up the keys seen before, COPY the others | keys that this process stored some time ago |
+//! | look all keys up, COPY the others | keys that were stored before it started, or by another replica |
 //! | INSERT … ON CONFLICT | keys that other replicas are inserting at this moment |
 //!
 //! Nothing tells beforehand which kind is coming, so it goes by what the last batches met, and a
@@ -31,15 +32,16 @@ pub(super) const SAVEPOINT: &str = "SAVEPOINT copied";
 const VIOLATED: &str = "23505";
 /// Batches without a stored key, after which keys are no longer looked up first.
 const CALM: u32 = 8;
-/// Batches for which INSERT … ON CONFLICT is used after another transaction was in the way; twice
-/// as many each time that it is again.
+/// Batches for which a way is kept that is safe where a quicker one met a stored key; twice as many each
+/// time that it does again.
 const FIRST_STAY: u32 = 8;
 const LONGEST_STAY: u32 = 1024;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Way {
     Copy,
-    LookUpThenCopy,
+    LookUpSeen,
+    LookUpAll,
     OnConflict,
 }
 
@@ -52,17 +54,29 @@ pub(super) struct Ways {
 #[derive(Debug)]
 struct State {
     way: Way,
-    /// Batches in a row in which no key was found stored.
+    /// Batches in a row in which no key was found stored that this way has to look up.
     calm: u32,
     /// Batches that are still to go by INSERT … ON CONFLICT.
     left: u32,
-    stay: u32,
+    /// For how many batches all keys are looked up at least.
+    stay_looking: u32,
+    /// For how many batches INSERT … ON CONFLICT is used.
+    stay_on_conflict: u32,
 }
 
 impl Default for State {
     fn default() -> Self {
-        Self { way: Way::Copy, calm: 0, left: 0, stay: FIRST_STAY }
+        Self { way: Way::Copy, calm: 0, left: 0, stay_looking: FIRST_STAY, stay_on_conflict: FIRST_STAY }
     }
+}
+
+/// How many of a batch's keys were found stored.
+#[derive(Debug, Clone, Copy, Default)]
+struct Found {
+    /// Of those seen before.
+    seen: usize,
+    /// Of the others.
+    unknown: usize,
 }
 
 impl Ways {
@@ -81,32 +95,45 @@ impl State {
     /// key was stored in between.
     fn violated(&mut self, way: Way) {
         self.calm = 0;
-        match way {
-            Way::Copy => self.way = Way::LookUpThenCopy,
-            Way::LookUpThenCopy | Way::OnConflict => {
-                self.way = Way::OnConflict;
-                self.left = self.stay;
-                self.stay = (self.stay * 2).min(LONGEST_STAY);
+        self.way = match way {
+            Way::Copy => Way::LookUpSeen,
+            Way::LookUpSeen => {
+                self.stay_looking = (self.stay_looking * 2).min(LONGEST_STAY);
+                Way::LookUpAll
             }
-        }
+            Way::LookUpAll | Way::OnConflict => {
+                self.left = self.stay_on_conflict;
+                self.stay_on_conflict = (self.stay_on_conflict * 2).min(LONGEST_STAY);
+                Way::OnConflict
+            }
+        };
     }
 
-    /// A batch was inserted, of whose unknown keys so many turned out to be stored.
-    fn went(&mut self, stored: usize) {
-        match self.way {
-            Way::Copy => self.stay = FIRST_STAY.max(self.stay - self.stay / 16),
-            Way::LookUpThenCopy => {
-                self.calm = if stored == 0 { self.calm + 1 } else { 0 };
-                if self.calm >= CALM {
-                    self.way = Way::Copy;
-                }
+    /// A batch was inserted, of whose keys so many turned out to be stored.
+    fn went(&mut self, found: Found) {
+        let decay = |stay: u32| FIRST_STAY.max(stay - stay / 16);
+        let (needless, enough) = match self.way {
+            Way::Copy => {
+                self.stay_on_conflict = decay(self.stay_on_conflict);
+                return;
             }
+            Way::LookUpSeen => {
+                self.stay_looking = decay(self.stay_looking);
+                (found.seen + found.unknown == 0, CALM)
+            }
+            Way::LookUpAll => (found.unknown == 0, self.stay_looking),
             Way::OnConflict => {
                 self.left = self.left.saturating_sub(1);
                 if self.left == 0 {
-                    (self.way, self.calm) = (Way::LookUpThenCopy, 0);
+                    (self.way, self.calm) = (Way::LookUpAll, 0);
                 }
+                return;
             }
+        };
+        self.calm = if needless { self.calm + 1 } else { 0 };
+        if self.calm >= enough {
+            self.way = if self.way == Way::LookUpAll { Way::LookUpSeen } else { Way::Copy };
+            self.calm = 0;
         }
     }
 }
@@ -126,24 +153,30 @@ pub(super) async fn insert(
     let way = if any_contended { Way::OnConflict } else { ways.state().way };
     let inserted = match way {
         Way::OnConflict => insert::events(lease, into, rows).await,
-        Way::LookUpThenCopy => {
-            found.extend(stored(lease, rows.iter().map(|row| row.key).collect()).await?);
+        Way::Copy => copy_or_insert(lease, ways, way, into, marked, rows).await,
+        Way::LookUpSeen | Way::LookUpAll => {
+            let to_look_up = rows.iter().filter(|row| way == Way::LookUpAll || row.likely == Likely::Seen);
+            found.extend(stored(lease, to_look_up.map(|row| row.key).collect()).await?);
             let rows: Vec<_> = rows.iter().filter(|row| !found.contains_key(&row.key)).copied().collect();
             let inserted = copy_or_insert(lease, ways, way, into, marked, &rows).await;
             inserted.map(|inserted| if found.is_empty() { inserted } else { Inserted::Keys(keys_of(inserted, &rows)) })
         }
-        Way::Copy => copy_or_insert(lease, ways, way, into, marked, rows).await,
     };
     match &inserted {
-        Ok(inserted) => {
-            let mut unknown = rows.iter().filter(|row| row.likely == Likely::New).peekable();
-            if unknown.peek().is_some() {
-                ways.state().went(unknown.filter(|row| !inserted.contains(&row.key)).count());
+        Ok(inserted) if rows.iter().any(|row| row.likely != Likely::Stored) => {
+            let mut found = Found::default();
+            for row in rows.iter().filter(|row| !inserted.contains(&row.key)) {
+                match row.likely {
+                    Likely::New => found.unknown += 1,
+                    Likely::Seen => found.seen += 1,
+                    Likely::Stored => {}
+                }
             }
+            ways.state().went(found);
         }
         // In a circle, for one.
-        Err(StoreError::Conflict(_)) => ways.state().violated(Way::LookUpThenCopy),
-        Err(_) => {}
+        Err(StoreError::Conflict(_)) => ways.state().violated(Way::LookUpAll),
+        _ => {}
     }
     inserted
 }
@@ -174,6 +207,9 @@ fn keys_of(inserted: Inserted, rows: &[Row<'_>]) -> HashSet<Uuid> {
 
 /// The keys that are stored already, with the hashes of their payloads.
 pub(super) async fn stored(lease: &mut Lease, keys: Vec<Uuid>) -> Result<HashMap<Uuid, Uuid>, StoreError> {
+    if keys.is_empty() {
+        return Ok(HashMap::new());
+    }
     let select = sqlx::query_as("SELECT key, payload_hash FROM events WHERE key = ANY($1)").bind(keys);
     let stored: Result<Vec<(Uuid, Uuid)>, _> = within(lease.deadline(), select.fetch_all(&mut **lease)).await;
     stored.map(|rows| rows.into_iter().collect()).map_err(of_statement)
@@ -202,41 +238,47 @@ async fn copied(lease: &mut Lease, into: Into, marked: bool, rows: &[Row<'_>]) -
 mod tests {
     use super::*;
 
-    /// Violations are by the way that met them; other steps are the number of keys found stored.
-    fn after(steps: &[Result<usize, Way>]) -> Way {
-        let mut state = State::default();
-        for step in steps {
-            match step {
-                Ok(stored) => state.went(*stored),
-                Err(way) => state.violated(*way),
-            }
-        }
+    const NONE: Found = Found { seen: 0, unknown: 0 };
+    const SEEN: Found = Found { seen: 3, unknown: 0 };
+    const UNKNOWN: Found = Found { seen: 0, unknown: 3 };
+
+    fn go(state: &mut State, times: u32, found: Found) -> Way {
+        (0..times).for_each(|_| state.went(found));
         state.way
     }
 
     #[test]
-    fn a_violated_copy_leads_to_looking_keys_up_until_none_is_found_for_a_while() {
-        let calm = [Ok(0); CALM as usize - 1];
-        let mut steps = vec![Err(Way::Copy)];
-        assert_eq!(after(&steps), Way::LookUpThenCopy);
-        steps.extend(calm);
-        steps.push(Ok(3));
-        steps.extend(calm);
-        assert_eq!(after(&steps), Way::LookUpThenCopy);
-        steps.push(Ok(0));
-        assert_eq!(after(&steps), Way::Copy);
+    fn a_violated_copy_leads_to_looking_up_what_was_seen_until_nothing_is_found_for_a_while() {
+        let mut state = State::default();
+        state.violated(Way::Copy);
+        assert_eq!(state.way, Way::LookUpSeen);
+        assert_eq!(go(&mut state, CALM - 1, NONE), Way::LookUpSeen);
+        assert_eq!(go(&mut state, 1, SEEN), Way::LookUpSeen);
+        assert_eq!(go(&mut state, CALM - 1, NONE), Way::LookUpSeen);
+        assert_eq!(go(&mut state, 1, NONE), Way::Copy);
+    }
+
+    #[test]
+    fn a_stored_key_that_was_not_seen_leads_to_looking_up_all_for_longer_each_time() {
+        let mut state = State::default();
+        for stay in [FIRST_STAY * 2, FIRST_STAY * 4] {
+            state.violated(Way::LookUpSeen);
+            assert_eq!(go(&mut state, stay - 1, SEEN), Way::LookUpAll);
+            assert_eq!(go(&mut state, 1, UNKNOWN), Way::LookUpAll);
+            assert_eq!(go(&mut state, stay - 1, SEEN), Way::LookUpAll);
+            assert_eq!(go(&mut state, 1, SEEN), Way::LookUpSeen);
+        }
+        assert_eq!(go(&mut state, 100, SEEN), Way::LookUpSeen);
+        assert_eq!(state.stay_looking, 15, "as good as at the beginning");
     }
 
     #[test]
     fn a_key_stored_between_look_up_and_copy_leads_to_on_conflict_for_longer_each_time() {
         let mut state = State::default();
         for stay in [FIRST_STAY, FIRST_STAY * 2] {
-            state.violated(Way::LookUpThenCopy);
-            for _ in 0..stay {
-                assert_eq!(state.way, Way::OnConflict);
-                state.went(0);
-            }
-            assert_eq!(state.way, Way::LookUpThenCopy);
+            state.violated(Way::LookUpAll);
+            assert_eq!(go(&mut state, stay - 1, NONE), Way::OnConflict);
+            assert_eq!(go(&mut state, 1, NONE), Way::LookUpAll);
         }
     }
 }
