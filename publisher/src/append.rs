@@ -2,8 +2,7 @@
 
 use std::time::Duration;
 
-use sluice_event::compressed::compress;
-use sluice_event::entry::PackedEntry;
+use sluice_event::compressed;
 use sluice_log::{Append, Appended, LogError, LogWriter};
 use sluice_service::backoff::Backoff;
 use tokio::time::{Instant, sleep_until, timeout_at};
@@ -19,8 +18,7 @@ const MOST_BACKOFF: Duration = Duration::from_secs(1);
 /// are taken out, and the rest is packed again under a new id: nothing of the first was written.
 pub(crate) async fn append(stream: u16, log: &dyn LogWriter, gate: &Gate, mut requests: Vec<Waiting>) {
     while !requests.is_empty() {
-        let entry = PackedEntry::new(Uuid::new_v4(), requests.iter().map(|waiting| &waiting.packed.request));
-        let entry = compress(entry);
+        let entry = compressed::pack(Uuid::new_v4(), requests.iter().map(|waiting| &waiting.packed.request));
         let keyed = requests.iter().filter_map(|waiting| waiting.packed.keyed).collect();
         let append = Append { stream, entry, keyed };
         match repeat(log, &append, &requests).await {

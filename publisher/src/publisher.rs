@@ -92,8 +92,13 @@ impl Publisher {
     pub(crate) async fn append(&self, packed: Packed) -> Result<(), Problem> {
         let slot = Slot::take(&self.shared.slots).ok_or_else(queue_full)?;
         let deadline = Instant::now() + self.shared.append_timeout;
-        let spread = packed.keyed.map_or_else(Uuid::new_v4, |keyed| keyed.key);
-        let coalescer = &self.shared.coalescers[(spread.as_u128() % self.shared.coalescers.len() as u128) as usize];
+        let coalescer = match self.shared.coalescers.as_slice() {
+            [only] => only,
+            several => {
+                let spread = packed.keyed.map_or_else(Uuid::new_v4, |keyed| keyed.key);
+                &several[(spread.as_u128() % several.len() as u128) as usize]
+            }
+        };
         let (reply, answer) = oneshot::channel();
         coalescer.put(Waiting { packed, deadline, reply, slot }).map_err(|_| queue_full())?;
         match tokio::time::timeout_at(deadline, answer).await {

@@ -1,7 +1,8 @@
 //! Reading a body within its bounds: size, time, and what may be in hand altogether.
 
 use std::future::poll_fn;
-use std::pin::Pin;
+use std::pin::{Pin, pin};
+use std::task::Poll;
 use std::time::Duration;
 
 use axum::body::HttpBody;
@@ -30,8 +31,12 @@ where
     if announced.is_some_and(|length| length > most) {
         return Err(too_large(most));
     }
-    let reading = collect(body, announced.unwrap_or(0).min(TRUSTED_BYTES), most, reservation);
-    tokio::time::timeout(patience, reading).await.unwrap_or_else(|_| Err(too_slow(patience)))
+    let mut reading = pin!(collect(body, announced.unwrap_or(0).min(TRUSTED_BYTES), most, reservation));
+    // Most bodies are here with their headers, and need no timer.
+    match futures::poll!(reading.as_mut()) {
+        Poll::Ready(read) => read,
+        Poll::Pending => tokio::time::timeout(patience, reading).await.unwrap_or_else(|_| Err(too_slow(patience))),
+    }
 }
 
 async fn collect<B>(mut body: B, expected: usize, most: usize, reservation: &mut Reservation) -> Result<Bytes, Problem>

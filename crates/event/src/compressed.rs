@@ -10,8 +10,11 @@
 //! An entry that is small, or does not get smaller, stays version 1; readers take both.
 
 use std::borrow::Cow;
+use std::sync::{Mutex, PoisonError};
 
-use crate::entry::{DecodeError, HEADER, PackedEntry, VERSION};
+use uuid::Uuid;
+
+use crate::entry::{DecodeError, HEADER, PackedEntry, PackedRequest, VERSION, put_entry};
 
 /// The version byte of a compressed entry.
 pub const COMPRESSED: u8 = 2;
@@ -23,23 +26,74 @@ const LENGTH: usize = 4;
 /// The most that LZ4 makes of a byte: what a corrupt length can have us allocate is bounded by it.
 const MOST_PER_BYTE: usize = 255;
 
+/// Packs requests into one entry as [`PackedEntry::new`] does, and compresses it if that makes it
+/// smaller.
+pub fn pack<'r>(id: Uuid, requests: impl ExactSizeIterator<Item = &'r PackedRequest> + Clone) -> PackedEntry {
+    Buffers::with(|Buffers { plain, block }| {
+        plain.clear();
+        let events = put_entry(plain, id, requests);
+        let body = compressed(plain, block).unwrap_or_else(|| plain.clone());
+        PackedEntry { id, events, body }
+    })
+}
+
 /// Compresses an entry, if that makes it smaller.
 pub fn compress(entry: PackedEntry) -> PackedEntry {
-    let Some((header, rest)) = entry.body.split_at_checked(HEADER).filter(|_| entry.body.len() >= SMALLEST) else {
-        return entry;
-    };
-    let Ok(length) = u32::try_from(rest.len()) else { return entry };
-    let start = HEADER + LENGTH;
-    let mut body = vec![0; start + lz4_flex::block::get_maximum_output_size(rest.len())];
-    body[..HEADER].copy_from_slice(header);
-    body[0] = COMPRESSED;
-    body[HEADER..start].copy_from_slice(&length.to_le_bytes());
-    match lz4_flex::block::compress_into(rest, &mut body[start..]) {
-        Ok(written) if start + written < entry.body.len() => {
-            body.truncate(start + written);
-            PackedEntry { body, ..entry }
+    match Buffers::with(|buffers| compressed(&entry.body, &mut buffers.block)) {
+        Some(body) => PackedEntry { body, ..entry },
+        None => entry,
+    }
+}
+
+/// The compressed body of an entry, unless it would not be smaller.
+fn compressed(plain: &[u8], block: &mut Vec<u8>) -> Option<Vec<u8>> {
+    let (header, rest) = plain.split_at_checked(HEADER).filter(|_| plain.len() >= SMALLEST)?;
+    let length = u32::try_from(rest.len()).ok()?;
+    let most = lz4_flex::block::get_maximum_output_size(rest.len());
+    if block.len() < most {
+        block.resize(most, 0);
+    }
+    let written = lz4_flex::block::compress_into(rest, block).ok()?;
+    let size = HEADER + LENGTH + written;
+    if size >= plain.len() {
+        return None;
+    }
+    // As large as it is: it waits for the log's answer, and most of the buffer is not used.
+    let mut body = Vec::with_capacity(size);
+    body.push(COMPRESSED);
+    body.extend_from_slice(&header[1..]);
+    body.extend_from_slice(&length.to_le_bytes());
+    body.extend_from_slice(&block[..written]);
+    Some(body)
+}
+
+/// Where entries are packed and compressed. Kept from one entry to the next: new memory of that size
+/// has to be zeroed, for LZ4, and is in no cache.
+#[derive(Default)]
+struct Buffers {
+    plain: Vec<u8>,
+    block: Vec<u8>,
+}
+
+/// Those that nobody uses at the moment.
+static IDLE: Mutex<Vec<Buffers>> = Mutex::new(Vec::new());
+/// So many are kept, for as many threads that pack at the same time.
+const MOST_IDLE: usize = 4;
+/// Larger ones, in bytes, are not kept: few entries are.
+const MOST_KEPT: usize = 1 << 20;
+
+impl Buffers {
+    fn with<T>(work: impl FnOnce(&mut Self) -> T) -> T {
+        let idle = || IDLE.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut buffers = idle().pop().unwrap_or_default();
+        let done = work(&mut buffers);
+        if buffers.plain.capacity().max(buffers.block.capacity()) <= MOST_KEPT {
+            let mut idle = idle();
+            if idle.len() < MOST_IDLE {
+                idle.push(buffers);
+            }
         }
-        _ => entry,
+        done
     }
 }
 

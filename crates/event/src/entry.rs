@@ -96,18 +96,29 @@ pub struct PackedEntry {
 impl PackedEntry {
     /// Packs requests into one entry.
     pub fn new<'r>(id: Uuid, requests: impl ExactSizeIterator<Item = &'r PackedRequest> + Clone) -> Self {
-        let size: usize = requests.clone().map(PackedRequest::len).sum();
-        let mut body = Vec::with_capacity(HEADER + 4 + size);
-        body.push(VERSION);
-        body.extend_from_slice(id.as_bytes());
-        put_number(&mut body, requests.len() as u64);
-        let mut events = 0;
-        for request in requests {
-            body.extend_from_slice(&request.bytes);
-            events += request.events;
-        }
+        let mut body = Vec::new();
+        let events = put_entry(&mut body, id, requests);
         Self { id, events, body }
     }
+}
+
+/// Writes an entry that is not compressed behind what is in `out`; answers how many events it holds.
+pub(crate) fn put_entry<'r>(
+    out: &mut Vec<u8>,
+    id: Uuid,
+    requests: impl ExactSizeIterator<Item = &'r PackedRequest> + Clone,
+) -> u64 {
+    let size: usize = requests.clone().map(PackedRequest::len).sum();
+    out.reserve(HEADER + 4 + size);
+    out.push(VERSION);
+    out.extend_from_slice(id.as_bytes());
+    put_number(out, requests.len() as u64);
+    let mut events = 0;
+    for request in requests {
+        out.extend_from_slice(&request.bytes);
+        events += request.events;
+    }
+    events
 }
 
 /// An entry as the aggregator sees it. It borrows from the packed body.

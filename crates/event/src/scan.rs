@@ -32,9 +32,10 @@ fn ends_plain(eight: u64) -> u64 {
     const ONES: u64 = u64::from_le_bytes([1; 8]);
     // The bit of a byte that is smaller than `limit`, for bytes below 0x80.
     let below = |bytes: u64, limit: u64| bytes.wrapping_sub(ONES * limit) & !bytes;
-    let quote = below(eight ^ (ONES * 0x22), 1);
+    // Turning over one bit puts `"` behind the control characters, and nothing else: one test for both.
+    let quote_or_control = below(eight ^ (ONES * 0x02), 0x21);
     let backslash = below(eight ^ (ONES * 0x5c), 1);
-    (quote | backslash | below(eight, 0x20)) & (ONES * 0x80)
+    (quote_or_control | backslash) & (ONES * 0x80)
 }
 
 /// Where the number that begins at `at` ends; `None` when there is none.

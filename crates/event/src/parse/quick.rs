@@ -7,7 +7,8 @@ use crate::{Event, Limits, Timestamp, scan};
 
 /// Reads a body. `None` says nothing about the body, but that it is not for here.
 pub(super) fn parse<'a>(text: &'a str, limits: &Limits, now: Timestamp) -> Option<Vec<Event<'a>>> {
-    let mut body = Body { text, json: text.as_bytes(), at: 0, limits, now, canonical: Canonical::default() };
+    let canonical = Canonical::for_text(text.len());
+    let mut body = Body { text, json: text.as_bytes(), at: 0, limits, now, canonical };
     body.space();
     let events = match body.peek()? {
         b'[' => body.array()?,

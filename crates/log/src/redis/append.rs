@@ -5,7 +5,7 @@
 use std::sync::LazyLock;
 use std::time::Duration;
 
-use redis::{Value, from_redis_value};
+use redis::{RedisWrite, Value, from_redis_value};
 use sluice_event::entry::PackedEntry;
 
 use super::connect::Link;
@@ -13,6 +13,9 @@ use super::error::unexpected;
 use super::keys::StreamKeys;
 use super::script::Script;
 use crate::{Append, Appended, LogError};
+
+/// The longest number, in digits.
+const DIGITS: usize = 20;
 
 static APPEND: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("append.lua")));
 
@@ -32,7 +35,11 @@ pub(super) async fn append(
 async fn unkeyed(link: &Link, keys: &StreamKeys, entry: &PackedEntry) -> Result<Appended, LogError> {
     let mut commands = redis::pipe();
     commands.atomic();
-    commands.cmd("XADD").arg(&keys.stream).arg("*").arg("e").arg(&entry.body).arg("n").arg(entry.events);
+    // Room for all of it at once: what comes behind the entry could have it copied to larger memory.
+    let mut add = redis::cmd("XADD");
+    add.reserve_space_for_args([keys.stream.len(), 1, 1, entry.body.len(), 1, DIGITS]);
+    add.arg(&keys.stream).arg("*").arg("e").arg(&entry.body).arg("n").arg(entry.events);
+    commands.add_command(add);
     commands.cmd("HINCRBY").arg(&keys.counts).arg("appended").arg(entry.events);
     commands.cmd("HGET").arg(&keys.counts).arg("acknowledged");
     commands.cmd("XLEN").arg(&keys.stream);
@@ -51,6 +58,8 @@ async fn keyed(link: &Link, keys: &StreamKeys, append: &Append, keep: Duration) 
     let mut names = vec![keys.stream.clone(), keys.counts.clone()];
     names.extend(append.keyed.iter().map(|request| keys.key_record(request.key)));
     let mut call = APPEND.call(&names);
+    let hashes = append.keyed.iter().map(|request| request.body_hash.as_bytes().len());
+    call.reserve_space_for_args([DIGITS, append.entry.body.len(), DIGITS].into_iter().chain(hashes));
     call.arg(append.entry.events).arg(&append.entry.body).arg(keep.as_millis().max(1) as u64);
     for request in &append.keyed {
         call.arg(request.body_hash.as_bytes());
