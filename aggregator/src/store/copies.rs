@@ -162,9 +162,7 @@ impl<'a, 'k> Copies<'a, 'k> {
         look_up_stored(transaction, &mut groups).await?;
         let learned = groups.iter().zip(claim.standings()).filter(|(_, was)| !matches!(was, Standing::Stored(_)));
         let stored = learned.filter_map(|(group, _)| Some((group.copies.first()?.key, group.stored()?))).collect();
-        let mut counting = Counting::new(&self.topics);
-        counting.count_all(&groups, origins, self.rules.audit);
-        Ok(Tally { claim: Some(claim), stored, ..counting.tally() })
+        Ok(Tally { claim: Some(claim), stored, ..count(&groups, origins, &self.topics, self.rules) })
     }
 
     /// Inserts where the store has refused something: finds what it refuses, puts that aside, and
@@ -192,9 +190,7 @@ impl<'a, 'k> Copies<'a, 'k> {
                 .collect();
         }
         look_up_stored(transaction, &mut groups).await?;
-        let mut counting = Counting::new(&self.topics);
-        counting.count_all(&groups, origins, self.rules.audit);
-        Ok(Tally { letters, ..counting.tally() })
+        Ok(Tally { letters, ..count(&groups, origins, &self.topics, self.rules) })
     }
 }
 
@@ -279,51 +275,38 @@ async fn look_up_stored(transaction: &mut dyn Transaction, groups: &mut [Group<'
     Ok(())
 }
 
-/// Counts by topic.
-struct Counting<'t, 'a> {
-    topics: &'t [&'a str],
-    counts: Vec<Counts>,
-    dropped: Vec<Dropped>,
-}
-
-impl<'t, 'a> Counting<'t, 'a> {
-    fn new(topics: &'t [&'a str]) -> Self {
-        Self { topics, counts: vec![Counts::default(); topics.len()], dropped: Vec::new() }
-    }
-
-    fn count_all(&mut self, groups: &[Group<'_, '_>], origins: &[Origin<'_>], audit: bool) {
-        for group in groups {
-            let stored = group.stored();
-            for (place, copy) in group.copies.iter().enumerate() {
-                let counts = &mut self.counts[copy.topic as usize];
-                counts.received += 1;
-                if group.inserted && place == 0 {
-                    counts.unique += 1;
-                    continue;
-                }
-                let conflict = stored.is_some_and(|hash| hash != copy.hash);
-                counts.duplicates += 1;
-                counts.conflicts += u64::from(conflict);
-                let request_id = || origins[copy.origin as usize].request.id;
-                if audit {
-                    self.dropped.push(Dropped { key: copy.key, request_id: request_id(), conflict });
-                }
-                let (topic, event_id) = (&copy.event.topic, &copy.event.event_id);
-                if conflict {
-                    tracing::info!(%topic, %event_id, request_id = %request_id(),
-                        "duplicate dropped: its payload differs from the stored one");
-                } else {
-                    tracing::debug!(%topic, %event_id, request_id = %request_id(), "duplicate dropped");
-                }
+/// Counts all copies by topic, once it is known what is stored under each key.
+fn count<'a, 'k>(groups: &[Group<'_, 'a>], origins: &[Origin<'a>], topics: &[&'a str], rules: &Rules) -> Tally<'a, 'k> {
+    let mut counts = vec![Counts::default(); topics.len()];
+    let mut dropped = Vec::new();
+    for group in groups {
+        let stored = group.stored();
+        for (place, copy) in group.copies.iter().enumerate() {
+            let counts = &mut counts[copy.topic as usize];
+            counts.received += 1;
+            if group.inserted && place == 0 {
+                counts.unique += 1;
+                continue;
+            }
+            let conflict = stored.is_some_and(|hash| hash != copy.hash);
+            counts.duplicates += 1;
+            counts.conflicts += u64::from(conflict);
+            let request_id = || origins[copy.origin as usize].request.id;
+            if rules.audit {
+                dropped.push(Dropped { key: copy.key, request_id: request_id(), conflict });
+            }
+            let (topic, event_id) = (&copy.event.topic, &copy.event.event_id);
+            if conflict {
+                tracing::info!(%topic, %event_id, request_id = %request_id(),
+                    "duplicate dropped: its payload differs from the stored one");
+            } else {
+                tracing::debug!(%topic, %event_id, request_id = %request_id(), "duplicate dropped");
             }
         }
     }
-
-    /// Of the topics of which something was counted.
-    fn tally<'k>(self) -> Tally<'a, 'k> {
-        let counted = self.topics.iter().copied().zip(self.counts).filter(|(_, counts)| counts.received > 0);
-        Tally { counts: counted.collect(), dropped: self.dropped, ..Tally::default() }
-    }
+    // All copies of a topic may have been refused.
+    let counts = topics.iter().copied().zip(counts).filter(|(_, counts)| counts.received > 0).collect();
+    Tally { counts, dropped, ..Tally::default() }
 }
 
 impl Tally<'_, '_> {

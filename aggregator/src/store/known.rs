@@ -4,7 +4,7 @@
 //! A duplicate of a known key is dropped without a row being sent to the store, and a row of a key
 //! that nobody here is committing can be inserted in the quickest way. Neither is ever a guess: a
 //! key becomes known after the COMMIT that stored it, or after it was read from the store. What the
-//! store may have lost must be forgotten, so everything known belongs to an **epoch**
+//! store may have lost must not be trusted, so everything known belongs to an **epoch**
 //! ([`super::Transaction::epoch`]), and nothing is known for longer than [`KEEP`]: rows that somebody
 //! deletes, by retention or by hand, are stored again when they are sent again after that.
 //!
@@ -114,7 +114,7 @@ impl State {
     fn enter(&mut self, epoch: u64) {
         if epoch > self.epoch {
             self.epoch = epoch;
-            self.table.clear();
+            self.table.distrust();
         }
     }
 }
@@ -191,9 +191,11 @@ fn mark_contended(keys: &[Uuid], others: &[Uuid], standings: &mut [Standing]) ->
 struct Table {
     keys: Vec<[u128; WAYS]>,
     hashes: Vec<[u64; WAYS]>,
-    /// Seconds since `began`, from 1; 0 where there is no key.
+    /// By [`Table::now`]; 0 where there is no key.
     learned: Vec<[u32; WAYS]>,
     began: Instant,
+    /// How often all was distrusted, and when last.
+    distrusted: (u32, u32),
 }
 
 impl Table {
@@ -204,21 +206,25 @@ impl Table {
             hashes: vec![[0; WAYS]; buckets],
             learned: vec![[0; WAYS]; buckets],
             began: Instant::now(),
+            distrusted: (0, 1),
         }
     }
 
-    fn clear(&mut self) {
-        // Made anew rather than overwritten: the pages are given back.
-        self.learned = vec![[0; WAYS]; self.learned.len()];
+    /// From now on nothing of what is here is known, only seen.
+    fn distrust(&mut self) {
+        self.distrusted.0 = self.distrusted.0.saturating_add(1);
+        self.distrusted.1 = self.now();
     }
 
+    /// Seconds from 1 on. Each distrust counts as one more, so that what was learned before it is older.
     fn now(&self) -> u32 {
-        u32::try_from(self.began.elapsed().as_secs()).unwrap_or(u32::MAX - 1) + 1
+        let seconds = u32::try_from(self.began.elapsed().as_secs()).unwrap_or(u32::MAX);
+        seconds.saturating_add(1).saturating_add(self.distrusted.0)
     }
 
     /// When what is still known was learned at the earliest.
     fn oldest(&self) -> u32 {
-        self.now().saturating_sub(KEEP.as_secs() as u32).max(1)
+        self.now().saturating_sub(KEEP.as_secs() as u32).max(self.distrusted.1)
     }
 
     fn bucket(&self, key: u128) -> usize {
@@ -361,13 +367,15 @@ mod tests {
     }
 
     #[test]
-    fn another_epoch_knows_nothing_of_what_was_before_nor_learns_from_it() {
+    fn another_epoch_knows_nothing_of_what_was_before_it_and_looks_it_up() {
         let known = KnownKeys::new(64);
         known.claim(1, &[key(7)]).settle(&[(key(7), hash(5))]);
         let late = known.claim(1, &[key(8)]);
-        assert_eq!(standings(&known, 2, &[key(7), key(8)]), [Standing::Unknown, Standing::Contended]);
+        assert_eq!(standings(&known, 2, &[key(7), key(8)]), [Standing::Seen, Standing::Contended]);
         late.settle(&[(key(8), hash(5))]);
-        assert_eq!(standings(&known, 2, &[key(7), key(8)]), [Standing::Unknown; 2]);
+        assert_eq!(standings(&known, 2, &[key(7), key(8)]), [Standing::Seen, Standing::Unknown]);
+        known.claim(2, &[key(7)]).settle(&[(key(7), hash(6))]);
+        assert_eq!(standings(&known, 2, &[key(7)]), [Standing::Stored(hash(6))]);
         // A connection of the past, still in use for a moment, is told nothing either.
         known.claim(2, &[key(9)]).settle(&[(key(9), hash(5))]);
         assert_eq!(standings(&known, 1, &[key(9)]), [Standing::Unknown]);

@@ -38,6 +38,10 @@ impl Seen {
 
     /// Adds a key, which is a hash.
     pub fn add(&mut self, key: Uuid) {
+        // One that comes and goes is no more than one.
+        if self.young.contains(key) {
+            return;
+        }
         if self.young.keys >= self.young.capacity() {
             let empty = Generation::new(self.young.blocks.len());
             self.old = std::mem::replace(&mut self.young, empty);
