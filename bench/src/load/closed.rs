@@ -61,8 +61,36 @@ pub async fn accepted(connection: &mut Connection, request: &[u8]) -> anyhow::Re
             429 => {
                 refused += 1;
                 tokio::time::sleep(Duration::from_secs(answer.retry_after.unwrap_or(1))).await;
+                // A server that refuses a request before it has read the body may hang up.
+                connection.reopen().await?;
             }
             status => bail!("/publish answered {status}: {}", String::from_utf8_lossy(&answer.body)),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::TcpListener;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_request_that_was_refused_by_a_server_that_hung_up_is_sent_again() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap().to_string();
+        let serving = tokio::spawn(async move {
+            for head in ["429 Too Many Requests\r\nRetry-After: 0", "202 Accepted"] {
+                let (mut socket, _) = listener.accept().await.unwrap();
+                let read = socket.read(&mut [0; 1024]).await.unwrap();
+                assert!(read > 0, "a request");
+                socket.write_all(format!("HTTP/1.1 {head}\r\nContent-Length: 0\r\n\r\n").as_bytes()).await.unwrap();
+            }
+        });
+        let mut connection = Connection::open(&address).await.unwrap();
+        let request = b"POST /publish HTTP/1.1\r\nHost: sluice\r\nContent-Length: 0\r\n\r\n";
+        assert_eq!(accepted(&mut connection, request).await.unwrap(), 1);
+        serving.await.unwrap();
     }
 }

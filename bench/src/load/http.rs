@@ -35,6 +35,13 @@ impl Connection {
         Ok(Self { socket, buffer: Vec::with_capacity(4096) })
     }
 
+    /// Connects to the same address anew.
+    pub async fn reopen(&mut self) -> anyhow::Result<()> {
+        let address = self.socket.peer_addr().context("a connection without an address")?;
+        *self = Self::open(&address.to_string()).await?;
+        Ok(())
+    }
+
     /// Sends a whole request and reads its answer.
     pub async fn ask(&mut self, request: &[u8]) -> anyhow::Result<Answer> {
         let exchange = async {
