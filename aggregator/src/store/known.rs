@@ -11,7 +11,7 @@
 //! The known keys lie in a table of fixed size, in buckets found by the first bits of the key, which is a
 //! hash already: keys that come sorted go through memory in one direction. A new key takes the place of
 //! the one in its bucket that was seen last the longest ago, and that one goes to a filter ([`super::seen`]):
-//! what is neither known nor there was never stored by this process, and need not be looked up.
+//! what is neither known nor there was most likely never stored by this process, and need not be looked up.
 //!
 //! Claims are made one after the other, each for all keys of its batch. So a claim only ever finds
 //! keys contended by older ones, and may wait for those to end ([`Claim::others_ended`]) without

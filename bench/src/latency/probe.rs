@@ -11,7 +11,7 @@ use tokio::task::JoinHandle;
 use crate::load::events::PROBES;
 
 /// From one look to the next. What a look takes is added to it, so a row is seen this much later
-/// than it became visible, at most. Looking every millisecond took a tenth of what all the rest did.
+/// than it became visible, at most. Looking takes CPU from what is measured.
 const EVERY: Duration = Duration::from_millis(4);
 /// For how long no probe may become visible while some are missing.
 const STALLED: Duration = Duration::from_secs(30);

@@ -2,7 +2,7 @@
 //! and how requests travel packed in one stream entry from the publisher to the aggregator.
 //!
 //! ```text
-//! body ──parse──▶ Event ──entry::PackedRequest──▶ entry::PackedEntry ──compressed::compress ══ stream
+//! body ──parse──▶ Event ──entry::PackedRequest ──compressed::pack──▶ entry::PackedEntry ══════ stream
 //! stream ══ compressed::expand ──▶ entry::decode ──▶ Event ──Keyer::key──▶ dedup key
 //! ```
 
