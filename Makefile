@@ -1,4 +1,4 @@
-# What there is to do here. `make help` lists it; the longer recipes are scripts in tests/setup.
+# What there is to do here. `make help` lists it; the longer recipes are scripts in scripts/.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
 .PHONY: help run setup test test-unit test-chart test-api test-faults lint bench bench-quick fuzz
@@ -13,17 +13,17 @@ help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 28
 
 run: ## build, start the whole system in one process, publish 20,000 events, stay up until Ctrl-C
-	cargo build --release --locked -p sluice-publisher -p sluice-aggregator
-	@LISTEN=$(LISTEN) tests/setup/demo
+	cargo build --locked -p sluice-publisher -p sluice-aggregator
+	@LISTEN=$(LISTEN) scripts/demo
 
 test: setup ## lint and all tests, the kind cluster's too; installs what is missing, on Debian as root
-	@tests/setup/phases lint test-unit test-api test-faults kind-up test-chart test-kind $(kind_end)
+	@scripts/phases lint test-unit test-api test-faults kind-up test-chart test-kind $(kind_end)
 
 test-unit: setup ## the crates' own tests
 	cargo test --locked --workspace --exclude sluice-tests
 
 test-chart: ## the Helm chart as it renders, without a cluster
-	@tests/setup/helm
+	@scripts/helm
 	cargo test --locked --workspace --test chart
 
 test-api: setup programs ## the API suite, against Redis and Postgres, and against SQLite
@@ -35,8 +35,8 @@ test-faults: setup programs ## everything killed under load
 lint: ## format, clippy, licences and sources of dependencies, the hot path's instructions
 	cargo fmt --all --check
 	cargo clippy --locked --workspace --all-targets -- -D warnings
-	@tests/setup/deny
-	@tests/setup/instructions
+	@scripts/deny
+	@scripts/instructions
 
 bench: setup ## rates, latency, growth and cost, beside COPY and beside what Sluice replaces: ten minutes
 	cargo run --release --locked -p sluice-bench
@@ -45,16 +45,16 @@ bench-quick: setup ## the same in two minutes: fewer rounds, no growth
 	cargo run --release --locked -p sluice-bench -- --quick
 
 bench-instructions: ## instructions of the hot path, against the figures in the repository (in lint too)
-	@tests/setup/instructions
+	@scripts/instructions
 
 bench-instructions-accept: ## records those of today instead
-	@tests/setup/instructions accept
+	@scripts/instructions accept
 
 fuzz: ## each fuzz target for a minute
-	@tests/setup/fuzz
+	@scripts/fuzz
 
 setup: ## the servers that the tests start: Redis and PostgreSQL
-	@tests/setup/servers
+	@scripts/servers
 
 .PHONY: programs
 # With the tests, which decide features too: dependencies compile once.
@@ -71,7 +71,7 @@ VERSION = $(shell sed -n 's/^appVersion: *//p' charts/sluice/Chart.yaml)
 
 .PHONY: images kind-up kind-load kind-down test-kind measure-operator
 images: ## the three container images, tagged by version and by the checksum of what is in them
-	@tests/kind/cluster/images
+	@scripts/images
 
 kind-up: ## a kind cluster of three nodes, from nothing where need be; says how to reach it
 	@tests/kind/cluster/up $(KIND_CLUSTER)

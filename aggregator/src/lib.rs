@@ -2,15 +2,9 @@
 //! and statistics in one transaction, and answers queries about them.
 
 pub mod api;
-mod appetite;
-mod consume;
-pub mod housekeeping;
-pub mod intake;
+mod metrics;
 mod ready;
-pub mod recover;
 pub mod replica;
 pub mod run;
 pub mod settings;
 pub mod standalone;
-pub mod store;
-mod telemetry;

@@ -16,5 +16,5 @@ async fn main() -> ExitCode {
         Command::Standalone(settings) => standalone::standalone(*settings).await,
         Command::Healthcheck(settings) => sluice_service::healthcheck::run(&settings.url).await,
     };
-    sluice_service::program::exit(result)
+    sluice_service::exit::exit(result)
 }

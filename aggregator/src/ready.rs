@@ -9,7 +9,7 @@ use futures::FutureExt;
 use futures::future::BoxFuture;
 use sluice_log::LogReader;
 
-use crate::store::Store;
+use sluice_store::Store;
 
 /// The readiness check; an error says what is missing.
 pub fn ready(

@@ -11,14 +11,14 @@ use sluice_service::{metrics, probes, server, shutdown};
 use tokio_util::sync::CancellationToken;
 
 use crate::api::{self, ApiState};
-use crate::consume::{Consumer, pause};
-use crate::intake::BatchSize;
 use crate::ready::ready;
+use crate::replica::consumer::{Consumer, pause};
+use crate::replica::intake::BatchLimits;
 use crate::replica::{Plan, aggregate};
 use crate::settings::{PostgresArgs, RunSettings};
-use crate::store::StoreError;
-use crate::store::commit::Rules;
-use crate::store::postgres::{self, PostgresSettings, PostgresStore};
+use sluice_store::CommitOptions;
+use sluice_store::StoreError;
+use sluice_store::postgres::{self, PostgresSettings, PostgresStore};
 
 /// Events in a transaction: more of them gain nothing.
 const BATCH_EVENTS: u64 = 2_400;
@@ -41,21 +41,24 @@ pub async fn run(settings: RunSettings) -> anyhow::Result<()> {
         replay_window: settings.replay_window,
         replay_window_bytes: settings.replay_window_bytes,
     })?);
-    let rules = Rules { keyer: settings.rules.keyer(), shard: name, audit: settings.rules.audit };
+    let rules = CommitOptions { keyer: settings.rules.keyer(), shard: name, audit: settings.rules.audit };
 
     let migrated = Arc::new(AtomicBool::new(false));
     let api = api::router(ApiState::new(store.clone(), log.clone(), rules.clone()));
     let probes = probes::router(metrics, ready(store.clone(), log.clone(), migrated.clone()));
     let listener = server::bind(&settings.listen.to_string()).await?;
 
-    let size = BatchSize { events: settings.rules.batch_events.unwrap_or(BATCH_EVENTS), gather: settings.rules.gather };
-    let consumer = Consumer::new(log, store.clone(), rules, size, settings.claim_after);
+    let limits = BatchLimits {
+        events: settings.rules.batch_events.unwrap_or(BATCH_EVENTS),
+        linger: settings.rules.batch_linger,
+    };
+    let consumer = Consumer::new(log, store.clone(), rules, limits, settings.claim_after);
     let plan = Plan {
         workers: settings.workers,
-        departed_after: settings.departed_after.max(settings.claim_after * 2),
-        key_keep: settings.rules.key_keep,
+        consumer_ttl: settings.consumer_ttl.max(settings.claim_after * 2),
+        idempotency_ttl: settings.rules.idempotency_ttl,
         retention: settings.rules.retention,
-        drain: settings.rules.drain,
+        shutdown_timeout: settings.rules.shutdown_timeout,
     };
     let aggregating = async {
         let done = async {
@@ -68,7 +71,7 @@ pub async fn run(settings: RunSettings) -> anyhow::Result<()> {
         // However it ends, the process ends with it.
         done.await.inspect_err(|_| stop.cancel())
     };
-    let serving = server::run(listener, api.merge(probes), stop.clone(), settings.rules.drain);
+    let serving = server::run(listener, api.merge(probes), stop.clone(), settings.rules.shutdown_timeout);
     let (aggregated, served) = tokio::join!(aggregating, serving);
     aggregated.and(served)
 }
@@ -115,7 +118,7 @@ fn postgres_settings(settings: &RunSettings, replica: &str) -> PostgresSettings 
         workers: u32::from(settings.workers) + 1,
         claim_after: settings.claim_after,
         keyer: settings.rules.keyer(),
-        known_keys: settings.rules.known_keys as usize,
+        dedup_cache_keys: settings.rules.dedup_cache_keys as usize,
         replica: replica.to_owned(),
         ..PostgresSettings::default()
     }

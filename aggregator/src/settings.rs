@@ -6,9 +6,9 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
 use sluice_event::Keyer;
-use sluice_service::settings::{bytes, duration};
+use sluice_service::units::{bytes, duration};
 
-use crate::store::postgres::PayloadType;
+use sluice_store::postgres::PayloadType;
 
 /// Stores events exactly once, and answers questions about them.
 #[derive(Debug, Parser)]
@@ -47,8 +47,8 @@ pub struct RuleArgs {
         action = clap::ArgAction::Set, value_name = "true|false")]
     pub audit: bool,
     /// For how long an Idempotency-Key is honoured
-    #[arg(long, env = "SLUICE_KEY_KEEP", default_value = "24h", value_parser = duration, value_name = "TIME")]
-    pub key_keep: Duration,
+    #[arg(long, env = "SLUICE_IDEMPOTENCY_TTL", default_value = "24h", value_parser = duration, value_name = "TIME")]
+    pub idempotency_ttl: Duration,
     /// Remove events that arrived longer ago than this; without it they are kept for ever
     #[arg(long, env = "SLUICE_RETENTION", value_parser = duration, value_name = "TIME")]
     pub retention: Option<Duration>,
@@ -59,15 +59,15 @@ pub struct RuleArgs {
     pub batch_events: Option<u64>,
     /// Keys of stored events kept in memory, at 36 bytes each: duplicates of these are dropped without
     /// asking the database
-    #[arg(long, env = "SLUICE_KNOWN_KEYS", default_value_t = 1_000_000, value_name = "KEYS",
+    #[arg(long, env = "SLUICE_DEDUP_CACHE_KEYS", default_value_t = 1_000_000, value_name = "KEYS",
         value_parser = clap::value_parser!(u32).range(1..=1_000_000_000))]
-    pub known_keys: u32,
+    pub dedup_cache_keys: u32,
     /// How long to wait for a fuller batch when few events came
-    #[arg(long, env = "SLUICE_GATHER", default_value = "3ms", value_parser = duration, value_name = "TIME")]
-    pub gather: Duration,
+    #[arg(long, env = "SLUICE_BATCH_LINGER", default_value = "3ms", value_parser = duration, value_name = "TIME")]
+    pub batch_linger: Duration,
     /// For how long to finish what is in hand when told to stop
-    #[arg(long, env = "SLUICE_DRAIN", default_value = "20s", value_parser = duration, value_name = "TIME")]
-    pub drain: Duration,
+    #[arg(long, env = "SLUICE_SHUTDOWN_TIMEOUT", default_value = "20s", value_parser = duration, value_name = "TIME")]
+    pub shutdown_timeout: Duration,
 }
 
 impl RuleArgs {
@@ -122,8 +122,8 @@ pub struct RunSettings {
     #[arg(long, env = "SLUICE_CLAIM_AFTER", default_value = "30s", value_parser = duration, value_name = "TIME")]
     pub claim_after: Duration,
     /// After which silence a replica with nothing pending is removed from the group
-    #[arg(long, env = "SLUICE_DEPARTED_AFTER", default_value = "5m", value_parser = duration, value_name = "TIME")]
-    pub departed_after: Duration,
+    #[arg(long, env = "SLUICE_CONSUMER_TTL", default_value = "5m", value_parser = duration, value_name = "TIME")]
+    pub consumer_ttl: Duration,
     /// For how long acknowledged entries stay in the stream
     #[arg(long, env = "SLUICE_REPLAY_WINDOW", default_value = "60s", value_parser = duration, value_name = "TIME")]
     pub replay_window: Duration,

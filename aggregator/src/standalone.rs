@@ -10,13 +10,13 @@ use sluice_service::{metrics, probes, server, shutdown};
 use tokio_util::sync::CancellationToken;
 
 use crate::api::{self, ApiState};
-use crate::consume::Consumer;
-use crate::intake::BatchSize;
 use crate::ready::ready;
+use crate::replica::consumer::Consumer;
+use crate::replica::intake::BatchLimits;
 use crate::replica::{Plan, aggregate};
 use crate::settings::StandaloneSettings;
-use crate::store::commit::Rules;
-use crate::store::sqlite::SqliteStore;
+use sluice_store::CommitOptions;
+use sluice_store::sqlite::SqliteStore;
 
 /// Nobody else reads this log, so nothing is ever claimed.
 const CLAIM_AFTER: Duration = Duration::from_secs(60);
@@ -33,12 +33,14 @@ pub async fn standalone(settings: StandaloneSettings) -> anyhow::Result<()> {
     let signal = shutdown::on_signal();
     let metrics = metrics::install();
     let folder = &settings.data;
-    let log = SqliteSettings { folder: folder.clone(), key_keep: settings.rules.key_keep, max_bytes: None };
+    let log =
+        SqliteSettings { folder: folder.clone(), idempotency_ttl: settings.rules.idempotency_ttl, max_bytes: None };
     let log = Arc::new(SqliteLog::open(log).await?);
-    let known_keys = settings.rules.known_keys as usize;
-    let store = SqliteStore::open(&folder.join("store.db"), &settings.rules.keyer(), known_keys).await?;
+    let dedup_cache_keys = settings.rules.dedup_cache_keys as usize;
+    let store = SqliteStore::open(&folder.join("store.db"), &settings.rules.keyer(), dedup_cache_keys).await?;
     let store = Arc::new(store);
-    let rules = Rules { keyer: settings.rules.keyer(), shard: "standalone".to_owned(), audit: settings.rules.audit };
+    let rules =
+        CommitOptions { keyer: settings.rules.keyer(), shard: "standalone".to_owned(), audit: settings.rules.audit };
 
     // The publisher stops first: what it has accepted is stored before the aggregator stops.
     let published = CancellationToken::new();
@@ -48,19 +50,22 @@ pub async fn standalone(settings: StandaloneSettings) -> anyhow::Result<()> {
     let router = sluice_publisher::router(publisher).merge(api).merge(probes);
     let listener = server::bind(&settings.listen.to_string()).await?;
 
-    let size = BatchSize { events: settings.rules.batch_events.unwrap_or(BATCH_EVENTS), gather: settings.rules.gather };
-    let consumer = Consumer::new(log, store, rules, size, CLAIM_AFTER);
+    let limits = BatchLimits {
+        events: settings.rules.batch_events.unwrap_or(BATCH_EVENTS),
+        linger: settings.rules.batch_linger,
+    };
+    let consumer = Consumer::new(log, store, rules, limits, CLAIM_AFTER);
     let plan = Plan {
         workers: 1,
-        departed_after: CLAIM_AFTER * 2,
-        key_keep: settings.rules.key_keep,
+        consumer_ttl: CLAIM_AFTER * 2,
+        idempotency_ttl: settings.rules.idempotency_ttl,
         retention: settings.rules.retention,
-        drain: settings.rules.drain,
+        shutdown_timeout: settings.rules.shutdown_timeout,
     };
     let aggregating =
         async { aggregate(Arc::new(consumer), plan, published.clone()).await.inspect_err(|_| signal.cancel()) };
     let serving = async {
-        let served = server::run(listener, router, signal.clone(), settings.rules.drain).await;
+        let served = server::run(listener, router, signal.clone(), settings.rules.shutdown_timeout).await;
         published.cancel();
         served
     };

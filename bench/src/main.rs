@@ -17,7 +17,6 @@ mod blocks;
 mod growth;
 mod latency;
 mod load;
-mod pgcopy;
 mod plan;
 mod progress;
 mod report;

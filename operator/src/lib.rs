@@ -1,15 +1,15 @@
 //! The operator: makes what an `EventAggregator` asks for, and keeps it so.
 
+pub mod api_request_metrics;
 pub mod autoscale;
+pub mod contract;
 pub mod controller;
 pub mod crd;
 pub mod lease;
 pub mod observe;
-pub mod programs;
+pub mod program_client;
 pub mod quantity;
-pub mod requests;
 mod run;
-pub mod services;
 pub mod settings;
 
 pub use run::run;

@@ -6,13 +6,13 @@ use std::process::ExitCode;
 use clap::Parser;
 use sluice_operator::crd;
 use sluice_operator::settings::{Cli, Command};
-use sluice_service::{healthcheck, program, telemetry};
+use sluice_service::{exit, healthcheck, telemetry};
 
 #[tokio::main]
 async fn main() -> ExitCode {
     let cli = Cli::parse();
     telemetry::init();
-    program::exit(match cli.command {
+    exit::exit(match cli.command {
         Command::Run(settings) => sluice_operator::run(*settings).await,
         Command::Crd => crd::yaml().map_err(Into::into).and_then(|yaml| print(&yaml)),
         Command::Docs => print(&crd::docs::markdown()),

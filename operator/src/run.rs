@@ -10,12 +10,12 @@ use sluice_service::{metrics, probes, server, shutdown};
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
+use crate::api_request_metrics;
 use crate::controller::plan::Defaults;
 use crate::controller::{self, Context};
 use crate::lease::Election;
 use crate::observe::Observer;
-use crate::programs::Programs;
-use crate::requests;
+use crate::program_client::Programs;
 use crate::settings::RunSettings;
 
 /// Resources that autoscaling can wake before they are looked at.
@@ -30,7 +30,7 @@ pub async fn run(settings: RunSettings) -> anyhow::Result<()> {
     let stop = shutdown::on_signal();
     let metrics = metrics::install();
     let config = Config::infer().await.context("there is neither a kubeconfig nor a pod's service account")?;
-    let client = ClientBuilder::try_from(config)?.with_layer(&requests::counted()).build();
+    let client = ClientBuilder::try_from(config)?.with_layer(&api_request_metrics::counted()).build();
     let identity = identity(&settings);
     let namespace = settings.lease.operator_namespace.clone();
     let namespace = namespace.unwrap_or_else(|| client.default_namespace().to_owned());
@@ -46,7 +46,7 @@ pub async fn run(settings: RunSettings) -> anyhow::Result<()> {
 
     let listener = server::bind(&settings.listen.to_string()).await?;
     let router = probes::router(metrics, ready(election.clone(), settings.lease.lease_duration * 2));
-    let serving = server::run(listener, router, stop.clone(), settings.drain);
+    let serving = server::run(listener, router, stop.clone(), settings.shutdown_timeout);
     let leading = async {
         // However it ends, the process ends with it.
         let _ending = stop.clone().drop_guard();
@@ -112,7 +112,7 @@ async fn work(settings: &RunSettings, context: Arc<Context>, stop: CancellationT
     let all = futures::future::join_all(watched);
     let cut = async {
         stop.cancelled().await;
-        tokio::time::sleep(settings.drain).await;
+        tokio::time::sleep(settings.shutdown_timeout).await;
     };
     tokio::select! {
         _ = all => {}

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
-use sluice_service::settings::duration;
+use sluice_service::units::duration;
 
 /// Makes what EventAggregator resources ask for, and keeps it so.
 #[derive(Debug, Parser)]
@@ -49,8 +49,8 @@ pub struct RunSettings {
     #[arg(long, env = "SLUICE_OBSERVE", default_value = "10s", value_parser = duration, value_name = "TIME")]
     pub observe: Duration,
     /// For how long to finish what is in hand when told to stop
-    #[arg(long, env = "SLUICE_DRAIN", default_value = "10s", value_parser = duration, value_name = "TIME")]
-    pub drain: Duration,
+    #[arg(long, env = "SLUICE_SHUTDOWN_TIMEOUT", default_value = "10s", value_parser = duration, value_name = "TIME")]
+    pub shutdown_timeout: Duration,
     #[command(flatten)]
     #[allow(missing_docs, reason = "a doc comment would become the help's heading")]
     pub lease: LeaseArgs,

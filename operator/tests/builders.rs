@@ -128,7 +128,7 @@ fn a_change_rolls_only_the_pods_it_touches() {
     assert_eq!(changed(|spec| spec.postgres.managed.memory.0 = "3Gi".into()), ["postgres"]);
     assert_eq!(changed(|spec| spec.aggregator.workers = 8), ["aggregator"]);
     assert_eq!(changed(|spec| spec.publisher.limits.max_events = Some(1)), ["publisher"]);
-    assert_eq!(changed(|spec| spec.partitions = 5), ["aggregator", "publisher"]);
+    assert_eq!(changed(|spec| spec.streams = 5), ["aggregator", "publisher"]);
 
     let with = |component, hash: &str| {
         let mut checksums = checksums.clone();

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 const STATUS: &str = include_str!("../src/controller/status.rs");
 const ERROR: &str = include_str!("../src/controller/error.rs");
-const PROBLEMS: &str = include_str!("../src/controller/problems.rs");
+const PROBLEMS: &str = include_str!("../src/controller/pod_problems.rs");
 const CONDITIONS: &str = include_str!("../src/crd/status.rs");
 
 /// Words of pods' statuses that are read and never repeated.

@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 use sluice_operator::controller::error::{Error, Result};
 use sluice_operator::controller::{Context, after_failure, reconcile};
 use sluice_operator::crd::EventAggregator;
-use sluice_operator::programs::Programs;
+use sluice_operator::program_client::Programs;
 use support::fake::Api;
 use support::{defaults, fixture};
 
@@ -294,7 +294,7 @@ async fn an_object_that_cannot_be_read_asks_nothing_of_the_api_server() {
     let trial = Trial::new();
     let text = json!({
         "apiVersion": "sluice.dev/v1alpha1", "kind": "EventAggregator",
-        "metadata": {"name": "odd", "namespace": "accounts", "uid": "odd"}, "spec": {"partitions": "many"}
+        "metadata": {"name": "odd", "namespace": "accounts", "uid": "odd"}, "spec": {"streams": "many"}
     });
     let guarded: DeserializeGuard<EventAggregator> = serde_json::from_value(text).unwrap();
     let guarded = Arc::new(guarded);

@@ -2,11 +2,10 @@
 
 use std::time::Duration;
 
-use sluice_event::compressed;
+use sluice_event::{EntryId, compressed};
 use sluice_log::{Append, Appended, LogError, LogWriter};
 use sluice_service::backoff::Backoff;
 use tokio::time::{Instant, sleep_until, timeout_at};
-use uuid::Uuid;
 
 use crate::coalesce::{Outcome, Waiting};
 use crate::pressure::Gate;
@@ -18,7 +17,7 @@ const MOST_BACKOFF: Duration = Duration::from_secs(1);
 /// are taken out, and the rest is packed again under a new id: nothing of the first was written.
 pub(crate) async fn append(stream: u16, log: &dyn LogWriter, gate: &Gate, mut requests: Vec<Waiting>) {
     while !requests.is_empty() {
-        let entry = compressed::pack(Uuid::new_v4(), requests.iter().map(|waiting| &waiting.packed.request));
+        let entry = compressed::pack(EntryId::random(), requests.iter().map(|waiting| &waiting.packed.request));
         let keyed = requests.iter().filter_map(|waiting| waiting.packed.keyed).collect();
         let append = Append { stream, entry, keyed };
         match repeat(log, &append, &requests).await {

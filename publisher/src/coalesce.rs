@@ -154,14 +154,13 @@ fn take_entry(waiting: &mut VecDeque<Waiting>) -> Vec<Waiting> {
 mod tests {
     use std::time::Duration;
 
-    use sluice_event::Limits;
-    use uuid::Uuid;
+    use sluice_event::{Limits, RequestId};
 
     use super::*;
     use crate::pack::pack;
 
     fn request(key: Option<&str>, body: &str) -> (Waiting, oneshot::Receiver<Outcome>) {
-        let packed = pack(Uuid::new_v4(), key.map(str::as_bytes), body.as_bytes(), &Limits::default()).unwrap();
+        let packed = pack(RequestId::random(), key.map(str::as_bytes), body.as_bytes(), &Limits::default()).unwrap();
         let (reply, answer) = oneshot::channel();
         let slot = Slot::take(&Arc::new(Semaphore::new(1))).unwrap();
         (Waiting { packed, deadline: Instant::now() + Duration::from_secs(1), reply, slot }, answer)

@@ -16,8 +16,9 @@ use hyper::body::{Frame, Incoming, SizeHint};
 use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
+use sluice_event::RequestId;
 use sluice_service::problem::Problem;
-use sluice_service::request_id::{self, RequestId};
+use sluice_service::request_log;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, Sleep, sleep, timeout};
 
@@ -74,8 +75,8 @@ impl Forwarder {
         let headers = request.headers_mut();
         strip(headers);
         headers.remove(header::HOST);
-        if let Some(value) = id.and_then(|RequestId(id)| HeaderValue::from_str(&id.to_string()).ok()) {
-            headers.insert(request_id::HEADER, value);
+        if let Some(value) = id.and_then(|id| HeaderValue::from_str(&id.to_string()).ok()) {
+            headers.insert(request_log::HEADER, value);
         }
         let answer = timeout(ANSWER, self.client.request(request)).await;
         let mut response = match answer {

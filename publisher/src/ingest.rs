@@ -12,11 +12,10 @@ use bytes::Bytes;
 use hyper::body::Incoming;
 use metrics::Counter;
 use serde::Serialize;
+use sluice_event::RequestId;
 use sluice_service::problem::Problem;
-use sluice_service::request_id::RequestId;
 use sluice_service::shortcut::Shortcut;
 use utoipa::ToSchema;
-use uuid::Uuid;
 
 use crate::pack::{Packed, pack};
 use crate::{Publisher, headers, receive};
@@ -64,7 +63,7 @@ async fn publish(
     headers: HeaderMap,
     body: Body,
 ) -> Response {
-    let id = id.map_or_else(Uuid::new_v4, |Extension(RequestId(id))| id);
+    let id = id.map_or_else(RequestId::random, |Extension(id)| id);
     answer(&publisher, id, &headers, body).await
 }
 
@@ -73,13 +72,13 @@ impl Shortcut for Publisher {
     const METHOD: Method = Method::POST;
     const PATH: &'static str = PATH;
 
-    async fn answer(&self, RequestId(id): RequestId, request: Request<Incoming>) -> Response {
+    async fn answer(&self, id: RequestId, request: Request<Incoming>) -> Response {
         let (head, body) = request.into_parts();
         answer(self, id, &head.headers, body).await
     }
 }
 
-async fn answer<B>(publisher: &Publisher, id: Uuid, headers: &HeaderMap, body: B) -> Response
+async fn answer<B>(publisher: &Publisher, id: RequestId, headers: &HeaderMap, body: B) -> Response
 where
     B: HttpBody<Data = Bytes> + Unpin,
 {
@@ -96,7 +95,7 @@ where
 }
 
 /// The way of a request: checked, received, validated and packed, appended.
-async fn accept<B>(publisher: &Publisher, id: Uuid, headers: &HeaderMap, body: B) -> Result<Accepted, Problem>
+async fn accept<B>(publisher: &Publisher, id: RequestId, headers: &HeaderMap, body: B) -> Result<Accepted, Problem>
 where
     B: HttpBody<Data = Bytes> + Unpin,
 {
@@ -120,7 +119,7 @@ where
 }
 
 /// Takes the body, so that only the packed request is kept while it waits.
-async fn validate(publisher: &Publisher, id: Uuid, key: Option<&[u8]>, body: Bytes) -> Result<Packed, Problem> {
+async fn validate(publisher: &Publisher, id: RequestId, key: Option<&[u8]>, body: Bytes) -> Result<Packed, Problem> {
     let limits = *publisher.limits();
     if body.len() <= LARGE_BODY {
         return pack(id, key, &body, &limits);

@@ -7,12 +7,12 @@ use anyhow::Context;
 use clap::Parser;
 use sluice_publisher::settings::{Cli, Command};
 use sluice_publisher::{serve, simulate};
-use sluice_service::{healthcheck, program, telemetry};
+use sluice_service::{exit, healthcheck, telemetry};
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
     telemetry::init();
-    program::exit(start(cli.command))
+    exit::exit(start(cli.command))
 }
 
 fn start(command: Command) -> anyhow::Result<()> {

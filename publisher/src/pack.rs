@@ -3,10 +3,9 @@
 use axum::http::StatusCode;
 use sluice_event::entry::PackedRequest;
 use sluice_event::key::{hash128, hash128_of_parts};
-use sluice_event::{ErrorKind, Limits, ParseError, Timestamp};
+use sluice_event::{BodyHash, ErrorKind, IdempotencyKeyHash, Limits, ParseError, ReceiptId, RequestId, Timestamp};
 use sluice_log::KeyedRequest;
 use sluice_service::problem::Problem;
-use uuid::Uuid;
 
 /// Who sends, in receipts and records of keys: nobody in particular, without authentication.
 const SUBJECT: &[u8] = b"";
@@ -20,11 +19,14 @@ pub(crate) struct Packed {
 }
 
 /// Validates and packs a body.
-pub(crate) fn pack(id: Uuid, key: Option<&[u8]>, body: &[u8], limits: &Limits) -> Result<Packed, Problem> {
+pub(crate) fn pack(id: RequestId, key: Option<&[u8]>, body: &[u8], limits: &Limits) -> Result<Packed, Problem> {
     let now = Timestamp::now();
     let events = sluice_event::parse(body, limits, now).map_err(|error| refused(&error))?;
-    let receipt = key.map(|key| hash128_of_parts(&[SUBJECT, key, body]));
-    let keyed = key.map(|key| KeyedRequest { key: hash128_of_parts(&[SUBJECT, key]), body_hash: hash128(body) });
+    let receipt = key.map(|key| ReceiptId::from_bytes(hash128_of_parts(&[SUBJECT, key, body])));
+    let keyed = key.map(|key| KeyedRequest {
+        key: IdempotencyKeyHash::from_bytes(hash128_of_parts(&[SUBJECT, key])),
+        body_hash: BodyHash::from_bytes(hash128(body)),
+    });
     Ok(Packed { request: PackedRequest::new(id, receipt, now, &events), keyed })
 }
 
@@ -47,7 +49,8 @@ mod tests {
 
     #[test]
     fn a_receipt_stands_for_key_and_body_and_the_record_for_the_key_alone() {
-        let pack = |key: &'static [u8], body| pack(Uuid::nil(), Some(key), body, &Limits::default()).unwrap();
+        let pack =
+            |key: &'static [u8], body| pack(RequestId::from_u128(0), Some(key), body, &Limits::default()).unwrap();
         let first = pack(b"k", BODY);
         let other_body = pack(b"k", br#"{"id":"evt-2","payload":{"value":100}}"#);
         let other_key = pack(b"l", BODY);
@@ -61,15 +64,19 @@ mod tests {
 
     #[test]
     fn a_request_without_a_key_has_neither() {
-        let packed = pack(Uuid::nil(), None, BODY, &Limits::default()).unwrap();
+        let packed = pack(RequestId::from_u128(0), None, BODY, &Limits::default()).unwrap();
         assert!(packed.keyed.is_none());
         assert_eq!(packed.request.events(), 1);
     }
 
     #[test]
     fn a_refusal_names_the_place() {
-        let problem =
-            pack(Uuid::nil(), None, br#"[{"id":"1","payload":1},{"id":" ","payload":1}]"#, &Limits::default());
+        let problem = pack(
+            RequestId::from_u128(0),
+            None,
+            br#"[{"id":"1","payload":1},{"id":" ","payload":1}]"#,
+            &Limits::default(),
+        );
         let problem = serde_json::to_value(problem.unwrap_err()).unwrap();
         assert_eq!((&problem["code"], &problem["index"]), (&"invalid_event".into(), &1.into()), "{problem}");
     }

@@ -11,7 +11,6 @@ use sluice_service::problem::Problem;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 use tokio::time::Instant;
 use tokio_util::sync::{CancellationToken, DropGuard};
-use uuid::Uuid;
 
 use crate::coalesce::{self, Coalescer, Outcome, Waiting};
 use crate::pack::Packed;
@@ -95,8 +94,8 @@ impl Publisher {
         let coalescer = match self.shared.coalescers.as_slice() {
             [only] => only,
             several => {
-                let spread = packed.keyed.map_or_else(Uuid::new_v4, |keyed| keyed.key);
-                &several[(spread.as_u128() % several.len() as u128) as usize]
+                let spread = packed.keyed.map_or_else(|| rand::random(), |keyed| keyed.key.as_u128());
+                &several[(spread % several.len() as u128) as usize]
             }
         };
         let (reply, answer) = oneshot::channel();

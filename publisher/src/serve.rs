@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use sluice_log::redis::{RedisWriter, WriterSettings};
-use sluice_service::server::Deadlines;
+use sluice_service::deadlines::Deadlines;
 use sluice_service::{metrics, probes, problem, server, shutdown};
 
 use crate::settings::ServeSettings;
@@ -21,7 +21,7 @@ pub async fn run(settings: ServeSettings) -> anyhow::Result<()> {
         url: settings.redis_url,
         prefix: settings.stream_prefix,
         streams: settings.streams,
-        key_keep: settings.key_keep,
+        idempotency_ttl: settings.idempotency_ttl,
     })?;
     let publisher = Publisher::start(Arc::new(log), &settings.ingest);
     // Ready also without Redis: a client then gets a 503 that says so, not a refused connection.
@@ -32,5 +32,5 @@ pub async fn run(settings: ServeSettings) -> anyhow::Result<()> {
         None => router.fallback(problem::not_found),
     };
     let listener = server::bind(&settings.listen.to_string()).await?;
-    server::run_with_shortcut(listener, router, publisher, stop, Deadlines::usual(settings.drain)).await
+    server::run_with_shortcut(listener, router, publisher, stop, Deadlines::usual(settings.shutdown_timeout)).await
 }

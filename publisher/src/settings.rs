@@ -6,7 +6,7 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand};
 use hyper::Uri;
 use sluice_event::Limits;
-use sluice_service::settings::{bytes, duration};
+use sluice_service::units::{bytes, duration};
 
 use crate::simulate::settings::SimulateSettings;
 
@@ -58,11 +58,11 @@ pub struct ServeSettings {
         value_parser = clap::value_parser!(u16).range(1..=1024))]
     pub streams: u16,
     /// For how long an Idempotency-Key is honoured
-    #[arg(long, env = "SLUICE_KEY_KEEP", default_value = "24h", value_parser = duration, value_name = "TIME")]
-    pub key_keep: Duration,
+    #[arg(long, env = "SLUICE_IDEMPOTENCY_TTL", default_value = "24h", value_parser = duration, value_name = "TIME")]
+    pub idempotency_ttl: Duration,
     /// For how long to finish what is in hand when told to stop
-    #[arg(long, env = "SLUICE_DRAIN", default_value = "20s", value_parser = duration, value_name = "TIME")]
-    pub drain: Duration,
+    #[arg(long, env = "SLUICE_SHUTDOWN_TIMEOUT", default_value = "20s", value_parser = duration, value_name = "TIME")]
+    pub shutdown_timeout: Duration,
     #[command(flatten)]
     #[allow(missing_docs, reason = "a doc comment would become the help's heading")]
     pub ingest: IngestArgs,

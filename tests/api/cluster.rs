@@ -64,7 +64,7 @@ async fn events_go_over_several_streams_and_a_lowered_number_of_them_loses_none(
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_replica_that_stops_leaves_the_group_and_one_that_was_killed_is_removed() {
-    let mut system = start(3, &[("--departed-after", "2s"), ("--claim-after", "2s")]).await;
+    let mut system = start(3, &[("--consumer-ttl", "2s"), ("--claim-after", "2s")]).await;
     consumers(&system, &["aggregator-0", "aggregator-1", "aggregator-2"]).await;
     assert!(system.aggregators[1].terminate().is_some_and(|status| status.success()));
     consumers(&system, &["aggregator-0", "aggregator-2"]).await;

@@ -24,14 +24,14 @@ pub fn chart() -> PathBuf {
     root().join("charts/sluice")
 }
 
-/// Runs Helm: the test cluster's, the one that `tests/setup/helm` built, or the path's.
+/// Runs Helm: the test cluster's, the one that `scripts/helm` built, or the path's.
 pub fn helm(args: &[&str]) -> Output {
     let built = ["target/kind/bin/helm", "target/tools/helm/bin/helm"].map(|path| root().join(path));
     let program = built.into_iter().find(|path| path.exists()).unwrap_or_else(|| PathBuf::from("helm"));
     Command::new(&program)
         .args(args)
         .output()
-        .unwrap_or_else(|error| panic!("{}: {error}; `tests/setup/helm` installs it", program.display()))
+        .unwrap_or_else(|error| panic!("{}: {error}; `scripts/helm` installs it", program.display()))
 }
 
 /// A release of the chart: its name, namespace and the values set for it.

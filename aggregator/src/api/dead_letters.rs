@@ -12,9 +12,9 @@ use utoipa::ToSchema;
 use super::query::{Parameters, cursor};
 use super::stats::TopicCounts;
 use super::{ApiState, not_found, problem};
-use crate::store::commit::replay as replay_letter;
-use crate::store::{self, StoreError};
-use crate::telemetry;
+use crate::metrics;
+use sluice_store::StoreError;
+use sluice_store::commit::replay as replay_letter;
 
 const DEFAULT_LIMIT: u32 = 100;
 const MOST: u32 = 1_000;
@@ -68,8 +68,8 @@ struct Shown {
     request_id: String,
 }
 
-impl From<store::DeadLetter> for DeadLetter {
-    fn from(stored: store::DeadLetter) -> Self {
+impl From<sluice_store::DeadLetter> for DeadLetter {
+    fn from(stored: sluice_store::DeadLetter) -> Self {
         let letter = stored.letter;
         let content = content(&letter.body);
         let (topic, event_id) = letter.event.unzip();
@@ -152,7 +152,7 @@ pub(super) async fn replay(
     match replay_letter(&*state.store, &state.rules, id).await {
         Ok(Some(outcome)) => {
             tracing::info!(id, "replayed a dead letter");
-            telemetry::committed(&outcome);
+            metrics::committed(&outcome);
             Ok(Json(Replayed { replayed: outcome.counts.into() }))
         }
         Ok(None) => Err(missing()),

@@ -13,7 +13,7 @@ use utoipa::ToSchema;
 
 use super::query::{Parameters, cursor};
 use super::{ApiState, not_found, problem};
-use crate::store::{EventQuery, Page, StoredEvent};
+use sluice_store::{EventQuery, Page, StoredEvent};
 
 const NDJSON: &str = "application/x-ndjson";
 /// Events of a page without a `limit`.
@@ -52,7 +52,7 @@ impl TryFrom<StoredEvent> for Event {
 
     fn try_from(event: StoredEvent) -> Result<Self, Problem> {
         let payload = RawValue::from_string(event.payload).map_err(|error| {
-            problem(crate::store::StoreError::Failed(format!("a stored payload is no JSON: {error}")))
+            problem(sluice_store::StoreError::Failed(format!("a stored payload is no JSON: {error}")))
         })?;
         Ok(Self {
             topic: event.topic,
@@ -162,7 +162,7 @@ fn as_lines(events: &[Event], next_cursor: Option<String>) -> Result<Response, P
     let mut lines = Vec::new();
     for event in events {
         serde_json::to_writer(&mut lines, event)
-            .map_err(|error| problem(crate::store::StoreError::Failed(error.to_string())))?;
+            .map_err(|error| problem(sluice_store::StoreError::Failed(error.to_string())))?;
         lines.push(b'\n');
     }
     let next = next_cursor.map(|cursor| [("X-Next-Cursor", cursor)]);

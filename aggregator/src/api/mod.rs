@@ -16,8 +16,8 @@ use axum::routing::{get, post};
 use sluice_log::LogReader;
 use sluice_service::problem::Problem;
 
-use crate::store::commit::Rules;
-use crate::store::{Store, StoreError};
+use sluice_store::CommitOptions;
+use sluice_store::{Store, StoreError};
 
 /// When a client is told to come back while the store is away.
 const STORE_RETRY: Duration = Duration::from_secs(2);
@@ -27,15 +27,15 @@ const STORE_RETRY: Duration = Duration::from_secs(2);
 pub struct ApiState {
     store: Arc<dyn Store>,
     log: Arc<dyn LogReader>,
-    rules: Arc<Rules>,
+    rules: Arc<CommitOptions>,
     started: Instant,
 }
 
 impl ApiState {
     /// The state of a server that starts now; `rules` are those of this replica.
-    pub fn new(store: Arc<dyn Store>, log: Arc<dyn LogReader>, rules: Rules) -> Self {
+    pub fn new(store: Arc<dyn Store>, log: Arc<dyn LogReader>, rules: CommitOptions) -> Self {
         // Replays count on a shard of their own: they never wait for a worker's batch.
-        let rules = Arc::new(Rules { shard: format!("{}/replay", rules.shard), ..rules });
+        let rules = Arc::new(CommitOptions { shard: format!("{}/replay", rules.shard), ..rules });
         Self { store, log, rules, started: Instant::now() }
     }
 }

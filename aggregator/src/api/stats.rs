@@ -11,7 +11,7 @@ use sluice_service::problem::Problem;
 use utoipa::ToSchema;
 
 use super::{ApiState, problem};
-use crate::store::Counts;
+use sluice_store::Counts;
 
 /// How long the log may take: the counts are answered without it.
 const LOG_DEADLINE: Duration = Duration::from_secs(2);

@@ -8,19 +8,18 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 use sluice_aggregator::api::{ApiState, router};
-use sluice_aggregator::store::commit::{Batch, Rules, commit};
-use sluice_aggregator::store::postgres::{PostgresSettings, PostgresStore};
-use sluice_aggregator::store::sqlite::SqliteStore;
-use sluice_aggregator::store::{NewDeadLetter, Store};
 use sluice_event::entry::{PackedEntry, PackedRequest};
-use sluice_event::{Event, Keyer, Limits, Timestamp};
+use sluice_event::{EntryId, Event, Keyer, Limits, RequestId, Timestamp};
 use sluice_log::redis::{ReaderSettings, RedisReader};
 use sluice_log::sqlite::{SqliteLog, SqliteSettings};
 use sluice_log::{LogReader, Position};
 use sluice_service::server;
+use sluice_store::commit::{Batch, commit};
+use sluice_store::postgres::{PostgresSettings, PostgresStore};
+use sluice_store::sqlite::SqliteStore;
+use sluice_store::{CommitOptions, NewDeadLetter, Store};
 use sluice_tests::{Client, dirs};
 use tokio_util::sync::{CancellationToken, DropGuard};
-use uuid::Uuid;
 
 /// An address that nothing listens on: the port is bound and never accepts.
 fn nowhere() -> (std::net::TcpListener, String) {
@@ -29,8 +28,8 @@ fn nowhere() -> (std::net::TcpListener, String) {
     (taken, address)
 }
 
-fn rules() -> Rules {
-    Rules { keyer: Keyer::default(), shard: "replica".into(), audit: false }
+fn rules() -> CommitOptions {
+    CommitOptions { keyer: Keyer::default(), shard: "replica".into(), audit: false }
 }
 
 async fn sqlite_store() -> Arc<dyn Store> {
@@ -40,7 +39,7 @@ async fn sqlite_store() -> Arc<dyn Store> {
 
 async fn sqlite_log() -> Arc<dyn LogReader> {
     let folder = dirs::fresh("api-log");
-    let settings = SqliteSettings { folder, key_keep: Duration::from_secs(60), max_bytes: None };
+    let settings = SqliteSettings { folder, idempotency_ttl: Duration::from_secs(60), max_bytes: None };
     Arc::new(SqliteLog::open(settings).await.unwrap())
 }
 
@@ -58,15 +57,15 @@ fn packed(events: &Value) -> PackedEntry {
     let body = events.to_string();
     let events: Vec<Event<'_>> =
         sluice_event::parse(body.as_bytes(), &Limits::default(), Timestamp::now()).expect("events");
-    let request = PackedRequest::new(Uuid::new_v4(), None, Timestamp::now(), &events);
-    PackedEntry::new(Uuid::new_v4(), [&request].into_iter())
+    let request = PackedRequest::new(RequestId::random(), None, Timestamp::now(), &events);
+    PackedEntry::new(EntryId::random(), [&request].into_iter())
 }
 
 async fn put_aside(store: &dyn Store, body: Vec<u8>, events: u64) {
     let position = Position { stream: 0, millis: 1, sequence: 2 };
     let (code, reason) = ("kills_its_reader".to_owned(), "it was tried three times".to_owned());
     let letter = NewDeadLetter { position, event: None, events, code, reason, body };
-    commit(store, &rules(), &Batch { letters: vec![(letter, None)], ..Batch::default() }).await.unwrap();
+    commit(store, &rules(), &Batch { dead_letters: vec![(letter, None)], ..Batch::default() }).await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

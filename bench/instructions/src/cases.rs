@@ -5,13 +5,8 @@ use std::hint::black_box;
 
 use sluice_event::compressed;
 use sluice_event::entry::{self, PackedEntry, PackedRequest};
-use sluice_event::{Event, Keyer, Limits, ParseError, Timestamp};
-use uuid::Uuid;
-
-// The file alone: all of the aggregator would take minutes to build.
-#[allow(dead_code, reason = "the aggregator uses the rest")]
-#[path = "../../../aggregator/src/store/postgres/encode.rs"]
-mod copy;
+use sluice_event::{EntryId, Event, EventKey, Keyer, Limits, ParseError, RequestId, Timestamp};
+use sluice_pgcopy::event_row::{EventRow, put_row};
 
 /// One line an event.
 const BODY: &[u8] = include_bytes!("../events.json");
@@ -52,8 +47,8 @@ fn now() -> Timestamp {
 }
 
 fn packed(events: &[Event<'_>]) -> PackedEntry {
-    let request = PackedRequest::new(Uuid::from_u128(1), None, now(), events);
-    PackedEntry::new(Uuid::from_u128(2), [request].iter())
+    let request = PackedRequest::new(RequestId::from_u128(1), None, now(), events);
+    PackedEntry::new(EntryId::from_u128(2), [request].iter())
 }
 
 fn parse() -> Result<(), Box<dyn Error>> {
@@ -104,8 +99,8 @@ fn encode() -> Result<(), Box<dyn Error>> {
     counted(|| {
         out.clear();
         for event in black_box(&events) {
-            let (key, request_id) = (Uuid::from_u128(3), Uuid::from_u128(4));
-            copy::put_row(&mut out, &copy::Fields { key, seq: 5, received_at: now(), request_id, event }, &[]);
+            let (key, request_id) = (EventKey::from_u128(3), RequestId::from_u128(4));
+            put_row(&mut out, &EventRow { key, seq: 5, received_at: now(), request_id, event }, &[]);
         }
     });
     Ok(())

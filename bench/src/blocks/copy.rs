@@ -10,11 +10,11 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Instant;
 
 use anyhow::{Context, ensure};
+use sluice_pgcopy::stream;
 use sqlx::{AssertSqlSafe, Executor, PgConnection};
 use tokio::task::JoinSet;
 
 use super::RATE;
-use crate::pgcopy;
 use crate::report::figures::{Figures, Group};
 use crate::system::servers::Servers;
 use crate::watch::cpu::{Reading, Watched};
@@ -48,8 +48,8 @@ impl Rows {
             "COPY (SELECT * FROM \"{schema}\".events WHERE seq > {after}
                    ORDER BY (row_number() OVER (ORDER BY seq) - 1) / {BATCH}, key) TO STDOUT (FORMAT binary)"
         );
-        let stored = pgcopy::read(connection, &select).await.context("the rows that Sluice stored")?;
-        let (batches, count) = pgcopy::batches(&stored, BATCH)?;
+        let stored = copy_out(connection, &select).await.context("the rows that Sluice stored")?;
+        let (batches, count) = stream::batches(&stored, BATCH)?;
         Ok(Self { batches: Arc::new(batches), count: count as u64 })
     }
 
@@ -68,7 +68,7 @@ impl Rows {
             let mut connection: PgConnection = servers.postgres().await?;
             clients.spawn(async move {
                 while let Some(batch) = batches.get(next.fetch_add(1, Ordering::Relaxed)) {
-                    pgcopy::write(&mut connection, &statement, batch).await?;
+                    copy_in(&mut connection, &statement, batch).await?;
                 }
                 anyhow::Ok(())
             });
@@ -158,4 +158,22 @@ mod tests {
             assert_eq!(figures.get(Group::Postgres, "receipts, counters, …"), None);
         }
     }
+}
+
+/// Returns all that a `COPY … TO STDOUT (FORMAT binary)` sends.
+async fn copy_out(connection: &mut PgConnection, statement: &str) -> anyhow::Result<Vec<u8>> {
+    let mut chunks = connection.copy_out_raw(statement).await?;
+    let mut all = Vec::new();
+    while let Some(chunk) = std::future::poll_fn(|cx| chunks.as_mut().poll_next(cx)).await {
+        all.extend_from_slice(&chunk?);
+    }
+    Ok(all)
+}
+
+/// Runs one `COPY … FROM STDIN (FORMAT binary)`, which is committed when this returns.
+async fn copy_in(connection: &mut PgConnection, statement: &str, batch: &[u8]) -> anyhow::Result<()> {
+    let mut copy = connection.copy_in_raw(statement).await?;
+    copy.send(batch).await?;
+    copy.finish().await?;
+    Ok(())
 }

@@ -12,12 +12,8 @@
 use std::borrow::Cow;
 use std::sync::{Mutex, PoisonError};
 
-use uuid::Uuid;
-
-use crate::entry::{DecodeError, HEADER, PackedEntry, PackedRequest, VERSION, put_entry};
-
-/// The version byte of a compressed entry.
-pub const COMPRESSED: u8 = 2;
+use crate::EntryId;
+use crate::entry::{COMPRESSED, DecodeError, HEADER, PackedEntry, PackedRequest, VERSION, put_entry};
 
 /// Entries below this size, in bytes, are left as they are.
 const SMALLEST: usize = 1024;
@@ -28,7 +24,7 @@ const MOST_PER_BYTE: usize = 255;
 
 /// Packs requests into one entry as [`PackedEntry::new`] does, and compresses it if that makes it
 /// smaller.
-pub fn pack<'r>(id: Uuid, requests: impl ExactSizeIterator<Item = &'r PackedRequest> + Clone) -> PackedEntry {
+pub fn pack<'r>(id: EntryId, requests: impl ExactSizeIterator<Item = &'r PackedRequest> + Clone) -> PackedEntry {
     Buffers::with(|Buffers { plain, block }| {
         plain.clear();
         let events = put_entry(plain, id, requests);

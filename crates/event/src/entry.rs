@@ -16,13 +16,12 @@
 
 use std::borrow::Cow;
 
-use uuid::Uuid;
-
-use crate::compressed::COMPRESSED;
-use crate::{Event, Timestamp};
+use crate::{EntryId, Event, PayloadHash, ReceiptId, RequestId, Timestamp};
 
 /// The version of an entry that is not compressed.
 pub const VERSION: u8 = 1;
+/// The version of a compressed entry ([`crate::compressed`]).
+pub const COMPRESSED: u8 = 2;
 
 const HAS_RECEIPT: u8 = 1;
 /// A version byte and an entry id.
@@ -38,7 +37,7 @@ pub struct PackedRequest {
 impl PackedRequest {
     /// Packs a request. `receipt` identifies the request itself when it brought an
     /// `Idempotency-Key`, so that its repetition is recognised.
-    pub fn new(id: Uuid, receipt: Option<Uuid>, accepted_at: Timestamp, events: &[Event<'_>]) -> Self {
+    pub fn new(id: RequestId, receipt: Option<ReceiptId>, accepted_at: Timestamp, events: &[Event<'_>]) -> Self {
         let size: usize = events
             .iter()
             .map(|e| 40 + e.topic.len() + e.event_id.len() + e.source.as_ref().map_or(0, |s| s.len()) + e.payload.len())
@@ -46,7 +45,7 @@ impl PackedRequest {
         let mut out = Vec::with_capacity(48 + size);
         out.push(if receipt.is_some() { HAS_RECEIPT } else { 0 });
         out.extend_from_slice(id.as_bytes());
-        out.extend(receipt.iter().flat_map(Uuid::as_bytes));
+        out.extend(receipt.iter().flat_map(ReceiptId::as_bytes));
         out.extend_from_slice(&accepted_at.as_micros().to_le_bytes());
         put_number(&mut out, events.len() as u64);
         for event in events {
@@ -86,7 +85,7 @@ impl PackedRequest {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PackedEntry {
     /// Identifies the entry, also when its append is repeated.
-    pub id: Uuid,
+    pub id: EntryId,
     /// How many events it holds.
     pub events: u64,
     /// The encoded entry.
@@ -95,7 +94,7 @@ pub struct PackedEntry {
 
 impl PackedEntry {
     /// Packs requests into one entry.
-    pub fn new<'r>(id: Uuid, requests: impl ExactSizeIterator<Item = &'r PackedRequest> + Clone) -> Self {
+    pub fn new<'r>(id: EntryId, requests: impl ExactSizeIterator<Item = &'r PackedRequest> + Clone) -> Self {
         let mut body = Vec::new();
         let events = put_entry(&mut body, id, requests);
         Self { id, events, body }
@@ -105,7 +104,7 @@ impl PackedEntry {
 /// Writes an entry that is not compressed behind what is in `out`; answers how many events it holds.
 pub(crate) fn put_entry<'r>(
     out: &mut Vec<u8>,
-    id: Uuid,
+    id: EntryId,
     requests: impl ExactSizeIterator<Item = &'r PackedRequest> + Clone,
 ) -> u64 {
     let size: usize = requests.clone().map(PackedRequest::len).sum();
@@ -125,7 +124,7 @@ pub(crate) fn put_entry<'r>(
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Entry<'a> {
     /// The entry's id: committed once, it is a receipt.
-    pub id: Uuid,
+    pub id: EntryId,
     /// The requests in it, in the order of their arrival.
     pub requests: Vec<Request<'a>>,
 }
@@ -134,9 +133,9 @@ pub struct Entry<'a> {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Request<'a> {
     /// The id that the answer to the client and the logs carry.
-    pub id: Uuid,
+    pub id: RequestId,
     /// The receipt of a request that brought an `Idempotency-Key`.
-    pub receipt: Option<Uuid>,
+    pub receipt: Option<ReceiptId>,
     /// When the publisher took it.
     pub accepted_at: Timestamp,
     /// Its events, in the client's order.
@@ -161,7 +160,7 @@ pub fn decode(body: &[u8]) -> Result<Entry<'_>, DecodeError> {
     if version != VERSION {
         return Err(DecodeError::UnknownVersion(version));
     }
-    let id = reader.uuid()?;
+    let id = reader.array().map(EntryId::from_bytes)?;
     let count = reader.count()?;
     let mut requests = Vec::with_capacity(count);
     for _ in 0..count {
@@ -174,10 +173,10 @@ pub fn decode(body: &[u8]) -> Result<Entry<'_>, DecodeError> {
 }
 
 /// The entry's id, where the head of the entry can be read.
-pub fn peek_id(body: &[u8]) -> Option<Uuid> {
+pub fn peek_id(body: &[u8]) -> Option<EntryId> {
     let (&version, rest) = body.split_first()?;
     let known = version == VERSION || version == COMPRESSED;
-    if known { rest.first_chunk().map(|id| Uuid::from_bytes(*id)) } else { None }
+    if known { rest.first_chunk().map(|id| EntryId::from_bytes(*id)) } else { None }
 }
 
 fn put_number(out: &mut Vec<u8>, mut number: u64) {
@@ -203,8 +202,8 @@ impl<'a> Reader<'a> {
         if flags & !HAS_RECEIPT != 0 {
             return Err(DecodeError::Corrupt("a request has unknown flags"));
         }
-        let id = self.uuid()?;
-        let receipt = if flags & HAS_RECEIPT != 0 { Some(self.uuid()?) } else { None };
+        let id = self.array().map(RequestId::from_bytes)?;
+        let receipt = if flags & HAS_RECEIPT != 0 { Some(self.array().map(ReceiptId::from_bytes)?) } else { None };
         let accepted_at = self.timestamp()?;
         let count = self.count()?;
         let mut events = Vec::with_capacity(count);
@@ -223,7 +222,7 @@ impl<'a> Reader<'a> {
                 0 => None,
                 length => Some(self.text_of(length - 1)?),
             },
-            payload_hash: self.uuid()?,
+            payload_hash: self.array().map(PayloadHash::from_bytes)?,
             payload: self.text()?,
         })
     }
@@ -243,10 +242,6 @@ impl<'a> Reader<'a> {
 
     fn byte(&mut self) -> Result<u8, DecodeError> {
         self.array::<1>().map(|[byte]| byte)
-    }
-
-    fn uuid(&mut self) -> Result<Uuid, DecodeError> {
-        self.array().map(Uuid::from_bytes)
     }
 
     fn timestamp(&mut self) -> Result<Timestamp, DecodeError> {

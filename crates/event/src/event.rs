@@ -2,9 +2,7 @@
 
 use std::borrow::Cow;
 
-use uuid::Uuid;
-
-use crate::Timestamp;
+use crate::{PayloadHash, Timestamp};
 
 /// One validated event. It borrows from the request body or from the stream entry it came in.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -20,5 +18,5 @@ pub struct Event<'a> {
     /// JSON text exactly as given, without the white space around it.
     pub payload: Cow<'a, str>,
     /// [`canonical::hash`](crate::canonical::hash) of the payload: equal for equal JSON values.
-    pub payload_hash: Uuid,
+    pub payload_hash: PayloadHash,
 }

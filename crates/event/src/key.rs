@@ -3,9 +3,7 @@
 use std::fmt;
 use std::str::FromStr;
 
-use uuid::Uuid;
-
-use crate::Event;
+use crate::{Event, EventKey};
 
 /// A field that may be part of the dedup key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -80,12 +78,12 @@ impl Keyer {
 
     /// The key of an event: the first 128 bits of BLAKE3 over the fields, each behind its length
     /// as 8 bytes, little endian (all ones for a source that is absent).
-    pub fn key(&self, event: &Event<'_>) -> Uuid {
+    pub fn key(&self, event: &Event<'_>) -> EventKey {
         self.key_of(&event.topic, &event.event_id, event.source.as_deref())
     }
 
     /// [`Keyer::key`] from the fields themselves.
-    pub fn key_of(&self, topic: &str, event_id: &str, source: Option<&str>) -> Uuid {
+    pub fn key_of(&self, topic: &str, event_id: &str, source: Option<&str>) -> EventKey {
         // Nearly all fit into a few bytes, and then there is nothing to allocate.
         let size = 24 + topic.len() + event_id.len() + source.map_or(0, str::len);
         let (mut few, mut many) = ([0; 192], Vec::new());
@@ -94,8 +92,8 @@ impl Keyer {
             &mut many
         });
         let unused = self.put_fields(input, topic, event_id, source).len();
-        let key = u128::from_be_bytes(*hash128(&input[..size - unused]).as_bytes());
-        Uuid::from_u128(key & u128::MAX.checked_shl(128 - self.bits).unwrap_or(0))
+        let key = u128::from_be_bytes(hash128(&input[..size - unused]));
+        EventKey::from_u128(key & u128::MAX.checked_shl(128 - self.bits).unwrap_or(0))
     }
 
     /// Writes what is hashed; answers what is left of `out`.
@@ -145,15 +143,15 @@ impl fmt::Display for Keyer {
 }
 
 /// The first 128 bits of BLAKE3.
-pub fn hash128(input: &[u8]) -> Uuid {
+pub fn hash128(input: &[u8]) -> [u8; 16] {
     let mut first = [0; 16];
     first.copy_from_slice(&blake3::hash(input).as_bytes()[..16]);
-    Uuid::from_bytes(first)
+    first
 }
 
 /// The first 128 bits of BLAKE3 over parts, each behind its length (8 bytes, little endian),
 /// so that moving a byte from one part to the next changes the hash.
-pub fn hash128_of_parts(parts: &[&[u8]]) -> Uuid {
+pub fn hash128_of_parts(parts: &[&[u8]]) -> [u8; 16] {
     let mut hasher = blake3::Hasher::new();
     for part in parts {
         hasher.update(&(part.len() as u64).to_le_bytes());
@@ -161,7 +159,7 @@ pub fn hash128_of_parts(parts: &[&[u8]]) -> Uuid {
     }
     let mut first = [0; 16];
     first.copy_from_slice(&hasher.finalize().as_bytes()[..16]);
-    Uuid::from_bytes(first)
+    first
 }
 
 #[cfg(test)]
@@ -198,10 +196,16 @@ mod tests {
     #[test]
     fn long_fields_are_hashed_as_short_ones_are() {
         let long = "x".repeat(500);
-        assert_eq!(Keyer::default().key_of("t", &long, None), hash128_of_parts(&[b"t", long.as_bytes()]));
+        assert_eq!(
+            Keyer::default().key_of("t", &long, None),
+            EventKey::from_bytes(hash128_of_parts(&[b"t", long.as_bytes()]))
+        );
         for length in 160..180 {
             let id = &long[..length];
-            assert_eq!(Keyer::default().key_of("t", id, Some("s")), hash128_of_parts(&[b"t", id.as_bytes()]));
+            assert_eq!(
+                Keyer::default().key_of("t", id, Some("s")),
+                EventKey::from_bytes(hash128_of_parts(&[b"t", id.as_bytes()]))
+            );
         }
     }
 
@@ -215,8 +219,8 @@ mod tests {
     fn the_key_of_a_known_event_never_changes() {
         // Stored keys depend on it: a change here would forget everything ever deduplicated.
         let key = Keyer::default().key_of("orders", "evt-1", None);
-        let by_hand = hash128(b"\x06\0\0\0\0\0\0\0orders\x05\0\0\0\0\0\0\0evt-1");
+        let by_hand = EventKey::from_bytes(hash128(b"\x06\0\0\0\0\0\0\0orders\x05\0\0\0\0\0\0\0evt-1"));
         assert_eq!(key, by_hand);
-        assert_eq!(key, hash128_of_parts(&[b"orders", b"evt-1"]));
+        assert_eq!(key, EventKey::from_bytes(hash128_of_parts(&[b"orders", b"evt-1"])));
     }
 }

@@ -10,6 +10,7 @@ pub mod canonical;
 pub mod compressed;
 pub mod entry;
 mod event;
+pub mod ids;
 pub mod key;
 mod limits;
 mod parse;
@@ -17,6 +18,7 @@ mod scan;
 mod timestamp;
 
 pub use event::Event;
+pub use ids::{BodyHash, EntryId, EventKey, IdempotencyKeyHash, PayloadHash, ReceiptId, RequestId};
 pub use key::{DedupField, Keyer};
 pub use limits::Limits;
 pub use parse::{ErrorKind, ParseError, parse};

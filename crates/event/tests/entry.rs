@@ -5,10 +5,9 @@
 use std::borrow::Cow;
 
 use proptest::prelude::*;
-use sluice_event::compressed::{COMPRESSED, compress, expand};
-use sluice_event::entry::{DecodeError, Entry, PackedEntry, PackedRequest, Request, decode, peek_id};
-use sluice_event::{Event, Timestamp};
-use uuid::Uuid;
+use sluice_event::compressed::{compress, expand};
+use sluice_event::entry::{COMPRESSED, DecodeError, Entry, PackedEntry, PackedRequest, Request, decode, peek_id};
+use sluice_event::{EntryId, Event, PayloadHash, ReceiptId, RequestId, Timestamp};
 
 fn pack(entry: &Entry<'_>) -> PackedEntry {
     let requests: Vec<_> =
@@ -30,17 +29,17 @@ fn sample() -> Entry<'static> {
         payload: payload.into(),
     };
     Entry {
-        id: Uuid::from_u128(0x0011_2233_4455_6677_8899_aabb_ccdd_eeff),
+        id: EntryId::from_u128(0x0011_2233_4455_6677_8899_aabb_ccdd_eeff),
         requests: vec![
             Request {
-                id: Uuid::from_u128(1),
+                id: RequestId::from_u128(1),
                 receipt: None,
                 accepted_at: at("1969-12-31T23:59:59Z"),
                 events: vec![event("orders", "evt-1", Some("shop"), r#"{"value": 1.0}"#)],
             },
             Request {
-                id: Uuid::from_u128(2),
-                receipt: Some(Uuid::from_u128(3)),
+                id: RequestId::from_u128(2),
+                receipt: Some(ReceiptId::from_u128(3)),
                 accepted_at: at("2026-01-31T12:00:00Z"),
                 events: vec![event("default", "é", None, "null"), event("t", "2", Some(""), "[1,2]")],
             },
@@ -99,8 +98,8 @@ fn a_large_entry_is_compressed_and_what_would_not_get_smaller_is_left() {
     assert_eq!(*expand(&compress(pack(&random)).body).unwrap(), *pack(&random).body);
 }
 
-fn noise_of(n: u32) -> Uuid {
-    sluice_event::key::hash128(&n.to_le_bytes())
+fn noise_of(n: u32) -> PayloadHash {
+    PayloadHash::from_bytes(sluice_event::key::hash128(&n.to_le_bytes()))
 }
 
 #[test]
@@ -132,26 +131,22 @@ fn timestamps() -> impl Strategy<Value = Timestamp> {
     (-62_135_596_800_000_000..=253_402_207_200_999_999_i64).prop_map(|micros| Timestamp::from_micros(micros).unwrap())
 }
 
-fn uuids() -> impl Strategy<Value = Uuid> {
-    any::<u128>().prop_map(Uuid::from_u128)
-}
-
 prop_compose! {
-    fn events()(topic in ".{1,200}", id in ".{1,40}", timestamp in timestamps(), source in prop::option::of(".{0,20}"), payload in ".{0,300}", hash in uuids()) -> Event<'static> {
-        Event { topic: topic.into(), event_id: id.into(), timestamp, source: source.map(Cow::Owned), payload: payload.into(), payload_hash: hash }
+    fn events()(topic in ".{1,200}", id in ".{1,40}", timestamp in timestamps(), source in prop::option::of(".{0,20}"), payload in ".{0,300}", hash in any::<u128>()) -> Event<'static> {
+        Event { topic: topic.into(), event_id: id.into(), timestamp, source: source.map(Cow::Owned), payload: payload.into(), payload_hash: PayloadHash::from_u128(hash) }
     }
 }
 
 prop_compose! {
-    fn requests()(id in uuids(), receipt in prop::option::of(uuids()), accepted_at in timestamps(), events in prop::collection::vec(events(), 0..5)) -> Request<'static> {
-        Request { id, receipt, accepted_at, events }
+    fn requests()(id in any::<u128>(), receipt in prop::option::of(any::<u128>()), accepted_at in timestamps(), events in prop::collection::vec(events(), 0..5)) -> Request<'static> {
+        Request { id: RequestId::from_u128(id), receipt: receipt.map(ReceiptId::from_u128), accepted_at, events }
     }
 }
 
 proptest! {
     #[test]
-    fn what_is_packed_comes_out_again(id in uuids(), requests in prop::collection::vec(requests(), 0..5)) {
-        let entry = Entry { id, requests };
+    fn what_is_packed_comes_out_again(id in any::<u128>(), requests in prop::collection::vec(requests(), 0..5)) {
+        let entry = Entry { id: EntryId::from_u128(id), requests };
         let packed = pack(&entry);
         prop_assert_eq!(packed.events, entry.requests.iter().map(|r| r.events.len() as u64).sum::<u64>());
         prop_assert_eq!(decode(&packed.body).unwrap(), entry);

@@ -17,7 +17,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use bytes::Bytes;
 use sluice_event::entry::PackedEntry;
-use uuid::Uuid;
+use sluice_event::{BodyHash, IdempotencyKeyHash};
 
 /// Where an entry stands: which stream, and its id there, which only grows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -51,9 +51,9 @@ pub struct Append {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct KeyedRequest {
     /// Hash of the client and its key.
-    pub key: Uuid,
+    pub key: IdempotencyKeyHash,
     /// Hash of the body that came with it.
-    pub body_hash: Uuid,
+    pub body_hash: BodyHash,
 }
 
 /// What became of an append.
@@ -170,7 +170,7 @@ pub trait LogReader: Send + Sync + 'static {
     async fn claim(&self, idle: Duration, entries: usize) -> Result<Claimed, LogError>;
 
     /// Says that these are still being worked on, so that nobody claims them.
-    async fn keep(&self, held: &[Position]) -> Result<(), LogError>;
+    async fn extend_claim(&self, held: &[Position]) -> Result<(), LogError>;
 
     /// How often each was delivered: 1 after the first time, 0 when it is not pending (any more).
     async fn deliveries(&self, held: &[Position]) -> Result<Vec<u64>, LogError>;

@@ -18,9 +18,9 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio_util::sync::CancellationToken;
 
+use crate::deadlines::Deadlines;
 use crate::problem::{MEDIA_TYPE, Problem};
-use crate::request_id;
-use crate::server::Deadlines;
+use crate::request_log;
 use crate::shortcut::{Counted, Shortcut};
 use crate::stall::StallGuard;
 
@@ -37,7 +37,7 @@ pub(crate) struct Served<S> {
 
 impl<S: Shortcut> Served<S> {
     pub(crate) fn new(router: Router, shortcut: Option<S>) -> Self {
-        let router = TowerToHyperService::new(router.layer(from_fn(request_id::middleware)));
+        let router = TowerToHyperService::new(router.layer(from_fn(request_log::middleware)));
         Self { router, shortcut: shortcut.map(Counted::new).map(Arc::new) }
     }
 

@@ -19,17 +19,18 @@
 
 pub mod backoff;
 mod connection;
+pub mod deadlines;
+pub mod exit;
 pub mod healthcheck;
 pub mod metrics;
 pub mod no_delay;
 pub mod probes;
 pub mod problem;
-mod process;
-pub mod program;
-pub mod request_id;
+mod process_memory;
+pub mod request_log;
 pub mod server;
-pub mod settings;
 pub mod shortcut;
 pub mod shutdown;
 mod stall;
 pub mod telemetry;
+pub mod units;

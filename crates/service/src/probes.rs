@@ -10,7 +10,7 @@ use futures::future::BoxFuture;
 use metrics_exporter_prometheus::PrometheusHandle;
 
 use crate::problem::Problem;
-use crate::process;
+use crate::process_memory;
 
 /// How long the check behind `/readyz` may take.
 const READY_DEADLINE: Duration = Duration::from_secs(2);
@@ -38,6 +38,6 @@ async fn check(ready: BoxFuture<'static, Result<(), String>>) -> Response {
 }
 
 fn render(metrics: &PrometheusHandle) -> Response {
-    process::measure();
+    process_memory::measure();
     ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], metrics.render()).into_response()
 }

@@ -12,30 +12,11 @@ use tokio_util::task::TaskTracker;
 
 use crate::backoff::Backoff;
 use crate::connection::{self, Served};
+use crate::deadlines::Deadlines;
 use crate::shortcut::{Never, Shortcut};
 
 /// Connections served at once; further ones wait in the kernel's queue.
 const MAX_CONNECTIONS: usize = 8_192;
-
-/// How long a server waits for others.
-#[derive(Debug, Clone, Copy)]
-pub struct Deadlines {
-    /// From the first moment a request could come on a connection until its headers are in. A
-    /// client that sent a part of them is answered 408; an idle one is disconnected.
-    pub headers: Duration,
-    /// For how long a client may leave its answer unread until it is cut off.
-    pub write: Duration,
-    /// From the start of the shutdown until connections are cut.
-    pub drain: Duration,
-}
-
-impl Deadlines {
-    /// Half a minute for clients.
-    pub fn usual(drain: Duration) -> Self {
-        let wait = Duration::from_secs(30);
-        Self { headers: wait, write: wait, drain }
-    }
-}
 
 /// Binds an address such as `0.0.0.0:8080`; port 0 takes a free one.
 pub async fn bind(address: &str) -> anyhow::Result<TcpListener> {
@@ -43,15 +24,15 @@ pub async fn bind(address: &str) -> anyhow::Result<TcpListener> {
 }
 
 /// Serves until `shutdown` is cancelled, then stops accepting and lets requests in hand finish
-/// for up to `drain`. Every request passes [`crate::request_id::middleware`]. A body's deadline is the
+/// for up to `drain`. Every request passes [`crate::request_log::middleware`]. A body's deadline is the
 /// handler's to set: it knows how large a body it expects.
 pub async fn run(
     listener: TcpListener,
     router: Router,
     shutdown: CancellationToken,
-    drain: Duration,
+    shutdown_timeout: Duration,
 ) -> anyhow::Result<()> {
-    run_with(listener, router, shutdown, Deadlines::usual(drain)).await
+    run_with(listener, router, shutdown, Deadlines::usual(shutdown_timeout)).await
 }
 
 /// [`run`] with other deadlines.
@@ -90,7 +71,7 @@ async fn serve<S: Shortcut>(
     drop(listener);
     connections.close();
     tracing::info!(connections = connections.len(), "draining");
-    if tokio::time::timeout(deadlines.drain, connections.wait()).await.is_err() {
+    if tokio::time::timeout(deadlines.shutdown_timeout, connections.wait()).await.is_err() {
         tracing::warn!(connections = connections.len(), "the drain took too long: cutting what is left");
         cut.cancel();
         connections.wait().await;

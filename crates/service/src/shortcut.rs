@@ -3,7 +3,7 @@
 //! A router keeps its routes and its layers in boxes, makes copies of them for each request, and has
 //! metrics looked up by their labels: for a request of one small event that took as long as the event
 //! itself. What such a route answers is logged and counted as everything else is
-//! ([`crate::request_id`]).
+//! ([`crate::request_log`]).
 
 use std::panic::AssertUnwindSafe;
 use std::sync::{OnceLock, PoisonError, RwLock};
@@ -17,7 +17,9 @@ use metrics::{Counter, Histogram};
 use tracing::level_filters::LevelFilter;
 use tracing::{Instrument, Span};
 
-use crate::request_id::{Asked, RequestId};
+use sluice_event::RequestId;
+
+use crate::request_log::Asked;
 
 /// A route that is answered without the router. The router has it all the same, for other methods.
 pub trait Shortcut: Send + Sync + 'static {
@@ -61,13 +63,13 @@ impl<S: Shortcut> Counted<S> {
         request.uri().path() == S::PATH && *request.method() == S::METHOD
     }
 
-    /// What [`crate::request_id::middleware`] does.
+    /// What [`crate::request_log::middleware`] does.
     pub(crate) async fn answer(&self, request: Request<Incoming>) -> Response {
         let asked = Asked::begin(&request);
         // Writing the span's fields is a good part of what a small request takes.
         let early = if LevelFilter::current() > LevelFilter::INFO { asked.span(S::PATH) } else { Span::none() };
         asked.note_given(&early, &request);
-        let answering = self.shortcut.answer(RequestId(asked.id), request).instrument(early.clone());
+        let answering = self.shortcut.answer(asked.id, request).instrument(early.clone());
         let answer = AssertUnwindSafe(answering).catch_unwind().await;
         let span = || if early.is_none() { asked.span(S::PATH) } else { early };
         let (response, seconds) = asked.end(answer, span);

@@ -12,9 +12,10 @@ use axum::extract::Request;
 use axum::http::{Method, StatusCode};
 use axum::response::{IntoResponse, Response};
 use hyper::body::Incoming;
+use sluice_event::RequestId;
+use sluice_service::deadlines::Deadlines;
 use sluice_service::problem::Problem;
-use sluice_service::request_id::RequestId;
-use sluice_service::server::{self, Deadlines};
+use sluice_service::server;
 use sluice_service::shortcut::Shortcut;
 use tokio_util::sync::CancellationToken;
 

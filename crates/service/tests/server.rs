@@ -7,7 +7,9 @@ use std::time::{Duration, Instant};
 
 use axum::Router;
 use axum::routing::{get, post};
-use sluice_service::server::{self, Deadlines};
+use sluice_event::RequestId;
+use sluice_service::deadlines::Deadlines;
+use sluice_service::server;
 use sluice_service::{healthcheck, metrics, probes};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -24,7 +26,7 @@ async fn start(router: Router) -> Server {
     let address = listener.local_addr().unwrap();
     let shutdown = CancellationToken::new();
     let soon = Duration::from_millis(300);
-    let deadlines = Deadlines { headers: soon, write: soon, drain: Duration::from_secs(5) };
+    let deadlines = Deadlines { headers: soon, write: soon, shutdown_timeout: Duration::from_secs(5) };
     let running = tokio::spawn(server::run_with(listener, router, shutdown.clone(), deadlines));
     Server { address, shutdown, running }
 }
@@ -171,7 +173,7 @@ async fn a_request_id_is_echoed_when_it_is_a_uuid_and_made_when_not() {
     let asked = client.get(&url).header("X-Request-Id", id).send().await.unwrap();
     assert_eq!(asked.headers()["x-request-id"], id);
     let other = client.get(&url).header("X-Request-Id", "trace-42").send().await.unwrap();
-    uuid::Uuid::try_parse(other.headers()["x-request-id"].to_str().unwrap()).unwrap();
+    RequestId::parse(other.headers()["x-request-id"].to_str().unwrap()).unwrap();
 }
 
 #[tokio::test]

@@ -11,10 +11,11 @@ use axum::http::{HeaderValue, Method, StatusCode};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use hyper::body::Incoming;
+use sluice_event::RequestId;
+use sluice_service::deadlines::Deadlines;
 use sluice_service::metrics;
 use sluice_service::problem::Problem;
-use sluice_service::request_id::RequestId;
-use sluice_service::server::{self, Deadlines};
+use sluice_service::server;
 use sluice_service::shortcut::Shortcut;
 use tokio_util::sync::CancellationToken;
 
@@ -26,7 +27,7 @@ impl Shortcut for Shop {
     const METHOD: Method = Method::POST;
     const PATH: &'static str = "/orders";
 
-    async fn answer(&self, RequestId(id): RequestId, request: Request<Incoming>) -> Response {
+    async fn answer(&self, id: RequestId, request: Request<Incoming>) -> Response {
         match request.headers().get("want").map(HeaderValue::as_bytes) {
             Some(b"nothing") => Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "empty_order", "empty").into_response(),
             Some(b"panic") => [()].get(std::hint::black_box(1)).unwrap().into_response(),

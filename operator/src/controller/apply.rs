@@ -14,7 +14,7 @@ use serde_json::json;
 
 use super::build::Objects;
 use super::build::names::{Component, MANAGER};
-use super::differs::differs;
+use super::drift::differs;
 use super::error::{Error, Result};
 use super::fetch::Live;
 use super::plan::Plan;

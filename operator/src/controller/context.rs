@@ -11,7 +11,7 @@ use sluice_service::backoff::Backoff;
 use super::build::names::MANAGER;
 use super::plan::Defaults;
 use crate::autoscale::Decisions;
-use crate::programs::Programs;
+use crate::program_client::Programs;
 
 const FIRST_RETRY: Duration = Duration::from_secs(1);
 const LAST_RETRY: Duration = Duration::from_secs(300);

@@ -16,7 +16,7 @@ use super::build::names::{Component, component_of};
 use super::error::{Error, Result};
 use super::plan::names_of;
 use crate::crd::EventAggregator;
-use crate::programs::Programs;
+use crate::program_client::Programs;
 
 /// What is there of a resource.
 #[derive(Debug, Clone, Default)]

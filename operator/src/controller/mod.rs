@@ -4,18 +4,18 @@
 pub mod apply;
 pub mod build;
 mod context;
-mod differs;
+mod drift;
 pub mod error;
 pub mod fetch;
 pub mod plan;
-mod problems;
-mod report;
+mod pod_problems;
 pub mod rollout;
 pub mod secrets;
 pub mod status;
 pub mod validate;
 mod volumes;
 mod watch;
+mod write_status;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -68,12 +68,12 @@ async fn reconcile_readable(resource: &EventAggregator, context: &Context) -> Re
     };
     let ready = match status {
         Ok(status) => {
-            report::report(context, resource, &status).await?;
+            write_status::write_status(context, resource, &status).await?;
             status.condition(ConditionType::Ready).is_some_and(|ready| ready.status == "True")
         }
         Err(error) => {
             let status = status::of_error(&error, generation, &old, Timestamp::now());
-            if let Err(unwritten) = report::report(context, resource, &status).await {
+            if let Err(unwritten) = write_status::write_status(context, resource, &status).await {
                 tracing::debug!(error = %unwritten, "cannot write what went wrong");
             }
             return Err(error);

@@ -24,11 +24,11 @@ pub struct Plan {
     /// Fields that tell events apart, as the setting spells them.
     pub dedup_fields: String,
     /// Number of streams.
-    pub partitions: i32,
+    pub streams: i32,
     /// How old events may get.
     pub retention: Option<String>,
     /// For how long an Idempotency-Key is honoured.
-    pub key_keep: String,
+    pub idempotency_ttl: String,
     /// The aggregators.
     pub aggregator: AggregatorPlan,
     /// The publishers.
@@ -68,9 +68,9 @@ pub struct AggregatorPlan {
     /// When others take over an entry.
     pub claim_after: String,
     /// When a silent replica leaves the group.
-    pub departed_after: String,
+    pub consumer_ttl: String,
     /// Seconds to stop in.
-    pub drain_seconds: i32,
+    pub shutdown_timeout_seconds: i32,
     /// What a pod asks for.
     pub resources: Resources,
 }
@@ -83,7 +83,7 @@ pub struct PublisherPlan {
     /// What a request may bring.
     pub limits: LimitsSpec,
     /// Seconds to stop in.
-    pub drain_seconds: i32,
+    pub shutdown_timeout_seconds: i32,
     /// What a pod asks for.
     pub resources: Resources,
 }

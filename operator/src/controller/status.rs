@@ -10,10 +10,10 @@ use super::build::names::Component;
 use super::error::Error;
 use super::fetch::Live;
 use super::plan::{Backend, ExternalPlan, Plan};
-use super::problems;
+use super::pod_problems;
 use super::rollout::{self, Rollout};
+use crate::contract::PUBLISHER_PORT;
 use crate::crd::{ConditionType, EventAggregatorStatus};
-use crate::services::PUBLISHER_PORT;
 
 /// What is said of one aspect.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -137,7 +137,7 @@ fn verdict(part: Component, rollout: Option<Rollout>, live: &Live) -> Verdict {
             wanted => Verdict::new("True", "Ready", format!("{wanted} of {wanted} ready")),
         };
     }
-    if let Some(problem) = problems::of(&live.pods, part) {
+    if let Some(problem) = pod_problems::of(&live.pods, part) {
         return Verdict::new("False", problem.reason, problem.message);
     }
     let Rollout { wanted, existing, ready, all_updated } = rollout;

@@ -13,11 +13,11 @@ use super::plan::{
     AggregatorPlan, Backend, Defaults, ExternalPlan, Images, NetworkPlan, PASSWORD, Plan, PostgresPlan, PublisherPlan,
     RedisPlan, VolumePlan, names_of,
 };
+use crate::contract::{POSTGRES_PORT, REDIS_PORT};
 use crate::crd::{
     AggregatorSpec, EventAggregator, EventAggregatorSpec, ExternalSpec, NetworkPolicySpec, Resources, StorageSpec,
 };
 use crate::quantity;
-use crate::services::{POSTGRES_PORT, REDIS_PORT};
 
 const MIB: i64 = 1 << 20;
 
@@ -35,21 +35,21 @@ pub fn validate(resource: &EventAggregator, live: &Live, defaults: &Defaults, de
         deletion_policy: spec.deletion_policy,
         images: images(spec, defaults)?,
         dedup_fields: spec.dedup_fields.iter().map(|field| field.as_str()).collect::<Vec<_>>().join(","),
-        partitions: spec.partitions,
+        streams: spec.streams,
         retention: spec.retention.clone(),
-        key_keep: spec.key_keep.clone(),
+        idempotency_ttl: spec.idempotency_ttl.clone(),
         aggregator: AggregatorPlan {
             replicas: replicas(&spec.aggregator, live, &names, decided),
             workers: spec.aggregator.workers,
             claim_after: spec.aggregator.claim_after.clone(),
-            departed_after: spec.aggregator.departed_after.clone(),
-            drain_seconds: spec.aggregator.drain_seconds,
+            consumer_ttl: spec.aggregator.consumer_ttl.clone(),
+            shutdown_timeout_seconds: spec.aggregator.shutdown_timeout_seconds,
             resources: spec.aggregator.resources.clone(),
         },
         publisher: PublisherPlan {
             replicas: spec.publisher.replicas,
             limits: spec.publisher.limits.clone(),
-            drain_seconds: spec.publisher.drain_seconds,
+            shutdown_timeout_seconds: spec.publisher.shutdown_timeout_seconds,
             resources: spec.publisher.resources.clone(),
         },
         redis: redis(spec, live, &names)?,

@@ -294,7 +294,7 @@ mod tests {
         let old = object("shop", json!({"redis": {"managed": {"storage": {"size": "4Gi"}}}}));
         let new = object(
             "shop",
-            json!({"redis": {"managed": {"storage": {"size": "5Gi"}}}, "aggregator": {"replicas": 0}, "partitions": 4}),
+            json!({"redis": {"managed": {"storage": {"size": "5Gi"}}}, "aggregator": {"replicas": 0}, "streams": 4}),
         );
         assert_eq!(refusals(&new, Some(&old)), Vec::<String>::new());
     }

@@ -55,7 +55,7 @@ pub struct EventAggregatorSpec {
     pub images: ImagesSpec,
     /// Redis streams that events are spread over.
     #[schemars(range(min = 1, max = 1024))]
-    pub partitions: i32,
+    pub streams: i32,
     /// Fields whose equality makes an event a duplicate. Cannot be changed.
     #[schemars(length(min = 1, max = 3), extend("x-kubernetes-list-type" = "set"))]
     pub dedup_fields: Vec<DedupField>,
@@ -65,7 +65,7 @@ pub struct EventAggregatorSpec {
     pub retention: Option<String>,
     /// For how long an Idempotency-Key is honoured.
     #[schemars(regex(pattern = r"^[1-9][0-9]{0,5}(ms|s|m|h|d)$"))]
-    pub key_keep: String,
+    pub idempotency_ttl: String,
     /// The server that holds events between publisher and aggregators.
     pub redis: RedisSpec,
     /// The server that stores events.
@@ -84,10 +84,10 @@ impl Default for EventAggregatorSpec {
             aggregator: AggregatorSpec::default(),
             publisher: PublisherSpec::default(),
             images: ImagesSpec::default(),
-            partitions: 1,
+            streams: 1,
             dedup_fields: vec![DedupField::Topic, DedupField::EventId],
             retention: None,
-            key_keep: "24h".to_owned(),
+            idempotency_ttl: "24h".to_owned(),
             redis: RedisSpec::default(),
             postgres: PostgresSpec::default(),
             deletion_policy: DeletionPolicy::default(),
@@ -116,10 +116,10 @@ pub struct AggregatorSpec {
     pub claim_after: String,
     /// After which silence a replica that is gone is removed from the consumer group.
     #[schemars(regex(pattern = r"^[1-9][0-9]{0,5}(ms|s|m|h)$"))]
-    pub departed_after: String,
+    pub consumer_ttl: String,
     /// Seconds to finish what is in hand when told to stop.
     #[schemars(range(min = 1, max = 3600))]
-    pub drain_seconds: i32,
+    pub shutdown_timeout_seconds: i32,
     /// What a pod asks for and may use.
     pub resources: Resources,
 }
@@ -131,8 +131,8 @@ impl Default for AggregatorSpec {
             autoscaling: None,
             workers: 2,
             claim_after: "30s".to_owned(),
-            departed_after: "5m".to_owned(),
-            drain_seconds: 20,
+            consumer_ttl: "5m".to_owned(),
+            shutdown_timeout_seconds: 20,
             resources: Resources::default(),
         }
     }
@@ -171,14 +171,19 @@ pub struct PublisherSpec {
     pub limits: LimitsSpec,
     /// Seconds to finish what is in hand when told to stop.
     #[schemars(range(min = 1, max = 3600))]
-    pub drain_seconds: i32,
+    pub shutdown_timeout_seconds: i32,
     /// What a pod asks for and may use.
     pub resources: Resources,
 }
 
 impl Default for PublisherSpec {
     fn default() -> Self {
-        Self { replicas: 2, limits: LimitsSpec::default(), drain_seconds: 20, resources: Resources::default() }
+        Self {
+            replicas: 2,
+            limits: LimitsSpec::default(),
+            shutdown_timeout_seconds: 20,
+            resources: Resources::default(),
+        }
     }
 }
 

@@ -7,7 +7,7 @@ use http::{Method, Request, Response, StatusCode};
 use kube::Client;
 use kube::client::{Body, ClientBuilder};
 use serde_json::{Value, json};
-use sluice_operator::requests;
+use sluice_operator::api_request_metrics;
 
 /// A fake API server.
 #[derive(Clone, Default)]
@@ -35,7 +35,7 @@ impl Api {
                 respond.send_response(api.answer(request).await);
             }
         });
-        ClientBuilder::new(service, "default").with_layer(&requests::counted()).build()
+        ClientBuilder::new(service, "default").with_layer(&api_request_metrics::counted()).build()
     }
 
     /// Puts an object there.

@@ -4,9 +4,9 @@ use std::collections::HashSet;
 use std::path::Path;
 
 use anyhow::{Context, bail};
+use sluice_event::EventKey;
 use sluice_event::{Keyer, Limits, Timestamp};
 use tokio::io::{AsyncBufRead, AsyncBufReadExt, AsyncReadExt, BufReader};
-use uuid::Uuid;
 
 /// A body is closed when it has grown to this many bytes, whatever the batch.
 const BODY_BYTES: usize = 1 << 20;
@@ -19,7 +19,7 @@ pub(crate) struct Lines {
     name: String,
     number: u64,
     keyer: Keyer,
-    seen: HashSet<Uuid>,
+    seen: HashSet<EventKey>,
     /// A line that did not fit into the body before.
     over: Option<String>,
 }

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::Args;
-use sluice_service::settings::duration;
+use sluice_service::units::duration;
 
 /// Settings of `simulate`.
 #[derive(Debug, Clone, Args)]

@@ -5,14 +5,13 @@ use std::time::Duration;
 use redis::streams::StreamRangeReply;
 use rustix::process::Signal;
 use serde_json::{Value, json};
-use sluice_event::compressed;
 use sluice_event::entry;
+use sluice_event::{EntryId, ReceiptId, RequestId, compressed};
 use sluice_tests::program::Program;
 use sluice_tests::redis::RedisServer;
 use sluice_tests::wait::holds;
 use sluice_tests::{Answer, Client, dirs, metrics, wait_until};
 use tokio::task::JoinHandle;
-use uuid::Uuid;
 
 pub const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -25,9 +24,9 @@ pub struct Fixture {
 /// An entry of the stream, as an aggregator would see it.
 #[derive(Debug)]
 pub struct Entry {
-    pub id: Uuid,
+    pub id: EntryId,
     /// Of each request: its id, its receipt, its event ids.
-    pub requests: Vec<(Uuid, Option<Uuid>, Vec<String>)>,
+    pub requests: Vec<(RequestId, Option<ReceiptId>, Vec<String>)>,
 }
 
 impl Fixture {

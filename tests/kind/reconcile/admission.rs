@@ -14,8 +14,8 @@ fn new_resources() -> Vec<(String, Value, &'static str)> {
     let specs = [
         (json!({ "retention": "a week" }), "spec.retention"),
         (json!({ "retention": "0d" }), "spec.retention"),
-        (json!({ "keyKeep": "-1h" }), "spec.keyKeep"),
-        (json!({ "partitions": 0 }), "spec.partitions"),
+        (json!({ "idempotencyTtl": "-1h" }), "spec.idempotencyTtl"),
+        (json!({ "streams": 0 }), "spec.streams"),
         (json!({ "paused": "yes" }), "spec.paused"),
         (json!({ "deletionPolicy": "Keep" }), "spec.deletionPolicy"),
         (json!({ "dedupFields": [] }), "spec.dedupFields"),

@@ -72,6 +72,6 @@ async fn an_object_that_cannot_be_read_is_named_and_holds_up_no_other() {
 
     // Nobody needs to tell the operator that it can be read again.
     set_conditions(namespace, &conditions).await;
-    namespace.patch(BAD, json!({ "spec": { "partitions": 2 } })).await;
+    namespace.patch(BAD, json!({ "spec": { "streams": 2 } })).await;
     namespace.condition(BAD, "Ready", "Unknown").await;
 }

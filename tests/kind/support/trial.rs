@@ -91,7 +91,7 @@ impl Drop for Stage {
 pub fn small(replicas: i32) -> Value {
     let resources = json!({ "requests": { "cpu": "20m", "memory": "32Mi" } });
     json!({
-        "aggregator": { "replicas": replicas, "claimAfter": "5s", "departedAfter": "20s", "resources": resources },
+        "aggregator": { "replicas": replicas, "claimAfter": "5s", "consumerTtl": "20s", "resources": resources },
         "publisher": { "replicas": 1, "resources": resources },
         "redis": { "managed": { "memory": "256Mi", "cpu": "20m", "storage": { "size": "1Gi" } } },
         "postgres": { "managed": { "memory": "512Mi", "cpu": "20m", "storage": { "size": "1Gi" } } },

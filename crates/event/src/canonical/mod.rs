@@ -7,9 +7,9 @@
 mod member;
 mod walk;
 
-use uuid::Uuid;
-
 pub(crate) use walk::Canonical;
+
+use crate::PayloadHash;
 
 /// Why a payload is refused; the texts are for the client.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -32,7 +32,7 @@ pub enum PayloadError {
 }
 
 /// The hash of a JSON text by its value.
-pub fn hash(json: &str, max_depth: usize) -> Result<Uuid, PayloadError> {
+pub fn hash(json: &str, max_depth: usize) -> Result<PayloadHash, PayloadError> {
     let json = json.as_bytes();
     let (hash, end) = Canonical::default().hash(json, crate::scan::space(json, 0), max_depth)?;
     if crate::scan::space(json, end) < json.len() {
@@ -79,7 +79,10 @@ mod tests {
             assert!(matches!(hash(&twice, 64), Err(PayloadError::DuplicateKey(_))), "{twice}");
         }
         // Quotes count: a space comes before the one that ends a key.
-        assert_eq!(hash(r#"{"a":1,"a b":2}"#, 64).unwrap(), crate::key::hash128(br#"{"a b":2,"a":1,}"#));
+        assert_eq!(
+            hash(r#"{"a":1,"a b":2}"#, 64).unwrap(),
+            PayloadHash::from_bytes(crate::key::hash128(br#"{"a b":2,"a":1,}"#))
+        );
     }
 
     #[test]

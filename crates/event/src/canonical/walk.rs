@@ -4,10 +4,9 @@
 //! escaped), a comma behind each member and element, the last too, and the members of an object in
 //! the order of their keys' bytes, quotes included. Hashes of it are stored: it must never change.
 
-use uuid::Uuid;
-
 use super::PayloadError;
 use super::member::{self, Member};
+use crate::PayloadHash;
 use crate::key::hash128;
 use crate::scan;
 
@@ -26,9 +25,14 @@ impl Canonical {
     }
 
     /// The hash of the value that begins at `at`, and where the value ends.
-    pub(crate) fn hash(&mut self, json: &[u8], at: usize, max_depth: usize) -> Result<(Uuid, usize), PayloadError> {
+    pub(crate) fn hash(
+        &mut self,
+        json: &[u8],
+        at: usize,
+        max_depth: usize,
+    ) -> Result<(PayloadHash, usize), PayloadError> {
         let end = self.write(json, at, max_depth)?;
-        Ok((hash128(&self.out), end))
+        Ok((PayloadHash::from_bytes(hash128(&self.out)), end))
     }
 
     /// Checks the value that begins at `at`; answers where it ends.

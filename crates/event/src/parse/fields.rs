@@ -2,11 +2,9 @@
 
 use std::borrow::Cow;
 
-use uuid::Uuid;
-
 use super::ErrorKind;
 use crate::canonical::{self, PayloadError};
-use crate::{Event, Limits, Timestamp};
+use crate::{Event, Limits, PayloadHash, Timestamp};
 
 /// A member that is part of an event.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -60,7 +58,7 @@ pub(super) struct Given<'a> {
 pub(super) struct Fields<'a> {
     given: [Option<Given<'a>>; 6],
     /// Of the payload, where somebody has computed it already.
-    pub(super) payload_hash: Option<Uuid>,
+    pub(super) payload_hash: Option<PayloadHash>,
 }
 
 impl<'a> Fields<'a> {
@@ -105,7 +103,7 @@ impl<'a> Fields<'a> {
         }
     }
 
-    fn payload(&self, limits: &Limits) -> Result<(&'a str, Uuid), Fault> {
+    fn payload(&self, limits: &Limits) -> Result<(&'a str, PayloadHash), Fault> {
         let Some(payload) = self.get(Field::Payload) else {
             return Err(Fault::invalid("payload", "is missing; null is a payload too"));
         };

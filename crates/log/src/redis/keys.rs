@@ -1,6 +1,6 @@
 //! The names of the keys. The hash tag `{p}` puts all keys of a stream into one slot.
 
-use uuid::Uuid;
+use sluice_event::IdempotencyKeyHash;
 
 /// The consumer group.
 pub(super) const GROUP: &str = "aggregators";
@@ -21,8 +21,8 @@ impl StreamKeys {
     }
 
     /// Where the body hash of a request with an `Idempotency-Key` is recorded.
-    pub fn key_record(&self, key: Uuid) -> String {
-        format!("{}:key:{}", self.stream, key.simple())
+    pub fn key_record(&self, key: IdempotencyKeyHash) -> String {
+        format!("{}:key:{:032x}", self.stream, key.as_u128())
     }
 }
 

@@ -10,7 +10,7 @@ use super::claim::Cursor;
 use super::connect::{BlockingLinks, Link};
 use super::error::Fault;
 use super::keys::StreamKeys;
-use super::{ReaderSettings, acknowledge, backlog, claim, consumers, group, keep, read, streams, trim};
+use super::{ReaderSettings, acknowledge, backlog, claim, consumers, extend_claim, group, read, streams, trim};
 use crate::{Backlog, Claimed, ConsumerInfo, Delivered, LogError, LogReader, Position};
 
 /// How long a known number of streams is trusted before it is asked for again.
@@ -123,13 +123,13 @@ impl LogReader for RedisReader {
         with_group!(self, |streams| claim::claim(&self.link, &streams, consumer, &mut cursor, idle, entries))
     }
 
-    async fn keep(&self, held: &[Position]) -> Result<(), LogError> {
+    async fn extend_claim(&self, held: &[Position]) -> Result<(), LogError> {
         let (prefix, consumer) = (&self.settings.prefix, &self.settings.consumer);
-        with_group!(self, |_streams| keep::keep(&self.link, prefix, consumer, held))
+        with_group!(self, |_streams| extend_claim::extend_claim(&self.link, prefix, consumer, held))
     }
 
     async fn deliveries(&self, held: &[Position]) -> Result<Vec<u64>, LogError> {
-        with_group!(self, |_streams| keep::deliveries(&self.link, &self.settings.prefix, held))
+        with_group!(self, |_streams| extend_claim::deliveries(&self.link, &self.settings.prefix, held))
     }
 
     async fn acknowledge(&self, done: &[(Position, u64)]) -> Result<u64, LogError> {

@@ -12,7 +12,7 @@ pub struct WriterSettings {
     /// How many streams entries are spread over (P), at least 1.
     pub streams: u16,
     /// How long an `Idempotency-Key` stands for its body after its last use.
-    pub key_keep: Duration,
+    pub idempotency_ttl: Duration,
 }
 
 /// Settings of a [`super::RedisReader`].

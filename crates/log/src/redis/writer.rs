@@ -68,7 +68,7 @@ impl LogWriter for RedisWriter {
             LogError::Failed(format!("there is no stream {}, there are {}", append.stream, self.settings.streams))
         })?;
         self.record_streams().await?;
-        append::append(&self.link, keys, append, self.settings.key_keep).await
+        append::append(&self.link, keys, append, self.settings.idempotency_ttl).await
     }
 
     async fn pressure(&self) -> Result<Pressure, LogError> {

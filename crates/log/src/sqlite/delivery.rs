@@ -81,7 +81,7 @@ impl Deliveries {
         }
     }
 
-    pub fn keep(&self, positions: &[Position]) {
+    pub fn extend_claim(&self, positions: &[Position]) {
         let mut state = self.state();
         for position in positions {
             if let Some(held) = state.pending.get_mut(position) {

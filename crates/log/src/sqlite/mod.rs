@@ -38,7 +38,7 @@ pub struct SqliteSettings {
     /// The folder that the files go to; made where missing.
     pub folder: PathBuf,
     /// How long an `Idempotency-Key` stands for its body after its last use.
-    pub key_keep: Duration,
+    pub idempotency_ttl: Duration,
     /// How large the file may grow, in bytes; `None` is as large as the disk.
     pub max_bytes: Option<u64>,
 }
@@ -63,7 +63,8 @@ impl SqliteLog {
         let pool = open::reading(&settings).await?;
         let deliveries = Arc::new(Deliveries::default());
         let appended = Arc::new(Notify::new());
-        let writer = Writer::start(writing, settings.key_keep, deliveries.clone(), appended.clone(), lock).await?;
+        let writer =
+            Writer::start(writing, settings.idempotency_ttl, deliveries.clone(), appended.clone(), lock).await?;
         Ok(Self { settings, writer, pool, deliveries, appended, reading: Mutex::default() })
     }
 
@@ -141,8 +142,8 @@ impl LogReader for SqliteLog {
         Ok(claimed)
     }
 
-    async fn keep(&self, held: &[Position]) -> Result<(), LogError> {
-        self.deliveries.keep(held);
+    async fn extend_claim(&self, held: &[Position]) -> Result<(), LogError> {
+        self.deliveries.extend_claim(held);
         Ok(())
     }
 

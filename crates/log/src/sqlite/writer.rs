@@ -46,14 +46,14 @@ impl Writer {
     /// Starts the task. It holds the folder's lock until it has ended.
     pub async fn start(
         pool: SqlitePool,
-        key_keep: Duration,
+        idempotency_ttl: Duration,
         deliveries: Arc<Deliveries>,
         appended: Arc<Notify>,
         lock: File,
     ) -> Result<Self, LogError> {
         let youngest = statements::youngest_millis(&pool).await?;
         let (commands, queue) = mpsc::channel(QUEUE);
-        let task = Task { pool, key_keep, deliveries, appended, youngest };
+        let task = Task { pool, idempotency_ttl, deliveries, appended, youngest };
         let task = tokio::spawn(async move {
             task.run(queue).await;
             drop(lock);
@@ -116,7 +116,7 @@ impl Writer {
 
 struct Task {
     pool: SqlitePool,
-    key_keep: Duration,
+    idempotency_ttl: Duration,
     deliveries: Arc<Deliveries>,
     appended: Arc<Notify>,
     /// No entry is older than the one before it, also when the clock is set back.
@@ -203,7 +203,7 @@ impl Task {
             done.push(match &command.work {
                 Work::Append(append) => {
                     self.youngest = self.youngest.max(statements::now_millis());
-                    let appended = statements::append(connection, append, self.youngest, self.key_keep).await?;
+                    let appended = statements::append(connection, append, self.youngest, self.idempotency_ttl).await?;
                     Done::Appended(appended)
                 }
                 Work::Acknowledge(entries) => {

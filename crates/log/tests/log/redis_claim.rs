@@ -68,7 +68,7 @@ async fn young_entries_do_not_stop_the_round() {
     let held = read(&dead, 100).await;
     const IDLE: Duration = Duration::from_millis(1500);
     let claimed = wait_for("the last entry to be claimed", async || {
-        dead.keep(&positions(&held[..99])).await.unwrap();
+        dead.extend_claim(&positions(&held[..99])).await.unwrap();
         let step = living.claim(IDLE, 2).await.unwrap();
         (!step.entries.is_empty()).then_some(step.entries)
     })
@@ -86,7 +86,7 @@ async fn keeping_does_not_steal_back_what_somebody_claimed() {
     assert_eq!(claimed, held[..1]);
     quick.acknowledge(&done(&quick.claim(Duration::ZERO, 1).await.unwrap().entries)).await.unwrap();
 
-    slow.keep(&positions(&held)).await.unwrap();
+    slow.extend_claim(&positions(&held)).await.unwrap();
     assert_eq!(slow.read_own_pending(None, 10).await.unwrap(), held[2..]);
     assert_eq!(quick.read_own_pending(None, 10).await.unwrap(), held[..1]);
 }

@@ -4,7 +4,6 @@ use std::time::{Duration, Instant};
 
 use sluice_log::redis::{ReaderSettings, RedisReader, RedisWriter, WriterSettings};
 use sluice_log::{Appended, LogError, LogReader, LogWriter};
-use uuid::Uuid;
 
 use crate::suite::settings;
 use crate::support::{RedisServer, append, bodies, done, fill, keyed, read, wait_for};
@@ -158,7 +157,7 @@ async fn the_newer_protocol_serves_as_well() {
     assert_eq!(reader.read_own_pending(None, 10).await.unwrap(), got);
     assert_eq!(reader.claim(Duration::ZERO, 10).await.unwrap().entries, got);
     assert_eq!(reader.deliveries(&crate::support::positions(&got)).await.unwrap(), [3; 4]);
-    reader.keep(&crate::support::positions(&got)).await.unwrap();
+    reader.extend_claim(&crate::support::positions(&got)).await.unwrap();
     assert_eq!(reader.backlog().await.unwrap().lag, Some(0));
     assert_eq!(reader.consumers().await.unwrap().len(), 1);
     assert_eq!(reader.acknowledge(&done(&got)).await.unwrap(), 4);
@@ -171,15 +170,15 @@ async fn the_newer_protocol_serves_as_well() {
 async fn what_is_kept_in_redis_is_named_as_documented() {
     let server = RedisServer::start().await;
     let writer = RedisWriter::new(settings(&server, "a").0).unwrap();
-    let (key, hash) = (Uuid::new_v4(), Uuid::new_v4());
+    let (key, hash) = (0xabc, 2);
     let append = keyed(&[(key, hash)]);
     writer.append(&append).await.unwrap();
 
-    let record = format!("test:{{0}}:key:{}", key.simple());
+    let record = format!("test:{{0}}:key:{key:032x}");
     let mut keys: Vec<String> = server.command("KEYS *").await;
     keys.sort();
     assert_eq!(keys, ["test:streams", "test:{0}", "test:{0}:counts", &record]);
-    assert_eq!(server.command::<Vec<u8>>(&format!("GET {record}")).await, hash.as_bytes());
+    assert_eq!(server.command::<Vec<u8>>(&format!("GET {record}")).await, u128::to_be_bytes(hash));
     let left: u64 = server.command(&format!("PTTL {record}")).await;
     assert!((3_500_000..=3_600_000).contains(&left), "{left} ms are left");
     let entries: Vec<(String, Vec<Vec<u8>>)> = server.command("XRANGE test:{0} - +").await;

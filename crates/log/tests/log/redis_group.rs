@@ -42,7 +42,7 @@ async fn every_verb_makes_the_group_where_it_is_missing() {
             0 => drop(reader.read_own_pending(None, 10).await.unwrap()),
             1 => drop(reader.read_new(10, Duration::ZERO).await.unwrap()),
             2 => drop(reader.claim(Duration::ZERO, 10).await.unwrap()),
-            3 => reader.keep(&positions).await.unwrap(),
+            3 => reader.extend_claim(&positions).await.unwrap(),
             4 => drop(reader.deliveries(&positions).await.unwrap()),
             5 => drop(reader.consumers().await.unwrap()),
             6 => drop(reader.remove_departed(Duration::ZERO).await.unwrap()),

@@ -4,7 +4,6 @@ use std::time::Duration;
 
 use sluice_log::redis::{ReaderSettings, RedisReader, RedisWriter};
 use sluice_log::{Append, Appended, LogError, LogReader, LogWriter};
-use uuid::Uuid;
 
 use crate::suite::settings;
 use crate::support::{RedisServer, done, entry, keyed, read};
@@ -40,14 +39,14 @@ async fn at_maxmemory_appending_is_refused_and_all_that_frees_memory_works() {
     assert_eq!(pressure.backlog, Some(appended));
 
     // A refused append writes nothing, not even the record of its key.
-    let (key, body) = (Uuid::new_v4(), Uuid::new_v4());
+    let (key, body) = (1, 2);
     assert!(matches!(writer.append(&keyed(&[(key, body)])).await, Err(LogError::Full(_))));
     assert_eq!(server.command::<u64>("XLEN test:{0}").await, appended);
     assert_eq!(server.command::<Vec<String>>("KEYS *:key:*").await, [""; 0]);
 
     // A fresh process, too: the group is made at maxmemory.
     let all = read(&reader, appended as usize).await;
-    reader.keep(&[all[0].position]).await.unwrap();
+    reader.extend_claim(&[all[0].position]).await.unwrap();
     assert_eq!(reader.claim(Duration::ZERO, 1).await.unwrap().entries.len(), 1);
     assert_eq!(reader.acknowledge(&done(&all)).await.unwrap(), appended);
     let fresh = RedisWriter::new(settings(&server, "a").0).unwrap();

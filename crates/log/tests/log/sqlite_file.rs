@@ -9,7 +9,7 @@ use sluice_log::{Append, Appended, LogError, LogReader, LogWriter};
 use crate::support::{append, done, entry, fill, read};
 
 fn settings(folder: &Path, max_bytes: Option<u64>) -> SqliteSettings {
-    SqliteSettings { folder: folder.join("data"), key_keep: Duration::from_secs(3600), max_bytes }
+    SqliteSettings { folder: folder.join("data"), idempotency_ttl: Duration::from_secs(3600), max_bytes }
 }
 
 #[tokio::test]
@@ -83,10 +83,10 @@ async fn a_row_that_somebody_deleted_is_reported_as_lost() {
 #[tokio::test]
 async fn expired_keys_leave_the_file() {
     let folder = tempfile::tempdir().unwrap();
-    let settings = SqliteSettings { key_keep: Duration::from_millis(1), ..settings(folder.path(), None) };
+    let settings = SqliteSettings { idempotency_ttl: Duration::from_millis(1), ..settings(folder.path(), None) };
     let log = SqliteLog::open(settings).await.unwrap();
-    for _ in 0..5 {
-        let pairs: Vec<_> = (0..700).map(|_| (uuid::Uuid::new_v4(), uuid::Uuid::new_v4())).collect();
+    for round in 0..5 {
+        let pairs: Vec<_> = (0..700).map(|n| (round * 700 + n, n)).collect();
         log.append(&crate::support::keyed(&pairs)).await.unwrap();
     }
     let file = folder.path().join("data/log.db");

@@ -7,15 +7,14 @@ use sluice_log::redis::{ReaderSettings, RedisReader, RedisWriter, WriterSettings
 use sluice_log::sqlite::{SqliteLog, SqliteSettings};
 use sluice_log::{Appended, Delivered, LogError, LogReader, LogWriter};
 use tempfile::TempDir;
-use uuid::Uuid;
 
 use crate::support::{self, RedisServer, append, bodies, done, fill, keyed, positions, read, wait_for};
 
-const KEY_KEEP: Duration = Duration::from_secs(3600);
+const IDEMPOTENCY_TTL: Duration = Duration::from_secs(3600);
 
 /// A log to test.
 trait Backend: Sized {
-    async fn start(key_keep: Duration) -> Self;
+    async fn start(idempotency_ttl: Duration) -> Self;
     /// The consumer's process ends and starts again.
     async fn restart(self) -> Self;
     fn writer(&self) -> &dyn LogWriter;
@@ -31,7 +30,8 @@ struct OnRedis {
 /// Settings of a writer and a reader on this server.
 pub fn settings(server: &RedisServer, consumer: &str) -> (WriterSettings, ReaderSettings) {
     let (url, prefix) = (server.url(), "test".to_owned());
-    let writer = WriterSettings { url: url.clone(), prefix: prefix.clone(), streams: 1, key_keep: KEY_KEEP };
+    let writer =
+        WriterSettings { url: url.clone(), prefix: prefix.clone(), streams: 1, idempotency_ttl: IDEMPOTENCY_TTL };
     let reader = ReaderSettings {
         url,
         prefix,
@@ -44,10 +44,10 @@ pub fn settings(server: &RedisServer, consumer: &str) -> (WriterSettings, Reader
 }
 
 impl Backend for OnRedis {
-    async fn start(key_keep: Duration) -> Self {
+    async fn start(idempotency_ttl: Duration) -> Self {
         let server = RedisServer::start().await;
         let (writer, reader) = settings(&server, "a");
-        let writer = RedisWriter::new(WriterSettings { key_keep, ..writer }).unwrap();
+        let writer = RedisWriter::new(WriterSettings { idempotency_ttl, ..writer }).unwrap();
         Self { writer, reader: RedisReader::new(reader).unwrap(), server }
     }
 
@@ -71,21 +71,21 @@ struct OnSqlite {
 }
 
 impl OnSqlite {
-    async fn open(folder: &TempDir, key_keep: Duration) -> SqliteLog {
-        let settings = SqliteSettings { folder: folder.path().join("data"), key_keep, max_bytes: None };
+    async fn open(folder: &TempDir, idempotency_ttl: Duration) -> SqliteLog {
+        let settings = SqliteSettings { folder: folder.path().join("data"), idempotency_ttl, max_bytes: None };
         SqliteLog::open(settings).await.unwrap()
     }
 }
 
 impl Backend for OnSqlite {
-    async fn start(key_keep: Duration) -> Self {
+    async fn start(idempotency_ttl: Duration) -> Self {
         let folder = tempfile::tempdir().unwrap();
-        Self { log: Self::open(&folder, key_keep).await, folder }
+        Self { log: Self::open(&folder, idempotency_ttl).await, folder }
     }
 
     async fn restart(self) -> Self {
         self.log.close().await;
-        Self { log: Self::open(&self.folder, KEY_KEEP).await, folder: self.folder }
+        Self { log: Self::open(&self.folder, IDEMPOTENCY_TTL).await, folder: self.folder }
     }
 
     fn writer(&self) -> &dyn LogWriter {
@@ -101,7 +101,7 @@ macro_rules! suite {
     ($($name:ident)*) => {
         mod on_redis {
             use super::Backend;
-            $(#[tokio::test] async fn $name() { super::$name(super::OnRedis::start(super::KEY_KEEP).await).await })*
+            $(#[tokio::test] async fn $name() { super::$name(super::OnRedis::start(super::IDEMPOTENCY_TTL).await).await })*
             #[tokio::test]
             async fn a_key_is_forgotten_after_its_time() {
                 super::a_key_is_forgotten_after_its_time::<super::OnRedis>().await
@@ -109,7 +109,7 @@ macro_rules! suite {
         }
         mod on_sqlite {
             use super::Backend;
-            $(#[tokio::test] async fn $name() { super::$name(super::OnSqlite::start(super::KEY_KEEP).await).await })*
+            $(#[tokio::test] async fn $name() { super::$name(super::OnSqlite::start(super::IDEMPOTENCY_TTL).await).await })*
             #[tokio::test]
             async fn a_key_is_forgotten_after_its_time() {
                 super::a_key_is_forgotten_after_its_time::<super::OnSqlite>().await
@@ -280,7 +280,7 @@ async fn concurrent_appends_are_all_stored(log: impl Backend) {
 }
 
 async fn a_key_reused_with_another_body_writes_nothing(log: impl Backend) {
-    let [used, fresh, body, other] = [(); 4].map(|()| Uuid::new_v4());
+    let [used, fresh, body, other] = [1, 2, 3, 4];
     log.writer().append(&keyed(&[(used, body)])).await.unwrap();
 
     let reusing = keyed(&[(fresh, body), (used, other)]);
@@ -295,14 +295,14 @@ async fn a_key_reused_with_another_body_writes_nothing(log: impl Backend) {
 }
 
 async fn a_key_reused_within_one_entry_is_found(log: impl Backend) {
-    let [key, body, other] = [(); 3].map(|()| Uuid::new_v4());
-    let reusing = keyed(&[(key, body), (key, body), (key, other), (Uuid::new_v4(), other)]);
+    let [key, body, other] = [1, 2, 3];
+    let reusing = keyed(&[(key, body), (key, body), (key, other), (4, other)]);
     assert_eq!(log.writer().append(&reusing).await.unwrap(), Appended::KeyReused(vec![2]));
     assert_eq!(log.reader().backlog().await.unwrap().events, Some(0));
 }
 
 async fn a_key_with_the_same_body_is_appended_again(log: impl Backend) {
-    let pair = (Uuid::new_v4(), Uuid::new_v4());
+    let pair = (1, 2);
     let append = keyed(&[pair]);
     for backlog in 1..=3 {
         assert_eq!(log.writer().append(&append).await.unwrap(), Appended::Stored { backlog: Some(backlog) });
@@ -312,7 +312,7 @@ async fn a_key_with_the_same_body_is_appended_again(log: impl Backend) {
 
 async fn a_key_is_forgotten_after_its_time<B: Backend>() {
     let log = B::start(Duration::from_millis(1500)).await;
-    let [key, body, other] = [(); 3].map(|()| Uuid::new_v4());
+    let [key, body, other] = [1, 2, 3];
     log.writer().append(&keyed(&[(key, body)])).await.unwrap();
     let reusing = keyed(&[(key, other)]);
     assert_eq!(log.writer().append(&reusing).await.unwrap(), Appended::KeyReused(vec![0]));
@@ -373,7 +373,7 @@ async fn an_entry_that_is_kept_is_not_claimed(log: impl Backend) {
     let started = Instant::now();
     let claimed = loop {
         assert!(started.elapsed() < support::PATIENCE, "the entry that was not kept was never claimed");
-        log.reader().keep(&positions(&read[..1])).await.unwrap();
+        log.reader().extend_claim(&positions(&read[..1])).await.unwrap();
         let claimed = log.reader().claim(IDLE, 10).await.unwrap().entries;
         if !claimed.is_empty() {
             break claimed;
@@ -381,7 +381,7 @@ async fn an_entry_that_is_kept_is_not_claimed(log: impl Backend) {
         tokio::time::sleep(Duration::from_millis(20)).await;
     };
     assert_eq!(claimed, read[1..]);
-    log.reader().keep(&[]).await.unwrap();
+    log.reader().extend_claim(&[]).await.unwrap();
 }
 
 async fn claims_go_round_all_that_is_pending(log: impl Backend) {
@@ -406,7 +406,7 @@ async fn deliveries_are_counted(log: impl Backend) {
     let read = read(log.reader(), 2).await;
     assert_eq!(log.reader().deliveries(&positions(&read)).await.unwrap(), [1, 1]);
     log.reader().claim(Duration::ZERO, 1).await.unwrap();
-    log.reader().keep(&positions(&read)).await.unwrap();
+    log.reader().extend_claim(&positions(&read)).await.unwrap();
     assert_eq!(log.reader().deliveries(&positions(&read)).await.unwrap(), [2, 1], "keeping is no delivery");
     log.reader().acknowledge(&done(&read[..1])).await.unwrap();
     assert_eq!(log.reader().deliveries(&positions(&read)).await.unwrap(), [0, 1]);

@@ -7,9 +7,9 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use sluice_event::entry::PackedEntry;
+use sluice_event::{BodyHash, EntryId, IdempotencyKeyHash};
 use sluice_log::{Append, Delivered, KeyedRequest, LogReader, LogWriter, Position};
 use tempfile::TempDir;
-use uuid::Uuid;
 
 /// How long a condition may take before the test fails.
 pub const PATIENCE: Duration = Duration::from_secs(20);
@@ -154,7 +154,7 @@ fn log_of(folder: &TempDir) -> String {
 
 /// An entry with this many events and a body of this many bytes, not to be decoded.
 pub fn entry(events: u64, bytes: usize) -> PackedEntry {
-    let id = Uuid::new_v4();
+    let id = EntryId::random();
     let body = id.as_bytes().iter().copied().cycle().take(bytes).collect();
     PackedEntry { id, events, body }
 }
@@ -169,9 +169,13 @@ pub fn append_to(stream: u16, events: u64) -> Append {
     Append { stream, entry: entry(events, 100), keyed: Vec::new() }
 }
 
-/// An append with these pairs of key and body hash.
-pub fn keyed(pairs: &[(Uuid, Uuid)]) -> Append {
-    let keyed = pairs.iter().map(|&(key, body_hash)| KeyedRequest { key, body_hash }).collect();
+/// An append with these pairs of numbers, each of which stands for a key and for a body.
+pub fn keyed(pairs: &[(u128, u128)]) -> Append {
+    let request = |&(key, body): &(u128, u128)| KeyedRequest {
+        key: IdempotencyKeyHash::from_u128(key),
+        body_hash: BodyHash::from_u128(body),
+    };
+    let keyed = pairs.iter().map(request).collect();
     Append { keyed, ..append(1) }
 }
 

@@ -9,8 +9,8 @@ use std::collections::BTreeMap;
 
 use super::names::Component;
 use super::{Objects, config, meta, pod, postgres, redis, set};
+use crate::contract::{AGGREGATOR_COMMAND, AGGREGATOR_PORT, env};
 use crate::controller::plan::{Checksums, Plan};
-use crate::services::{AGGREGATOR_COMMAND, AGGREGATOR_PORT, env};
 
 const COMPONENT: Component = Component::Aggregator;
 /// Seconds after its own drain, for what it does around it.
@@ -26,14 +26,14 @@ pub(super) fn build(plan: &Plan, checksums: &Checksums, objects: &mut Objects) {
         pod::env_pod_name(env::CONSUMER),
         pod::env(env::LISTEN, format!("0.0.0.0:{AGGREGATOR_PORT}")),
         pod::env(env::STREAM_PREFIX, plan.names.stream_prefix()),
-        pod::env(env::STREAMS, plan.partitions.to_string()),
+        pod::env(env::STREAMS, plan.streams.to_string()),
         pod::env(env::DATABASE_SCHEMA, plan.names.schema()),
         pod::env(env::DEDUP_FIELDS, plan.dedup_fields.clone()),
         pod::env(env::WORKERS, aggregator.workers.to_string()),
         pod::env(env::CLAIM_AFTER, aggregator.claim_after.clone()),
-        pod::env(env::DEPARTED_AFTER, aggregator.departed_after.clone()),
-        pod::env(env::KEY_KEEP, plan.key_keep.clone()),
-        pod::env(env::DRAIN, format!("{}s", aggregator.drain_seconds)),
+        pod::env(env::CONSUMER_TTL, aggregator.consumer_ttl.clone()),
+        pod::env(env::IDEMPOTENCY_TTL, plan.idempotency_ttl.clone()),
+        pod::env(env::SHUTDOWN_TIMEOUT, format!("{}s", aggregator.shutdown_timeout_seconds)),
     ]);
     variables.extend(plan.retention.iter().map(|time| pod::env(env::RETENTION, time.clone())));
     container.env = Some(variables);
@@ -50,7 +50,7 @@ pub(super) fn build(plan: &Plan, checksums: &Checksums, objects: &mut Objects) {
             container,
             volumes: Vec::new(),
             checksums: used_checksums(checksums, &used),
-            grace: i64::from(aggregator.drain_seconds) + SLACK,
+            grace: i64::from(aggregator.shutdown_timeout_seconds) + SLACK,
         },
     );
     objects.service_accounts.push(meta::service_account(plan, COMPONENT));

@@ -14,9 +14,9 @@ use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 
 use super::meta::selector;
 use super::names::Component;
+use crate::contract;
 use crate::controller::plan::Plan;
 use crate::crd::Resources;
-use crate::services;
 
 /// User and group of our own programs' images.
 pub(super) const OUR_USER: i64 = 65_532;
@@ -133,9 +133,9 @@ pub(super) fn http_probes(container: &mut Container, port: &str) {
         failure_threshold: Some(failures),
         ..Probe::default()
     };
-    container.startup_probe = Some(get(services::LIVE_PATH, 1, 5, 60));
-    container.liveness_probe = Some(get(services::LIVE_PATH, 10, 10, 6));
-    container.readiness_probe = Some(get(services::READY_PATH, 3, 5, 2));
+    container.startup_probe = Some(get(contract::LIVE_PATH, 1, 5, 60));
+    container.liveness_probe = Some(get(contract::LIVE_PATH, 10, 10, 6));
+    container.readiness_probe = Some(get(contract::READY_PATH, 3, 5, 2));
 }
 
 /// A probe that runs a line of shell.

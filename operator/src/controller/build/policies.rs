@@ -16,9 +16,9 @@ use super::Objects;
 use super::meta::{meta, owned, selector};
 use super::names::{Component, operator_labels};
 use super::pod::some_vec;
+use crate::contract::{AGGREGATOR_PORT, POSTGRES_PORT, PUBLISHER_PORT, REDIS_PORT};
 use crate::controller::plan::{Backend, ExternalPlan, NetworkPlan, Plan};
 use crate::crd::Peer;
-use crate::services::{AGGREGATOR_PORT, POSTGRES_PORT, PUBLISHER_PORT, REDIS_PORT};
 
 pub(super) fn build(plan: &Plan, objects: &mut Objects) {
     let Some(network) = &plan.network else { return };

@@ -6,8 +6,8 @@ use k8s_openapi::api::core::v1::{EnvVar, ExecAction, Lifecycle, LifecycleHandler
 
 use super::names::Component;
 use super::{Objects, config, meta, pod, set};
+use crate::contract::{POSTGRES_PORT, env};
 use crate::controller::plan::{Backend, Checksums, PASSWORD, Plan, PostgresPlan};
-use crate::services::{POSTGRES_PORT, env};
 
 const COMPONENT: Component = Component::Postgres;
 const PASSWORD_VARIABLE: &str = "POSTGRES_PASSWORD";

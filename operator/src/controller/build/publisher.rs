@@ -7,8 +7,8 @@ use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use super::aggregator::used_checksums;
 use super::names::Component;
 use super::{Objects, config, meta, pod, redis, set};
+use crate::contract::{AGGREGATOR_PORT, PUBLISHER_COMMAND, PUBLISHER_PORT, env};
 use crate::controller::plan::{Checksums, Plan};
-use crate::services::{AGGREGATOR_PORT, PUBLISHER_COMMAND, PUBLISHER_PORT, env};
 
 const COMPONENT: Component = Component::Publisher;
 /// Seconds for which a stopping publisher still takes requests: until every node knows that it
@@ -26,9 +26,9 @@ pub(super) fn build(plan: &Plan, checksums: &Checksums, objects: &mut Objects) {
         pod::env(env::LISTEN, format!("0.0.0.0:{PUBLISHER_PORT}")),
         pod::env(env::QUERY_URL, format!("http://{aggregators}:{AGGREGATOR_PORT}")),
         pod::env(env::STREAM_PREFIX, plan.names.stream_prefix()),
-        pod::env(env::STREAMS, plan.partitions.to_string()),
-        pod::env(env::KEY_KEEP, plan.key_keep.clone()),
-        pod::env(env::DRAIN, format!("{}s", publisher.drain_seconds)),
+        pod::env(env::STREAMS, plan.streams.to_string()),
+        pod::env(env::IDEMPOTENCY_TTL, plan.idempotency_ttl.clone()),
+        pod::env(env::SHUTDOWN_TIMEOUT, format!("{}s", publisher.shutdown_timeout_seconds)),
     ]);
     variables.extend(limits(plan));
     container.env = Some(variables);
@@ -48,7 +48,7 @@ pub(super) fn build(plan: &Plan, checksums: &Checksums, objects: &mut Objects) {
             container,
             volumes: Vec::new(),
             checksums: used_checksums(checksums, &[(Component::Redis, config::REDIS_CHECKSUM)]),
-            grace: LAME + i64::from(publisher.drain_seconds) + SLACK,
+            grace: LAME + i64::from(publisher.shutdown_timeout_seconds) + SLACK,
         },
     );
     objects.service_accounts.push(meta::service_account(plan, COMPONENT));

@@ -6,8 +6,8 @@ use k8s_openapi::api::core::v1::EnvVar;
 
 use super::names::Component;
 use super::{Objects, config, meta, pod, set};
+use crate::contract::{REDIS_PORT, env};
 use crate::controller::plan::{Backend, Checksums, PASSWORD, Plan, RedisPlan};
-use crate::services::{REDIS_PORT, env};
 
 const COMPONENT: Component = Component::Redis;
 const PASSWORD_VARIABLE: &str = "REDIS_PASSWORD";

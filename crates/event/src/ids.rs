@@ -1,0 +1,142 @@
+//! The identifiers of events, payloads, entries and requests. Each is 128 bits and a type of its own, so
+//! that the compiler refuses one in the place of another.
+//!
+//! They are stored as `uuid`, the cheapest key of 16 bytes in PostgreSQL, and as a blob of 16 bytes in
+//! SQLite: with the feature `sqlx` each is encoded as [`Uuid`] is, here and nowhere else.
+
+use std::fmt;
+
+use uuid::Uuid;
+
+macro_rules! id {
+    ($(#[$doc:meta])* $name:ident) => {
+        $(#[$doc])*
+        #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+        #[cfg_attr(feature = "sqlx", derive(sqlx::Type), sqlx(transparent))]
+        pub struct $name(Uuid);
+
+        impl $name {
+            /// The identifier with these bytes.
+            pub const fn from_bytes(bytes: [u8; 16]) -> Self {
+                Self(Uuid::from_bytes(bytes))
+            }
+
+            /// Its bytes, which order identifiers.
+            pub const fn as_bytes(&self) -> &[u8; 16] {
+                self.0.as_bytes()
+            }
+
+            /// The identifier with this number, big endian.
+            pub const fn from_u128(number: u128) -> Self {
+                Self(Uuid::from_u128(number))
+            }
+
+            /// Its bytes as a number, big endian, which orders identifiers as their bytes do.
+            pub const fn as_u128(&self) -> u128 {
+                self.0.as_u128()
+            }
+        }
+
+        /// Hexadecimal, with hyphens, in lower case.
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                self.0.fmt(f)
+            }
+        }
+
+        impl fmt::Debug for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                write!(f, concat!(stringify!($name), "({})"), self.0)
+            }
+        }
+    };
+}
+
+/// Identifiers that are drawn at random (UUID version 4).
+macro_rules! random {
+    ($($name:ident)*) => {
+        $(impl $name {
+            /// A new identifier. 122 bits of it are random.
+            pub fn random() -> Self {
+                Self(Uuid::new_v4())
+            }
+        })*
+    };
+}
+
+id! {
+    /// What makes two events the same event: computed by [`Keyer::key`](crate::Keyer::key).
+    EventKey
+}
+id! {
+    /// The hash of a payload's value: computed by [`canonical::hash`](crate::canonical::hash).
+    PayloadHash
+}
+id! {
+    /// Identifies a packed entry, also when its append is repeated.
+    EntryId
+}
+id! {
+    /// Identifies a request in its answer, in the logs and beside each event that it brought.
+    RequestId
+}
+id! {
+    /// Identifies what was committed: an entry, or a request that brought an `Idempotency-Key`.
+    ReceiptId
+}
+id! {
+    /// The hash of a client and the `Idempotency-Key` that it sent.
+    IdempotencyKeyHash
+}
+id! {
+    /// The hash of a request's body.
+    BodyHash
+}
+
+random! { EntryId RequestId }
+
+impl RequestId {
+    /// Parses a UUID in any of its usual notations; `None` when it is not one.
+    pub fn parse(text: &str) -> Option<Self> {
+        Uuid::try_parse(text).ok().map(Self)
+    }
+
+    /// Writes it as it is displayed into `buffer`, without an allocation.
+    pub fn encode<'b>(&self, buffer: &'b mut [u8; 36]) -> &'b str {
+        self.0.hyphenated().encode_lower(buffer)
+    }
+}
+
+impl ReceiptId {
+    /// Parses a UUID; `None` when it is not one.
+    pub fn parse(text: &str) -> Option<Self> {
+        Uuid::try_parse(text).ok().map(Self)
+    }
+}
+
+/// The receipt of an entry carries the entry's own identifier.
+impl From<EntryId> for ReceiptId {
+    fn from(entry: EntryId) -> Self {
+        Self(entry.0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_identifier_is_displayed_as_a_uuid_and_read_back() {
+        let id = RequestId::from_u128(0x0011_2233_4455_6677_8899_aabb_ccdd_eeff);
+        assert_eq!(id.to_string(), "00112233-4455-6677-8899-aabbccddeeff");
+        assert_eq!(id.encode(&mut [0; 36]), id.to_string());
+        assert_eq!(RequestId::parse(&id.to_string()), Some(id));
+        assert_eq!(RequestId::parse("evt-1"), None);
+    }
+
+    #[test]
+    fn numbers_order_identifiers_as_their_bytes_do() {
+        let (low, high) = (EventKey::from_u128(1), EventKey::from_bytes([0xff; 16]));
+        assert!(low < high && low.as_u128() < high.as_u128());
+    }
+}

@@ -1,0 +1,47 @@
+//! Keep: entries in hand for long are not to be claimed by others; and how often they came.
+
+use std::collections::BTreeMap;
+use std::sync::LazyLock;
+
+use redis::{Value, from_redis_value};
+
+use super::connect::Link;
+use super::error::{Fault, unexpected};
+use super::keys::{GROUP, StreamKeys};
+use super::script::Script;
+use super::{read, reply};
+use crate::{LogError, Position};
+
+static KEEP: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("extend_claim.lua")));
+
+/// Resets the idle time of those that are still this consumer's.
+pub(super) async fn extend_claim(link: &Link, prefix: &str, consumer: &str, held: &[Position]) -> Result<(), Fault> {
+    let mut by_stream: BTreeMap<u16, Vec<String>> = BTreeMap::new();
+    for position in held {
+        by_stream.entry(position.stream).or_default().push(reply::id(position));
+    }
+    for (stream, ids) in by_stream {
+        let mut call = KEEP.call(&[StreamKeys::new(prefix, stream).stream]);
+        call.arg(GROUP).arg(consumer).arg(ids);
+        let lost: Value = KEEP.run(link, &call).await?;
+        read::report_lost(&reply::positions(lost, stream)?);
+    }
+    Ok(())
+}
+
+/// How often each was delivered; 0 for one that is no longer pending.
+pub(super) async fn deliveries(link: &Link, prefix: &str, held: &[Position]) -> Result<Vec<u64>, Fault> {
+    if held.is_empty() {
+        return Ok(Vec::new());
+    }
+    let mut commands = redis::pipe();
+    for position in held {
+        let (stream, id) = (StreamKeys::new(prefix, position.stream).stream, reply::id(position));
+        commands.cmd("XPENDING").arg(stream).arg(GROUP).arg(&id).arg(&id).arg(1);
+    }
+    let answers = link.pipeline(&commands).await?.into_iter().map(|answer| {
+        let pending: Vec<(String, String, u64, u64)> = from_redis_value(answer).map_err(|_| unexpected("XPENDING"))?;
+        Ok(pending.first().map_or(0, |(_, _, _, times)| *times))
+    });
+    Ok(answers.collect::<Result<_, LogError>>()?)
+}

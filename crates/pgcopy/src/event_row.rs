@@ -1,0 +1,61 @@
+//! A row of the table of events.
+
+use sluice_event::{Event, EventKey, RequestId, Timestamp};
+
+use crate::PG_EPOCH;
+
+/// The columns, in the order in which [`put_row`] writes them.
+pub const COLUMNS: &str = "key, seq, ts, received_at, payload_hash, request_id, topic, event_id, source, payload";
+
+const FIELDS: i16 = 10;
+
+/// What a row holds.
+pub struct EventRow<'a> {
+    /// The dedup key.
+    pub key: EventKey,
+    /// The place in the order of arrival.
+    pub seq: i64,
+    /// When the publisher accepted the event.
+    pub received_at: Timestamp,
+    /// The request it arrived with.
+    pub request_id: RequestId,
+    /// The event.
+    pub event: &'a Event<'a>,
+}
+
+/// Appends a row to `out`. `payload_prefix` precedes the payload's text: empty for `json`, the version
+/// byte of the binary format for `jsonb`.
+pub fn put_row(out: &mut Vec<u8>, row: &EventRow<'_>, payload_prefix: &[u8]) {
+    let event = row.event;
+    out.extend_from_slice(&FIELDS.to_be_bytes());
+    put(out, row.key.as_bytes());
+    put(out, &row.seq.to_be_bytes());
+    put(out, &micros_since_2000(event.timestamp).to_be_bytes());
+    put(out, &micros_since_2000(row.received_at).to_be_bytes());
+    put(out, event.payload_hash.as_bytes());
+    put(out, row.request_id.as_bytes());
+    put(out, event.topic.as_bytes());
+    put(out, event.event_id.as_bytes());
+    match &event.source {
+        Some(source) => put(out, source.as_bytes()),
+        None => out.extend_from_slice(&(-1i32).to_be_bytes()),
+    }
+    put_length(out, payload_prefix.len() + event.payload.len());
+    out.extend_from_slice(payload_prefix);
+    out.extend_from_slice(event.payload.as_bytes());
+}
+
+/// `timestamptz`: no moment that a `Timestamp` can hold is out of its range.
+fn micros_since_2000(timestamp: Timestamp) -> i64 {
+    timestamp.as_micros() - PG_EPOCH
+}
+
+fn put(out: &mut Vec<u8>, bytes: &[u8]) {
+    put_length(out, bytes.len());
+    out.extend_from_slice(bytes);
+}
+
+/// Every field is bounded by the limits of an event, far below 2 GiB.
+fn put_length(out: &mut Vec<u8>, length: usize) {
+    out.extend_from_slice(&(length as i32).to_be_bytes());
+}

@@ -1,0 +1,127 @@
+//! Many rows by one statement: a column per array, so that a row costs no message and no planning.
+
+use sluice_event::{EventKey, Timestamp};
+use sqlx::postgres::PgBindIterExt;
+
+use super::PayloadType;
+use super::connections::Lease;
+use super::errors::{of_insert, of_statement, within};
+use super::timestamptz::Timestamptz;
+use crate::{Dropped, Inserted, NewDeadLetter, Row, StoreError};
+
+/// Bits of `seq` below the batch's number.
+const ORDINAL_BITS: u32 = 20;
+/// Bytes of payload in one statement: far below what the protocol takes (1 GB), so that neither
+/// side needs much memory at a time.
+const STATEMENT_BYTES: usize = 16 << 20;
+
+macro_rules! insert_events {
+    ($payload:literal) => {
+        concat!(
+            "WITH new AS ( \
+                INSERT INTO events \
+                    (key, seq, ts, received_at, payload_hash, request_id, topic, event_id, source, payload) \
+                SELECT key, seq, ts, received_at, payload_hash, request_id, topic, event_id, source, payload::",
+            $payload,
+            " FROM unnest($1::uuid[], $2::int8[], $3::timestamptz[], $4::timestamptz[], $5::uuid[], $6::uuid[], \
+                          $7::text[], $8::text[], $9::text[], $10::text[]) \
+                  AS n (key, seq, ts, received_at, payload_hash, request_id, topic, event_id, source, payload) \
+                ON CONFLICT (key) DO NOTHING \
+                RETURNING key) \
+             SELECT array_agg(key) FROM new"
+        )
+    };
+}
+
+/// What rows become part of.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct BatchTarget {
+    /// The type of the payload's column.
+    pub payload_type: PayloadType,
+    /// The number of their batch.
+    pub batch: i64,
+}
+
+/// Inserts rows, in the order given, and answers the keys that are new.
+pub(super) async fn events(lease: &mut Lease, target: BatchTarget, rows: &[Row<'_>]) -> Result<Inserted, StoreError> {
+    let mut new = Vec::new();
+    let mut rest = rows;
+    while !rest.is_empty() {
+        let (now, later) = rest.split_at(rows_of_a_statement(rest));
+        new.extend(insert(lease, target, now).await?);
+        rest = later;
+    }
+    Ok(if new.len() == rows.len() { Inserted::All } else { Inserted::Keys(new.into_iter().collect()) })
+}
+
+fn rows_of_a_statement(rows: &[Row<'_>]) -> usize {
+    let mut bytes = 0;
+    let fits = rows.iter().take_while(|row| {
+        bytes += row.event.payload.len();
+        bytes <= STATEMENT_BYTES
+    });
+    fits.count().max(1)
+}
+
+async fn insert(lease: &mut Lease, target: BatchTarget, rows: &[Row<'_>]) -> Result<Vec<EventKey>, StoreError> {
+    let statement = match target.payload_type {
+        PayloadType::Json => insert_events!("json"),
+        PayloadType::Jsonb => insert_events!("jsonb"),
+    };
+    let events = || rows.iter().map(|row| row.event);
+    let moments = |pick: fn(&Row<'_>) -> Timestamp| rows.iter().map(move |row| Timestamptz(pick(row))).bind_iter();
+    let query = sqlx::query_scalar::<_, Option<Vec<EventKey>>>(statement)
+        .bind(rows.iter().map(|row| row.key).bind_iter())
+        .bind(rows.iter().map(|row| seq(target.batch, row.ordinal)).bind_iter())
+        .bind(moments(|row| row.event.timestamp))
+        .bind(moments(|row| row.received_at))
+        .bind(events().map(|event| event.payload_hash).bind_iter())
+        .bind(rows.iter().map(|row| row.request_id).bind_iter())
+        .bind(events().map(|event| &*event.topic).bind_iter())
+        .bind(events().map(|event| &*event.event_id).bind_iter())
+        .bind(events().map(|event| event.source.as_deref()).bind_iter())
+        .bind(events().map(|event| &*event.payload).bind_iter());
+    let new = within(lease.deadline(), query.fetch_one(&mut **lease)).await.map_err(of_insert)?;
+    Ok(new.unwrap_or_default())
+}
+
+/// The order of arrival: by batch, and in stream order within a batch. No batch comes near a
+/// million events; one that did would still be stored, only its last events would share a `seq`.
+pub(super) fn seq(batch: i64, ordinal: u32) -> i64 {
+    batch << ORDINAL_BITS | i64::from(ordinal.min((1 << ORDINAL_BITS) - 1))
+}
+
+/// Puts letters aside.
+pub(super) async fn dead_letters(lease: &mut Lease, letters: &[NewDeadLetter]) -> Result<(), StoreError> {
+    let event = |letter: &NewDeadLetter| letter.event.clone().unzip();
+    let insert = sqlx::query(
+        "INSERT INTO dead_letters (stream, millis, sequence, topic, event_id, events, code, reason, body) \
+         SELECT * FROM unnest($1::int4[], $2::int8[], $3::int8[], $4::text[], $5::text[], $6::int8[], \
+                              $7::text[], $8::text[], $9::bytea[])",
+    );
+    let insert = insert
+        .bind(letters.iter().map(|l| i32::from(l.position.stream)).bind_iter())
+        .bind(letters.iter().map(|l| l.position.millis as i64).bind_iter())
+        .bind(letters.iter().map(|l| l.position.sequence as i64).bind_iter())
+        .bind(letters.iter().map(|l| event(l).0).bind_iter())
+        .bind(letters.iter().map(|l| event(l).1).bind_iter())
+        .bind(letters.iter().map(|l| l.events as i64).bind_iter())
+        .bind(letters.iter().map(|l| &*l.code).bind_iter())
+        .bind(letters.iter().map(|l| &*l.reason).bind_iter())
+        .bind(letters.iter().map(|l| &*l.body).bind_iter());
+    let inserted = within(lease.deadline(), insert.execute(&mut **lease)).await;
+    inserted.map(|_| ()).map_err(of_statement)
+}
+
+/// Adds to the audit trail.
+pub(super) async fn audit(lease: &mut Lease, dropped: &[Dropped]) -> Result<(), StoreError> {
+    let insert = sqlx::query(
+        "INSERT INTO audit (key, request_id, conflict) SELECT * FROM unnest($1::uuid[], $2::uuid[], $3::bool[])",
+    );
+    let insert = insert
+        .bind(dropped.iter().map(|d| d.key).bind_iter())
+        .bind(dropped.iter().map(|d| d.request_id).bind_iter())
+        .bind(dropped.iter().map(|d| d.conflict).bind_iter());
+    let inserted = within(lease.deadline(), insert.execute(&mut **lease)).await;
+    inserted.map(|_| ()).map_err(of_statement)
+}

@@ -1,0 +1,177 @@
+//! The schema: made and migrated under a lock of its own, and remembered settings that must not
+//! change under the data.
+
+use std::borrow::Cow;
+use std::time::Duration;
+
+use sqlx::migrate::{Migration, MigrationType, Migrator};
+use sqlx::{AssertSqlSafe, Connection, PgConnection, SqlSafeStr};
+
+use super::connections::{Connections, Lease, Session, quoted};
+use super::errors::{of_statement, within};
+use super::locks::lock_id;
+use super::{PayloadType, PostgresSettings, options};
+use crate::{StoreError, check_dedup_fields};
+
+/// How long to wait for another process that is migrating the same schema.
+const WAIT: Duration = Duration::from_secs(60);
+/// How long migrating may take: an index on a large table takes minutes.
+const DEADLINE: Duration = Duration::from_secs(30 * 60);
+
+/// What a schema was created with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Schema {
+    pub payload_type: PayloadType,
+}
+
+/// Creates the schema where it is missing and applies the migrations that it has not seen. Safe to
+/// repeat, also by several processes at once. Does not care about the dedup fields.
+///
+/// # Errors
+/// [`StoreError::Unavailable`] when the database does not answer, [`StoreError::Conflict`] when
+/// another process has been migrating for a minute, [`StoreError::Failed`] when the database refuses.
+pub async fn migrate(settings: &PostgresSettings) -> Result<(), StoreError> {
+    let mut lease = lock(settings).await?;
+    let migrated = bounded(migrate_locked(&mut lease, settings)).await;
+    close(lease).await;
+    migrated.map(|_| ())
+}
+
+/// [`migrate`], then checks that what is stored was made by these dedup fields. Answers what the
+/// schema was created with.
+pub(super) async fn prepare(settings: &PostgresSettings) -> Result<Schema, StoreError> {
+    let mut lease = lock(settings).await?;
+    let schema = bounded(async {
+        let schema = migrate_locked(&mut lease, settings).await?;
+        ensure_dedup_fields(&mut lease, settings).await?;
+        Ok(schema)
+    });
+    let schema = schema.await;
+    close(lease).await;
+    schema
+}
+
+/// A connection that holds the lock under which the schema is changed: per schema, so that
+/// resources that share a database do not wait for each other. The lock belongs to the session: it
+/// goes with the connection, whatever happens.
+async fn lock(settings: &PostgresSettings) -> Result<Lease, StoreError> {
+    let session = Session::migrations(settings, WAIT, DEADLINE);
+    let mut lease = Connections::new(options(settings)?, 1, &session).lease().await?;
+    let lock = sqlx::query("SELECT pg_advisory_lock($1)").bind(lock_id(&settings.schema, "migrate"));
+    within(WAIT + Duration::from_secs(5), lock.execute(&mut *lease)).await.map_err(of_statement)?;
+    Ok(lease)
+}
+
+async fn bounded<T>(work: impl Future<Output = Result<T, StoreError>>) -> Result<T, StoreError> {
+    match tokio::time::timeout(DEADLINE, work).await {
+        Ok(result) => result,
+        Err(_) => Err(StoreError::Unavailable(format!("migrating took longer than {DEADLINE:?}"))),
+    }
+}
+
+/// Politely, so that the lock is free when this returns.
+async fn close(lease: Lease) {
+    let _ = within(Duration::from_secs(1), lease.into_connection().close()).await;
+}
+
+async fn migrate_locked(connection: &mut PgConnection, settings: &PostgresSettings) -> Result<Schema, StoreError> {
+    check_encoding(connection).await?;
+    create_schema(connection, &settings.schema).await?;
+    migrator().run_direct(None, connection, false).await.map_err(of_migration)?;
+    let payload_type = ensure_payload_type(connection, settings.payload_type).await?;
+    if finds_by_scan(settings) {
+        let index = "CREATE INDEX IF NOT EXISTS events_topic_event_id ON events (topic, event_id)";
+        sqlx::query(index).execute(connection).await.map_err(of_statement)?;
+    }
+    Ok(Schema { payload_type })
+}
+
+/// Any other encoding lacks characters that an event may have.
+async fn check_encoding(connection: &mut PgConnection) -> Result<(), StoreError> {
+    let encoding: String =
+        sqlx::query_scalar("SHOW server_encoding").fetch_one(connection).await.map_err(of_statement)?;
+    if encoding == "UTF8" {
+        return Ok(());
+    }
+    Err(StoreError::Failed(format!("the database's encoding is {encoding}; it must be UTF8")))
+}
+
+/// `CREATE SCHEMA IF NOT EXISTS` needs the right to create one also where it exists.
+async fn create_schema(connection: &mut PgConnection, schema: &str) -> Result<(), StoreError> {
+    let exists = sqlx::query_scalar("SELECT EXISTS (SELECT FROM pg_namespace WHERE nspname = $1)").bind(schema);
+    if exists.fetch_one(&mut *connection).await.map_err(of_statement)? {
+        return Ok(());
+    }
+    let create = AssertSqlSafe(format!("CREATE SCHEMA {}", quoted(schema)));
+    sqlx::query(create).execute(connection).await.map(|_| ()).map_err(of_statement)
+}
+
+/// The migrations of this build. Ones that only a newer build knows are left alone: migrations only
+/// expand, so this build still works beside it.
+fn migrator() -> Migrator {
+    let migration = |version, name: &'static str, sql: &'static str| {
+        Migration::new(version, Cow::Borrowed(name), MigrationType::Simple, sql.into_sql_str(), false)
+    };
+    let mut migrator = Migrator::with_migrations(vec![migration(
+        1,
+        "initial",
+        include_str!("../../migrations/postgres/0001_initial.sql"),
+    )]);
+    migrator.set_locking(false).set_ignore_missing(true);
+    migrator
+}
+
+fn of_migration(error: sqlx::migrate::MigrateError) -> StoreError {
+    use sqlx::migrate::MigrateError;
+    match error {
+        MigrateError::Execute(error) => of_statement(error),
+        MigrateError::ExecuteMigration(error, version) => match of_statement(error) {
+            StoreError::Failed(message) => StoreError::Failed(format!("migration {version}: {message}")),
+            other => other,
+        },
+        other => StoreError::Failed(other.to_string()),
+    }
+}
+
+/// Gives the payload's column its type when the schema is new; later it is what it is.
+async fn ensure_payload_type(connection: &mut PgConnection, wanted: PayloadType) -> Result<PayloadType, StoreError> {
+    if let Some(stored) = setting(connection, "payload_type").await? {
+        let stored: PayloadType = stored.parse().map_err(StoreError::Failed)?;
+        if stored != wanted {
+            tracing::warn!(%stored, %wanted, "the payload's type is chosen when the schema is created: keeping it");
+        }
+        return Ok(stored);
+    }
+    let mut transaction = connection.begin().await.map_err(of_statement)?;
+    if wanted == PayloadType::Jsonb {
+        let alter = "ALTER TABLE events ALTER payload TYPE jsonb USING payload::jsonb";
+        sqlx::query(alter).execute(&mut *transaction).await.map_err(of_statement)?;
+    }
+    record(&mut transaction, "payload_type", &wanted.to_string()).await?;
+    transaction.commit().await.map_err(of_statement)?;
+    Ok(wanted)
+}
+
+/// Records the dedup fields in a new schema; refuses others in an old one.
+async fn ensure_dedup_fields(connection: &mut PgConnection, settings: &PostgresSettings) -> Result<(), StoreError> {
+    let wanted = settings.keyer.to_string();
+    let Some(stored) = setting(connection, "dedup_fields").await? else {
+        return record(connection, "dedup_fields", &wanted).await;
+    };
+    check_dedup_fields(&stored, &wanted)
+}
+
+async fn setting(connection: &mut PgConnection, name: &str) -> Result<Option<String>, StoreError> {
+    let value = sqlx::query_scalar("SELECT value FROM settings WHERE name = $1").bind(name);
+    value.fetch_optional(connection).await.map_err(of_statement)
+}
+
+async fn record(connection: &mut PgConnection, name: &str, value: &str) -> Result<(), StoreError> {
+    let insert = sqlx::query("INSERT INTO settings (name, value) VALUES ($1, $2)").bind(name).bind(value);
+    insert.execute(connection).await.map(|_| ()).map_err(of_statement)
+}
+
+/// Whether `(topic, event_id)` does not tell the key, so that looking one up needs an index.
+fn finds_by_scan(settings: &PostgresSettings) -> bool {
+    settings.keyer.fields().contains(&sluice_event::DedupField::Source)
+}

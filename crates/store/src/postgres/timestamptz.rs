@@ -1,0 +1,45 @@
+//! `timestamptz` ⇄ [`Timestamp`], in binary: no parsing, no arithmetic in SQL.
+
+use sluice_event::Timestamp;
+use sqlx::encode::IsNull;
+use sqlx::error::BoxDynError;
+use sqlx::postgres::types::Oid;
+use sqlx::postgres::{PgArgumentBuffer, PgHasArrayType, PgTypeInfo, PgValueRef, Postgres};
+use sqlx::{Decode, Encode, Type};
+
+use sluice_pgcopy::PG_EPOCH;
+
+/// A moment as PostgreSQL keeps it.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Timestamptz(pub Timestamp);
+
+impl Type<Postgres> for Timestamptz {
+    fn type_info() -> PgTypeInfo {
+        PgTypeInfo::with_oid(Oid(1184))
+    }
+}
+
+impl PgHasArrayType for Timestamptz {
+    fn array_type_info() -> PgTypeInfo {
+        PgTypeInfo::with_oid(Oid(1185))
+    }
+}
+
+impl Encode<'_, Postgres> for Timestamptz {
+    fn encode_by_ref(&self, buffer: &mut PgArgumentBuffer) -> Result<IsNull, BoxDynError> {
+        // No moment that a `Timestamp` can hold is out of PostgreSQL's range.
+        Encode::<Postgres>::encode(self.0.as_micros() - PG_EPOCH, buffer)
+    }
+
+    fn size_hint(&self) -> usize {
+        size_of::<i64>()
+    }
+}
+
+impl Decode<'_, Postgres> for Timestamptz {
+    fn decode(value: PgValueRef<'_>) -> Result<Self, BoxDynError> {
+        let micros = <i64 as Decode<Postgres>>::decode(value)?.checked_add(PG_EPOCH);
+        let moment = micros.and_then(Timestamp::from_micros).ok_or("a moment outside the years 1 to 9999")?;
+        Ok(Self(moment))
+    }
+}

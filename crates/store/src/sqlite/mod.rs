@@ -1,0 +1,156 @@
+//! The store in a SQLite file: one connection writes, a few read beside it (WAL). What is committed
+//! is on disk (synchronous FULL).
+
+mod bulk;
+mod errors;
+mod query;
+mod retention;
+mod schema;
+mod transaction;
+mod writer;
+
+use std::collections::HashSet;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use sluice_event::{Keyer, ReceiptId};
+use sluice_log::Position;
+use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
+use sqlx::{ConnectOptions, SqlitePool};
+use tokio::sync::Mutex;
+
+use crate::dedup_cache::DedupCache;
+use crate::{
+    DeadLetter, EventQuery, Maintenance, Page, Statistics, Store, StoreError, StoredEvent,
+    Transaction as StoreTransaction,
+};
+use errors::{of_statement, within};
+use writer::Writer;
+
+/// How many queries read at the same time.
+const READERS: u32 = 4;
+/// How long a write waits for another process that has the file locked (a backup, a shell).
+const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
+/// Pages of the key's index that stay in memory, in KiB: keys come in no order. What does not fit is
+/// read from the system's cache, and what a transaction changes beyond it is written before the end.
+const CACHE_KIB: i64 = 24 << 10;
+
+/// Of a file that is made anew. Rows are large, and half as many pages are half as many writes.
+const PAGE_BYTES: u32 = 8 << 10;
+/// How far the write-ahead log grows before its pages are copied to where they belong. Keys come in no
+/// order, so that each transaction changes most pages of their index: by then most have been
+/// changed many times, and are copied once.
+const WAL_BYTES: u32 = 64 << 20;
+
+/// The store in a SQLite file.
+pub struct SqliteStore {
+    writer: Arc<Mutex<Writer>>,
+    readers: SqlitePool,
+    keyer: Keyer,
+    dedup_cache: DedupCache,
+    /// How often rows were removed.
+    removals: AtomicU64,
+}
+
+impl SqliteStore {
+    /// Opens the file, or makes it, and migrates it. So many keys of stored events are kept in memory.
+    ///
+    /// # Errors
+    /// [`StoreError::Failed`] when the file cannot be used, or was made with other dedup fields.
+    pub async fn open(path: &Path, keyer: &Keyer, dedup_cache_keys: usize) -> Result<Self, StoreError> {
+        let options = SqliteConnectOptions::new()
+            .filename(path)
+            .create_if_missing(true)
+            .journal_mode(SqliteJournalMode::Wal)
+            .synchronous(SqliteSynchronous::Full)
+            .busy_timeout(BUSY_TIMEOUT)
+            .pragma("cache_size", (-CACHE_KIB).to_string())
+            .page_size(PAGE_BYTES)
+            .pragma("wal_autocheckpoint", (WAL_BYTES / PAGE_BYTES).to_string())
+            .pragma("journal_size_limit", WAL_BYTES.to_string())
+            .statement_cache_capacity(64)
+            .disable_statement_logging();
+        let mut writer = Writer::new(options);
+        schema::prepare(writer.connection().await?, keyer).await?;
+        let reading = SqliteConnectOptions::new()
+            .filename(path)
+            .read_only(true)
+            .busy_timeout(BUSY_TIMEOUT)
+            .disable_statement_logging();
+        let readers = SqlitePoolOptions::new()
+            .max_connections(READERS)
+            .acquire_timeout(BUSY_TIMEOUT)
+            .test_before_acquire(false)
+            .connect_lazy_with(reading);
+        Ok(Self {
+            writer: Arc::new(Mutex::new(writer)),
+            readers,
+            keyer: keyer.clone(),
+            dedup_cache: DedupCache::new(dedup_cache_keys),
+            removals: AtomicU64::new(0),
+        })
+    }
+
+    /// Closes the file: what is being written is finished first.
+    pub async fn close(&self) {
+        self.readers.close().await;
+        self.writer.lock().await.close().await;
+    }
+}
+
+#[async_trait]
+impl Store for SqliteStore {
+    fn dedup_cache(&self) -> &DedupCache {
+        &self.dedup_cache
+    }
+
+    async fn begin(
+        &self,
+        receipts: &[ReceiptId],
+    ) -> Result<(Box<dyn StoreTransaction>, HashSet<ReceiptId>), StoreError> {
+        let mut writer = writer::lock(&self.writer).await?;
+        let last_seq = writer.begin().await?;
+        let generation = self.removals.load(Ordering::Acquire);
+        let mut transaction = transaction::Transaction::new(writer, last_seq, generation);
+        let new = transaction.insert_receipts(receipts).await?;
+        Ok((Box::new(transaction), new))
+    }
+
+    async fn mark_attempt(&self, position: Position) -> Result<u32, StoreError> {
+        let mut writer = writer::lock(&self.writer).await?;
+        transaction::mark_attempt(writer.connection().await?, position).await
+    }
+
+    async fn events(&self, query: &EventQuery) -> Result<Page, StoreError> {
+        within(query::events(&self.readers, query)).await
+    }
+
+    async fn event(&self, topic: &str, event_id: &str, limit: u32) -> Result<Vec<StoredEvent>, StoreError> {
+        within(query::event(&self.readers, &self.keyer, topic, event_id, limit)).await
+    }
+
+    async fn statistics(&self) -> Result<Statistics, StoreError> {
+        within(query::statistics(&self.readers)).await
+    }
+
+    async fn dead_letters(&self, before: Option<i64>, limit: u32) -> Result<Vec<DeadLetter>, StoreError> {
+        within(query::dead_letters(&self.readers, before, limit)).await
+    }
+
+    async fn maintain(&self, maintenance: &Maintenance) -> Result<(u64, u64), StoreError> {
+        let removed = retention::maintain(&self.writer, maintenance).await;
+        // It may fail with some of them gone.
+        if !matches!(removed, Ok((0, _))) {
+            self.removals.fetch_add(1, Ordering::AcqRel);
+        }
+        removed
+    }
+
+    async fn ping(&self) -> Result<(), StoreError> {
+        let ping = sqlx::query("SELECT 1").execute(&self.readers);
+        within(async { ping.await.map(|_| ()).map_err(of_statement) }).await
+    }
+}

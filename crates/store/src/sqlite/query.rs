@@ -1,0 +1,183 @@
+//! What the API asks.
+
+use sluice_event::{DedupField, Keyer, RequestId, Timestamp};
+use sluice_log::Position;
+use sqlx::sqlite::SqliteRow;
+use sqlx::{FromRow, Row as _, SqliteConnection, SqlitePool};
+
+use super::errors::of_statement;
+use crate::page::Filling;
+use crate::{Counts, DeadLetter, EventQuery, NewDeadLetter, Page, Statistics, StoreError, StoredEvent};
+
+macro_rules! events {
+    ($rest:literal) => {
+        concat!("SELECT seq, topic, event_id, ts, source, payload, received_at, request_id FROM events ", $rest)
+    };
+}
+
+/// A page of events.
+pub(super) async fn events(readers: &SqlitePool, query: &EventQuery) -> Result<Page, StoreError> {
+    let mut filling = Filling::new(query);
+    while let Some(query) = filling.ask() {
+        filling.take(some_events(readers, &query).await?, query.limit);
+    }
+    Ok(filling.page())
+}
+
+/// Along `seq`, or along `(topic, seq)`; the other filters look at each row on the way. One more
+/// than the limit, where there is one.
+async fn some_events(readers: &SqlitePool, query: &EventQuery) -> Result<Vec<StoredEvent>, StoreError> {
+    let text = match query.topic {
+        None => events!(
+            "WHERE seq < ?1 AND (?2 IS NULL OR source = ?2) AND (?3 IS NULL OR ts >= ?3) \
+             AND (?4 IS NULL OR ts < ?4) ORDER BY seq DESC LIMIT ?5"
+        ),
+        Some(_) => events!(
+            "WHERE seq < ?1 AND (?2 IS NULL OR source = ?2) AND (?3 IS NULL OR ts >= ?3) \
+             AND (?4 IS NULL OR ts < ?4) AND topic = ?6 ORDER BY seq DESC LIMIT ?5"
+        ),
+    };
+    let mut select = sqlx::query_as::<_, EventRow>(text)
+        .bind(query.before.unwrap_or(i64::MAX))
+        .bind(query.source.as_deref())
+        .bind(query.since.map(Timestamp::as_micros))
+        .bind(query.until.map(Timestamp::as_micros))
+        .bind(i64::from(query.limit) + 1);
+    if let Some(topic) = &query.topic {
+        select = select.bind(&**topic);
+    }
+    let rows = select.fetch_all(readers).await.map_err(of_statement)?;
+    Ok(rows.into_iter().map(|row| row.0).collect())
+}
+
+/// By key where topic and id tell it; else by the index that the file then has.
+pub(super) async fn event(
+    readers: &SqlitePool,
+    keyer: &Keyer,
+    topic: &str,
+    event_id: &str,
+    limit: u32,
+) -> Result<Vec<StoredEvent>, StoreError> {
+    let key = (!keyer.fields().contains(&DedupField::Source)).then(|| keyer.key_of(topic, event_id, None));
+    let text = match key {
+        // Of events that share a key only the first is stored, and it may be another one.
+        Some(_) => events!("WHERE key = ?4 AND topic = ?1 AND event_id = ?2 LIMIT ?3"),
+        None => events!("WHERE topic = ?1 AND event_id = ?2 ORDER BY seq LIMIT ?3"),
+    };
+    let mut select = sqlx::query_as::<_, EventRow>(text).bind(topic).bind(event_id).bind(i64::from(limit));
+    if let Some(key) = key {
+        select = select.bind(key);
+    }
+    let rows = select.fetch_all(readers).await.map_err(of_statement)?;
+    Ok(rows.into_iter().map(|row| row.0).collect())
+}
+
+/// One statement, so one snapshot.
+pub(super) async fn statistics(readers: &SqlitePool) -> Result<Statistics, StoreError> {
+    let select = sqlx::query(
+        "SELECT topic, sum(received), sum(unique_processed), sum(duplicate_dropped), sum(conflicts), NULL, NULL \
+         FROM counters GROUP BY topic \
+         UNION ALL \
+         SELECT NULL, NULL, NULL, NULL, NULL, (SELECT coalesce(sum(events), 0) FROM dead_letters), \
+                (SELECT CAST(value AS INTEGER) FROM settings WHERE name = 'dedup_horizon')",
+    );
+    let rows = select.fetch_all(readers).await.map_err(of_statement)?;
+    let mut statistics = Statistics::default();
+    for row in &rows {
+        add(&mut statistics, row).map_err(of_statement)?;
+    }
+    Ok(statistics)
+}
+
+fn add(statistics: &mut Statistics, row: &SqliteRow) -> Result<(), sqlx::Error> {
+    let Some(topic) = row.try_get::<Option<String>, _>(0)? else {
+        statistics.dead_lettered = number(row, 5)?;
+        statistics.dedup_horizon = row.try_get::<Option<i64>, _>(6)?.and_then(Timestamp::from_micros);
+        return Ok(());
+    };
+    let counts = Counts {
+        received: number(row, 1)?,
+        unique: number(row, 2)?,
+        duplicates: number(row, 3)?,
+        conflicts: number(row, 4)?,
+    };
+    statistics.topics.insert(topic, counts);
+    Ok(())
+}
+
+fn number(row: &SqliteRow, column: usize) -> Result<u64, sqlx::Error> {
+    row.try_get::<i64, _>(column).map(i64::cast_unsigned)
+}
+
+macro_rules! dead_letter_columns {
+    () => {
+        "id, failed_at, stream, millis, sequence, topic, event_id, events, code, reason, body"
+    };
+}
+
+/// Newest first.
+pub(super) async fn dead_letters(
+    readers: &SqlitePool,
+    before: Option<i64>,
+    limit: u32,
+) -> Result<Vec<DeadLetter>, StoreError> {
+    let text = concat!("SELECT ", dead_letter_columns!(), " FROM dead_letters WHERE id < ? ORDER BY id DESC LIMIT ?");
+    let select = sqlx::query_as::<_, LetterRow>(text).bind(before.unwrap_or(i64::MAX)).bind(i64::from(limit));
+    let rows = select.fetch_all(readers).await.map_err(of_statement)?;
+    Ok(rows.into_iter().map(|row| row.0).collect())
+}
+
+/// Removes a letter and answers it.
+pub(super) async fn take_dead_letter(
+    connection: &mut SqliteConnection,
+    id: i64,
+) -> Result<Option<DeadLetter>, StoreError> {
+    let text = concat!("DELETE FROM dead_letters WHERE id = ? RETURNING ", dead_letter_columns!());
+    let row = sqlx::query_as::<_, LetterRow>(text).bind(id).fetch_optional(connection).await.map_err(of_statement)?;
+    Ok(row.map(|row| row.0))
+}
+
+fn moment(row: &SqliteRow, column: &str) -> Result<Timestamp, sqlx::Error> {
+    let moment = Timestamp::from_micros(row.try_get(column)?);
+    moment.ok_or_else(|| sqlx::Error::Decode("a moment outside the years 1 to 9999".into()))
+}
+
+struct EventRow(StoredEvent);
+
+impl<'r> FromRow<'r, SqliteRow> for EventRow {
+    fn from_row(row: &'r SqliteRow) -> Result<Self, sqlx::Error> {
+        Ok(Self(StoredEvent {
+            seq: row.try_get("seq")?,
+            topic: row.try_get("topic")?,
+            event_id: row.try_get("event_id")?,
+            timestamp: moment(row, "ts")?,
+            source: row.try_get("source")?,
+            payload: row.try_get("payload")?,
+            received_at: moment(row, "received_at")?,
+            request_id: row.try_get::<RequestId, _>("request_id")?,
+        }))
+    }
+}
+
+struct LetterRow(DeadLetter);
+
+impl<'r> FromRow<'r, SqliteRow> for LetterRow {
+    fn from_row(row: &'r SqliteRow) -> Result<Self, sqlx::Error> {
+        let topic: Option<String> = row.try_get("topic")?;
+        let event_id: Option<String> = row.try_get("event_id")?;
+        let position = Position {
+            stream: row.try_get("stream")?,
+            millis: row.try_get::<i64, _>("millis")?.cast_unsigned(),
+            sequence: row.try_get::<i64, _>("sequence")?.cast_unsigned(),
+        };
+        let letter = NewDeadLetter {
+            position,
+            event: topic.zip(event_id),
+            events: row.try_get::<i64, _>("events")?.cast_unsigned(),
+            code: row.try_get("code")?,
+            reason: row.try_get("reason")?,
+            body: row.try_get("body")?,
+        };
+        Ok(Self(DeadLetter { id: row.try_get("id")?, failed_at: moment(row, "failed_at")?, letter }))
+    }
+}

@@ -1,0 +1,51 @@
+//! The file's tables and the settings that must not change under the data.
+
+use std::borrow::Cow;
+
+use sluice_event::Keyer;
+use sqlx::migrate::{Migration, MigrationType, Migrator};
+use sqlx::{Connection, SqlSafeStr, SqliteConnection};
+
+use super::errors::of_statement;
+use crate::{StoreError, check_dedup_fields};
+
+/// Applies the migrations that the file has not seen, and records or checks the dedup fields, in
+/// one transaction that holds the write lock from its beginning.
+pub(super) async fn prepare(connection: &mut SqliteConnection, keyer: &Keyer) -> Result<(), StoreError> {
+    let mut transaction = connection.begin_with("BEGIN IMMEDIATE").await.map_err(of_statement)?;
+    migrator()
+        .run_direct(None, &mut *transaction, false)
+        .await
+        .map_err(|error| StoreError::Failed(error.to_string()))?;
+    let wanted = keyer.to_string();
+    let stored: Option<String> = sqlx::query_scalar("SELECT value FROM settings WHERE name = 'dedup_fields'")
+        .fetch_optional(&mut *transaction)
+        .await
+        .map_err(of_statement)?;
+    match stored {
+        Some(stored) => check_dedup_fields(&stored, &wanted)?,
+        None => {
+            let insert = sqlx::query("INSERT INTO settings (name, value) VALUES ('dedup_fields', ?)").bind(wanted);
+            insert.execute(&mut *transaction).await.map_err(of_statement)?;
+        }
+    }
+    if keyer.fields().contains(&sluice_event::DedupField::Source) {
+        // Topic and id do not tell the key then.
+        let index = "CREATE INDEX IF NOT EXISTS events_topic_event_id ON events (topic, event_id)";
+        sqlx::query(index).execute(&mut *transaction).await.map_err(of_statement)?;
+    }
+    transaction.commit().await.map_err(of_statement)
+}
+
+fn migrator() -> Migrator {
+    let migration = |version, name: &'static str, sql: &'static str| {
+        Migration::new(version, Cow::Borrowed(name), MigrationType::Simple, sql.into_sql_str(), false)
+    };
+    let mut migrator = Migrator::with_migrations(vec![migration(
+        1,
+        "initial",
+        include_str!("../../migrations/sqlite/0001_initial.sql"),
+    )]);
+    migrator.set_locking(false).set_ignore_missing(true);
+    migrator
+}

@@ -1,0 +1,316 @@
+//! The transaction that stores a batch. There is one at a time, so nothing here races.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::sync::{Arc, LazyLock};
+
+use async_trait::async_trait;
+use sluice_event::{EventKey, PayloadHash, ReceiptId, Timestamp};
+use sluice_log::Position;
+use sqlx::error::BoxDynError;
+use sqlx::sqlite::SqliteArguments;
+use sqlx::{Arguments, SqliteConnection};
+use tokio::sync::OwnedMutexGuard;
+
+use super::bulk::Bulk;
+use super::errors::{of_insert, of_statement};
+use super::query;
+use super::writer::Writer;
+use crate::{Counts, DeadLetter, Dropped, Inserted, NewDeadLetter, Row, StoreError, Transaction as StoreTransaction};
+
+static INSERT_RECEIPTS: LazyLock<Bulk> = LazyLock::new(|| {
+    Bulk::new("INSERT INTO receipts (id, committed_at) VALUES", "(?,?)", "ON CONFLICT DO NOTHING RETURNING id")
+});
+static INSERT_EVENTS: LazyLock<Bulk> = LazyLock::new(|| {
+    Bulk::new(
+        // OR FAIL leaves the rows before a refused one, and whoever sees the error rolls the transaction
+        // or its savepoint back. SQLite's own way, to undo the statement alone, has it copy every page
+        // that a statement changes, most of them to a file: a page of the key's index for each row.
+        "INSERT OR FAIL INTO events (seq, key, ts, received_at, payload_hash, request_id, topic, event_id, source, payload) \
+         VALUES",
+        "(?,?,?,?,?,?,?,?,?,?)",
+        // Only the key: whatever else is violated refuses the data.
+        "ON CONFLICT (key) DO NOTHING",
+    )
+});
+static STORED_KEYS: LazyLock<Bulk> =
+    LazyLock::new(|| Bulk::new("SELECT key FROM events WHERE seq <= ? AND key IN (", "?", ")"));
+static PAYLOAD_HASHES: LazyLock<Bulk> =
+    LazyLock::new(|| Bulk::new("SELECT key, payload_hash FROM events WHERE key IN (", "?", ")"));
+static ADD_COUNTS: LazyLock<Bulk> = LazyLock::new(|| {
+    Bulk::new(
+        "INSERT INTO counters (topic, shard, received, unique_processed, duplicate_dropped, conflicts) VALUES",
+        "(?,?,?,?,?,?)",
+        "ON CONFLICT (topic, shard) DO UPDATE SET \
+             received = received + excluded.received, \
+             unique_processed = unique_processed + excluded.unique_processed, \
+             duplicate_dropped = duplicate_dropped + excluded.duplicate_dropped, \
+             conflicts = conflicts + excluded.conflicts",
+    )
+});
+static INSERT_AUDIT: LazyLock<Bulk> =
+    LazyLock::new(|| Bulk::new("INSERT INTO audit (key, request_id, conflict, at) VALUES", "(?,?,?,?)", ""));
+
+/// Marks an attempt, outside of any batch's transaction, which its reader may not live to commit.
+pub(super) async fn mark_attempt(connection: &mut SqliteConnection, position: Position) -> Result<u32, StoreError> {
+    let mark = sqlx::query_scalar::<_, i64>(
+        "INSERT INTO attempts (position, attempts, at) VALUES (?1, 1, ?2) \
+         ON CONFLICT (position) DO UPDATE SET attempts = attempts + 1, at = ?2 RETURNING attempts",
+    );
+    let mark = mark.bind(position.to_string()).bind(Timestamp::now().as_micros());
+    let marked = mark.fetch_one(connection).await.map_err(of_statement)?;
+    Ok(u32::try_from(marked).unwrap_or(u32::MAX))
+}
+
+/// The transaction. Dropped before it is committed, it is rolled back.
+pub(super) struct Transaction {
+    writer: OwnedMutexGuard<Writer>,
+    /// The last `seq` used before it.
+    last_seq: i64,
+    generation: u64,
+    failed: bool,
+}
+
+impl Transaction {
+    pub fn new(writer: OwnedMutexGuard<Writer>, last_seq: i64, generation: u64) -> Self {
+        Self { writer, last_seq, generation, failed: false }
+    }
+
+    fn seen<T>(&mut self, result: Result<T, StoreError>) -> Result<T, StoreError> {
+        self.failed |= result.is_err();
+        result
+    }
+
+    async fn run(&mut self, sql: &'static str) -> Result<(), StoreError> {
+        let ran = self.writer.run(sql).await;
+        self.seen(ran)
+    }
+}
+
+impl Drop for Transaction {
+    /// The next transaction would roll this one back, but until then it would lock the file.
+    fn drop(&mut self) {
+        if self.writer.is_in_transaction()
+            && let Ok(runtime) = tokio::runtime::Handle::try_current()
+        {
+            let writer = Arc::clone(OwnedMutexGuard::mutex(&self.writer));
+            runtime.spawn(async move { writer.lock_owned().await.connection().await.map(|_| ()) });
+        }
+    }
+}
+
+#[async_trait]
+impl StoreTransaction for Transaction {
+    fn generation(&self) -> u64 {
+        self.generation
+    }
+
+    async fn insert_receipts(&mut self, ids: &[ReceiptId]) -> Result<HashSet<ReceiptId>, StoreError> {
+        let new = insert_receipts(self.writer.current().await?, ids).await;
+        self.seen(new)
+    }
+
+    fn may_pause(&self) -> bool {
+        false // There is nobody to wait for.
+    }
+
+    async fn insert_events(&mut self, rows: &[Row<'_>]) -> Result<Inserted, StoreError> {
+        let last_seq = self.last_seq;
+        let inserted = insert_events(self.writer.current().await?, last_seq, rows).await;
+        self.seen(inserted)
+    }
+
+    async fn payload_hashes(&mut self, keys: &[EventKey]) -> Result<HashMap<EventKey, PayloadHash>, StoreError> {
+        let hashes = payload_hashes(self.writer.current().await?, keys).await;
+        self.seen(hashes)
+    }
+
+    async fn insert_dead_letters(&mut self, letters: &[NewDeadLetter]) -> Result<(), StoreError> {
+        let inserted = insert_dead_letters(self.writer.current().await?, letters).await;
+        self.seen(inserted)
+    }
+
+    async fn take_dead_letter(&mut self, id: i64) -> Result<Option<DeadLetter>, StoreError> {
+        let letter = query::take_dead_letter(self.writer.current().await?, id).await;
+        self.seen(letter)
+    }
+
+    async fn insert_audit(&mut self, dropped: &[Dropped]) -> Result<(), StoreError> {
+        let inserted = insert_audit(self.writer.current().await?, dropped).await;
+        self.seen(inserted)
+    }
+
+    async fn forget_attempts(&mut self, position: Position) -> Result<(), StoreError> {
+        let delete = sqlx::query("DELETE FROM attempts WHERE position = ?").bind(position.to_string());
+        let deleted = delete.execute(self.writer.current().await?).await;
+        self.seen(deleted.map(|_| ()).map_err(of_statement))
+    }
+
+    async fn savepoint(&mut self) -> Result<(), StoreError> {
+        self.run("SAVEPOINT here").await
+    }
+
+    async fn rollback_to_savepoint(&mut self) -> Result<(), StoreError> {
+        self.run("ROLLBACK TO here; RELEASE here").await?;
+        self.failed = false;
+        Ok(())
+    }
+
+    async fn release_savepoint(&mut self) -> Result<(), StoreError> {
+        self.run("RELEASE here").await
+    }
+
+    async fn commit(mut self: Box<Self>, shard: &str, counts: &BTreeMap<&str, Counts>) -> Result<(), StoreError> {
+        if self.failed {
+            return Err(StoreError::Failed("a transaction that failed cannot be committed".into()));
+        }
+        add_counts(self.writer.current().await?, shard, counts).await?;
+        self.writer.commit().await
+    }
+}
+
+async fn insert_receipts(
+    connection: &mut SqliteConnection,
+    ids: &[ReceiptId],
+) -> Result<HashSet<ReceiptId>, StoreError> {
+    let now = Timestamp::now().as_micros();
+    let mut new = HashSet::with_capacity(ids.len());
+    for (text, ids) in INSERT_RECEIPTS.statements(ids) {
+        let insert = ids.iter().fold(sqlx::query_scalar::<_, ReceiptId>(text), |insert, id| insert.bind(*id).bind(now));
+        new.extend(insert.fetch_all(&mut *connection).await.map_err(of_statement)?);
+    }
+    Ok(new)
+}
+
+async fn insert_events(
+    connection: &mut SqliteConnection,
+    last_seq: i64,
+    rows: &[Row<'_>],
+) -> Result<Inserted, StoreError> {
+    // In the order of arrival, which is the order of the table: pages are filled one after another.
+    // (They come sorted by key, for stores where transactions run side by side.)
+    let mut rows: Vec<&Row<'_>> = rows.iter().collect();
+    rows.sort_unstable_by_key(|row| row.ordinal);
+    let mut stored_before = HashSet::new();
+    let mut statements = INSERT_EVENTS.statements(&rows).map(|(text, rows)| (text, rows, values(last_seq, rows)));
+    let mut next = statements.next();
+    while let Some((text, rows, values)) = next {
+        let values = values.map_err(|error| of_statement(sqlx::Error::Encode(error)))?;
+        let insert = sqlx::query_with(text, values).execute(&mut *connection);
+        // The connection has a thread of its own: while that inserts, the next values are copied.
+        let (inserted, following) = tokio::join!(insert, async { statements.next() });
+        next = following;
+        if inserted.map_err(of_insert)?.rows_affected() < rows.len() as u64 {
+            stored_before.extend(stored_keys(connection, last_seq, rows).await?);
+        }
+    }
+    if stored_before.is_empty() {
+        return Ok(Inserted::All);
+    }
+    Ok(Inserted::Keys(rows.iter().map(|row| row.key).filter(|key| !stored_before.contains(key)).collect()))
+}
+
+/// The values of these rows, in the statement's order.
+fn values(last_seq: i64, rows: &[&Row<'_>]) -> Result<SqliteArguments, BoxDynError> {
+    // Text is moved to the other thread: allocated once as `Arc<str>`, twice as `&str`.
+    let text = |text: &str| Arc::<str>::from(text);
+    let mut values = SqliteArguments::default();
+    values.reserve(rows.len() * 10, 0);
+    for row in rows {
+        values.add(last_seq + 1 + i64::from(row.ordinal))?;
+        values.add(row.key)?;
+        values.add(row.event.timestamp.as_micros())?;
+        values.add(row.received_at.as_micros())?;
+        values.add(row.event.payload_hash)?;
+        values.add(row.request_id)?;
+        values.add(text(&row.event.topic))?;
+        values.add(text(&row.event.event_id))?;
+        values.add(row.event.source.as_deref().map(text))?;
+        values.add(text(&row.event.payload))?;
+    }
+    Ok(values)
+}
+
+/// Which of these were stored before this transaction.
+async fn stored_keys(
+    connection: &mut SqliteConnection,
+    last_seq: i64,
+    rows: &[&Row<'_>],
+) -> Result<Vec<EventKey>, StoreError> {
+    let mut stored = Vec::new();
+    for (text, rows) in STORED_KEYS.statements(rows) {
+        let select = sqlx::query_scalar::<_, EventKey>(text).bind(last_seq);
+        let select = rows.iter().fold(select, |select, row| select.bind(row.key));
+        stored.extend(select.fetch_all(&mut *connection).await.map_err(of_statement)?);
+    }
+    Ok(stored)
+}
+
+async fn payload_hashes(
+    connection: &mut SqliteConnection,
+    keys: &[EventKey],
+) -> Result<HashMap<EventKey, PayloadHash>, StoreError> {
+    let mut hashes = HashMap::with_capacity(keys.len());
+    for (text, keys) in PAYLOAD_HASHES.statements(keys) {
+        let select =
+            keys.iter().fold(sqlx::query_as::<_, (EventKey, PayloadHash)>(text), |select, key| select.bind(*key));
+        hashes.extend(select.fetch_all(&mut *connection).await.map_err(of_statement)?);
+    }
+    Ok(hashes)
+}
+
+async fn add_counts(
+    connection: &mut SqliteConnection,
+    shard: &str,
+    counts: &BTreeMap<&str, Counts>,
+) -> Result<(), StoreError> {
+    let counts: Vec<_> = counts.iter().collect();
+    for (text, counts) in ADD_COUNTS.statements(&counts) {
+        let upsert = counts.iter().fold(sqlx::query(text), |upsert, (topic, counts)| {
+            upsert
+                .bind(**topic)
+                .bind(shard)
+                .bind(counts.received.cast_signed())
+                .bind(counts.unique.cast_signed())
+                .bind(counts.duplicates.cast_signed())
+                .bind(counts.conflicts.cast_signed())
+        });
+        upsert.execute(&mut *connection).await.map_err(of_statement)?;
+    }
+    Ok(())
+}
+
+async fn insert_dead_letters(connection: &mut SqliteConnection, letters: &[NewDeadLetter]) -> Result<(), StoreError> {
+    let now = Timestamp::now().as_micros();
+    for letter in letters {
+        let (topic, event_id) = letter.event.clone().unzip();
+        let insert = sqlx::query(
+            "INSERT INTO dead_letters \
+                 (failed_at, stream, millis, sequence, topic, event_id, events, code, reason, body) \
+             VALUES (?,?,?,?,?,?,?,?,?,?)",
+        );
+        let insert = insert
+            .bind(now)
+            .bind(letter.position.stream)
+            .bind(letter.position.millis.cast_signed())
+            .bind(letter.position.sequence.cast_signed())
+            .bind(topic)
+            .bind(event_id)
+            .bind(letter.events.cast_signed())
+            .bind(&*letter.code)
+            .bind(&*letter.reason)
+            .bind(&*letter.body);
+        insert.execute(&mut *connection).await.map_err(of_statement)?;
+    }
+    Ok(())
+}
+
+async fn insert_audit(connection: &mut SqliteConnection, dropped: &[Dropped]) -> Result<(), StoreError> {
+    let now = Timestamp::now().as_micros();
+    for (text, dropped) in INSERT_AUDIT.statements(dropped) {
+        let insert = dropped.iter().fold(sqlx::query(text), |insert, dropped| {
+            insert.bind(dropped.key).bind(dropped.request_id).bind(dropped.conflict).bind(now)
+        });
+        insert.execute(&mut *connection).await.map_err(of_statement)?;
+    }
+    Ok(())
+}

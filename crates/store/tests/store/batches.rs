@@ -1,0 +1,81 @@
+//! Building batches.
+
+use std::borrow::Cow;
+
+use sluice_event::entry::{Entry, PackedEntry, PackedRequest, Request};
+use sluice_event::{EntryId, Event, ReceiptId, RequestId, Timestamp};
+use sluice_log::Position;
+use sluice_store::NewDeadLetter;
+use sluice_store::commit::Batch;
+
+pub fn at(text: &str) -> Timestamp {
+    text.parse().expect("a moment")
+}
+
+/// An event with a payload as JSON text.
+pub fn event(topic: &str, id: impl ToString, payload: &str) -> Event<'static> {
+    Event {
+        topic: Cow::Owned(topic.to_owned()),
+        event_id: Cow::Owned(id.to_string()),
+        timestamp: at("2026-01-31T12:00:00Z"),
+        source: None,
+        payload_hash: sluice_event::canonical::hash(payload, 64).expect("JSON"),
+        payload: Cow::Owned(payload.to_owned()),
+    }
+}
+
+/// Events of topic `t` with these ids and equal payloads.
+pub fn events<I: ToString>(ids: impl IntoIterator<Item = I>) -> Vec<Event<'static>> {
+    ids.into_iter().map(|id| event("t", id, "{}")).collect()
+}
+
+pub fn from(source: &str, event: Event<'static>) -> Event<'static> {
+    Event { source: Some(Cow::Owned(source.to_owned())), ..event }
+}
+
+pub fn request(events: Vec<Event<'static>>) -> Request<'static> {
+    Request { id: RequestId::random(), receipt: None, accepted_at: Timestamp::now(), events }
+}
+
+pub fn keyed(receipt: ReceiptId, events: Vec<Event<'static>>) -> Request<'static> {
+    Request { receipt: Some(receipt), ..request(events) }
+}
+
+pub fn entry(requests: Vec<Request<'static>>) -> Entry<'static> {
+    Entry { id: EntryId::random(), requests }
+}
+
+pub fn position(sequence: u64) -> Position {
+    Position { stream: 0, millis: 1_700_000_000_000, sequence }
+}
+
+pub fn batch(entries: Vec<Entry<'static>>) -> Batch<'static> {
+    let entries = entries.into_iter().enumerate().map(|(i, entry)| (position(i as u64), entry)).collect();
+    Batch { entries, ..Batch::default() }
+}
+
+/// A batch of one entry of one request.
+pub fn batch_of(events: Vec<Event<'static>>) -> Batch<'static> {
+    batch(vec![entry(vec![request(events)])])
+}
+
+/// The same batch again, as it is delivered again.
+pub fn again(batch: &Batch<'static>) -> Batch<'static> {
+    Batch { entries: batch.entries.clone(), dead_letters: batch.dead_letters.clone(), attempted: batch.attempted }
+}
+
+/// A whole entry to be put aside, with its id.
+pub fn letter(events: Vec<Event<'static>>) -> (NewDeadLetter, Option<EntryId>) {
+    let request = request(events);
+    let packed = PackedRequest::new(request.id, request.receipt, request.accepted_at, &request.events);
+    let entry = PackedEntry::new(EntryId::random(), [&packed].into_iter());
+    let letter = NewDeadLetter {
+        position: position(7),
+        event: None,
+        events: entry.events,
+        code: "kills_its_reader".into(),
+        reason: "it was tried three times".into(),
+        body: entry.body,
+    };
+    (letter, Some(entry.id))
+}

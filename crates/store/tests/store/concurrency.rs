@@ -1,0 +1,103 @@
+//! Several commits at the same time.
+
+use std::sync::Arc;
+
+use sluice_event::{EntryId, ReceiptId};
+use sluice_store::commit::Outcome;
+use sluice_store::{CommitOptions, Counts, EventQuery};
+use tokio::task::JoinSet;
+
+use crate::batches::*;
+use crate::stores::{TestStore, rules};
+
+fn shard(test: &TestStore, worker: usize) -> CommitOptions {
+    CommitOptions { shard: format!("replica/{worker}"), ..rules(test.rules.keyer.clone()) }
+}
+
+pub async fn two_commits_of_the_same_entries_at_once_store_them_once(test: TestStore) {
+    let test = Arc::new(test);
+    let mut skipped = 0;
+    for round in 0..10 {
+        let batch =
+            batch((0..20).map(|e| entry(vec![request(events((0..20).map(|i| round * 1000 + e * 20 + i)))])).collect());
+        let mut commits = JoinSet::new();
+        for worker in 0..4 {
+            let (test, batch) = (Arc::clone(&test), again(&batch));
+            commits.spawn(async move { test.commit_until_done(&shard(&test, worker), &batch).await });
+        }
+        let outcomes: Vec<Outcome> = commits.join_all().await;
+        assert_eq!(outcomes.iter().map(|o| o.counts.received).sum::<u64>(), 400, "{outcomes:?}");
+        skipped += outcomes.iter().map(|o| o.skipped).sum::<u64>();
+    }
+    assert_eq!(skipped, 10 * 3 * 20);
+    assert_eq!(test.counts().await, Counts { received: 4_000, unique: 4_000, ..Counts::default() });
+    assert_eq!(test.rows().await, 4_000);
+}
+
+pub async fn a_request_repeated_in_entries_committed_at_once_is_counted_once(test: TestStore) {
+    let test = Arc::new(test);
+    for round in 0..10 {
+        let receipt = ReceiptId::from(EntryId::random());
+        let mut commits = JoinSet::new();
+        for worker in 0..8 {
+            let batch = batch(vec![entry(vec![keyed(receipt, events([round, round]))])]);
+            let test = Arc::clone(&test);
+            commits.spawn(async move { test.commit_until_done(&shard(&test, worker), &batch).await });
+        }
+        commits.join_all().await;
+    }
+    assert_eq!(test.counts().await, Counts { received: 20, unique: 10, duplicates: 10, conflicts: 0 });
+}
+
+pub async fn overlapping_keys_in_opposite_order_lose_nothing(test: TestStore) {
+    let test = Arc::new(test);
+    let mut commits = JoinSet::new();
+    for worker in 0..8 {
+        let test = Arc::clone(&test);
+        commits.spawn(async move {
+            for _ in 0..5 {
+                let ids: Vec<u32> = if worker % 2 == 0 { (0..500).collect() } else { (0..500).rev().collect() };
+                let batch = batch_of(ids.into_iter().map(|id| event("t", id, &(worker % 2).to_string())).collect());
+                // All to one shard, so that they meet at the counters too.
+                test.commit_until_done(&shard(&test, 0), &batch).await;
+            }
+        });
+    }
+    commits.join_all().await;
+    let counts = test.counts().await;
+    assert_eq!((counts.received, counts.unique, counts.duplicates), (20_000, 500, 19_500));
+    assert_eq!(test.rows().await, 500);
+    // Half of the sendings of each event had the other payload, whichever came first.
+    assert_eq!(counts.conflicts, 10_000);
+}
+
+pub async fn every_committed_state_is_consistent_while_batches_are_committed(test: TestStore) {
+    let test = Arc::new(test);
+    let mut commits = JoinSet::new();
+    for worker in 0..3 {
+        let test = Arc::clone(&test);
+        commits.spawn(async move {
+            for round in 0..20 {
+                let batch = batch_of(events((0..50).map(|i| (round * 50 + i) * 2 / 3)));
+                test.commit_until_done(&shard(&test, worker), &batch).await;
+            }
+        });
+    }
+    let both = "SELECT (SELECT count(*) FROM events) - (SELECT coalesce(sum(unique_processed), 0) FROM counters)";
+    let postgres = both.replace("- (SELECT", "- (SELECT (").replace(" FROM counters)", ")::int8 FROM counters)");
+    let mut seen = 0;
+    while !commits.is_empty() {
+        let counts = test.counts().await;
+        assert_eq!(counts.received, counts.unique + counts.duplicates, "{counts:?}");
+        let difference = if matches!(test.place, crate::stores::Place::Postgres(_)) { &postgres } else { both };
+        assert_eq!(test.number(difference).await, 0, "rows and unique_processed");
+        seen += 1;
+        while let Some(done) = commits.try_join_next() {
+            done.unwrap();
+        }
+    }
+    assert!(seen > 1, "states seen while committing: {seen}");
+    let page = test.store.events(&EventQuery { limit: 1, ..EventQuery::default() }).await.unwrap();
+    assert_eq!(page.events.len(), 1);
+    assert_eq!(test.counts().await.received, 3_000);
+}

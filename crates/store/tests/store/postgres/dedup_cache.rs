@@ -1,0 +1,187 @@
+//! Keys that a replica knows, and keys that only another replica knows.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use sluice_store::commit::{Outcome, commit, replay};
+use sluice_store::postgres::PostgresSettings;
+use sluice_store::{CommitOptions, Counts, Store, StoreError};
+use sluice_tests::wait_until;
+use sqlx::{Connection, PgConnection};
+use tokio::task::{JoinHandle, JoinSet};
+
+use super::faults::{cut_connections, named};
+use crate::batches::*;
+use crate::stores::{Place, TestStore, direct, fresh_schema, opened};
+
+/// A second replica on the same tables.
+async fn replica(test: &TestStore) -> Arc<dyn Store> {
+    match &test.place {
+        Place::Postgres(settings) => opened(settings).await,
+        Place::Sqlite(_) => unreachable!("these tests are PostgreSQL's"),
+    }
+}
+
+async fn commit_until_done(store: &dyn Store, rules: &CommitOptions, ids: std::ops::Range<u32>) -> Counts {
+    let batch = batch_of(events(ids));
+    loop {
+        match commit(store, rules, &batch).await {
+            Ok(outcome) => return outcome.counts,
+            Err(StoreError::Conflict(_)) => tokio::task::yield_now().await,
+            Err(error) => panic!("{error}"),
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_known_key_is_dropped_without_asking_and_forgotten_with_the_connection_that_stored_it() {
+    let settings = named(fresh_schema());
+    let test = TestStore::on_postgres(settings.clone()).await;
+    let counts = |unique, duplicates| Counts { received: 2, unique, duplicates, conflicts: 0 };
+    assert_eq!(test.commit(&batch_of(events([1, 2]))).await.counts, counts(2, 0));
+    // As a failover would lose it. Were the store asked, it would be stored again.
+    test.run("DELETE FROM events WHERE event_id = '1'").await;
+    assert_eq!(test.commit(&batch_of(events([1, 2]))).await.counts, counts(0, 2));
+    cut_connections(&settings).await;
+    let rules = test.rules.clone();
+    assert_eq!(test.commit_until_done(&rules, &batch_of(events([1, 2]))).await.counts, counts(1, 1));
+    assert_eq!(test.rows().await, 2);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn keys_that_another_replica_stored_are_found_whatever_this_one_expects() {
+    let test = TestStore::postgres().await;
+    let other = replica(&test).await;
+    let mut next = 0;
+    // COPY fails first, then keys are looked up, then, after batches without one, copied again.
+    for round in 0..40 {
+        let stored = if round % 15 < 3 { 10 } else { 0 };
+        commit_until_done(&*other, &test.rules, next..next + stored).await;
+        let counts = commit_until_done(&*test.store, &test.rules, next..next + 50).await;
+        let (stored, unique) = (u64::from(stored), 50 - u64::from(stored));
+        assert_eq!(counts, Counts { received: 50, unique, duplicates: stored, conflicts: 0 }, "round {round}");
+        next += 50;
+    }
+    assert_eq!(test.rows().await, i64::from(next));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn keys_that_a_replica_has_forgotten_are_found_again() {
+    let settings = PostgresSettings { dedup_cache_keys: 16, ..fresh_schema() };
+    let test = TestStore::on_postgres(settings).await;
+    let mut next = 0_u32;
+    for round in 0..30 {
+        // Five of the earlier ones, out of memory since, in every round but some.
+        let old = if round > 3 && round % 12 != 0 { next - 120..next - 115 } else { 0..0 };
+        let (duplicates, unique) = (u64::from(old.end - old.start), 50);
+        let batch = batch_of(events(old.chain(next..next + 50)));
+        let counts = Counts { received: unique + duplicates, unique, duplicates, conflicts: 0 };
+        assert_eq!(test.commit(&batch).await.counts, counts, "round {round}");
+        next += 50;
+    }
+    assert_eq!(test.rows().await, i64::from(next));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn replicas_that_store_the_same_keys_at_the_same_time_store_them_once() {
+    let test = TestStore::postgres().await;
+    let mut replicas = JoinSet::new();
+    for number in 0..6_u32 {
+        // Two workers of each of three replicas.
+        let store = if number % 2 == 0 { replica(&test).await } else { Arc::clone(&test.store) };
+        let rules = CommitOptions { shard: format!("{number}"), ..test.rules.clone() };
+        replicas.spawn(async move {
+            let mut sum = Counts::default();
+            for round in 0..30 {
+                let counts = commit_until_done(&*store, &rules, round * 40..round * 40 + 100).await;
+                sum.received += counts.received;
+                sum.unique += counts.unique;
+                sum.duplicates += counts.duplicates;
+            }
+            sum
+        });
+    }
+    let sums = replicas.join_all().await;
+    let sum = |pick: fn(&Counts) -> u64| sums.iter().map(pick).sum::<u64>();
+    let unique = 29 * 40 + 100;
+    assert_eq!((sum(|c| c.received), sum(|c| c.unique)), (6 * 30 * 100, unique));
+    assert_eq!(sum(|c| c.duplicates), 6 * 30 * 100 - unique);
+    assert_eq!(test.rows().await, unique as i64);
+}
+
+/// Two workers of a replica: the first has inserted the events 1 to 3 and is kept from committing
+/// until `counters` ends; the second is about to store 2 to 5.
+struct TwoWorkers {
+    first: JoinHandle<Result<Outcome, StoreError>>,
+    second: JoinHandle<Result<Outcome, StoreError>>,
+    /// The server's process that serves the first.
+    process: i32,
+    counters: PgConnection,
+    test: TestStore,
+}
+
+async fn two_workers() -> TwoWorkers {
+    let settings = named(fresh_schema());
+    let test = TestStore::on_postgres(settings.clone()).await;
+    // The row, not the table: a new connection prepares its statements, which a locked table would hold up
+    // before anything is inserted.
+    test.run("INSERT INTO counters VALUES ('t', 'a', 0, 0, 0, 0)").await;
+    let mut counters = direct(&settings).await;
+    sqlx::raw_sql("BEGIN; SELECT FROM counters FOR UPDATE").execute(&mut counters).await.unwrap();
+    let starts = |shard: &str, ids: std::ops::RangeInclusive<u32>| {
+        let (store, rules) = (Arc::clone(&test.store), CommitOptions { shard: shard.to_owned(), ..test.rules.clone() });
+        tokio::spawn(async move { commit(&*store, &rules, &batch_of(events(ids))).await })
+    };
+    let first = starts("a", 1..=3);
+    let process = waiting_process(&settings).await;
+    TwoWorkers { first, second: starts("b", 2..=5), process, counters, test }
+}
+
+async fn waiting_process(settings: &PostgresSettings) -> i32 {
+    let waiting = "SELECT pid FROM pg_stat_activity WHERE application_name = $1 AND wait_event_type = 'Lock'";
+    wait_until("the first waits for the counters", Duration::from_secs(10), async || {
+        let process = sqlx::query_scalar(waiting).bind(format!("sluice {}", settings.replica));
+        let process: Option<i32> = process.fetch_optional(&mut direct(settings).await).await.unwrap();
+        process.ok_or_else(|| "nobody waits".to_owned())
+    })
+    .await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn keys_that_another_worker_has_stored_meanwhile_are_duplicates() {
+    let mut workers = two_workers().await;
+    sqlx::raw_sql("ROLLBACK").execute(&mut workers.counters).await.unwrap();
+    let counts = |unique, duplicates| Counts { received: unique + duplicates, unique, duplicates, conflicts: 0 };
+    assert_eq!(workers.first.await.unwrap().unwrap().counts, counts(3, 0));
+    assert_eq!(workers.second.await.unwrap().unwrap().counts, counts(2, 2));
+    assert_eq!(workers.test.rows().await, 5);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn keys_that_another_worker_failed_to_store_are_stored() {
+    let mut workers = two_workers().await;
+    let cut = sqlx::query("SELECT pg_terminate_backend($1)").bind(workers.process);
+    cut.execute(&mut workers.counters).await.unwrap();
+    let first = workers.first.await.unwrap();
+    assert!(matches!(first, Err(StoreError::Unavailable(_))), "{first:?}");
+    sqlx::raw_sql("ROLLBACK").execute(&mut workers.counters).await.unwrap();
+    let counts = Counts { received: 4, unique: 4, ..Counts::default() };
+    assert_eq!(workers.second.await.unwrap().unwrap().counts, counts);
+    assert_eq!(workers.test.rows().await, 4);
+    workers.counters.close().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_letter_whose_event_another_replica_stored_since_is_replayed_as_a_duplicate() {
+    let test = TestStore::postgres().await;
+    let other = replica(&test).await;
+    test.refuse_poison().await;
+    test.commit(&batch_of(vec![event("t", 1, "\"poison\"")])).await;
+    test.accept_poison().await;
+    commit(&*other, &test.rules, &batch_of(vec![event("t", 1, "{}")])).await.unwrap();
+    let id = test.store.dead_letters(None, 1).await.unwrap()[0].id;
+    // The COPY fails and is taken back, and the letter's removal is not.
+    let replayed = replay(&*test.store, &test.rules, id).await.unwrap().unwrap();
+    assert_eq!(replayed.counts, Counts { received: 1, unique: 0, duplicates: 1, conflicts: 1 });
+    assert_eq!(test.statistics().await.dead_lettered, 0);
+}

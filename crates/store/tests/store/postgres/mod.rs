@@ -1,0 +1,6 @@
+//! What only PostgreSQL can show: rotation of receipts, lost connections, locks, schemas.
+
+mod dedup_cache;
+mod faults;
+mod receipt_partitions;
+mod schemas;

@@ -1,0 +1,146 @@
+//! What the API asks.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use sluice_event::Event;
+use sluice_store::{EventQuery, Statistics, StoredEvent};
+
+use crate::batches::*;
+use crate::stores::TestStore;
+
+fn ids(events: &[StoredEvent]) -> Vec<&str> {
+    events.iter().map(|event| &*event.event_id).collect()
+}
+
+fn of(limit: u32) -> EventQuery {
+    EventQuery { limit, ..EventQuery::default() }
+}
+
+pub async fn events_are_listed_newest_first(test: TestStore) {
+    test.commit(&batch_of(events(["b", "a", "c"]))).await;
+    test.commit(&batch_of(events(["e", "a", "d"]))).await;
+    let page = test.store.events(&of(10)).await.unwrap();
+    assert_eq!(ids(&page.events), ["d", "e", "c", "a", "b"], "stream order, backwards");
+    assert_eq!(page.next, None);
+    let page = test.store.events(&of(2)).await.unwrap();
+    assert_eq!(ids(&page.events), ["d", "e"]);
+    let rest = test.store.events(&EventQuery { before: page.next, ..of(3) }).await.unwrap();
+    assert_eq!(ids(&rest.events), ["c", "a", "b"]);
+    assert_eq!(rest.next, None, "the last page is full, and the last");
+}
+
+pub async fn each_filter_holds_and_all_hold_together(test: TestStore) {
+    let made = |topic, id: &str, source, time| Event { timestamp: at(time), ..from(source, event(topic, id, "0")) };
+    test.commit(&batch_of(vec![
+        made("a", "1", "x", "2026-01-01T00:00:00Z"),
+        made("a", "2", "y", "2026-01-02T00:00:00Z"),
+        made("b", "3", "x", "2026-01-03T00:00:00Z"),
+        made("a", "4", "x", "2026-01-04T00:00:00Z"),
+        event("b", "5", "0"),
+    ]))
+    .await;
+    let (topic, source) = (Some("a".to_owned()), Some("x".to_owned()));
+    let (since, until) = (Some(at("2026-01-02T00:00:00Z")), Some(at("2026-01-04T00:00:00Z")));
+    let found = async |query: EventQuery| {
+        let page = test.store.events(&query).await.unwrap();
+        ids(&page.events).join("")
+    };
+    assert_eq!(found(EventQuery { topic: topic.clone(), ..of(9) }).await, "421");
+    assert_eq!(found(EventQuery { source: source.clone(), ..of(9) }).await, "431");
+    assert_eq!(found(EventQuery { since, ..of(9) }).await, "5432");
+    assert_eq!(found(EventQuery { until, ..of(9) }).await, "321", "until is exclusive, since is not");
+    assert_eq!(found(EventQuery { topic: topic.clone(), source: source.clone(), since, ..of(9) }).await, "4");
+    assert_eq!(found(EventQuery { topic, source, since, until, ..of(9) }).await, "");
+    assert_eq!(found(EventQuery { topic: Some("A".into()), ..of(9) }).await, "", "topics are told apart exactly");
+}
+
+pub async fn pages_neither_skip_nor_repeat_while_events_arrive(test: TestStore) {
+    for round in 0..10 {
+        test.commit(&batch_of((0..50).map(|i| event("t", format!("old-{}", round * 50 + i), "0")).collect())).await;
+    }
+    let test = Arc::new(test);
+    let stop = Arc::new(AtomicBool::new(false));
+    let arriving = tokio::spawn({
+        let (test, stop) = (Arc::clone(&test), Arc::clone(&stop));
+        async move {
+            for round in 0.. {
+                let new = (0..5).map(|i| event("t", format!("new-{round}-{i}"), "0")).collect();
+                test.commit(&batch_of(new)).await;
+                if stop.load(Ordering::Relaxed) {
+                    return;
+                }
+            }
+        }
+    });
+    for topic in [None, Some("t".to_owned())] {
+        let mut seen: Vec<String> = Vec::new();
+        let mut query = EventQuery { topic, ..of(7) };
+        loop {
+            let page = test.store.events(&query).await.unwrap();
+            seen.extend(page.events.into_iter().map(|event| event.event_id));
+            query.before = page.next;
+            if page.next.is_none() {
+                break;
+            }
+        }
+        let old: Vec<_> = seen.iter().filter(|id| id.starts_with("old-")).collect();
+        let expected: Vec<_> = (0..500).rev().map(|i| format!("old-{i}")).collect();
+        assert!(old.iter().copied().eq(&expected), "each old event once and in order: {old:?}");
+        let mut unique = seen.clone();
+        unique.sort();
+        unique.dedup();
+        assert_eq!(unique.len(), seen.len(), "nothing twice");
+    }
+    stop.store(true, Ordering::Relaxed);
+    arriving.await.unwrap();
+}
+
+pub async fn the_same_id_in_two_topics_is_two_events(test: TestStore) {
+    test.commit(&batch_of(vec![event("a", 1, "\"a\""), event("b", 1, "\"b\"")])).await;
+    assert_eq!(test.store.event("a", "1", 9).await.unwrap()[0].payload, "\"a\"");
+    assert_eq!(test.store.event("b", "1", 9).await.unwrap()[0].payload, "\"b\"");
+    assert!(test.store.event("c", "1", 9).await.unwrap().is_empty());
+}
+
+pub async fn where_the_source_tells_events_apart_all_are_found(test: TestStore) {
+    let test = test.another("topic,event_id,source".parse().unwrap()).await;
+    let sent = vec![from("x", event("t", 1, "1")), from("y", event("t", 1, "2")), event("t", 1, "3")];
+    assert_eq!(test.commit(&batch_of(sent)).await.counts.unique, 3);
+    let found = test.store.event("t", "1", 9).await.unwrap();
+    assert_eq!(found.iter().map(|e| &*e.payload).collect::<Vec<_>>(), ["1", "2", "3"], "first stored first");
+    assert_eq!(test.store.event("t", "1", 1).await.unwrap()[0].payload, "1");
+    let by_id_alone = test.another("event_id".parse().unwrap()).await;
+    by_id_alone.commit(&batch_of(vec![event("a", 1, "1"), event("b", 1, "2")])).await;
+    assert_eq!(by_id_alone.store.event("a", "1", 9).await.unwrap().len(), 1);
+    assert!(by_id_alone.store.event("b", "1", 9).await.unwrap().is_empty(), "it was dropped as a duplicate");
+}
+
+pub async fn an_empty_store_answers_everything(test: TestStore) {
+    test.store.ping().await.unwrap();
+    assert_eq!(test.statistics().await, Statistics::default());
+    assert!(test.store.events(&of(10)).await.unwrap().events.is_empty());
+    assert!(test.store.event("t", "1", 10).await.unwrap().is_empty());
+    assert!(test.store.dead_letters(None, 10).await.unwrap().is_empty());
+}
+
+pub async fn a_page_of_large_events_ends_early_and_goes_on(test: TestStore) {
+    let payload = format!("\"{}\"", "x".repeat(250_000));
+    test.commit(&batch_of((0..150).map(|id| event("t", id, &payload)).collect())).await;
+    let mut query = of(1_000);
+    let mut seen = Vec::new();
+    let mut pages = 0;
+    loop {
+        let page = test.store.events(&query).await.unwrap();
+        let bytes: usize = page.events.iter().map(|event| event.payload.len()).sum();
+        assert!(bytes < 20_000_000, "a page of {bytes} bytes");
+        seen.extend(page.events.into_iter().map(|event| event.event_id));
+        pages += 1;
+        query.before = page.next;
+        if page.next.is_none() {
+            break;
+        }
+    }
+    assert!(seen.iter().eq(&(0..150).rev().map(|id| id.to_string()).collect::<Vec<_>>()), "{seen:?}");
+    assert!(pages > 1, "{pages} pages");
+}

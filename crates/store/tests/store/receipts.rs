@@ -1,0 +1,46 @@
+//! How long receipts are kept.
+
+use std::time::Duration;
+
+use sluice_store::Maintenance;
+
+use crate::batches::*;
+use crate::stores::{Place, TestStore};
+
+const KEEP: Duration = Duration::from_secs(3_600);
+
+pub async fn receipts_are_dropped_only_after_their_time(test: TestStore) {
+    let maintain = async || {
+        let maintenance = Maintenance { receipts_ttl: KEEP, retention: None };
+        test.store.maintain(&maintenance).await.unwrap();
+    };
+    let old = batch_of(events([1]));
+    test.commit(&old).await;
+    maintain().await;
+    assert_eq!(test.commit(&again(&old)).await.skipped, 1);
+
+    age(&test, KEEP / 2).await;
+    maintain().await;
+    let new = batch_of(events([2]));
+    test.commit(&new).await;
+    assert_eq!(test.commit(&again(&old)).await.skipped, 1, "half its time has passed");
+    assert_eq!(test.commit(&again(&new)).await.skipped, 1);
+
+    age(&test, KEEP * 2).await;
+    maintain().await;
+    age(&test, KEEP * 2).await;
+    maintain().await;
+    let repeated = test.commit(&again(&old)).await;
+    assert_eq!((repeated.skipped, repeated.counts.duplicates), (0, 1), "it is a second sending now");
+}
+
+/// Lets so much time pass for the receipts.
+async fn age(test: &TestStore, by: Duration) {
+    match test.place {
+        Place::Postgres(_) => {
+            test.age("receipt_epochs", "opened_at", by).await;
+            test.age("receipt_epochs", "closed_at", by).await;
+        }
+        Place::Sqlite(_) => test.age("receipts", "committed_at", by).await,
+    }
+}

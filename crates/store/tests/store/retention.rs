@@ -1,0 +1,51 @@
+//! Events that arrived too long ago go.
+
+use std::time::Duration;
+
+use sluice_event::Timestamp;
+use sluice_store::{Counts, Maintenance};
+
+use crate::batches::*;
+use crate::stores::TestStore;
+
+const DAY: Duration = Duration::from_secs(24 * 3_600);
+
+fn maintenance(retention: Option<Duration>) -> Maintenance {
+    Maintenance { receipts_ttl: DAY, retention }
+}
+
+pub async fn old_events_go_and_the_statistics_say_how_far_back_duplicates_are_recognised(test: TestStore) {
+    // More than one chunk of them.
+    test.commit(&batch_of(events(0..6_000))).await;
+    test.age("events", "received_at", DAY * 2).await;
+    test.commit(&batch_of(events(6_000..6_010))).await;
+    assert_eq!(test.statistics().await.dedup_horizon, None);
+
+    let (gone, _) = test.store.maintain(&maintenance(Some(DAY))).await.unwrap();
+    assert_eq!(gone, 6_000);
+    assert_eq!(test.rows().await, 10);
+    let horizon = test.statistics().await.dedup_horizon.expect("a horizon");
+    let age = Timestamp::now().as_micros() - horizon.as_micros();
+    assert!((age - DAY.as_micros() as i64).abs() < 60_000_000, "{horizon} is a day ago");
+
+    let (gone, _) = test.store.maintain(&maintenance(Some(DAY * 2))).await.unwrap();
+    assert_eq!(gone, 0);
+    assert_eq!(test.statistics().await.dedup_horizon, Some(horizon), "what is gone stays gone");
+    assert_eq!(test.counts().await.unique, 6_010, "the counters count what happened");
+}
+
+pub async fn without_retention_nothing_goes(test: TestStore) {
+    test.commit(&batch_of(events(0..10))).await;
+    test.age("events", "received_at", DAY * 10_000).await;
+    assert_eq!(test.store.maintain(&maintenance(None)).await.unwrap().0, 0);
+    assert_eq!(test.rows().await, 10);
+}
+
+pub async fn an_event_that_retention_removed_is_new_again(test: TestStore) {
+    test.commit(&batch_of(events(0..3))).await;
+    test.age("events", "received_at", DAY * 2).await;
+    test.store.maintain(&maintenance(Some(DAY))).await.unwrap();
+    let outcome = test.commit(&batch_of(events(0..3))).await;
+    assert_eq!(outcome.counts, Counts { received: 3, unique: 3, ..Counts::default() });
+    assert_eq!(test.rows().await, 3);
+}

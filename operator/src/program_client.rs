@@ -1,0 +1,136 @@
+//! What the programs of a resource say of themselves: asked over HTTP, by the names of their
+//! Services. Outside of the cluster these names mean nothing, and everything is unknown.
+
+use std::time::Duration;
+
+use serde::Deserialize;
+
+use crate::contract::{AGGREGATOR_PORT, BACKLOG_METRIC, METRICS_PATH, PUBLISHER_PORT, READY_PATH, STATS_PATH};
+use crate::controller::build::names::{Component, Names};
+use crate::crd::Totals;
+
+/// How long an answer may take.
+const DEADLINE: Duration = Duration::from_secs(3);
+/// How long an answer may be, in bytes.
+const MAX_ANSWER: usize = 4 << 20;
+/// How much of what a program says is repeated, in characters.
+const WORDS: usize = 300;
+
+/// Asks programs.
+pub struct Programs {
+    http: reqwest::Client,
+}
+
+impl Programs {
+    /// # Errors
+    /// When there can be no HTTP client.
+    pub fn new() -> anyhow::Result<Self> {
+        Ok(Self { http: reqwest::Client::builder().no_proxy().timeout(DEADLINE).build()? })
+    }
+
+    /// Events accepted and not stored yet; nothing when it is unknown.
+    pub async fn backlog(&self, names: &Names) -> Option<i64> {
+        let text = self.ask(names, Component::Publisher, PUBLISHER_PORT, METRICS_PATH).await?;
+        gauge(&text, BACKLOG_METRIC)
+    }
+
+    /// What was counted; nothing when it is unknown.
+    pub async fn totals(&self, names: &Names) -> Option<Totals> {
+        let text = self.ask(names, Component::Aggregator, AGGREGATOR_PORT, STATS_PATH).await?;
+        match serde_json::from_str::<Stats>(&text) {
+            Ok(stats) => Some(stats.into()),
+            Err(error) => {
+                tracing::debug!(name = names.name, %error, "the aggregators' statistics cannot be read");
+                None
+            }
+        }
+    }
+
+    /// What an aggregator's pod says that it lacks; nothing when it lacks nothing or does not answer.
+    pub async fn why_not_ready(&self, names: &Names, pod: &str) -> Option<String> {
+        #[derive(Deserialize)]
+        struct Problem {
+            detail: String,
+        }
+        let host = names.host(&format!("{pod}.{}", names.aggregator_pods()));
+        let (status, text) = self.get(&format!("http://{host}:{AGGREGATOR_PORT}{READY_PATH}")).await?;
+        let problem = serde_json::from_str::<Problem>(&text).ok().filter(|_| !status.is_success())?;
+        Some(problem.detail.chars().take(WORDS).collect())
+    }
+
+    /// The answer of a part's Service.
+    async fn ask(&self, names: &Names, component: Component, port: i32, path: &str) -> Option<String> {
+        let url = format!("http://{}:{port}{path}", names.host(&names.of(component)));
+        let (status, text) = self.get(&url).await?;
+        status.is_success().then_some(text)
+    }
+
+    /// An answer; nothing when there is none, in time, or it is too long.
+    async fn get(&self, url: &str) -> Option<(reqwest::StatusCode, String)> {
+        let answer = async {
+            let mut answer = self.http.get(url).send().await?;
+            let mut body = Vec::new();
+            while let Some(chunk) = answer.chunk().await? {
+                anyhow::ensure!(body.len() + chunk.len() <= MAX_ANSWER, "the answer is too long");
+                body.extend_from_slice(&chunk);
+            }
+            anyhow::Ok((answer.status(), String::from_utf8(body)?))
+        };
+        answer.await.inspect_err(|error| tracing::debug!(url, %error, "no answer")).ok()
+    }
+}
+
+/// A gauge in Prometheus' text format; nothing when it is absent or not a number.
+fn gauge(text: &str, name: &str) -> Option<i64> {
+    let value = text.lines().find_map(|line| {
+        let rest = line.strip_prefix(name)?;
+        let rest = match rest.strip_prefix('{') {
+            Some(labels) => labels.split_once('}')?.1,
+            None => rest,
+        };
+        rest.strip_prefix(' ')?.split(' ').next()
+    })?;
+    let value: f64 = value.parse().ok()?;
+    // Counts of events are far below where floating point would round.
+    (value.is_finite() && value >= 0.0).then_some(value.round() as i64)
+}
+
+/// What is used of the aggregators' `/stats`.
+#[derive(Debug, Deserialize)]
+struct Stats {
+    received: i64,
+    unique_processed: i64,
+    duplicate_dropped: i64,
+    #[serde(default)]
+    conflicts: i64,
+    #[serde(default)]
+    dead_lettered: i64,
+}
+
+impl From<Stats> for Totals {
+    fn from(stats: Stats) -> Self {
+        Self {
+            received: stats.received,
+            unique_processed: stats.unique_processed,
+            duplicate_dropped: stats.duplicate_dropped,
+            conflicts: stats.conflicts,
+            dead_lettered: stats.dead_lettered,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_gauge_that_is_absent_or_no_number_is_unknown_and_not_zero() {
+        let text = "# TYPE sluice_publish_backlog_events gauge\nsluice_publish_backlog_events 12\nother 3\n";
+        assert_eq!(gauge(text, "sluice_publish_backlog_events"), Some(12));
+        assert_eq!(gauge(text, "other"), Some(3));
+        assert_eq!(gauge(text, "missing"), None);
+        assert_eq!(gauge("a NaN\n", "a"), None);
+        assert_eq!(gauge("a{stream=\"0\"} 1.2e3\n", "a"), Some(1_200));
+        assert_eq!(gauge("ab 1\n", "a"), None);
+    }
+}
