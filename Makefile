@@ -6,6 +6,9 @@ SHELL := /bin/bash
 
 # Where `make run` listens.
 LISTEN ?= 127.0.0.1:8080
+# The suites that run the programs from outside. Each command builds the whole workspace: so all of them agree on
+# the features of what they share, which is then compiled once.
+SUITES := --test api --test faults --test chart --test kind
 # API tests wait more than they compute.
 API_THREADS ?= 4
 
@@ -20,7 +23,7 @@ test: setup ## lint and all tests, the kind cluster's too; installs what is miss
 	@scripts/phases lint test-unit test-api test-faults kind-up test-chart test-kind $(kind_end)
 
 test-unit: setup ## the crates' own tests
-	cargo test --locked --workspace --exclude sluice-tests
+	cargo test --locked --workspace
 
 test-chart: ## the Helm chart as it renders, without a cluster
 	@scripts/helm
@@ -34,7 +37,7 @@ test-faults: setup programs ## everything killed under load
 
 lint: ## format, clippy, licences and sources of dependencies, the hot path's instructions
 	cargo fmt --all --check
-	cargo clippy --locked --workspace --all-targets -- -D warnings
+	cargo clippy --locked --workspace --all-targets $(SUITES) -- -D warnings
 	@scripts/deny
 	@scripts/instructions
 
@@ -59,7 +62,7 @@ setup: ## the servers that the tests start: Redis and PostgreSQL
 .PHONY: programs
 # With the tests, which decide features too: dependencies compile once.
 programs:
-	cargo build --locked --workspace --bins --tests
+	cargo build --locked --workspace --bins --tests $(SUITES)
 
 # The cluster that kind-up and kind-down speak of.
 KIND_CLUSTER ?= sluice

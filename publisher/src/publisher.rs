@@ -94,7 +94,7 @@ impl Publisher {
         let coalescer = match self.shared.coalescers.as_slice() {
             [only] => only,
             several => {
-                let spread = packed.keyed.map_or_else(|| rand::random(), |keyed| keyed.key.as_u128());
+                let spread = packed.keyed.map_or_else(rand::random, |keyed| keyed.key.as_u128());
                 &several[(spread % several.len() as u128) as usize]
             }
         };

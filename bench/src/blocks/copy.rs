@@ -124,6 +124,24 @@ fn watched(servers: &Servers) -> Vec<Watched> {
     vec![Watched::postgres(servers), Watched::ourselves()]
 }
 
+/// Returns all that a `COPY … TO STDOUT (FORMAT binary)` sends.
+async fn copy_out(connection: &mut PgConnection, statement: &str) -> anyhow::Result<Vec<u8>> {
+    let mut chunks = connection.copy_out_raw(statement).await?;
+    let mut all = Vec::new();
+    while let Some(chunk) = std::future::poll_fn(|cx| chunks.as_mut().poll_next(cx)).await {
+        all.extend_from_slice(&chunk?);
+    }
+    Ok(all)
+}
+
+/// Runs one `COPY … FROM STDIN (FORMAT binary)`, which is committed when this returns.
+async fn copy_in(connection: &mut PgConnection, statement: &str, batch: &[u8]) -> anyhow::Result<()> {
+    let mut copy = connection.copy_in_raw(statement).await?;
+    copy.send(batch).await?;
+    copy.finish().await?;
+    Ok(())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -158,22 +176,4 @@ mod tests {
             assert_eq!(figures.get(Group::Postgres, "receipts, counters, …"), None);
         }
     }
-}
-
-/// Returns all that a `COPY … TO STDOUT (FORMAT binary)` sends.
-async fn copy_out(connection: &mut PgConnection, statement: &str) -> anyhow::Result<Vec<u8>> {
-    let mut chunks = connection.copy_out_raw(statement).await?;
-    let mut all = Vec::new();
-    while let Some(chunk) = std::future::poll_fn(|cx| chunks.as_mut().poll_next(cx)).await {
-        all.extend_from_slice(&chunk?);
-    }
-    Ok(all)
-}
-
-/// Runs one `COPY … FROM STDIN (FORMAT binary)`, which is committed when this returns.
-async fn copy_in(connection: &mut PgConnection, statement: &str, batch: &[u8]) -> anyhow::Result<()> {
-    let mut copy = connection.copy_in_raw(statement).await?;
-    copy.send(batch).await?;
-    copy.finish().await?;
-    Ok(())
 }

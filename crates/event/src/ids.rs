@@ -12,7 +12,6 @@ macro_rules! id {
     ($(#[$doc:meta])* $name:ident) => {
         $(#[$doc])*
         #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-        #[cfg_attr(feature = "sqlx", derive(sqlx::Type), sqlx(transparent))]
         pub struct $name(Uuid);
 
         impl $name {
@@ -51,6 +50,61 @@ macro_rules! id {
         }
     };
 }
+
+/// How identifiers are encoded for databases: as the UUID in them is.
+#[cfg(feature = "sqlx")]
+macro_rules! encoded_as_uuid {
+    ($($name:ident)*) => {
+        $(
+            impl<DB: sqlx::Database> sqlx::Type<DB> for $name
+            where
+                Uuid: sqlx::Type<DB>,
+            {
+                fn type_info() -> DB::TypeInfo {
+                    Uuid::type_info()
+                }
+
+                fn compatible(column: &DB::TypeInfo) -> bool {
+                    Uuid::compatible(column)
+                }
+            }
+
+            impl<'q, DB: sqlx::Database> sqlx::Encode<'q, DB> for $name
+            where
+                Uuid: sqlx::Encode<'q, DB>,
+            {
+                fn encode_by_ref(
+                    &self,
+                    buffer: &mut DB::ArgumentBuffer,
+                ) -> Result<sqlx::encode::IsNull, sqlx::error::BoxDynError> {
+                    self.0.encode_by_ref(buffer)
+                }
+
+                fn size_hint(&self) -> usize {
+                    self.0.size_hint()
+                }
+            }
+
+            impl<'r, DB: sqlx::Database> sqlx::Decode<'r, DB> for $name
+            where
+                Uuid: sqlx::Decode<'r, DB>,
+            {
+                fn decode(value: DB::ValueRef<'r>) -> Result<Self, sqlx::error::BoxDynError> {
+                    Uuid::decode(value).map(Self)
+                }
+            }
+
+            impl sqlx::postgres::PgHasArrayType for $name {
+                fn array_type_info() -> sqlx::postgres::PgTypeInfo {
+                    Uuid::array_type_info()
+                }
+            }
+        )*
+    };
+}
+
+#[cfg(feature = "sqlx")]
+encoded_as_uuid! { EventKey PayloadHash RequestId ReceiptId }
 
 /// Identifiers that are drawn at random (UUID version 4).
 macro_rules! random {
