@@ -25,6 +25,7 @@ pub struct EventRow<'a> {
 
 /// Appends a row to `out`. `payload_prefix` precedes the payload's text: empty for `json`, the version
 /// byte of the binary format for `jsonb`.
+#[inline] // Callers are other crates: without it, and on what it calls, a row takes 14% more instructions.
 pub fn put_row(out: &mut Vec<u8>, row: &EventRow<'_>, payload_prefix: &[u8]) {
     let event = row.event;
     out.extend_from_slice(&FIELDS.to_be_bytes());
@@ -50,12 +51,14 @@ fn micros_since_2000(timestamp: Timestamp) -> i64 {
     timestamp.as_micros() - PG_EPOCH
 }
 
+#[inline]
 fn put(out: &mut Vec<u8>, bytes: &[u8]) {
     put_length(out, bytes.len());
     out.extend_from_slice(bytes);
 }
 
 /// Every field is bounded by the limits of an event, far below 2 GiB.
+#[inline]
 fn put_length(out: &mut Vec<u8>, length: usize) {
     out.extend_from_slice(&(length as i32).to_be_bytes());
 }
