@@ -1,10 +1,12 @@
-//! Proxies that cut a connection at a chosen message.
+//! Proxies that cut a connection at a chosen message, or keep answers back until they are lost.
 
 pub mod postgres;
 pub mod redis;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+
+use tokio::sync::watch;
 
 /// At which side of a message the connection dies.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -29,20 +31,107 @@ impl Scissors {
     }
 
     /// Takes one cut, if any is left.
-    pub(crate) fn take(&self) -> Option<Cut> {
+    pub(crate) fn take(&self) -> Option<Taken> {
         let taken = self.left.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |left| left.checked_sub(1));
-        taken.ok().map(|_| self.cut)
+        taken.ok().map(|_| Taken { scissors: self.clone(), is_made: false })
     }
 
     pub(crate) fn arm(&self, times: u64) {
         self.left.store(times, Ordering::SeqCst);
     }
 
-    pub(crate) fn cut_once(&self) {
-        self.done.fetch_add(1, Ordering::SeqCst);
-    }
-
     pub(crate) fn done(&self) -> u64 {
         self.done.load(Ordering::SeqCst)
+    }
+}
+
+/// A cut that was taken. When the connection ends before the cut is made, because the server refused
+/// the message or the client did not wait, the cut is left for another connection.
+#[derive(Debug)]
+pub(crate) struct Taken {
+    scissors: Scissors,
+    is_made: bool,
+}
+
+impl Taken {
+    pub(crate) fn side(&self) -> Cut {
+        self.scissors.cut
+    }
+
+    /// The connection is about to be cut.
+    pub(crate) fn make(mut self) {
+        self.is_made = true;
+        self.scissors.done.fetch_add(1, Ordering::SeqCst);
+    }
+}
+
+impl Drop for Taken {
+    fn drop(&mut self) {
+        if !self.is_made {
+            self.scissors.left.fetch_add(1, Ordering::SeqCst);
+        }
+    }
+}
+
+/// Keeps answers back while it is closed.
+#[derive(Debug, Clone)]
+pub(crate) struct Gate {
+    state: watch::Sender<GateState>,
+    kept: Arc<AtomicU64>,
+}
+
+#[derive(Debug, Clone, Copy, Default)]
+struct GateState {
+    is_closed: bool,
+    /// How often the answers that were kept have been lost.
+    losses: u64,
+}
+
+impl Gate {
+    pub(crate) fn new() -> Self {
+        Self { state: watch::Sender::new(GateState::default()), kept: Arc::default() }
+    }
+
+    pub(crate) fn close(&self) {
+        self.state.send_modify(|state| state.is_closed = true);
+    }
+
+    /// Ends the connections whose answers are kept, and keeps no more.
+    pub(crate) fn lose(&self) {
+        self.state.send_modify(|state| *state = GateState { is_closed: false, losses: state.losses + 1 });
+    }
+
+    /// How many answers that count are kept at this moment.
+    pub(crate) fn kept(&self) -> u64 {
+        self.kept.load(Ordering::SeqCst)
+    }
+
+    /// Waits as long as it is closed. False when the answer is lost and the connection must end.
+    pub(crate) async fn pass(&self, counts: bool) -> bool {
+        let mut state = self.state.subscribe();
+        let before = *state.borrow_and_update();
+        if !before.is_closed {
+            return true;
+        }
+        let _kept = counts.then(|| Kept::count(&self.kept));
+        // The sender is part of this gate, so the wait cannot fail.
+        let now = state.wait_for(|state| !state.is_closed || state.losses != before.losses).await.map(|state| *state);
+        now.is_ok_and(|now| now.losses == before.losses)
+    }
+}
+
+/// Counts an answer for as long as it is kept.
+struct Kept(Arc<AtomicU64>);
+
+impl Kept {
+    fn count(kept: &Arc<AtomicU64>) -> Self {
+        kept.fetch_add(1, Ordering::SeqCst);
+        Self(kept.clone())
+    }
+}
+
+impl Drop for Kept {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::SeqCst);
     }
 }

@@ -1,13 +1,13 @@
 //! A proxy that knows where in the Postgres protocol a transaction commits.
 
 use std::io;
+use std::sync::Mutex;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::watch;
 
-use super::{Cut, Scissors};
+use super::{Cut, Gate, Scissors, Taken};
 
 /// A transaction whose client sent less than this since the last COMMIT carried no batch.
 const BATCH_BYTES: usize = 1_000;
@@ -19,16 +19,18 @@ const ENCRYPTION_REQUESTS: [u32; 2] = [80_877_103, 80_877_104];
 pub struct PostgresProxy {
     address: String,
     scissors: Scissors,
+    gate: Gate,
 }
 
 impl PostgresProxy {
-    /// Forwards to the server at `server`, and cuts nothing until it is armed.
+    /// Forwards to the server at `server`. It cuts nothing until it is armed, and keeps nothing back
+    /// until it is told to.
     pub async fn start(server: &str, cut: Cut) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port for the proxy");
         let address = listener.local_addr().expect("its address").to_string();
-        let scissors = Scissors::new(cut);
-        tokio::spawn(accept(listener, server.to_owned(), scissors.clone()));
-        Self { address, scissors }
+        let (scissors, gate) = (Scissors::new(cut), Gate::new());
+        tokio::spawn(accept(listener, server.to_owned(), scissors.clone(), gate.clone()));
+        Self { address, scissors, gate }
     }
 
     /// Where clients connect.
@@ -45,30 +47,53 @@ impl PostgresProxy {
     pub fn cuts(&self) -> u64 {
         self.scissors.done()
     }
+
+    /// From now on no client learns that its transaction is committed.
+    pub fn keep_answers(&self) {
+        self.gate.close();
+    }
+
+    /// How many transactions with a batch are committed at this moment whose client waits for the answer.
+    pub fn kept(&self) -> u64 {
+        self.gate.kept()
+    }
+
+    /// Ends the connections whose answers are kept, so that the answers are lost, and keeps no more.
+    pub fn lose_answers(&self) {
+        self.gate.lose();
+    }
 }
 
-async fn accept(listener: TcpListener, server: String, scissors: Scissors) {
+async fn accept(listener: TcpListener, server: String, scissors: Scissors, gate: Gate) {
     while let Ok((client, _)) = listener.accept().await {
-        let (server, scissors) = (server.clone(), scissors.clone());
+        let (server, scissors, gate) = (server.clone(), scissors.clone(), gate.clone());
         tokio::spawn(async move {
             // Either side's end ends the connection; why does not matter here.
-            let _ = serve(client, &server, scissors).await;
+            let _ = serve(client, &server, &scissors, &gate).await;
         });
     }
 }
 
-async fn serve(client: TcpStream, server: &str, scissors: Scissors) -> io::Result<()> {
+/// What the answering side must know of the COMMIT that was sent last.
+#[derive(Debug, Default)]
+struct Commit {
+    /// Its transaction carried a batch.
+    has_batch: bool,
+    /// Its answer must not be relayed.
+    cut: Option<Taken>,
+}
+
+async fn serve(client: TcpStream, server: &str, scissors: &Scissors, gate: &Gate) -> io::Result<()> {
     let server = TcpStream::connect(server).await?;
     client.set_nodelay(true)?;
     server.set_nodelay(true)?;
     let (mut from_client, mut to_client) = client.into_split();
     let (mut from_server, mut to_server) = server.into_split();
     start_up(&mut from_client, &mut to_client, &mut from_server, &mut to_server).await?;
-    // Says to the answering side that the next COMMIT's answer must not be relayed.
-    let (swallow, swallowed) = watch::channel(false);
+    let commit = Mutex::new(Commit::default());
     tokio::select! {
-        end = relay_client(from_client, to_server, &scissors, swallow) => end,
-        end = relay_server(from_server, to_client, &scissors, swallowed) => end,
+        end = relay_client(from_client, to_server, scissors, &commit) => end,
+        end = relay_server(from_server, to_client, gate, &commit) => end,
     }
 }
 
@@ -98,22 +123,22 @@ async fn relay_client(
     mut client: OwnedReadHalf,
     mut server: OwnedWriteHalf,
     scissors: &Scissors,
-    swallow: watch::Sender<bool>,
+    commit: &Mutex<Commit>,
 ) -> io::Result<()> {
     let mut since_commit = 0;
     loop {
         let (kind, message) = read(&mut client).await?;
         since_commit += message.len();
         if commits(kind, &message) {
-            let cut = if since_commit > BATCH_BYTES { scissors.take() } else { None };
+            let has_batch = since_commit > BATCH_BYTES;
             since_commit = 0;
+            let cut = if has_batch { scissors.take() } else { None };
             match cut {
-                Some(Cut::Before) => {
-                    scissors.cut_once();
+                Some(cut) if cut.side() == Cut::Before => {
+                    cut.make();
                     return Ok(());
                 }
-                Some(Cut::After) => drop(swallow.send(true)),
-                None => {}
+                cut => *commit.lock().expect("the lock") = Commit { has_batch, cut },
             }
         }
         write(&mut server, kind, &message).await?;
@@ -124,14 +149,23 @@ async fn relay_client(
 async fn relay_server(
     mut server: OwnedReadHalf,
     mut client: OwnedWriteHalf,
-    scissors: &Scissors,
-    swallowed: watch::Receiver<bool>,
+    gate: &Gate,
+    commit: &Mutex<Commit>,
 ) -> io::Result<()> {
     loop {
         let (kind, message) = read(&mut server).await?;
-        if kind == b'C' && *swallowed.borrow() && message.starts_with(b"COMMIT") {
-            scissors.cut_once();
-            return Ok(());
+        if kind == b'C' && message.starts_with(b"COMMIT") {
+            let Commit { has_batch, cut } = std::mem::take(&mut *commit.lock().expect("the lock"));
+            if let Some(cut) = cut {
+                cut.make();
+                return Ok(());
+            }
+            if !gate.pass(has_batch).await {
+                return Ok(());
+            }
+        } else if kind == b'E' {
+            // Nothing is committed: the cut is for another transaction.
+            drop(commit.lock().expect("the lock").cut.take());
         }
         write(&mut client, kind, &message).await?;
     }

@@ -1,29 +1,32 @@
 //! A proxy that knows which Redis command appends, and which answer is its answer.
 
+use std::collections::VecDeque;
 use std::io;
-use std::sync::{Arc, Mutex};
+use std::sync::Mutex;
 
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::{TcpListener, TcpStream};
 
-use super::{Cut, Scissors};
+use super::{Cut, Gate, Scissors, Taken};
 
 /// A running proxy.
 #[derive(Debug)]
 pub struct RedisProxy {
     address: String,
     scissors: Scissors,
+    gate: Gate,
 }
 
 impl RedisProxy {
-    /// Forwards to the server at `server`, and cuts nothing until it is armed.
+    /// Forwards to the server at `server`. It cuts nothing until it is armed, and keeps nothing back
+    /// until it is told to.
     pub async fn start(server: &str, cut: Cut) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port for the proxy");
         let address = listener.local_addr().expect("its address").to_string();
-        let scissors = Scissors::new(cut);
-        tokio::spawn(accept(listener, server.to_owned(), scissors.clone()));
-        Self { address, scissors }
+        let (scissors, gate) = (Scissors::new(cut), Gate::new());
+        tokio::spawn(accept(listener, server.to_owned(), scissors.clone(), gate.clone()));
+        Self { address, scissors, gate }
     }
 
     /// Where clients connect.
@@ -40,14 +43,29 @@ impl RedisProxy {
     pub fn cuts(&self) -> u64 {
         self.scissors.done()
     }
+
+    /// From now on no client learns that its append is done.
+    pub fn keep_answers(&self) {
+        self.gate.close();
+    }
+
+    /// How many connections have an append that is done, with its answer kept.
+    pub fn kept(&self) -> u64 {
+        self.gate.kept()
+    }
+
+    /// Ends the connections whose answers are kept, so that the answers are lost, and keeps no more.
+    pub fn lose_answers(&self) {
+        self.gate.lose();
+    }
 }
 
-async fn accept(listener: TcpListener, server: String, scissors: Scissors) {
+async fn accept(listener: TcpListener, server: String, scissors: Scissors, gate: Gate) {
     while let Ok((client, _)) = listener.accept().await {
-        let (server, scissors) = (server.clone(), scissors.clone());
+        let (server, scissors, gate) = (server.clone(), scissors.clone(), gate.clone());
         tokio::spawn(async move {
             // Either side's end ends the connection; why does not matter here.
-            let _ = serve(client, &server, scissors).await;
+            let _ = serve(client, &server, &scissors, &gate).await;
         });
     }
 }
@@ -56,19 +74,39 @@ async fn accept(listener: TcpListener, server: String, scissors: Scissors) {
 #[derive(Debug, Default)]
 struct Order {
     commands: u64,
-    swallow: Option<u64>,
+    /// The numbers of the appends that are not answered yet.
+    appends: VecDeque<u64>,
+    /// An append was queued in a transaction, whose EXEC does it.
+    is_queued: bool,
+    /// The append whose answer must not be relayed.
+    cut: Option<(u64, Taken)>,
 }
 
-async fn serve(client: TcpStream, server: &str, scissors: Scissors) -> io::Result<()> {
+impl Order {
+    /// Whether a command appends when it is done: the EXEC, where the append is in a transaction.
+    fn appends(&mut self, command: &[u8]) -> bool {
+        match &name(command)[..] {
+            b"MULTI" => self.is_queued = false,
+            b"XADD" => self.is_queued = true,
+            b"EXEC" => return std::mem::take(&mut self.is_queued),
+            // The script that appends, which alone of the publisher's scripts carries as much as an entry.
+            b"EVALSHA" | b"FCALL" => return command.len() > 250,
+            _ => {}
+        }
+        false
+    }
+}
+
+async fn serve(client: TcpStream, server: &str, scissors: &Scissors, gate: &Gate) -> io::Result<()> {
     let server = TcpStream::connect(server).await?;
     client.set_nodelay(true)?;
     server.set_nodelay(true)?;
     let (from_client, to_client) = client.into_split();
     let (from_server, to_server) = server.into_split();
-    let order = Arc::new(Mutex::new(Order::default()));
+    let order = Mutex::new(Order::default());
     tokio::select! {
-        end = relay_client(BufReader::new(from_client), to_server, &scissors, &order) => end,
-        end = relay_server(BufReader::new(from_server), to_client, &scissors, &order) => end,
+        end = relay_client(BufReader::new(from_client), to_server, scissors, &order) => end,
+        end = relay_server(BufReader::new(from_server), to_client, gate, &order) => end,
     }
 }
 
@@ -82,14 +120,17 @@ async fn relay_client(
         let command = frame(&mut client).await?;
         {
             let mut order = order.lock().expect("the lock");
-            // One cut ends the connection: a second append on it must not use up another.
-            if order.swallow.is_none() && appends(&command) {
-                match scissors.take() {
-                    Some(Cut::Before) => {
-                        scissors.cut_once();
+            if order.appends(&command) {
+                let number = order.commands;
+                order.appends.push_back(number);
+                // One cut ends the connection: a second append on it must not use up another.
+                let cut = if order.cut.is_none() { scissors.take() } else { None };
+                match cut {
+                    Some(cut) if cut.side() == Cut::Before => {
+                        cut.make();
                         return Ok(());
                     }
-                    Some(Cut::After) => order.swallow = Some(order.commands),
+                    Some(cut) => order.cut = Some((number, cut)),
                     None => {}
                 }
             }
@@ -102,15 +143,21 @@ async fn relay_client(
 async fn relay_server(
     mut server: BufReader<OwnedReadHalf>,
     mut client: OwnedWriteHalf,
-    scissors: &Scissors,
+    gate: &Gate,
     order: &Mutex<Order>,
 ) -> io::Result<()> {
     let mut answers = 0;
     loop {
         let answer = frame(&mut server).await?;
         if answer[0] != b'>' {
-            if order.lock().expect("the lock").swallow == Some(answers) {
-                scissors.cut_once();
+            let is_done = is_append(answers, &answer, &mut order.lock().expect("the lock"));
+            if is_done && !gate.pass(true).await {
+                return Ok(());
+            }
+            let cut = order.lock().expect("the lock").cut.take_if(|(number, _)| *number == answers);
+            // An error is no append: the cut is for another one.
+            if let Some((_, cut)) = cut.filter(|_| answer[0] != b'-') {
+                cut.make();
                 return Ok(());
             }
             answers += 1;
@@ -119,15 +166,18 @@ async fn relay_server(
     }
 }
 
-/// Whether a command appends an entry: XADD itself, or the script that does it, which alone of
-/// the publisher's scripts carries as much as an entry.
-fn appends(command: &[u8]) -> bool {
-    let name = command.splitn(4, |&b| b == b'\n').nth(2).unwrap_or_default().trim_ascii_end().to_ascii_uppercase();
-    match &name[..] {
-        b"XADD" => true,
-        b"EVALSHA" | b"FCALL" => command.len() > 250,
-        _ => false,
+/// Whether this answer, of this number, says that an append is done.
+fn is_append(number: u64, answer: &[u8], order: &mut Order) -> bool {
+    let is_append = order.appends.front() == Some(&number);
+    if is_append {
+        order.appends.pop_front();
     }
+    is_append && answer[0] != b'-'
+}
+
+/// The name of a command, in capitals.
+fn name(command: &[u8]) -> Vec<u8> {
+    command.splitn(4, |&b| b == b'\n').nth(2).unwrap_or_default().trim_ascii_end().to_ascii_uppercase()
 }
 
 /// One whole RESP value, as its bytes.
