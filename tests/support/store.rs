@@ -111,6 +111,21 @@ impl StoreReader {
         }
     }
 
+    /// Events that this replica has committed.
+    pub async fn received_by(&mut self, replica: &str) -> sqlx::Result<i64> {
+        let sql = "SELECT CAST(coalesce(sum(received), 0) AS bigint) FROM %counters WHERE shard LIKE $1";
+        let shards = format!("{replica}/%");
+        match self {
+            Self::Postgres(connection, prefix) => {
+                let sql = AssertSqlSafe(sql.replace('%', prefix));
+                sqlx::query_scalar(sql).bind(shards).fetch_one(&mut **connection).await
+            }
+            Self::Sqlite(connection) => {
+                sqlx::query_scalar(AssertSqlSafe(sql.replace('%', ""))).bind(shards).fetch_one(&mut **connection).await
+            }
+        }
+    }
+
     /// The audit trail: dropped duplicates, and how many of them were conflicts.
     pub async fn audit(&mut self) -> sqlx::Result<(i64, i64)> {
         let sql = "SELECT count(*), count(CASE WHEN conflict THEN 1 END) FROM %audit";

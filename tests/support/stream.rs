@@ -8,6 +8,15 @@ use redis::{AsyncCommands, RedisResult};
 /// The consumer group of the aggregators.
 const GROUP: &str = "aggregators";
 
+/// An entry in a consumer's hands.
+#[derive(Debug, Clone)]
+pub struct Held {
+    /// Its place in the stream.
+    pub id: String,
+    /// How long ago the consumer got it, or last said that it is still at work on it.
+    pub idle: Duration,
+}
+
 /// A connection that looks at stream 0 of a prefix.
 #[derive(Debug, Clone)]
 pub struct StreamReader {
@@ -19,7 +28,7 @@ impl StreamReader {
     /// Connects, waiting for a server that is just starting.
     pub async fn connect(url: &str, prefix: &str) -> Self {
         let client = redis::Client::open(url).expect("a Redis URL");
-        let connection = crate::wait_until("a connection to Redis", Duration::from_secs(20), || async {
+        let connection = crate::wait_until("a connection to Redis", Duration::from_secs(60), || async {
             client.get_multiplexed_async_connection().await.map_err(|e| e.to_string())
         })
         .await;
@@ -41,6 +50,17 @@ impl StreamReader {
             }
             _ => 0,
         })
+    }
+
+    /// The entries that were delivered to one consumer and not acknowledged, up to 10,000.
+    pub async fn held_by(&mut self, consumer: &str) -> RedisResult<Vec<Held>> {
+        let reply: redis::streams::StreamPendingCountReply =
+            self.connection.xpending_consumer_count(&self.key, GROUP, "-", "+", 10_000, consumer).await?;
+        let held = reply.ids.into_iter().map(|entry| {
+            let idle = Duration::from_millis(entry.last_delivered_ms as u64);
+            Held { id: entry.id, idle }
+        });
+        Ok(held.collect())
     }
 
     /// The names of the group's consumers.
