@@ -60,7 +60,7 @@ impl Answer {
 impl Client {
     /// A client of the system at `base`.
     pub fn new(base: &str) -> Self {
-        let http = reqwest::Client::builder().timeout(Duration::from_secs(30)).build().expect("an HTTP client");
+        let http = reqwest::Client::builder().timeout(Duration::from_secs(120)).build().expect("an HTTP client");
         Self { http, base: base.to_owned() }
     }
 

@@ -10,8 +10,11 @@ use rand::{RngExt, SeedableRng};
 use tokio::task::JoinHandle;
 use uuid::Uuid;
 
-/// How long one client repeats one request before it gives up.
-const PATIENCE: Duration = Duration::from_secs(90);
+/// How long one client repeats one request before it gives up, and how long it waits for the answer to
+/// one that it must not repeat.
+const PATIENCE: Duration = Duration::from_secs(180);
+/// How long a client waits for an answer before it repeats its request.
+const ATTEMPT: Duration = Duration::from_secs(5);
 
 /// The shape of a load.
 #[derive(Debug, Clone, Copy)]
@@ -86,7 +89,7 @@ impl Load {
     pub fn start(base: &str, options: LoadOptions) -> Self {
         let shared = Arc::new(Shared {
             base: base.to_owned(),
-            http: reqwest::Client::builder().timeout(Duration::from_secs(5)).build().expect("an HTTP client"),
+            http: reqwest::Client::builder().build().expect("an HTTP client"),
             options,
             stop: AtomicBool::new(false),
             distinct: AtomicU64::new(0),
@@ -199,9 +202,10 @@ async fn publish(
     let mut most = Duration::from_millis(20);
     loop {
         let mut request = shared.http.post(format!("{}/publish", shared.base));
-        if let Some(key) = key {
-            request = request.header("Idempotency-Key", key);
-        }
+        request = match key {
+            Some(key) => request.header("Idempotency-Key", key).timeout(ATTEMPT),
+            None => request.timeout(PATIENCE),
+        };
         let answer = request.header("Content-Type", "application/json").body(body.to_owned()).send().await;
         let seen = match answer {
             Ok(answer) => {

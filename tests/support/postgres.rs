@@ -48,7 +48,7 @@ impl PostgresServer {
         let args = ["-D".to_owned(), self.data().display().to_string()];
         let log = self.dir.join("postgres.log");
         let mut process = Process::start(&program("postgres"), &args, &[], server_user(), &log);
-        wait_blocking("Postgres takes connections", Duration::from_secs(60), || {
+        wait_blocking("Postgres takes connections", Duration::from_secs(120), || {
             if let Some(status) = process.exited() {
                 panic!("postgres ended with {status}:\n{}", tail(&log, 30));
             }

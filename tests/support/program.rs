@@ -11,7 +11,7 @@ use crate::process::{Process, tail};
 use crate::wait::wait_until;
 
 /// How long a program may take from its start to its readiness.
-const START: Duration = Duration::from_secs(30);
+const START: Duration = Duration::from_secs(120);
 
 /// A program with its settings and its port, which it keeps over restarts.
 #[derive(Debug)]
@@ -64,7 +64,7 @@ impl Program {
             let (client, url, log) = (&client, &url, &log);
             async move {
                 assert!(gone.is_none(), "it ended with {}:\n{}", gone.unwrap_or_default(), tail(log, 30));
-                match client.get(url).timeout(Duration::from_secs(2)).send().await {
+                match client.get(url).timeout(Duration::from_secs(10)).send().await {
                     Ok(answer) if answer.status() == 200 => Ok(()),
                     Ok(answer) => Err(format!("{} {}", answer.status(), answer.text().await.unwrap_or_default())),
                     Err(e) => Err(format!("{e}; its log ends with:\n{}", tail(log, 5))),

@@ -50,7 +50,7 @@ impl RedisServer {
         let ours = args.concat().into_iter().map(str::to_owned);
         let args: Vec<String> = ours.chain(self.settings.clone()).collect();
         let mut process = Process::start(Path::new("redis-server"), &args, &[], None, &self.dir.join("redis.log"));
-        wait_blocking("Redis answers", Duration::from_secs(20), || {
+        wait_blocking("Redis answers", Duration::from_secs(60), || {
             if let Some(status) = process.exited() {
                 panic!("redis-server ended with {status}:\n{}", tail(process.log(), 30));
             }

@@ -15,7 +15,7 @@ use crate::wait::{holds, wait_until};
 use crate::{Client, metrics};
 
 /// How long the system may take to catch up with what it accepted.
-pub const CATCH_UP: Duration = Duration::from_secs(90);
+pub const CATCH_UP: Duration = Duration::from_secs(300);
 
 /// Which implementations of the log and of the store.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -85,7 +85,7 @@ impl System {
 
     /// A connection that reads the database directly.
     pub async fn reader(&self) -> StoreReader {
-        wait_until("a connection to the database", Duration::from_secs(20), || async {
+        wait_until("a connection to the database", Duration::from_secs(60), || async {
             StoreReader::connect(&self.store).await.map_err(|e| e.to_string())
         })
         .await

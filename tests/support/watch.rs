@@ -57,7 +57,7 @@ async fn watch(store: StoreAddress, seen: Arc<Mutex<Seen>>) {
     let mut reader: Option<StoreReader> = None;
     loop {
         ticks.tick().await;
-        let snapshot = timeout(Duration::from_secs(2), async {
+        let snapshot = timeout(Duration::from_secs(10), async {
             let mut connected = match reader.take() {
                 Some(reader) => reader,
                 None => StoreReader::connect(&store).await?,
