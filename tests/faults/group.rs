@@ -4,7 +4,7 @@ use redis::AsyncCommands;
 use sluice_tests::wait::holds;
 use sluice_tests::wait_until;
 
-use crate::trial::{SOON, Trial, cluster, entries_pending};
+use crate::trial::{SOON, Trial, cluster};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_lost_group_is_made_again_and_receipts_absorb_the_replay() {
@@ -13,9 +13,11 @@ async fn a_lost_group_is_made_again_and_receipts_absorb_the_replay() {
     let mut connection = redis::Client::open(url).unwrap().get_multiplexed_async_connection().await.unwrap();
     let mut stream = trial.system.stream().await;
     for _ in 0..3 {
-        let pending = entries_pending(&mut stream).await;
+        let lock = trial.hold(&[0, 1, 2]).await;
+        let pending = stream.pending().await.unwrap();
         let gone: bool = connection.xgroup_destroy(format!("{prefix}:{{0}}"), "aggregators").await.unwrap();
         assert!(gone, "there was no group to lose");
+        lock.release().await;
         trial.fault(pending);
         wait_until("the group is there again", SOON, || {
             let mut stream = stream.clone();

@@ -2,16 +2,16 @@
 
 use std::time::Duration;
 
-use sluice_tests::stream::StreamReader;
+use sluice_tests::stream::{Held, StreamReader};
 use sluice_tests::wait::holds;
-use sluice_tests::{Backend, Load, LoadOptions, Setup, System, Tally, Watch, ledger, wait_until};
+use sluice_tests::{Backend, Load, LoadOptions, Setup, System, TableLock, Tally, Watch, ledger, wait_until};
 
 /// After how long an entry is taken over from a replica that holds it.
-pub const CLAIM_AFTER: Duration = Duration::from_secs(3);
+pub const CLAIM_AFTER: Duration = Duration::from_secs(5);
 /// Snapshots of the database that must have been checked before a test may end.
 const MOMENTS: u64 = 30;
 /// How long anything may take that has to happen.
-pub const SOON: Duration = Duration::from_secs(60);
+pub const SOON: Duration = Duration::from_secs(180);
 
 /// A system under load and watch.
 pub struct Trial {
@@ -29,7 +29,12 @@ pub struct Trial {
 
 /// Three replicas that claim soon, on servers of their own.
 pub async fn cluster() -> Setup {
-    let claim_after = format!("{}ms", CLAIM_AFTER.as_millis());
+    cluster_that_claims_after(CLAIM_AFTER).await
+}
+
+/// Three replicas on servers of their own.
+pub async fn cluster_that_claims_after(claim_after: Duration) -> Setup {
+    let claim_after = format!("{}ms", claim_after.as_millis());
     let setup = Setup::new(Backend::RedisPostgres).aggregators(3);
     setup.replica("--claim-after", &claim_after).own_servers().await
 }
@@ -44,6 +49,8 @@ impl Trial {
     /// that nothing but the entries' own receipts tells a redelivery.
     pub async fn begin_unseen(name: &'static str, setup: Setup) -> Self {
         let half = LoadOptions::default().clients / 2;
+        // What must be answered is not refused only because the machine is slow.
+        let setup = setup.publisher("--append-timeout", "2m");
         Self::begin_with(name, setup, LoadOptions { unkeyed: half, ..LoadOptions::default() }).await
     }
 
@@ -62,25 +69,35 @@ impl Trial {
         self.in_hand += in_hand;
     }
 
-    /// Faults noted so far.
-    pub fn faults(&self) -> u64 {
-        self.faults
-    }
-
     /// Adds up what the aggregators have counted: to be called before they are all killed, since
     /// their counters die with them.
     pub async fn bank(&mut self) {
-        self.banked = self.counted().await;
+        self.banked = counted(&self.system, self.banked).await;
     }
 
-    /// How often something was seen to come round again: entries claimed, entries found as one's
-    /// own after a restart, receipts that were there already.
-    pub async fn recognised(&self) -> u64 {
-        self.counted().await.iter().sum()
+    /// Lets nobody store anything, and waits until each of these aggregators has a batch in hand: what
+    /// follows hits these, for as long as the lock is held.
+    pub async fn hold(&self, aggregators: &[usize]) -> TableLock {
+        let lock = TableLock::take(&self.system.store).await;
+        for number in aggregators {
+            lock.holds_up(self.system.aggregators[*number].name()).await;
+        }
+        lock
     }
 
-    async fn counted(&self) -> [u64; 3] {
-        counted(&self.system, self.banked).await
+    /// Waits until this aggregator stores something that it did not have at this moment.
+    pub async fn commits(&self, aggregator: usize) {
+        let name = self.system.aggregators[aggregator].name();
+        let received = async || {
+            let mut reader = self.system.reader().await;
+            reader.received_by(name).await.map_err(|error| error.to_string())
+        };
+        let before = wait_until("the counters of a replica", SOON, &received).await;
+        wait_until(&format!("{name} stores events"), SOON, || async {
+            let now = received().await?;
+            holds(now > before, || format!("{now} events, as before"))
+        })
+        .await;
     }
 
     /// Lets events flow once more, stops the load, and compares everything to the event.
@@ -128,26 +145,26 @@ const CLAIMED: &str = "sluice_entries_claimed_total";
 const RECOVERED: &str = "sluice_entries_recovered_total";
 const SKIPPED: &str = "sluice_receipts_skipped_total";
 
-/// Waits for a moment at which entries are pending, and answers how many: what follows at once
-/// hits them.
-pub async fn entries_pending(stream: &mut StreamReader) -> u64 {
-    wait_until("entries are pending", SOON, || {
-        let mut stream = stream.clone();
-        async move {
-            let pending = stream.pending().await.map_err(|e| e.to_string())?;
-            holds(pending > 0, || "none".into()).map(|()| pending)
-        }
-    })
-    .await
-}
-
-/// Waits for a moment at which this consumer has entries in hand.
+/// Waits until this consumer has entries in hand, at a time when nothing can be stored.
 pub async fn in_hand_of(stream: &mut StreamReader, consumer: &str) {
     wait_until(&format!("entries are pending for {consumer}"), SOON, || {
         let mut stream = stream.clone();
         async move {
             let pending = stream.pending_of(consumer).await.map_err(|e| e.to_string())?;
             holds(pending > 0, || "none".into())
+        }
+    })
+    .await;
+}
+
+/// Waits until this consumer, which goes on reading, has acknowledged these entries.
+pub async fn acknowledged(stream: &mut StreamReader, consumer: &str, held: &[Held]) {
+    wait_until(&format!("{consumer} has acknowledged what it held"), SOON, || {
+        let mut stream = stream.clone();
+        async move {
+            let now = stream.held_by(consumer).await.map_err(|e| e.to_string())?;
+            let left = held.iter().filter(|entry| now.iter().any(|other| other.id == entry.id)).count();
+            holds(left == 0, || format!("{left} of {} entries are pending", held.len()))
         }
     })
     .await;
