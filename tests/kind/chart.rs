@@ -70,7 +70,7 @@ async fn an_upgrade_brings_a_changed_definition_and_uninstalling_leaves_it_with_
         let before = "              deletionPolicy:\n";
         replace(&file, before, &format!("              news: {{type: string}}\n{before}"));
         release("upgrade", "gate", &own, &chart, &[]);
-        kubectl(&["wait", "--for=condition=Established", "--timeout=1m", "crd", &definition.name]);
+        kubectl(&["wait", "--for=condition=Established", "--timeout=10m", "crd", &definition.name]);
         kubectl_with(&apply, &with_news);
 
         helm(&["uninstall", "gate", "--namespace", &own, "--wait"]);
@@ -122,9 +122,9 @@ async fn roles_in_one_namespace_suffice_to_look_after_it_and_allow_nothing_elsew
             assert!(!may(&own, elsewhere, "default"), "{elsewhere} in default");
         }
 
-        let said = helm(&["test", "gate", "--namespace", &own, "--timeout=3m"]);
+        let said = helm(&["test", "gate", "--namespace", &own, "--timeout=10m"]);
         assert_eq!(said.matches("Succeeded").count(), 2, "{said}");
-        kubectl(&["delete", "eventaggregator", "shop", "-n", &own, "--timeout=2m"]);
+        kubectl(&["delete", "eventaggregator", "shop", "-n", &own, "--timeout=10m"]);
         helm(&["uninstall", "gate", "--namespace", &own, "--wait"]);
     })
     .await;
@@ -140,7 +140,7 @@ fn install_for(namespace: &str) {
         tag(&images().aggregator),
         tag(&images().publisher),
     );
-    helm(&["install", "gate", &chart, "--namespace", namespace, "--wait", "--timeout=3m", "--set", &set]);
+    helm(&["install", "gate", &chart, "--namespace", namespace, "--wait", "--timeout=10m", "--set", &set]);
 }
 
 /// Whether the operator of the release `gate` in `own` may do this in a namespace.
@@ -174,7 +174,7 @@ impl Drop for Definition {
 /// Without pods: it is about what stands around them.
 fn release(verb: &str, name: &str, namespace: &str, chart: &Path, more: &[&str]) {
     let chart = chart.display().to_string();
-    let args = [verb, name, &chart, "--namespace", namespace, "--set", "replicas=0", "--wait", "--timeout=2m"];
+    let args = [verb, name, &chart, "--namespace", namespace, "--set", "replicas=0", "--wait", "--timeout=10m"];
     helm(&[&args, more].concat());
 }
 

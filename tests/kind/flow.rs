@@ -31,7 +31,7 @@ async fn a_user_installs_applies_waits_publishes_and_asks() {
     let waiting = own.clone();
     let apply = move || {
         kubectl_with(&["apply", "-n", &waiting, "-f", "-"], RESOURCE);
-        kubectl(&["wait", "--for=condition=Ready", "--timeout=5m", "-n", &waiting, "eventaggregator/shop"]);
+        kubectl(&["wait", "--for=condition=Ready", "--timeout=10m", "-n", &waiting, "eventaggregator/shop"]);
     };
     tokio::task::spawn_blocking(apply).await.expect("Ready");
     let ready = applied.elapsed();
@@ -46,7 +46,7 @@ async fn a_user_installs_applies_waits_publishes_and_asks() {
         assert!(crate::support::objects::is_ready(pod), "{} is not ready: {:?}", pod.name_any(), pod.status);
     }
 
-    trial.load(Load { events: 20_000, rate: 0, ..Load::default() }).await;
+    trial.send(Load { events: 20_000, rate: 0, ..Load::default() }).await;
     let tally = trial.end().await;
 
     let publisher = namespace.pods_of(NAME, "publisher").await.remove(0).name_any();
@@ -59,7 +59,7 @@ async fn a_user_installs_applies_waits_publishes_and_asks() {
     let operator = OPERATOR.write().await;
     let test = move || {
         install::upgrade(&["--set", &format!("test.resource={NAME},test.namespace={own}")]);
-        helm(&["test", RELEASE, "--namespace", NAMESPACE, "--timeout=3m"])
+        helm(&["test", RELEASE, "--namespace", NAMESPACE, "--timeout=10m"])
     };
     let said = tokio::task::spawn_blocking(test).await.expect("helm test");
     drop(operator);

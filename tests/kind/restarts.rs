@@ -2,14 +2,16 @@
 
 use std::time::Instant;
 
+use k8s_openapi::api::core::v1::Pod;
 use kube::ResourceExt;
 use sluice_tests::wait::holds;
-use sluice_tests::wait_until;
+use sluice_tests::{Client, metrics, wait_until};
 
 use crate::support::cluster::kubectl;
+use crate::support::forward::Forward;
 use crate::support::load::Load;
 use crate::support::node::Process;
-use crate::support::objects::SOON;
+use crate::support::objects::{Namespace, SOON};
 use crate::support::trial::{NAME, Trial};
 
 const ONE: &str = "shop-aggregator-1";
@@ -76,19 +78,35 @@ async fn a_restarted_publisher_answers_every_request_once() {
     kubectl(&["-n", &namespace.name, "rollout", "restart", "deployment/shop-publisher"]);
     held.release();
     trial.fault(held.pending);
-    kubectl(&["-n", &namespace.name, "rollout", "status", "deployment/shop-publisher", "--timeout=3m"]);
+    kubectl(&["-n", &namespace.name, "rollout", "status", "deployment/shop-publisher", "--timeout=10m"]);
 
-    // The first load may have ended with the rollout; requests must be under way when it is killed.
     trial.load(Load { concurrency: 16, rate: 3_000, ..Load::default() }).await;
     let before = namespace.pods_of(NAME, "publisher").await.pop().expect("a publisher");
     let process = Process::of(&before);
+    let redis = Process::of(&namespace.pod("shop-redis-0").await);
     let held = trial.hold().await;
+    // While Redis is stopped no request can be answered, so one that waits is hit by the kill.
+    redis.stop();
+    requests_wait(&namespace, &before).await;
     process.kill();
+    redis.go_on();
     held.release();
     trial.fault(held.pending);
     namespace.restarted_pod(&before).await;
     let tally = trial.end().await;
     assert!(tally.repeats > 0, "no request was repeated: the publisher was killed at rest; {tally}");
+}
+
+/// Waits until the publisher has requests that are not answered.
+async fn requests_wait(namespace: &Namespace, publisher: &Pod) {
+    let forward = Forward::start(&namespace.client, &namespace.name, &publisher.name_any(), 8080).await;
+    let client = Client::new(&format!("http://{}", forward.address()));
+    wait_until("requests wait in the publisher", SOON, || async {
+        let answer = client.try_send(client.request("GET", "/metrics")).await.map_err(|error| error.to_string())?;
+        let waiting = metrics::sum(&answer.text, "sluice_publish_waiting_requests");
+        holds(waiting > 0.0, || format!("{waiting} requests wait"))
+    })
+    .await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

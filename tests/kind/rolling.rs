@@ -64,7 +64,7 @@ async fn a_node_is_drained_under_load() {
     let held = trial.hold_of("shop-aggregator-0").await;
     let drained = Drained(node.clone());
     let drain = tokio::task::spawn_blocking(move || {
-        kubectl(&["drain", &node, "--ignore-daemonsets", "--delete-emptydir-data", "--force", "--timeout=150s"])
+        kubectl(&["drain", &node, "--ignore-daemonsets", "--delete-emptydir-data", "--force", "--timeout=10m"])
     });
     held.release();
     trial.fault(held.pending);

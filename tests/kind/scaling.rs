@@ -114,12 +114,15 @@ async fn autoscaling_follows_the_backlog_up_and_down() {
         json!({ "minReplicas": 1, "maxReplicas": 3, "targetBacklog": 3_000, "stabilizationSeconds": 15 });
     let mut trial = Trial::with("autoscaling 1 → 3 → 1", Stage::shared("autoscaling").await, spec).await;
     let namespace = trial.namespace().clone();
-    trial.load(Load::default()).await;
+    // A load alone: the backlog must end with it.
+    trial.send(Load::default()).await;
+    trial.stored(1).await;
     // Nobody can store anything, new replicas neither: the backlog grows, and stays for as long as
     // it takes to see three.
     let lock = trial.lock().await;
     trial.send(Load::fast(20_000)).await;
     let grown = running(&namespace, 3).await;
+    lock.holds_up_any().await;
     trial.fault(trial.pending().await);
     lock.release().await;
     trial.note(format!("1 → 3 replicas in {grown:.0} s"));

@@ -37,11 +37,11 @@ async fn a_namespace_can_be_deleted_while_the_operator_is_away_and_the_operator_
     let operator = OPERATOR.write().await;
     let away = Away::send().await;
     let name = doomed.namespace.name.clone();
-    blocking(move || kubectl(&["delete", "namespace", &name, "--timeout=150s"])).await;
+    blocking(move || kubectl(&["delete", "namespace", &name, "--timeout=10m"])).await;
     drop(away);
     blocking(|| {
         let deployment = format!("deployment/{RELEASE}");
-        kubectl(&["-n", NAMESPACE, "rollout", "status", &deployment, "--timeout=2m"]);
+        kubectl(&["-n", NAMESPACE, "rollout", "status", &deployment, "--timeout=10m"]);
     })
     .await;
 

@@ -30,7 +30,7 @@ async fn delete(namespace: &Namespace) {
 async fn deleting_a_resource_keeps_its_data_for_the_next_of_its_name_unless_it_says_delete() {
     let mut trial = Trial::begin("resource deleted and made again", "retain", 1).await;
     let namespace = trial.namespace().clone();
-    trial.load(Load::fast(5_000)).await;
+    trial.send(Load::fast(5_000)).await;
     let first = trial.end().await;
     let before = kept(&namespace).await;
     assert_eq!(before.len(), 4, "two passwords and two volumes: {:?}", before.keys());

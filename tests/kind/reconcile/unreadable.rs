@@ -45,7 +45,7 @@ async fn an_object_that_cannot_be_read_is_named_and_holds_up_no_other() {
     blocking(|| {
         let deployment = format!("deployment/{RELEASE}");
         kubectl(&["-n", NAMESPACE, "rollout", "restart", &deployment]);
-        kubectl(&["-n", NAMESPACE, "rollout", "status", &deployment, "--timeout=2m"]);
+        kubectl(&["-n", NAMESPACE, "rollout", "status", &deployment, "--timeout=10m"]);
     })
     .await;
     let system = operators::system().await;
@@ -58,10 +58,15 @@ async fn an_object_that_cannot_be_read_is_named_and_holds_up_no_other() {
     })
     .await;
     let forward = Forward::start(&namespace.client, NAMESPACE, &pod, 8082).await;
-    let metrics = Client::new(&format!("http://{}", forward.address())).get("/metrics").await.text;
-    let unparsable: String =
-        metrics.lines().filter(|line| line.contains("\"Unparsable\"")).map(|line| format!("{line}\n")).collect();
-    assert!(sum(&unparsable, "sluice_operator_reconciles_total") >= 1.0, "{metrics}");
+    let client = Client::new(&format!("http://{}", forward.address()));
+    // It is counted after it is logged.
+    wait_until("the operator's metrics count it", SOON, || async {
+        let answer = client.try_send(client.request("GET", "/metrics")).await.map_err(|error| error.to_string())?;
+        let of_it = answer.text.lines().filter(|line| line.contains("\"Unparsable\""));
+        let unparsable: String = of_it.map(|line| format!("{line}\n")).collect();
+        holds(sum(&unparsable, "sluice_operator_reconciles_total") >= 1.0, || answer.text.clone())
+    })
+    .await;
     drop(restarting);
 
     create(namespace, NAME, small(1)).await;

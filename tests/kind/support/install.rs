@@ -89,7 +89,7 @@ fn release(verb: &str, more: &[&str]) {
         format!("images.aggregator.tag={}", tag(&images().aggregator)),
         format!("images.publisher.tag={}", tag(&images().publisher)),
     ];
-    let mut args = vec![verb, RELEASE, &chart, "--namespace", NAMESPACE, "--wait", "--timeout=3m"];
+    let mut args = vec![verb, RELEASE, &chart, "--namespace", NAMESPACE, "--wait", "--timeout=10m"];
     set.iter().for_each(|pair| args.extend(["--set", pair]));
     args.extend(more);
     helm(&args);
@@ -98,7 +98,7 @@ fn release(verb: &str, more: &[&str]) {
 /// `helm uninstall`, where there is a release.
 pub fn uninstall() {
     if try_helm(&["status", RELEASE, "--namespace", NAMESPACE]).status.success() {
-        helm(&["uninstall", RELEASE, "--namespace", NAMESPACE, "--wait", "--timeout=3m"]);
+        helm(&["uninstall", RELEASE, "--namespace", NAMESPACE, "--wait", "--timeout=10m"]);
     }
 }
 

@@ -14,7 +14,7 @@ use super::install;
 use super::objects::Namespace;
 
 /// Longer than any load that a test asks for, with all its faults.
-const FINISHED: Duration = Duration::from_secs(420);
+const FINISHED: Duration = Duration::from_secs(1_800);
 
 /// The shape of a load.
 #[derive(Debug, Clone)]
@@ -93,8 +93,8 @@ impl Load {
             ("--concurrency", self.concurrency.to_string()),
             ("--seed", seed.to_string()),
             ("--run-id", name.to_owned()),
-            ("--send-timeout", "5m".to_owned()),
-            ("--verify-timeout", "5m".to_owned()),
+            ("--send-timeout", "15m".to_owned()),
+            ("--verify-timeout", "15m".to_owned()),
         ] {
             args.extend([option.to_owned(), value]);
         }

@@ -8,6 +8,7 @@
 
 pub mod cluster;
 pub mod dump;
+pub mod flow;
 pub mod forward;
 pub mod install;
 pub mod load;

@@ -34,6 +34,16 @@ impl Process {
     pub fn kill(&self) {
         signal(std::slice::from_ref(self), "-KILL");
     }
+
+    /// Stops it where it is.
+    pub fn stop(&self) {
+        signal(std::slice::from_ref(self), "-STOP");
+    }
+
+    /// Lets it go on after [`Process::stop`].
+    pub fn go_on(&self) {
+        signal(std::slice::from_ref(self), "-CONT");
+    }
 }
 
 /// Sends a signal to processes, all those of a node at once. `-STOP` stops them where they are, and

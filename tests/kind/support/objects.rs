@@ -12,7 +12,7 @@ use sluice_tests::wait::holds;
 use sluice_tests::wait_until;
 
 /// How long a change on this machine may take that pods have to be started for.
-pub const SOON: Duration = Duration::from_secs(180);
+pub const SOON: Duration = Duration::from_secs(420);
 
 /// The resource's kind.
 pub fn event_aggregator() -> ApiResource {

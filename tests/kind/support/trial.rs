@@ -9,10 +9,10 @@ use serde_json::{Value, json};
 use sluice_tests::store::StoreAddress;
 use sluice_tests::stream::StreamReader;
 use sluice_tests::wait::holds;
-use sluice_tests::{Snapshot, StoreReader, Watch, wait_until};
-use sqlx::{AssertSqlSafe, Connection, PgConnection};
+use sluice_tests::{Snapshot, StoreReader, TableLock, Watch, wait_until};
 use tokio::sync::{RwLock, RwLockReadGuard, RwLockWriteGuard};
 
+use super::flow::{Flow, Numbers};
 use super::forward::Forward;
 use super::load::{Load, Running};
 use super::node::{Process, signal};
@@ -126,6 +126,8 @@ pub struct Trial {
     stream: (String, String),
     watch: Option<Watch>,
     loads: Vec<Running>,
+    numbers: Numbers,
+    flow: Option<Flow>,
     faults: u64,
     in_hand: u64,
     notes: Vec<String>,
@@ -152,17 +154,6 @@ impl Held {
     }
 }
 
-/// A lock on the table of events.
-pub struct Lock(PgConnection);
-
-impl Lock {
-    /// Lets it go; it must have held until now.
-    pub async fn release(self) {
-        let mut connection = self.0;
-        sqlx::raw_sql("COMMIT").execute(&mut connection).await.expect("the lock was held");
-    }
-}
-
 impl Trial {
     /// A system of so many aggregators, ready.
     pub async fn begin(name: &'static str, slug: &str, replicas: i32) -> Self {
@@ -185,8 +176,21 @@ impl Trial {
         let forwards = [redis, postgres];
         let (store, stream) = addresses(namespace, &forwards).await;
         let watch = Some(Watch::start(&store));
-        let (loads, notes) = (Vec::new(), Vec::new());
-        Self { stage, name, store, stream, watch, loads, faults: 0, in_hand: 0, notes, snapshots: 0, forwards }
+        Self {
+            stage,
+            name,
+            store,
+            stream,
+            watch,
+            loads: Vec::new(),
+            numbers: Numbers::default(),
+            flow: None,
+            faults: 0,
+            in_hand: 0,
+            notes: Vec::new(),
+            snapshots: 0,
+            forwards,
+        }
     }
 
     /// Looks with the passwords as they are now.
@@ -201,17 +205,21 @@ impl Trial {
         &self.stage.namespace
     }
 
-    /// Starts a load and waits until events of it are stored.
+    /// Starts a load and waits until events are stored. Beside it and behind it events flow until the
+    /// end of the trial: whatever needs them finds them, however long everything takes.
     pub async fn load(&mut self, load: Load) {
         let before = self.snapshot().await.received;
+        let node = load.node.clone();
         self.send(load).await;
+        if self.flow.is_none() {
+            self.flow = Some(Flow::start(self.namespace(), NAME, node, self.numbers.clone()));
+        }
         self.stored(before + 1).await;
     }
 
-    /// Starts a load.
+    /// Starts a load, which ends when all of it is sent.
     pub async fn send(&mut self, load: Load) {
-        let number = self.loads.len() as u64;
-        let running = load.start(self.namespace(), NAME, number).await;
+        let running = load.start(self.namespace(), NAME, self.numbers.next()).await;
         self.loads.push(running);
     }
 
@@ -224,7 +232,8 @@ impl Trial {
         .await;
     }
 
-    /// Waits until so many more have been received: events flow (again).
+    /// Waits until so many more have been received: events flow (again). They come for certain after
+    /// [`Trial::load`] alone.
     pub async fn more(&self, events: i64) {
         self.stored(self.snapshot().await.received + events).await;
     }
@@ -241,15 +250,8 @@ impl Trial {
 
     /// Events that each of these replicas has committed.
     pub async fn received_by(&self, replica: &str) -> i64 {
-        let StoreAddress::Postgres { url, schema } = &self.store else { unreachable!("it is in Postgres") };
-        let sql = format!(
-            "SELECT coalesce(sum(received), 0)::bigint FROM \"{schema}\".counters WHERE shard LIKE '{replica}/%'"
-        );
         wait_until("the counters of a replica", SOON, || async {
-            let read = async {
-                let mut connection = PgConnection::connect(url).await?;
-                sqlx::query_scalar(AssertSqlSafe(sql.clone())).fetch_one(&mut connection).await
-            };
+            let read = async { StoreReader::connect(&self.store).await?.received_by(replica).await };
             read.await.map_err(|error: sqlx::Error| error.to_string())
         })
         .await
@@ -292,43 +294,36 @@ impl Trial {
         .await
     }
 
-    /// Stops all aggregators at a moment at which entries are in hand: what follows hits these.
+    /// Stops all aggregators when one of them has a batch in hand: what follows hits its entries.
     pub async fn hold(&self) -> Held {
-        self.hold_when(async |stream| stream.pending().await).await
-    }
-
-    /// [`Trial::hold`] at a moment at which this replica has entries in hand.
-    pub async fn hold_of(&self, replica: &str) -> Held {
-        self.hold_when(async |stream| stream.pending_of(replica).await).await
-    }
-
-    async fn hold_when(&self, pending: impl AsyncFn(&mut StreamReader) -> redis::RedisResult<u64>) -> Held {
         let lock = self.lock().await;
-        let pending = wait_until("entries are in hand", SOON, || async {
-            let pending = self.stream(&pending).await;
-            holds(pending > 0, || "none".to_owned()).map(|()| pending)
-        })
-        .await;
+        lock.holds_up_any().await;
+        self.stop_all(lock, async |stream| stream.pending().await).await
+    }
+
+    /// [`Trial::hold`] when this replica has a batch in hand.
+    pub async fn hold_of(&self, replica: &str) -> Held {
+        let lock = self.lock().await;
+        lock.holds_up(replica).await;
+        self.stop_all(lock, async |stream| stream.pending_of(replica).await).await
+    }
+
+    async fn stop_all(
+        &self,
+        lock: TableLock,
+        pending: impl AsyncFn(&mut StreamReader) -> redis::RedisResult<u64>,
+    ) -> Held {
         let pods = self.namespace().pods_of(NAME, "aggregator").await;
-        let held = Held { processes: pods.iter().map(Process::of).collect(), pending };
-        signal(&held.processes, "-STOP");
+        let processes: Vec<_> = pods.iter().map(Process::of).collect();
+        signal(&processes, "-STOP");
+        let held = Held { processes, pending: self.stream(pending).await };
         lock.release().await;
         held
     }
 
     /// Lets nobody store anything until it is released.
-    pub async fn lock(&self) -> Lock {
-        let StoreAddress::Postgres { url, schema } = &self.store else { unreachable!("it is in Postgres") };
-        let sql = format!("BEGIN; LOCK TABLE \"{schema}\".events IN SHARE MODE");
-        wait_until("the table of events is locked", SOON, || async {
-            let lock = async {
-                let mut connection = PgConnection::connect(url).await?;
-                sqlx::raw_sql(AssertSqlSafe(sql.clone())).execute(&mut connection).await?;
-                Ok(Lock(connection))
-            };
-            lock.await.map_err(|error: sqlx::Error| error.to_string())
-        })
-        .await
+    pub async fn lock(&self) -> TableLock {
+        TableLock::take(&self.store).await
     }
 
     /// Notes a fault, with how much was in hand when it came.
@@ -350,6 +345,9 @@ impl Trial {
 
     /// Waits until all loads are over, and compares everything to the event.
     pub async fn end(&mut self) -> Tally {
+        if let Some(flow) = self.flow.take() {
+            self.loads.extend(flow.stop().await);
+        }
         let mut tally = Tally { name: self.name.to_owned(), notes: self.notes.clone(), ..Tally::default() };
         for load in &self.loads {
             let report = load.finish(self.namespace()).await;
