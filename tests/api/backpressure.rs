@@ -1,7 +1,6 @@
 //! What the system says when it cannot take more.
 
-use std::time::Duration;
-
+use sluice_tests::system::CATCH_UP;
 use sluice_tests::wait::holds;
 use sluice_tests::{Backend, Setup, wait_until};
 
@@ -27,7 +26,7 @@ async fn a_full_backlog_is_answered_429_until_it_is_worked_off() {
     assert!(accepted >= 500, "{accepted}");
 
     system.aggregators[0].thaw();
-    wait_until("it takes events again", Duration::from_secs(30), || async {
+    wait_until("it takes events again", CATCH_UP, || async {
         let answer = system.client.publish_raw(events("t", accepted..accepted + 100).to_string()).await;
         holds(answer.status == 202, || answer.text)
     })

@@ -9,7 +9,7 @@ use sluice_tests::{Backend, Setup, System, wait_until};
 
 use crate::common::{events, ids, list};
 
-const SOON: Duration = Duration::from_secs(30);
+const SOON: Duration = Duration::from_secs(180);
 
 async fn start(replicas: usize, options: &[(&str, &str)]) -> System {
     let setup = Setup::new(Backend::RedisPostgres).aggregators(replicas);

@@ -1,6 +1,7 @@
 //! What outlives a restart.
 
 use serde_json::json;
+use sluice_tests::system::CATCH_UP;
 use sluice_tests::{Backend, Setup};
 
 use crate::common::{counts, event, events, list, system};
@@ -56,7 +57,7 @@ async fn sigterm_drains_and_exits_0(backend: Backend) {
         }
         accepted
     });
-    sluice_tests::wait_until("some are stored", std::time::Duration::from_secs(20), || async {
+    sluice_tests::wait_until("some are stored", CATCH_UP, || async {
         let [received, ..] = counts(&system.client).await;
         sluice_tests::wait::holds(received > 500, || received.to_string())
     })

@@ -41,7 +41,7 @@ async fn simulate(system: &System, args: &str, input: &str) -> (Option<i32>, Val
 
 /// A verified run of so many events, of which about this share are duplicates.
 async fn verified(system: &System, events: u64, duplicate: f64, more: &str) {
-    let args = format!("--events {events} --duplicate {duplicate} --verify {more}");
+    let args = format!("--events {events} --duplicate {duplicate} --verify --verify-timeout 5m {more}");
     let before = counts(&system.client).await;
     let (code, tally, err) = simulate(system, &args, "").await;
     assert_eq!(code, Some(0), "{tally}\n{err}");

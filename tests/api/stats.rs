@@ -1,8 +1,7 @@
 //! The statistics: their names, and that they are exact.
 
-use std::time::Duration;
-
 use serde_json::json;
+use sluice_tests::system::CATCH_UP;
 use sluice_tests::wait::holds;
 use sluice_tests::{Backend, wait_until};
 
@@ -82,7 +81,7 @@ async fn the_uptime_grows(backend: Backend) {
     let system = system(backend).await;
     let uptime = async || system.client.get_json("/stats").await["uptime_seconds"].as_f64().unwrap();
     let first = uptime().await;
-    wait_until("the uptime grows", Duration::from_secs(5), || async {
+    wait_until("the uptime grows", CATCH_UP, || async {
         let now = uptime().await;
         holds(now > first, || format!("{now} after {first}"))
     })

@@ -81,10 +81,10 @@ impl Program {
         }
     }
 
-    /// SIGTERM, and waits for its end; `None` when it had to be killed after 30 s.
+    /// SIGTERM, and waits for its end; `None` when it had to be killed after two minutes.
     pub fn terminate(&mut self) -> Option<ExitStatus> {
         let mut process = self.process.take().expect("the program runs");
-        process.terminate(Duration::from_secs(30))
+        process.terminate(Duration::from_secs(120))
     }
 
     /// SIGSTOP: it does nothing any more, and its connections stay open.
