@@ -31,6 +31,6 @@ async fn a_full_backlog_is_answered_429_until_it_is_worked_off() {
         holds(answer.status == 202, || answer.text)
     })
     .await;
-    let snapshot = system.settled(accepted + 100).await;
+    let snapshot = system.wait_until_stored(accepted + 100).await;
     assert_eq!(snapshot.rows as u64, accepted + 100, "nothing of what was refused is stored");
 }

@@ -38,7 +38,7 @@ async fn events_go_over_several_streams_and_a_lowered_number_of_them_loses_none(
     for _ in 0..30 {
         sent += system.client.publish(&events("t", 0..20)).await;
     }
-    let snapshot = system.settled(sent).await;
+    let snapshot = system.wait_until_stored(sent).await;
     assert_eq!((snapshot.received, snapshot.unique, snapshot.rows), (600, 20, 20));
 
     // Entries wait in all four streams while nobody reads, and then only one is written to.
@@ -58,7 +58,7 @@ async fn events_go_over_several_streams_and_a_lowered_number_of_them_loses_none(
         aggregator.start().await;
     }
     sent += system.client.publish(&events("after", 0..10)).await;
-    let snapshot = system.settled(sent).await;
+    let snapshot = system.wait_until_stored(sent).await;
     assert_eq!((snapshot.rows, snapshot.fault()), (330, None));
 }
 
@@ -70,7 +70,7 @@ async fn a_replica_that_stops_leaves_the_group_and_one_that_was_killed_is_remove
     consumers(&system, &["aggregator-0", "aggregator-2"]).await;
     system.aggregators[2].kill();
     consumers(&system, &["aggregator-0"]).await;
-    system.publish_and_settle(0, &events("t", 0..100)).await;
+    system.publish_and_wait(0, &events("t", 0..100)).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -80,7 +80,7 @@ async fn acknowledged_entries_are_trimmed_after_the_replay_window() {
     for start in 0..50 {
         sent += system.client.publish(&events("t", start * 100..start * 100 + 100)).await;
     }
-    system.settled(sent).await;
+    system.wait_until_stored(sent).await;
     let stream = system.stream().await;
     wait_until("the stream is empty", SOON, || {
         let mut stream = stream.clone();
@@ -91,7 +91,7 @@ async fn acknowledged_entries_are_trimmed_after_the_replay_window() {
     })
     .await;
     // An empty stream is not an empty memory.
-    let snapshot = system.publish_and_settle(sent, &events("t", 0..100)).await;
+    let snapshot = system.publish_and_wait(sent, &events("t", 0..100)).await;
     assert_eq!((snapshot.duplicates, snapshot.rows), (100, 5_000));
 }
 
@@ -107,7 +107,7 @@ async fn without_an_aggregator_events_are_taken_and_questions_are_answered_503()
     }
     system.client.get("/readyz").await.assert_status(200);
     system.aggregators[0].start().await;
-    assert_eq!(system.settled(10).await.rows, 10);
+    assert_eq!(system.wait_until_stored(10).await.rows, 10);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -119,7 +119,7 @@ async fn a_jsonb_store_puts_aside_what_jsonb_cannot_hold() {
         r#"[{{"id":"1","payload":{{"b":1,"a":[2.50]}}}},{{"id":"2","payload":{number}}},{{"id":"3","payload":"x"}}]"#
     );
     system.client.publish_raw(body).await.assert_status(202);
-    let snapshot = system.settled(3).await;
+    let snapshot = system.wait_until_stored(3).await;
     assert_eq!((snapshot.received, snapshot.rows, snapshot.dead_lettered), (2, 2, 1));
     assert_eq!(system.dead_letters(1).await[0]["event_id"], "2");
     assert_eq!(ids(&list(&system.client, "").await), ["3", "1"]);
@@ -132,7 +132,7 @@ async fn the_same_key_through_two_replicas_counts_once() {
     let system = start(3, &[]).await;
     for _ in 0..30 {
         system.client.publish_keyed("one-request", &events("t", 0..10)).await.assert_status(202);
-        system.settled(10).await;
+        system.wait_until_stored(10).await;
     }
     assert_eq!(system.aggregator_metric("sluice_receipts_skipped_total").await, 29);
 }

@@ -43,7 +43,7 @@ async fn flood(client: &Client) -> u64 {
 async fn the_same_1000_ids_from_16_clients_at_once_are_stored_once(backend: Backend) {
     let system = system(backend).await;
     let sent = flood(&system.client).await;
-    let snapshot = system.settled(sent).await;
+    let snapshot = system.wait_until_stored(sent).await;
     assert_eq!(sent, 16_000);
     assert_eq!((snapshot.received, snapshot.unique, snapshot.duplicates), (16_000, 1_000, 15_000));
     assert_eq!((snapshot.rows, snapshot.conflicts), (1_000, 0));
@@ -67,7 +67,7 @@ async fn statistics_lose_no_update_under_concurrency(backend: Backend) {
         () = ask => {}
     }
     let sent = load.stop().await;
-    ledger::settle(&system, &sent).await;
+    ledger::final_comparison(&system, &sent).await;
 }
 
 async fn three_workers_share_the_work_without_double_processing(backend: Backend) {
@@ -75,5 +75,5 @@ async fn three_workers_share_the_work_without_double_processing(backend: Backend
     let load = Load::start(&system.base(), LoadOptions { clients: 16, ..LoadOptions::default() });
     load.more(10_000).await;
     let sent = load.stop().await;
-    ledger::settle(&system, &sent).await;
+    ledger::final_comparison(&system, &sent).await;
 }

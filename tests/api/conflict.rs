@@ -15,10 +15,10 @@ on_both_backends!(
 async fn a_conflict_is_counted_and_flagged_and_the_first_payload_stays(backend: Backend) {
     let system = system(backend).await;
     let with = |amount: u64| json!({"topic": "t", "event_id": "1", "payload": {"amount": amount}});
-    system.publish_and_settle(0, &with(1)).await;
-    let snapshot = system.publish_and_settle(1, &with(2)).await;
+    system.publish_and_wait(0, &with(1)).await;
+    let snapshot = system.publish_and_wait(1, &with(2)).await;
     assert_eq!((snapshot.unique, snapshot.duplicates, snapshot.conflicts, snapshot.rows), (1, 1, 1, 1));
-    let snapshot = system.publish_and_settle(2, &with(1)).await;
+    let snapshot = system.publish_and_wait(2, &with(1)).await;
     assert_eq!((snapshot.duplicates, snapshot.conflicts), (2, 1), "compared with the first, not the last");
 
     assert_eq!(system.client.get_json("/events/t/1").await["payload"], json!({"amount": 1}));
@@ -35,7 +35,7 @@ async fn a_conflict_inside_one_request_is_one_too(backend: Backend) {
     let system = system(backend).await;
     let body =
         json!([{"id": "1", "payload": "first"}, {"id": "1", "payload": "second"}, {"id": "1", "payload": "first"}]);
-    let snapshot = system.publish_and_settle(0, &body).await;
+    let snapshot = system.publish_and_wait(0, &body).await;
     assert_eq!((snapshot.unique, snapshot.duplicates, snapshot.conflicts), (1, 2, 1));
     assert_eq!(system.client.get_json("/events/default/1").await["payload"], "first");
 }
@@ -48,21 +48,21 @@ async fn the_same_json_in_other_words_is_no_conflict(backend: Backend) {
     ];
     for (before, body) in bodies.into_iter().enumerate() {
         system.client.publish_raw(body).await.assert_status(202);
-        system.settled(before as u64 + 1).await;
+        system.wait_until_stored(before as u64 + 1).await;
     }
-    let snapshot = system.settled(2).await;
+    let snapshot = system.wait_until_stored(2).await;
     assert_eq!((snapshot.duplicates, snapshot.conflicts), (1, 0));
 
     // A number is compared as it was written: 2.5 is not the token that was stored.
     system.client.publish_raw(r#"{"id":"1","payload":{"a":"A/é","b":[1,2.5]}}"#).await.assert_status(202);
-    assert_eq!(system.settled(3).await.conflicts, 1);
+    assert_eq!(system.wait_until_stored(3).await.conflicts, 1);
 }
 
 async fn a_forced_key_collision_drops_the_second_event_and_counts_a_conflict(backend: Backend) {
     // With keys of no bits every event has the same key: what 128 bits of BLAKE3 make impossible.
     let system = Setup::new(backend).aggregator("--test-key-bits", "0").start().await;
-    system.publish_and_settle(0, &json!({"topic": "a", "event_id": "1", "payload": "first"})).await;
-    let snapshot = system.publish_and_settle(1, &json!({"topic": "b", "event_id": "2", "payload": "other"})).await;
+    system.publish_and_wait(0, &json!({"topic": "a", "event_id": "1", "payload": "first"})).await;
+    let snapshot = system.publish_and_wait(1, &json!({"topic": "b", "event_id": "2", "payload": "other"})).await;
     assert_eq!((snapshot.received, snapshot.unique, snapshot.duplicates), (2, 1, 1));
     assert_eq!((snapshot.conflicts, snapshot.rows), (1, 1), "its payload differs, so it does not go unseen");
     assert_eq!(ids(&list(&system.client, "").await), ["1"]);

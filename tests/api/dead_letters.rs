@@ -57,7 +57,7 @@ fn id_of(letter: &Value) -> String {
 async fn a_refused_event_is_put_aside_and_the_rest_is_stored(backend: Backend) {
     let system = system(backend).await;
     refuse_poison(&system, true).await;
-    let snapshot = system.publish_and_settle(0, &mixed()).await;
+    let snapshot = system.publish_and_wait(0, &mixed()).await;
     assert_eq!((snapshot.received, snapshot.unique, snapshot.rows, snapshot.dead_lettered), (5, 5, 5, 2));
     assert_eq!(ids(&list(&system.client, "").await), ["6", "5", "3", "1", "0"]);
     assert_eq!(system.client.get_json("/stats").await["dead_lettered"], 2);
@@ -73,14 +73,14 @@ async fn a_refused_event_is_put_aside_and_the_rest_is_stored(backend: Backend) {
     }
 
     // The way is free behind it.
-    let snapshot = system.publish_and_settle(7, &event("a", "next")).await;
+    let snapshot = system.publish_and_wait(7, &event("a", "next")).await;
     assert_eq!((snapshot.rows, snapshot.dead_lettered, snapshot.fault()), (6, 2, None));
 }
 
 async fn a_replayed_dead_letter_is_stored_and_counted(backend: Backend) {
     let system = system(backend).await;
     refuse_poison(&system, true).await;
-    system.publish_and_settle(0, &mixed()).await;
+    system.publish_and_wait(0, &mixed()).await;
     let letters = system.dead_letters(2).await;
     refuse_poison(&system, false).await;
 
@@ -95,32 +95,32 @@ async fn a_replayed_dead_letter_is_stored_and_counted(backend: Backend) {
     assert_eq!((&stats["dead_lettered"], &stats["received"]), (&json!(0), &json!(7)), "{stats}");
     let replayed = system.client.get_json("/events/poison/2").await;
     assert_eq!(replayed["payload"], json!({"id": "2"}));
-    assert_eq!(system.settled(7).await.fault(), None);
+    assert_eq!(system.wait_until_stored(7).await.fault(), None);
 }
 
 async fn a_replay_that_is_refused_again_stays_a_dead_letter(backend: Backend) {
     let system = system(backend).await;
     refuse_poison(&system, true).await;
-    system.publish_and_settle(0, &mixed()).await;
+    system.publish_and_wait(0, &mixed()).await;
     let letter = &system.dead_letters(2).await[0];
     let answer = system.client.post(&format!("/dead-letters/{}/replay", id_of(letter))).await;
     answer.assert_problem(409, "still_refused");
     system.dead_letters(2).await;
-    let snapshot = system.settled(7).await;
+    let snapshot = system.wait_until_stored(7).await;
     assert_eq!((snapshot.received, snapshot.rows, snapshot.dead_lettered), (5, 5, 2));
 }
 
 async fn a_replayed_duplicate_is_counted_as_one(backend: Backend) {
     let system = system(backend).await;
     refuse_poison(&system, true).await;
-    system.publish_and_settle(0, &event("poison", "1")).await;
+    system.publish_and_wait(0, &event("poison", "1")).await;
     let letter = &system.dead_letters(1).await[0];
     refuse_poison(&system, false).await;
     // Sent again, and stored, before the first sending is replayed.
-    let snapshot = system.publish_and_settle(1, &event("poison", "1")).await;
+    let snapshot = system.publish_and_wait(1, &event("poison", "1")).await;
     assert_eq!((snapshot.unique, snapshot.rows), (1, 1));
     system.client.post(&format!("/dead-letters/{}/replay", id_of(letter))).await.assert_status(200);
-    let snapshot = system.settled(2).await;
+    let snapshot = system.wait_until_stored(2).await;
     assert_eq!((snapshot.received, snapshot.unique, snapshot.duplicates, snapshot.rows), (2, 1, 1, 1));
     assert_eq!(snapshot.conflicts, 0);
 }
@@ -131,14 +131,14 @@ async fn a_keyed_request_is_put_aside_once_and_replayed_once(backend: Backend) {
     for _ in 0..3 {
         system.client.publish_keyed("k", &mixed()).await.assert_status(202);
     }
-    let snapshot = system.settled(7).await;
+    let snapshot = system.wait_until_stored(7).await;
     assert_eq!((snapshot.received, snapshot.dead_lettered), (5, 2), "a repeated request puts nothing aside again");
     refuse_poison(&system, false).await;
     for letter in system.dead_letters(2).await {
         system.client.post(&format!("/dead-letters/{}/replay", id_of(&letter))).await.assert_status(200);
     }
     system.client.publish_keyed("k", &mixed()).await.assert_status(202);
-    let snapshot = system.settled(7).await;
+    let snapshot = system.wait_until_stored(7).await;
     assert_eq!((snapshot.received, snapshot.unique, snapshot.rows, snapshot.dead_lettered), (7, 7, 7, 0));
 }
 

@@ -21,8 +21,8 @@ on_both_backends!(
 
 async fn an_event_sent_twice_is_stored_once(backend: Backend) {
     let system = system(backend).await;
-    system.publish_and_settle(0, &event("orders", "o-1")).await;
-    let snapshot = system.publish_and_settle(1, &event("orders", "o-1")).await;
+    system.publish_and_wait(0, &event("orders", "o-1")).await;
+    let snapshot = system.publish_and_wait(1, &event("orders", "o-1")).await;
     assert_eq!((snapshot.received, snapshot.unique, snapshot.duplicates, snapshot.rows), (2, 1, 1, 1));
     assert_eq!(snapshot.conflicts, 0, "an equal payload is no conflict");
     assert_eq!(counts(&system.client).await, [2, 1, 1]);
@@ -32,7 +32,7 @@ async fn an_event_sent_twice_is_stored_once(backend: Backend) {
 async fn duplicates_inside_one_request_are_dropped(backend: Backend) {
     let system = system(backend).await;
     let body: Value = ["a", "b", "a", "c", "a", "b"].map(|id| event("t", id)).into();
-    let snapshot = system.publish_and_settle(0, &body).await;
+    let snapshot = system.publish_and_wait(0, &body).await;
     assert_eq!((snapshot.received, snapshot.unique, snapshot.duplicates, snapshot.rows), (6, 3, 3, 3));
 }
 
@@ -43,7 +43,7 @@ async fn duplicates_across_requests_are_dropped(backend: Backend) {
         // Each request repeats half of the one before.
         sent += system.client.publish(&events("t", start * 10..start * 10 + 20)).await;
     }
-    let snapshot = system.settled(sent).await;
+    let snapshot = system.wait_until_stored(sent).await;
     assert_eq!((snapshot.received, snapshot.unique, snapshot.duplicates, snapshot.rows), (200, 110, 90, 110));
 }
 
@@ -56,7 +56,7 @@ async fn duplicates_across_replicas_are_dropped(backend: Backend) {
     for request in requests.collect::<Vec<_>>() {
         request.await.unwrap();
     }
-    let snapshot = system.settled(6_000).await;
+    let snapshot = system.wait_until_stored(6_000).await;
     assert_eq!((snapshot.received, snapshot.unique, snapshot.duplicates, snapshot.rows), (6_000, 100, 5_900, 100));
 }
 
@@ -66,13 +66,13 @@ async fn masses_of_duplicates_leave_one_row(backend: Backend) {
     for _ in 0..5 {
         system.client.publish(&body).await;
     }
-    let snapshot = system.settled(5_000).await;
+    let snapshot = system.wait_until_stored(5_000).await;
     assert_eq!((snapshot.received, snapshot.unique, snapshot.duplicates, snapshot.rows), (5_000, 1, 4_999, 1));
 }
 
 async fn the_same_id_in_different_topics_stays_two_events(backend: Backend) {
     let system = system(backend).await;
-    let snapshot = system.publish_and_settle(0, &json!([event("a", "1"), event("b", "1"), event("a", "1")])).await;
+    let snapshot = system.publish_and_wait(0, &json!([event("a", "1"), event("b", "1"), event("a", "1")])).await;
     assert_eq!((snapshot.unique, snapshot.duplicates, snapshot.rows), (2, 1, 2));
     let stats = system.client.get_json("/stats").await;
     assert_eq!(stats["topics"]["a"]["duplicate_dropped"], 1, "{stats}");
@@ -82,13 +82,13 @@ async fn the_same_id_in_different_topics_stays_two_events(backend: Backend) {
 async fn equal_payloads_under_different_ids_stay_two_events(backend: Backend) {
     let system = system(backend).await;
     let body = json!([{"id": "1", "payload": {"same": true}}, {"id": "2", "payload": {"same": true}}]);
-    let snapshot = system.publish_and_settle(0, &body).await;
+    let snapshot = system.publish_and_wait(0, &body).await;
     assert_eq!((snapshot.unique, snapshot.duplicates, snapshot.rows), (2, 0, 2));
 }
 
 async fn the_id_alone_can_be_the_key(backend: Backend) {
     let system = Setup::new(backend).aggregator("--dedup-fields", "event_id").start().await;
-    let snapshot = system.publish_and_settle(0, &json!([event("a", "1"), event("b", "1")])).await;
+    let snapshot = system.publish_and_wait(0, &json!([event("a", "1"), event("b", "1")])).await;
     assert_eq!((snapshot.unique, snapshot.duplicates, snapshot.rows), (1, 1, 1));
     assert_eq!(list(&system.client, "").await[0]["topic"], "a", "the first stays");
 }
@@ -97,7 +97,7 @@ async fn with_the_source_in_the_key_all_are_listed(backend: Backend) {
     let system = Setup::new(backend).aggregator("--dedup-fields", "topic,event_id,source").start().await;
     let from = |source: Value| json!({"topic": "t", "event_id": "1", "source": source, "payload": {"from": source}});
     let body = json!([from("x".into()), from("y".into()), from(Value::Null), from("x".into())]);
-    let snapshot = system.publish_and_settle(0, &body).await;
+    let snapshot = system.publish_and_wait(0, &body).await;
     assert_eq!((snapshot.unique, snapshot.duplicates, snapshot.rows), (3, 1, 3));
 
     let first = system.client.get_json("/events/t/1").await;
@@ -110,7 +110,7 @@ async fn with_the_source_in_the_key_all_are_listed(backend: Backend) {
 
 async fn each_dropped_duplicate_can_be_found_in_the_log(backend: Backend) {
     let system = Setup::new(backend).env("SLUICE_LOG", "info,sluice_aggregator=debug").start().await;
-    system.publish_and_settle(0, &json!([event("t", "twice"), event("t", "once"), event("t", "twice")])).await;
+    system.publish_and_wait(0, &json!([event("t", "twice"), event("t", "once"), event("t", "twice")])).await;
     let log = system.aggregators[0].log();
     let lines: Vec<_> = log
         .lines()
@@ -122,7 +122,7 @@ async fn each_dropped_duplicate_can_be_found_in_the_log(backend: Backend) {
 async fn with_the_audit_trail_each_dropped_duplicate_is_a_row(backend: Backend) {
     let system = Setup::new(backend).env("SLUICE_AUDIT", "true").start().await;
     let other = json!({"topic": "t", "event_id": "1", "payload": "other"});
-    system.publish_and_settle(0, &json!([event("t", "1"), event("t", "2"), event("t", "1"), other])).await;
-    system.publish_and_settle(4, &json!([event("t", "2"), event("t", "3")])).await;
+    system.publish_and_wait(0, &json!([event("t", "1"), event("t", "2"), event("t", "1"), other])).await;
+    system.publish_and_wait(4, &json!([event("t", "2"), event("t", "3")])).await;
     assert_eq!(system.reader().await.audit().await.unwrap(), (3, 1), "(duplicates, conflicts among them)");
 }

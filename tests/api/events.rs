@@ -22,7 +22,7 @@ async fn after_a_publish_the_list_is_not_empty(backend: Backend) {
     let system = system(backend).await;
     let empty = system.client.get_json("/events").await;
     assert_eq!(empty, json!({"events": [], "next_cursor": null}));
-    system.publish_and_settle(0, &event("t", "1")).await;
+    system.publish_and_wait(0, &event("t", "1")).await;
     let page = system.client.get_json("/events").await;
     assert_eq!(page["next_cursor"], Value::Null, "nothing follows: {page}");
     let listed = page["events"].as_array().unwrap();
@@ -38,14 +38,14 @@ async fn the_newest_arrival_comes_first(backend: Backend) {
     let at = |id: &str, time: &str| json!({"topic": "t", "event_id": id, "timestamp": time, "payload": 0});
     let first =
         json!([at("a", "2030-01-01T00:00:00Z"), at("b", "2020-01-01T00:00:00Z"), at("c", "2025-01-01T00:00:00Z")]);
-    system.publish_and_settle(0, &first).await;
-    system.publish_and_settle(3, &at("d", "1990-01-01T00:00:00Z")).await;
+    system.publish_and_wait(0, &first).await;
+    system.publish_and_wait(3, &at("d", "1990-01-01T00:00:00Z")).await;
     assert_eq!(ids(&list(&system.client, "").await), ["d", "c", "b", "a"]);
 }
 
 async fn limit_bounds_the_list(backend: Backend) {
     let system = system(backend).await;
-    system.publish_and_settle(0, &events("t", 0..150)).await;
+    system.publish_and_wait(0, &events("t", 0..150)).await;
     assert_eq!(list(&system.client, "?limit=1").await.len(), 1);
     assert_eq!(list(&system.client, "?limit=149").await.len(), 149);
     assert_eq!(list(&system.client, "?limit=1000").await.len(), 150);
@@ -55,7 +55,7 @@ async fn limit_bounds_the_list(backend: Backend) {
 
 async fn topic_filters_the_list(backend: Backend) {
     let system = system(backend).await;
-    system.publish_and_settle(0, &json!([event("a", "1"), event("b", "2"), event("a", "3")])).await;
+    system.publish_and_wait(0, &json!([event("a", "1"), event("b", "2"), event("a", "3")])).await;
     assert_eq!(ids(&list(&system.client, "?topic=a").await), ["3", "1"]);
     assert_eq!(ids(&list(&system.client, "?topic=b").await), ["2"]);
     assert_eq!(ids(&list(&system.client, "?topic=none").await), [""; 0]);
@@ -64,7 +64,7 @@ async fn topic_filters_the_list(backend: Backend) {
 async fn source_filters_the_list(backend: Backend) {
     let system = system(backend).await;
     let from = |id: &str, source: Value| json!({"topic": "t", "event_id": id, "source": source, "payload": 0});
-    system.publish_and_settle(0, &json!([from("1", json!("x")), from("2", json!("y")), from("3", Value::Null)])).await;
+    system.publish_and_wait(0, &json!([from("1", json!("x")), from("2", json!("y")), from("3", Value::Null)])).await;
     assert_eq!(ids(&list(&system.client, "?source=x").await), ["1"]);
     assert_eq!(ids(&list(&system.client, "?source=z").await), [""; 0]);
 }
@@ -74,7 +74,7 @@ async fn since_and_until_filter_by_the_event_s_own_time(backend: Backend) {
     let days: Value = (1..=5)
         .map(|day| json!({"id": day.to_string(), "timestamp": format!("2026-01-0{day}T00:00:00Z"), "payload": day}))
         .collect();
-    system.publish_and_settle(0, &days).await;
+    system.publish_and_wait(0, &days).await;
     let since = "since=2026-01-02T00:00:00Z";
     let until = "until=2026-01-04T00:00:00Z";
     assert_eq!(ids(&list(&system.client, &format!("?{since}")).await), ["5", "4", "3", "2"], "since is included");
@@ -99,7 +99,7 @@ async fn filters_add_up(backend: Backend) {
         make("a", "5", "x", 2),
         make("a", "6", "x", 3),
     ]);
-    system.publish_and_settle(0, &body).await;
+    system.publish_and_wait(0, &body).await;
     let query = "?topic=a&source=x&since=2026-01-02T00:00:00Z&until=2026-01-03T00:00:00Z";
     assert_eq!(ids(&list(&system.client, query).await), ["5", "2"]);
     assert_eq!(ids(&list(&system.client, &format!("{query}&limit=1")).await), ["5"]);
@@ -107,7 +107,7 @@ async fn filters_add_up(backend: Backend) {
 
 async fn ndjson_has_an_event_on_each_line(backend: Backend) {
     let system = system(backend).await;
-    system.publish_and_settle(0, &events("t", 0..25)).await;
+    system.publish_and_wait(0, &events("t", 0..25)).await;
     let mut seen = Vec::new();
     let mut path = "/events?limit=10".to_owned();
     loop {
@@ -127,7 +127,7 @@ async fn ndjson_has_an_event_on_each_line(backend: Backend) {
 
 async fn one_event_can_be_asked_for_by_topic_and_id(backend: Backend) {
     let system = system(backend).await;
-    system.publish_and_settle(0, &json!([event("a", "1"), event("b", "1")])).await;
+    system.publish_and_wait(0, &json!([event("a", "1"), event("b", "1")])).await;
     let found = system.client.get_json("/events/b/1").await;
     assert_eq!((&found["topic"], &found["event_id"]), (&json!("b"), &json!("1")));
     let all = system.client.get_json("/events/b/1?all=true").await;
@@ -136,7 +136,7 @@ async fn one_event_can_be_asked_for_by_topic_and_id(backend: Backend) {
 
 async fn an_event_that_is_not_stored_is_a_404(backend: Backend) {
     let system = system(backend).await;
-    system.publish_and_settle(0, &event("a", "1")).await;
+    system.publish_and_wait(0, &event("a", "1")).await;
     for path in ["/events/a/2", "/events/b/1", "/events/b/1?all=true"] {
         system.client.get(path).await.assert_problem(404, "not_found");
     }

@@ -34,8 +34,8 @@ async fn each_program_has_probes_and_metrics_of_its_own(backend: Backend) {
 
 async fn the_metrics_count_what_the_statistics_count(backend: Backend) {
     let system = system(backend).await;
-    system.publish_and_settle(0, &events("t", 0..70)).await;
-    system.publish_and_settle(70, &events("t", 50..80)).await;
+    system.publish_and_wait(0, &events("t", 0..70)).await;
+    system.publish_and_wait(70, &events("t", 50..80)).await;
     assert_eq!(system.aggregator_metric("sluice_events_received_total").await, 100);
     assert_eq!(system.aggregator_metric("sluice_events_unique_total").await, 80);
     assert_eq!(system.aggregator_metric("sluice_events_duplicate_total").await, 20);
@@ -75,7 +75,7 @@ async fn a_request_id_follows_the_event_to_its_row(backend: Backend) {
     let request = system.client.request("POST", "/publish").header("X-Request-Id", id);
     let answer = system.client.send(request.body(event("t", "1").to_string())).await.assert_status(202);
     assert_eq!(answer.headers["x-request-id"], id);
-    system.settled(1).await;
+    system.wait_until_stored(1).await;
     assert_eq!(system.client.get_json("/events/t/1").await["request_id"], id);
 }
 

@@ -24,7 +24,7 @@ async fn a_request_repeated_under_its_key_counts_once(backend: Backend) {
     }
     // Behind the repetitions in the stream: once this is stored they have all been seen.
     system.client.publish(&event("next", "1")).await;
-    let snapshot = system.settled(11).await;
+    let snapshot = system.wait_until_stored(11).await;
     assert_eq!((snapshot.received, snapshot.unique, snapshot.duplicates, snapshot.rows), (11, 11, 0, 11));
 }
 
@@ -33,7 +33,7 @@ async fn a_request_repeated_without_a_key_has_been_sent_twice(backend: Backend) 
     for _ in 0..2 {
         system.client.publish(&events("t", 0..10)).await;
     }
-    let snapshot = system.settled(20).await;
+    let snapshot = system.wait_until_stored(20).await;
     assert_eq!((snapshot.unique, snapshot.duplicates), (10, 10));
 }
 
@@ -44,7 +44,7 @@ async fn a_key_reused_with_another_body_is_refused_and_nothing_is_stored(backend
     answer.assert_problem(422, "idempotency_key_reused");
     system.client.publish_keyed("k", &events("t", 0..2)).await.assert_status(202);
     system.client.publish(&event("next", "1")).await;
-    assert_eq!(system.settled(3).await.rows, 3);
+    assert_eq!(system.wait_until_stored(3).await.rows, 3);
 }
 
 async fn the_same_request_from_16_clients_at_once_counts_once(backend: Backend) {
@@ -65,7 +65,7 @@ async fn the_same_request_from_16_clients_at_once_counts_once(backend: Backend) 
         request.await.unwrap().assert_status(202);
     }
     system.client.publish(&event("next", "1")).await;
-    let snapshot = system.settled(101).await;
+    let snapshot = system.wait_until_stored(101).await;
     assert_eq!((snapshot.received, snapshot.rows), (101, 101));
 }
 
@@ -84,7 +84,7 @@ async fn of_two_bodies_under_one_key_at_once_exactly_one_is_accepted(backend: Ba
         assert_eq!(statuses, [202, 422]);
         accepted += 1;
     }
-    assert_eq!(system.settled(accepted).await.rows, 20);
+    assert_eq!(system.wait_until_stored(accepted).await.rows, 20);
 }
 
 async fn other_keys_with_the_same_body_are_other_requests(backend: Backend) {
@@ -92,19 +92,19 @@ async fn other_keys_with_the_same_body_are_other_requests(backend: Backend) {
     for key in ["a", "b", "c"] {
         system.client.publish_keyed(key, &event("t", "1")).await.assert_status(202);
     }
-    let snapshot = system.settled(3).await;
+    let snapshot = system.wait_until_stored(3).await;
     assert_eq!((snapshot.unique, snapshot.duplicates), (1, 2));
 }
 
 async fn a_key_is_remembered_over_a_restart(backend: Backend) {
     let mut system = system(backend).await;
     system.client.publish_keyed("k", &events("t", 0..10)).await.assert_status(202);
-    system.settled(10).await;
+    system.wait_until_stored(10).await;
     system.restart().await;
     system.client.publish_keyed("k", &events("t", 0..10)).await.assert_status(202);
     system.client.publish_keyed("k", &events("t", 0..9)).await.assert_problem(422, "idempotency_key_reused");
     system.client.publish(&event("next", "1")).await;
-    assert_eq!(system.settled(11).await.received, 11);
+    assert_eq!(system.wait_until_stored(11).await.received, 11);
 }
 
 async fn white_space_makes_another_body(backend: Backend) {

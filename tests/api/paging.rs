@@ -36,7 +36,7 @@ async fn pages(client: &Client, query: &str) -> Vec<Vec<String>> {
 
 async fn pages_hold_every_event_once_in_order(backend: Backend) {
     let system = system(backend).await;
-    system.publish_and_settle(0, &events("t", 0..100)).await;
+    system.publish_and_wait(0, &events("t", 0..100)).await;
     let expected: Vec<_> = (0..100).rev().map(|n| format!("t/evt-{n}")).collect();
     for limit in [1, 7, 10, 33, 100, 1000] {
         let pages = pages(&system.client, &format!("limit={limit}")).await;
@@ -49,7 +49,7 @@ async fn pages_hold_every_event_once_in_order(backend: Backend) {
 async fn pages_neither_skip_nor_repeat_while_events_arrive(backend: Backend) {
     // Several replicas and workers commit at the same time, in any order.
     let system = Setup::new(backend).aggregators(2).start().await;
-    system.publish_and_settle(0, &events("before", 0..2_000)).await;
+    system.publish_and_wait(0, &events("before", 0..2_000)).await;
 
     let stop = Arc::new(AtomicBool::new(false));
     let arriving = (0..4_u64).map(|writer| {
@@ -85,7 +85,7 @@ async fn pages_neither_skip_nor_repeat_while_events_arrive(backend: Backend) {
     }
     assert!(sent >= arrived, "{sent} events are sent, and {arrived} were received");
 
-    system.settled(sent).await;
+    system.wait_until_stored(sent).await;
     let seen = pages(&system.client, "limit=1000").await.concat();
     let distinct: HashSet<_> = seen.iter().collect();
     assert_eq!((seen.len() as u64, distinct.len() as u64), (sent, sent), "at rest: all, once");
@@ -94,7 +94,7 @@ async fn pages_neither_skip_nor_repeat_while_events_arrive(backend: Backend) {
 async fn a_filter_holds_over_all_pages(backend: Backend) {
     let system = system(backend).await;
     let mixed: Value = (0..90).map(|n| crate::common::event(["a", "b", "c"][n % 3], &n.to_string())).collect();
-    system.publish_and_settle(0, &mixed).await;
+    system.publish_and_wait(0, &mixed).await;
     let pages = pages(&system.client, "topic=b&limit=7").await;
     assert_eq!(pages.len(), 5);
     let expected: Vec<_> = (0..90).rev().filter(|n| n % 3 == 1).map(|n| format!("b/{n}")).collect();

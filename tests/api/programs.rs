@@ -100,7 +100,7 @@ async fn a_data_folder_has_one_owner() {
 #[tokio::test]
 async fn other_dedup_fields_over_stored_events_are_refused() {
     let mut system = system(Backend::Standalone).await;
-    system.publish_and_settle(0, &events("t", 0..1)).await;
+    system.publish_and_wait(0, &events("t", 0..1)).await;
     system.aggregators[0].terminate();
     let data = system.dir.join("data").display().to_string();
     let args = format!("standalone --listen 127.0.0.1:0 --data {data} --dedup-fields event_id");

@@ -25,7 +25,7 @@ async fn one_event_is_stored_with_all_its_fields(backend: Backend) {
         "topic": "orders", "event_id": "o-1", "timestamp": "2026-01-31T12:00:00Z",
         "source": "shop", "payload": {"total": 12, "items": ["a", "b"]},
     });
-    let snapshot = system.publish_and_settle(0, &sent).await;
+    let snapshot = system.publish_and_wait(0, &sent).await;
     assert_eq!((snapshot.received, snapshot.unique, snapshot.rows), (1, 1, 1));
 
     let stored = system.client.get_json("/events/orders/o-1").await;
@@ -41,7 +41,7 @@ async fn an_array_without_topics_goes_to_topic_default(backend: Backend) {
     let answer = system.client.publish_raw(body.to_string()).await.assert_status(202);
     assert_eq!(answer.json(), json!({"status": "accepted", "count": 2}));
 
-    system.settled(2).await;
+    system.wait_until_stored(2).await;
     let stored = list(&system.client, "?topic=default").await;
     assert_eq!(ids(&stored), ["evt-2", "evt-1"]);
     assert_eq!(stored[0]["payload"], json!({"value": 200}));
@@ -50,7 +50,7 @@ async fn an_array_without_topics_goes_to_topic_default(backend: Backend) {
 
 async fn a_batch_object_is_an_array_in_an_envelope(backend: Backend) {
     let system = system(backend).await;
-    let snapshot = system.publish_and_settle(0, &json!({"events": events("a", 0..3)})).await;
+    let snapshot = system.publish_and_wait(0, &json!({"events": events("a", 0..3)})).await;
     assert_eq!(snapshot.rows, 3);
 }
 
@@ -62,18 +62,18 @@ async fn a_batch_with_one_invalid_event_stores_nothing_of_it(backend: Backend) {
     assert_eq!((&problem["index"], &problem["field"]), (&json!(37), &json!("event_id")));
 
     // What is published next arrives behind it, so the refused batch would be here by now.
-    let snapshot = system.publish_and_settle(0, &events("next", 0..1)).await;
+    let snapshot = system.publish_and_wait(0, &events("next", 0..1)).await;
     assert_eq!((snapshot.received, snapshot.rows), (1, 1));
     assert_eq!(ids(&list(&system.client, "?topic=batch").await), [""; 0]);
 
     batch[37]["event_id"] = json!("evt-37");
-    let snapshot = system.publish_and_settle(1, &batch).await;
+    let snapshot = system.publish_and_wait(1, &batch).await;
     assert_eq!((snapshot.received, snapshot.unique, snapshot.rows), (51, 51, 51), "mended, it is stored whole");
 }
 
 async fn a_batch_of_10_000_events_is_stored_whole(backend: Backend) {
     let system = system(backend).await;
-    let snapshot = system.publish_and_settle(0, &events("large", 0..10_000)).await;
+    let snapshot = system.publish_and_wait(0, &events("large", 0..10_000)).await;
     assert_eq!((snapshot.received, snapshot.unique, snapshot.rows), (10_000, 10_000, 10_000));
 }
 
@@ -81,7 +81,7 @@ async fn a_large_payload_is_kept_as_given(backend: Backend) {
     let system = system(backend).await;
     let text = "sluice ünïcødé ".repeat(13_000);
     let sent = json!({"topic": "large", "event_id": "1", "payload": {"text": text}});
-    system.publish_and_settle(0, &sent).await;
+    system.publish_and_wait(0, &sent).await;
     let stored = system.client.get_json("/events/large/1").await;
     assert!(stored["payload"] == sent["payload"], "a payload of {} bytes changed", text.len());
 }
@@ -112,7 +112,7 @@ async fn payloads_of_every_kind_are_kept_to_the_byte(backend: Backend) {
         .map(|(n, payload)| format!(r#"{{"topic":"kinds","event_id":"{n}","payload":{payload}}}"#))
         .collect();
     system.client.publish_raw(format!("[{}]", body.join(","))).await.assert_status(202);
-    system.settled(payloads.len() as u64).await;
+    system.wait_until_stored(payloads.len() as u64).await;
 
     let stored = system.reader().await.rows().await.unwrap();
     for (n, payload) in payloads.iter().enumerate() {
@@ -138,7 +138,7 @@ async fn times_of_any_offset_are_stored_in_utc(backend: Backend) {
         .enumerate()
         .map(|(n, (given, _))| json!({"topic": "times", "id": n.to_string(), "timestamp": given, "payload": n}))
         .collect();
-    system.publish_and_settle(0, &body).await;
+    system.publish_and_wait(0, &body).await;
     for (n, (given, stored)) in times.iter().enumerate() {
         let event = system.client.get_json(&format!("/events/times/{n}")).await;
         assert_eq!(event["timestamp"], *stored, "given as {given}");
@@ -147,7 +147,7 @@ async fn times_of_any_offset_are_stored_in_utc(backend: Backend) {
 
 async fn an_event_without_a_time_gets_the_present_one(backend: Backend) {
     let system = system(backend).await;
-    system.publish_and_settle(0, &json!({"id": "1", "payload": null})).await;
+    system.publish_and_wait(0, &json!({"id": "1", "payload": null})).await;
     let event = system.client.get_json("/events/default/1").await;
     let (time, arrival) = (event["timestamp"].as_str().unwrap(), event["received_at"].as_str().unwrap());
     assert_eq!(time[..13], arrival[..13], "the same hour: {event}");
@@ -165,7 +165,7 @@ async fn json_is_taken_with_and_without_a_content_type(backend: Backend) {
         let answer = system.client.send(request).await;
         assert_eq!(answer.status, 202, "{kind:?}: {}", answer.text);
     }
-    assert_eq!(system.settled(kinds.len() as u64).await.rows, kinds.len() as i64);
+    assert_eq!(system.wait_until_stored(kinds.len() as u64).await.rows, kinds.len() as i64);
 }
 
 async fn ids_and_topics_of_any_characters_can_be_asked_for(backend: Backend) {
@@ -175,7 +175,7 @@ async fn ids_and_topics_of_any_characters_can_be_asked_for(backend: Backend) {
         ("größe", "😀 %", "/events/gr%C3%B6%C3%9Fe/%F0%9F%98%80%20%25"),
     ];
     let body: Value = names.iter().map(|(topic, id, _)| crate::common::event(topic, id)).collect();
-    system.publish_and_settle(0, &body).await;
+    system.publish_and_wait(0, &body).await;
     for (topic, id, path) in names {
         let event = system.client.get_json(path).await;
         assert_eq!((&event["topic"], &event["event_id"]), (&json!(topic), &json!(id)));

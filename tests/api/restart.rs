@@ -15,7 +15,7 @@ on_both_backends!(
 
 async fn events_and_statistics_survive_a_restart(backend: Backend) {
     let mut system = system(backend).await;
-    system.publish_and_settle(0, &json!([event("t", "1"), event("t", "2"), event("t", "1")])).await;
+    system.publish_and_wait(0, &json!([event("t", "1"), event("t", "2"), event("t", "1")])).await;
     let before = (counts(&system.client).await, list(&system.client, "").await);
     system.restart().await;
     assert_eq!((counts(&system.client).await, list(&system.client, "").await), before);
@@ -23,9 +23,9 @@ async fn events_and_statistics_survive_a_restart(backend: Backend) {
 
 async fn a_duplicate_is_recognised_after_a_restart(backend: Backend) {
     let mut system = system(backend).await;
-    system.publish_and_settle(0, &events("t", 0..100)).await;
+    system.publish_and_wait(0, &events("t", 0..100)).await;
     system.restart().await;
-    let snapshot = system.publish_and_settle(100, &events("t", 50..150)).await;
+    let snapshot = system.publish_and_wait(100, &events("t", 50..150)).await;
     assert_eq!((snapshot.received, snapshot.unique, snapshot.duplicates, snapshot.rows), (200, 150, 50, 150));
 }
 
@@ -37,7 +37,7 @@ async fn what_was_accepted_and_not_stored_survives_a_restart(backend: Backend) {
         sent += system.client.publish(&events("t", start * 1_000..start * 1_000 + 1_000)).await;
     }
     system.restart().await;
-    assert_eq!(system.settled(sent).await.rows, 10_000);
+    assert_eq!(system.wait_until_stored(sent).await.rows, 10_000);
 }
 
 async fn sigterm_drains_and_exits_0(backend: Backend) {
@@ -67,7 +67,7 @@ async fn sigterm_drains_and_exits_0(backend: Backend) {
     let accepted = publishing.await.unwrap();
 
     system.ingest().start().await;
-    let answered = system.settled_at_least(accepted).await;
+    let answered = system.wait_until_stored_at_least(accepted).await;
     // The request that got no answer may have been taken: all of it or nothing.
     assert!([accepted, accepted + 50].contains(&answered.rows.cast_unsigned()), "{accepted} accepted, {answered:?}");
     let mut stored: Vec<_> = system.reader().await.rows().await.unwrap().into_iter().map(|(_, id, _)| id).collect();

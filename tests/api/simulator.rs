@@ -57,7 +57,7 @@ async fn verified(system: &System, events: u64, duplicate: f64, more: &str) {
     let after = counts(&system.client).await;
     let grown = [0, 1, 2].map(|i| after[i] - before[i]);
     assert_eq!(grown, [events, number("unique"), number("duplicates")]);
-    let snapshot = system.settled(after[0]).await;
+    let snapshot = system.wait_until_stored(after[0]).await;
     assert_eq!(snapshot.fault(), None);
 }
 
@@ -101,7 +101,7 @@ async fn a_run_that_lost_a_row_exits_1_and_names_the_event(backend: Backend) {
 
 async fn a_run_that_finds_what_it_never_sent_exits_1_and_names_the_event(backend: Backend) {
     let system = system(backend).await;
-    system.publish_and_settle(0, &event("sim-shared-0", "stranger")).await;
+    system.publish_and_wait(0, &event("sim-shared-0", "stranger")).await;
     let args = "--events 200 --duplicate 0.5 --topics 1 --run-id shared --verify";
     let (code, tally, err) = simulate(&system, args, "").await;
     assert_eq!(code, Some(1), "{tally}\n{err}");
@@ -141,7 +141,7 @@ async fn a_file_of_events_is_published(backend: Backend) {
     let lines: Vec<_> = (0..250).map(|n| event("file", &(n % 200).to_string()).to_string()).collect();
     let (code, tally, err) = simulate(&system, "--file -", &lines.join("\n")).await;
     assert_eq!(code, Some(0), "{tally}\n{err}");
-    let snapshot = system.settled(250).await;
+    let snapshot = system.wait_until_stored(250).await;
     assert_eq!((snapshot.unique, snapshot.duplicates, snapshot.rows), (200, 50, 200));
 }
 

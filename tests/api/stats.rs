@@ -18,7 +18,7 @@ on_both_backends!(
 
 async fn the_statistics_have_the_documented_keys(backend: Backend) {
     let system = system(backend).await;
-    system.publish_and_settle(0, &json!([event("orders", "1"), event("orders", "1")])).await;
+    system.publish_and_wait(0, &json!([event("orders", "1"), event("orders", "1")])).await;
     let stats = system.client.get_json("/stats").await;
     for name in ["received", "unique_processed", "duplicate_dropped", "conflicts", "dead_lettered", "backlog"] {
         assert!(stats[name].is_u64(), "{name}: {stats}");
@@ -44,7 +44,7 @@ async fn the_statistics_agree_with_the_rows(backend: Backend) {
     let mut sent = 0;
     for round in 1..=5_u64 {
         sent += system.client.publish(&events("t", 0..round * 10)).await;
-        let snapshot = system.settled(sent).await;
+        let snapshot = system.wait_until_stored(sent).await;
         let unique = round * 10;
         assert_eq!(counts(&system.client).await, [sent, unique, sent - unique]);
         assert_eq!((snapshot.rows as u64, snapshot.fault()), (unique, None));
@@ -53,7 +53,7 @@ async fn the_statistics_agree_with_the_rows(backend: Backend) {
 
 async fn the_statistics_are_told_by_topic(backend: Backend) {
     let system = system(backend).await;
-    system.publish_and_settle(0, &json!([event("a", "1"), event("a", "1"), event("b", "1")])).await;
+    system.publish_and_wait(0, &json!([event("a", "1"), event("a", "1"), event("b", "1")])).await;
     let stats = system.client.get_json("/stats").await;
     let expected = json!({"received": 2, "unique_processed": 1, "duplicate_dropped": 1, "conflicts": 0});
     let topics = system.client.get_json("/topics").await;
@@ -68,7 +68,7 @@ async fn the_statistics_are_told_by_topic(backend: Backend) {
 
 async fn the_statistics_stay_as_they_are_while_nothing_arrives(backend: Backend) {
     let system = system(backend).await;
-    system.publish_and_settle(0, &events("t", 0..100)).await;
+    system.publish_and_wait(0, &events("t", 0..100)).await;
     let first = counts(&system.client).await;
     for _ in 0..20 {
         assert_eq!(counts(&system.client).await, first);
@@ -93,6 +93,6 @@ async fn the_backlog_returns_to_zero(backend: Backend) {
     for start in 0..20 {
         system.client.publish(&events("t", start * 500..start * 500 + 500)).await;
     }
-    system.settled(10_000).await;
+    system.wait_until_stored(10_000).await;
     assert_eq!(system.client.get_json("/stats").await["backlog"], 0);
 }

@@ -32,7 +32,7 @@ async fn killed_aggregators_drain_their_own_pending_entries_when_they_return() {
     let mut trial = Trial::begin_unseen("kill -9 of all aggregators", setup).await;
     let mut stream = trial.system.stream().await;
     for _ in 0..3 {
-        trial.bank().await;
+        trial.carry_over().await;
         let lock = trial.hold(&[0, 1, 2]).await;
         for aggregator in &mut trial.system.aggregators {
             aggregator.kill();

@@ -19,8 +19,8 @@ async fn a_killed_postgres_keeps_what_was_committed_and_gets_the_rest_again() {
     let mut committed = 0;
     for round in 0..4 {
         let lock = if round % 2 == 0 {
-            // A batch is committed, and no aggregator learns it: its entries stay in hand.
-            proxy.keep_answers();
+            // A batch is committed, and no aggregator learns it: its entries stay in flight.
+            proxy.hold_answers();
             wait_until("a batch is committed and its answer is not there", SOON, || async {
                 holds(proxy.kept() > 0, || "no COMMIT is unanswered".to_owned())
             })
@@ -52,7 +52,7 @@ async fn a_killed_postgres_keeps_what_was_committed_and_gets_the_rest_again() {
     assert!(tally.skipped >= committed, "what was committed is skipped by its receipts: {tally}");
 }
 
-/// Meanwhile one replica dies, with what it could not store in hand.
+/// Meanwhile one replica dies, with what it could not store in flight.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_postgres_that_refuses_connections_for_a_while_delays_and_loses_nothing() {
     let mut trial = Trial::begin_unseen("Postgres refuses connections", cluster().await).await;

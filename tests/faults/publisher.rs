@@ -15,7 +15,7 @@ async fn a_killed_publisher_loses_no_request_and_counts_none_twice() {
     for _ in 0..5 {
         // Some requests are on disk, and the publisher does not know it yet; more come behind them. So
         // some are unanswered, and their clients repeat what is on disk, however fast the machine is.
-        proxy.keep_answers();
+        proxy.hold_answers();
         let load = &trial.load;
         wait_until("requests are on disk and unanswered", SOON, || async {
             let (kept, in_flight) = (proxy.kept(), load.in_flight());
@@ -39,7 +39,7 @@ async fn a_publisher_without_redis_answers_503_and_stays_ready() {
     let setup = Setup::new(Backend::RedisPostgres).publisher("--append-timeout", "2s").own_servers().await;
     let mut system = setup.start().await;
     system.client.publish(&serde_json::json!({"id": "before", "payload": 1})).await;
-    system.settled(1).await;
+    system.wait_until_stored(1).await;
 
     system.servers.as_mut().unwrap().redis.kill();
     let answer = system.client.publish_raw(r#"{"id":"during","payload":1}"#).await;
@@ -62,7 +62,7 @@ async fn a_publisher_without_redis_answers_503_and_stays_ready() {
     })
     .await;
     // The one without an answer may have been taken or not; the others were.
-    let end = system.settled_at_least(2).await;
+    let end = system.wait_until_stored_at_least(2).await;
     assert!(end.fault().is_none() && (2..=3).contains(&end.rows), "{end:?}");
     for program in system.programs() {
         program.ready().await;

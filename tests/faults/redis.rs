@@ -21,7 +21,7 @@ async fn a_killed_redis_loses_nothing_that_was_answered() {
         let pending = stream.pending().await.unwrap();
         if round % 2 == 0 {
             // An append is on disk, and its answer dies with Redis.
-            proxy.keep_answers();
+            proxy.hold_answers();
             wait_until("an append is on disk and unanswered", SOON, || async {
                 holds(proxy.kept() > 0, || format!("{} requests in flight", trial.load.in_flight()))
             })

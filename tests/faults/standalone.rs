@@ -14,7 +14,7 @@ async fn a_killed_standalone_process_goes_on_where_it_was() {
     let mut trial = Trial::begin("kill -9 of the standalone process", Setup::new(Backend::Standalone)).await;
     let data = trial.system.dir.join("data");
     for round in 1..=6 {
-        trial.bank().await;
+        trial.carry_over().await;
         // What is accepted from here on is in the log and cannot be stored.
         let mut store = WriteLock::take(&data.join("store.db")).await;
         trial.load.more(500).await;

@@ -1,4 +1,4 @@
-//! What the fault tests have in common: a system under load and watch, and the reckoning.
+//! What the fault tests have in common: a system under load and watch, and the final comparison.
 
 use std::time::Duration;
 
@@ -22,9 +22,9 @@ pub struct Trial {
     name: &'static str,
     watch: Watch,
     faults: u64,
-    in_hand: u64,
+    in_flight: u64,
     /// Claimed, recovered and skipped, by processes that were killed since.
-    banked: [u64; 3],
+    carried_over: [u64; 3],
 }
 
 /// Three replicas that claim soon, on servers of their own.
@@ -59,23 +59,23 @@ impl Trial {
         let watch = Watch::start(&system.store);
         let load = Load::start(&system.base(), options);
         load.more(2_000).await;
-        Self { system, load, name, watch, faults: 0, in_hand: 0, banked: [0; 3] }
+        Self { system, load, name, watch, faults: 0, in_flight: 0, carried_over: [0; 3] }
     }
 
-    /// Notes a fault, with how much was in hand when it came.
-    pub fn fault(&mut self, in_hand: u64) {
-        assert!(in_hand > 0, "a fault with nothing in hand shows nothing");
+    /// Notes a fault, with how much was in flight when it came.
+    pub fn fault(&mut self, in_flight: u64) {
+        assert!(in_flight > 0, "a fault with nothing in flight shows nothing");
         self.faults += 1;
-        self.in_hand += in_hand;
+        self.in_flight += in_flight;
     }
 
     /// Adds up what the aggregators have counted: to be called before they are all killed, since
     /// their counters die with them.
-    pub async fn bank(&mut self) {
-        self.banked = counted(&self.system, self.banked).await;
+    pub async fn carry_over(&mut self) {
+        self.carried_over = counted(&self.system, self.carried_over).await;
     }
 
-    /// Lets nobody store anything, and waits until each of these aggregators has a batch in hand: what
+    /// Lets nobody store anything, and waits until each of these aggregators has a batch in flight: what
     /// follows hits these, for as long as the lock is held.
     pub async fn hold(&self, aggregators: &[usize]) -> TableLock {
         let lock = TableLock::take(&self.system.store).await;
@@ -108,13 +108,13 @@ impl Trial {
         })
         .await;
         let sent = self.load.stop().await;
-        let end = ledger::settle(&self.system, &sent).await;
+        let end = ledger::final_comparison(&self.system, &sent).await;
         assert_eq!(sent.accepted, end.arrived(), "accepted = received + dead-lettered");
         if self.system.backend == Backend::RedisPostgres {
             let mut stream = self.system.stream().await;
             assert_eq!(stream.pending().await.unwrap(), 0, "nothing stays pending");
         }
-        let [claimed, recovered, skipped] = counted(&self.system, self.banked).await;
+        let [claimed, recovered, skipped] = counted(&self.system, self.carried_over).await;
         let tally = Tally {
             name: self.name.to_owned(),
             sent: sent.sent,
@@ -122,7 +122,7 @@ impl Trial {
             repeats: sent.repeats,
             end,
             faults: self.faults,
-            pending: self.in_hand,
+            pending: self.in_flight,
             claimed,
             recovered,
             skipped,
@@ -145,7 +145,7 @@ const CLAIMED: &str = "sluice_entries_claimed_total";
 const RECOVERED: &str = "sluice_entries_recovered_total";
 const SKIPPED: &str = "sluice_receipts_skipped_total";
 
-/// Waits until this consumer has entries in hand, at a time when nothing can be stored.
+/// Waits until this consumer has entries in flight, at a time when nothing can be stored.
 pub async fn in_hand_of(stream: &mut StreamReader, consumer: &str) {
     wait_until(&format!("entries are pending for {consumer}"), SOON, || {
         let mut stream = stream.clone();

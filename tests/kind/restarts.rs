@@ -135,7 +135,7 @@ enum Way {
     Delete,
 }
 
-/// A server goes while entries are in hand, and comes back; events flow again.
+/// A server goes while entries are in flight, and comes back; events flow again.
 async fn server(name: &'static str, slug: &str, pod: &str, way: Way) {
     let mut trial = Trial::begin(name, slug, 2).await;
     trial.load(Load::default()).await;

@@ -53,7 +53,7 @@ async fn replicas_come_and_go_while_events_flow() {
     }
     trial.note(format!("committed by each of 5: {}", shares.join(" ")));
 
-    // What a leaving replica has in hand it commits, or leaves to the others.
+    // What a leaving replica has in flight it commits, or leaves to the others.
     let held = trial.hold().await;
     let own = namespace.name.clone();
     let fewer = move || kubectl(&["-n", &own, "scale", "eventaggregator/shop", "--replicas=2"]);

@@ -19,9 +19,9 @@ pub struct Tally {
     pub repeats: u64,
     /// The numbers of the database at the end.
     pub end: Snapshot,
-    /// How often the fault was made with work in hand.
+    /// How often the fault was made with work in flight.
     pub faults: u64,
-    /// Entries (or events, where there are no entries) in hand at the faults.
+    /// Entries (or events, where there are no entries) in flight at the faults.
     pub pending: u64,
     /// Entries claimed from another consumer.
     pub claimed: u64,
@@ -49,7 +49,7 @@ impl fmt::Display for Tally {
         )?;
         write!(
             f,
-            "   faults {} · in hand then {} · requests repeated {} · claimed {} · recovered {} · skipped by receipt {} \
+            "   faults {} · in flight then {} · requests repeated {} · claimed {} · recovered {} · skipped by receipt {} \
              · snapshots checked {}",
             self.faults, self.pending, self.repeats, self.claimed, self.recovered, self.skipped, self.snapshots,
         )
@@ -58,8 +58,8 @@ impl fmt::Display for Tally {
 
 /// Waits until all that was accepted is stored, and compares: every number, every row, every
 /// payload. Answers the numbers.
-pub async fn settle(system: &System, sent: &Sent) -> Snapshot {
-    let end = system.settled(sent.accepted).await;
+pub async fn final_comparison(system: &System, sent: &Sent) -> Snapshot {
+    let end = system.wait_until_stored(sent.accepted).await;
     let numbers = (end.received as u64, end.unique as u64, end.duplicates as u64, end.conflicts);
     let expected = (sent.sent, sent.distinct, sent.sent - sent.distinct, 0);
     assert_eq!(numbers, expected, "(received, unique, duplicates, conflicts) in the database");

@@ -4,7 +4,7 @@
 //! ```text
 //! Setup ──start──▶ System ── Redis, Postgres, publisher, aggregators │ standalone
 //! Load  ──publishes known ids──▶ System.base          Watch ──every 100 ms──▶ its database
-//!   └──stop──▶ Sent ──ledger::settle──▶ rows = distinct ids, counters to the event
+//!   └──stop──▶ Sent ──ledger::final_comparison──▶ rows = distinct ids, counters to the event
 //! ```
 //!
 //! Nothing here knows the programs' code: everything is seen from outside.

@@ -1,4 +1,4 @@
-//! A lock on the table of events: what the aggregators have in hand stays in hand while it is held.
+//! A lock on the table of events: what the aggregators have in flight stays in flight while it is held.
 
 use std::time::Duration;
 

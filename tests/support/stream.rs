@@ -1,4 +1,4 @@
-//! The Redis stream read directly: what is in hand at a moment.
+//! The Redis stream read directly: what is in flight at a moment.
 
 use std::time::Duration;
 

@@ -98,15 +98,15 @@ impl System {
     }
 
     /// Waits until so many events have arrived in the database or in its dead letters, and
-    /// nothing is in hand any more. Answers the numbers then; more than expected is a failure.
-    pub async fn settled(&self, expected: u64) -> Snapshot {
-        let end = self.settled_at_least(expected).await;
+    /// nothing is in flight any more. Answers the numbers then; more than expected is a failure.
+    pub async fn wait_until_stored(&self, expected: u64) -> Snapshot {
+        let end = self.wait_until_stored_at_least(expected).await;
         assert_eq!(end.arrived(), expected, "events that arrived: {end:?}");
         end
     }
 
-    /// [`System::settled`] where a request without an answer may have been taken too.
-    pub async fn settled_at_least(&self, expected: u64) -> Snapshot {
+    /// [`System::wait_until_stored`] where a request without an answer may have been taken too.
+    pub async fn wait_until_stored_at_least(&self, expected: u64) -> Snapshot {
         let mut reader = self.reader().await;
         let deadline = Instant::now() + CATCH_UP;
         let mut last = String::new();
@@ -135,9 +135,9 @@ impl System {
 
     /// Publishes a body that must be accepted, and waits until it is stored. Only for tests in
     /// which nothing else is published; `before` is what arrived before.
-    pub async fn publish_and_settle(&self, before: u64, body: &Value) -> Snapshot {
+    pub async fn publish_and_wait(&self, before: u64, body: &Value) -> Snapshot {
         let count = self.client.publish(body).await;
-        self.settled(before + count).await
+        self.wait_until_stored(before + count).await
     }
 
     /// The sum of a metric over the aggregators that run.

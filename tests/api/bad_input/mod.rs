@@ -29,7 +29,7 @@ async fn limited(backend: Backend) -> System {
 
 /// Fails unless the system has nothing, and takes a good event as if nothing had happened.
 async fn assert_nothing_stored(system: &System) {
-    let snapshot = system.publish_and_settle(0, &event("good", "1")).await;
+    let snapshot = system.publish_and_wait(0, &event("good", "1")).await;
     assert_eq!((snapshot.received, snapshot.rows, snapshot.dead_lettered), (1, 1, 0));
     assert_eq!(ids(&list(&system.client, "").await), ["1"]);
 }
@@ -74,5 +74,5 @@ async fn what_is_just_within_the_limits_is_stored(backend: Backend) {
         let answer = system.client.publish_raw(body.clone()).await;
         assert_eq!(answer.status, 202, "{} for {}", answer.text, String::from_utf8_lossy(&body));
     }
-    assert_eq!(system.settled(16).await.rows, 16);
+    assert_eq!(system.wait_until_stored(16).await.rows, 16);
 }

@@ -72,7 +72,7 @@ async fn aggregators_that_are_cut_off_from_redis_or_postgres_go_on_when_the_netw
     is(&namespace, ONE, false).await;
     let (_, message) = says(&namespace, "AggregatorReady", "False", ONE).await;
     assert!(message.contains("log"), "{message:?} does not say that it is the log that {ONE} lacks");
-    // The other takes over what it had in hand.
+    // The other takes over what it had in flight.
     trial.more(1_000).await;
     trial.send(Load { events: 6_000, rate: 300, ..Load::default() }).await;
     drop(partition);

@@ -83,7 +83,7 @@ async fn an_idle_resource_is_not_written_to_for_a_minute_nor_is_anything_of_it()
     let _operator = OPERATOR.read().await;
     let kinds = kinds().await;
     let all = async || objects(namespace, &kinds, &[]).await;
-    let settle = async || {
+    let until_steady = async || {
         wait_until("nothing changes for some seconds", SOON, || async {
             let before = all().await;
             tokio::time::sleep(QUIET).await;
@@ -95,7 +95,7 @@ async fn an_idle_resource_is_not_written_to_for_a_minute_nor_is_anything_of_it()
     };
     let running = operators().await;
     assert!(!running.is_empty(), "no operator runs");
-    let mut before = settle().await;
+    let mut before = until_steady().await;
     for last in [false, true] {
         tokio::time::sleep(MINUTE).await;
         let after = all().await;
@@ -106,7 +106,7 @@ async fn an_idle_resource_is_not_written_to_for_a_minute_nor_is_anything_of_it()
         let kubelets = changed.iter().all(|name| is_kubelets(name, &before, &after));
         let stories: Vec<_> = changed.iter().map(|name| story(name, &before, &after)).collect();
         assert!(kubelets && !last, "changed within a minute:\n{}", stories.join("\n\n"));
-        before = settle().await;
+        before = until_steady().await;
     }
     assert_eq!(operators().await, running, "the operator ran all the time");
     assert!(before.keys().any(|name| name.starts_with("EndpointSlice/")), "{:?}", before.keys());

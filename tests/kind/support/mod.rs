@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! Trial ── namespace, resource, Ready ──▶ Load (a Job inside the cluster, known ids)
-//!   │ ports to Redis and Postgres, through the API server     │ the fault, with work in hand
+//!   │ ports to Redis and Postgres, through the API server     │ the fault, with work in flight
 //!   └──────────── end: rows, counters and stream compared ◀───┘──▶ a line in the table of tallies
 //! ```
 

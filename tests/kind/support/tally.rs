@@ -23,21 +23,21 @@ pub struct Tally {
     /// Faults, and entries pending at their moments.
     pub faults: u64,
     /// See above.
-    pub in_hand: u64,
+    pub in_flight: u64,
     /// Snapshots of the database in which the promise held.
     pub snapshots: u64,
     /// What else was measured.
     pub notes: Vec<String>,
 }
 
-const HEAD: &str = "scenario\taccepted\treceived\tunique\tduplicates\tdead\trows\tdistinct ids\tfaults\tin hand\trepeated\tsnapshots\tnotes";
+const HEAD: &str = "scenario\taccepted\treceived\tunique\tduplicates\tdead\trows\tdistinct ids\tfaults\tin flight\trepeated\tsnapshots\tnotes";
 
 impl fmt::Display for Tally {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             f,
             "{}: accepted {} · received {} · unique {} · duplicates {} · dead-lettered {} · rows {} of {} distinct ids \
-             · faults {} with {} entries in hand · requests repeated {} · snapshots {}",
+             · faults {} with {} entries in flight · requests repeated {} · snapshots {}",
             self.name,
             self.accepted,
             self.end.received,
@@ -47,7 +47,7 @@ impl fmt::Display for Tally {
             self.end.rows,
             self.distinct,
             self.faults,
-            self.in_hand,
+            self.in_flight,
             self.repeats,
             self.snapshots,
         )?;
@@ -69,7 +69,7 @@ impl Tally {
             end.rows,
             self.distinct as i64,
             self.faults as i64,
-            self.in_hand as i64,
+            self.in_flight as i64,
             self.repeats as i64,
             self.snapshots as i64,
         ];

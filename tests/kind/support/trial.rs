@@ -1,4 +1,4 @@
-//! A resource of its own in a namespace of its own, under load and watch, and the reckoning.
+//! A resource of its own in a namespace of its own, under load and watch, and the final comparison.
 
 use std::collections::HashSet;
 use std::sync::LazyLock;
@@ -129,13 +129,13 @@ pub struct Trial {
     numbers: Numbers,
     flow: Option<Flow>,
     faults: u64,
-    in_hand: u64,
+    in_flight: u64,
     notes: Vec<String>,
     snapshots: u64,
     forwards: [Forward; 2],
 }
 
-/// Aggregators stopped with entries in hand.
+/// Aggregators stopped with entries in flight.
 pub struct Held {
     processes: Vec<Process>,
     /// How many entries.
@@ -186,7 +186,7 @@ impl Trial {
             numbers: Numbers::default(),
             flow: None,
             faults: 0,
-            in_hand: 0,
+            in_flight: 0,
             notes: Vec::new(),
             snapshots: 0,
             forwards,
@@ -294,14 +294,14 @@ impl Trial {
         .await
     }
 
-    /// Stops all aggregators when one of them has a batch in hand: what follows hits its entries.
+    /// Stops all aggregators when one of them has a batch in flight: what follows hits its entries.
     pub async fn hold(&self) -> Held {
         let lock = self.lock().await;
         lock.holds_up_any().await;
         self.stop_all(lock, async |stream| stream.pending().await).await
     }
 
-    /// [`Trial::hold`] when this replica has a batch in hand.
+    /// [`Trial::hold`] when this replica has a batch in flight.
     pub async fn hold_of(&self, replica: &str) -> Held {
         let lock = self.lock().await;
         lock.holds_up(replica).await;
@@ -326,11 +326,11 @@ impl Trial {
         TableLock::take(&self.store).await
     }
 
-    /// Notes a fault, with how much was in hand when it came.
-    pub fn fault(&mut self, in_hand: u64) {
-        assert!(in_hand > 0, "a fault with nothing in hand shows nothing");
+    /// Notes a fault, with how much was in flight when it came.
+    pub fn fault(&mut self, in_flight: u64) {
+        assert!(in_flight > 0, "a fault with nothing in flight shows nothing");
         self.faults += 1;
-        self.in_hand += in_hand;
+        self.in_flight += in_flight;
     }
 
     /// Notes a fault that does not touch entries.
@@ -371,7 +371,7 @@ impl Trial {
         assert_eq!(numbers, expected, "received, unique, duplicates, conflicts, dead-lettered, rows; {tally}");
         self.compare_rows(tally.distinct).await;
         self.namespace().ready(NAME).await;
-        (tally.faults, tally.in_hand) = (self.faults, self.in_hand);
+        (tally.faults, tally.in_flight) = (self.faults, self.in_flight);
         tally.snapshots = self.snapshots + self.watch.take().map_or(0, Watch::finish);
         tally.publish();
         tally

@@ -19,13 +19,13 @@ pub enum Cut {
 
 /// How often a proxy still cuts, and how often it did.
 #[derive(Debug, Clone)]
-pub(crate) struct Scissors {
+pub(crate) struct CutPlan {
     cut: Cut,
     left: Arc<AtomicU64>,
     done: Arc<AtomicU64>,
 }
 
-impl Scissors {
+impl CutPlan {
     pub(crate) fn new(cut: Cut) -> Self {
         Self { cut, left: Arc::default(), done: Arc::default() }
     }
@@ -33,7 +33,7 @@ impl Scissors {
     /// Takes one cut, if any is left.
     pub(crate) fn take(&self) -> Option<Taken> {
         let taken = self.left.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |left| left.checked_sub(1));
-        taken.ok().map(|_| Taken { scissors: self.clone(), is_made: false })
+        taken.ok().map(|_| Taken { cut_plan: self.clone(), is_made: false })
     }
 
     pub(crate) fn arm(&self, times: u64) {
@@ -49,26 +49,26 @@ impl Scissors {
 /// the message or the client did not wait, the cut is left for another connection.
 #[derive(Debug)]
 pub(crate) struct Taken {
-    scissors: Scissors,
+    cut_plan: CutPlan,
     is_made: bool,
 }
 
 impl Taken {
     pub(crate) fn side(&self) -> Cut {
-        self.scissors.cut
+        self.cut_plan.cut
     }
 
     /// The connection is about to be cut.
     pub(crate) fn make(mut self) {
         self.is_made = true;
-        self.scissors.done.fetch_add(1, Ordering::SeqCst);
+        self.cut_plan.done.fetch_add(1, Ordering::SeqCst);
     }
 }
 
 impl Drop for Taken {
     fn drop(&mut self) {
         if !self.is_made {
-            self.scissors.left.fetch_add(1, Ordering::SeqCst);
+            self.cut_plan.left.fetch_add(1, Ordering::SeqCst);
         }
     }
 }

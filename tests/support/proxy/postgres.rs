@@ -7,7 +7,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::{TcpListener, TcpStream};
 
-use super::{Cut, Gate, Scissors, Taken};
+use super::{Cut, CutPlan, Gate, Taken};
 
 /// A transaction whose client sent less than this since the last COMMIT carried no batch.
 const BATCH_BYTES: usize = 1_000;
@@ -18,7 +18,7 @@ const ENCRYPTION_REQUESTS: [u32; 2] = [80_877_103, 80_877_104];
 #[derive(Debug)]
 pub struct PostgresProxy {
     address: String,
-    scissors: Scissors,
+    cut_plan: CutPlan,
     gate: Gate,
 }
 
@@ -28,9 +28,9 @@ impl PostgresProxy {
     pub async fn start(server: &str, cut: Cut) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port for the proxy");
         let address = listener.local_addr().expect("its address").to_string();
-        let (scissors, gate) = (Scissors::new(cut), Gate::new());
-        tokio::spawn(accept(listener, server.to_owned(), scissors.clone(), gate.clone()));
-        Self { address, scissors, gate }
+        let (cut_plan, gate) = (CutPlan::new(cut), Gate::new());
+        tokio::spawn(accept(listener, server.to_owned(), cut_plan.clone(), gate.clone()));
+        Self { address, cut_plan, gate }
     }
 
     /// Where clients connect.
@@ -40,16 +40,16 @@ impl PostgresProxy {
 
     /// Cuts at the COMMIT of the next so many transactions that carried a batch.
     pub fn arm(&self, times: u64) {
-        self.scissors.arm(times);
+        self.cut_plan.arm(times);
     }
 
     /// How often it has cut.
     pub fn cuts(&self) -> u64 {
-        self.scissors.done()
+        self.cut_plan.done()
     }
 
     /// From now on no client learns that its transaction is committed.
-    pub fn keep_answers(&self) {
+    pub fn hold_answers(&self) {
         self.gate.close();
     }
 
@@ -64,12 +64,12 @@ impl PostgresProxy {
     }
 }
 
-async fn accept(listener: TcpListener, server: String, scissors: Scissors, gate: Gate) {
+async fn accept(listener: TcpListener, server: String, cut_plan: CutPlan, gate: Gate) {
     while let Ok((client, _)) = listener.accept().await {
-        let (server, scissors, gate) = (server.clone(), scissors.clone(), gate.clone());
+        let (server, cut_plan, gate) = (server.clone(), cut_plan.clone(), gate.clone());
         tokio::spawn(async move {
             // Either side's end ends the connection; why does not matter here.
-            let _ = serve(client, &server, &scissors, &gate).await;
+            let _ = serve(client, &server, &cut_plan, &gate).await;
         });
     }
 }
@@ -83,7 +83,7 @@ struct Commit {
     cut: Option<Taken>,
 }
 
-async fn serve(client: TcpStream, server: &str, scissors: &Scissors, gate: &Gate) -> io::Result<()> {
+async fn serve(client: TcpStream, server: &str, cut_plan: &CutPlan, gate: &Gate) -> io::Result<()> {
     let server = TcpStream::connect(server).await?;
     client.set_nodelay(true)?;
     server.set_nodelay(true)?;
@@ -92,7 +92,7 @@ async fn serve(client: TcpStream, server: &str, scissors: &Scissors, gate: &Gate
     start_up(&mut from_client, &mut to_client, &mut from_server, &mut to_server).await?;
     let commit = Mutex::new(Commit::default());
     tokio::select! {
-        end = relay_client(from_client, to_server, scissors, &commit) => end,
+        end = relay_client(from_client, to_server, cut_plan, &commit) => end,
         end = relay_server(from_server, to_client, gate, &commit) => end,
     }
 }
@@ -122,7 +122,7 @@ async fn start_up(
 async fn relay_client(
     mut client: OwnedReadHalf,
     mut server: OwnedWriteHalf,
-    scissors: &Scissors,
+    cut_plan: &CutPlan,
     commit: &Mutex<Commit>,
 ) -> io::Result<()> {
     let mut since_commit = 0;
@@ -132,7 +132,7 @@ async fn relay_client(
         if commits(kind, &message) {
             let has_batch = since_commit > BATCH_BYTES;
             since_commit = 0;
-            let cut = if has_batch { scissors.take() } else { None };
+            let cut = if has_batch { cut_plan.take() } else { None };
             match cut {
                 Some(cut) if cut.side() == Cut::Before => {
                     cut.make();

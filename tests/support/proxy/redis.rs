@@ -8,13 +8,13 @@ use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::{TcpListener, TcpStream};
 
-use super::{Cut, Gate, Scissors, Taken};
+use super::{Cut, CutPlan, Gate, Taken};
 
 /// A running proxy.
 #[derive(Debug)]
 pub struct RedisProxy {
     address: String,
-    scissors: Scissors,
+    cut_plan: CutPlan,
     gate: Gate,
 }
 
@@ -24,9 +24,9 @@ impl RedisProxy {
     pub async fn start(server: &str, cut: Cut) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port for the proxy");
         let address = listener.local_addr().expect("its address").to_string();
-        let (scissors, gate) = (Scissors::new(cut), Gate::new());
-        tokio::spawn(accept(listener, server.to_owned(), scissors.clone(), gate.clone()));
-        Self { address, scissors, gate }
+        let (cut_plan, gate) = (CutPlan::new(cut), Gate::new());
+        tokio::spawn(accept(listener, server.to_owned(), cut_plan.clone(), gate.clone()));
+        Self { address, cut_plan, gate }
     }
 
     /// Where clients connect.
@@ -36,16 +36,16 @@ impl RedisProxy {
 
     /// Cuts at the next so many appends.
     pub fn arm(&self, times: u64) {
-        self.scissors.arm(times);
+        self.cut_plan.arm(times);
     }
 
     /// How often it has cut.
     pub fn cuts(&self) -> u64 {
-        self.scissors.done()
+        self.cut_plan.done()
     }
 
     /// From now on no client learns that its append is done.
-    pub fn keep_answers(&self) {
+    pub fn hold_answers(&self) {
         self.gate.close();
     }
 
@@ -60,12 +60,12 @@ impl RedisProxy {
     }
 }
 
-async fn accept(listener: TcpListener, server: String, scissors: Scissors, gate: Gate) {
+async fn accept(listener: TcpListener, server: String, cut_plan: CutPlan, gate: Gate) {
     while let Ok((client, _)) = listener.accept().await {
-        let (server, scissors, gate) = (server.clone(), scissors.clone(), gate.clone());
+        let (server, cut_plan, gate) = (server.clone(), cut_plan.clone(), gate.clone());
         tokio::spawn(async move {
             // Either side's end ends the connection; why does not matter here.
-            let _ = serve(client, &server, &scissors, &gate).await;
+            let _ = serve(client, &server, &cut_plan, &gate).await;
         });
     }
 }
@@ -97,7 +97,7 @@ impl Order {
     }
 }
 
-async fn serve(client: TcpStream, server: &str, scissors: &Scissors, gate: &Gate) -> io::Result<()> {
+async fn serve(client: TcpStream, server: &str, cut_plan: &CutPlan, gate: &Gate) -> io::Result<()> {
     let server = TcpStream::connect(server).await?;
     client.set_nodelay(true)?;
     server.set_nodelay(true)?;
@@ -105,7 +105,7 @@ async fn serve(client: TcpStream, server: &str, scissors: &Scissors, gate: &Gate
     let (from_server, to_server) = server.into_split();
     let order = Mutex::new(Order::default());
     tokio::select! {
-        end = relay_client(BufReader::new(from_client), to_server, scissors, &order) => end,
+        end = relay_client(BufReader::new(from_client), to_server, cut_plan, &order) => end,
         end = relay_server(BufReader::new(from_server), to_client, gate, &order) => end,
     }
 }
@@ -113,7 +113,7 @@ async fn serve(client: TcpStream, server: &str, scissors: &Scissors, gate: &Gate
 async fn relay_client(
     mut client: BufReader<OwnedReadHalf>,
     mut server: OwnedWriteHalf,
-    scissors: &Scissors,
+    cut_plan: &CutPlan,
     order: &Mutex<Order>,
 ) -> io::Result<()> {
     loop {
@@ -124,7 +124,7 @@ async fn relay_client(
                 let number = order.commands;
                 order.appends.push_back(number);
                 // One cut ends the connection: a second append on it must not use up another.
-                let cut = if order.cut.is_none() { scissors.take() } else { None };
+                let cut = if order.cut.is_none() { cut_plan.take() } else { None };
                 match cut {
                     Some(cut) if cut.side() == Cut::Before => {
                         cut.make();
