@@ -1,4 +1,4 @@
-# What there is to do here. `make help` lists it; the longer recipes are scripts in scripts/.
+# All tasks of a developer. `make help` lists them; the longer ones are scripts in scripts/.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
 .PHONY: help run setup test test-unit test-chart test-api test-faults lint bench bench-quick fuzz
@@ -9,84 +9,85 @@ LISTEN ?= 127.0.0.1:8080
 # The suites that run the programs from outside. Each command builds the whole workspace: so all of them agree on
 # the features of what they share, which is then compiled once.
 SUITES := --test api --test faults --test chart --test kind
-# API tests wait more than they compute.
+# How many API tests run in parallel. They mostly wait, so this may exceed the number of cores.
 API_THREADS ?= 4
 
-help: ## this list
+help: ## prints this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 28
 
-run: ## build, start the whole system in one process, publish 20,000 events, stay up until Ctrl-C
+run: ## builds (dev profile), starts the whole system in one process, publishes and verifies 20,000 events
 	cargo build --locked -p sluice-publisher -p sluice-aggregator
 	@LISTEN=$(LISTEN) scripts/demo
 
-test: setup ## lint and all tests, the kind cluster's too; installs what is missing, on Debian as root
+test: setup ## lint and all tests, those on a kind cluster too; installs what is missing, on Debian as root
 	@scripts/phases lint test-unit test-api test-faults kind-up test-chart test-kind $(kind_end)
 
-test-unit: setup ## the crates' own tests
+test-unit: setup ## the tests inside the crates
 	cargo test --locked --workspace
 
-test-chart: ## the Helm chart as it renders, without a cluster
+test-chart: ## the Helm chart as it is rendered, without a cluster
 	@scripts/helm
 	cargo test --locked --workspace --test chart
 
-test-api: setup programs ## the API suite, against Redis and Postgres, and against SQLite
+test-api: setup programs ## the API suite, on Redis with PostgreSQL and on SQLite
 	cargo test --locked --workspace --test api -- --test-threads=$(API_THREADS)
 
-test-faults: setup programs ## everything killed under load
+test-faults: setup programs ## each process killed, frozen or cut off under load
 	cargo test --locked --workspace --test faults -- --test-threads=1 --show-output
 
-lint: ## format, clippy, licences and sources of dependencies, the hot path's instructions
+lint: ## format, clippy, shellcheck, licences of dependencies, instruction counts of the hot path
 	cargo fmt --all --check
 	cargo clippy --locked --workspace --all-targets $(SUITES) -- -D warnings
+	@scripts/shellcheck
 	@scripts/deny
 	@scripts/instructions
 
-bench: setup ## rates, latency, growth and cost, beside COPY and beside what Sluice replaces: ten minutes
+bench: setup ## rates, latency, growth and cost, compared with COPY and per-event services; ten minutes
 	cargo run --release --locked -p sluice-bench
 
-bench-quick: setup ## the same in two minutes: fewer rounds, no growth
+bench-quick: setup ## the same with fewer rounds and without growth; two minutes
 	cargo run --release --locked -p sluice-bench -- --quick
 
-bench-instructions: ## instructions of the hot path, against the figures in the repository (in lint too)
+bench-instructions: ## instruction counts of the hot path, compared with the recorded ones (part of lint)
 	@scripts/instructions
 
-bench-instructions-accept: ## records those of today instead
+bench-instructions-accept: ## records the present instruction counts
 	@scripts/instructions accept
 
-fuzz: ## each fuzz target for a minute
+fuzz: ## runs each fuzz target for a minute (needs the nightly toolchain)
 	@scripts/fuzz
 
-setup: ## the servers that the tests start: Redis and PostgreSQL
+setup: ## installs the servers that the tests start: Redis and PostgreSQL
 	@scripts/servers
 
 .PHONY: programs
-# With the tests, which decide features too: dependencies compile once.
+# Built together with the tests: cargo unifies features over one build, so dependencies compile only once.
 programs:
 	cargo build --locked --workspace --bins --tests $(SUITES)
 
-# The cluster that kind-up and kind-down speak of.
+# Name of the cluster that kind-up, kind-load, test-kind and kind-down use.
 KIND_CLUSTER ?= sluice
-# `make test` removes the cluster that it made, and leaves one that stood before it.
+# `make test` removes the cluster that it created, and leaves one that existed before.
 kind_end := $(if $(wildcard $(or $(SLUICE_KIND_DIR),target/kind)/$(KIND_CLUSTER).kubeconfig),,kind-down)
 
 PROGRAMS := sluice-operator sluice-aggregator sluice-publisher
 VERSION = $(shell sed -n 's/^appVersion: *//p' charts/sluice/Chart.yaml)
 
 .PHONY: images kind-up kind-load kind-down test-kind measure-operator
-images: ## the three container images, tagged by version and by the checksum of what is in them
+images: ## builds the three container images, tagged with the version and with a checksum of the content
 	@scripts/images
 
-kind-up: ## a kind cluster of three nodes, from nothing where need be; says how to reach it
+kind-up: ## creates a kind cluster of three nodes and prints the line that a shell needs to use it
 	@tests/kind/cluster/up $(KIND_CLUSTER)
 
-kind-load: images ## the images into that cluster's nodes, under the version that the chart installs
+kind-load: images ## loads the images into the nodes, tagged with the version that the chart installs
 	@tests/kind/cluster/load $(KIND_CLUSTER) $(foreach program,$(PROGRAMS),$(program):$(VERSION))
 
-test-kind: ## the operator on that cluster: pods, processes and nodes killed under load, rows compared
+test-kind: ## the operator on that cluster: pods, processes and nodes fail under load, rows are compared
 	@tests/kind/run $(KIND_CLUSTER)
 
-measure-operator: ## what the operator takes there while nothing changes: memory, requests to the API server
+measure-operator: ## memory and API requests of the operator on that cluster while nothing changes
 	@PROFILE=release tests/kind/run $(KIND_CLUSTER) --ignored footprint
 
-kind-down: ## removes that cluster, and the container engine if kind-up started it
+kind-down: ## removes that cluster, and stops the container engine if kind-up started it
 	@tests/kind/cluster/down $(KIND_CLUSTER)

@@ -1,6 +1,7 @@
-# The cluster itself: a network with a fence round it, the nodes, and what is loaded into them.
-# Sourced after `name` is set.
+# The cluster itself: its network with a firewall rule, its nodes, and the images in them.
+# Sourced after `name` is set; `stands` and `create` also need `workers` and `node_image`, which `up` sets.
 # shellcheck shell=bash
+# shellcheck disable=SC2154 # `down` and `load` source this file too and need neither of the two.
 
 network=kind-$name
 bridge=kind-$(key -- "$name" | cut -c1-8)
@@ -11,14 +12,15 @@ kind_quietly() { kind "$@" 2> /dev/null; }
 nodes() { kind_quietly get nodes --name "$name" | grep -x "$name-.*" || true; }
 kube() { kubectl --kubeconfig "$kubeconfig" "$@"; }
 
-# Pods' and Services' addresses exist only inside the nodes, and until kube-proxy has written its rules
-# packets to them take the default route: what comes from the nodes' network stays in it.
+# Adds a firewall rule that keeps the nodes' packets in the nodes' network. Addresses of pods and Services
+# exist only inside the nodes, and until kube-proxy has written its rules, packets to them take the default
+# route out of the machine.
 fence() {
   docker network inspect "$network" > /dev/null 2>&1 \
     || docker network create -o "com.docker.network.bridge.name=$bridge" "$network" > /dev/null
   local rule=(DOCKER-USER -i "$bridge" ! -o "$bridge" -j REJECT)
   as_root iptables -C "${rule[@]}" 2> /dev/null && return
-  as_root iptables -I "${rule[@]}" 2> /dev/null || say 'no fence round the nodes: that takes root and an engine on this machine'
+  as_root iptables -I "${rule[@]}" 2> /dev/null || say 'no firewall rule around the nodes: it needs root and a container engine on this machine'
 }
 
 unfence() {
@@ -26,7 +28,7 @@ unfence() {
   docker network rm "$network" > /dev/null 2>&1 || true
 }
 
-# Whether all nodes are there, running and Ready.
+# Succeeds if all nodes exist, are running and Ready.
 stands() {
   local all ready
   mapfile -t all < <(nodes)
@@ -55,8 +57,8 @@ remove() {
   rm -f "$kubeconfig" "$work/$name.yaml"
 }
 
-# load IMAGES…: into the nodes that do not hold them as they are now. An image carries the id that it has
-# in the engine, since a name may be given to another.
+# load IMAGES…: loads images into the nodes that do not have them in their present state. In a node, each
+# image is labelled with its id in the container engine, because the same name may later mean another image.
 load() {
   local node image id tar=$work/load-$name.tar lacking=() behind=()
   for node in $(nodes); do

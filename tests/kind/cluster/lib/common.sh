@@ -1,30 +1,33 @@
-# What every script here stands on: where things are kept, how time is told, how a thing is keyed.
-# Sourced after `here` (the folder of the scripts) is set. Standard output is left to results.
+# Shared by all scripts here: folders, messages with the time, checksums as names, waiting.
+# Sourced after `here` (the folder of the scripts) is set. Messages go to standard error: standard output
+# is for results.
 # shellcheck shell=bash
 
 root=$(cd "$here/../../.." && pwd)
-work=${SLUICE_KIND_DIR:-$root/target/kind} # everything that is made, apart from packages, is below
+work=${SLUICE_KIND_DIR:-$root/target/kind} # holds everything that is made, except for installed packages
 bin=$work/bin
 store=$work/store
 logs=$work/logs
 mkdir -p "$bin" "$store" "$logs"
 export PATH=$bin:$PATH
 
-# What the operator starts when a resource names no image, and so what a cluster must hold.
+# The images that the operator uses when a resource names none, so the cluster must have them.
+# shellcheck disable=SC2034 # Used by the scripts that source this file.
 redis_image=redis:8
+# shellcheck disable=SC2034
 postgres_image=postgres:17
 
 say() { printf '%(%T)T %s\n' -1 "$*" >&2; }
 fail() { say "$*"; exit 1; }
 
-# phase WHAT COMMAND…: runs it and says how long it took; its output goes to a log of its own, whose
-# end is shown when it fails.
+# phase WHAT COMMAND…: runs the command and says how long it took. Its output goes to a log file of its
+# own; when the command fails, the end of that file is shown.
 phase() {
   local what=$1 began=$EPOCHSECONDS log took
   log=$logs/${what//[^A-Za-z0-9]/-}.log
   shift
   say "$what …"
-  # In the background, since `set -e` does not reach what runs inside a condition.
+  # In the background, because `set -e` has no effect in a command that is part of a condition.
   "$@" > "$log" 2>&1 &
   if ! wait $!; then
     tail -n 30 "$log" >&2
@@ -35,7 +38,8 @@ phase() {
   printf '%5d s  %s\n' "$took" "$what" >> "$logs/phases"
 }
 
-# key FILES… -- WORDS…: the checksum of what a thing is made of, files by name (below here) and content.
+# key FILES… -- WORDS…: prints a checksum over files (names below `here`, and contents) and words. It names
+# a thing by everything that it is made of, so that it is made again when any of it changes.
 key() {
   local files=()
   while [[ $# -gt 0 && $1 != -- ]]; do files+=("$1") && shift; done
@@ -45,7 +49,7 @@ key() {
   } | sha256sum | cut -c1-12
 }
 
-# eventually SECONDS COMMAND…: repeats it until it succeeds, or fails when the time is over.
+# eventually SECONDS COMMAND…: repeats the command until it succeeds; fails when the time is over.
 eventually() {
   local end=$((SECONDS + $1))
   shift
@@ -55,23 +59,23 @@ eventually() {
   done
 }
 
-# An interrupt does not reach background jobs: it is passed on.
+# An interrupt does not reach background jobs, so it is passed on to all descendants.
 descendants() { local child; for child in $(pgrep -P "$1"); do descendants "$child" && echo "$child"; done; }
 stop_all() { local all; mapfile -t all < <(descendants $$) && kill "${all[@]}" 2> /dev/null; exit "$1"; }
 trap 'stop_all 130' INT TERM
 
-# at_once COMMANDS…: each runs beside the others; the first that fails ends them all.
+# at_once COMMANDS…: runs the commands in parallel; the first one that fails ends all of them.
 at_once() {
   local command
   for command in "$@"; do $command & done
   for command in "$@"; do wait -n || { say 'giving up'; stop_all 1; }; done
 }
 
-# Root, or a way to become it, for the few things that need it.
+# Runs a command as root: directly, or by sudo if that needs no password.
 as_root() { if [[ $(id -u) == 0 ]]; then "$@"; else sudo -n "$@"; fi; }
 
-# One at a time: two that build the same thing, or start the same engine, would spoil it.
+# Takes the lock, so that two runs never build the same thing or start the same engine at the same time.
 alone() {
   exec 9> "$work/lock"
-  flock -w 3600 9 || fail 'another run holds the lock for an hour'
+  flock -w 3600 9 || fail 'another run has held the lock for an hour'
 }

@@ -1,11 +1,12 @@
-# The container engine: the one that runs already, or one of our own where there is none.
+# The container engine: the one that is running already, or one that is started here where there is none.
 # shellcheck shell=bash
 
 engine_dir=$work/engine
 answers() { timeout 10 docker info > /dev/null 2>&1; }
 exists() { docker image inspect "$1" > /dev/null 2>&1; }
 
-# The process of an engine that we started; a process id alone may by now be somebody else's.
+# Prints the process id of the engine that `engine_start` started. The command line is compared, because the
+# recorded process id may belong to another program by now.
 engine_pid() {
   local pid
   pid=$(cat "$engine_dir/pid" 2> /dev/null) || return 1
@@ -18,7 +19,7 @@ engine() {
   phase 'starting a container engine' engine_start
 }
 
-# Debian starts what it installs, unless this file says that nothing may be started.
+# Debian starts a service as soon as it is installed, unless this file forbids it.
 install_packages() {
   local policy=/usr/sbin/policy-rc.d ours=
   if [[ $(id -u) != 0 ]] || ! command -v apt-get > /dev/null; then
@@ -41,18 +42,18 @@ engine_start() {
   mkdir -p "$engine_dir"
   iptables-save > "$engine_dir/iptables.before"
   cat /proc/sys/net/ipv4/ip_forward > "$engine_dir/ip_forward.before"
-  # `docker run --privileged`, which kind uses, asks for every capability: where the host itself lacks
-  # CAP_SYS_RESOURCE (bit 24), a wrapper of runc takes it out of the request.
+  # `docker run --privileged`, which kind uses, asks for every capability. Where the host itself lacks
+  # CAP_SYS_RESOURCE (bit 24), a wrapper around runc removes it from the request.
   local lacking=$(((0x$(sed -n 's/^CapBnd:\s*//p' /proc/self/status) >> 24 & 1) == 0)) runtime='{}'
   ((lacking == 0)) || runtime=$(printf '{"default-runtime":"capless","runtimes":{"capless":{"path":"%s"}}}' "$here/runc-capless")
   jq --arg data "$engine_dir/data" '. + {"data-root": $data}' <<< "$runtime" > "$engine_dir/daemon.json"
-  # Without the lock's descriptor, which it would hold for as long as it lives.
+  # File descriptor 9 is the lock: the engine must not inherit it, or it would hold the lock while it runs.
   setsid dockerd --config-file "$engine_dir/daemon.json" > "$engine_dir/log" 2>&1 < /dev/null 9>&- &
   echo $! > "$engine_dir/pid"
   eventually 60 answers || { tail -n 20 "$engine_dir/log"; return 1; }
 }
 
-# Stops the engine if it is ours, and takes back what it did to the machine's network.
+# Stops the engine if `engine_start` started it, and restores the network settings of the machine.
 engine_stop() {
   local pid
   pid=$(engine_pid) || return 0

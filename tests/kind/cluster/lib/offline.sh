@@ -1,8 +1,9 @@
-# Where no registry answers: Kubernetes and the tools from Go modules, images from Debian's packages.
-# Each thing is named by the checksum of what it is made of, recipe included, and made once.
+# For machines that reach no image registry: builds Kubernetes and the tools from Go modules, and images from
+# Debian's packages. Each thing is named by a checksum of everything that it is made of, including the
+# function that makes it, and is made once.
 # shellcheck shell=bash
 
-kubernetes=v1.34.4 # the last minor that runs on cgroup v1 as it is
+kubernetes=v1.34.4 # the last minor version that runs on cgroup v1 without further settings
 
 offline_everything() {
   command -v go > /dev/null || fail 'no registry answers, and without Go the cluster cannot be built: install Go 1.25 or later'
@@ -10,6 +11,7 @@ offline_everything() {
   offline_keys
   at_once build_kubernetes build_tools build_bases
   image node "$node_key" make_node
+  # shellcheck disable=SC2034 # Used by `create` in cluster.sh.
   node_image=$ours/node:$node_key
 }
 
@@ -17,7 +19,7 @@ offline_packages() {
   command -v mmdebstrap > /dev/null || phase 'installing mmdebstrap' install_packages mmdebstrap debian-archive-keyring
 }
 
-ours=sluice-kind # the repository of the images made here
+ours=sluice-kind # repository name of the images that are made here
 
 offline_keys() {
   local go
@@ -37,7 +39,8 @@ offline_keys() {
 
 # ---- programs ----
 
-# program NAME KEY COMMAND…: the command is given the file to write.
+# program NAME KEY COMMAND…: makes a program unless it exists. The command gets the file to write as its
+# last argument.
 program() {
   local name=$1 file=$store/$1-$2
   shift 2
@@ -66,11 +69,12 @@ build_tools() {
   program pause "$pause_key" compile_pause
 }
 
-# Every component in one binary: one compile, one image under all their names. kubeadm refuses to work
-# with a version that it cannot tell.
+# Builds every component into one binary: one compilation, one image under all their names. The version is
+# set at link time, because kubeadm refuses to work with components whose version is unknown.
 compile_hyperkube() {
   local v=k8s.io/component-base/version c=k8s.io/client-go/pkg/version minor=${kubernetes#v1.}
   local at="-X $v.gitVersion=$kubernetes -X $v.gitMajor=1 -X $v.gitMinor=${minor%.*} -X $v.gitTreeState=clean"
+  # shellcheck disable=SC2164 # The scripts run with `set -e`.
   cd "$here/hyperkube"
   timeout 60m go build -trimpath -ldflags "-s -w $at ${at//$v/$c}" -o "$1" .
 }
@@ -88,14 +92,15 @@ compile_pause() { gcc -Os -static -s -o "$1" "$here/pause/pause.c"; }
 
 # ---- images ----
 
-# image NAME KEY COMMAND…: the command is given the name and tag to make.
+# image NAME KEY COMMAND…: makes an image unless it exists. The command gets the name and tag as its last
+# argument.
 image() {
   local ref=$ours/$1:$2 what="making image $1"
   shift 2
   exists "$ref" || phase "$what" "$@" "$ref"
 }
 
-# The base of the product's own images, too: `base_image`.
+# Sets `base_image`, which scripts/images also uses as the base of the product's own images.
 offline_base() {
   trixie_key=$(key -- trixie "$(declare -f make_debian offline_base)")
   base_image=$ours/debian-trixie:$trixie_key
@@ -112,8 +117,8 @@ build_bases() {
   image node-base "$node_base_key" make_node_base
 }
 
-# make_debian SUITE PACKAGES REF: as small as the slim images of a registry, without manuals and
-# translations.
+# make_debian SUITE PACKAGES REF: makes a Debian image without manuals and translations, about as small as
+# the official slim images.
 make_debian() {
   local options=() dir tar=$work/debian-$1.tar
   for dir in doc man info locale lintian; do options+=(--dpkgopt="path-exclude=/usr/share/$dir/*"); done
@@ -131,8 +136,8 @@ make_node_base() {
   timeout 20m docker build --network host --build-arg "BASE=$ours/debian-bookworm:$bookworm_key" -t "$1" "$here/node"
 }
 
-# The node image holds the images of Kubernetes: they are imported by a containerd that runs in it, and
-# not unpacked, since there the file system is already an overlay, which carries no other.
+# The node image contains the images of Kubernetes. A containerd inside the image imports them but does not
+# unpack them: the file system there is an overlay, and an overlay cannot be the base of another one.
 make_node() {
   local ref=$1 r=registry.k8s.io context=$work/context images name node=$ours-node-build
   rm -rf "$context" && mkdir -p "$context"

@@ -1,13 +1,14 @@
-# Where a registry answers: the ordinary node image and tools, and the official images of the backends.
+# For machines that reach an image registry: the ordinary node image and tools, and the official images of
+# Redis and PostgreSQL.
 # shellcheck shell=bash
 
-# Pinned together: a node image is made for a release of kind.
+# Changed together: a node image is made for one release of kind.
 ordinary_node=kindest/node:v1.34.0@sha256:7416a61b42b1662ca6ca89f02028ac133a309a2a30ba309614e8ec94d976dc5a
 kind_module=sigs.k8s.io/kind@v0.30.0
 helm_module=helm.sh/helm/v3/cmd/helm@v3.19.0
 
-# Whether the ordinary node image is here or can be pulled; a machine without a registry is told so in
-# seconds, and asked again at the next run.
+# Succeeds if the ordinary node image exists here or can be pulled. Without a registry the pull fails within
+# seconds, and the next run tries again.
 ordinary() { exists "$ordinary_node" || timeout 15m docker pull -q "$ordinary_node" > "$logs/pull.log" 2>&1; }
 
 ordinary_everything() {
@@ -19,7 +20,8 @@ ordinary_everything() {
   done
 }
 
-# What is on the path already is good enough; else kind and helm are built, and kubectl is the node's.
+# Tools on the path are used as they are. Otherwise kind and Helm are built, and kubectl is taken from the
+# node image.
 ordinary_tools() {
   command -v kind > /dev/null || phase 'building kind' go_install "$kind_module"
   command -v helm > /dev/null || phase 'building helm' go_install "$helm_module"
