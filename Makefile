@@ -38,9 +38,9 @@ test-faults: setup programs ## each process killed, frozen or cut off under load
 lint: ## format, clippy, shellcheck, licences of dependencies, instruction counts of the hot path
 	cargo fmt --all --check
 	cargo clippy --locked --workspace --all-targets $(SUITES) -- -D warnings
-	@scripts/shellcheck
 	@scripts/deny
 	@scripts/instructions
+	@scripts/shellcheck
 
 bench: setup ## rates, latency, growth and cost, compared with COPY and per-event services; ten minutes
 	cargo run --release --locked -p sluice-bench
