@@ -2,7 +2,7 @@
 //! and statistics in one transaction, and answers queries about them.
 
 pub mod api;
-mod metrics;
+pub mod metrics;
 mod ready;
 pub mod replica;
 pub mod run;

@@ -1,28 +1,91 @@
-//! What is counted and said while aggregating. Labels are bounded: a verb of the log, a kind of
-//! error.
+//! The metrics that the aggregator records, beside those of every server
+//! ([`sluice_service::metrics`]), and the functions that record them. Several of these functions also
+//! log the event, so that the log and the metrics agree.
 
 use std::time::Duration;
 
 use metrics::{counter, gauge, histogram};
 use sluice_log::{Backlog, LogError, Position};
-
+use sluice_service::metrics::Metric;
 use sluice_store::StoreError;
 use sluice_store::commit::Outcome;
 
+/// Transactions committed.
+pub const BATCHES_COMMITTED: Metric = Metric::counter("sluice_batches_committed_total", &[], "batches");
+/// Events that arrived in committed batches: new ones and duplicates.
+pub const EVENTS_RECEIVED: Metric = Metric::counter("sluice_events_received_total", &[], "events");
+/// Events stored.
+pub const EVENTS_UNIQUE: Metric = Metric::counter("sluice_events_unique_total", &[], "events");
+/// Events dropped because their key was stored already.
+pub const EVENTS_DUPLICATE: Metric = Metric::counter("sluice_events_duplicate_total", &[], "events");
+/// Duplicates whose payload differs from the stored one.
+pub const EVENTS_CONFLICT: Metric = Metric::counter("sluice_events_conflict_total", &[], "events");
+/// Events stored as dead letters.
+pub const EVENTS_DEAD_LETTERED: Metric = Metric::counter("sluice_events_dead_lettered_total", &[], "events");
+/// Entries and requests skipped because their receipt was stored already.
+pub const RECEIPTS_SKIPPED: Metric = Metric::counter("sluice_receipts_skipped_total", &[], "receipts");
+/// The time of one transaction that was committed.
+pub const COMMIT_SECONDS: Metric = Metric::histogram("sluice_commit_seconds", &[], "seconds");
+/// Transactions that failed and are repeated. `kind` is the variant of the store's error.
+pub const COMMIT_ERRORS: Metric = Metric::counter("sluice_commit_errors_total", &["kind"], "errors");
+/// Calls of the log that failed. `verb` is the method of the log.
+pub const LOG_ERRORS: Metric = Metric::counter("sluice_log_errors_total", &["verb"], "errors");
+/// Entries that this replica left pending when it ended, and read again at its start.
+pub const ENTRIES_RECOVERED: Metric = Metric::counter("sluice_entries_recovered_total", &[], "entries");
+/// Entries claimed from other replicas.
+pub const ENTRIES_CLAIMED: Metric = Metric::counter("sluice_entries_claimed_total", &[], "entries");
+/// Entries that were pending and are no longer in the stream.
+pub const ENTRIES_LOST: Metric = Metric::counter("sluice_entries_lost_total", &[], "entries");
+/// Entries left pending because their version is newer than this build.
+pub const ENTRIES_UNKNOWN_VERSION: Metric = Metric::counter("sluice_entries_unknown_version_total", &[], "entries");
+/// Acknowledged entries removed from the log.
+pub const ENTRIES_TRIMMED: Metric = Metric::counter("sluice_entries_trimmed_total", &[], "entries");
+/// Events in the log that are not acknowledged; NaN when unknown.
+pub const BACKLOG_EVENTS: Metric = Metric::gauge("sluice_backlog_events", &[], "events");
+/// Entries that no replica has read yet; NaN when unknown.
+pub const LAG_ENTRIES: Metric = Metric::gauge("sluice_lag_entries", &[], "entries");
+/// Entries read by some replica and not acknowledged.
+pub const PENDING_ENTRIES: Metric = Metric::gauge("sluice_pending_entries", &[], "entries");
+
+/// Every metric that only the aggregator records.
+pub const ALL: &[Metric] = &[
+    BATCHES_COMMITTED,
+    EVENTS_RECEIVED,
+    EVENTS_UNIQUE,
+    EVENTS_DUPLICATE,
+    EVENTS_CONFLICT,
+    EVENTS_DEAD_LETTERED,
+    RECEIPTS_SKIPPED,
+    COMMIT_SECONDS,
+    COMMIT_ERRORS,
+    LOG_ERRORS,
+    ENTRIES_RECOVERED,
+    ENTRIES_CLAIMED,
+    ENTRIES_LOST,
+    ENTRIES_UNKNOWN_VERSION,
+    ENTRIES_TRIMMED,
+    BACKLOG_EVENTS,
+    LAG_ENTRIES,
+    PENDING_ENTRIES,
+];
+
+/// Counts a committed batch.
 pub(crate) fn committed(outcome: &Outcome) {
-    counter!("sluice_batches_committed_total").increment(1);
-    counter!("sluice_events_received_total").increment(outcome.counts.received);
-    counter!("sluice_events_unique_total").increment(outcome.counts.unique);
-    counter!("sluice_events_duplicate_total").increment(outcome.counts.duplicates);
-    counter!("sluice_events_conflict_total").increment(outcome.counts.conflicts);
-    counter!("sluice_events_dead_lettered_total").increment(outcome.dead_lettered);
-    counter!("sluice_receipts_skipped_total").increment(outcome.skipped);
+    counter!(BATCHES_COMMITTED.name).increment(1);
+    counter!(EVENTS_RECEIVED.name).increment(outcome.counts.received);
+    counter!(EVENTS_UNIQUE.name).increment(outcome.counts.unique);
+    counter!(EVENTS_DUPLICATE.name).increment(outcome.counts.duplicates);
+    counter!(EVENTS_CONFLICT.name).increment(outcome.counts.conflicts);
+    counter!(EVENTS_DEAD_LETTERED.name).increment(outcome.dead_lettered);
+    counter!(RECEIPTS_SKIPPED.name).increment(outcome.skipped);
 }
 
+/// Records the time of a committed transaction.
 pub(crate) fn commit_time(time: Duration) {
-    histogram!("sluice_commit_seconds").record(time.as_secs_f64());
+    histogram!(COMMIT_SECONDS.name).record(time.as_secs_f64());
 }
 
+/// Counts a failed transaction by the kind of its error.
 pub(crate) fn commit_error(error: &StoreError) {
     let kind = match error {
         StoreError::Refused { .. } => "refused",
@@ -30,44 +93,51 @@ pub(crate) fn commit_error(error: &StoreError) {
         StoreError::Unavailable(_) => "unavailable",
         StoreError::Failed(_) => "failed",
     };
-    counter!("sluice_commit_errors_total", "kind" => kind).increment(1);
+    counter!(COMMIT_ERRORS.name, "kind" => kind).increment(1);
 }
 
+/// Counts and logs a failed call of the log; `verb` is the name of the method.
 pub(crate) fn log_error(verb: &'static str, error: &LogError) {
-    counter!("sluice_log_errors_total", "verb" => verb).increment(1);
-    tracing::warn!(verb, %error, "the log did not answer well, trying again");
+    counter!(LOG_ERRORS.name, "verb" => verb).increment(1);
+    tracing::warn!(verb, %error, "a call of the log failed; it will be repeated");
 }
 
+/// Counts entries that this replica had left pending before it was restarted.
 pub(crate) fn recovered(entries: usize) {
-    counter!("sluice_entries_recovered_total").increment(entries as u64);
+    counter!(ENTRIES_RECOVERED.name).increment(entries as u64);
 }
 
+/// Counts and logs entries claimed from other replicas.
 pub(crate) fn claimed(entries: usize) {
     if entries > 0 {
-        tracing::info!(entries, "claimed what another replica left pending");
+        tracing::info!(entries, "claimed entries that another replica left pending");
     }
-    counter!("sluice_entries_claimed_total").increment(entries as u64);
+    counter!(ENTRIES_CLAIMED.name).increment(entries as u64);
 }
 
+/// Counts and logs entries that are pending and no longer in the stream.
 pub(crate) fn lost(positions: &[Position]) {
     for position in positions {
         tracing::error!(%position, "LOST: the entry was pending and is no longer in the stream; was it trimmed by hand?");
     }
-    counter!("sluice_entries_lost_total").increment(positions.len() as u64);
+    counter!(ENTRIES_LOST.name).increment(positions.len() as u64);
 }
 
+/// Counts an entry of a version that this build cannot decode.
 pub(crate) fn unknown_version() {
-    counter!("sluice_entries_unknown_version_total").increment(1);
+    counter!(ENTRIES_UNKNOWN_VERSION.name).increment(1);
 }
 
+/// Counts acknowledged entries that were removed from the log.
 pub(crate) fn trimmed(entries: u64) {
-    counter!("sluice_entries_trimmed_total").increment(entries);
+    counter!(ENTRIES_TRIMMED.name).increment(entries);
 }
 
+/// Sets the gauges of the backlog. An unknown number is not zero: it becomes NaN, which Prometheus
+/// shows as no value.
 pub(crate) fn backlog(backlog: &Backlog) {
-    // Unknown is not zero: NaN is what Prometheus shows as no value.
-    let known = |number: Option<u64>| number.map_or(f64::NAN, |n| n as f64);
-    gauge!("sluice_backlog_events").set(known(backlog.events));
-    gauge!("sluice_lag_entries").set(known(backlog.lag));
-    gauge!("sluice_pending_entries").set(backlog.pending as f64);
+    let or_nan = |number: Option<u64>| number.map_or(f64::NAN, |n| n as f64);
+    gauge!(BACKLOG_EVENTS.name).set(or_nan(backlog.events));
+    gauge!(LAG_ENTRIES.name).set(or_nan(backlog.lag));
+    gauge!(PENDING_ENTRIES.name).set(backlog.pending as f64);
 }

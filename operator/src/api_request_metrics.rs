@@ -4,9 +4,6 @@ use axum::http::{Method, Request, Uri};
 use kube::client::Body;
 use tower::util::MapRequestLayer;
 
-/// The counter; its label `verb` is what a rule in RBAC would call the request.
-const METRIC: &str = "sluice_operator_api_requests_total";
-
 /// Counts a request and lets it pass as it is.
 pub type Counted = MapRequestLayer<fn(Request<Body>) -> Request<Body>>;
 
@@ -16,7 +13,7 @@ pub fn counted() -> Counted {
 }
 
 fn count(request: Request<Body>) -> Request<Body> {
-    metrics::counter!(METRIC, "verb" => verb(request.method(), request.uri())).increment(1);
+    metrics::counter!(crate::metrics::API_REQUESTS.name, "verb" => verb(request.method(), request.uri())).increment(1);
     request
 }
 

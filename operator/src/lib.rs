@@ -6,6 +6,7 @@ pub mod contract;
 pub mod controller;
 pub mod crd;
 pub mod lease;
+pub mod metrics;
 pub mod observe;
 pub mod program_client;
 pub mod quantity;

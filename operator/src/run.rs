@@ -63,7 +63,7 @@ async fn lead(
     context: Arc<Context>,
     stop: &CancellationToken,
 ) -> anyhow::Result<()> {
-    let leader = ::metrics::gauge!("sluice_operator_leader");
+    let leader = ::metrics::gauge!(crate::metrics::LEADER.name);
     leader.set(0.0);
     tracing::info!("waiting for the lease");
     if !election.win(stop).await {

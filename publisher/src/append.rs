@@ -22,8 +22,8 @@ pub(crate) async fn append(stream: u16, log: &dyn LogWriter, gate: &Gate, mut re
         let append = Append { stream, entry, keyed };
         match repeat(log, &append, &requests).await {
             Ok(Appended::Stored { backlog }) => {
-                metrics::counter!("sluice_publish_entries_total").increment(1);
-                metrics::counter!("sluice_publish_entry_bytes_total").increment(append.entry.body.len() as u64);
+                metrics::counter!(crate::metrics::ENTRIES.name).increment(1);
+                metrics::counter!(crate::metrics::ENTRY_BYTES.name).increment(append.entry.body.len() as u64);
                 gate.observe(backlog);
                 return answer(requests, &Outcome::Stored);
             }
@@ -55,7 +55,7 @@ async fn repeat(log: &dyn LogWriter, append: &Append, requests: &[Waiting]) -> R
     loop {
         let began = Instant::now();
         let answer = timeout_at(deadline, log.append(append)).await;
-        metrics::histogram!("sluice_publish_append_seconds").record(began.elapsed().as_secs_f64());
+        metrics::histogram!(crate::metrics::APPEND_SECONDS.name).record(began.elapsed().as_secs_f64());
         let error = match answer {
             Ok(Err(error @ LogError::Unavailable(_))) => error,
             Ok(answer) => return answer,
@@ -66,7 +66,7 @@ async fn repeat(log: &dyn LogWriter, append: &Append, requests: &[Waiting]) -> R
             return Err(error);
         }
         tracing::warn!(%error, entry = %append.entry.id, "cannot append, trying again");
-        metrics::counter!("sluice_publish_append_repeats_total").increment(1);
+        metrics::counter!(crate::metrics::APPEND_REPEATS.name).increment(1);
         sleep_until(next).await;
     }
 }

@@ -26,9 +26,9 @@ const PATH: &str = "/publish";
 
 // Looked up once: it takes longer than counting does.
 static ACCEPTED: LazyLock<Counter> =
-    LazyLock::new(|| metrics::counter!("sluice_publish_requests_total", "code" => "accepted"));
-static EVENTS: LazyLock<Counter> = LazyLock::new(|| metrics::counter!("sluice_publish_events_total"));
-static BODY_BYTES: LazyLock<Counter> = LazyLock::new(|| metrics::counter!("sluice_publish_body_bytes_total"));
+    LazyLock::new(|| metrics::counter!(crate::metrics::REQUESTS.name, "code" => "accepted"));
+static EVENTS: LazyLock<Counter> = LazyLock::new(|| metrics::counter!(crate::metrics::EVENTS.name));
+static BODY_BYTES: LazyLock<Counter> = LazyLock::new(|| metrics::counter!(crate::metrics::BODY_BYTES.name));
 
 /// The answer to a request whose events are on disk.
 #[derive(Debug, Clone, Serialize, ToSchema)]
@@ -88,7 +88,7 @@ where
             accepted.into_response()
         }
         Err(problem) => {
-            metrics::counter!("sluice_publish_requests_total", "code" => problem.code()).increment(1);
+            metrics::counter!(crate::metrics::REQUESTS.name, "code" => problem.code()).increment(1);
             problem.into_response()
         }
     }

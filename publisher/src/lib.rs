@@ -13,6 +13,7 @@ mod coalesce;
 mod forward;
 mod headers;
 mod ingest;
+pub mod metrics;
 mod openapi;
 mod pack;
 mod pressure;

@@ -90,8 +90,8 @@ impl Gate {
 
 /// Unknown is not zero, and not what it was before either: NaN is what Prometheus shows as no value.
 fn measure(pressure: Pressure) {
-    metrics::gauge!("sluice_publish_backlog_events").set(pressure.backlog.map_or(f64::NAN, |events| events as f64));
-    metrics::gauge!("sluice_publish_log_memory_ratio").set(pressure.memory.unwrap_or(f64::NAN));
+    metrics::gauge!(crate::metrics::BACKLOG_EVENTS.name).set(pressure.backlog.map_or(f64::NAN, |events| events as f64));
+    metrics::gauge!(crate::metrics::LOG_MEMORY_RATIO.name).set(pressure.memory.unwrap_or(f64::NAN));
 }
 
 /// The answer while the log is too full.

@@ -21,7 +21,7 @@ use crate::settings::IngestArgs;
 const QUEUE_RETRY: Duration = Duration::from_secs(1);
 
 /// Looked up once: it takes longer than counting does.
-static WAITING: LazyLock<Gauge> = LazyLock::new(|| metrics::gauge!("sluice_publish_waiting_requests"));
+static WAITING: LazyLock<Gauge> = LazyLock::new(|| metrics::gauge!(crate::metrics::WAITING_REQUESTS.name));
 
 /// The publishing side over any log. Cheap to clone; its work ends when the last clone is gone.
 #[derive(Clone)]

@@ -1,18 +1,86 @@
-//! Prometheus metrics. Names are `sluice_<what>_<unit>_total` for counters, `sluice_<what>_<unit>`
-//! for the rest; labels are bounded sets.
+//! Prometheus metrics: how a metric is declared, the metrics that every server records, and the
+//! recorder. Names are `sluice_<what>_<unit>_total` for counters and `sluice_<what>_<unit>` for the
+//! rest.
 
 use std::sync::OnceLock;
 use std::time::Duration;
 
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
 
+/// A metric of a program. Each crate that records metrics declares them all in its `metrics.rs` and
+/// lists them in an `ALL`; a test compares these sets with the places that record and with
+/// `docs/metrics.md`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Metric {
+    /// Its name, as Prometheus shows it.
+    pub name: &'static str,
+    /// Whether it only grows, goes up and down, or counts by buckets.
+    pub kind: MetricKind,
+    /// The labels' names. The values of each must be a bounded set, because every combination of
+    /// values is a time series of its own.
+    pub labels: &'static [&'static str],
+    /// What one of it is: `events`, `seconds`, `bytes`, ...
+    pub unit: &'static str,
+}
+
+/// The type of a metric, as in Prometheus' text format.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum MetricKind {
+    /// Grows from 0 at the start of the process.
+    Counter,
+    /// The last value measured; NaN when it is not known.
+    Gauge,
+    /// Numbers of samples in buckets, with their sum.
+    Histogram,
+}
+
+impl MetricKind {
+    /// Returns the word of Prometheus' text format, which is also the name of the recording macro.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Counter => "counter",
+            Self::Gauge => "gauge",
+            Self::Histogram => "histogram",
+        }
+    }
+}
+
+impl Metric {
+    /// Declares a counter.
+    pub const fn counter(name: &'static str, labels: &'static [&'static str], unit: &'static str) -> Self {
+        Self { name, kind: MetricKind::Counter, labels, unit }
+    }
+
+    /// Declares a gauge.
+    pub const fn gauge(name: &'static str, labels: &'static [&'static str], unit: &'static str) -> Self {
+        Self { name, kind: MetricKind::Gauge, labels, unit }
+    }
+
+    /// Declares a histogram.
+    pub const fn histogram(name: &'static str, labels: &'static [&'static str], unit: &'static str) -> Self {
+        Self { name, kind: MetricKind::Histogram, labels, unit }
+    }
+}
+
+/// Requests answered. `path` is the route's pattern, `other` where there is none.
+pub const HTTP_REQUESTS: Metric =
+    Metric::counter("sluice_http_requests_total", &["method", "path", "status"], "requests");
+/// The time from a request's head to its answer.
+pub const HTTP_REQUEST_SECONDS: Metric = Metric::histogram("sluice_http_request_seconds", &["path"], "seconds");
+/// The memory that the process holds (its resident set). It has the name that Prometheus' client
+/// libraries give it, so that common dashboards find it.
+pub const RESIDENT_MEMORY_BYTES: Metric = Metric::gauge("process_resident_memory_bytes", &[], "bytes");
+
+/// Every metric that all servers record.
+pub const ALL: &[Metric] = &[HTTP_REQUESTS, HTTP_REQUEST_SECONDS, RESIDENT_MEMORY_BYTES];
+
 /// Bounds of every histogram of seconds: from half a millisecond to half a minute.
 const SECONDS: [f64; 15] = [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0];
 /// How often samples of histograms are moved to their buckets, also when nobody scrapes.
 const UPKEEP: Duration = Duration::from_secs(5);
 
-/// Makes the process record metrics, and answers the handle that renders them. Further calls
-/// answer the same handle.
+/// Makes the process record metrics, and returns the handle that renders them. Further calls
+/// return the same handle.
 pub fn install() -> PrometheusHandle {
     static HANDLE: OnceLock<PrometheusHandle> = OnceLock::new();
     HANDLE.get_or_init(start).clone()

@@ -4,7 +4,7 @@
 pub(crate) fn measure() {
     let status = std::fs::read_to_string("/proc/self/status");
     if let Some(bytes) = status.ok().as_deref().and_then(resident) {
-        metrics::gauge!("process_resident_memory_bytes").set(bytes as f64);
+        metrics::gauge!(crate::metrics::RESIDENT_MEMORY_BYTES.name).set(bytes as f64);
     }
 }
 

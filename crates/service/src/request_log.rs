@@ -116,9 +116,9 @@ fn log(response: &Response, seconds: f64, span: impl FnOnce() -> Span) {
 
 fn count(method: &'static str, path: String, status: StatusCode, seconds: f64) {
     let status = status.as_u16().to_string();
-    metrics::counter!("sluice_http_requests_total", "method" => method, "path" => path.clone(), "status" => status)
+    metrics::counter!(crate::metrics::HTTP_REQUESTS.name, "method" => method, "path" => path.clone(), "status" => status)
         .increment(1);
-    metrics::histogram!("sluice_http_request_seconds", "path" => path).record(seconds);
+    metrics::histogram!(crate::metrics::HTTP_REQUEST_SECONDS.name, "path" => path).record(seconds);
 }
 
 /// Clients may make up methods; a label must not grow with them.

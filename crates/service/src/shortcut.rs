@@ -78,7 +78,7 @@ impl<S: Shortcut> Counted<S> {
     }
 
     fn count(&self, method: &'static str, status: StatusCode, seconds: f64) {
-        let seconds_of = || metrics::histogram!("sluice_http_request_seconds", "path" => S::PATH);
+        let seconds_of = || metrics::histogram!(crate::metrics::HTTP_REQUEST_SECONDS.name, "path" => S::PATH);
         self.seconds.get_or_init(seconds_of).record(seconds);
         let known = self.answers.read().unwrap_or_else(PoisonError::into_inner);
         if let Some((_, counter)) = known.iter().find(|(known, _)| *known == status) {
@@ -86,8 +86,7 @@ impl<S: Shortcut> Counted<S> {
         }
         drop(known);
         let text = status.as_u16().to_string();
-        let counter =
-            metrics::counter!("sluice_http_requests_total", "method" => method, "path" => S::PATH, "status" => text);
+        let counter = metrics::counter!(crate::metrics::HTTP_REQUESTS.name, "method" => method, "path" => S::PATH, "status" => text);
         counter.increment(1);
         let mut known = self.answers.write().unwrap_or_else(PoisonError::into_inner);
         if known.iter().all(|(known, _)| *known != status) {

@@ -140,7 +140,7 @@ impl Applier<'_> {
                 tracing::info!(%kind, name, "is missing: applying");
             }
         }
-        metrics::counter!("sluice_operator_applied_total", "kind" => kind.clone().into_owned()).increment(1);
+        metrics::counter!(crate::metrics::APPLIED.name, "kind" => kind.clone().into_owned()).increment(1);
         let params = PatchParams::apply(MANAGER).force();
         let applied = match api.patch(&name, &params, &Patch::Apply(&desired)).await {
             Err(kube::Error::Api(status)) if status.code == 422 && desired["spec"].is_object() => {
