@@ -99,7 +99,7 @@ pub(crate) fn commit_error(error: &StoreError) {
 /// Counts and logs a failed call of the log; `verb` is the name of the method.
 pub(crate) fn log_error(verb: &'static str, error: &LogError) {
     counter!(LOG_ERRORS.name, "verb" => verb).increment(1);
-    tracing::warn!(verb, %error, "a call of the log failed; it will be repeated");
+    tracing::warn!(verb, %error, "a call of the log failed");
 }
 
 /// Counts entries that this replica had left pending before it was restarted.
