@@ -1,5 +1,9 @@
-//! The aggregator: reads the log as one consumer of its group, drops duplicates, stores events
-//! and statistics in one transaction, and answers queries about them.
+//! The aggregator: reads the log as one consumer of its group, drops duplicates, stores events and
+//! statistics in one transaction, and answers queries about them.
+//!
+//! Start reading at [`run::run`], one replica on Redis and PostgreSQL. It runs two things side by side:
+//! [`replica::aggregate`], which stores events, and [`api::router`], which answers queries.
+//! [`standalone`] runs the same two, and the publisher, on SQLite.
 
 pub mod api;
 pub mod metrics;

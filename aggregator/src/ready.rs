@@ -1,4 +1,4 @@
-//! When a replica is ready: its store and its log both answer.
+//! The readiness check of a replica: its tables are prepared, and its store and its log answer.
 
 use std::future::Future;
 use std::sync::Arc;
@@ -8,10 +8,13 @@ use std::time::Duration;
 use futures::FutureExt;
 use futures::future::BoxFuture;
 use sluice_log::LogReader;
-
 use sluice_store::Store;
 
-/// The readiness check; an error says what is missing.
+/// How long the store and the log may each take to answer.
+const DEADLINE: Duration = Duration::from_secs(2);
+
+/// Returns the readiness check, which `GET /readyz` calls. Its error says in words what is missing.
+/// `prepared` is set once the store's tables are created or upgraded.
 pub fn ready(
     store: Arc<dyn Store>,
     log: Arc<dyn LogReader>,
@@ -30,9 +33,9 @@ pub fn ready(
     }
 }
 
-async fn in_time<E: ToString>(what: &str, answer: impl Future<Output = Result<(), E>>) -> Result<(), String> {
-    match tokio::time::timeout(Duration::from_secs(2), answer).await {
-        Ok(answered) => answered.map_err(|error| error.to_string()),
-        Err(_) => Err(format!("{what} does not answer")),
+async fn in_time<E: ToString>(name: &str, answer: impl Future<Output = Result<(), E>>) -> Result<(), String> {
+    match tokio::time::timeout(DEADLINE, answer).await {
+        Ok(result) => result.map_err(|error| error.to_string()),
+        Err(_) => Err(format!("{name} does not answer")),
     }
 }

@@ -14,20 +14,20 @@ use crate::api::{self, ApiState};
 use crate::ready::ready;
 use crate::replica::consumer::{Consumer, pause};
 use crate::replica::intake::BatchLimits;
-use crate::replica::{Plan, aggregate};
+use crate::replica::{ReplicaSettings, aggregate};
 use crate::settings::{PostgresArgs, RunSettings};
 use sluice_store::CommitOptions;
 use sluice_store::StoreError;
 use sluice_store::postgres::{self, PostgresSettings, PostgresStore};
 
-/// Events in a transaction: more of them gain nothing.
+/// The default of `--batch-events`. Larger transactions store no more events per second.
 const BATCH_EVENTS: u64 = 2_400;
 
 /// Runs until SIGTERM.
 ///
 /// # Errors
-/// When the address is taken, the settings contradict the stored events, or what was in hand could
-/// not be stored before the drain ended.
+/// When the address is taken, the settings contradict the stored events, or the entries in flight could
+/// not be stored within the shutdown timeout.
 pub async fn run(settings: RunSettings) -> anyhow::Result<()> {
     let stop = shutdown::on_signal();
     let metrics = metrics::install();
@@ -41,10 +41,10 @@ pub async fn run(settings: RunSettings) -> anyhow::Result<()> {
         replay_window: settings.replay_window,
         replay_window_bytes: settings.replay_window_bytes,
     })?);
-    let rules = CommitOptions { keyer: settings.rules.keyer(), shard: name, audit: settings.rules.audit };
+    let options = CommitOptions { keyer: settings.rules.keyer(), shard: name, audit: settings.rules.audit };
 
     let migrated = Arc::new(AtomicBool::new(false));
-    let api = api::router(ApiState::new(store.clone(), log.clone(), rules.clone()));
+    let api = api::router(ApiState::new(store.clone(), log.clone(), options.clone()));
     let probes = probes::router(metrics, ready(store.clone(), log.clone(), migrated.clone()));
     let listener = server::bind(&settings.listen.to_string()).await?;
 
@@ -52,8 +52,8 @@ pub async fn run(settings: RunSettings) -> anyhow::Result<()> {
         events: settings.rules.batch_events.unwrap_or(BATCH_EVENTS),
         linger: settings.rules.batch_linger,
     };
-    let consumer = Consumer::new(log, store.clone(), rules, limits, settings.claim_after);
-    let plan = Plan {
+    let consumer = Consumer::new(log, store.clone(), options, limits, settings.claim_after);
+    let replica_settings = ReplicaSettings {
         workers: settings.workers,
         consumer_ttl: settings.consumer_ttl.max(settings.claim_after * 2),
         idempotency_ttl: settings.rules.idempotency_ttl,
@@ -62,13 +62,13 @@ pub async fn run(settings: RunSettings) -> anyhow::Result<()> {
     };
     let aggregating = async {
         let done = async {
-            if migrate_when_there(&store, &stop).await? {
+            if migrate_when_reachable(&store, &stop).await? {
                 migrated.store(true, Ordering::Release);
-                aggregate(Arc::new(consumer), plan, stop.clone()).await?;
+                aggregate(Arc::new(consumer), replica_settings, stop.clone()).await?;
             }
             anyhow::Ok(())
         };
-        // However it ends, the process ends with it.
+        // When aggregating fails, the server stops too, and the process ends.
         done.await.inspect_err(|_| stop.cancel())
     };
     let serving = server::run(listener, api.merge(probes), stop.clone(), settings.rules.shutdown_timeout);
@@ -79,7 +79,7 @@ pub async fn run(settings: RunSettings) -> anyhow::Result<()> {
 /// `migrate`: creates or upgrades the tables.
 ///
 /// # Errors
-/// When PostgreSQL cannot be reached or refuses.
+/// When PostgreSQL cannot be reached or refuses a statement.
 pub async fn migrate(args: &PostgresArgs) -> anyhow::Result<()> {
     let settings = PostgresSettings {
         url: args.database_url.clone(),
@@ -92,8 +92,8 @@ pub async fn migrate(args: &PostgresArgs) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Creates or upgrades the tables as soon as PostgreSQL answers; false when told to stop before.
-async fn migrate_when_there(store: &PostgresStore, stop: &CancellationToken) -> Result<bool, StoreError> {
+/// Creates or upgrades the tables as soon as PostgreSQL answers. Returns false when `stop` came first.
+async fn migrate_when_reachable(store: &PostgresStore, stop: &CancellationToken) -> Result<bool, StoreError> {
     let mut backoff = Backoff::new(Duration::from_millis(200), Duration::from_secs(5));
     loop {
         match store.migrate().await {
@@ -114,7 +114,7 @@ fn postgres_settings(settings: &RunSettings, replica: &str) -> PostgresSettings 
         url: settings.postgres.database_url.clone(),
         schema: settings.postgres.database_schema.clone(),
         payload_type: settings.postgres.payload_type,
-        // One more for what is claimed and replayed.
+        // One more for claimed entries and replayed dead letters.
         workers: u32::from(settings.workers) + 1,
         claim_after: settings.claim_after,
         keyer: settings.rules.keyer(),

@@ -1,4 +1,4 @@
-//! `standalone`: publisher and aggregator in one process, on SQLite in one folder. The same code
+//! `standalone`: publisher and aggregator in one process, on SQLite in one folder. The code is the same
 //! as in the cluster; only the log and the store differ.
 
 use std::sync::Arc;
@@ -13,22 +13,23 @@ use crate::api::{self, ApiState};
 use crate::ready::ready;
 use crate::replica::consumer::Consumer;
 use crate::replica::intake::BatchLimits;
-use crate::replica::{Plan, aggregate};
+use crate::replica::{ReplicaSettings, aggregate};
 use crate::settings::StandaloneSettings;
 use sluice_store::CommitOptions;
 use sluice_store::sqlite::SqliteStore;
 
-/// Nobody else reads this log, so nothing is ever claimed.
+/// No other consumer reads this log, so entries are never claimed: any value does.
 const CLAIM_AFTER: Duration = Duration::from_secs(60);
-/// Events in a transaction, when there are as many. Each changes a page of the key's index anywhere
-/// in the file, and a page that is changed often by one transaction is written once.
+/// The default of `--batch-events`. Keys are random, so each event changes a page anywhere in the key's
+/// index, and a page that one transaction changes several times is written once: large transactions write
+/// fewer pages per event.
 const BATCH_EVENTS: u64 = 10_000;
 
 /// Runs until SIGTERM or Ctrl-C.
 ///
 /// # Errors
-/// When the address or the folder is taken, the settings contradict the stored events, or what was
-/// in hand could not be stored before the drain ended.
+/// When the address or the folder is taken, the settings contradict the stored events, or the entries in
+/// flight could not be stored within the shutdown timeout.
 pub async fn standalone(settings: StandaloneSettings) -> anyhow::Result<()> {
     let signal = shutdown::on_signal();
     let metrics = metrics::install();
@@ -39,13 +40,13 @@ pub async fn standalone(settings: StandaloneSettings) -> anyhow::Result<()> {
     let dedup_cache_keys = settings.rules.dedup_cache_keys as usize;
     let store = SqliteStore::open(&folder.join("store.db"), &settings.rules.keyer(), dedup_cache_keys).await?;
     let store = Arc::new(store);
-    let rules =
+    let options =
         CommitOptions { keyer: settings.rules.keyer(), shard: "standalone".to_owned(), audit: settings.rules.audit };
 
-    // The publisher stops first: what it has accepted is stored before the aggregator stops.
+    // The publisher stops first: the events that it has accepted are stored before the aggregator stops.
     let published = CancellationToken::new();
     let publisher = sluice_publisher::Publisher::start(log.clone(), &settings.ingest);
-    let api = api::router(ApiState::new(store.clone(), log.clone(), rules.clone()));
+    let api = api::router(ApiState::new(store.clone(), log.clone(), options.clone()));
     let probes = probes::router(metrics, ready(store.clone(), log.clone(), Arc::new(AtomicBool::new(true))));
     let router = sluice_publisher::router(publisher).merge(api).merge(probes);
     let listener = server::bind(&settings.listen.to_string()).await?;
@@ -54,16 +55,17 @@ pub async fn standalone(settings: StandaloneSettings) -> anyhow::Result<()> {
         events: settings.rules.batch_events.unwrap_or(BATCH_EVENTS),
         linger: settings.rules.batch_linger,
     };
-    let consumer = Consumer::new(log, store, rules, limits, CLAIM_AFTER);
-    let plan = Plan {
+    let consumer = Consumer::new(log, store, options, limits, CLAIM_AFTER);
+    let replica_settings = ReplicaSettings {
         workers: 1,
         consumer_ttl: CLAIM_AFTER * 2,
         idempotency_ttl: settings.rules.idempotency_ttl,
         retention: settings.rules.retention,
         shutdown_timeout: settings.rules.shutdown_timeout,
     };
-    let aggregating =
-        async { aggregate(Arc::new(consumer), plan, published.clone()).await.inspect_err(|_| signal.cancel()) };
+    let aggregating = async {
+        aggregate(Arc::new(consumer), replica_settings, published.clone()).await.inspect_err(|_| signal.cancel())
+    };
     let serving = async {
         let served = server::run(listener, router, signal.clone(), settings.rules.shutdown_timeout).await;
         published.cancel();

@@ -1,45 +1,51 @@
-//! How many events make a batch. Transactions cost the same whatever they hold, and duplicates that are
-//! known cost next to nothing: so a batch may hold more events than rows, as the last ones did.
+//! Chooses how many events make a batch. A transaction has a fixed cost, and a duplicate whose key is in
+//! the dedup cache costs nearly nothing: so a batch may hold more events than it inserts rows. How many
+//! more follows the share of new events in the last batches.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use sluice_store::Counts;
 
-/// By how much a batch of nothing but duplicates is larger.
-const MAX_TIMES: u64 = 4;
-/// Events up to which a batch grows, for the sake of its memory.
+/// The largest factor by which a batch grows: the one for batches of duplicates alone. Growth is bounded
+/// because the next batch may hold new events only, and then its transaction has this many more rows.
+const MAX_GROWTH: u64 = 4;
+/// The number of events up to which a batch grows. It bounds the memory that a batch takes.
 const MAX_EVENTS: u64 = 10_000;
-/// The share of one.
-const ONE: u64 = 1_000;
-/// How much one batch counts beside those before it: one part of so many.
-const MEMORY: u64 = 8;
+/// The share of new events when all are new. Shares are whole numbers, in parts per thousand.
+const ALL_NEW: u64 = 1_000;
+/// The divisor of an exponential moving average: the last batch has the weight 1/8, the average before it
+/// 7/8. It is the weight of TCP's estimate of the round trip (RFC 6298, section 2).
+const SMOOTHING: u64 = 8;
 
-/// Follows the share of new events in what is stored; shared by the workers.
+/// The moving average of the share of new events, and the batch size that follows from it. All workers
+/// share one.
 #[derive(Debug)]
 pub struct AdaptiveBatchSize {
+    /// The number of rows that a transaction should insert.
     rows: u64,
-    /// New events per [`ONE`] received.
-    new: AtomicU64,
+    /// The average share of new events, from 0 to [`ALL_NEW`].
+    new_share: AtomicU64,
 }
 
 impl AdaptiveBatchSize {
-    /// For `rows` in a transaction.
+    /// Returns the size for transactions of `rows` rows. All events are expected to be new at first.
     pub fn new(rows: u64) -> Self {
-        Self { rows, new: AtomicU64::new(ONE) }
+        Self { rows, new_share: AtomicU64::new(ALL_NEW) }
     }
 
-    /// Events in the next batch, at most: those that will be about as many rows as there may be.
+    /// Returns the largest number of events in the next batch: as many as give about `rows` new events.
     pub fn events(&self) -> u64 {
-        let events = self.rows * ONE / self.new.load(Ordering::Relaxed).max(ONE / MAX_TIMES);
+        let events = self.rows * ALL_NEW / self.new_share.load(Ordering::Relaxed).max(ALL_NEW / MAX_GROWTH);
         events.min(MAX_EVENTS.max(self.rows))
     }
 
-    /// Learns from a batch. Two that do so at once may forget one of them, which does no harm.
+    /// Adds a batch to the average. When two workers do so at once, one of the batches may be ignored,
+    /// which does no harm: it is an estimate.
     pub fn learn(&self, counts: &Counts) {
-        if let Some(new) = (counts.unique * ONE).checked_div(counts.received) {
-            let before = self.new.load(Ordering::Relaxed);
-            // Upwards, or it would never come back to one.
-            self.new.store((before * (MEMORY - 1) + new).div_ceil(MEMORY), Ordering::Relaxed);
+        if let Some(new) = (counts.unique * ALL_NEW).checked_div(counts.received) {
+            let before = self.new_share.load(Ordering::Relaxed);
+            // Rounded up: rounded down, the average would never reach all-new again.
+            self.new_share.store((before * (SMOOTHING - 1) + new).div_ceil(SMOOTHING), Ordering::Relaxed);
         }
     }
 }

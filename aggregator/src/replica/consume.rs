@@ -7,37 +7,37 @@ use sluice_store::CommitOptions;
 use tokio_util::sync::CancellationToken;
 
 use crate::metrics;
-use crate::replica::consumer::{Consumer, Stored, pause};
-use crate::replica::intake::Taken;
+use crate::replica::consumer::{Acknowledgeable, Consumer, pause};
+use crate::replica::intake::ReadBatch;
 use crate::replica::suspects;
 
-/// Reads and stores until `stop`, then finishes the entries in flight. Stored entries are acknowledged
-/// while the next batch is being read and stored: the log's disk and the store's disk need not wait for
-/// each other.
+/// Reads and stores until `stop`, then stores the entries that were read already. The entries of one batch
+/// are acknowledged while the next batch is read and stored, because the log's disk and the store's disk
+/// need not wait for each other.
 pub(crate) async fn work(consumer: &Consumer, worker: usize, stop: &CancellationToken) {
-    let rules = consumer.rules_of(&worker.to_string());
-    let mut stored = Stored::default();
+    let options = consumer.options_for(&worker.to_string());
+    let mut stored = Acknowledgeable::default();
     loop {
         let next = async {
-            let taken = read(consumer, stop).await?;
-            if taken.redelivered {
-                metrics::recovered(taken.entries.len());
+            let batch = read(consumer, stop).await?;
+            if batch.redelivered {
+                metrics::recovered(batch.entries.len());
             }
-            Some(store(consumer, &rules, taken, stop).await)
+            Some(store(consumer, &options, batch, stop).await)
         };
         let ((), next) = tokio::join!(consumer.acknowledge(&stored, stop), next);
         let Some(next) = next else { break };
         stored = next;
     }
-    let rest = consumer.intake.lock().await.take_surplus();
-    store_and_acknowledge(consumer, &rules, Taken { entries: rest, redelivered: false }, stop).await;
+    let entries = consumer.intake.lock().await.take_surplus();
+    store_and_acknowledge(consumer, &options, ReadBatch { entries, redelivered: false }, stop).await;
 }
 
 /// Reads the next batch; `None` once `stop` is cancelled.
-async fn read(consumer: &Consumer, stop: &CancellationToken) -> Option<Taken> {
+async fn read(consumer: &Consumer, stop: &CancellationToken) -> Option<ReadBatch> {
     let mut backoff = Backoff::new(Duration::from_millis(50), Duration::from_secs(5));
     loop {
-        // A read that has begun is never cancelled: the entries it was given would stay pending until
+        // A read that has begun is never cancelled: the entries delivered to it would stay pending until
         // another replica claims them.
         let mut intake = tokio::select! {
             intake = consumer.intake.lock() => intake,
@@ -47,8 +47,8 @@ async fn read(consumer: &Consumer, stop: &CancellationToken) -> Option<Taken> {
             return None;
         }
         match intake.next(consumer.batch_size.events()).await {
-            Ok(taken) if taken.entries.is_empty() => backoff.reset(),
-            Ok(taken) => return Some(taken),
+            Ok(batch) if batch.entries.is_empty() => backoff.reset(),
+            Ok(batch) => return Some(batch),
             Err(error) => {
                 metrics::log_error("read", &error);
                 // The lock is held during the pause: a read of another worker would fail too.
@@ -58,26 +58,31 @@ async fn read(consumer: &Consumer, stop: &CancellationToken) -> Option<Taken> {
     }
 }
 
-/// Decodes, commits and acknowledges entries.
+/// Decodes, commits and acknowledges the entries of a batch.
 pub(crate) async fn store_and_acknowledge(
     consumer: &Consumer,
-    rules: &CommitOptions,
-    taken: Taken,
+    options: &CommitOptions,
+    batch: ReadBatch,
     stop: &CancellationToken,
 ) {
-    let stored = store(consumer, rules, taken, stop).await;
+    let stored = store(consumer, options, batch, stop).await;
     consumer.acknowledge(&stored, stop).await;
 }
 
-/// Decodes and commits entries.
-async fn store(consumer: &Consumer, rules: &CommitOptions, taken: Taken, stop: &CancellationToken) -> Stored {
-    let Taken { mut entries, redelivered } = taken;
+/// Decodes and commits the entries of a batch. Returns those that are not acknowledged yet.
+async fn store(
+    consumer: &Consumer,
+    options: &CommitOptions,
+    batch: ReadBatch,
+    stop: &CancellationToken,
+) -> Acknowledgeable {
+    let ReadBatch { mut entries, redelivered } = batch;
     if redelivered {
-        entries = suspects::store_suspects_alone(consumer, rules, entries, stop).await;
+        entries = suspects::store_suspects_alone(consumer, options, entries, stop).await;
     }
     if entries.is_empty() {
-        return Stored::default();
+        return Acknowledgeable::default();
     }
-    let held: Vec<_> = entries.iter().map(|entry| entry.position).collect();
-    consumer.while_extending_claim(&held, consumer.store_all(rules, &entries, None, stop)).await
+    let positions: Vec<_> = entries.iter().map(|entry| entry.position).collect();
+    consumer.while_extending_claim(&positions, consumer.store_all(options, &entries, None, stop)).await
 }

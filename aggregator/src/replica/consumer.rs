@@ -1,5 +1,5 @@
-//! One replica's consumer of the group: how entries are decoded, committed and acknowledged, whoever
-//! asks for it.
+//! One replica's consumer of the consumer group: decodes, commits and acknowledges entries, for the
+//! workers as well as for recovery.
 
 use std::borrow::Cow;
 use std::future::Future;
@@ -19,66 +19,71 @@ use crate::metrics;
 use crate::replica::batch_size::AdaptiveBatchSize;
 use crate::replica::intake::{BatchLimits, Intake};
 
-/// One replica's part in aggregating: a consumer of the group, with a few workers.
+/// One consumer of the consumer group. The workers of a replica share it.
 pub struct Consumer {
-    /// What is read.
+    /// The log that is read.
     pub log: Arc<dyn LogReader>,
-    /// Where it goes.
+    /// The store that events are committed to.
     pub store: Arc<dyn Store>,
-    /// How events are stored; each worker counts on a shard of its own.
-    pub rules: CommitOptions,
-    /// For how long an entry may be held before others claim it.
+    /// How events are stored. Each worker replaces the shard by one of its own.
+    pub options: CommitOptions,
+    /// How long an entry may be pending before another replica claims it.
     pub claim_after: Duration,
     pub(crate) batch_size: AdaptiveBatchSize,
     pub(crate) intake: Mutex<Intake>,
 }
 
 impl Consumer {
-    /// A consumer that has not begun to read.
+    /// Returns a consumer that has not read anything yet.
     pub fn new(
         log: Arc<dyn LogReader>,
         store: Arc<dyn Store>,
-        rules: CommitOptions,
+        options: CommitOptions,
         limits: BatchLimits,
         claim_after: Duration,
     ) -> Self {
         let batch_size = AdaptiveBatchSize::new(limits.events);
         let intake = Mutex::new(Intake::new(log.clone(), limits));
-        Self { log, store, rules, claim_after, batch_size, intake }
+        Self { log, store, options, claim_after, batch_size, intake }
     }
 
-    /// The rules of one worker: no two of them add to the same counters at once.
-    pub(crate) fn rules_of(&self, worker: &str) -> CommitOptions {
-        CommitOptions { shard: format!("{}/{worker}", self.rules.shard), ..self.rules.clone() }
+    /// Returns the options of one worker, with a shard of its own: two transactions that add to the same
+    /// counters would wait for each other.
+    pub(crate) fn options_for(&self, worker: &str) -> CommitOptions {
+        CommitOptions { shard: format!("{}/{worker}", self.options.shard), ..self.options.clone() }
     }
 
-    /// One transaction for all entries.
+    /// Stores entries in one transaction, which also removes the marked attempts of `attempted`. Returns
+    /// the entries to acknowledge: none when `stop` came first.
     pub(crate) async fn store_all(
         &self,
-        rules: &CommitOptions,
+        options: &CommitOptions,
         entries: &[Delivered],
         attempted: Option<Position>,
         stop: &CancellationToken,
-    ) -> Stored {
+    ) -> Acknowledgeable {
         let bodies: Vec<_> = entries.iter().map(|entry| compressed::expand(&entry.body)).collect();
         let (batch, acknowledgeable) = decode(entries, &bodies, attempted);
         if acknowledgeable.is_empty() {
-            return Stored::default();
+            return Acknowledgeable::default();
         }
-        let Some(outcome) = self.commit(rules, &batch, stop).await else {
-            return Stored::default(); // Stopping: it stays pending, and is drained at the next start or claimed.
+        let Some(outcome) = self.commit(options, &batch, stop).await else {
+            // Stopped before the commit: the entries stay pending. This replica reads them again when it
+            // starts, or another one claims them.
+            return Acknowledgeable::default();
         };
         metrics::committed(&outcome);
         self.batch_size.learn(&outcome.counts);
-        Stored(acknowledgeable)
+        Acknowledgeable(acknowledgeable)
     }
 
-    /// Commits, again and again while the store is away: the entries are nowhere else to go.
-    async fn commit(&self, rules: &CommitOptions, batch: &Batch<'_>, stop: &CancellationToken) -> Option<Outcome> {
+    /// Commits, and repeats until it succeeds or `stop` is cancelled. It never gives up by itself: without
+    /// its store the replica can do nothing else. Repeating is safe, because receipts make it idempotent.
+    async fn commit(&self, options: &CommitOptions, batch: &Batch<'_>, stop: &CancellationToken) -> Option<Outcome> {
         let mut backoff = Backoff::new(Duration::from_millis(20), Duration::from_secs(5));
         loop {
             let began = Instant::now();
-            match commit(&*self.store, rules, batch).await {
+            match commit(&*self.store, options, batch).await {
                 Ok(outcome) => {
                     metrics::commit_time(began.elapsed());
                     return Some(outcome);
@@ -86,7 +91,9 @@ impl Consumer {
                 Err(error) => {
                     metrics::commit_error(&error);
                     match error {
-                        StoreError::Conflict(_) => tracing::debug!(%error, "committing again"),
+                        StoreError::Conflict(_) => {
+                            tracing::debug!(%error, "the commit met another transaction, trying again")
+                        }
                         _ => tracing::warn!(%error, entries = batch.entries.len(), "cannot commit, trying again"),
                     }
                 }
@@ -97,33 +104,34 @@ impl Consumer {
         }
     }
 
-    /// Acknowledges what was stored.
-    pub(crate) async fn acknowledge(&self, Stored(done): &Stored, stop: &CancellationToken) {
+    /// Acknowledges stored entries, and repeats until it succeeds or `stop` is cancelled.
+    pub(crate) async fn acknowledge(&self, Acknowledgeable(done): &Acknowledgeable, stop: &CancellationToken) {
         if done.is_empty() {
             return;
         }
-        let held: Vec<_> = done.iter().map(|(position, _)| *position).collect();
+        let positions: Vec<_> = done.iter().map(|(position, _)| *position).collect();
         let acknowledged = async {
             let mut backoff = Backoff::new(Duration::from_millis(20), Duration::from_secs(5));
             while let Err(error) = self.log.acknowledge(done).await {
                 metrics::log_error("acknowledge", &error);
                 if !pause(backoff.next(), stop).await {
-                    return; // Receipts skip it when it is delivered again.
+                    return; // Delivered again, the entries are skipped by their receipts.
                 }
             }
         };
-        self.while_extending_claim(&held, acknowledged).await;
+        self.while_extending_claim(&positions, acknowledged).await;
     }
 
-    /// Does `work` while saying, in good time, that these entries are still being worked on.
-    pub(crate) async fn while_extending_claim<T>(&self, held: &[Position], work: impl Future<Output = T>) -> T {
+    /// Runs `work` and meanwhile extends this consumer's claim of the entries three times per
+    /// `claim_after`, so that no other replica claims them.
+    pub(crate) async fn while_extending_claim<T>(&self, positions: &[Position], work: impl Future<Output = T>) -> T {
         let refresh = async {
             let mut ticks = tokio::time::interval(self.claim_after / 3);
             ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
             ticks.tick().await;
             loop {
                 ticks.tick().await;
-                if let Err(error) = self.log.extend_claim(held).await {
+                if let Err(error) = self.log.extend_claim(positions).await {
                     metrics::log_error("extend_claim", &error);
                 }
             }
@@ -135,11 +143,11 @@ impl Consumer {
     }
 }
 
-/// Entries whose batch is committed, with their numbers of events: to be acknowledged.
+/// Entries that may be acknowledged because their batch is committed, each with its number of events.
 #[derive(Debug, Default)]
-pub(crate) struct Stored(Vec<(Position, u64)>);
+pub(crate) struct Acknowledgeable(Vec<(Position, u64)>);
 
-/// Waits, but not longer than until `stop`; answers whether to go on.
+/// Sleeps for `time`, or until `stop` is cancelled. Returns whether to go on: false once it is cancelled.
 pub(crate) async fn pause(time: Duration, stop: &CancellationToken) -> bool {
     tokio::select! {
         () = tokio::time::sleep(time) => true,
@@ -147,9 +155,9 @@ pub(crate) async fn pause(time: Duration, stop: &CancellationToken) -> bool {
     }
 }
 
-/// Decodes entries, whose bodies have been expanded; answers also what may be acknowledged once the
-/// batch is committed. An entry of a version that this build does not know is left pending, for a
-/// newer aggregator.
+/// Decodes entries from their expanded bodies. Returns the batch, and the entries that may be acknowledged
+/// once it is committed. An entry that cannot be decoded becomes a dead letter of the batch; one of a
+/// version that is newer than this build is left pending for a newer aggregator.
 fn decode<'a>(
     entries: &[Delivered],
     bodies: &'a [Result<Cow<'_, [u8]>, DecodeError>],
@@ -163,11 +171,11 @@ fn decode<'a>(
             Ok(entry) => batch.entries.push((position, entry)),
             Err(error @ DecodeError::UnknownVersion(_)) => {
                 metrics::unknown_version();
-                tracing::error!(%position, %error, "left pending: upgrade the aggregators before the publishers");
+                tracing::error!(%position, %error, "the entry is left pending: upgrade the aggregators before the publishers");
                 continue;
             }
             Err(error @ DecodeError::Corrupt(_)) => {
-                tracing::error!(%position, %error, "put aside as a dead letter");
+                tracing::error!(%position, %error, "the entry becomes a dead letter");
                 batch.dead_letters.push(raw_dead_letter(delivered, "undecodable", &error.to_string()));
             }
         }
@@ -176,7 +184,7 @@ fn decode<'a>(
     (batch, acknowledgeable)
 }
 
-/// A whole entry as a dead letter, with the entry's id where its head can be read.
+/// Returns a whole entry as a dead letter, with the entry's id where its header can be read.
 pub(crate) fn raw_dead_letter(delivered: &Delivered, code: &str, reason: &str) -> (NewDeadLetter, Option<EntryId>) {
     let dead_letter = NewDeadLetter {
         position: delivered.position,

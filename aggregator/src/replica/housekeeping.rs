@@ -1,17 +1,20 @@
-//! What must be done now and then: free the log of what everybody has acknowledged, forget
-//! receipts and events that need not be kept any longer, show the backlog.
+//! The periodic tasks of a replica: trim acknowledged entries from the log, remove expired receipts and
+//! events from the store, and measure the backlog.
 
 use std::time::Duration;
 
 use sluice_service::backoff::Backoff;
+use sluice_store::Maintenance;
 use tokio_util::sync::CancellationToken;
 
 use crate::metrics;
 use crate::replica::consumer::{Consumer, pause};
-use sluice_store::Maintenance;
 
+/// Often, because acknowledged entries take memory in Redis until they are trimmed.
 const TRIM_EVERY: Duration = Duration::from_millis(500);
+/// More often than Prometheus scrapes by default, which is once a minute.
 const BACKLOG_EVERY: Duration = Duration::from_secs(5);
+/// Rows expire after hours or days, so one more minute does not matter.
 const MAINTAIN_EVERY: Duration = Duration::from_secs(60);
 
 /// Trims the log until `stop`.
@@ -35,7 +38,7 @@ pub async fn trim(consumer: &Consumer, stop: &CancellationToken) {
     }
 }
 
-/// Shows the backlog in the metrics until `stop`.
+/// Measures the backlog for the metrics until `stop`.
 pub async fn show_backlog(consumer: &Consumer, stop: &CancellationToken) {
     while pause(BACKLOG_EVERY, stop).await {
         match consumer.log.backlog().await {
@@ -48,9 +51,9 @@ pub async fn show_backlog(consumer: &Consumer, stop: &CancellationToken) {
     }
 }
 
-/// Removes old receipts, and events beyond the retention, until `stop`. Receipts are kept for as
-/// long as a key is honoured and, beyond that, as anything in a stream is old: a group that is
-/// recreated delivers all of it again.
+/// Removes expired receipts, and events older than the retention, until `stop`. A receipt expires after
+/// the `Idempotency-Key`'s time to live plus the age of the oldest entry in the log: a consumer group that
+/// was lost and created again delivers every such entry a second time, and each must find its receipt.
 pub async fn maintain(
     consumer: &Consumer,
     idempotency_ttl: Duration,
@@ -67,8 +70,8 @@ pub async fn maintain(
         };
         let maintenance = Maintenance { receipts_ttl: idempotency_ttl + oldest, retention };
         match consumer.store.maintain(&maintenance).await {
-            Ok((events, receipts)) => tracing::debug!(events, receipts, "removed what need not be kept"),
-            Err(error) => tracing::warn!(%error, "maintenance failed, it is tried again in a minute"),
+            Ok((events, receipts)) => tracing::debug!(events, receipts, "removed expired events and receipts"),
+            Err(error) => tracing::warn!(%error, "maintenance failed, trying again in a minute"),
         }
     }
 }

@@ -1,4 +1,8 @@
-//! Everything one replica does at the same time, until it is told to stop.
+//! One replica: its workers and its periodic tasks, run side by side until it is told to stop.
+//!
+//! Start reading at [`aggregate`]. `consume` is the loop of a worker, [`intake`] reads its batches,
+//! [`consumer`] decodes, commits and acknowledges them, [`recover`] takes over entries of dead replicas,
+//! and `suspects` stores alone the entries that may have killed them.
 
 pub mod batch_size;
 mod consume;
@@ -16,58 +20,63 @@ use tokio_util::sync::CancellationToken;
 
 use consumer::Consumer;
 
-/// How a replica works.
+/// Settings of a replica that do not concern a single batch.
 #[derive(Debug, Clone, Copy)]
-pub struct Plan {
-    /// Transactions at the same time.
+pub struct ReplicaSettings {
+    /// The number of workers: transactions at the same time.
     pub workers: u16,
-    /// After which silence other consumers are removed.
+    /// How long another consumer may be idle, with nothing pending, before it is removed from the group.
     pub consumer_ttl: Duration,
-    /// For how long an `Idempotency-Key` is honoured.
+    /// The time to live of an `Idempotency-Key`.
     pub idempotency_ttl: Duration,
-    /// For how long events are kept; `None` is for ever.
+    /// The age at which events are removed; `None` never removes any.
     pub retention: Option<Duration>,
-    /// For how long to finish what is in hand once told to stop.
+    /// How long entries in flight may take to be stored after `stop`.
     pub shutdown_timeout: Duration,
 }
 
-/// Aggregates until `stop`; then commits and acknowledges what is in hand and leaves the group.
+/// Aggregates until `stop`; then commits and acknowledges the entries in flight, and leaves the group.
 ///
 /// # Errors
-/// When a part of it panicked, or did not end in time: entries may be pending, for the next start.
-pub async fn aggregate(consumer: Arc<Consumer>, plan: Plan, stop: CancellationToken) -> anyhow::Result<()> {
-    let mut parts = JoinSet::new();
-    for worker in 0..usize::from(plan.workers) {
+/// When a task panicked, or did not end within the shutdown timeout. Entries may then be pending: this
+/// replica reads them at its next start, or another one claims them.
+pub async fn aggregate(
+    consumer: Arc<Consumer>,
+    settings: ReplicaSettings,
+    stop: CancellationToken,
+) -> anyhow::Result<()> {
+    let mut tasks = JoinSet::new();
+    for worker in 0..usize::from(settings.workers) {
         let (consumer, stop) = (consumer.clone(), stop.clone());
-        parts.spawn(async move { consume::work(&consumer, worker, &stop).await });
+        tasks.spawn(async move { consume::work(&consumer, worker, &stop).await });
     }
     let (c, s) = (consumer.clone(), stop.clone());
-    parts.spawn(async move { recover::recover(&c, plan.consumer_ttl, &s).await });
+    tasks.spawn(async move { recover::recover(&c, settings.consumer_ttl, &s).await });
     let (c, s) = (consumer.clone(), stop.clone());
-    parts.spawn(async move { housekeeping::trim(&c, &s).await });
+    tasks.spawn(async move { housekeeping::trim(&c, &s).await });
     let (c, s) = (consumer.clone(), stop.clone());
-    parts.spawn(async move { housekeeping::show_backlog(&c, &s).await });
+    tasks.spawn(async move { housekeeping::show_backlog(&c, &s).await });
     let (c, s) = (consumer.clone(), stop.clone());
-    parts.spawn(async move { housekeeping::maintain(&c, plan.idempotency_ttl, plan.retention, &s).await });
+    tasks.spawn(async move { housekeeping::maintain(&c, settings.idempotency_ttl, settings.retention, &s).await });
 
     let finished = async {
-        while let Some(part) = parts.join_next().await {
-            // One part missing would be a replica that looks alive and is not: end it.
-            part.inspect_err(|_| stop.cancel())?;
+        while let Some(task) = tasks.join_next().await {
+            // Without one of its tasks a replica would look alive and not do its work: end it.
+            task.inspect_err(|_| stop.cancel())?;
         }
         anyhow::Ok(())
     };
     let too_late = async {
         stop.cancelled().await;
-        tokio::time::sleep(plan.shutdown_timeout).await;
+        tokio::time::sleep(settings.shutdown_timeout).await;
     };
     tokio::select! {
         done = finished => done?,
-        () = too_late => anyhow::bail!("what was in hand could not be stored within {:?}; it stays pending", plan.shutdown_timeout),
+        () = too_late => anyhow::bail!("entries in flight could not be stored within {:?}; they stay pending", settings.shutdown_timeout),
     }
     match tokio::time::timeout(Duration::from_secs(2), consumer.log.leave()).await {
         Ok(Ok(true)) => tracing::info!("left the consumer group"),
-        Ok(Ok(false)) => tracing::info!("stays in the consumer group: entries are pending for the next start"),
+        Ok(Ok(false)) => tracing::info!("stays in the consumer group, because entries are pending for the next start"),
         Ok(Err(error)) => tracing::warn!(%error, "could not leave the consumer group"),
         Err(_) => tracing::warn!("could not leave the consumer group in time"),
     }

@@ -1,5 +1,6 @@
-//! Entries that may be the reason why their reader died: each is tried alone, after an attempt was
-//! marked in the store.
+//! Quarantines entries that may have killed the replicas that read them. Each is stored in a transaction of
+//! its own, after the attempt was marked in the store: if the process dies, the next reader finds the mark.
+//! After a few marked attempts the entry becomes a dead letter.
 
 use std::time::Duration;
 
@@ -13,16 +14,16 @@ use tokio_util::sync::CancellationToken;
 use crate::metrics;
 use crate::replica::consumer::{Consumer, pause, raw_dead_letter};
 
-/// Deliveries after which an entry is suspected of killing its readers. Outages raise the number
-/// too, so it only leads to a closer look.
+/// The number of deliveries above which an entry is suspected. Outages raise the number too, so by itself it
+/// never makes an entry a dead letter.
 const SUSPECT_DELIVERIES: u64 = 3;
-/// Attempts, each marked in the store beforehand, after which an entry becomes a dead letter.
+/// The number of attempts, each marked in the store beforehand, after which an entry becomes a dead letter.
 const MAX_ATTEMPTS: u32 = 3;
 
-/// Of entries delivered before, settles those delivered often, each alone; answers the others.
+/// Stores each suspect among redelivered entries alone, and acknowledges it. Returns the other entries.
 pub(crate) async fn store_suspects_alone(
     consumer: &Consumer,
-    rules: &CommitOptions,
+    options: &CommitOptions,
     entries: Vec<Delivered>,
     stop: &CancellationToken,
 ) -> Vec<Delivered> {
@@ -37,17 +38,17 @@ pub(crate) async fn store_suspects_alone(
     let mut deliveries = deliveries.into_iter();
     let (suspects, others): (Vec<_>, Vec<_>) = entries.into_iter().partition(|entry| {
         let often = deliveries.next().is_some_and(|times| times > SUSPECT_DELIVERIES);
-        // One of an unknown version is delivered often because it waits for a newer aggregator.
+        // An entry of an unknown version is delivered often because it waits for a newer aggregator.
         often && entry::peek_id(&entry.body).is_some()
     });
     for suspect in &suspects {
-        consumer.while_extending_claim(&[suspect.position], store_alone(consumer, rules, suspect, stop)).await;
+        consumer.while_extending_claim(&[suspect.position], store_alone(consumer, options, suspect, stop)).await;
     }
     others
 }
 
-/// Tries one entry, having said so in the store: if it kills this process, the next one knows.
-async fn store_alone(consumer: &Consumer, rules: &CommitOptions, suspect: &Delivered, stop: &CancellationToken) {
+/// Marks an attempt in the store, then stores the entry; it becomes a dead letter after too many attempts.
+async fn store_alone(consumer: &Consumer, options: &CommitOptions, suspect: &Delivered, stop: &CancellationToken) {
     let position = suspect.position;
     let mut backoff = Backoff::new(Duration::from_millis(50), Duration::from_secs(5));
     let attempts = loop {
@@ -60,22 +61,22 @@ async fn store_alone(consumer: &Consumer, rules: &CommitOptions, suspect: &Deliv
         }
     };
     if attempts <= MAX_ATTEMPTS {
-        tracing::info!(%position, attempts, "an entry delivered often is tried alone");
-        let stored = consumer.store_all(rules, std::slice::from_ref(suspect), Some(position), stop).await;
+        tracing::info!(%position, attempts, "the entry was delivered often and is stored alone");
+        let stored = consumer.store_all(options, std::slice::from_ref(suspect), Some(position), stop).await;
         return consumer.acknowledge(&stored, stop).await;
     }
     let reason = format!("its reader died in each of {MAX_ATTEMPTS} attempts");
-    tracing::error!(%position, reason, "put aside as a dead letter");
+    tracing::error!(%position, reason, "the entry becomes a dead letter");
     let dead_letters = vec![raw_dead_letter(suspect, "kills_its_reader", &reason)];
     let batch = Batch { dead_letters, attempted: Some(position), ..Batch::default() };
-    match commit(&*consumer.store, rules, &batch).await {
+    match commit(&*consumer.store, options, &batch).await {
         Ok(outcome) => {
             metrics::committed(&outcome);
             if let Err(error) = consumer.log.acknowledge(&[(position, suspect.events)]).await {
                 metrics::log_error("acknowledge", &error);
             }
         }
-        // It stays pending, and comes again.
+        // The entry stays pending and will be delivered again.
         Err(error) => metrics::commit_error(&error),
     }
 }
