@@ -11,6 +11,7 @@ use kube::core::DeserializeGuard;
 use kube::runtime::controller::Action;
 use serde_json::{Value, json};
 use sluice_operator::controller::error::{Error, Result};
+use sluice_operator::controller::reason::Reason;
 use sluice_operator::controller::{Context, after_failure, reconcile};
 use sluice_operator::crd::EventAggregator;
 use sluice_operator::program_client::Programs;
@@ -216,7 +217,7 @@ async fn a_failure_is_reported_and_nothing_is_done_after_it() {
     let trial = Trial::new();
     trial.api.refuse("APPLY services", 403);
     let error = trial.reconcile().await.unwrap_err();
-    assert_eq!(error.category(), "Forbidden");
+    assert_eq!(error.reason(), Reason::Forbidden);
     assert!(error.is_retryable());
     let writes = trial.api.writes();
     let last: Vec<_> = writes.iter().rev().take(3).rev().collect();
@@ -251,7 +252,7 @@ async fn an_object_of_somebody_else_is_not_touched() {
     let theirs = json!({"apiVersion": "v1", "kind": "Service", "metadata": {"name": "ledger-publisher", "namespace": "accounts"}});
     trial.api.put(path, theirs.clone());
     let error = trial.reconcile().await.unwrap_err();
-    assert_eq!(error.category(), "NameTaken");
+    assert_eq!(error.reason(), Reason::NameTaken);
     assert!(error.to_string().contains("ledger-publisher"), "{error}");
     assert_eq!(trial.api.get(path), Some(theirs));
 }
@@ -263,7 +264,7 @@ async fn what_an_earlier_resource_of_the_name_left_is_waited_for() {
     trial.api.change(RESOURCE, |resource| resource["metadata"]["uid"] = json!("another"));
     trial.api.calls();
     let error = trial.reconcile().await.unwrap_err();
-    assert_eq!(error.category(), "WaitingForDeletion");
+    assert_eq!(error.reason(), Reason::WaitingForDeletion);
     assert!(!trial.api.writes().iter().any(|call| call.starts_with("APPLY")));
 }
 
@@ -299,7 +300,7 @@ async fn an_object_that_cannot_be_read_asks_nothing_of_the_api_server() {
     let guarded: DeserializeGuard<EventAggregator> = serde_json::from_value(text).unwrap();
     let guarded = Arc::new(guarded);
     let error = reconcile(guarded.clone(), trial.context.clone()).await.unwrap_err();
-    assert_eq!(error.category(), "Unparsable");
+    assert_eq!(error.reason(), Reason::Unparsable);
     assert_eq!(after_failure(guarded, &error, trial.context.clone()), Action::await_change());
     assert_eq!(trial.api.calls(), [""; 0]);
 }
@@ -331,7 +332,7 @@ async fn a_volume_grows_by_its_claim_and_then_the_set_is_made_anew_around_its_po
     trial.api.change(RESOURCE, |resource| resource["spec"]["redis"]["managed"]["storage"]["size"] = json!("6Gi"));
     trial.api.calls();
     let error = trial.reconcile().await.unwrap_err();
-    assert_eq!(error.category(), "WaitingForDeletion");
+    assert_eq!(error.reason(), Reason::WaitingForDeletion);
     let writes = trial.api.writes();
     assert_eq!(writes[..2], ["MERGE persistentvolumeclaims/data-ledger-redis-0", "DELETE statefulsets/ledger-redis"]);
     assert_eq!(trial.api.bodies("DELETE statefulsets")[0]["propagationPolicy"], "Orphan");

@@ -1,10 +1,9 @@
-//! Fourth step: from what should be to what is. Server-side apply under one field manager, of what
-//! differs and nothing else; and removal of what was ours and is no longer wanted.
+//! Fifth step: brings the cluster into the desired state. Uses server-side apply with one field manager,
+//! only for objects that have drifted, and deletes objects of the resource that are no longer desired.
 
 use std::fmt::Debug;
 
 use k8s_openapi::api::apps::v1::{Deployment, StatefulSet};
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::api::{DeleteParams, Patch, PatchParams, Preconditions};
 use kube::core::NamespaceResourceScope;
 use kube::{Api, Client, Resource, ResourceExt};
@@ -14,27 +13,32 @@ use serde_json::json;
 
 use super::build::Objects;
 use super::build::names::{Component, MANAGER};
-use super::drift::differs;
+use super::drift::has_drifted;
 use super::error::{Error, Result};
 use super::fetch::Live;
+use super::ownership::{owned_by_another, owned_by_us};
 use super::plan::Plan;
 use super::{rollout, volumes};
 
-/// Annotation with the hash of what was desired.
+/// Annotation with the hash of the desired object.
 const DESIRED: &str = "sluice.dev/desired";
 
-/// Objects as the API server has them after applying. A status can be computed from nothing else.
+/// Objects as the API server has stored them. The status of a successful reconcile can only be computed
+/// from this type, so that it cannot report what was merely intended.
 #[derive(Debug)]
 pub struct Applied {
     /// All objects of the resource.
     pub objects: Objects,
-    /// New publishers wait until all aggregators understand what they write.
+    /// Whether the publishers still have their old image because aggregators are being replaced.
     pub publisher_held: bool,
-    /// A volume that cannot grow; it stays as it is.
+    /// The error of a volume that cannot grow. Its size stays as it is.
     pub volume_refused: Option<Error>,
 }
 
-/// Makes everything as `desired`.
+/// Brings all objects into the `desired` state.
+///
+/// # Errors
+/// [`Error::NameTaken`], [`Error::Leftover`] or [`Error::Api`] for the first object that cannot be applied.
 pub async fn apply(client: &Client, plan: &Plan, live: &Live, mut desired: Objects) -> Result<Applied> {
     let applier = Applier { client, plan };
     let volume_refused = volumes::grow(client, plan, live, &mut desired).await?;
@@ -52,8 +56,8 @@ pub async fn apply(client: &Client, plan: &Plan, live: &Live, mut desired: Objec
     Ok(Applied { objects, publisher_held, volume_refused })
 }
 
-/// While aggregators are being replaced publishers keep their image: an entry of a newer version
-/// must find readers that understand it.
+/// Retains the image of the publishers while aggregators are being replaced. A newer publisher may write
+/// entries that only newer aggregators can read. Returns whether an image was retained.
 fn hold_publisher(
     plan: &Plan,
     live: &Live,
@@ -82,16 +86,6 @@ fn image_of(deployment: &Deployment) -> Option<&str> {
 
 fn image_mut(deployment: &mut Deployment) -> Option<&mut String> {
     deployment.spec.as_mut()?.template.spec.as_mut()?.containers.first_mut()?.image.as_mut()
-}
-
-/// Whether an object belongs to another resource, such as an earlier one of the same name.
-pub(super) fn owned_by_another(meta: &ObjectMeta, plan: &Plan) -> bool {
-    let mut owners = meta.owner_references.iter().flatten();
-    owners.any(|owner| owner.controller == Some(true) && owner.uid != plan.owner.uid)
-}
-
-fn owned_by_us(meta: &ObjectMeta, plan: &Plan) -> bool {
-    meta.owner_references.iter().flatten().any(|owner| owner.uid == plan.owner.uid)
 }
 
 struct Applier<'a> {
@@ -126,45 +120,47 @@ impl Applier<'_> {
                 if live.meta().deletion_timestamp.is_some() || owned_by_another(live.meta(), self.plan) {
                     return Err(Error::Leftover { kind: kind.into_owned(), name });
                 }
-                if !differs(&desired, &to_value(live)?) {
+                if !has_drifted(&desired, &to_value(live)?) {
                     return Ok(live.clone());
                 }
-                tracing::info!(%kind, name, "differs from what is desired: applying");
+                tracing::info!(%kind, name, "the object has drifted: applying it");
             }
             None => {
-                // It may exist without our labels: then it is somebody's, unless it says it is ours.
+                // An object without our labels was not listed. It is somebody else's, unless this resource
+                // is its owner.
                 let found = api.get_metadata_opt(&name).await.map_err(Error::api(format!("get {kind} {name}")))?;
                 if found.is_some_and(|found| !owned_by_us(&found.metadata, self.plan)) {
                     return Err(Error::NameTaken { kind: kind.into_owned(), name });
                 }
-                tracing::info!(%kind, name, "is missing: applying");
+                tracing::info!(%kind, name, "the object does not exist: applying it");
             }
         }
         metrics::counter!(crate::metrics::APPLIED.name, "kind" => kind.clone().into_owned()).increment(1);
         let params = PatchParams::apply(MANAGER).force();
         let applied = match api.patch(&name, &params, &Patch::Apply(&desired)).await {
             Err(kube::Error::Api(status)) if status.code == 422 && desired["spec"].is_object() => {
-                self.put_back(api, &name, &desired).await?;
+                self.replace_spec(api, &name, &desired).await?;
                 api.patch(&name, &params, &Patch::Apply(&desired)).await
             }
-            answer => answer,
+            result => result,
         };
         applied.map_err(Error::api(format!("apply {kind} {name}")))
     }
 
-    /// Replaces lists whole. Apply leaves items of others beside ours, and some cannot be there
-    /// together: a Service whose port was changed has then two of one name.
-    async fn put_back<K>(&self, api: &Api<K>, name: &str, desired: &serde_json::Value) -> Result<()>
+    /// Replaces the fields of the spec, lists as a whole. Server-side apply leaves list items of other
+    /// managers beside ours, and the API server can refuse the result: a Service whose port somebody
+    /// changed would have two ports with the same name.
+    async fn replace_spec<K>(&self, api: &Api<K>, name: &str, desired: &serde_json::Value) -> Result<()>
     where
         K: Resource<DynamicType = (), Scope = NamespaceResourceScope> + DeserializeOwned + Clone + Debug,
     {
         let patch = Patch::Merge(json!({ "spec": desired["spec"] }));
         let params = PatchParams { field_manager: Some(MANAGER.to_owned()), ..PatchParams::default() };
-        let put_back = api.patch(name, &params, &patch).await;
-        put_back.map(|_| ()).map_err(Error::api(format!("put back {} {name}", K::kind(&()))))
+        let replaced = api.patch(name, &params, &patch).await;
+        replaced.map(|_| ()).map_err(Error::api(format!("replace the spec of {} {name}", K::kind(&()))))
     }
 
-    /// Removes what bears our labels and belongs to this very resource.
+    /// Deletes an object that has our labels, if this resource is its owner.
     async fn remove<K>(&self, api: &Api<K>, orphan: &K) -> Result<()>
     where
         K: Resource<DynamicType = (), Scope = NamespaceResourceScope> + DeserializeOwned + Clone + Debug,
@@ -173,12 +169,12 @@ impl Applier<'_> {
         if !owned_by_us(meta, self.plan) || meta.deletion_timestamp.is_some() {
             return Ok(());
         }
-        tracing::info!(%kind, name, "is no longer wanted: deleting");
+        tracing::info!(%kind, name, "the object is no longer desired: deleting it");
         let preconditions = Preconditions { uid: meta.uid.clone(), ..Preconditions::default() };
         let params = DeleteParams { preconditions: Some(preconditions), ..DeleteParams::background() };
         match api.delete(&name, &params).await {
             Ok(_) => Ok(()),
-            // Gone, or gone and made anew by somebody.
+            // It was deleted meanwhile, or deleted and created again by somebody else.
             Err(kube::Error::Api(status)) if matches!(status.code, 404 | 409) => Ok(()),
             Err(error) => Err(Error::api(format!("delete {kind} {name}"))(error)),
         }
@@ -189,7 +185,7 @@ fn to_value<K: Serialize>(object: &K) -> Result<serde_json::Value> {
     serde_json::to_value(object).map_err(|error| Error::Unparsable(error.to_string()))
 }
 
-/// The object with the hash of itself.
+/// Returns the object with its own hash as an annotation.
 fn stamped<K: Serialize>(object: &K) -> Result<serde_json::Value> {
     let mut value = to_value(object)?;
     let hash: String = blake3::hash(value.to_string().as_bytes()).to_hex().chars().take(16).collect();

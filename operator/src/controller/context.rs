@@ -1,4 +1,4 @@
-//! What reconciling needs beside the resource.
+//! The clients, settings and memory that all reconciles share.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
@@ -13,28 +13,30 @@ use super::plan::Defaults;
 use crate::autoscale::Decisions;
 use crate::program_client::Programs;
 
+/// The shortest wait after a failure.
 const FIRST_RETRY: Duration = Duration::from_secs(1);
+/// The upper bound of the exponential backoff.
 const LAST_RETRY: Duration = Duration::from_secs(300);
 
-/// What reconciling needs beside the resource.
+/// The clients, settings and memory that all reconciles share.
 pub struct Context {
     /// Talks to the API server.
     pub client: Client,
-    /// Asks the programs of resources.
+    /// Queries the programs of resources over HTTP.
     pub programs: Programs,
-    /// What the operator's settings say for all resources.
+    /// Values from the operator's settings that hold for all resources.
     pub defaults: Defaults,
     /// Publishes events.
     pub recorder: Recorder,
-    /// How often to look although nothing was seen to change.
+    /// How often a resource is reconciled although nothing is known to have changed.
     pub resync: Duration,
-    /// What autoscaling decided.
+    /// The decisions of autoscaling.
     pub decisions: Decisions,
     failures: Mutex<HashMap<String, Backoff>>,
 }
 
 impl Context {
-    /// Of an operator called `identity`.
+    /// Creates the context of an operator. `identity` names it in events.
     pub fn new(client: Client, programs: Programs, defaults: Defaults, resync: Duration, identity: String) -> Self {
         let reporter = Reporter { controller: MANAGER.to_owned(), instance: Some(identity) };
         Self {
@@ -48,14 +50,14 @@ impl Context {
         }
     }
 
-    /// How long to wait after a further failure of this resource.
+    /// Notes a failure of this resource, and returns how long to wait before the next attempt.
     pub fn failed(&self, uid: &str) -> Duration {
         let mut failures = self.failures.lock().unwrap_or_else(PoisonError::into_inner);
         let backoff = failures.entry(uid.to_owned()).or_insert_with(|| Backoff::new(FIRST_RETRY, LAST_RETRY));
         FIRST_RETRY + backoff.next()
     }
 
-    /// Forgets former failures.
+    /// Resets the backoff of this resource.
     pub fn succeeded(&self, uid: &str) {
         self.failures.lock().unwrap_or_else(PoisonError::into_inner).remove(uid);
     }

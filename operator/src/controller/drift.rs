@@ -1,15 +1,16 @@
-//! Whether an object must be applied: a write that changes nothing is a write too.
+//! Decides whether an object has drifted and must be applied. A write that changes nothing would still be
+//! a write, so a steady state must not apply anything.
 //!
-//! An object is as it should be when it has everything that is desired, and bears the hash of the
-//! same desire (without the hash a field that is no longer desired would stay). What others added
-//! (defaults of the API server, labels of users) does not count.
+//! An object has not drifted when it contains everything that is desired, including the annotation with
+//! the hash of the desired object. (Without the hash, a field that is no longer desired would stay.)
+//! Fields that others added, such as defaults of the API server and labels of users, do not count.
 
 use serde_json::Value;
 
 use crate::quantity;
 
 /// Whether `live` lacks anything of `desired`.
-pub fn differs(desired: &Value, live: &Value) -> bool {
+pub fn has_drifted(desired: &Value, live: &Value) -> bool {
     !contains(live, desired, "")
 }
 
@@ -31,8 +32,8 @@ fn contains(live: &Value, desired: &Value, field: &str) -> bool {
     }
 }
 
-/// Lists whose items have names are merged by them, and others may add items; all other lists are
-/// one value.
+/// Whether a list contains the desired items. Lists whose items have names are merged by name, and others
+/// may add items. Any other list is compared as one value.
 fn contains_items(live: &[Value], desired: &[Value], field: &str) -> bool {
     let name = |item: &Value| item.get("name").and_then(Value::as_str).map(str::to_owned);
     if !desired.is_empty() && desired.iter().all(|item| name(item).is_some()) {
@@ -44,22 +45,23 @@ fn contains_items(live: &[Value], desired: &[Value], field: &str) -> bool {
     live.len() == desired.len() && live.iter().zip(desired).all(|(live, desired)| contains(live, desired, field))
 }
 
-/// These are one value: a label more selects other pods.
+/// Selectors are compared as one value: an additional label selects other pods.
 fn is_selector(field: &str) -> bool {
     matches!(field, "selector" | "matchLabels" | "podSelector" | "namespaceSelector" | "labelSelector")
 }
 
-/// A NetworkPolicy's rules are one value too: whatever somebody adds to a rule lets others in or out.
+/// The rules of a NetworkPolicy are compared as one value too: whatever is added to a rule can open a
+/// connection that must stay closed.
 fn is_rules(field: &str) -> bool {
     matches!(field, "ingress" | "egress")
 }
 
-/// Under these, texts are amounts, and may be written in several ways.
+/// Whether the texts below this field are quantities, which can be written in several forms.
 fn is_amounts(field: &str) -> bool {
     matches!(field, "requests" | "limits" | "sizeLimit")
 }
 
-/// The API server leaves out what is empty.
+/// Whether a value is empty. The API server leaves out empty values.
 fn is_empty(value: &Value) -> bool {
     match value {
         Value::Null => true,
@@ -76,18 +78,18 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_others_added_is_no_difference() {
+    fn what_others_added_is_no_drift() {
         let desired = json!({"metadata": {"labels": {"a": "1"}}, "spec": {"containers": [{"name": "x", "env": []}]}});
         let live = json!({
             "metadata": {"labels": {"a": "1", "team": "shop"}, "uid": "u"},
             "spec": {"containers": [{"name": "x", "terminationMessagePath": "/dev/termination-log"}, {"name": "sidecar"}]},
             "status": {}
         });
-        assert!(!differs(&desired, &live));
+        assert!(!has_drifted(&desired, &live));
     }
 
     #[test]
-    fn what_is_missing_or_changed_is_a_difference() {
+    fn what_is_missing_or_changed_is_drift() {
         let desired = json!({"spec": {"replicas": 3, "ports": [{"name": "http", "port": 80}], "args": ["run"]}});
         for live in [
             json!({"spec": {"replicas": 2, "ports": [{"name": "http", "port": 80}], "args": ["run"]}}),
@@ -96,42 +98,42 @@ mod tests {
             json!({"spec": {"replicas": 3, "ports": [], "args": ["run"]}}),
             json!({"spec": {"replicas": 3, "args": ["run"]}}),
         ] {
-            assert!(differs(&desired, &live), "{live}");
+            assert!(has_drifted(&desired, &live), "{live}");
         }
     }
 
     #[test]
-    fn whatever_is_added_to_a_policys_rules_is_a_difference() {
+    fn whatever_is_added_to_a_policys_rules_is_drift() {
         let shut = json!({"spec": {"egress": [], "ingress": []}});
-        assert!(!differs(&shut, &json!({"spec": {}})));
-        assert!(differs(&shut, &json!({"spec": {"egress": [{}]}})));
+        assert!(!has_drifted(&shut, &json!({"spec": {}})));
+        assert!(has_drifted(&shut, &json!({"spec": {"egress": [{}]}})));
         let rule = json!({"from": [{"podSelector": {"matchLabels": {"app": "x"}}}], "ports": [{"port": 1}]});
         let one = json!({"spec": {"ingress": [rule]}});
-        assert!(!differs(&one, &one.clone()));
-        assert!(differs(&one, &json!({"spec": {"ingress": [rule, {}]}})));
+        assert!(!has_drifted(&one, &one.clone()));
+        assert!(has_drifted(&one, &json!({"spec": {"ingress": [rule, {}]}})));
         let mut wider = one.clone();
         wider["spec"]["ingress"][0]["from"][0]["namespaceSelector"] = json!({"matchLabels": {"team": "y"}});
-        assert!(differs(&one, &wider));
+        assert!(has_drifted(&one, &wider));
     }
 
     #[test]
-    fn a_label_more_in_a_selector_is_a_difference() {
+    fn an_additional_label_in_a_selector_is_drift() {
         let desired = json!({"metadata": {"labels": {"app": "x"}}, "spec": {"selector": {"app": "x"}}});
         let mut live = json!({"metadata": {"labels": {"app": "x", "team": "y"}}, "spec": {"selector": {"app": "x"}}});
-        assert!(!differs(&desired, &live));
+        assert!(!has_drifted(&desired, &live));
         live["spec"]["selector"]["team"] = json!("y");
-        assert!(differs(&desired, &live));
+        assert!(has_drifted(&desired, &live));
         let all = json!({"spec": {"podSelector": {"matchLabels": {"app": "x"}}}});
         let fewer = json!({"spec": {"podSelector": {"matchLabels": {"app": "x", "team": "y"}}}});
-        assert!(differs(&all, &fewer));
+        assert!(has_drifted(&all, &fewer));
     }
 
     #[test]
     fn amounts_may_be_written_differently_and_nothing_else_may() {
         let of = |size: &str| json!({"resources": {"requests": {"storage": size, "cpu": "0.5"}}, "name": size});
         let mut live = json!({"resources": {"requests": {"storage": "1Gi", "cpu": "500m"}}, "name": "1024Mi"});
-        assert!(!differs(&of("1024Mi"), &live));
+        assert!(!has_drifted(&of("1024Mi"), &live));
         live["name"] = json!("1Gi");
-        assert!(differs(&of("1024Mi"), &live));
+        assert!(has_drifted(&of("1024Mi"), &live));
     }
 }

@@ -1,15 +1,17 @@
-//! What can go wrong with one resource. The category is at once the condition's reason, the
-//! event's reason and the metric's label.
+//! The errors of reconciling one resource. Each has a [`Reason`], which is at once the reason of the
+//! condition, the reason of the event and the label of the metric.
 
 use thiserror::Error;
+
+use super::reason::Reason;
 
 /// Why a resource could not be reconciled.
 #[derive(Debug, Error)]
 pub enum Error {
-    /// The stored object does not fit the type: it was stored before its schema said so.
-    #[error("cannot be read: {0}")]
+    /// The stored object does not match its type. It was stored under an older schema.
+    #[error("the resource cannot be read: {0}")]
     Unparsable(String),
-    /// A field has a value that cannot work, which the schema did not catch.
+    /// A field has a value that cannot work and that the schema cannot refuse.
     #[error("{field}: {message}")]
     Invalid {
         /// Its path, from `spec` or `metadata`.
@@ -17,16 +19,17 @@ pub enum Error {
         /// What is wrong.
         message: String,
     },
-    /// An object of the name we need belongs to somebody else.
-    #[error("{kind} {name} exists and is not this resource's: rename or remove it")]
+    /// An object with a name that is needed belongs to somebody else.
+    #[error("{kind} {name} exists and does not belong to this resource: rename or delete one of the two")]
     NameTaken {
         /// The object's kind.
         kind: String,
         /// Its name.
         name: String,
     },
-    /// An object of an earlier resource of the same name is still being deleted.
-    #[error("{kind} {name} of a deleted resource of this name is not gone yet")]
+    /// An object must be deleted first: it belongs to an earlier resource of the same name, or is a
+    /// StatefulSet that is created again with a larger volume.
+    #[error("waiting for the deletion of {kind} {name}, which is being replaced or belongs to a deleted resource")]
     Leftover {
         /// The object's kind.
         kind: String,
@@ -43,35 +46,35 @@ pub enum Error {
         /// The key that is needed.
         key: String,
     },
-    /// A Secret's content cannot work.
+    /// The content of a Secret cannot be used.
     #[error("the key {key} of Secret {name} {message}")]
     SecretInvalid {
         /// The Secret.
         name: String,
         /// The key in it.
         key: String,
-        /// What is wrong with its value, without the value.
+        /// What is wrong with its value. It does not contain the value.
         message: String,
     },
     /// A volume cannot grow.
-    #[error("the claim {claim} cannot grow to {size}: {message}")]
+    #[error("PersistentVolumeClaim {pvc} cannot grow to {size}: {message}")]
     VolumeRefused {
         /// The PersistentVolumeClaim.
-        claim: String,
-        /// The size asked for.
+        pvc: String,
+        /// The requested size.
         size: String,
-        /// What the API server says.
+        /// The message of the API server.
         message: String,
     },
-    /// The API server did not answer all that was asked in time.
-    #[error("the API server takes too long: gave up after {0:?}")]
+    /// The API server did not answer all requests of a reconcile in time.
+    #[error("the API server did not answer within {0:?}")]
     TimedOut(std::time::Duration),
-    /// The API server did not do what was asked.
+    /// The API server refused a request, or did not answer it.
     #[error("cannot {action}: {source}")]
     Api {
-        /// What was asked, in words.
+        /// The request in words, as in "cannot {action}".
         action: String,
-        /// What it says.
+        /// The error of the client.
         #[source]
         source: Box<kube::Error>,
     },
@@ -81,44 +84,43 @@ pub enum Error {
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
 impl Error {
-    /// A field whose value cannot work.
+    /// Creates the error of a field whose value cannot work.
     pub fn invalid(field: impl Into<String>, message: impl Into<String>) -> Self {
         Self::Invalid { field: field.into(), message: message.into() }
     }
 
-    /// Turns a client's error into one that says what was being done.
+    /// Returns a function that turns an error of the client into one that names the request.
     pub fn api(action: impl Into<String>) -> impl FnOnce(kube::Error) -> Self {
         let action = action.into();
         move |source| Self::Api { action, source: Box::new(source) }
     }
 
-    /// One of a few words: reason of conditions and events, label of metrics.
-    pub fn category(&self) -> &'static str {
+    /// Returns the reason of this error.
+    pub fn reason(&self) -> Reason {
         match self {
-            Self::Unparsable(_) => "Unparsable",
-            Self::Invalid { .. } => "Invalid",
-            Self::NameTaken { .. } => "NameTaken",
-            Self::Leftover { .. } => "WaitingForDeletion",
-            Self::SecretMissing { .. } => "SecretMissing",
-            Self::SecretInvalid { .. } => "SecretInvalid",
-            Self::VolumeRefused { .. } => "VolumeRefused",
-            Self::TimedOut(_) => "TimedOut",
+            Self::Unparsable(_) => Reason::Unparsable,
+            Self::Invalid { .. } => Reason::Invalid,
+            Self::NameTaken { .. } => Reason::NameTaken,
+            Self::Leftover { .. } => Reason::WaitingForDeletion,
+            Self::SecretMissing { .. } => Reason::SecretMissing,
+            Self::SecretInvalid { .. } => Reason::SecretInvalid,
+            Self::VolumeRefused { .. } => Reason::VolumeRefused,
+            Self::TimedOut(_) => Reason::TimedOut,
             Self::Api { source, .. } => match source.as_ref() {
-                kube::Error::Api(status) if status.code == 403 => "Forbidden",
-                kube::Error::Api(status) if status.code == 422 => "Rejected",
-                kube::Error::Api(_) => "ApiRefused",
-                _ => "ApiUnavailable",
+                kube::Error::Api(status) if status.code == 403 => Reason::Forbidden,
+                kube::Error::Api(status) if status.code == 422 => Reason::Rejected,
+                kube::Error::Api(_) => Reason::ApiRefused,
+                _ => Reason::ApiUnavailable,
             },
         }
     }
 
-    /// Whether trying the same again can help. What cannot waits for a change of the resource or
-    /// of what it refers to.
+    /// Whether a retry can succeed. Otherwise the resource must change first.
     pub fn is_retryable(&self) -> bool {
         !matches!(self, Self::Unparsable(_) | Self::Invalid { .. })
     }
 
-    /// Whether the resource itself went away meanwhile.
+    /// Whether an object, usually the resource itself, was deleted during the reconcile.
     pub fn is_not_found(&self) -> bool {
         matches!(self, Self::Api { source, .. } if matches!(source.as_ref(), kube::Error::Api(status) if status.code == 404))
     }

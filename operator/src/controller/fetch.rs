@@ -1,5 +1,5 @@
-//! First step: all that is there of a resource. Read from the API server and not from a cache: what
-//! is decided on an old view makes a status that lies.
+//! First step: reads all objects that belong to a resource. They are read from the API server and not
+//! from a cache, because a status computed from old objects would be wrong.
 
 use std::collections::BTreeMap;
 use std::fmt::Debug;
@@ -18,24 +18,28 @@ use super::plan::names_of;
 use crate::crd::EventAggregator;
 use crate::program_client::Programs;
 
-/// What is there of a resource.
+/// The objects that exist for a resource.
 #[derive(Debug, Clone, Default)]
 pub struct Live {
-    /// Objects of the kinds that are built.
+    /// Objects of the kinds that the operator builds.
     pub objects: Objects,
-    /// Secrets: those made for the resource, and those it refers to.
+    /// Secrets by name: those created for the resource, and those it refers to.
     pub secrets: BTreeMap<String, Secret>,
-    /// Claims of its volumes.
-    pub claims: Vec<PersistentVolumeClaim>,
+    /// The PersistentVolumeClaims of its volumes.
+    pub pvcs: Vec<PersistentVolumeClaim>,
     /// Its pods.
     pub pods: Vec<Pod>,
-    /// What an aggregator that runs and is not ready says that it lacks.
-    pub aggregator_lacks: Option<String>,
-    /// HorizontalPodAutoscalers that scale it; only asked for when the operator would too.
+    /// Why an aggregator that runs is not ready, in its own words and after the name of its pod.
+    pub unready_reason: Option<String>,
+    /// Names of the HorizontalPodAutoscalers that scale it. They are only read when the spec asks the
+    /// operator to scale it too.
     pub autoscalers: Vec<String>,
 }
 
-/// Reads all that is there of `resource`.
+/// Reads all objects that exist for `resource`.
+///
+/// # Errors
+/// [`Error::Api`] when the API server refuses or does not answer a request.
 pub async fn fetch(client: &Client, programs: &Programs, resource: &EventAggregator) -> Result<Live> {
     let names = names_of(resource);
     let reader = Reader {
@@ -63,14 +67,14 @@ pub async fn fetch(client: &Client, programs: &Programs, resource: &EventAggrega
         stateful_sets: reader.list().await?,
         deployments: reader.list().await?,
     };
-    let claims = reader.list().await?;
+    let pvcs = reader.list().await?;
     let pods: Vec<Pod> = reader.list().await?;
     Ok(Live {
         secrets,
         objects,
-        claims,
-        aggregator_lacks: match unready_aggregator(&pods) {
-            Some(pod) => programs.why_not_ready(&names, &pod).await.map(|lacks| format!("{pod}: {lacks}")),
+        pvcs,
+        unready_reason: match unready_aggregator(&pods) {
+            Some(pod) => programs.why_not_ready(&names, &pod).await.map(|reason| format!("{pod} reports: {reason}")),
             None => None,
         },
         pods,
@@ -81,7 +85,7 @@ pub async fn fetch(client: &Client, programs: &Programs, resource: &EventAggrega
     })
 }
 
-/// An aggregator that runs and is not ready.
+/// Returns the name of an aggregator's pod that runs and is not ready.
 fn unready_aggregator(pods: &[Pod]) -> Option<String> {
     let unready = pods.iter().filter(|pod| {
         let is_aggregator = component_of(pod.labels()) == Some(Component::Aggregator.as_str());

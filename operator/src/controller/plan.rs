@@ -1,4 +1,5 @@
-//! A resource whose every value is known to work: what the builders build from.
+//! The plan: a validated resource. The builders take it as their only input, so that they never meet a
+//! value that cannot work.
 
 use std::collections::BTreeMap;
 
@@ -11,33 +12,33 @@ use crate::crd::{DeletionPolicy, DnsPeer, EventAggregator, LimitsSpec, Peer, Pul
 /// A validated resource.
 #[derive(Debug, Clone)]
 pub struct Plan {
-    /// Names and labels of all that belongs to it.
+    /// Names and labels of its objects.
     pub names: Names,
-    /// Makes an object go with the resource.
+    /// The owner reference that makes Kubernetes delete an object together with the resource.
     pub owner: OwnerReference,
-    /// Version of the spec.
+    /// Version of the spec (`metadata.generation`).
     pub generation: i64,
-    /// What becomes of the data.
+    /// Whether the data is deleted with the resource.
     pub deletion_policy: DeletionPolicy,
-    /// Images, none left open.
+    /// Images of all pods.
     pub images: Images,
-    /// Fields that tell events apart, as the setting spells them.
+    /// Fields whose equality makes an event a duplicate, separated by commas as in the setting.
     pub dedup_fields: String,
     /// Number of streams.
     pub streams: i32,
-    /// How old events may get.
+    /// Age at which events are removed, such as `30d`.
     pub retention: Option<String>,
-    /// For how long an Idempotency-Key is honoured.
+    /// For how long an Idempotency-Key is remembered, such as `24h`.
     pub idempotency_ttl: String,
     /// The aggregators.
     pub aggregator: AggregatorPlan,
     /// The publishers.
     pub publisher: PublisherPlan,
-    /// Where the stream is.
+    /// The Redis that holds the streams.
     pub redis: Backend<RedisPlan>,
-    /// Where the tables are.
+    /// The PostgreSQL that holds the tables.
     pub postgres: Backend<PostgresPlan>,
-    /// Who may reach whom; none without policies.
+    /// The NetworkPolicies, if there are any.
     pub network: Option<NetworkPlan>,
 }
 
@@ -52,53 +53,53 @@ pub struct Images {
     pub redis: String,
     /// Image of PostgreSQL.
     pub postgres: String,
-    /// When they are pulled.
+    /// When the kubelet pulls them.
     pub pull_policy: PullPolicy,
-    /// Secrets to pull them with.
+    /// Names of the Secrets with the registry's credentials.
     pub pull_secrets: Vec<String>,
 }
 
 /// The aggregators.
 #[derive(Debug, Clone)]
 pub struct AggregatorPlan {
-    /// How many.
+    /// Number of pods.
     pub replicas: i32,
-    /// Transactions at the same time, for each.
+    /// Concurrent transactions of each replica.
     pub workers: i32,
-    /// When others take over an entry.
+    /// How long an entry may be pending before another replica claims it, such as `30s`.
     pub claim_after: String,
-    /// When a silent replica leaves the group.
+    /// After how long without activity a replica is removed from the consumer group, such as `5m`.
     pub consumer_ttl: String,
-    /// Seconds to stop in.
+    /// Seconds for a graceful shutdown.
     pub shutdown_timeout_seconds: i32,
-    /// What a pod asks for.
+    /// Resource requests and limits of a pod.
     pub resources: Resources,
 }
 
 /// The publishers.
 #[derive(Debug, Clone)]
 pub struct PublisherPlan {
-    /// How many.
+    /// Number of pods.
     pub replicas: i32,
-    /// What a request may bring.
+    /// Limits of a publish request.
     pub limits: LimitsSpec,
-    /// Seconds to stop in.
+    /// Seconds for a graceful shutdown.
     pub shutdown_timeout_seconds: i32,
-    /// What a pod asks for.
+    /// Resource requests and limits of a pod.
     pub resources: Resources,
 }
 
-/// A server behind: run here, or there already.
+/// Redis or PostgreSQL: managed by the operator or external.
 #[derive(Debug, Clone)]
 pub enum Backend<T> {
     /// Run by the operator.
     Managed(T),
-    /// There already.
+    /// Exists independently of the operator.
     External(ExternalPlan),
 }
 
 impl<T> Backend<T> {
-    /// Whether the operator runs it.
+    /// Whether the operator runs the server.
     pub fn is_managed(&self) -> bool {
         matches!(self, Self::Managed(_))
     }
@@ -111,7 +112,7 @@ pub struct RedisPlan {
     pub volume: VolumePlan,
     /// Its pod's memory, in bytes.
     pub memory: i64,
-    /// CPU set aside for it.
+    /// Its CPU request.
     pub cpu: Quantity,
 }
 
@@ -122,7 +123,7 @@ pub struct PostgresPlan {
     pub volume: VolumePlan,
     /// Its pod's memory, in bytes.
     pub memory: i64,
-    /// CPU set aside for it.
+    /// Its CPU request.
     pub cpu: Quantity,
     /// Its major version.
     pub version: i32,
@@ -133,39 +134,39 @@ pub struct PostgresPlan {
 pub struct VolumePlan {
     /// Its size.
     pub size: Quantity,
-    /// The same in bytes.
+    /// Its size in bytes.
     pub bytes: i64,
-    /// Its class; none is the cluster's default.
+    /// Its storage class; `None` means the cluster's default.
     pub storage_class: Option<String>,
 }
 
-/// A server that is there already.
+/// An external server.
 #[derive(Debug, Clone)]
 pub struct ExternalPlan {
-    /// The Secret with its URL.
+    /// Name of the Secret with its URL.
     pub secret: String,
-    /// The key in it.
+    /// The key in the Secret.
     pub key: String,
-    /// Its port, from the URL.
+    /// Its port, read from the URL.
     pub port: i32,
-    /// Where it may be reached; everywhere without any.
+    /// Address ranges of the server; if empty, NetworkPolicies open its port for all addresses.
     pub cidrs: Vec<String>,
 }
 
-/// Who may reach whom.
+/// Peers that the NetworkPolicies let in or out.
 #[derive(Debug, Clone)]
 pub struct NetworkPlan {
-    /// Where names are resolved.
+    /// The DNS servers.
     pub dns: DnsPeer,
-    /// Who publishes and queries; everybody without any.
+    /// Pods that may publish and query; if empty, all may.
     pub clients: Vec<Peer>,
-    /// Who reads metrics.
+    /// Pods that may read metrics.
     pub scrapers: Vec<Peer>,
-    /// The operator's namespace; none when it runs outside of the cluster.
+    /// The operator's namespace; `None` when it runs outside the cluster.
     pub operator_namespace: Option<String>,
 }
 
-/// What the operator's own settings say for all resources.
+/// Values from the operator's settings that hold for all resources.
 #[derive(Debug, Clone)]
 pub struct Defaults {
     /// Image of aggregators.
@@ -174,17 +175,17 @@ pub struct Defaults {
     pub image_publisher: String,
     /// Image of Redis.
     pub image_redis: String,
-    /// Image of PostgreSQL; `{version}` becomes the major version.
+    /// Image of PostgreSQL; `{version}` is replaced by the major version.
     pub image_postgres: String,
-    /// The operator's namespace, when it runs in the cluster.
+    /// The operator's namespace; `None` when it runs outside the cluster.
     pub operator_namespace: Option<String>,
 }
 
-/// Key of a generated password in its Secret.
+/// Key in a Secret that holds a generated password.
 pub const PASSWORD: &str = "password";
 
 impl Plan {
-    /// Whether a password is the operator's to make.
+    /// Returns the components whose password the operator generates.
     pub fn managed_secrets(&self) -> impl Iterator<Item = Component> {
         [(self.redis.is_managed(), Component::Redis), (self.postgres.is_managed(), Component::Postgres)]
             .into_iter()
@@ -192,11 +193,10 @@ impl Plan {
     }
 }
 
-/// Hashes of what is in the Secrets that pods use, by part: a pod that uses a Secret is rolled when
-/// its hash changes.
+/// A hash of the Secret of each component. Pods that use a Secret are replaced when its hash changes.
 pub type Checksums = BTreeMap<Component, String>;
 
-/// The resource's own namespace and name.
+/// Returns the names of the objects of `resource`.
 pub fn names_of(resource: &EventAggregator) -> Names {
     Names {
         name: resource.metadata.name.clone().unwrap_or_default(),

@@ -1,23 +1,25 @@
-//! What pods say when they do not start.
+//! Finds out why pods do not start, from their status.
 
 use k8s_openapi::api::core::v1::{ContainerStatus, Pod};
 use kube::ResourceExt;
 
 use super::build::names::{Component, component_of};
+use super::reason::{ConditionReason, Reason};
 
 /// Why a pod does not run.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Problem {
-    /// One of a few words.
-    pub reason: String,
-    /// Pod, container and cause. Stays the same while the cause does.
+    /// The reason for the condition of the component.
+    pub reason: ConditionReason,
+    /// Pod, container and cause. It stays the same while the cause stays the same, so that the status is
+    /// not written again.
     pub message: String,
 }
 
-/// How much of a container's last words is repeated.
-const WORDS: usize = 300;
+/// How much of a container's termination message is repeated, in characters.
+const MAX_MESSAGE: usize = 300;
 
-/// The first problem among the pods of a part.
+/// Returns the first problem among the pods of a component, by the name of the pod.
 pub fn of(pods: &[Pod], component: Component) -> Option<Problem> {
     let ours = |pod: &&Pod| component_of(pod.labels()) == Some(component.as_str());
     let mut pods: Vec<_> = pods.iter().filter(ours).filter(|pod| pod.metadata.deletion_timestamp.is_none()).collect();
@@ -32,36 +34,41 @@ fn of_pod(pod: &Pod) -> Option<Problem> {
         condition.type_ == "PodScheduled" && condition.status == "False" && condition.reason.is_some()
     });
     if let Some(condition) = unschedulable {
-        let reason = condition.reason.clone().unwrap_or_default();
-        // The scheduler's sentence counts nodes, which come and go.
-        return Some(Problem { reason, message: format!("{name} finds no node: see its events") });
+        let reason = ConditionReason::of_pod(condition.reason.as_deref().unwrap_or_default());
+        // The message of the scheduler counts nodes and changes with their number.
+        return Some(Problem { reason, message: format!("{name} cannot be scheduled on any node: see its events") });
     }
     status.container_statuses.iter().flatten().find_map(|container| of_container(&name, container))
 }
 
 fn of_container(pod: &str, container: &ContainerStatus) -> Option<Problem> {
     let waiting = container.state.as_ref()?.waiting.as_ref()?;
-    let reason = waiting.reason.as_deref()?;
-    let (reason, cause) = match reason {
+    let word = match waiting.reason.as_deref()? {
         "ContainerCreating" | "PodInitializing" => return None,
-        // The two alternate while it is tried again.
-        "ErrImagePull" | "ImagePullBackOff" => ("ImagePullBackOff", format!("cannot pull {}", container.image)),
-        "InvalidImageName" => ("InvalidImageName", format!("{} is no image's name", container.image)),
-        "CrashLoopBackOff" => ("CrashLoopBackOff", last_words(container)),
-        other => (other, waiting.message.clone().unwrap_or_default()),
+        // The kubelet alternates between the two while it tries again.
+        "ErrImagePull" => Reason::ImagePullBackOff.as_str(),
+        other => other,
     };
-    Some(Problem { reason: reason.to_owned(), message: format!("{pod}: {}: {cause}", container.name) })
+    let reason = ConditionReason::of_pod(word);
+    let cause = match reason {
+        ConditionReason::Ours(Reason::ImagePullBackOff) => format!("the image {} cannot be pulled", container.image),
+        ConditionReason::Ours(Reason::InvalidImageName) => format!("{} is not a valid image name", container.image),
+        ConditionReason::Ours(Reason::CrashLoopBackOff) => termination(container),
+        _ => waiting.message.clone().unwrap_or_default(),
+    };
+    Some(Problem { reason, message: format!("{pod}: container {}: {cause}", container.name) })
 }
 
-fn last_words(container: &ContainerStatus) -> String {
+/// Says how a container terminated the last time.
+fn termination(container: &ContainerStatus) -> String {
     let terminated = container.last_state.as_ref().and_then(|state| state.terminated.as_ref());
-    let Some(terminated) = terminated else { return "it ends again and again".to_owned() };
-    let words = terminated.message.as_deref().unwrap_or("").trim();
-    let line = words.lines().next_back().unwrap_or("").trim();
-    let line: String = line.chars().take(WORDS).collect();
+    let Some(terminated) = terminated else { return "it terminates repeatedly".to_owned() };
+    let message = terminated.message.as_deref().unwrap_or("").trim();
+    let line = message.lines().next_back().unwrap_or("").trim();
+    let line: String = line.chars().take(MAX_MESSAGE).collect();
     match (terminated.reason.as_deref(), line.is_empty()) {
-        (Some("OOMKilled"), _) => "it uses more memory than its limit".to_owned(),
-        (_, true) => format!("it ends with code {}", terminated.exit_code),
-        (_, false) => format!("it ends with code {}: {line}", terminated.exit_code),
+        (Some("OOMKilled"), _) => "it was killed because it used more memory than its limit".to_owned(),
+        (_, true) => format!("it terminates with exit code {}", terminated.exit_code),
+        (_, false) => format!("it terminates with exit code {}: {line}", terminated.exit_code),
     }
 }

@@ -1,5 +1,5 @@
-//! Passwords. Made once, by create and never by apply, and never overwritten: what is stored was
-//! stored under them.
+//! Third step: passwords. A Secret is created once, never applied and never overwritten: the data of
+//! the server was initialised with this password.
 
 use std::collections::BTreeMap;
 
@@ -12,23 +12,28 @@ use rand::RngExt;
 use rand::distr::Alphanumeric;
 use serde_json::json;
 
-use super::apply::owned_by_another;
 use super::build::names::{Component, MANAGER};
 use super::error::{Error, Result};
 use super::fetch::Live;
+use super::ownership::owned_by_another;
 use super::plan::{Backend, Checksums, PASSWORD, Plan};
 use super::validate::value;
 use crate::crd::DeletionPolicy;
 
+/// Characters of a generated password: 62^32 is about 190 bits.
 const PASSWORD_LENGTH: usize = 32;
 
-/// Makes the Secrets that are missing, and answers a hash of each that pods use.
+/// Creates the Secrets that are missing, and returns a hash of each Secret that pods use.
+///
+/// # Errors
+/// [`Error::NameTaken`] or [`Error::Leftover`] when a Secret of that name belongs to somebody else, and
+/// [`Error::Api`].
 pub async fn ensure(client: &Client, plan: &Plan, live: &Live) -> Result<Checksums> {
     let api: Api<Secret> = Api::namespaced(client.clone(), &plan.names.namespace);
     let mut checksums = Checksums::new();
     for component in plan.managed_secrets() {
         let secret = match live.secrets.get(&plan.names.of(component)) {
-            Some(secret) => keep(&api, plan, secret).await?,
+            Some(secret) => update_owner(&api, plan, secret).await?,
             None => create(&api, plan, component).await?,
         };
         checksums.insert(component, checksum(&secret, PASSWORD));
@@ -62,10 +67,10 @@ async fn create(api: &Api<Secret>, plan: &Plan, component: Component) -> Result<
     let params = PostParams { field_manager: Some(MANAGER.to_owned()), ..PostParams::default() };
     match api.create(&params, &secret).await {
         Ok(created) => {
-            tracing::info!(secret = name, "made a password");
+            tracing::info!(secret = name, "created a password");
             Ok(created)
         }
-        // Without our labels, else it had been listed.
+        // The Secret does not have our labels, or it would have been listed.
         Err(kube::Error::Api(status)) if status.code == 409 => {
             Err(Error::NameTaken { kind: "Secret".to_owned(), name })
         }
@@ -73,7 +78,8 @@ async fn create(api: &Api<Secret>, plan: &Plan, component: Component) -> Result<
     }
 }
 
-/// A Secret goes with the resource only when its data does: then it has an owner.
+/// Returns the owner of a Secret. It has one only when the data is deleted with the resource: then the
+/// Secret is deleted too.
 fn owner(plan: &Plan) -> Option<OwnerReference> {
     match plan.deletion_policy {
         DeletionPolicy::Retain => None,
@@ -81,8 +87,9 @@ fn owner(plan: &Plan) -> Option<OwnerReference> {
     }
 }
 
-/// Leaves the content alone, and sees to it that the Secret goes, or stays, with the resource.
-async fn keep(api: &Api<Secret>, plan: &Plan, secret: &Secret) -> Result<Secret> {
+/// Adds or removes the owner reference of an existing Secret, as the deletion policy says. The content
+/// is not changed.
+async fn update_owner(api: &Api<Secret>, plan: &Plan, secret: &Secret) -> Result<Secret> {
     let name = secret.metadata.name.clone().unwrap_or_default();
     if secret.metadata.deletion_timestamp.is_some() || owned_by_another(&secret.metadata, plan) {
         return Err(Error::Leftover { kind: "Secret".to_owned(), name });
@@ -107,7 +114,8 @@ async fn keep(api: &Api<Secret>, plan: &Plan, secret: &Secret) -> Result<Secret>
     patched.map_err(Error::api(format!("set the owner of Secret {name}")))
 }
 
-/// Changes with the value. It stands in pods' annotations, where it reveals that it changed.
+/// Returns a hash of the value. It is an annotation of the pods, so that they are replaced when the value
+/// changes.
 fn checksum(secret: &Secret, key: &str) -> String {
     blake3::hash(value(secret, key).unwrap_or_default()).to_hex().chars().take(16).collect()
 }

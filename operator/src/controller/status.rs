@@ -1,5 +1,5 @@
-//! Fifth step: what to say of it. Pure, and from applied objects alone: nothing is called ready on
-//! the word of a spec.
+//! Sixth step: computes the status. It is pure, and takes applied objects: a component is reported as
+//! ready only when the stored objects show that it is.
 
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
@@ -11,20 +11,21 @@ use super::error::Error;
 use super::fetch::Live;
 use super::plan::{Backend, ExternalPlan, Plan};
 use super::pod_problems;
+use super::reason::{ConditionReason, Reason};
 use super::rollout::{self, Rollout};
 use crate::contract::PUBLISHER_PORT;
 use crate::crd::{ConditionType, EventAggregatorStatus};
 
-/// What is said of one aspect.
+/// The content of one condition.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Verdict {
     status: &'static str,
-    reason: String,
+    reason: ConditionReason,
     message: String,
 }
 
 impl Verdict {
-    fn new(status: &'static str, reason: impl Into<String>, message: impl Into<String>) -> Self {
+    fn new(status: &'static str, reason: impl Into<ConditionReason>, message: impl Into<String>) -> Self {
         Self { status, reason: reason.into(), message: message.into() }
     }
 
@@ -33,7 +34,7 @@ impl Verdict {
     }
 }
 
-/// The status after a reconcile that went through. `old` is what the resource bears now.
+/// Returns the status after a successful reconcile. `old` is the current status of the resource.
 pub fn of_applied(
     plan: &Plan,
     live: &Live,
@@ -42,11 +43,12 @@ pub fn of_applied(
     now: Timestamp,
 ) -> EventAggregatorStatus {
     let sets = &applied.objects.stateful_sets;
-    let set = |part: Component| sets.iter().find(|set| set.name_any() == plan.names.of(part)).map(rollout::of_set);
+    let set =
+        |component: Component| sets.iter().find(|set| set.name_any() == plan.names.of(component)).map(rollout::of_set);
     let aggregator = set(Component::Aggregator);
     let publisher = applied.objects.deployments.first().map(rollout::of_deployment);
 
-    let part = |part: Component, rollout: Option<Rollout>| verdict(part, rollout, live);
+    let part = |component: Component, rollout: Option<Rollout>| verdict(component, rollout, live);
     let aggregators = part(Component::Aggregator, aggregator);
     let parts = [
         (
@@ -69,17 +71,17 @@ pub fn of_applied(
             match part(Component::Publisher, publisher) {
                 ready if ready.is_true() && applied.publisher_held => Verdict::new(
                     "False",
-                    "WaitingForAggregators",
-                    "new publishers wait until all aggregators are replaced",
+                    Reason::WaitingForAggregators,
+                    "the publishers are updated after all aggregators have been updated",
                 ),
                 verdict => verdict,
             },
         ),
     ];
     let (ready, progressing) = match &applied.volume_refused {
-        // All else is as asked for, but not this.
+        // Everything else has been applied.
         Some(error) => {
-            let refused = || Verdict::new("False", error.category(), error.to_string());
+            let refused = || Verdict::new("False", error.reason(), error.to_string());
             (refused(), refused())
         }
         None => (ready(&parts), progressing(live, &parts)),
@@ -98,24 +100,24 @@ pub fn of_applied(
     }
 }
 
-/// The status after a reconcile that failed: not ready, whatever it was before.
+/// Returns the status after a failed reconcile: not ready, whatever it was before.
 pub fn of_error(error: &Error, generation: i64, old: &EventAggregatorStatus, now: Timestamp) -> EventAggregatorStatus {
-    let ready = Verdict::new("False", error.category(), error.to_string());
+    let ready = Verdict::new("False", error.reason(), error.to_string());
     let progressing = match error {
-        Error::Leftover { .. } => Verdict::new("True", error.category(), error.to_string()),
-        _ => Verdict::new("False", error.category(), error.to_string()),
+        Error::Leftover { .. } => Verdict::new("True", error.reason(), error.to_string()),
+        _ => Verdict::new("False", error.reason(), error.to_string()),
     };
     with(old, vec![(ConditionType::Ready, ready), (ConditionType::Progressing, progressing)], generation, now)
 }
 
-/// The status while the operator does not look.
+/// Returns the status of a paused resource.
 pub fn of_paused(generation: i64, old: &EventAggregatorStatus, now: Timestamp) -> EventAggregatorStatus {
-    let paused = |status| Verdict::new(status, "Paused", "spec.paused is set: the operator leaves everything as it is");
+    let paused = |status| Verdict::new(status, Reason::Paused, "spec.paused is true: the operator changes nothing");
     let verdicts = vec![(ConditionType::Ready, paused("Unknown")), (ConditionType::Progressing, paused("False"))];
     with(old, verdicts, generation, now)
 }
 
-/// Replaces some conditions; the others keep what they say, and of which generation they say it.
+/// Replaces some conditions. The others stay as they are, with the generation they were computed for.
 fn with(
     old: &EventAggregatorStatus,
     verdicts: Vec<(ConditionType, Verdict)>,
@@ -123,94 +125,96 @@ fn with(
     now: Timestamp,
 ) -> EventAggregatorStatus {
     let mut all = conditions(verdicts, old, generation, now);
-    let kept = old.conditions.iter().filter(|old| all.iter().all(|new| new.type_ != old.type_)).cloned();
-    let kept: Vec<_> = kept.collect();
-    all.extend(kept);
+    let others = old.conditions.iter().filter(|old| all.iter().all(|new| new.type_ != old.type_)).cloned();
+    let others: Vec<_> = others.collect();
+    all.extend(others);
     EventAggregatorStatus { observed_generation: Some(generation), conditions: all, ..old.clone() }
 }
 
-fn verdict(part: Component, rollout: Option<Rollout>, live: &Live) -> Verdict {
-    let Some(rollout) = rollout else { return Verdict::new("False", "Missing", "it is not there") };
+/// Returns the condition of a component whose pods the operator runs.
+fn verdict(component: Component, rollout: Option<Rollout>, live: &Live) -> Verdict {
+    let Some(rollout) = rollout else {
+        let message = format!("the {} has not been created yet", component.as_str());
+        return Verdict::new("False", Reason::Missing, message);
+    };
     if rollout.is_complete() {
         return match rollout.wanted {
-            0 => Verdict::new("True", "ScaledToZero", "none is asked for"),
-            wanted => Verdict::new("True", "Ready", format!("{wanted} of {wanted} ready")),
+            0 => Verdict::new("True", Reason::ScaledToZero, "0 pods are requested"),
+            wanted => Verdict::new("True", Reason::Ready, format!("{wanted} of {wanted} pods are ready")),
         };
     }
-    if let Some(problem) = pod_problems::of(&live.pods, part) {
+    if let Some(problem) = pod_problems::of(&live.pods, component) {
         return Verdict::new("False", problem.reason, problem.message);
     }
     let Rollout { wanted, existing, ready, all_updated } = rollout;
     let reason = if existing > wanted {
-        "ScalingDown"
+        Reason::ScalingDown
     } else if all_updated {
-        "Starting"
+        Reason::Starting
     } else {
-        "RollingOut"
+        Reason::RollingOut
     };
-    let lacks = live.aggregator_lacks.as_ref().filter(|_| part == Component::Aggregator);
-    let message = match lacks {
-        Some(lacks) => format!("{ready} of {wanted} ready; {lacks}"),
-        None if existing > wanted => format!("{existing} there, {wanted} asked for"),
-        None => format!("{ready} of {wanted} ready"),
+    let unready = live.unready_reason.as_ref().filter(|_| component == Component::Aggregator);
+    let message = match unready {
+        Some(unready) => format!("{ready} of {wanted} pods are ready; {unready}"),
+        None if existing > wanted => format!("{existing} pods exist, {wanted} are requested"),
+        None => format!("{ready} of {wanted} pods are ready"),
     };
     Verdict::new("False", reason, message)
 }
 
-/// The operator does not log in anywhere: whether an external server can be used, aggregators say.
+/// Returns the condition of an external server. The operator does not connect to it: ready aggregators
+/// show that the server can be used.
 fn external_verdict(external: &ExternalPlan, aggregator: Option<Rollout>, live: &Live) -> Verdict {
-    let given = format!("given by Secret {}", external.secret);
+    let secret = format!("the server of Secret {}", external.secret);
     match aggregator {
         Some(Rollout { wanted: 0, .. }) => {
-            Verdict::new("True", "NotUsed", format!("{given}; no aggregator is asked for"))
+            Verdict::new("True", Reason::NotUsed, format!("{secret} is not used, because no aggregator is requested"))
         }
-        Some(Rollout { ready: 1.., .. }) => Verdict::new("True", "External", format!("{given}; aggregators reach it")),
+        Some(Rollout { ready: 1.., .. }) => {
+            Verdict::new("True", Reason::External, format!("{secret} is used by aggregators"))
+        }
         _ => {
-            let lacks = live.aggregator_lacks.as_ref().map_or_else(String::new, |lacks| format!("; {lacks}"));
-            let message = format!("{given}; no aggregator is ready, which would show that it answers{lacks}");
-            Verdict::new("False", "NotConfirmed", message)
+            let unready = live.unready_reason.as_ref().map_or_else(String::new, |unready| format!("; {unready}"));
+            let message = format!("{secret} is not known to work, because no aggregator is ready{unready}");
+            Verdict::new("False", Reason::NotConfirmed, message)
         }
     }
 }
 
-/// Of several parts that are not ready it names one that waiting does not help.
+/// Returns the condition Ready. Of several components that are not ready it names one for which waiting is
+/// not enough.
 fn ready(parts: &[(ConditionType, Verdict)]) -> Verdict {
     let mut unready = parts.iter().filter(|(_, verdict)| !verdict.is_true());
-    match unready.clone().find(|(_, verdict)| !is_underway(verdict)).or_else(|| unready.next()) {
-        None => Verdict::new("True", "AllReady", "everything is there and ready"),
+    match unready.clone().find(|(_, verdict)| !verdict.reason.is_underway()).or_else(|| unready.next()) {
+        None => Verdict::new("True", Reason::AllReady, "all components are ready"),
         Some((part, verdict)) => {
             Verdict::new("False", verdict.reason.clone(), format!("{}: {}", part.as_str(), verdict.message))
         }
     }
 }
 
-/// Reasons that say that something is on its way, and that waiting is all there is to do.
-const UNDERWAY: [&str; 6] =
-    ["Starting", "RollingOut", "ScalingDown", "WaitingForAggregators", "Missing", "NotConfirmed"];
-
-fn is_underway(verdict: &Verdict) -> bool {
-    UNDERWAY.contains(&verdict.reason.as_str())
-}
-
+/// Returns the condition Progressing: false when nothing is being changed, or when waiting is not enough.
 fn progressing(live: &Live, parts: &[(ConditionType, Verdict)]) -> Verdict {
     let mut unready = parts.iter().filter(|(_, verdict)| !verdict.is_true());
-    if let Some((part, verdict)) = unready.clone().find(|(_, verdict)| !is_underway(verdict)) {
-        return Verdict::new("False", "Stalled", format!("{}: {}", part.as_str(), verdict.message));
+    if let Some((part, verdict)) = unready.clone().find(|(_, verdict)| !verdict.reason.is_underway()) {
+        return Verdict::new("False", Reason::Stalled, format!("{}: {}", part.as_str(), verdict.message));
     }
     if let Some((part, verdict)) = unready.next() {
         return Verdict::new("True", verdict.reason.clone(), format!("{}: {}", part.as_str(), verdict.message));
     }
     match live.autoscalers.first() {
         Some(other) => {
-            let message =
-                format!("HorizontalPodAutoscaler {other} scales it, so spec.aggregator.autoscaling does nothing");
-            Verdict::new("False", "AutoscalingConflict", message)
+            let message = format!(
+                "HorizontalPodAutoscaler {other} scales this resource, so spec.aggregator.autoscaling has no effect"
+            );
+            Verdict::new("False", Reason::AutoscalingConflict, message)
         }
-        None => Verdict::new("False", "Complete", "everything is as asked for"),
+        None => Verdict::new("False", Reason::Complete, "everything has been applied and is ready"),
     }
 }
 
-/// Conditions whose time of change is kept where nothing changed.
+/// Returns the conditions. `lastTransitionTime` is retained where the status did not change.
 fn conditions(
     verdicts: Vec<(ConditionType, Verdict)>,
     old: &EventAggregatorStatus,
@@ -222,7 +226,7 @@ fn conditions(
         Condition {
             type_: of.as_str().to_owned(),
             status: verdict.status.to_owned(),
-            reason: verdict.reason,
+            reason: verdict.reason.as_str().to_owned(),
             message: verdict.message,
             observed_generation: Some(generation),
             last_transition_time: before.map_or_else(|| Time(now), |before| before.last_transition_time.clone()),
@@ -236,14 +240,17 @@ mod tests {
     use super::*;
 
     #[test]
-    fn ready_names_the_part_that_waiting_does_not_help() {
+    fn ready_names_the_component_for_which_waiting_is_not_enough() {
         let mut parts = vec![
-            (ConditionType::RedisReady, Verdict::new("False", "NotConfirmed", "given by Secret cache")),
-            (ConditionType::PostgresReady, Verdict::new("True", "Ready", "1 of 1 ready")),
-            (ConditionType::AggregatorReady, Verdict::new("False", "Starting", "0 of 1 ready")),
+            (ConditionType::RedisReady, Verdict::new("False", Reason::NotConfirmed, "the server of Secret cache")),
+            (ConditionType::PostgresReady, Verdict::new("True", Reason::Ready, "1 of 1 pods are ready")),
+            (ConditionType::AggregatorReady, Verdict::new("False", Reason::Starting, "0 of 1 pods are ready")),
         ];
-        assert_eq!(ready(&parts), Verdict::new("False", "NotConfirmed", "RedisReady: given by Secret cache"));
-        parts[2].1 = Verdict::new("False", "CrashLoopBackOff", "it ends");
-        assert_eq!(ready(&parts), Verdict::new("False", "CrashLoopBackOff", "AggregatorReady: it ends"));
+        assert_eq!(
+            ready(&parts),
+            Verdict::new("False", Reason::NotConfirmed, "RedisReady: the server of Secret cache")
+        );
+        parts[2].1 = Verdict::new("False", Reason::CrashLoopBackOff, "it terminates");
+        assert_eq!(ready(&parts), Verdict::new("False", Reason::CrashLoopBackOff, "AggregatorReady: it terminates"));
     }
 }

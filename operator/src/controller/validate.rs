@@ -1,4 +1,5 @@
-//! Second step: from what the user wrote, and the Secrets it refers to, to a plan that works. Pure.
+//! Second step: checks the spec and the Secrets it refers to, and computes the plan. It is pure: it
+//! sends no requests.
 
 use std::net::IpAddr;
 
@@ -19,13 +20,20 @@ use crate::crd::{
 };
 use crate::quantity;
 
+/// Bytes in a mebibyte.
 const MIB: i64 = 1 << 20;
 
-/// Checks everything that the schema cannot. `decided` is what autoscaling last decided.
+/// Checks everything that the schema cannot check. `decided` is the latest decision of autoscaling.
+///
+/// # Errors
+/// [`Error::Invalid`] with the path of a field whose value cannot work, and [`Error::SecretMissing`] or
+/// [`Error::SecretInvalid`] for a Secret that cannot be used.
 pub fn validate(resource: &EventAggregator, live: &Live, defaults: &Defaults, decided: Option<i32>) -> Result<Plan> {
     let names = names_of(resource);
     check_name(&names.name)?;
-    let owner = resource.controller_owner_ref(&()).ok_or_else(|| Error::Unparsable("it has no name or uid".into()))?;
+    let owner = resource
+        .controller_owner_ref(&())
+        .ok_or_else(|| Error::Unparsable("the object has no name or no uid".into()))?;
     let spec = &resource.spec;
     check_resources("spec.aggregator.resources", &spec.aggregator.resources)?;
     check_resources("spec.publisher.resources", &spec.publisher.resources)?;
@@ -59,14 +67,18 @@ pub fn validate(resource: &EventAggregator, live: &Live, defaults: &Defaults, de
     })
 }
 
-/// The schema says so too; but an object may be older than the rule.
+/// Checks the name. A rule of the schema does so too, but an object can be older than that rule.
 fn check_name(name: &str) -> Result<()> {
     let inner = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
     let fits = name.len() <= 40
         && name.starts_with(|c: char| c.is_ascii_lowercase())
         && !name.ends_with('-')
         && name.chars().all(inner);
-    if fits { Ok(()) } else { Err(Error::invalid("metadata.name", "is no DNS-1035 label of at most 40 characters")) }
+    if fits {
+        Ok(())
+    } else {
+        Err(Error::invalid("metadata.name", "must be a DNS-1035 label of at most 40 characters"))
+    }
 }
 
 fn check_resources(field: &str, resources: &Resources) -> Result<()> {
@@ -78,7 +90,7 @@ fn check_resources(field: &str, resources: &Resources) -> Result<()> {
     for (name, request) in &resources.requests {
         let Some(limit) = resources.limits.get(name) else { continue };
         if quantity::milli(request) > quantity::milli(limit) {
-            return Err(Error::invalid(format!("{field}.requests.{name}"), "must not be more than the limit"));
+            return Err(Error::invalid(format!("{field}.requests.{name}"), "must not be greater than the limit"));
         }
     }
     Ok(())
@@ -88,7 +100,7 @@ fn images(spec: &EventAggregatorSpec, defaults: &Defaults) -> Result<Images> {
     let image = |field: &str, own: &Option<String>, default: &str| match own.as_deref().unwrap_or(default) {
         "" => Err(Error::invalid(format!("spec.images.{field}"), "must not be empty")),
         image if image.contains(char::is_whitespace) => {
-            Err(Error::invalid(format!("spec.images.{field}"), "must not contain white space"))
+            Err(Error::invalid(format!("spec.images.{field}"), "must not contain whitespace"))
         }
         image => Ok(image.to_owned()),
     };
@@ -103,18 +115,20 @@ fn images(spec: &EventAggregatorSpec, defaults: &Defaults) -> Result<Images> {
     })
 }
 
-/// As the spec says; as autoscaling decided; or, before it has decided, as many as there are.
+/// Returns the number of aggregators: that of the spec, or with autoscaling the latest decision. Before
+/// the first decision it is the current number.
 fn replicas(aggregator: &AggregatorSpec, live: &Live, names: &Names, decided: Option<i32>) -> i32 {
     match &aggregator.autoscaling {
-        // Another autoscaler sets `replicas`: two would undo each other's work.
+        // If another autoscaler sets `replicas`, the operator must not also do so: each would undo the
+        // changes of the other.
         Some(scaling) if live.autoscalers.is_empty() => {
             let name = names.of(Component::Aggregator);
             let sets = live.objects.stateful_sets.iter();
             let current = sets
                 .filter(|set| set.metadata.name.as_ref() == Some(&name))
                 .find_map(|set| set.spec.as_ref().and_then(|spec| spec.replicas));
-            let most = scaling.max_replicas.max(scaling.min_replicas);
-            decided.or(current).unwrap_or(scaling.min_replicas).clamp(scaling.min_replicas, most)
+            let max = scaling.max_replicas.max(scaling.min_replicas);
+            decided.or(current).unwrap_or(scaling.min_replicas).clamp(scaling.min_replicas, max)
         }
         _ => aggregator.replicas,
     }
@@ -157,10 +171,10 @@ fn volume(field: &str, storage: &StorageSpec) -> Result<VolumePlan> {
     Ok(VolumePlan { size: storage.size.clone(), bytes, storage_class: storage.storage_class_name.clone() })
 }
 
-fn memory(field: &str, memory: &Quantity, least: i64) -> Result<i64> {
+fn memory(field: &str, memory: &Quantity, min: i64) -> Result<i64> {
     let bytes = quantity::whole(memory).map_err(|message| Error::invalid(field, message))?;
-    if bytes < least {
-        return Err(Error::invalid(field, format!("must be at least {}Mi", least / MIB)));
+    if bytes < min {
+        return Err(Error::invalid(field, format!("must be at least {}Mi", min / MIB)));
     }
     Ok(bytes)
 }
@@ -170,14 +184,15 @@ fn cpu(field: &str, cpu: &Quantity) -> Result<Quantity> {
     Ok(cpu.clone())
 }
 
-/// A password goes into a URL and a configuration file: it may have been set by hand.
+/// Checks that a password, which may have been set by hand, needs no escaping in a URL or in a
+/// configuration file.
 fn check_password(live: &Live, names: &Names, component: Component) -> Result<()> {
     let name = names.of(component);
     let Some(secret) = live.secrets.get(&name) else { return Ok(()) };
     let password = value(secret, PASSWORD).unwrap_or_default();
     let safe = |byte: &u8| byte.is_ascii_alphanumeric() || b"-._~".contains(byte);
     if password.is_empty() || !password.iter().all(safe) {
-        let message = "must consist of letters, digits and -._~".to_owned();
+        let message = "must not be empty and must consist of letters, digits and the characters -._~".to_owned();
         return Err(Error::SecretInvalid { name, key: PASSWORD.to_owned(), message });
     }
     Ok(())
@@ -203,7 +218,7 @@ fn external_plan(
             Ok(ExternalPlan { secret: name, key, port, cidrs: external.cidrs.clone() })
         }
         None => {
-            let message = format!("is no URL of the form {}://USER:PASSWORD@HOST:PORT/…", schemes[0]);
+            let message = format!("must be a URL of the form {}://USER:PASSWORD@HOST:PORT/…", schemes[0]);
             Err(Error::SecretInvalid { name, key, message })
         }
     }
@@ -213,7 +228,8 @@ pub(super) fn value<'a>(secret: &'a Secret, key: &str) -> Option<&'a [u8]> {
     secret.data.as_ref()?.get(key).map(|value| value.0.as_slice())
 }
 
-/// The port in a URL, if it names one; nothing when it is no URL of these schemes.
+/// Returns the port in a URL: `Some(None)` when the URL names none, `None` when the text is not a URL
+/// with one of these schemes.
 fn port_of(url: &[u8], schemes: &[&str]) -> Option<Option<i32>> {
     let url = std::str::from_utf8(url).ok()?;
     let (scheme, rest) = url.split_once("://")?;
@@ -247,14 +263,18 @@ fn network(spec: &NetworkPolicySpec, defaults: &Defaults) -> Result<Option<Netwo
 
 fn check_cidr(field: &str, text: &str) -> Result<()> {
     let fits = text.split_once('/').is_some_and(|(address, length)| {
-        let most = match address.parse::<IpAddr>() {
+        let max = match address.parse::<IpAddr>() {
             Ok(IpAddr::V4(_)) => 32,
             Ok(IpAddr::V6(_)) => 128,
             Err(_) => return false,
         };
-        length.parse::<u8>().is_ok_and(|length| length <= most)
+        length.parse::<u8>().is_ok_and(|length| length <= max)
     });
-    if fits { Ok(()) } else { Err(Error::invalid(field, format!("{text:?} is no range such as 10.0.0.0/8"))) }
+    if fits {
+        Ok(())
+    } else {
+        Err(Error::invalid(field, format!("{text:?} is not an address range such as 10.0.0.0/8")))
+    }
 }
 
 #[cfg(test)]

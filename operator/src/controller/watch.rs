@@ -1,5 +1,5 @@
-//! What makes a resource be looked at: itself, anything that belongs to it, the Secrets it refers
-//! to, and what autoscaling decides.
+//! Triggers reconciles: by changes of a resource, of an object that belongs to it or of a Secret it refers
+//! to, and by decisions of autoscaling.
 
 use std::sync::Arc;
 
@@ -19,16 +19,16 @@ use tokio_util::sync::CancellationToken;
 use super::build::names::{instance_of, selector_of_all};
 use super::context::Context;
 use super::error::Error;
-use super::{after_failure, reconcile};
+use super::reconcile::{after_failure, reconcile};
 use crate::crd::EventAggregator;
 
 type Guarded = DeserializeGuard<EventAggregator>;
 
-/// Makes a resource be looked at.
+/// A channel that triggers the reconcile of a resource.
 pub type Wake = mpsc::Sender<ObjectRef<Guarded>>;
 
-/// Reconciles the resources of a namespace, or of all, until `stop` is cancelled. `started` gets the
-/// store of the resources.
+/// Reconciles the resources of one namespace, or of all namespaces, until `stop` is cancelled. `started`
+/// receives the store of the resources.
 pub async fn watch(
     context: Arc<Context>,
     namespace: Option<&str>,
@@ -39,7 +39,8 @@ pub async fn watch(
 ) {
     let scope = Scope { client: context.client.clone(), namespace };
     let (store, writer) = reflector::store();
-    // The status is ours: its changes need no look. Labels and annotations may be of interest later.
+    // The operator writes the status itself, so a change of the status triggers no reconcile. Changes of
+    // labels and annotations do not change the generation, so they are compared separately.
     let asked = predicates::generation.combine(predicates::labels).combine(predicates::annotations);
     let resources = watcher(scope.api::<Guarded>(), watcher::Config::default())
         .default_backoff()
@@ -84,7 +85,8 @@ impl Scope<'_> {
         }
     }
 
-    /// Metadata alone: it changes with every change, is small, and can always be read.
+    /// The metadata alone. It changes with every change, needs little memory, and can be read even when
+    /// the rest of the object cannot be.
     fn meta<K>(&self) -> Api<PartialObjectMeta<K>>
     where
         K: Resource<DynamicType = (), Scope = NamespaceResourceScope>,
@@ -92,8 +94,8 @@ impl Scope<'_> {
         self.api()
     }
 
-    /// Looks at a resource when an object with its label changes. By label and not by owner: pods
-    /// and claims belong to it through others, and what is retained has no owner.
+    /// Reconciles a resource when an object with its label changes. The label is used, not the owner: pods
+    /// and PersistentVolumeClaims have another owner, and retained objects have none.
     fn labelled<K>(&self, controller: Controller<Guarded>) -> Controller<Guarded>
     where
         K: Resource<DynamicType = (), Scope = NamespaceResourceScope> + Clone + std::fmt::Debug + Send + 'static,
@@ -106,7 +108,7 @@ impl Scope<'_> {
     }
 }
 
-/// The resource that a Secret was made for, and those that refer to it.
+/// Returns the resource that a Secret was created for, and the resources that refer to it.
 fn users_of(resources: &Store<Guarded>, secret: &PartialObjectMeta<Secret>) -> Vec<ObjectRef<Guarded>> {
     let (name, namespace) = (secret.name_any(), secret.namespace());
     let uses = |resource: &EventAggregator| {
@@ -124,10 +126,10 @@ fn users_of(resources: &Store<Guarded>, secret: &PartialObjectMeta<Secret>) -> V
 fn log(result: Result<(ObjectRef<Guarded>, controller::Action), controller::Error<Error, watcher::Error>>) {
     match result {
         Ok((resource, _)) => tracing::debug!(%resource, "reconciled"),
-        // Said where it is decided when to try again.
+        // `after_failure` has logged it.
         Err(controller::Error::ReconcilerFailed(..)) => {}
-        // It was deleted before its turn came.
+        // The resource was deleted before it was reconciled.
         Err(controller::Error::ObjectNotFound(_)) => {}
-        Err(error) => tracing::warn!(%error, "a watch failed, trying again"),
+        Err(error) => tracing::warn!(%error, "a watch failed: trying again"),
     }
 }

@@ -1,4 +1,4 @@
-//! Last step: the status is written, where it changed, and an event tells of the change.
+//! Last step: writes the status if it changed, and publishes an event about the change.
 
 use std::time::Duration;
 
@@ -11,17 +11,18 @@ use tokio::time::timeout;
 use super::build::names::MANAGER;
 use super::context::Context;
 use super::error::{Error, Result};
+use super::reason::Reason;
 use crate::crd::{ConditionType, EventAggregator, EventAggregatorStatus};
 
 /// How long a write may take.
 const DEADLINE: Duration = Duration::from_secs(10);
-/// Fields that are refreshed apart from reconciling.
+/// Fields that `observe` refreshes, independently of reconciling.
 const OBSERVED: [&str; 2] = ["backlog", "totals"];
-/// Reasons that need nobody's attention.
-const FINE: [&str; 7] =
-    ["AllReady", "Starting", "RollingOut", "ScalingDown", "WaitingForAggregators", "NotConfirmed", "Paused"];
 
-/// Writes `status` where it differs from what `resource` bears.
+/// Writes `status` if it differs from the current status of `resource`.
+///
+/// # Errors
+/// [`Error::TimedOut`] or [`Error::Api`].
 pub async fn write_status(context: &Context, resource: &EventAggregator, status: &EventAggregatorStatus) -> Result<()> {
     let old = resource.status.clone().unwrap_or_default();
     let Some(patch) = patch(&old, status) else { return Ok(()) };
@@ -31,11 +32,11 @@ pub async fn write_status(context: &Context, resource: &EventAggregator, status:
     let patch = Patch::Merge(patch);
     let written = timeout(DEADLINE, api.patch_status(&name, &params, &patch)).await;
     written.map_err(|_| Error::TimedOut(DEADLINE))?.map_err(Error::api("write the status"))?;
-    announce(context, resource, &old, status).await;
+    publish_event(context, resource, &old, status).await;
     Ok(())
 }
 
-/// What must be written for `old` to become `new`, but for what is refreshed apart.
+/// Returns the merge patch that turns `old` into `new`, without the fields that `observe` refreshes.
 fn patch(old: &EventAggregatorStatus, new: &EventAggregatorStatus) -> Option<Value> {
     let (old, new) = (fields(old), fields(new));
     let names = old.keys().chain(new.keys()).filter(|name| !OBSERVED.contains(&name.as_str()));
@@ -54,8 +55,9 @@ fn fields(status: &EventAggregatorStatus) -> Map<String, Value> {
     }
 }
 
-/// An event for each change of what Ready says. That it cannot be published fails nothing.
-async fn announce(
+/// Publishes an event if the condition Ready has another status or reason than before. A failure to
+/// publish is logged and does not fail the reconcile.
+async fn publish_event(
     context: &Context,
     resource: &EventAggregator,
     old: &EventAggregatorStatus,
@@ -66,9 +68,11 @@ async fn announce(
     if before.is_some_and(|before| before.status == ready.status && before.reason == ready.reason) {
         return;
     }
+    let is_normal = Reason::from_name(&ready.reason).is_some_and(Reason::is_normal);
     let event = Event {
-        type_: if FINE.contains(&ready.reason.as_str()) { EventType::Normal } else { EventType::Warning },
+        type_: if is_normal { EventType::Normal } else { EventType::Warning },
         reason: ready.reason.clone(),
+        // The API server accepts at most 1024 bytes; most messages are ASCII.
         note: Some(ready.message.chars().take(1_000).collect()),
         action: "Reconcile".to_owned(),
         secondary: None,
@@ -87,7 +91,7 @@ mod tests {
     use crate::crd::Totals;
 
     #[test]
-    fn only_what_changed_is_written_and_what_is_refreshed_apart_is_not() {
+    fn only_changed_fields_are_written_and_observed_fields_are_not() {
         let old = EventAggregatorStatus {
             replicas: Some(1),
             endpoint: Some("x".to_owned()),

@@ -115,7 +115,7 @@ async fn external_servers_are_used_and_a_wrong_password_is_said_without_being_sh
     set_postgres(namespace, RIGHT).await;
     set_redis(namespace, WRONG).await;
     let (_, message) = says(namespace, "Ready", "False", "authentication failed").await;
-    assert!(message.starts_with("RedisReady: given by Secret cache-url"), "{message}");
+    assert!(message.starts_with("RedisReady: the server of Secret cache-url"), "{message}");
     says(namespace, "RedisReady", "False", "NotConfirmed").await;
 
     set_redis(namespace, RIGHT).await;

@@ -1,21 +1,24 @@
-//! The aggregators: a StatefulSet, so that the names in the consumer group are a bounded set and a
-//! restarted replica finds what it left pending.
+//! The aggregators: a StatefulSet, so that the number of consumer names in the group is bounded and a
+//! restarted replica finds its own pending entries.
 //!
-//! Tables are prepared by the program itself at its start, under an advisory lock and before it
-//! reads the stream; an init container would do the same work at every start, and could not do it
-//! sooner. It is ready only after that.
+//! The program itself prepares the tables at its start, under an advisory lock and before it reads the
+//! streams, and is ready only after that. An init container would do the same work at every start, and
+//! no earlier.
 
 use std::collections::BTreeMap;
 
 use super::names::Component;
-use super::{Objects, config, meta, pod, postgres, redis, set};
+use super::objects::Objects;
+use super::{config, meta, pod, postgres, redis, set};
 use crate::contract::{AGGREGATOR_COMMAND, AGGREGATOR_PORT, env};
 use crate::controller::plan::{Checksums, Plan};
 
 const COMPONENT: Component = Component::Aggregator;
-/// Seconds after its own drain, for what it does around it.
-const SLACK: i64 = 15;
+/// Seconds between the shutdown timeout of the program and SIGKILL. The program needs them to leave the
+/// consumer group and to close its connections.
+const GRACE_MARGIN: i64 = 15;
 
+/// Adds the objects of the aggregators.
 pub(super) fn build(plan: &Plan, checksums: &Checksums, objects: &mut Objects) {
     let aggregator = &plan.aggregator;
     let mut container = pod::container(plan, COMPONENT, &plan.images.aggregator);
@@ -50,7 +53,7 @@ pub(super) fn build(plan: &Plan, checksums: &Checksums, objects: &mut Objects) {
             container,
             volumes: Vec::new(),
             checksums: used_checksums(checksums, &used),
-            grace: i64::from(aggregator.shutdown_timeout_seconds) + SLACK,
+            grace: i64::from(aggregator.shutdown_timeout_seconds) + GRACE_MARGIN,
         },
     );
     objects.service_accounts.push(meta::service_account(plan, COMPONENT));
@@ -61,7 +64,8 @@ pub(super) fn build(plan: &Plan, checksums: &Checksums, objects: &mut Objects) {
     objects.stateful_sets.push(set::stateful_set(plan, COMPONENT, aggregator.replicas, service, template));
 }
 
-/// Gives each pod a name, also while it is not ready: that is when one wants to ask it why.
+/// Returns the headless Service that gives each pod a DNS name. A pod that is not ready has one too: the
+/// operator asks it why.
 fn pods_service(plan: &Plan) -> k8s_openapi::api::core::v1::Service {
     let mut service = set::service(plan, COMPONENT, "http", AGGREGATOR_PORT);
     service.metadata.name = Some(plan.names.aggregator_pods());
@@ -72,8 +76,9 @@ fn pods_service(plan: &Plan) -> k8s_openapi::api::core::v1::Service {
     service
 }
 
-/// The annotations that roll pods when a Secret they use changes.
+/// Returns the annotations that make Kubernetes replace the pods when a Secret they use changes.
 pub(super) fn used_checksums(checksums: &Checksums, used: &[(Component, &str)]) -> BTreeMap<String, String> {
-    let pairs = used.iter().filter_map(|(part, name)| Some(((*name).to_owned(), checksums.get(part)?.clone())));
+    let pairs =
+        used.iter().filter_map(|(component, name)| Some(((*name).to_owned(), checksums.get(component)?.clone())));
     pairs.collect()
 }

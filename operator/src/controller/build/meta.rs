@@ -1,4 +1,4 @@
-//! What all objects have in common.
+//! Metadata and small objects that all components have in common.
 
 use std::collections::BTreeMap;
 
@@ -10,12 +10,12 @@ use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use super::names::Component;
 use crate::controller::plan::Plan;
 
-/// Metadata of an object that goes with the resource.
+/// Returns the metadata of an object that is deleted with the resource.
 pub(super) fn meta(plan: &Plan, name: String, component: Component) -> ObjectMeta {
     owned(plan, name, plan.names.labels(component))
 }
 
-/// Metadata with other labels.
+/// Returns the same metadata with other labels.
 pub(super) fn owned(plan: &Plan, name: String, labels: BTreeMap<String, String>) -> ObjectMeta {
     ObjectMeta {
         name: Some(name),
@@ -26,12 +26,12 @@ pub(super) fn owned(plan: &Plan, name: String, labels: BTreeMap<String, String>)
     }
 }
 
-/// Selects the pods of a part.
+/// Returns the selector of a component's pods.
 pub(super) fn selector(plan: &Plan, component: Component) -> LabelSelector {
     LabelSelector { match_labels: Some(plan.names.selector(component)), ..LabelSelector::default() }
 }
 
-/// A part's identity: none of its pods has business with the API server.
+/// Returns the ServiceAccount of a component. It has no token: none of its pods uses the API server.
 pub(super) fn service_account(plan: &Plan, component: Component) -> ServiceAccount {
     ServiceAccount {
         metadata: meta(plan, plan.names.of(component), component),
@@ -40,15 +40,15 @@ pub(super) fn service_account(plan: &Plan, component: Component) -> ServiceAccou
     }
 }
 
-/// Drains of nodes take one pod of a part at a time. (`minAvailable: 1` would block the drain of
-/// a single pod for ever.)
+/// Returns the PodDisruptionBudget: a node drain evicts one pod of a component at a time. With
+/// `minAvailable: 1` a component of a single pod would block a drain for ever.
 pub(super) fn disruption_budget(plan: &Plan, component: Component) -> PodDisruptionBudget {
     PodDisruptionBudget {
         metadata: meta(plan, plan.names.of(component), component),
         spec: Some(PodDisruptionBudgetSpec {
             max_unavailable: Some(IntOrString::Int(1)),
             selector: Some(selector(plan, component)),
-            // A pod that is not ready serves nobody: it must not hold up a drain.
+            // A pod that is not ready serves no requests, so it must not block a drain.
             unhealthy_pod_eviction_policy: Some("AlwaysAllow".to_owned()),
             ..PodDisruptionBudgetSpec::default()
         }),

@@ -1,12 +1,12 @@
-//! Names and labels, all derived from the resource's namespace and name.
+//! Names and labels of all objects, derived from the namespace and name of the resource.
 
 use std::collections::BTreeMap;
 
-/// `app.kubernetes.io/managed-by` of everything here, and the field manager.
+/// The label `app.kubernetes.io/managed-by` of all objects, and the field manager of all writes.
 pub const MANAGER: &str = "sluice-operator";
-/// `app.kubernetes.io/name` of the operator's own pods, which policies let in.
+/// The label `app.kubernetes.io/name` of the operator's own pods. NetworkPolicies let them in by it.
 pub const OPERATOR_NAME: &str = "sluice-operator";
-/// `app.kubernetes.io/name` of everything here.
+/// The label `app.kubernetes.io/name` of all objects.
 const PRODUCT: &str = "sluice";
 
 const NAME: &str = "app.kubernetes.io/name";
@@ -14,41 +14,41 @@ const INSTANCE: &str = "app.kubernetes.io/instance";
 const COMPONENT: &str = "app.kubernetes.io/component";
 const MANAGED_BY: &str = "app.kubernetes.io/managed-by";
 
-/// Labels of the operator's own pods.
+/// Returns the labels of the operator's own pods.
 pub fn operator_labels() -> BTreeMap<String, String> {
     BTreeMap::from([(NAME.to_owned(), OPERATOR_NAME.to_owned())])
 }
 
-/// Selects the objects of all resources.
+/// Returns the selector of the objects of all resources.
 pub fn selector_of_all() -> String {
     format!("{MANAGED_BY}={MANAGER}")
 }
 
-/// The resource that an object with these labels belongs to.
+/// Returns the name of the resource to which an object with these labels belongs.
 pub fn instance_of(labels: &BTreeMap<String, String>) -> Option<&str> {
     labels.get(INSTANCE).map(String::as_str)
 }
 
-/// The part that an object with these labels belongs to.
+/// Returns the name of the component to which an object with these labels belongs.
 pub fn component_of(labels: &BTreeMap<String, String>) -> Option<&str> {
     labels.get(COMPONENT).map(String::as_str)
 }
 
-/// A part of the system.
+/// A component of the system: a kind of pods with their Service.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Component {
-    /// Takes events over HTTP.
+    /// Accepts events over HTTP.
     Publisher,
     /// Stores events.
     Aggregator,
-    /// Holds events in between.
+    /// Holds events until they are stored.
     Redis,
-    /// Keeps events.
+    /// Holds the stored events.
     Postgres,
 }
 
 impl Component {
-    /// As in labels and names.
+    /// The component as it is written in labels and names.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Publisher => "publisher",
@@ -69,37 +69,37 @@ pub struct Names {
 }
 
 impl Names {
-    /// `NAME-COMPONENT`: the name of most objects of a part.
+    /// Returns `NAME-COMPONENT`, the name of most objects of a component.
     pub fn of(&self, component: Component) -> String {
         format!("{}-{}", self.name, component.as_str())
     }
 
-    /// The Service that gives each aggregator pod a name of its own, ready or not.
+    /// Returns the name of the headless Service that gives each aggregator pod a DNS name, ready or not.
     pub fn aggregator_pods(&self) -> String {
         format!("{}-pods", self.of(Component::Aggregator))
     }
 
-    /// A Service's name within the cluster.
+    /// Returns the DNS name of a Service within the cluster.
     pub fn host(&self, service: &str) -> String {
         format!("{service}.{}.svc", self.namespace)
     }
 
-    /// The claim of the first pod of a part's set, of the volume `data`.
-    pub fn claim(&self, component: Component) -> String {
+    /// Returns the name of the PersistentVolumeClaim of the first pod of a component.
+    pub fn pvc(&self, component: Component) -> String {
         format!("data-{}-0", self.of(component))
     }
 
-    /// The policy that denies everything that no other allows.
+    /// Returns the name of the NetworkPolicy that denies everything that no other policy allows.
     pub fn default_deny(&self) -> String {
         format!("{}-default-deny", self.name)
     }
 
-    /// Prefix of the keys in Redis: unlike any other resource's that shares the server.
+    /// Returns the prefix of the keys in Redis. No other resource on the same server has it.
     pub fn stream_prefix(&self) -> String {
         format!("sluice-{}-{}", self.name, self.hash())
     }
 
-    /// The schema in PostgreSQL: unlike any other resource's that shares the database.
+    /// Returns the schema in PostgreSQL. No other resource in the same database has it.
     pub fn schema(&self) -> String {
         format!("sluice_{}_{}", self.name.replace('-', "_"), self.hash())
     }
@@ -108,45 +108,46 @@ impl Names {
         short_hash(format!("{}/{}", self.namespace, self.name).as_bytes())
     }
 
-    /// Labels of all objects of a part.
+    /// Returns the labels of all objects of a component.
     pub fn labels(&self, component: Component) -> BTreeMap<String, String> {
         let mut labels = self.selector(component);
         labels.insert(MANAGED_BY.to_owned(), MANAGER.to_owned());
         labels
     }
 
-    /// Labels that tell the pods of a part; never change.
+    /// Returns the labels that select the pods of a component. They must never change: the selector of a
+    /// StatefulSet is immutable.
     pub fn selector(&self, component: Component) -> BTreeMap<String, String> {
         let mut labels = self.selector_of_pods();
         labels.insert(COMPONENT.to_owned(), component.as_str().to_owned());
         labels
     }
 
-    /// Labels of objects that belong to no part.
+    /// Returns the labels of objects that belong to no component.
     pub fn common_labels(&self) -> BTreeMap<String, String> {
         let mut labels = self.selector_of_pods();
         labels.insert(MANAGED_BY.to_owned(), MANAGER.to_owned());
         labels
     }
 
-    /// Labels that tell all pods of the resource.
+    /// Returns the labels that select all pods of the resource.
     pub fn selector_of_pods(&self) -> BTreeMap<String, String> {
         BTreeMap::from([(NAME.to_owned(), PRODUCT.to_owned()), (INSTANCE.to_owned(), self.name.clone())])
     }
 
-    /// Selects all objects of the resource.
+    /// Returns the selector of all objects of the resource.
     pub fn selector_of_objects(&self) -> String {
         format!("{INSTANCE}={},{MANAGED_BY}={MANAGER}", self.name)
     }
 
-    /// Labels as a selector's text.
+    /// Returns the selector of a component's pods as text.
     pub fn selector_text(&self, component: Component) -> String {
         let pairs = self.selector(component).into_iter().map(|(key, value)| format!("{key}={value}"));
         pairs.collect::<Vec<_>>().join(",")
     }
 }
 
-/// Eight hexadecimal digits that change with the content.
+/// Returns eight hexadecimal digits of a hash of the content.
 pub fn short_hash(content: &[u8]) -> String {
     blake3::hash(content).to_hex().chars().take(8).collect()
 }
@@ -164,9 +165,9 @@ mod tests {
         let names = names("ns", &"a".repeat(40));
         assert!(names.schema().len() <= 63, "{}", names.schema());
         assert!(names.aggregator_pods().len() <= 63);
-        // What a StatefulSet appends to its name for its revisions.
+        // A StatefulSet appends 11 characters to its name for its revisions.
         assert!(names.of(Component::Aggregator).len() + 11 <= 63);
-        assert!(names.claim(Component::Postgres).len() <= 63);
+        assert!(names.pvc(Component::Postgres).len() <= 63);
     }
 
     #[test]
@@ -175,6 +176,10 @@ mod tests {
         let prefixes: std::collections::BTreeSet<_> = all.iter().map(Names::stream_prefix).collect();
         let schemas: std::collections::BTreeSet<_> = all.iter().map(Names::schema).collect();
         assert_eq!((prefixes.len(), schemas.len()), (all.len(), all.len()));
-        assert_eq!(names("a", "b").schema(), names("a", "b").schema(), "a resource made anew finds its tables");
+        assert_eq!(
+            names("a", "b").schema(),
+            names("a", "b").schema(),
+            "a resource that is created again finds its tables"
+        );
     }
 }

@@ -1,4 +1,4 @@
-//! Pods that Pod Security's level `restricted` admits, and the pieces of their containers.
+//! Pod templates that the Pod Security level `restricted` admits, and the elements of their containers.
 
 use std::collections::BTreeMap;
 
@@ -23,19 +23,19 @@ pub(super) const OUR_USER: i64 = 65_532;
 /// User and group `redis` and `postgres` in the official images.
 pub(super) const SERVER_USER: i64 = 999;
 
-/// What a part's pods are made of.
+/// The input of [`template`].
 pub(super) struct Pod {
     pub component: Component,
     pub user: i64,
     pub container: Container,
     pub volumes: Vec<Volume>,
-    /// Hashes that roll the pods when they change.
+    /// Annotations with hashes. The pods are replaced when one changes.
     pub checksums: BTreeMap<String, String>,
-    /// Seconds from being told to stop to being killed.
+    /// Seconds from SIGTERM to SIGKILL.
     pub grace: i64,
 }
 
-/// The template of a part's pods.
+/// Returns the template of a component's pods.
 pub(super) fn template(plan: &Plan, pod: Pod) -> PodTemplateSpec {
     let Pod { component, user, container, volumes, checksums, grace } = pod;
     let pull_secrets = plan.images.pull_secrets.iter().map(|name| LocalObjectReference { name: name.clone() });
@@ -54,8 +54,9 @@ pub(super) fn template(plan: &Plan, pod: Pod) -> PodTemplateSpec {
                 run_as_user: Some(user),
                 run_as_group: Some(user),
                 fs_group: Some(user),
-                // Only when the volume's root is not the group's yet: a walk over all files at each
-                // start takes long, and gives the group access that PostgreSQL refuses.
+                // Changes the files only when the root directory of the volume does not belong to the
+                // group yet. Changing all files at each start takes long, and would give the group
+                // access to the data directory, which PostgreSQL refuses.
                 fs_group_change_policy: Some("OnRootMismatch".to_owned()),
                 seccomp_profile: Some(SeccompProfile {
                     type_: "RuntimeDefault".to_owned(),
@@ -79,7 +80,7 @@ pub(super) fn template(plan: &Plan, pod: Pod) -> PodTemplateSpec {
     }
 }
 
-/// A container with all rights taken away, whose last words end up in its status.
+/// Returns a container without any privileges. Its last log lines become its termination message.
 pub(super) fn container(plan: &Plan, component: Component, image: &str) -> Container {
     Container {
         name: component.as_str().to_owned(),
@@ -96,31 +97,38 @@ pub(super) fn container(plan: &Plan, component: Component, image: &str) -> Conta
     }
 }
 
-/// A port that has a name.
+/// Returns a named port.
 pub(super) fn port(name: &str, number: i32) -> ContainerPort {
     ContainerPort { name: Some(name.to_owned()), container_port: number, ..ContainerPort::default() }
 }
 
-/// A plain variable.
+/// Returns a variable with a value.
 pub(super) fn env(name: &str, value: impl Into<String>) -> EnvVar {
     EnvVar { name: name.to_owned(), value: Some(value.into()), ..EnvVar::default() }
 }
 
-/// A variable whose value is in a Secret.
+/// Returns a variable whose value is in a Secret.
 pub(super) fn env_secret(name: &str, secret: &str, key: &str) -> EnvVar {
     let secret = SecretKeySelector { name: secret.to_owned(), key: key.to_owned(), optional: None };
     let source = EnvVarSource { secret_key_ref: Some(secret), ..EnvVarSource::default() };
     EnvVar { name: name.to_owned(), value_from: Some(source), ..EnvVar::default() }
 }
 
-/// A variable with the pod's own name.
+/// Returns a variable whose value is the name of the pod.
 pub(super) fn env_pod_name(name: &str) -> EnvVar {
     let field = ObjectFieldSelector { field_path: "metadata.name".to_owned(), ..ObjectFieldSelector::default() };
     let source = EnvVarSource { field_ref: Some(field), ..EnvVarSource::default() };
     EnvVar { name: name.to_owned(), value_from: Some(source), ..EnvVar::default() }
 }
 
-/// The three probes of our own programs.
+/// Adds the three probes of our own programs.
+///
+/// - Startup: 60 times 1 s. The programs answer `/healthz` as soon as they listen, before they connect to
+///   Redis or PostgreSQL. Only the start of the process on a busy node takes time.
+/// - Liveness: 6 times 10 s. `/healthz` depends on no other server. A restart helps only against a process
+///   that is stuck, so a minute of load must not trigger it.
+/// - Readiness: 2 times 3 s. A pod that cannot work leaves the Service after about 6 s, and a single
+///   lost answer does not remove it.
 pub(super) fn http_probes(container: &mut Container, port: &str) {
     let get = |path: &str, period: i32, timeout: i32, failures: i32| Probe {
         http_get: Some(HTTPGetAction {
@@ -138,7 +146,7 @@ pub(super) fn http_probes(container: &mut Container, port: &str) {
     container.readiness_probe = Some(get(contract::READY_PATH, 3, 5, 2));
 }
 
-/// A probe that runs a line of shell.
+/// Returns a probe that runs a line of shell.
 pub(super) fn shell_probe(line: &str, period: i32, timeout: i32, failures: i32) -> Probe {
     Probe {
         exec: Some(ExecAction { command: Some(shell(line)) }),
@@ -149,33 +157,34 @@ pub(super) fn shell_probe(line: &str, period: i32, timeout: i32, failures: i32) 
     }
 }
 
-/// A line of shell as a command.
+/// Returns a line of shell as a command.
 pub(super) fn shell(line: &str) -> Vec<String> {
     vec!["sh".to_owned(), "-c".to_owned(), line.to_owned()]
 }
 
-/// A folder that goes with the pod.
+/// Returns an empty volume that is deleted with the pod.
 pub(super) fn scratch(name: &str) -> Volume {
     Volume { name: name.to_owned(), empty_dir: Some(EmptyDirVolumeSource::default()), ..Volume::default() }
 }
 
-/// A folder in memory.
+/// Returns an empty volume in memory.
 pub(super) fn memory_volume(name: &str, bytes: i64) -> Volume {
     let source = EmptyDirVolumeSource { medium: Some("Memory".to_owned()), size_limit: Some(quantity(bytes)) };
     Volume { name: name.to_owned(), empty_dir: Some(source), ..Volume::default() }
 }
 
-/// Where a volume appears.
+/// Returns the mount of a volume at a path.
 pub(super) fn mount(volume: &str, path: &str) -> VolumeMount {
     VolumeMount { name: volume.to_owned(), mount_path: path.to_owned(), ..VolumeMount::default() }
 }
 
-/// Bytes as a quantity.
+/// Returns a number of bytes as a quantity.
 pub(super) fn quantity(bytes: i64) -> Quantity {
     Quantity(bytes.to_string())
 }
 
-/// What the spec asks for, and a small request of what it does not mention.
+/// Returns the resources of the spec, with a small request for CPU and memory where the spec gives neither
+/// a request nor a limit.
 pub(super) fn resources(asked: &Resources, cpu: &str, memory: &str) -> ResourceRequirements {
     let mut requests = asked.requests.clone();
     for (name, small) in [("cpu", cpu), ("memory", memory)] {
@@ -190,7 +199,8 @@ pub(super) fn resources(asked: &Resources, cpu: &str, memory: &str) -> ResourceR
     }
 }
 
-/// A server's memory is set aside for it whole: it is tuned to use it.
+/// Returns the resources of a managed server. The memory request equals the limit, because the server is
+/// configured to use all of its memory.
 pub(super) fn server_resources(cpu: &Quantity, memory: i64) -> ResourceRequirements {
     ResourceRequirements {
         requests: Some(BTreeMap::from([("cpu".to_owned(), cpu.clone()), ("memory".to_owned(), quantity(memory))])),

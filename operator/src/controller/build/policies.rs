@@ -1,7 +1,7 @@
-//! Who may reach whom: nobody anybody, but for the arrows of the flow.
+//! The NetworkPolicies. All connections are denied except these:
 //!
 //! clients → publisher → Redis ← aggregators → PostgreSQL, publisher → aggregators (queries),
-//! operator → publisher and aggregators (backlog and totals), and names are resolved.
+//! operator → publisher and aggregators (backlog and totals), and publisher and aggregators → DNS.
 
 use std::collections::BTreeMap;
 
@@ -12,25 +12,26 @@ use k8s_openapi::api::networking::v1::{
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 
-use super::Objects;
 use super::meta::{meta, owned, selector};
 use super::names::{Component, operator_labels};
+use super::objects::Objects;
 use super::pod::some_vec;
 use crate::contract::{AGGREGATOR_PORT, POSTGRES_PORT, PUBLISHER_PORT, REDIS_PORT};
 use crate::controller::plan::{Backend, ExternalPlan, NetworkPlan, Plan};
 use crate::crd::Peer;
 
+/// Adds the NetworkPolicies, if the plan has any.
 pub(super) fn build(plan: &Plan, objects: &mut Objects) {
     let Some(network) = &plan.network else { return };
     objects.network_policies.push(default_deny(plan));
     objects.network_policies.push(publisher(plan, network));
     objects.network_policies.push(aggregator(plan, network));
     if plan.redis.is_managed() {
-        let users = vec![part(plan, Component::Publisher), part(plan, Component::Aggregator)];
+        let users = vec![pods_of(plan, Component::Publisher), pods_of(plan, Component::Aggregator)];
         objects.network_policies.push(policy(plan, Component::Redis, vec![ingress(REDIS_PORT, users)], Vec::new()));
     }
     if plan.postgres.is_managed() {
-        let users = vec![part(plan, Component::Aggregator)];
+        let users = vec![pods_of(plan, Component::Aggregator)];
         let ingress = vec![ingress(POSTGRES_PORT, users)];
         objects.network_policies.push(policy(plan, Component::Postgres, ingress, Vec::new()));
     }
@@ -40,14 +41,14 @@ fn publisher(plan: &Plan, network: &NetworkPlan) -> NetworkPolicy {
     let clients: Vec<_> = network.clients.iter().map(peer).collect();
     let operator = operator(network).filter(|_| !clients.is_empty());
     let from = clients.into_iter().chain(operator).collect();
-    let to_aggregators = egress(AGGREGATOR_PORT, vec![part(plan, Component::Aggregator)]);
+    let to_aggregators = egress(AGGREGATOR_PORT, vec![pods_of(plan, Component::Aggregator)]);
     let out = vec![dns(network), to_redis(plan), to_aggregators];
-    // Without any peer: from everywhere.
+    // An empty list of peers allows all.
     policy(plan, Component::Publisher, vec![ingress(PUBLISHER_PORT, from)], out)
 }
 
 fn aggregator(plan: &Plan, network: &NetworkPlan) -> NetworkPolicy {
-    let mut from = vec![part(plan, Component::Publisher)];
+    let mut from = vec![pods_of(plan, Component::Publisher)];
     from.extend(operator(network));
     from.extend(network.scrapers.iter().map(peer));
     let out = vec![dns(network), to_redis(plan), to_postgres(plan)];
@@ -56,14 +57,14 @@ fn aggregator(plan: &Plan, network: &NetworkPlan) -> NetworkPolicy {
 
 fn to_redis(plan: &Plan) -> NetworkPolicyEgressRule {
     match &plan.redis {
-        Backend::Managed(_) => egress(REDIS_PORT, vec![part(plan, Component::Redis)]),
+        Backend::Managed(_) => egress(REDIS_PORT, vec![pods_of(plan, Component::Redis)]),
         Backend::External(external) => to_external(external),
     }
 }
 
 fn to_postgres(plan: &Plan) -> NetworkPolicyEgressRule {
     match &plan.postgres {
-        Backend::Managed(_) => egress(POSTGRES_PORT, vec![part(plan, Component::Postgres)]),
+        Backend::Managed(_) => egress(POSTGRES_PORT, vec![pods_of(plan, Component::Postgres)]),
         Backend::External(external) => to_external(external),
     }
 }
@@ -84,7 +85,7 @@ fn dns(network: &NetworkPlan) -> NetworkPolicyEgressRule {
     }
 }
 
-/// Denies all pods of the resource everything, in both directions.
+/// Returns the policy that denies all pods of the resource all connections, in both directions.
 fn default_deny(plan: &Plan) -> NetworkPolicy {
     NetworkPolicy {
         metadata: owned(plan, plan.names.default_deny(), plan.names.common_labels()),
@@ -97,7 +98,8 @@ fn default_deny(plan: &Plan) -> NetworkPolicy {
     }
 }
 
-/// Lists of rules are set even where they are empty: rules that somebody adds are then a difference.
+/// Returns the policy of a component. Empty lists of rules are set too, so that a rule that somebody adds
+/// counts as drift.
 fn policy(
     plan: &Plan,
     component: Component,
@@ -135,8 +137,8 @@ fn port(protocol: &str, number: i32) -> NetworkPolicyPort {
     }
 }
 
-/// Pods of a part of the same resource.
-fn part(plan: &Plan, component: Component) -> NetworkPolicyPeer {
+/// Selects the pods of a component of the same resource.
+fn pods_of(plan: &Plan, component: Component) -> NetworkPolicyPeer {
     NetworkPolicyPeer { pod_selector: Some(selector(plan, component)), ..NetworkPolicyPeer::default() }
 }
 
@@ -164,7 +166,7 @@ fn block(cidr: &str) -> NetworkPolicyPeer {
     NetworkPolicyPeer { ip_block: Some(block), ..NetworkPolicyPeer::default() }
 }
 
-/// Selects by labels; no labels select all.
+/// Returns a selector of these labels. Without labels it selects everything.
 fn labels(labels: BTreeMap<String, String>) -> LabelSelector {
     LabelSelector { match_labels: some_map(labels), ..LabelSelector::default() }
 }

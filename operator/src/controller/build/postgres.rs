@@ -5,22 +5,26 @@ use std::collections::BTreeMap;
 use k8s_openapi::api::core::v1::{EnvVar, ExecAction, Lifecycle, LifecycleHandler};
 
 use super::names::Component;
-use super::{Objects, config, meta, pod, set};
+use super::objects::Objects;
+use super::{config, meta, pod, set};
 use crate::contract::{POSTGRES_PORT, env};
 use crate::controller::plan::{Backend, Checksums, PASSWORD, Plan, PostgresPlan};
 
 const COMPONENT: Component = Component::Postgres;
 const PASSWORD_VARIABLE: &str = "POSTGRES_PASSWORD";
-/// A folder in the volume, not its root: that is the file system's, and may have a `lost+found`.
-const DATA: &str = "/data/pgdata";
+/// A directory in the volume. The root of the volume belongs to the file system and can contain
+/// `lost+found`, which `initdb` refuses.
+const DATA_DIRECTORY: &str = "/data/pgdata";
+/// Seconds from SIGTERM to SIGKILL: longer than the 100 s of `pg_ctl stop` below.
 const GRACE: i64 = 120;
 
+/// Adds the objects of a managed PostgreSQL.
 pub(super) fn build(plan: &Plan, postgres: &PostgresPlan, checksums: &Checksums, objects: &mut Objects) {
     let files = files(postgres);
     let mut container = pod::container(plan, COMPONENT, &plan.images.postgres);
     container.command = Some(config::command());
     container.env = Some(vec![
-        pod::env("PGDATA", DATA),
+        pod::env("PGDATA", DATA_DIRECTORY),
         pod::env("POSTGRES_MAJOR", postgres.version.to_string()),
         pod::env_secret(PASSWORD_VARIABLE, &plan.names.of(COMPONENT), PASSWORD),
     ]);
@@ -28,16 +32,18 @@ pub(super) fn build(plan: &Plan, postgres: &PostgresPlan, checksums: &Checksums,
     container.resources = Some(pod::server_resources(&postgres.cpu, postgres.memory));
     container.volume_mounts = Some(vec![
         pod::mount("data", "/data"),
-        pod::mount("config", config::FOLDER),
+        pod::mount("config", config::DIRECTORY),
         pod::mount("run", "/var/run/postgresql"),
         pod::mount("tmp", "/tmp"),
         pod::mount("shm", "/dev/shm"),
     ]);
+    // 900 times 2 s: recovery after a crash can take many minutes, and must not be interrupted.
     container.startup_probe = Some(pod::shell_probe("pg_isready -q -U sluice", 2, 5, 900));
     container.readiness_probe = Some(pod::shell_probe("pg_isready -q -U sluice", 10, 5, 3));
-    // 1 means that it refuses connections because it recovers: killing it then would start that over.
+    // Exit code 1 means that the server refuses connections because it is recovering. Killing it then would
+    // make the recovery begin again.
     container.liveness_probe = Some(pod::shell_probe("pg_isready -q -U sluice || test $? -eq 1", 20, 15, 6));
-    // SIGTERM would wait for all clients to leave.
+    // On SIGTERM alone PostgreSQL waits until all clients have disconnected.
     let stop = ExecAction { command: Some(pod::shell("pg_ctl stop -D \"$PGDATA\" -m fast -w -t 100")) };
     container.lifecycle = Some(Lifecycle {
         pre_stop: Some(LifecycleHandler { exec: Some(stop), ..LifecycleHandler::default() }),
@@ -54,7 +60,7 @@ pub(super) fn build(plan: &Plan, postgres: &PostgresPlan, checksums: &Checksums,
                 config::volume(plan, COMPONENT),
                 pod::scratch("run"),
                 pod::scratch("tmp"),
-                // The runtime's own is 64 MB, too small for parallel queries.
+                // The default of the container runtime is 64 MB, which is too small for parallel queries.
                 pod::memory_volume("shm", postgres.memory / 4),
             ],
             checksums: BTreeMap::from([
@@ -80,7 +86,9 @@ fn files(postgres: &PostgresPlan) -> BTreeMap<String, String> {
     ])
 }
 
-/// The configuration for so much memory and disk.
+/// Returns the configuration, tuned for the memory and the disk of the plan. The ratios are those that
+/// the PostgreSQL documentation and wiki recommend for a dedicated server: a quarter of the memory for
+/// `shared_buffers`, and most of the rest as `effective_cache_size`.
 fn tuned(postgres: &PostgresPlan) -> String {
     let memory = postgres.memory >> 20;
     let disk = postgres.volume.bytes >> 20;
@@ -98,7 +106,7 @@ fn tuned(postgres: &PostgresPlan) -> String {
     })
 }
 
-/// The variables by which our programs find PostgreSQL.
+/// Returns the variables with which our programs connect to PostgreSQL.
 pub(super) fn client_env(plan: &Plan) -> Vec<EnvVar> {
     match &plan.postgres {
         Backend::External(external) => vec![pod::env_secret(env::DATABASE_URL, &external.secret, &external.key)],

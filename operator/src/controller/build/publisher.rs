@@ -1,4 +1,4 @@
-//! The publishers: a Deployment behind the one Service that clients use.
+//! The publishers: a Deployment behind the Service that clients use.
 
 use k8s_openapi::api::apps::v1::{Deployment, DeploymentSpec, DeploymentStrategy, RollingUpdateDeployment};
 use k8s_openapi::api::core::v1::{EnvVar, Lifecycle, LifecycleHandler, SleepAction};
@@ -6,16 +6,19 @@ use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 
 use super::aggregator::used_checksums;
 use super::names::Component;
-use super::{Objects, config, meta, pod, redis, set};
+use super::objects::Objects;
+use super::{config, meta, pod, redis, set};
 use crate::contract::{AGGREGATOR_PORT, PUBLISHER_COMMAND, PUBLISHER_PORT, env};
 use crate::controller::plan::{Checksums, Plan};
 
 const COMPONENT: Component = Component::Publisher;
-/// Seconds for which a stopping publisher still takes requests: until every node knows that it
-/// goes, some are sent to it.
-const LAME: i64 = 5;
-const SLACK: i64 = 10;
+/// Seconds for which a stopping publisher still accepts requests. Some nodes send requests to it until
+/// they have learnt that it leaves the Service.
+const PRE_STOP_SECONDS: i64 = 5;
+/// Seconds between the shutdown timeout of the program and SIGKILL.
+const GRACE_MARGIN: i64 = 10;
 
+/// Adds the objects of the publishers.
 pub(super) fn build(plan: &Plan, checksums: &Checksums, objects: &mut Objects) {
     let publisher = &plan.publisher;
     let mut container = pod::container(plan, COMPONENT, &plan.images.publisher);
@@ -36,7 +39,10 @@ pub(super) fn build(plan: &Plan, checksums: &Checksums, objects: &mut Objects) {
     container.resources = Some(pod::resources(&publisher.resources, "100m", "128Mi"));
     pod::http_probes(&mut container, "http");
     container.lifecycle = Some(Lifecycle {
-        pre_stop: Some(LifecycleHandler { sleep: Some(SleepAction { seconds: LAME }), ..LifecycleHandler::default() }),
+        pre_stop: Some(LifecycleHandler {
+            sleep: Some(SleepAction { seconds: PRE_STOP_SECONDS }),
+            ..LifecycleHandler::default()
+        }),
         ..Lifecycle::default()
     });
 
@@ -48,7 +54,7 @@ pub(super) fn build(plan: &Plan, checksums: &Checksums, objects: &mut Objects) {
             container,
             volumes: Vec::new(),
             checksums: used_checksums(checksums, &[(Component::Redis, config::REDIS_CHECKSUM)]),
-            grace: LAME + i64::from(publisher.shutdown_timeout_seconds) + SLACK,
+            grace: PRE_STOP_SECONDS + i64::from(publisher.shutdown_timeout_seconds) + GRACE_MARGIN,
         },
     );
     objects.service_accounts.push(meta::service_account(plan, COMPONENT));
@@ -62,7 +68,8 @@ pub(super) fn build(plan: &Plan, checksums: &Checksums, objects: &mut Objects) {
             revision_history_limit: Some(set::HISTORY),
             strategy: Some(DeploymentStrategy {
                 type_: Some("RollingUpdate".to_owned()),
-                // One more before one less: a single publisher is replaced without a gap.
+                // A new pod must be ready before an old one stops, so that a single publisher is replaced
+                // without an interruption.
                 rolling_update: Some(RollingUpdateDeployment {
                     max_surge: Some(IntOrString::Int(1)),
                     max_unavailable: Some(IntOrString::Int(0)),
@@ -75,7 +82,7 @@ pub(super) fn build(plan: &Plan, checksums: &Checksums, objects: &mut Objects) {
     });
 }
 
-/// Only what the resource says: the rest is the program's default.
+/// Returns the limits that the resource sets. For the others the program has defaults.
 fn limits(plan: &Plan) -> Vec<EnvVar> {
     let limits = &plan.publisher.limits;
     [

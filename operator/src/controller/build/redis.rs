@@ -1,19 +1,21 @@
-//! A managed Redis: one pod whose append-only file is on disk before each answer.
+//! A managed Redis: one pod that syncs its append-only file to disk before each reply.
 
 use std::collections::BTreeMap;
 
 use k8s_openapi::api::core::v1::EnvVar;
 
 use super::names::Component;
-use super::{Objects, config, meta, pod, set};
+use super::objects::Objects;
+use super::{config, meta, pod, set};
 use crate::contract::{REDIS_PORT, env};
 use crate::controller::plan::{Backend, Checksums, PASSWORD, Plan, RedisPlan};
 
 const COMPONENT: Component = Component::Redis;
 const PASSWORD_VARIABLE: &str = "REDIS_PASSWORD";
-/// Longer than `shutdown-timeout`.
+/// Seconds from SIGTERM to SIGKILL: longer than `shutdown-timeout` in `redis.conf`.
 const GRACE: i64 = 45;
 
+/// Adds the objects of a managed Redis.
 pub(super) fn build(plan: &Plan, redis: &RedisPlan, checksums: &Checksums, objects: &mut Objects) {
     let files = files(redis);
     let mut container = pod::container(plan, COMPONENT, &plan.images.redis);
@@ -21,13 +23,13 @@ pub(super) fn build(plan: &Plan, redis: &RedisPlan, checksums: &Checksums, objec
     let secret = plan.names.of(COMPONENT);
     container.env = Some(vec![
         pod::env_secret(PASSWORD_VARIABLE, &secret, PASSWORD),
-        // What redis-cli logs in with.
+        // `redis-cli` in the probes reads its password from here.
         pod::env_secret("REDISCLI_AUTH", &secret, PASSWORD),
     ]);
     container.ports = Some(vec![pod::port("redis", REDIS_PORT)]);
     container.resources = Some(pod::server_resources(&redis.cpu, redis.memory));
-    container.volume_mounts = Some(vec![pod::mount("data", "/data"), pod::mount("config", config::FOLDER)]);
-    // Reading a long file takes its time; until then it answers LOADING.
+    container.volume_mounts = Some(vec![pod::mount("data", "/data"), pod::mount("config", config::DIRECTORY)]);
+    // 900 times 2 s: loading a long append-only file takes time, and until then Redis replies LOADING.
     container.startup_probe = Some(pod::shell_probe(PING, 2, 5, 900));
     container.readiness_probe = Some(pod::shell_probe(PING, 10, 5, 3));
     container.liveness_probe = Some(pod::shell_probe(PING, 20, 15, 6));
@@ -54,10 +56,11 @@ pub(super) fn build(plan: &Plan, redis: &RedisPlan, checksums: &Checksums, objec
     objects.stateful_sets.push(set::with_volume(plan, COMPONENT, &redis.volume, stateful_set));
 }
 
+/// Shell line of the probes.
 const PING: &str = "test \"$(redis-cli ping)\" = PONG";
 
 fn files(redis: &RedisPlan) -> BTreeMap<String, String> {
-    // While the file is rewritten, pages that change are there twice.
+    // While Redis rewrites the append-only file in a forked process, each page that changes exists twice.
     let maxmemory = (redis.memory / 2).to_string();
     BTreeMap::from([
         (config::START.to_owned(), include_str!("redis.sh").to_owned()),
@@ -65,14 +68,14 @@ fn files(redis: &RedisPlan) -> BTreeMap<String, String> {
     ])
 }
 
-/// The variables by which our programs find Redis.
+/// Returns the variables with which our programs connect to Redis.
 pub(super) fn client_env(plan: &Plan) -> Vec<EnvVar> {
     match &plan.redis {
         Backend::External(external) => vec![pod::env_secret(env::REDIS_URL, &external.secret, &external.key)],
         Backend::Managed(_) => {
             let name = plan.names.of(COMPONENT);
             let url = format!("redis://:$({PASSWORD_VARIABLE})@{}:{REDIS_PORT}/0", plan.names.host(&name));
-            // In this order: a variable can use those before it.
+            // The order matters: a variable can refer only to variables before it.
             vec![pod::env_secret(PASSWORD_VARIABLE, &name, PASSWORD), pod::env(env::REDIS_URL, url)]
         }
     }

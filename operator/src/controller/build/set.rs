@@ -1,4 +1,4 @@
-//! StatefulSets and Services, as all parts have them.
+//! StatefulSets and Services, which several components have in the same form.
 
 use k8s_openapi::api::apps::v1::{
     StatefulSet, StatefulSetPersistentVolumeClaimRetentionPolicy, StatefulSetSpec, StatefulSetUpdateStrategy,
@@ -15,10 +15,11 @@ use super::names::Component;
 use crate::controller::plan::{Plan, VolumePlan};
 use crate::crd::DeletionPolicy;
 
-/// Former templates that are kept.
+/// Number of earlier pod templates that Kubernetes retains.
 pub(super) const HISTORY: i32 = 3;
 
-/// A part's StatefulSet. Parallel: an ordered one would never replace a pod whose image is bad.
+/// Returns the StatefulSet of a component. Its pods are managed in parallel: with ordered management
+/// Kubernetes never replaces a pod whose image cannot be pulled.
 pub(super) fn stateful_set(
     plan: &Plan,
     component: Component,
@@ -45,7 +46,8 @@ pub(super) fn stateful_set(
     }
 }
 
-/// Gives each pod of the set a volume `data`, whose fate the resource's deletion policy decides.
+/// Adds a volume `data` for each pod. The deletion policy of the resource decides whether the volumes are
+/// deleted with it.
 pub(super) fn with_volume(plan: &Plan, component: Component, volume: &VolumePlan, mut set: StatefulSet) -> StatefulSet {
     let Some(spec) = &mut set.spec else { return set };
     spec.persistent_volume_claim_retention_policy = Some(StatefulSetPersistentVolumeClaimRetentionPolicy {
@@ -76,7 +78,7 @@ pub(super) fn with_volume(plan: &Plan, component: Component, volume: &VolumePlan
     set
 }
 
-/// A part's Service, under the part's name.
+/// Returns the Service of a component.
 pub(super) fn service(plan: &Plan, component: Component, port_name: &str, port: i32) -> Service {
     Service {
         metadata: meta(plan, plan.names.of(component), component),

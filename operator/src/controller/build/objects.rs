@@ -1,0 +1,39 @@
+//! The objects of a resource, by kind.
+
+use k8s_openapi::api::apps::v1::{Deployment, StatefulSet};
+use k8s_openapi::api::core::v1::{ConfigMap, Service, ServiceAccount};
+use k8s_openapi::api::networking::v1::NetworkPolicy;
+use k8s_openapi::api::policy::v1::PodDisruptionBudget;
+use serde::Serialize;
+
+/// Objects by kind, in the order in which they are applied: objects that a pod needs come before it.
+#[derive(Debug, Clone, Default, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+#[allow(missing_docs, reason = "a field is named like its kind")]
+pub struct Objects {
+    pub service_accounts: Vec<ServiceAccount>,
+    pub config_maps: Vec<ConfigMap>,
+    pub network_policies: Vec<NetworkPolicy>,
+    pub services: Vec<Service>,
+    pub disruption_budgets: Vec<PodDisruptionBudget>,
+    pub stateful_sets: Vec<StatefulSet>,
+    pub deployments: Vec<Deployment>,
+}
+
+impl Objects {
+    /// Returns the number of objects.
+    pub fn len(&self) -> usize {
+        self.service_accounts.len()
+            + self.config_maps.len()
+            + self.network_policies.len()
+            + self.services.len()
+            + self.disruption_budgets.len()
+            + self.stateful_sets.len()
+            + self.deployments.len()
+    }
+
+    /// Whether there are no objects.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}

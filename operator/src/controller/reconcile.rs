@@ -1,0 +1,105 @@
+//! Reconciles one resource: runs the steps in order, writes the status, and decides when to run them
+//! again.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use jiff::Timestamp;
+use kube::ResourceExt;
+use kube::core::DeserializeGuard;
+use kube::runtime::controller::Action;
+
+use super::context::Context;
+use super::error::{Error, Result};
+use super::{apply, build, fetch, secrets, status, validate, write_status};
+use crate::crd::{ConditionType, EventAggregator, EventAggregatorStatus};
+
+/// How soon a resource that is not ready is reconciled again.
+const UNREADY_RESYNC: Duration = Duration::from_secs(30);
+/// How long one reconcile may take. It is several times what a slow API server needs for some fifty
+/// requests, and bounds how long one resource can hold one of the concurrent reconciles.
+const DEADLINE: Duration = Duration::from_secs(120);
+
+/// Brings the cluster into the state that the resource describes, and writes the state of the cluster
+/// to the resource's status.
+///
+/// # Errors
+/// Any [`Error`]. It has already been written to the status, where that was possible.
+pub async fn reconcile(resource: Arc<DeserializeGuard<EventAggregator>>, context: Arc<Context>) -> Result<Action> {
+    let began = Instant::now();
+    let result = match &resource.0 {
+        Ok(resource) => reconcile_readable(resource, &context).await,
+        Err(unreadable) => Err(Error::Unparsable(unreadable.error.clone())),
+    };
+    let label = result.as_ref().map_or_else(|error| error.reason().as_str(), |_| "Done");
+    metrics::counter!("sluice_operator_reconciles_total", "result" => label).increment(1);
+    metrics::histogram!("sluice_operator_reconcile_seconds").record(began.elapsed().as_secs_f64());
+    result
+}
+
+async fn reconcile_readable(resource: &EventAggregator, context: &Context) -> Result<Action> {
+    if resource.metadata.deletion_timestamp.is_some() {
+        // The garbage collector deletes all objects that the resource owns. There is no finalizer.
+        return Ok(Action::await_change());
+    }
+    let old = resource.status.clone().unwrap_or_default();
+    let generation = resource.metadata.generation.unwrap_or_default();
+    let status = if resource.spec.paused {
+        Ok(status::of_paused(generation, &old, Timestamp::now()))
+    } else {
+        // A request that is never answered must not occupy one of the concurrent reconciles for ever.
+        let steps = tokio::time::timeout(DEADLINE, steps(resource, context)).await;
+        steps.unwrap_or(Err(Error::TimedOut(DEADLINE)))
+    };
+    let ready = match status {
+        Ok(status) => {
+            write_status::write_status(context, resource, &status).await?;
+            status.condition(ConditionType::Ready).is_some_and(|ready| ready.status == "True")
+        }
+        Err(error) => {
+            let status = status::of_error(&error, generation, &old, Timestamp::now());
+            if let Err(unwritten) = write_status::write_status(context, resource, &status).await {
+                tracing::debug!(error = %unwritten, "cannot write the error to the status");
+            }
+            return Err(error);
+        }
+    };
+    context.succeeded(&resource.uid().unwrap_or_default());
+    // A program can become ready, or say something else, without any object changing.
+    let next = if ready || resource.spec.paused { context.resync } else { context.resync.min(UNREADY_RESYNC) };
+    Ok(Action::requeue(with_jitter(next)))
+}
+
+async fn steps(resource: &EventAggregator, context: &Context) -> Result<EventAggregatorStatus> {
+    let client = &context.client;
+    let uid = resource.uid().unwrap_or_default();
+    let live = fetch::fetch(client, &context.programs, resource).await?;
+    let plan = validate::validate(resource, &live, &context.defaults, context.decisions.get(&uid))?;
+    let checksums = secrets::ensure(client, &plan, &live).await?;
+    let desired = build::build(&plan, &checksums);
+    let applied = apply::apply(client, &plan, &live, desired).await?;
+    let old = resource.status.clone().unwrap_or_default();
+    Ok(status::of_applied(&plan, &live, &applied, &old, Timestamp::now()))
+}
+
+/// Decides when to try again after an error. An error that a retry cannot resolve waits until
+/// something changes.
+pub fn after_failure(resource: Arc<DeserializeGuard<EventAggregator>>, error: &Error, context: Arc<Context>) -> Action {
+    let (name, namespace) = (resource.name_any(), resource.namespace().unwrap_or_default());
+    if error.is_not_found() {
+        tracing::debug!(name, namespace, %error, "the resource was deleted during the reconcile");
+        return Action::requeue(context.failed(&resource.uid().unwrap_or_default()));
+    }
+    tracing::warn!(name, namespace, reason = %error.reason(), %error, "cannot reconcile");
+    if error.is_retryable() {
+        Action::requeue(context.failed(&resource.uid().unwrap_or_default()))
+    } else {
+        Action::await_change()
+    }
+}
+
+/// Returns the interval, changed at random by up to 10%, so that not all resources are reconciled at
+/// the same time.
+fn with_jitter(interval: Duration) -> Duration {
+    interval.mul_f64(0.9 + 0.2 * rand::random::<f64>())
+}
