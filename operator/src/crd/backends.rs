@@ -1,4 +1,4 @@
-//! The servers behind: run by the operator, or somebody else's.
+//! Redis and PostgreSQL: managed by the operator, or external.
 
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use schemars::JsonSchema;
@@ -10,9 +10,9 @@ use super::rules;
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
 pub struct RedisSpec {
-    /// A Redis that the operator runs: one pod, an append-only file written before each answer.
+    /// A Redis that the operator runs: one pod, which syncs its append-only file before each reply.
     pub managed: ManagedRedis,
-    /// A Redis (7.0 or newer) that is there already; `managed` is then ignored.
+    /// An existing Redis (7.0 or newer). If it is given, `managed` is ignored.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub external: Option<ExternalSpec>,
 }
@@ -23,7 +23,7 @@ pub struct RedisSpec {
 pub struct PostgresSpec {
     /// A PostgreSQL that the operator runs: one pod, with data checksums.
     pub managed: ManagedPostgres,
-    /// A PostgreSQL (15 or newer) that is there already; `managed` is then ignored.
+    /// An existing PostgreSQL (15 or newer). If it is given, `managed` is ignored.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub external: Option<ExternalSpec>,
 }
@@ -33,12 +33,12 @@ pub struct PostgresSpec {
 #[schemars(transform = rules::managed_redis)]
 #[serde(rename_all = "camelCase", default)]
 pub struct ManagedRedis {
-    /// Its volume.
+    /// The persistent volume of the server.
     pub storage: StorageSpec,
-    /// Memory of the pod. Half of it is for events (`maxmemory`), half for rewriting the file.
+    /// Memory of the pod. Half of it is for events (`maxmemory`), the other half for rewriting the append-only file.
     #[schemars(with = "String", length(min = 1, max = 32))]
     pub memory: Quantity,
-    /// CPU that is set aside for it.
+    /// CPU request of the pod.
     #[schemars(with = "String", length(min = 1, max = 32))]
     pub cpu: Quantity,
 }
@@ -54,15 +54,15 @@ impl Default for ManagedRedis {
 #[schemars(transform = rules::managed_postgres)]
 #[serde(rename_all = "camelCase", default)]
 pub struct ManagedPostgres {
-    /// Its volume.
+    /// The persistent volume of the server.
     pub storage: StorageSpec,
-    /// Memory of the pod, which the server is tuned for.
+    /// Memory of the pod. The configuration of the server depends on it.
     #[schemars(with = "String", length(min = 1, max = 32))]
     pub memory: Quantity,
-    /// CPU that is set aside for it.
+    /// CPU request of the pod.
     #[schemars(with = "String", length(min = 1, max = 32))]
     pub cpu: Quantity,
-    /// Its major version. Cannot be changed: the data folder is of that version.
+    /// Major version of the server. It cannot be changed, because the data directory belongs to that version.
     #[schemars(range(min = 15, max = 99))]
     pub version: i32,
 }
@@ -83,10 +83,10 @@ impl Default for ManagedPostgres {
 #[schemars(transform = rules::storage)]
 #[serde(rename_all = "camelCase", default)]
 pub struct StorageSpec {
-    /// Its size. It may grow, where the storage class can; it cannot shrink.
+    /// Size of the volume. It can grow if the storage class allows it, and cannot shrink.
     #[schemars(with = "String", length(min = 1, max = 32))]
     pub size: Quantity,
-    /// Its storage class; without one the cluster's default. Cannot be changed.
+    /// Storage class of the volume; if absent, the cluster's default. It cannot be changed.
     #[schemars(length(min = 1, max = 253))]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub storage_class_name: Option<String>,
@@ -98,14 +98,14 @@ impl Default for StorageSpec {
     }
 }
 
-/// A server that is there already.
+/// An existing server.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct ExternalSpec {
-    /// The Secret with its URL. When its content changes the pods that use it are rolled.
+    /// The Secret with the URL of the server. When its content changes, the pods that use it are replaced.
     pub secret_ref: SecretKeyRef,
-    /// Addresses that pods may reach it at, such as `10.0.0.0/8`; without any, its port is open to
-    /// all addresses.
+    /// Address ranges of the server, such as `10.0.0.0/8`, to which NetworkPolicies allow connections. If
+    /// empty, they allow connections to its port at all addresses.
     #[schemars(length(max = 32), inner(length(min = 1, max = 64)), extend("x-kubernetes-list-type" = "set"))]
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub cidrs: Vec<String>,
@@ -115,10 +115,10 @@ pub struct ExternalSpec {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct SecretKeyRef {
-    /// The Secret.
+    /// Name of the Secret.
     #[schemars(length(min = 1, max = 253))]
     pub name: String,
-    /// The key in it that holds the URL: `redis://…` or `postgres://…`.
+    /// The key in the Secret whose value is the URL: `redis://…` or `postgres://…`.
     #[schemars(length(min = 1, max = 253))]
     #[serde(default = "url")]
     pub key: String,

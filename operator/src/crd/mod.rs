@@ -1,4 +1,5 @@
-//! The custom resource `EventAggregator`: what its user writes, and what the operator answers.
+//! The custom resource `EventAggregator`: the spec, which its user writes, and the status, which the
+//! operator writes.
 
 mod backends;
 pub mod docs;

@@ -1,24 +1,24 @@
-//! Who may reach whom, beyond what the parts need of each other.
+//! Connections that NetworkPolicies allow, beyond those between the components.
 
 use std::collections::BTreeMap;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-/// NetworkPolicies: everything is denied but what the parts need of each other, name resolution,
-/// and what is opened here.
+/// NetworkPolicies: they deny all connections except those between the components, to the DNS servers,
+/// and those that are allowed here.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
 pub struct NetworkPolicySpec {
-    /// Without policies everybody in the cluster reaches everything.
+    /// Whether NetworkPolicies are created. Without them, all pods of the cluster can connect to all components.
     pub enabled: bool,
-    /// Where names are resolved.
+    /// The DNS servers.
     pub dns: DnsPeer,
-    /// Who may publish and query; without any, everybody.
+    /// Pods that may publish and query. If empty, all may.
     #[schemars(length(max = 32))]
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub clients: Vec<Peer>,
-    /// Who may read the metrics of aggregators (a publisher's are open to its clients).
+    /// Pods that may read the metrics of aggregators. (Clients can read the metrics of publishers.)
     #[schemars(length(max = 32))]
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub scrapers: Vec<Peer>,
@@ -30,15 +30,15 @@ impl Default for NetworkPolicySpec {
     }
 }
 
-/// Where names are resolved.
+/// The DNS servers.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
 pub struct DnsPeer {
-    /// Labels of the namespace.
+    /// Labels of the namespace of the DNS servers.
     pub namespace_labels: BTreeMap<String, String>,
-    /// Labels of the pods in it; none means all of them.
+    /// Labels of the pods in that namespace. If empty, all of them.
     pub pod_labels: BTreeMap<String, String>,
-    /// Further addresses, such as `169.254.20.10/32` of a node-local cache.
+    /// Additional addresses, such as `169.254.20.10/32` of a node-local cache.
     #[schemars(length(max = 16), inner(length(min = 1, max = 64)), extend("x-kubernetes-list-type" = "set"))]
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub cidrs: Vec<String>,
@@ -55,14 +55,14 @@ impl Default for DnsPeer {
     }
 }
 
-/// Pods, by labels of theirs and of their namespace.
+/// Pods, selected by their labels and by the labels of their namespace.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
 pub struct Peer {
-    /// Labels of the namespace; none means this resource's own.
+    /// Labels of the namespace of the DNS servers. If empty, the namespace of this resource.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub namespace_labels: BTreeMap<String, String>,
-    /// Labels of the pods; none means all of them.
+    /// Labels of the pods. If empty, all pods of the namespace.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub pod_labels: BTreeMap<String, String>,
 }

@@ -1,37 +1,39 @@
-//! Rules that the API server checks, in CEL. Each message names the field.
+//! CEL rules that the API server evaluates. Each message names the field.
 //!
-//! A rule that forbids a change stands on a parent that always exists (its default is `{}`), and
-//! compares `has()` too: on the field itself it would not run when the field is removed.
+//! A rule that forbids a change belongs to a parent that always exists (its default is `{}`), and compares
+//! `has()` too: a rule on the field itself is not evaluated when the field is removed.
 //!
-//! The API server also checks each rule against the parent's default as it stands, `{}`, without the
-//! defaults of its fields: a rule must let fields be absent, though in a stored object they never are.
+//! The API server also evaluates each rule against the default `{}` of the parent, without the defaults of
+//! its fields. So a rule must accept absent fields, although a stored object always has them.
 
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::ValidationRule;
 use schemars::Schema;
 use serde_json::{Value, json};
 
-/// What a server needs at least to start.
+/// Returns the rule for the minimum memory with which a server starts.
 macro_rules! memory {
-    ($least:literal) => {
+    ($min:literal) => {
         (
             concat!(
                 "!has(self.memory) || isQuantity(self.memory) && quantity(self.memory).compareTo(quantity('",
-                $least,
+                $min,
                 "')) >= 0"
             ),
-            concat!("memory must be a quantity of at least ", $least, ", such as 1Gi"),
+            concat!("memory must be a quantity of at least ", $min, ", such as 1Gi"),
             ".memory",
         )
     };
 }
 
-/// Adds rules to a schema: an expression, what is said when it is false, and the field it is about.
+/// Adds rules to a schema. Each consists of an expression, the message when it is false, and the path of
+/// the field.
 fn add(schema: &mut Schema, rules: &[(&str, &str, &str)]) {
     let rules = rules.iter().map(|(rule, message, path)| json!({"rule": rule, "message": message, "fieldPath": path}));
     schema.insert("x-kubernetes-validations".to_owned(), Value::Array(rules.collect()));
 }
 
-/// Names of Services are DNS-1035 labels of 63 characters, and the longest suffix takes its part.
+/// Returns the rule for the name. Names of Services are DNS-1035 labels of at most 63 characters, and the
+/// operator appends suffixes.
 pub(super) fn root() -> Vec<ValidationRule> {
     let message = "metadata.name must be at most 40 characters: a lower-case letter, then lower-case letters, \
                    digits or '-', and no '-' at the end";
@@ -42,46 +44,47 @@ pub(super) fn root() -> Vec<ValidationRule> {
     }]
 }
 
-/// Stored events were told apart by certain fields, and neither they nor the stream move to
-/// another server.
+/// Adds the rules of the spec. The stored events were deduplicated by certain fields, and neither the
+/// events nor the streams can move to another server.
 pub(super) fn spec(schema: &mut Schema) {
     add(
         schema,
         &[
             (
                 "self.dedupFields == oldSelf.dedupFields",
-                "spec.dedupFields cannot be changed: stored events were told apart by them",
+                "spec.dedupFields cannot be changed: stored events were deduplicated by these fields",
                 ".dedupFields",
             ),
             (
                 "has(self.redis.external) == has(oldSelf.redis.external)",
-                "spec.redis cannot change between managed and external: what is in the stream would stay behind",
+                "spec.redis cannot change between managed and external: events in the streams would be left behind",
                 ".redis",
             ),
             (
                 "has(self.postgres.external) == has(oldSelf.postgres.external)",
-                "spec.postgres cannot change between managed and external: stored events would stay behind",
+                "spec.postgres cannot change between managed and external: stored events would be left behind",
                 ".postgres",
             ),
         ],
     );
 }
 
+/// Adds the rules of a managed Redis.
 pub(super) fn managed_redis(schema: &mut Schema) {
     add(schema, &[memory!("64Mi")]);
 }
 
-/// Files of one major version are not read by another.
+/// Adds the rules of a managed PostgreSQL. One major version cannot read the files of another.
 pub(super) fn managed_postgres(schema: &mut Schema) {
     let version = (
         "!has(self.version) || !has(oldSelf.version) || self.version == oldSelf.version",
-        "postgres.managed.version cannot be changed: the data folder is of that major version",
+        "postgres.managed.version cannot be changed: the data directory belongs to that major version",
         ".version",
     );
     add(schema, &[memory!("128Mi"), version]);
 }
 
-/// A claim cannot shrink, and its class cannot be changed.
+/// Adds the rules of a volume. A PersistentVolumeClaim cannot shrink, and its class is immutable.
 pub(super) fn storage(schema: &mut Schema) {
     add(
         schema,
@@ -107,6 +110,7 @@ pub(super) fn storage(schema: &mut Schema) {
     );
 }
 
+/// Adds the rules of autoscaling.
 pub(super) fn autoscaling(schema: &mut Schema) {
     let bounds = (
         "self.minReplicas <= self.maxReplicas",

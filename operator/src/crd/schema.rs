@@ -1,13 +1,14 @@
-//! The CustomResourceDefinition, as the types above say.
+//! The CustomResourceDefinition, generated from the types.
 
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
     CustomResourceDefinition, JSON, JSONSchemaProps, JSONSchemaPropsOrArray,
 };
 use kube::CustomResourceExt;
 
-use super::{EventAggregator, rules};
+use super::rules;
+use super::spec::EventAggregator;
 
-/// The CustomResourceDefinition.
+/// Returns the CustomResourceDefinition.
 pub fn crd() -> CustomResourceDefinition {
     let mut crd = EventAggregator::crd();
     for version in &mut crd.spec.versions {
@@ -19,17 +20,17 @@ pub fn crd() -> CustomResourceDefinition {
     crd
 }
 
-/// The CustomResourceDefinition as YAML.
+/// Returns the CustomResourceDefinition as YAML.
 ///
 /// # Errors
-/// When it cannot be written as YAML, which its types rule out.
+/// When it cannot be serialized as YAML, which its types rule out.
 pub fn yaml() -> Result<String, serde_yaml::Error> {
-    // Through a value: its maps are sorted, so that the text changes only with the types.
+    // It is converted to a value first, whose maps are sorted: the text changes only with the types.
     serde_yaml::to_string(&serde_yaml::to_value(crd())?)
 }
 
-/// A parent's default is `{}`, and its fields have theirs: said once, and a parent given in part
-/// gets the rest all the same.
+/// Replaces the default of every parent by `{}`. Its fields have their own defaults, so each default is
+/// written once, and a parent with only some of its fields gets the others.
 fn empty_defaults(schema: &mut JSONSchemaProps) {
     if let Some(JSON(default)) = &mut schema.default
         && default.is_object()

@@ -1,4 +1,4 @@
-//! What a user asks for.
+//! The spec, which a user writes.
 #![allow(clippy::duplicated_attributes, reason = "each printer column has a type of its own")]
 
 use std::collections::BTreeMap;
@@ -13,8 +13,8 @@ use super::network::NetworkPolicySpec;
 use super::rules;
 use super::status::EventAggregatorStatus;
 
-/// An event aggregator: a publisher that takes events over HTTP, a Redis stream, aggregators that
-/// store each event once, and PostgreSQL. Everything has a default.
+/// An event aggregator: publishers that accept events over HTTP, Redis streams, aggregators that store each
+/// event once, and PostgreSQL. All fields have defaults.
 #[derive(CustomResource, Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[kube(
     group = "sluice.dev",
@@ -26,7 +26,7 @@ use super::status::EventAggregatorStatus;
     namespaced,
     status = "EventAggregatorStatus",
     derive = "PartialEq",
-    doc = "An event aggregator: a publisher, a Redis stream, aggregators that store each event once, and PostgreSQL.",
+    doc = "An event aggregator: publishers, Redis streams, aggregators that store each event once, and PostgreSQL.",
     scale(
         spec_replicas_path = ".spec.aggregator.replicas",
         status_replicas_path = ".status.replicas",
@@ -47,34 +47,35 @@ use super::status::EventAggregatorStatus;
 #[schemars(transform = rules::spec)]
 #[serde(rename_all = "camelCase", default)]
 pub struct EventAggregatorSpec {
-    /// The programs that store events: a StatefulSet.
+    /// The aggregators, which store events: a StatefulSet.
     pub aggregator: AggregatorSpec,
-    /// The programs that take events over HTTP: a Deployment.
+    /// The publishers, which accept events over HTTP: a Deployment.
     pub publisher: PublisherSpec,
-    /// Which images run; without them the operator's own settings say.
+    /// Images of the pods. The operator's settings give the defaults.
     pub images: ImagesSpec,
-    /// Redis streams that events are spread over.
+    /// Number of Redis streams over which events are distributed.
     #[schemars(range(min = 1, max = 1024))]
     pub streams: i32,
-    /// Fields whose equality makes an event a duplicate. Cannot be changed.
+    /// Events that are equal in all of these fields are duplicates. The list cannot be changed.
     #[schemars(length(min = 1, max = 3), extend("x-kubernetes-list-type" = "set"))]
     pub dedup_fields: Vec<DedupField>,
-    /// Removes events that arrived longer ago than this (`30d`); without it they are kept for ever.
+    /// Age, counted from arrival, at which events are removed, such as `30d`. If absent, events are never
+    /// removed.
     #[schemars(regex(pattern = r"^[1-9][0-9]{0,5}(ms|s|m|h|d)$"))]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub retention: Option<String>,
-    /// For how long an Idempotency-Key is honoured.
+    /// For how long an Idempotency-Key is remembered: a request repeated within this time is not counted again.
     #[schemars(regex(pattern = r"^[1-9][0-9]{0,5}(ms|s|m|h|d)$"))]
     pub idempotency_ttl: String,
-    /// The server that holds events between publisher and aggregators.
+    /// Redis, which holds events between publishers and aggregators.
     pub redis: RedisSpec,
-    /// The server that stores events.
+    /// PostgreSQL, which stores events.
     pub postgres: PostgresSpec,
-    /// What becomes of the volumes and passwords when this resource is deleted.
+    /// Whether volumes and passwords are retained or deleted when this resource is deleted.
     pub deletion_policy: DeletionPolicy,
-    /// Makes the operator leave everything as it is.
+    /// If true, the operator changes nothing.
     pub paused: bool,
-    /// Who may reach whom.
+    /// NetworkPolicies for the pods.
     pub network_policy: NetworkPolicySpec,
 }
 
@@ -101,26 +102,26 @@ impl Default for EventAggregatorSpec {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
 pub struct AggregatorSpec {
-    /// How many; what `kubectl scale` sets. With `autoscaling` that decides instead.
+    /// Number of pods; `kubectl scale` sets it. It is ignored when `autoscaling` is given.
     #[schemars(range(min = 0, max = 1000))]
     pub replicas: i32,
-    /// Lets the operator choose the number by the backlog. It does nothing while a
+    /// If given, the operator chooses the number of pods by the backlog. It has no effect while a
     /// HorizontalPodAutoscaler scales this resource.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub autoscaling: Option<Autoscaling>,
-    /// Transactions that each replica has open at the same time.
+    /// Number of concurrent transactions of each replica.
     #[schemars(range(min = 1, max = 64))]
     pub workers: i32,
-    /// For how long a replica may hold an entry before another takes it over.
+    /// For how long an entry may be pending at one replica before another replica claims it.
     #[schemars(regex(pattern = r"^[1-9][0-9]{0,5}(ms|s|m|h)$"))]
     pub claim_after: String,
-    /// After which silence a replica that is gone is removed from the consumer group.
+    /// After how long without activity a replica is removed from the consumer group.
     #[schemars(regex(pattern = r"^[1-9][0-9]{0,5}(ms|s|m|h)$"))]
     pub consumer_ttl: String,
-    /// Seconds to finish what is in hand when told to stop.
+    /// Seconds for finishing the work in flight after SIGTERM.
     #[schemars(range(min = 1, max = 3600))]
     pub shutdown_timeout_seconds: i32,
-    /// What a pod asks for and may use.
+    /// Resource requests and limits of each pod.
     pub resources: Resources,
 }
 
@@ -138,23 +139,23 @@ impl Default for AggregatorSpec {
     }
 }
 
-/// Choosing the number of aggregators by the backlog.
+/// Autoscaling of the aggregators by the backlog.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[schemars(transform = rules::autoscaling)]
 #[serde(rename_all = "camelCase")]
 pub struct Autoscaling {
-    /// Never fewer.
+    /// Minimum number of aggregators.
     #[schemars(range(min = 0, max = 1000))]
     #[serde(default = "one")]
     pub min_replicas: i32,
-    /// Never more.
+    /// Maximum number of aggregators.
     #[schemars(range(min = 1, max = 1000))]
     pub max_replicas: i32,
-    /// Events not stored yet, for each replica, that are fine.
+    /// Number of events that are not stored yet, per replica, above which replicas are added.
     #[schemars(range(min = 1))]
     #[serde(default = "ten_thousand")]
     pub target_backlog: i64,
-    /// Seconds for which fewer replicas must have sufficed before there are fewer.
+    /// Seconds for which fewer replicas must have been sufficient before replicas are removed.
     #[schemars(range(min = 0, max = 86400))]
     #[serde(default = "five_minutes")]
     pub stabilization_seconds: i32,
@@ -164,15 +165,15 @@ pub struct Autoscaling {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
 pub struct PublisherSpec {
-    /// How many.
+    /// Number of pods.
     #[schemars(range(min = 0, max = 1000))]
     pub replicas: i32,
-    /// What a request may bring, and how much may wait.
+    /// Limits of publish requests and of the backlog.
     pub limits: LimitsSpec,
-    /// Seconds to finish what is in hand when told to stop.
+    /// Seconds for finishing the work in flight after SIGTERM.
     #[schemars(range(min = 1, max = 3600))]
     pub shutdown_timeout_seconds: i32,
-    /// What a pod asks for and may use.
+    /// Resource requests and limits of each pod.
     pub resources: Resources,
 }
 
@@ -187,33 +188,33 @@ impl Default for PublisherSpec {
     }
 }
 
-/// Limits of publishing. What is left out is the program's default.
+/// Limits of publishing. A limit that is absent has the default of the publisher.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
 pub struct LimitsSpec {
-    /// Bytes of a request's body.
+    /// Maximum size of a request body, in bytes.
     #[schemars(range(min = 1))]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub max_body_bytes: Option<i64>,
-    /// Events in a request.
+    /// Maximum number of events in a request.
     #[schemars(range(min = 1, max = 1_000_000))]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub max_events: Option<i32>,
-    /// Bytes of a payload as JSON text.
+    /// Maximum size of a payload as JSON text, in bytes.
     #[schemars(range(min = 1))]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub max_payload_bytes: Option<i64>,
-    /// Levels of arrays and objects in a payload.
+    /// Maximum number of nested arrays and objects in a payload.
     #[schemars(range(min = 0, max = 100))]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub max_payload_depth: Option<i32>,
-    /// Events accepted and not stored yet, above which requests are answered 429.
+    /// Maximum number of events that are accepted and not stored yet. Above it, publishing returns 429.
     #[schemars(range(min = 1))]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub max_backlog: Option<i64>,
 }
 
-/// Images of the pods. What is left out is as the operator was installed with.
+/// Images of the pods. The operator's settings give the defaults.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
 pub struct ImagesSpec {
@@ -226,31 +227,31 @@ pub struct ImagesSpec {
     /// Image of a managed Redis, 7.0 or newer.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub redis: Option<String>,
-    /// Image of a managed PostgreSQL, of the version that `postgres.managed.version` names.
+    /// Image of a managed PostgreSQL. Its major version must be `postgres.managed.version`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub postgres: Option<String>,
-    /// When images are pulled.
+    /// When the kubelet pulls the images.
     pub pull_policy: PullPolicy,
-    /// Secrets to pull them with, in this namespace.
+    /// Names of Secrets in this namespace with the registry's credentials.
     #[schemars(length(max = 16), inner(length(min = 1, max = 253)), extend("x-kubernetes-list-type" = "set"))]
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub pull_secrets: Vec<String>,
 }
 
-/// What a pod asks for and may use: `cpu`, `memory` and others, as in a pod. Where this says
-/// nothing of `cpu` or `memory`, a small request is made.
+/// Resource requests and limits, as in a container. If neither is given for `cpu` or `memory`, the operator
+/// sets a small request.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
 pub struct Resources {
-    /// What is set aside for it.
+    /// Amounts that are reserved for each pod.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub requests: BTreeMap<String, Quantity>,
-    /// What it may not exceed.
+    /// Amounts that a pod must not exceed.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub limits: BTreeMap<String, Quantity>,
 }
 
-/// A field that takes part in telling events apart.
+/// A field that can be part of the deduplication key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 #[allow(missing_docs, reason = "the names are an event's fields")]
@@ -261,7 +262,7 @@ pub enum DedupField {
 }
 
 impl DedupField {
-    /// As the programs' setting spells it.
+    /// The field as it is written in the setting of the programs.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Topic => "topic",
@@ -271,17 +272,17 @@ impl DedupField {
     }
 }
 
-/// What becomes of the data.
+/// Whether the data is retained or deleted with the resource.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum DeletionPolicy {
-    /// Volumes and passwords stay; a resource of the same name finds them again.
+    /// Volumes and passwords stay; a new resource of the same name uses them again.
     #[default]
     Retain,
     /// Volumes and passwords are deleted.
     Delete,
 }
 
-/// When images are pulled.
+/// When the kubelet pulls images.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[allow(missing_docs, reason = "as in a pod")]
 pub enum PullPolicy {
@@ -292,7 +293,7 @@ pub enum PullPolicy {
 }
 
 impl PullPolicy {
-    /// As a pod spells it.
+    /// The policy as it is written in a container.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::IfNotPresent => "IfNotPresent",

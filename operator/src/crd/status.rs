@@ -1,41 +1,41 @@
-//! What the operator answers.
+//! The status, which the operator writes.
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-/// What became of it.
+/// The state of the resource, as the operator has observed it.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
 pub struct EventAggregatorStatus {
-    /// Which version of the spec this speaks of (`metadata.generation`).
+    /// The version of the spec (`metadata.generation`) for which this status was computed.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub observed_generation: Option<i64>,
-    /// Ready, Progressing, and one for each part.
+    /// The conditions Ready and Progressing, and one for each component.
     #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["type"]))]
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub conditions: Vec<Condition>,
-    /// Aggregators that exist.
+    /// Number of aggregators that exist.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub replicas: Option<i32>,
-    /// Aggregators that should exist: as the spec says, or as autoscaling decided.
+    /// Number of aggregators that should exist: the number in the spec, or the decision of autoscaling.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub desired_replicas: Option<i32>,
-    /// Labels of the aggregators' pods, for whoever scales this resource.
+    /// Label selector of the aggregators' pods, for autoscalers.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub selector: Option<String>,
-    /// Where to publish and to query, within the cluster.
+    /// URL for publishing and querying within the cluster.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub endpoint: Option<String>,
-    /// Events accepted and not stored yet. Absent means unknown, which is not zero.
+    /// Number of events that are accepted and not stored yet. Absent means unknown, not zero.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub backlog: Option<i64>,
-    /// What was counted, as of about ten seconds ago. Absent means unknown.
+    /// Totals of all events, refreshed about every ten seconds. Absent means unknown.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub totals: Option<Totals>,
 }
 
-/// Counts of all events ever. `received = uniqueProcessed + duplicateDropped`, always.
+/// Totals of all events. `received = uniqueProcessed + duplicateDropped` always holds.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Totals {
@@ -47,20 +47,20 @@ pub struct Totals {
     pub duplicate_dropped: i64,
     /// Duplicates whose payload differed from the stored one.
     pub conflicts: i64,
-    /// Events that could not be stored and wait for somebody to look.
+    /// Dead letters: events that could not be stored and wait for an operator's decision.
     pub dead_lettered: i64,
 }
 
 /// The conditions that a resource has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ConditionType {
-    /// Everything asked for is there and works: the one to wait for.
+    /// All components are ready.
     Ready,
-    /// Something is being changed.
+    /// The operator or Kubernetes is changing something.
     Progressing,
-    /// Redis answers.
+    /// Redis can be used.
     RedisReady,
-    /// PostgreSQL answers.
+    /// PostgreSQL can be used.
     PostgresReady,
     /// All aggregators are up to date and ready.
     AggregatorReady,
@@ -69,6 +69,16 @@ pub enum ConditionType {
 }
 
 impl ConditionType {
+    /// All conditions, in the order in which the status lists them.
+    pub const ALL: [Self; 6] = [
+        Self::Ready,
+        Self::Progressing,
+        Self::RedisReady,
+        Self::PostgresReady,
+        Self::AggregatorReady,
+        Self::PublisherReady,
+    ];
+
     /// The condition's `type`.
     pub fn as_str(self) -> &'static str {
         match self {
@@ -83,7 +93,7 @@ impl ConditionType {
 }
 
 impl EventAggregatorStatus {
-    /// A condition by its type.
+    /// Returns the condition of this type.
     pub fn condition(&self, of: ConditionType) -> Option<&Condition> {
         self.conditions.iter().find(|condition| condition.type_ == of.as_str())
     }
