@@ -32,8 +32,8 @@ pub async fn reconcile(resource: Arc<DeserializeGuard<EventAggregator>>, context
         Err(unreadable) => Err(Error::Unparsable(unreadable.error.clone())),
     };
     let label = result.as_ref().map_or_else(|error| error.reason().as_str(), |_| "Done");
-    metrics::counter!("sluice_operator_reconciles_total", "result" => label).increment(1);
-    metrics::histogram!("sluice_operator_reconcile_seconds").record(began.elapsed().as_secs_f64());
+    metrics::counter!(crate::metrics::RECONCILES.name, "result" => label).increment(1);
+    metrics::histogram!(crate::metrics::RECONCILE_SECONDS.name).record(began.elapsed().as_secs_f64());
     result
 }
 
