@@ -6,8 +6,8 @@ SHELL := /bin/bash
 
 # Where `make run` listens.
 LISTEN ?= 127.0.0.1:8080
-# The suites that run the programs from outside. Each command builds the whole workspace: so all of them agree on
-# the features of what they share, which is then compiled once.
+# The suites that run the programs from outside. Each command builds the whole workspace, so that all of them
+# use the same features of shared dependencies, which are then compiled once.
 SUITES := --test api --test faults --test chart --test kind
 # How many API tests run in parallel. They mostly wait, so this may exceed the number of cores.
 API_THREADS ?= 4
