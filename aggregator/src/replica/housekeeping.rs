@@ -39,7 +39,7 @@ pub async fn trim(consumer: &Consumer, stop: &CancellationToken) {
 }
 
 /// Measures the backlog for the metrics until `stop`.
-pub async fn show_backlog(consumer: &Consumer, stop: &CancellationToken) {
+pub async fn measure_backlog(consumer: &Consumer, stop: &CancellationToken) {
     while pause(BACKLOG_EVERY, stop).await {
         match consumer.log.backlog().await {
             Ok(backlog) => metrics::backlog(&backlog),

@@ -20,7 +20,7 @@ use tokio_util::sync::CancellationToken;
 
 use consumer::Consumer;
 
-/// Settings of a replica that do not concern a single batch.
+/// Settings of one replica.
 #[derive(Debug, Clone, Copy)]
 pub struct ReplicaSettings {
     /// The number of workers: transactions at the same time.
@@ -55,7 +55,7 @@ pub async fn aggregate(
     let (c, s) = (consumer.clone(), stop.clone());
     tasks.spawn(async move { housekeeping::trim(&c, &s).await });
     let (c, s) = (consumer.clone(), stop.clone());
-    tasks.spawn(async move { housekeeping::show_backlog(&c, &s).await });
+    tasks.spawn(async move { housekeeping::measure_backlog(&c, &s).await });
     let (c, s) = (consumer.clone(), stop.clone());
     tasks.spawn(async move { housekeeping::maintain(&c, settings.idempotency_ttl, settings.retention, &s).await });
 
