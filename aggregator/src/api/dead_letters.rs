@@ -70,7 +70,7 @@ struct Shown {
 
 impl From<sluice_store::DeadLetter> for DeadLetter {
     fn from(stored: sluice_store::DeadLetter) -> Self {
-        let letter = stored.letter;
+        let letter = stored.content;
         let content = content(&letter.body);
         let (topic, event_id) = letter.event.unzip();
         Self {

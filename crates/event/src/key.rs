@@ -76,6 +76,11 @@ impl Keyer {
         &self.fields
     }
 
+    /// Whether the topic and the event id alone determine the key.
+    pub fn uses_only_topic_and_event_id(&self) -> bool {
+        !self.fields.contains(&DedupField::Source)
+    }
+
     /// The key of an event: the first 128 bits of BLAKE3 over the fields, each behind its length
     /// as 8 bytes, little endian (all ones for a source that is absent).
     pub fn key(&self, event: &Event<'_>) -> EventKey {

@@ -1,4 +1,4 @@
-//! The arrivals of events that a batch holds: which of each key is stored, which are duplicates.
+//! The arrivals of events in a batch, and the decision which of each key is stored and which are duplicates.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::time::Duration;
@@ -12,13 +12,13 @@ use crate::dedup_cache::{DedupCache, KeyReservation, KeyState, ShortHash};
 use crate::isolate;
 use crate::{Counts, Dropped, Hint, NewDeadLetter, Row, StoreError, Transaction};
 
-/// How long a batch waits for others of this process that are inserting its keys: longer than a
-/// transaction normally takes. After that the store is to wait, which knows about circles.
-const PATIENCE: Duration = Duration::from_millis(250);
+/// The longest that a batch waits for other batches of this process that are inserting its keys: longer than
+/// a transaction normally takes. After that the wait is left to the database, which detects deadlocks.
+const WAIT_TIMEOUT: Duration = Duration::from_millis(250);
 
 impl From<KeyState> for Hint {
-    fn from(state_of_key: KeyState) -> Self {
-        match state_of_key {
+    fn from(key_state: KeyState) -> Self {
+        match key_state {
             KeyState::Unknown => Self::New,
             KeyState::PreviouslyStored => Self::SeenBefore,
             KeyState::BeingInserted | KeyState::Stored(_) => Self::UseOnConflict,
@@ -26,8 +26,8 @@ impl From<KeyState> for Hint {
     }
 }
 
-/// One sending of an event. With what is counted in it: arrivals are gone through in the order of their
-/// keys, which is far from that of their events in memory.
+/// One arrival of an event: each sending is one. It contains what counting needs, because arrivals are
+/// processed in key order, in which their events are scattered in memory.
 #[derive(Clone, Copy)]
 struct Arrival<'a> {
     key: EventKey,
@@ -39,7 +39,7 @@ struct Arrival<'a> {
     origin: u32,
 }
 
-/// What arrivals came in.
+/// The request that an arrival came with, and the position of its entry.
 struct Origin<'a> {
     position: Position,
     request: &'a Request<'a>,
@@ -60,7 +60,7 @@ impl<'a> Arrival<'a> {
 
     fn dead_letter(&self, origins: &[Origin<'a>], code: &str, reason: &str) -> NewDeadLetter {
         let Origin { position, request } = &origins[self.origin as usize];
-        // Without a receipt: that of its request is recorded with the rest of the request.
+        // Without a receipt: that of the request is stored together with the rest of the request.
         let request = PackedRequest::new(request.id, None, request.accepted_at, std::slice::from_ref(self.event));
         NewDeadLetter {
             position: *position,
@@ -73,24 +73,24 @@ impl<'a> Arrival<'a> {
     }
 }
 
-/// What inserting decided about each arrival.
+/// The counts and rows that result from inserting a batch.
 #[derive(Default)]
 pub(super) struct Tally<'a, 'k> {
-    /// By topic.
+    /// Counts by topic.
     pub counts: BTreeMap<&'a str, Counts>,
-    /// Every duplicate, where there is an audit trail.
+    /// All duplicates, if there is an audit trail.
     pub dropped: Vec<Dropped>,
-    /// What the store refused.
+    /// The arrivals that the store refused.
     pub dead_letters: Vec<NewDeadLetter>,
-    /// The batch's keys, until the transaction has ended.
+    /// The reserved keys of the batch, until the transaction has ended.
     reservation: Option<KeyReservation<'k>>,
-    /// What will be stored when it is committed, and what was found stored and not known before.
+    /// The keys that are stored once the transaction is committed and were not cached before.
     stored: Vec<(EventKey, ShortHash)>,
 }
 
-/// All arrivals of a batch that are not skipped by receipt.
+/// All arrivals of a batch, except those skipped by their receipt.
 pub(super) struct Arrivals<'a, 'k> {
-    rules: &'k CommitOptions,
+    options: &'k CommitOptions,
     arrivals: Vec<Arrival<'a>>,
     origins: Vec<Origin<'a>>,
     topics: Vec<&'a str>,
@@ -98,14 +98,14 @@ pub(super) struct Arrivals<'a, 'k> {
 }
 
 impl<'a, 'k> Arrivals<'a, 'k> {
-    pub fn new(rules: &'k CommitOptions) -> Self {
+    pub fn new(options: &'k CommitOptions) -> Self {
         let (arrivals, origins) = (Vec::new(), Vec::new());
-        Self { rules, arrivals, origins, topics: Vec::new(), topic_indexes: HashMap::new() }
+        Self { options, arrivals, origins, topics: Vec::new(), topic_indexes: HashMap::new() }
     }
 
-    /// Takes the events of requests whose receipt, if they have one, is in `fresh`, and removes it
-    /// there, so that the same request further on is skipped. Answers how many were skipped.
-    pub fn take_requests(
+    /// Adds the events of the requests that have no receipt, or one in `fresh`. The receipt is removed from
+    /// `fresh`, so that a repetition of the request is skipped. Returns how many requests were skipped.
+    pub fn add_requests(
         &mut self,
         position: Position,
         requests: &'a [Request<'a>],
@@ -121,7 +121,7 @@ impl<'a, 'k> Arrivals<'a, 'k> {
             self.origins.push(Origin { position, request });
             for event in &request.events {
                 let arrival = Arrival {
-                    key: self.rules.keyer.key(event),
+                    key: self.options.keyer.key(event),
                     event,
                     hash: event.payload_hash.into(),
                     ordinal: index(self.arrivals.len()),
@@ -142,7 +142,7 @@ impl<'a, 'k> Arrivals<'a, 'k> {
         })
     }
 
-    /// Inserts the first arrival of each key and decides about the others.
+    /// Inserts the first arrival of each key, and counts all arrivals.
     pub async fn insert<'s>(
         mut self,
         transaction: &mut dyn Transaction,
@@ -152,27 +152,27 @@ impl<'a, 'k> Arrivals<'a, 'k> {
         let origins = &*self.origins;
         let keys: Vec<_> = groups.iter().map(|group| group.arrivals[0].key).collect();
         let reservation = cache.reserve(transaction.generation(), &keys);
-        for (group, state_of_key) in groups.iter_mut().zip(reservation.states()) {
-            group.state_of_key = *state_of_key;
+        for (group, key_state) in groups.iter_mut().zip(reservation.states()) {
+            group.key_state = *key_state;
         }
-        if transaction.may_pause() && groups.iter().any(|group| group.state_of_key == KeyState::BeingInserted) {
-            // What others are inserting is stored by the time that this has been, most likely.
-            insert_those(transaction, &mut groups, origins, |state_of_key| state_of_key != KeyState::BeingInserted)
+        if transaction.may_pause() && groups.iter().any(|group| group.key_state == KeyState::BeingInserted) {
+            // By the time that the first part is inserted, most transactions of the others have ended.
+            insert_selected(transaction, &mut groups, origins, |key_state| key_state != KeyState::BeingInserted)
                 .await?;
             wait_for_others(&reservation, &mut groups).await;
-            insert_those(transaction, &mut groups, origins, |state_of_key| state_of_key == KeyState::BeingInserted)
+            insert_selected(transaction, &mut groups, origins, |key_state| key_state == KeyState::BeingInserted)
                 .await?;
         } else {
-            insert_those(transaction, &mut groups, origins, |_| true).await?;
+            insert_selected(transaction, &mut groups, origins, |_| true).await?;
         }
         look_up_stored(transaction, &mut groups).await?;
-        let learned = groups.iter().zip(reservation.states()).filter(|(_, was)| !matches!(was, KeyState::Stored(_)));
-        let stored = learned.filter_map(|(group, _)| Some((group.arrivals.first()?.key, group.stored()?))).collect();
-        Ok(Tally { reservation: Some(reservation), stored, ..count(&groups, origins, &self.topics, self.rules) })
+        let new = groups.iter().zip(reservation.states()).filter(|(_, was)| !matches!(was, KeyState::Stored(_)));
+        let stored = new.filter_map(|(group, _)| Some((group.arrivals.first()?.key, group.stored()?))).collect();
+        Ok(Tally { reservation: Some(reservation), stored, ..count(&groups, origins, &self.topics, self.options) })
     }
 
-    /// Inserts where the store has refused something: finds what it refuses, puts that aside, and
-    /// tries the next arrival of its key, before anything is counted.
+    /// Does what [`Arrivals::insert`] does, for a batch of which the store has refused a row: finds the refused
+    /// rows, dead-letters them, and inserts the next arrival of their keys, before anything is counted.
     pub async fn isolate<'s>(mut self, transaction: &mut dyn Transaction) -> Result<Tally<'a, 's>, StoreError> {
         let mut groups = by_key(&mut self.arrivals);
         let origins = &*self.origins;
@@ -196,33 +196,33 @@ impl<'a, 'k> Arrivals<'a, 'k> {
                 .collect();
         }
         look_up_stored(transaction, &mut groups).await?;
-        Ok(Tally { dead_letters, ..count(&groups, origins, &self.topics, self.rules) })
+        Ok(Tally { dead_letters, ..count(&groups, origins, &self.topics, self.options) })
     }
 }
 
-/// No batch comes near as many: they are bounded in bytes.
-fn index(place: usize) -> u32 {
-    u32::try_from(place).unwrap_or(u32::MAX)
+/// Returns a position in a list as an index. No batch has near 2³² events, because it is bounded in bytes.
+fn index(position: usize) -> u32 {
+    u32::try_from(position).unwrap_or(u32::MAX)
 }
 
-/// The arrivals of one key, in stream order, but for those that were refused.
+/// The arrivals of one key, in stream order, without those that were refused.
 struct Group<'c, 'a> {
     arrivals: &'c [Arrival<'a>],
     /// Whether the first of them was inserted.
     inserted: bool,
-    /// What is known of the key, if it was not inserted.
-    state_of_key: KeyState,
+    /// The state of the key, if its row was not inserted.
+    key_state: KeyState,
 }
 
 impl Group<'_, '_> {
-    /// Whether it is not known yet what is stored under the key.
+    /// Returns whether it is still open what is stored under the key.
     fn is_open(&self) -> bool {
-        !self.inserted && !matches!(self.state_of_key, KeyState::Stored(_)) && !self.arrivals.is_empty()
+        !self.inserted && !matches!(self.key_state, KeyState::Stored(_)) && !self.arrivals.is_empty()
     }
 
-    /// The hash of the payload that is stored under the key when the transaction is committed.
+    /// Returns the hash of the payload that is stored under the key once the transaction is committed.
     fn stored(&self) -> Option<ShortHash> {
-        match self.state_of_key {
+        match self.key_state {
             _ if self.inserted => self.arrivals.first().map(|first| first.hash),
             KeyState::Stored(hash) => Some(hash),
             KeyState::BeingInserted | KeyState::PreviouslyStored | KeyState::Unknown => None,
@@ -230,23 +230,24 @@ impl Group<'_, '_> {
     }
 }
 
-/// By key, and in stream order within a key: the order rows must be locked in.
+/// Groups arrivals by key, in stream order within a key. The groups are sorted by key, which is the order in
+/// which rows must be locked.
 fn by_key<'c, 'a>(arrivals: &'c mut [Arrival<'a>]) -> Vec<Group<'c, 'a>> {
-    // As a number, a key compares without a call.
+    // As numbers, keys are compared without a function call.
     arrivals.sort_unstable_by_key(|arrival| (arrival.key.as_u128(), arrival.ordinal));
     let groups = arrivals.chunk_by(|a, b| a.key == b.key);
-    groups.map(|arrivals| Group { arrivals, inserted: false, state_of_key: KeyState::Unknown }).collect()
+    groups.map(|arrivals| Group { arrivals, inserted: false, key_state: KeyState::Unknown }).collect()
 }
 
-/// Inserts the first arrivals of the keys that are not known to be stored and are in `these` states.
-async fn insert_those<'a>(
+/// Inserts the first arrivals of the open keys whose states are selected.
+async fn insert_selected<'a>(
     transaction: &mut dyn Transaction,
     groups: &mut [Group<'_, 'a>],
     origins: &[Origin<'a>],
-    these: impl Fn(KeyState) -> bool,
+    selected: impl Fn(KeyState) -> bool,
 ) -> Result<(), StoreError> {
-    let mut open: Vec<_> = groups.iter_mut().filter(|group| group.is_open() && these(group.state_of_key)).collect();
-    let rows: Vec<_> = open.iter().map(|group| group.arrivals[0].row(origins, group.state_of_key.into())).collect();
+    let mut open: Vec<_> = groups.iter_mut().filter(|group| group.is_open() && selected(group.key_state)).collect();
+    let rows: Vec<_> = open.iter().map(|group| group.arrivals[0].row(origins, group.key_state.into())).collect();
     if !rows.is_empty() {
         let inserted = transaction.insert_events(&rows).await?;
         for group in &mut open {
@@ -256,17 +257,17 @@ async fn insert_those<'a>(
     Ok(())
 }
 
-/// Waits for those that are inserting the same keys, and learns what they stored.
+/// Waits for the transactions that are inserting the same keys, and takes over the states that they leave.
 async fn wait_for_others(reservation: &KeyReservation<'_>, groups: &mut [Group<'_, '_>]) {
-    let contended: Vec<_> = groups.iter_mut().filter(|group| group.state_of_key == KeyState::BeingInserted).collect();
+    let contended: Vec<_> = groups.iter_mut().filter(|group| group.key_state == KeyState::BeingInserted).collect();
     let keys: Vec<_> = contended.iter().map(|group| group.arrivals[0].key).collect();
-    let stored = reservation.wait_for_others(&keys, PATIENCE).await;
+    let stored = reservation.wait_for_others(&keys, WAIT_TIMEOUT).await;
     for (group, stored) in contended.into_iter().zip(stored) {
-        group.state_of_key = stored.map_or(KeyState::BeingInserted, KeyState::Stored);
+        group.key_state = stored.map_or(KeyState::BeingInserted, KeyState::Stored);
     }
 }
 
-/// Reads the payload hashes of keys that were stored before this batch, where they are not known.
+/// Reads the payload hashes of the keys that are still open: they were stored before this batch.
 async fn look_up_stored(transaction: &mut dyn Transaction, groups: &mut [Group<'_, '_>]) -> Result<(), StoreError> {
     let keys: Vec<_> = groups.iter().filter(|group| group.is_open()).map(|group| group.arrivals[0].key).collect();
     if keys.is_empty() {
@@ -275,27 +276,27 @@ async fn look_up_stored(transaction: &mut dyn Transaction, groups: &mut [Group<'
     let hashes = transaction.payload_hashes(&keys).await?;
     for group in groups.iter_mut().filter(|group| group.is_open()) {
         if let Some(&hash) = hashes.get(&group.arrivals[0].key) {
-            group.state_of_key = KeyState::Stored(hash.into());
+            group.key_state = KeyState::Stored(hash.into());
         }
     }
     Ok(())
 }
 
-/// Counts all arrivals by topic, once it is known what is stored under each key.
+/// Counts all arrivals by topic, after it was decided what is stored under each key.
 fn count<'a, 'k>(
     groups: &[Group<'_, 'a>],
     origins: &[Origin<'a>],
     topics: &[&'a str],
-    rules: &CommitOptions,
+    options: &CommitOptions,
 ) -> Tally<'a, 'k> {
     let mut counts = vec![Counts::default(); topics.len()];
     let mut dropped = Vec::new();
     for group in groups {
         let stored = group.stored();
-        for (place, arrival) in group.arrivals.iter().enumerate() {
+        for (position, arrival) in group.arrivals.iter().enumerate() {
             let counts = &mut counts[arrival.topic as usize];
             counts.received += 1;
-            if group.inserted && place == 0 {
+            if group.inserted && position == 0 {
                 counts.unique += 1;
                 continue;
             }
@@ -303,7 +304,7 @@ fn count<'a, 'k>(
             counts.duplicates += 1;
             counts.conflicts += u64::from(conflict);
             let request_id = || origins[arrival.origin as usize].request.id;
-            if rules.audit {
+            if options.audit {
                 dropped.push(Dropped { key: arrival.key, request_id: request_id(), conflict });
             }
             let (topic, event_id) = (&arrival.event.topic, &arrival.event.event_id);
@@ -315,14 +316,14 @@ fn count<'a, 'k>(
             }
         }
     }
-    // All arrivals of a topic may have been refused.
+    // A topic of which all arrivals were refused has no counts.
     let counts = topics.iter().copied().zip(counts).filter(|(_, counts)| counts.received > 0).collect();
     Tally { counts, dropped, ..Tally::default() }
 }
 
 impl Tally<'_, '_> {
-    /// The transaction is committed: its keys are known from now on.
-    pub fn committed(self) {
+    /// Records the keys in the dedup cache, after the transaction was committed.
+    pub fn record_stored(self) {
         if let Some(reservation) = self.reservation {
             reservation.record_stored(&self.stored);
         }

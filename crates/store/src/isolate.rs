@@ -1,5 +1,5 @@
-//! Finding the rows that a store refuses: bisection under savepoints inside the one transaction,
-//! so that receipts, good events and dead letters still commit together.
+//! Isolation of the rows that a store refuses: bisection under savepoints inside the batch's transaction, so
+//! that receipts, accepted events and dead letters are still committed together.
 
 use std::collections::HashSet;
 
@@ -7,24 +7,25 @@ use sluice_event::EventKey;
 
 use super::{Inserted, Row, StoreError, Transaction};
 
-/// A row refused on its own.
+/// A row that the store refuses.
 pub(super) struct Refused {
-    /// Its index in what was to be inserted.
+    /// Its index in the rows to insert.
     pub index: usize,
-    /// The database's code.
+    /// The database's error code.
     pub code: String,
-    /// What the database says.
+    /// The database's error message.
     pub message: String,
 }
 
-/// Inserts what the store takes and names what it refuses. `rows` are sorted by key.
+/// Inserts the rows that the store accepts. Returns the keys that were new, and the refused rows. `rows` are
+/// sorted by key.
 pub(super) async fn insert(
     transaction: &mut dyn Transaction,
     rows: &[Row<'_>],
 ) -> Result<(HashSet<EventKey>, Vec<Refused>), StoreError> {
     let mut inserted = HashSet::new();
     let mut refused = Vec::new();
-    // Halves still to be tried, the next one last; in order, since rows are locked in key order.
+    // Ranges still to insert, the next one last; in key order, which is the order of the locks.
     let whole = 0..rows.len();
     let mut ranges = vec![whole];
     while let Some(range) = ranges.pop() {

@@ -1,8 +1,8 @@
-//! Where events and statistics are kept.
+//! The store of events and statistics.
 //!
 //! [`Store`] is the trait that PostgreSQL ([`postgres`]) and SQLite ([`sqlite`]) implement, and one
-//! test suite runs against both. What makes the effect exactly once is written once, in
-//! [`commit`], on top of the few steps of a [`Transaction`]: a backend only knows SQL.
+//! test suite runs against both. The logic that makes the effect exactly once is written once, in
+//! [`mod@commit`], on top of the few steps of a [`Transaction`]: a backend contains only SQL.
 
 mod arrivals;
 pub mod commit;
@@ -24,39 +24,43 @@ use dedup_cache::DedupCache;
 /// How a batch is stored.
 #[derive(Debug, Clone)]
 pub struct CommitOptions {
-    /// What makes two events the same.
+    /// Computes the dedup keys.
     pub keyer: Keyer,
-    /// Whose counters are added to: `replica/worker`, so that no two transactions share a row.
+    /// The shard of the counters, `replica/worker`, so that concurrent transactions do not share a row.
     pub shard: String,
-    /// Whether each dropped duplicate gets a row in the audit trail.
+    /// Whether a row is added to the audit trail for each dropped duplicate.
     pub audit: bool,
 }
 
-/// What can go wrong with a store. Database codes are mapped to these at its edge.
+/// The errors of a store. Each backend maps the codes of its database to these.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
-    /// The data itself is refused, and will be again: a violated constraint, a value that the
-    /// column's type does not take.
+    /// The data is refused, and would be refused again: a violated constraint, or a value that the column's
+    /// type does not accept.
     #[error("refused ({code}): {message}")]
     Refused {
-        /// The database's code: an SQLSTATE, or SQLite's extended result code.
+        /// The database's error code: an SQLSTATE, or `SQLITE_` and SQLite's extended result code. Text, because
+        /// it is stored with the dead letter.
         code: String,
-        /// What the database says.
+        /// The database's error message.
         message: String,
     },
-    /// Another transaction was in the way (deadlock, serialization, lock time-out): repeat.
-    #[error("in the way of another transaction: {0}")]
+    /// Another transaction prevented this one (deadlock, serialization failure, lock time-out): repeating
+    /// helps.
+    #[error("conflict with another transaction: {0}")]
     Conflict(String),
-    /// It cannot be reached or does not answer. Whether a commit happened is unknown; repeating
-    /// is safe, since the receipts tell.
+    /// The database cannot be reached or does not answer. Whether a commit happened is unknown; repeating it
+    /// is safe, because the receipts tell.
     #[error("the store is unavailable: {0}")]
     Unavailable(String),
-    /// Neither the data nor a passing state: a missing table, a missing right, a full disk.
+    /// Any other error, which is neither due to the data nor temporary: a missing table, a missing permission,
+    /// a full disk.
     #[error("the store failed: {0}")]
     Failed(String),
 }
 
-/// A store made by other dedup fields has other keys: nothing in it would be recognised.
+/// Fails if the dedup fields differ from those of the stored events: their keys would be different, so that no
+/// stored event would be recognised as a duplicate.
 fn check_dedup_fields(stored: &str, wanted: &str) -> Result<(), StoreError> {
     if stored == wanted {
         return Ok(());
@@ -72,35 +76,36 @@ fn check_dedup_fields(stored: &str, wanted: &str) -> Result<(), StoreError> {
 pub struct Row<'a> {
     /// The dedup key.
     pub key: EventKey,
-    /// Its place in the batch, in stream order: what `seq` grows with.
+    /// Its position in the batch, in stream order: `seq` increases with it.
     pub ordinal: u32,
     /// The event.
     pub event: &'a Event<'a>,
-    /// When the publisher took it.
+    /// When the publisher accepted it.
     pub received_at: Timestamp,
     /// The request it came with.
     pub request_id: RequestId,
-    /// What to expect of it. Only a matter of speed.
+    /// What to expect of the key. It affects the speed, not the result.
     pub hint: Hint,
 }
 
-/// What is expected of a row before it is inserted.
+/// What is expected of the key of a row before it is inserted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Hint {
-    /// Nothing is known of its key: most such rows are new, or all.
+    /// The key is most likely new: this process has no record of it.
     New,
-    /// Its key was stored by this process some time ago: most such rows are stored, though it may be that
-    /// none is.
+    /// The key is most likely stored: this process stored it some time ago. It is worth a look-up, but not
+    /// certain: the record may be wrong, or the row deleted since.
     SeenBefore,
-    /// Its key is being inserted by another transaction, or nothing at all may be expected.
+    /// The row must be inserted by a statement that tolerates stored keys: another transaction is inserting
+    /// the key, or refused rows are being isolated.
     UseOnConflict,
 }
 
-/// What was counted of a topic. `received = unique + duplicates` holds in every committed state,
-/// though each is counted on its own.
+/// The counts of a topic. `received = unique + duplicates` holds in every committed state, although each is
+/// counted separately.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Counts {
-    /// Events that arrived: each sending counts, a redelivery inside the system does not.
+    /// Events that arrived: each sending counts; a redelivery within the system does not.
     pub received: u64,
     /// Events stored.
     pub unique: u64,
@@ -121,35 +126,35 @@ pub struct Dropped {
     pub conflict: bool,
 }
 
-/// Something that could not be stored, put aside.
+/// A dead letter to store: an event or an entry that the store could not take.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NewDeadLetter {
-    /// Where its entry stood in the log.
+    /// The position of its entry in the log.
     pub position: Position,
-    /// Topic and event id, where it is one event; none where it is a whole entry.
+    /// Topic and event id if it is one event; `None` if it is a whole entry.
     pub event: Option<(String, String)>,
-    /// How many events it holds.
+    /// Number of events in it.
     pub events: u64,
-    /// The database's code, or `undecodable`, `kills_its_reader`.
+    /// The database's error code, or `undecodable` or `kills_its_reader`.
     pub code: String,
-    /// Why, in words.
+    /// The reason, as text.
     pub reason: String,
-    /// A packed entry (`sluice_event::entry`) that holds it: what a replay decodes.
+    /// A packed entry ([`sluice_event::entry`]) that contains it, for a replay.
     pub body: Vec<u8>,
 }
 
 /// A dead letter as stored.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DeadLetter {
-    /// Its id: grows with time.
+    /// Its id; later ones are greater.
     pub id: i64,
-    /// When it was put aside.
+    /// When it was stored.
     pub failed_at: Timestamp,
-    /// What it is.
-    pub letter: NewDeadLetter,
+    /// The dead letter itself.
+    pub content: NewDeadLetter,
 }
 
-/// Which rows an insert found new.
+/// Which rows were new when they were inserted.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Inserted {
     /// All of them.
@@ -159,7 +164,7 @@ pub enum Inserted {
 }
 
 impl Inserted {
-    /// Whether the row with this key was inserted.
+    /// Returns whether the row with this key was inserted.
     pub fn contains(&self, key: &EventKey) -> bool {
         match self {
             Self::All => true,
@@ -168,58 +173,62 @@ impl Inserted {
     }
 }
 
-/// The steps of the one transaction that stores a batch. Dropped without [`Transaction::commit`]
-/// it is rolled back. After an error only `rollback_to_savepoint` may follow.
+/// The steps of the transaction that stores a batch. If it is dropped without [`Transaction::commit`], it is
+/// rolled back. After an error, only [`Transaction::rollback_to_savepoint`] may follow.
 #[async_trait]
 pub trait Transaction: Send {
-    /// Grows whenever something that was committed may be gone: after a lost connection, which may
-    /// have been a failover, and after rows were removed.
+    /// Returns the generation of the store, which increases whenever committed rows may be lost: after a lost
+    /// connection, which may mean a failover, and after rows were removed.
     fn generation(&self) -> u64;
 
-    /// Records receipts; answers those that were not there yet. `ids` are sorted and unique.
-    /// Waits for a transaction that is recording one of them, and then sees it.
+    /// Inserts receipts and returns those that were not stored yet. `ids` are sorted and unique. Waits for any
+    /// other transaction that is inserting one of them, and then takes its outcome into account.
     async fn insert_receipts(&mut self, ids: &[ReceiptId]) -> Result<HashSet<ReceiptId>, StoreError>;
 
-    /// Whether rows may be inserted in several steps, with a pause between them. Where other processes
-    /// insert the same keys, all must go at once, in key order: transactions would wait in a circle.
+    /// Returns whether rows may be inserted in several calls with a pause between them. If other processes
+    /// insert the same keys, all rows must be inserted in one call, in key order, to avoid deadlocks.
     fn may_pause(&self) -> bool;
 
-    /// Inserts rows whose key is not stored. `rows` are sorted by key, and keys are unique.
+    /// Inserts the rows whose keys are not stored. `rows` are sorted by key, and keys are unique.
+    ///
+    /// # Errors
+    /// [`StoreError::Refused`] if the database refuses the data of a row.
     async fn insert_events(&mut self, rows: &[Row<'_>]) -> Result<Inserted, StoreError>;
 
-    /// The payload hashes of stored keys, also of those committed since the transaction began.
+    /// Returns the payload hashes of stored keys, including those committed since the transaction began.
     async fn payload_hashes(&mut self, keys: &[EventKey]) -> Result<HashMap<EventKey, PayloadHash>, StoreError>;
 
-    /// Puts letters aside.
-    async fn insert_dead_letters(&mut self, letters: &[NewDeadLetter]) -> Result<(), StoreError>;
+    /// Inserts dead letters.
+    async fn insert_dead_letters(&mut self, dead_letters: &[NewDeadLetter]) -> Result<(), StoreError>;
 
-    /// Removes a dead letter, locked against a second replay; `None` when there is none (any more).
+    /// Deletes a dead letter and returns it; `None` if there is none (any more). It is locked against a second
+    /// replay until the transaction ends.
     async fn take_dead_letter(&mut self, id: i64) -> Result<Option<DeadLetter>, StoreError>;
 
-    /// Adds to the audit trail.
+    /// Inserts rows into the audit trail.
     async fn insert_audit(&mut self, dropped: &[Dropped]) -> Result<(), StoreError>;
 
-    /// Forgets the attempts marked for an entry ([`Store::mark_attempt`]).
+    /// Deletes the marks of attempts of an entry ([`Store::mark_attempt`]).
     async fn forget_attempts(&mut self, position: Position) -> Result<(), StoreError>;
 
-    /// Sets the savepoint (one, set anew each time).
+    /// Sets the savepoint. There is one; it is set again each time.
     async fn savepoint(&mut self) -> Result<(), StoreError>;
 
-    /// Goes back to the savepoint, and removes it.
+    /// Rolls back to the savepoint, and removes it.
     async fn rollback_to_savepoint(&mut self) -> Result<(), StoreError>;
 
-    /// Removes the savepoint, keeping what was done since.
+    /// Removes the savepoint without a rollback.
     async fn release_savepoint(&mut self) -> Result<(), StoreError>;
 
-    /// Adds to the counters of `(topic, shard)`, last, since their rows are what concurrent
-    /// transactions would wait for; and commits. After an error the outcome is unknown.
+    /// Adds to the counters of each `(topic, shard)` and commits. The counters are last, because their rows are
+    /// the ones that concurrent transactions would wait for. After an error the outcome is unknown.
     async fn commit(self: Box<Self>, shard: &str, counts: &BTreeMap<&str, Counts>) -> Result<(), StoreError>;
 }
 
 /// An event as stored.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StoredEvent {
-    /// Its place in the order of arrival.
+    /// Its number in the order of arrival.
     pub seq: i64,
     /// As sent, or `default`.
     pub topic: String,
@@ -231,26 +240,26 @@ pub struct StoredEvent {
     pub source: Option<String>,
     /// JSON text, as sent.
     pub payload: String,
-    /// When the publisher took it.
+    /// When the publisher accepted it.
     pub received_at: Timestamp,
     /// The request it came with.
     pub request_id: RequestId,
 }
 
-/// Which events to list: newest arrival first.
+/// A query for events, newest arrival first.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct EventQuery {
     /// Only this topic.
     pub topic: Option<String>,
     /// Only this source.
     pub source: Option<String>,
-    /// Only with a timestamp at or after it.
+    /// Only timestamps at or after this one.
     pub since: Option<Timestamp>,
-    /// Only with a timestamp before it.
+    /// Only timestamps before this one.
     pub until: Option<Timestamp>,
-    /// Only with a smaller `seq`: where the page before ended.
+    /// Only events with a smaller `seq`: the end of the previous page.
     pub before: Option<i64>,
-    /// At most so many; a page of large events may hold fewer and still have a next one.
+    /// The maximum number of events. A page of large events may contain fewer although there is a next page.
     pub limit: u32,
 }
 
@@ -259,62 +268,62 @@ pub struct EventQuery {
 pub struct Page {
     /// The events, newest first.
     pub events: Vec<StoredEvent>,
-    /// [`EventQuery::before`] of the next page; `None` when there are no more.
+    /// [`EventQuery::before`] of the next page; `None` if there are no more events.
     pub next: Option<i64>,
 }
 
-/// All statistics, of one snapshot.
+/// All statistics, from one snapshot.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Statistics {
-    /// Per topic.
+    /// The counts of each topic.
     pub topics: BTreeMap<String, Counts>,
-    /// Events in dead letters now.
+    /// Number of events in dead letters at this time.
     pub dead_lettered: u64,
-    /// The oldest moment of arrival back to which duplicates are recognised; `None` is unlimited.
+    /// The earliest time of arrival for which duplicates are recognised; `None` is unlimited.
     pub dedup_horizon: Option<Timestamp>,
 }
 
-/// What maintenance has to know.
+/// The time limits that maintenance applies.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Maintenance {
-    /// Receipts older than this go, by the store's clock: how long an `Idempotency-Key` is
-    /// honoured plus the age of the oldest entry in any stream.
+    /// Receipts older than this are deleted, by the store's clock: the time to live of an `Idempotency-Key`
+    /// plus the age of the oldest entry in any stream.
     pub receipts_ttl: Duration,
-    /// Events that arrived longer ago than this go; `None` keeps them for ever.
+    /// Events that arrived longer ago than this are deleted; `None` retains them for ever.
     pub retention: Option<Duration>,
 }
 
-/// Events, statistics, receipts and dead letters.
+/// A database of events, statistics, receipts and dead letters.
 #[async_trait]
 pub trait Store: Send + Sync + 'static {
-    /// Keys that this process knows to be stored.
+    /// Returns the cache of the keys that this process stored.
     fn dedup_cache(&self) -> &DedupCache;
 
-    /// Begins the transaction that stores a batch, with what [`Transaction::insert_receipts`] does and
-    /// answers: together they are one round trip.
+    /// Begins the transaction that stores a batch, and does what [`Transaction::insert_receipts`] does: both
+    /// together need one round trip. Returns the transaction and the receipts that were not stored yet.
     async fn begin(&self, receipts: &[ReceiptId]) -> Result<(Box<dyn Transaction>, HashSet<ReceiptId>), StoreError>;
 
-    /// Marks, in a transaction of its own, that the entry is about to be tried; answers how often
-    /// it has been marked.
+    /// Marks, in a transaction of its own, that an attempt to store the entry begins. Returns how many have
+    /// been marked.
     async fn mark_attempt(&self, position: Position) -> Result<u32, StoreError>;
 
-    /// A page of events.
+    /// Returns a page of events.
     async fn events(&self, query: &EventQuery) -> Result<Page, StoreError>;
 
-    /// The events with this topic and id, first stored first: one, or with other dedup fields
-    /// maybe several; at most `limit`.
+    /// Returns the events with this topic and id, at most `limit`, the first stored first: one, or with other
+    /// dedup fields possibly several.
     async fn event(&self, topic: &str, event_id: &str, limit: u32) -> Result<Vec<StoredEvent>, StoreError>;
 
-    /// All statistics, of one snapshot.
+    /// Returns all statistics, from one snapshot.
     async fn statistics(&self) -> Result<Statistics, StoreError>;
 
-    /// Dead letters, newest first, with ids below `before`.
+    /// Returns dead letters with ids below `before`, newest first, at most `limit`.
     async fn dead_letters(&self, before: Option<i64>, limit: u32) -> Result<Vec<DeadLetter>, StoreError>;
 
-    /// Removes, in bounded chunks, what is older than it must be kept; answers how many events
-    /// and how many receipts went (receipts by whole partitions may not be counted).
+    /// Deletes, in bounded steps, the rows that are older than the time limits. Returns the number of deleted
+    /// events and receipts (receipts that are dropped by whole partitions are not counted).
     async fn maintain(&self, maintenance: &Maintenance) -> Result<(u64, u64), StoreError>;
 
-    /// Whether the store answers.
+    /// Returns an error unless the database answers.
     async fn ping(&self) -> Result<(), StoreError>;
 }

@@ -1,87 +1,28 @@
-//! A bounded set of connections, each with its session's settings.
+//! A bounded set of connections, each with the settings of its session.
 //!
-//! Stricter than a general pool, because of what hangs on it: every wait has a deadline, the
-//! reason why a connection cannot be had is told and not hidden in a time-out, and only a
-//! connection that was given back on purpose is used again. One that is dropped, in the middle of
-//! a transaction or of a statement, is closed, and the server rolls back what it held.
+//! It is stricter than a general pool, because exactly-once storing depends on it: every wait has a
+//! deadline; the reason why no connection can be had is reported, not hidden in a time-out; and only a
+//! connection that was given back explicitly is used again. One that is dropped, in the middle of a
+//! transaction or of a statement, is closed, and the server rolls its transaction back.
 
 use std::ops::{Deref, DerefMut};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use sluice_service::no_delay;
-use sqlx::postgres::{PgConnectOptions, PgConnection, PgRow};
-use sqlx::{AssertSqlSafe, ConnectOptions, Connection, SqlSafeStr};
+use sqlx::postgres::{PgArguments, PgConnectOptions, PgConnection, PgRow, Postgres};
+use sqlx::query::{Query, QueryAs};
+use sqlx::{AssertSqlSafe, ConnectOptions, Connection, FromRow, SqlSafeStr};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use super::errors::{self, within};
-use super::{PostgresSettings, QUERY_TIMEOUT, counters, receipts};
+use super::errors::{of_statement, within};
+use super::session::Session;
+use super::sqlstate::{Meaning, SqlState};
 use crate::StoreError;
 
-/// The longest wait for a connection, to be made or to be free.
-const LEASE_TIMEOUT: Duration = Duration::from_secs(5);
-/// One that lay idle for longer is asked whether it still works before it is used.
-const ASK_AFTER: Duration = Duration::from_secs(1);
-
-/// What is set at the beginning of a session, and the deadline of a statement in it.
-pub(super) struct Session {
-    sql: String,
-    /// For the client's side: longer than the server's, so that the server normally says it first.
-    deadline: Duration,
-    lease_timeout: Duration,
-}
-
-impl Session {
-    /// Commits: everything that could hold a batch is bounded below the claim time. The tables must
-    /// be there.
-    pub fn commits(settings: &PostgresSettings) -> Self {
-        let statement = settings.claim_after / 3;
-        let mut sql = common(settings, statement, settings.claim_after / 4);
-        // The batch's statements are the same for ever and look rows up by key: a plan made once,
-        // and never one that reads a table through because it was small when the plan was made.
-        sql.push_str("SET plan_cache_mode = force_generic_plan; SET enable_seqscan = off; SET jit = off; ");
-        // So that they can be sent together with others, where sqlx would take a round trip for each.
-        sql.push_str(&format!("{}; {}", receipts::PREPARE, counters::PREPARE));
-        Self { sql, deadline: settings.claim_after / 2, lease_timeout: LEASE_TIMEOUT.min(settings.claim_after / 2) }
-    }
-
-    /// Queries of the API, and maintenance.
-    pub fn queries(settings: &PostgresSettings) -> Self {
-        let sql = common(settings, QUERY_TIMEOUT, settings.claim_after.min(QUERY_TIMEOUT) / 4);
-        Self { sql, deadline: QUERY_TIMEOUT + Duration::from_secs(2), lease_timeout: LEASE_TIMEOUT }
-    }
-
-    /// Migrations: as long as they take, but not in the way of others for long.
-    pub fn migrations(settings: &PostgresSettings, wait: Duration, deadline: Duration) -> Self {
-        let sql = format!("{} SET statement_timeout = 0;", common(settings, deadline, wait));
-        Self { sql, deadline, lease_timeout: LEASE_TIMEOUT }
-    }
-}
-
-fn common(settings: &PostgresSettings, statement: Duration, lock: Duration) -> String {
-    let third = settings.claim_after / 3;
-    let millis = |duration: Duration| duration.as_millis().max(1);
-    format!(
-        "SET search_path = {schema}; SET timezone = 'UTC'; \
-         SET statement_timeout = {statement}; SET lock_timeout = {lock}; \
-         SET idle_in_transaction_session_timeout = {idle}; \
-         SET tcp_user_timeout = {idle}; SET tcp_keepalives_idle = {keepalive}; \
-         SET tcp_keepalives_interval = {keepalive}; SET tcp_keepalives_count = 3; \
-         SELECT set_config('synchronous_commit', 'on', false) \
-         WHERE current_setting('synchronous_commit') IN ('off', 'local'); ",
-        schema = quoted(&settings.schema),
-        statement = millis(statement),
-        lock = millis(lock),
-        idle = millis(third),
-        keepalive = (third.as_secs() / 4).max(1),
-    )
-}
-
-/// An identifier as SQL.
-pub(super) fn quoted(identifier: &str) -> String {
-    format!("\"{}\"", identifier.replace('"', "\"\""))
-}
+/// A connection that was idle for longer is pinged before it is used.
+const PING_AFTER: Duration = Duration::from_secs(1);
 
 struct Idle {
     connection: PgConnection,
@@ -99,13 +40,15 @@ pub(super) struct Connections {
     shared: Arc<Shared>,
 }
 
-/// What a lease leaves to the next.
+/// State that the leases of a set share.
 #[derive(Default)]
 struct Shared {
     idle: Mutex<Vec<Idle>>,
-    /// How many connections were lost. One that was opened before another was lost is not used again:
-    /// what was lost may have been the server, and the next one may have been promoted in its place.
+    /// Number of connections that were lost. A connection that was opened before another was lost is not
+    /// used again: the loss may have been the server's, and a standby may have been promoted since.
     generation: AtomicU64,
+    /// Whether a statement reported that the store's tables are missing, until somebody asked.
+    tables_missing: AtomicBool,
 }
 
 impl Shared {
@@ -113,46 +56,60 @@ impl Shared {
         self.generation.load(Ordering::Acquire)
     }
 
-    fn lost(&self) {
+    fn count_loss(&self) {
         self.generation.fetch_add(1, Ordering::AcqRel);
+    }
+
+    /// Converts an error, and notes if it says that the tables are missing.
+    fn convert(&self, error: sqlx::Error) -> StoreError {
+        if SqlState::of(&error).is_some_and(|state| state.meaning() == Meaning::MissingTables) {
+            self.tables_missing.store(true, Ordering::Release);
+        }
+        of_statement(error)
     }
 }
 
-/// Counts a lost connection when dropped, unless it was given back.
-struct Loss {
-    shared: Option<Arc<Shared>>,
+/// Counts a lost connection when it is dropped, unless it was disarmed before.
+struct LossGuard {
+    shared: Arc<Shared>,
+    armed: bool,
 }
 
-impl Drop for Loss {
+impl Drop for LossGuard {
     fn drop(&mut self) {
-        if let Some(shared) = &self.shared {
-            shared.lost();
+        if self.armed {
+            self.shared.count_loss();
         }
     }
 }
 
 impl Connections {
-    pub fn new(options: PgConnectOptions, most: u32, session: &Session) -> Self {
+    /// Creates a set of at most `max_connections`; opens none yet.
+    pub fn new(options: PgConnectOptions, max_connections: u32, session: Session) -> Self {
         Self {
             options: options.disable_statement_logging(),
-            session: session.sql.clone(),
+            session: session.sql,
             deadline: session.deadline,
             lease_timeout: session.lease_timeout,
-            permits: Arc::new(Semaphore::new(most.max(1) as usize)),
+            permits: Arc::new(Semaphore::new(max_connections.max(1) as usize)),
             shared: Arc::default(),
         }
     }
 
-    /// A connection that works: an idle one, or a new one.
+    /// Returns a working connection: an idle one, or a new one.
+    ///
+    /// # Errors
+    /// [`StoreError::Unavailable`] if there is none within the session's time limit; else the error with
+    /// which the server refused the connection or the session's first statements.
     pub async fn lease(&self) -> Result<Lease, StoreError> {
         let leasing = async {
             let permit = Arc::clone(&self.permits).acquire_owned().await;
             let permit = permit.map_err(|_| StoreError::Unavailable("the connections are closed".into()))?;
             let (connection, generation) = match self.idle().await {
                 Some(idle) => idle,
-                None => self.open().await.map_err(errors::of_statement)?,
+                None => self.open().await.map_err(|error| self.shared.convert(error))?,
             };
-            let loss = Loss { shared: Some(Arc::clone(&self.shared)) };
+            let loss = LossGuard { shared: Arc::clone(&self.shared), armed: true };
             Ok(Lease { connection, generation, loss, deadline: self.deadline, _permit: permit })
         };
         match tokio::time::timeout(self.lease_timeout, leasing).await {
@@ -161,22 +118,27 @@ impl Connections {
         }
     }
 
-    /// With the generation that it was opened in.
+    /// Returns whether a statement has reported missing tables since this was last called.
+    pub fn take_tables_missing(&self) -> bool {
+        self.shared.tables_missing.swap(false, Ordering::AcqRel)
+    }
+
+    /// Returns an idle connection and the generation in which it was opened.
     async fn idle(&self) -> Option<(PgConnection, u64)> {
         loop {
             let Idle { mut connection, since, generation } = self.shared.idle.lock().ok()?.pop()?;
             if generation != self.shared.generation() {
                 continue;
             }
-            if since.elapsed() < ASK_AFTER || within(self.lease_timeout / 2, connection.ping()).await.is_ok() {
+            if since.elapsed() < PING_AFTER || within(self.lease_timeout / 2, connection.ping()).await.is_ok() {
                 return Some((connection, generation));
             }
-            self.shared.lost();
+            self.shared.count_loss();
         }
     }
 
     async fn open(&self) -> Result<(PgConnection, u64), sqlx::Error> {
-        // Read before: a loss meanwhile is one that this connection may not have seen.
+        // Read first: this connection may reach the server as it was before a loss in the meantime.
         let generation = self.shared.generation();
         let mut connection = self.options.connect().await?;
         no_delay::on_all_sockets();
@@ -185,58 +147,106 @@ impl Connections {
     }
 }
 
-/// A connection in use. Dropped it is closed; [`Lease::give_back`] keeps it for the next.
+/// A connection in use. [`Lease::give_back`] makes it available to others; if dropped, it is closed.
+///
+/// Each call below is bounded by the session's deadline and fails with what [`of_statement`] makes of the
+/// error. Calls that need another deadline or conversion use the connection itself, by [`DerefMut`].
 pub(super) struct Lease {
     connection: PgConnection,
     generation: u64,
     deadline: Duration,
-    loss: Loss,
-    // Last: the place becomes free only after the connection is closed or given back.
+    loss: LossGuard,
+    // The last field: the permit is released only after the connection is closed or given back.
     _permit: OwnedSemaphorePermit,
 }
 
 impl Lease {
-    /// The longest that a statement may take, seen from here.
+    /// Returns the longest that the client waits for a statement.
     pub fn deadline(&self) -> Duration {
         self.deadline
     }
 
-    /// How many connections of the set had been lost when this one was opened.
+    /// Returns how many connections of the set had been lost when this one was opened.
     pub fn generation(&self) -> u64 {
         self.generation
     }
 
-    /// Keeps the connection. It must not be in a transaction, nor have failed.
+    /// Makes the connection available to others. It must not be in a transaction, nor have failed.
     pub fn give_back(self) {
         let Self { connection, generation, mut loss, _permit, .. } = self;
-        if let Some(shared) = loss.shared.take()
-            && let Ok(mut idle) = shared.idle.lock()
-        {
+        loss.armed = false;
+        if let Ok(mut idle) = loss.shared.idle.lock() {
             idle.push(Idle { connection, since: Instant::now(), generation });
         }
     }
 
-    /// Takes it out of the set.
+    /// Removes the connection from the set.
     pub fn into_connection(self) -> PgConnection {
         self.connection
     }
 
+    /// Converts the result of a call on the connection itself.
+    pub fn converted<T>(&self, result: Result<T, sqlx::Error>) -> Result<T, StoreError> {
+        result.map_err(|error| self.loss.shared.convert(error))
+    }
+
+    /// Asks the server for a sign of life.
     pub async fn ping(&mut self) -> Result<(), StoreError> {
-        within(self.deadline, self.connection.ping()).await.map_err(errors::of_statement)
+        let pong = within(self.deadline, self.connection.ping()).await;
+        self.converted(pong)
     }
 
     /// Runs statements without parameters in one round trip.
     pub async fn run(&mut self, sql: impl SqlSafeStr) -> Result<(), StoreError> {
-        let run = sqlx::raw_sql(sql).execute(&mut self.connection);
-        within(self.deadline, run).await.map(|_| ()).map_err(errors::of_statement)
+        let ran = within(self.deadline, sqlx::raw_sql(sql).execute(&mut self.connection)).await;
+        self.converted(ran.map(|_| ()))
     }
 
-    /// The same, and answers the rows of all of them. Values are text.
-    pub async fn rows(&mut self, sql: impl SqlSafeStr) -> Result<Vec<PgRow>, StoreError> {
-        let rows = sqlx::raw_sql(sql).fetch_all(&mut self.connection);
-        within(self.deadline, rows).await.map_err(errors::of_statement)
+    /// Runs statements without parameters in one round trip, and returns the rows of all of them. Values
+    /// are in text format.
+    pub async fn run_for_rows(&mut self, sql: impl SqlSafeStr) -> Result<Vec<PgRow>, StoreError> {
+        let rows = within(self.deadline, sqlx::raw_sql(sql).fetch_all(&mut self.connection)).await;
+        self.converted(rows)
+    }
+
+    /// Executes a statement whose rows, if any, are not needed.
+    pub async fn execute(&mut self, query: Query<'_, Postgres, PgArguments>) -> Result<(), StoreError> {
+        let executed = within(self.deadline, query.execute(&mut self.connection)).await;
+        self.converted(executed.map(|_| ()))
+    }
+
+    /// Returns the one row of a query.
+    pub async fn fetch_one<O: FromPgRow>(
+        &mut self,
+        query: QueryAs<'_, Postgres, O, PgArguments>,
+    ) -> Result<O, StoreError> {
+        let row = within(self.deadline, query.fetch_one(&mut self.connection)).await;
+        self.converted(row)
+    }
+
+    /// Returns the row of a query, if there is one.
+    pub async fn fetch_optional<O: FromPgRow>(
+        &mut self,
+        query: QueryAs<'_, Postgres, O, PgArguments>,
+    ) -> Result<Option<O>, StoreError> {
+        let row = within(self.deadline, query.fetch_optional(&mut self.connection)).await;
+        self.converted(row)
+    }
+
+    /// Returns all rows of a query.
+    pub async fn fetch_all<O: FromPgRow>(
+        &mut self,
+        query: QueryAs<'_, Postgres, O, PgArguments>,
+    ) -> Result<Vec<O>, StoreError> {
+        let rows = within(self.deadline, query.fetch_all(&mut self.connection)).await;
+        self.converted(rows)
     }
 }
+
+/// A type that a row is read into.
+pub(super) trait FromPgRow: Send + Unpin + for<'r> FromRow<'r, PgRow> {}
+
+impl<T: Send + Unpin + for<'r> FromRow<'r, PgRow>> FromPgRow for T {}
 
 impl Deref for Lease {
     type Target = PgConnection;

@@ -1,25 +1,25 @@
-//! Rows by binary COPY: the quickest way in, which knows no conflict. A key that is stored already
-//! fails the statement.
+//! Rows inserted by binary COPY: the fastest statement, but it has no conflict clause. A key that is
+//! stored already fails the whole statement.
 
 use std::sync::LazyLock;
 
 use sqlx::PgConnection;
 
-use super::PayloadType;
 use super::connections::Lease;
 use super::errors::within;
 use super::insert::{BatchTarget, seq};
+use super::settings::PayloadType;
 use crate::Row;
 use sluice_pgcopy::event_row::{COLUMNS, EventRow, put_row};
 use sluice_pgcopy::{HEADER, TRAILER};
 
 static STATEMENT: LazyLock<String> = LazyLock::new(|| format!("COPY events ({COLUMNS}) FROM STDIN (FORMAT binary)"));
-/// The version of jsonb's binary format.
+/// The version byte that begins each value in the binary format of jsonb.
 const JSONB_VERSION: &[u8] = &[1];
 /// Bytes sent at a time.
 const CHUNK: usize = 128 << 10;
 
-/// Copies rows in the order given.
+/// Inserts rows by COPY, in the order given.
 pub(super) async fn events(lease: &mut Lease, target: BatchTarget, rows: &[Row<'_>]) -> Result<(), sqlx::Error> {
     let deadline = lease.deadline();
     within(deadline, copy(lease, target, rows)).await

@@ -1,11 +1,12 @@
-//! The counters, added to by a prepared statement whose values are written into the text of the
-//! call: so it goes together with COMMIT in one round trip.
+//! The counters. They are incremented by a prepared statement whose values are part of the text of the call,
+//! so that it can be sent together with COMMIT in one round trip.
 
 use std::collections::BTreeMap;
 
 use crate::Counts;
 
-/// Topics and shard come as the hexadecimal of their bytes: there is nothing in it to be escaped.
+/// Prepares the statement that increments the counters. Topics and shard are passed as the hexadecimal of
+/// their bytes, which contains nothing that would have to be escaped.
 pub(super) const PREPARE: &str = "PREPARE add_counts (text[], text, int8[], int8[], int8[], int8[]) AS \
      INSERT INTO counters AS c (topic, shard, received, unique_processed, duplicate_dropped, conflicts) \
      SELECT convert_from(decode(topic, 'hex'), 'UTF8'), convert_from(decode($2, 'hex'), 'UTF8'), \
@@ -17,10 +18,10 @@ pub(super) const PREPARE: &str = "PREPARE add_counts (text[], text, int8[], int8
          duplicate_dropped = c.duplicate_dropped + excluded.duplicate_dropped, \
          conflicts = c.conflicts + excluded.conflicts";
 
-/// In the order of the topics, which is that of the map, so that two transactions never wait for
-/// each other in a circle, even if they shared a shard.
+/// Returns the call of that statement. The rows are in the order of the topics, so that two transactions
+/// never deadlock, even if they share a shard.
 pub(super) fn execute(shard: &str, counts: &BTreeMap<&str, Counts>) -> String {
-    // In quotes, or an empty one would be no element.
+    // In quotes, because an empty topic without them would be no element.
     let topics = list(counts.keys().map(|topic| format!("\"{}\"", hex(topic))));
     let column = |pick: fn(&Counts) -> u64| list(counts.values().map(|counts| pick(counts).to_string()));
     format!(
@@ -51,7 +52,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn nothing_of_a_topic_or_a_shard_stands_in_the_statement_as_it_is() {
+    fn topics_and_shards_are_in_the_statement_as_hexadecimal_only() {
         let one = Counts { received: 3, unique: 2, duplicates: 1, conflicts: 0 };
         let counts = BTreeMap::from([("", one), ("'); DROP", one), ("{\"ü", Counts::default())]);
         assert_eq!(

@@ -1,18 +1,19 @@
-//! Many rows by one statement: a column per array, so that a row costs no message and no planning.
+//! Inserting many rows by one statement: one array per column, so that a row needs no message and no
+//! planning of its own.
 
 use sluice_event::{EventKey, Timestamp};
 use sqlx::postgres::PgBindIterExt;
 
-use super::PayloadType;
 use super::connections::Lease;
-use super::errors::{of_insert, of_statement, within};
+use super::errors::{of_insert, within};
+use super::settings::PayloadType;
 use super::timestamptz::Timestamptz;
 use crate::{Dropped, Inserted, NewDeadLetter, Row, StoreError};
 
 /// Bits of `seq` below the batch's number.
 const ORDINAL_BITS: u32 = 20;
-/// Bytes of payload in one statement: far below what the protocol takes (1 GB), so that neither
-/// side needs much memory at a time.
+/// Bytes of payload in one statement: far below the protocol's limit (1 GB), so that neither side needs
+/// much memory at a time.
 const STATEMENT_BYTES: usize = 16 << 20;
 
 macro_rules! insert_events {
@@ -33,16 +34,16 @@ macro_rules! insert_events {
     };
 }
 
-/// What rows become part of.
+/// The batch that rows belong to, and the type of the column that takes their payloads.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct BatchTarget {
-    /// The type of the payload's column.
+    /// The type of the payload column.
     pub payload_type: PayloadType,
-    /// The number of their batch.
+    /// The number of the batch: the high bits of `seq`.
     pub batch: i64,
 }
 
-/// Inserts rows, in the order given, and answers the keys that are new.
+/// Inserts rows, in the order given, by INSERT … ON CONFLICT. Returns the keys that were new.
 pub(super) async fn events(lease: &mut Lease, target: BatchTarget, rows: &[Row<'_>]) -> Result<Inserted, StoreError> {
     let mut new = Vec::new();
     let mut rest = rows;
@@ -69,12 +70,12 @@ async fn insert(lease: &mut Lease, target: BatchTarget, rows: &[Row<'_>]) -> Res
         PayloadType::Jsonb => insert_events!("jsonb"),
     };
     let events = || rows.iter().map(|row| row.event);
-    let moments = |pick: fn(&Row<'_>) -> Timestamp| rows.iter().map(move |row| Timestamptz(pick(row))).bind_iter();
+    let times = |pick: fn(&Row<'_>) -> Timestamp| rows.iter().map(move |row| Timestamptz(pick(row))).bind_iter();
     let query = sqlx::query_scalar::<_, Option<Vec<EventKey>>>(statement)
         .bind(rows.iter().map(|row| row.key).bind_iter())
         .bind(rows.iter().map(|row| seq(target.batch, row.ordinal)).bind_iter())
-        .bind(moments(|row| row.event.timestamp))
-        .bind(moments(|row| row.received_at))
+        .bind(times(|row| row.event.timestamp))
+        .bind(times(|row| row.received_at))
         .bind(events().map(|event| event.payload_hash).bind_iter())
         .bind(rows.iter().map(|row| row.request_id).bind_iter())
         .bind(events().map(|event| &*event.topic).bind_iter())
@@ -85,35 +86,35 @@ async fn insert(lease: &mut Lease, target: BatchTarget, rows: &[Row<'_>]) -> Res
     Ok(new.unwrap_or_default())
 }
 
-/// The order of arrival: by batch, and in stream order within a batch. No batch comes near a
-/// million events; one that did would still be stored, only its last events would share a `seq`.
+/// Returns the `seq` of a row: by batch, and in stream order within a batch. Batches stay far below a
+/// million events; if one did not, all of its events would still be stored, and only the last ones would
+/// share a `seq`.
 pub(super) fn seq(batch: i64, ordinal: u32) -> i64 {
     batch << ORDINAL_BITS | i64::from(ordinal.min((1 << ORDINAL_BITS) - 1))
 }
 
-/// Puts letters aside.
-pub(super) async fn dead_letters(lease: &mut Lease, letters: &[NewDeadLetter]) -> Result<(), StoreError> {
-    let event = |letter: &NewDeadLetter| letter.event.clone().unzip();
+/// Inserts dead letters.
+pub(super) async fn dead_letters(lease: &mut Lease, dead_letters: &[NewDeadLetter]) -> Result<(), StoreError> {
+    let event = |dead_letter: &NewDeadLetter| dead_letter.event.clone().unzip();
     let insert = sqlx::query(
         "INSERT INTO dead_letters (stream, millis, sequence, topic, event_id, events, code, reason, body) \
          SELECT * FROM unnest($1::int4[], $2::int8[], $3::int8[], $4::text[], $5::text[], $6::int8[], \
                               $7::text[], $8::text[], $9::bytea[])",
     );
     let insert = insert
-        .bind(letters.iter().map(|l| i32::from(l.position.stream)).bind_iter())
-        .bind(letters.iter().map(|l| l.position.millis as i64).bind_iter())
-        .bind(letters.iter().map(|l| l.position.sequence as i64).bind_iter())
-        .bind(letters.iter().map(|l| event(l).0).bind_iter())
-        .bind(letters.iter().map(|l| event(l).1).bind_iter())
-        .bind(letters.iter().map(|l| l.events as i64).bind_iter())
-        .bind(letters.iter().map(|l| &*l.code).bind_iter())
-        .bind(letters.iter().map(|l| &*l.reason).bind_iter())
-        .bind(letters.iter().map(|l| &*l.body).bind_iter());
-    let inserted = within(lease.deadline(), insert.execute(&mut **lease)).await;
-    inserted.map(|_| ()).map_err(of_statement)
+        .bind(dead_letters.iter().map(|d| i32::from(d.position.stream)).bind_iter())
+        .bind(dead_letters.iter().map(|d| d.position.millis as i64).bind_iter())
+        .bind(dead_letters.iter().map(|d| d.position.sequence as i64).bind_iter())
+        .bind(dead_letters.iter().map(|d| event(d).0).bind_iter())
+        .bind(dead_letters.iter().map(|d| event(d).1).bind_iter())
+        .bind(dead_letters.iter().map(|d| d.events as i64).bind_iter())
+        .bind(dead_letters.iter().map(|d| &*d.code).bind_iter())
+        .bind(dead_letters.iter().map(|d| &*d.reason).bind_iter())
+        .bind(dead_letters.iter().map(|d| &*d.body).bind_iter());
+    lease.execute(insert).await
 }
 
-/// Adds to the audit trail.
+/// Inserts rows into the audit trail.
 pub(super) async fn audit(lease: &mut Lease, dropped: &[Dropped]) -> Result<(), StoreError> {
     let insert = sqlx::query(
         "INSERT INTO audit (key, request_id, conflict) SELECT * FROM unnest($1::uuid[], $2::uuid[], $3::bool[])",
@@ -122,6 +123,5 @@ pub(super) async fn audit(lease: &mut Lease, dropped: &[Dropped]) -> Result<(), 
         .bind(dropped.iter().map(|d| d.key).bind_iter())
         .bind(dropped.iter().map(|d| d.request_id).bind_iter())
         .bind(dropped.iter().map(|d| d.conflict).bind_iter());
-    let inserted = within(lease.deadline(), insert.execute(&mut **lease)).await;
-    inserted.map(|_| ()).map_err(of_statement)
+    lease.execute(insert).await
 }

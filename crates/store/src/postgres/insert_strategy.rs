@@ -1,19 +1,22 @@
-//! Which way rows are inserted. Four strategies, each the quickest for another kind of load:
+//! The choice of the statements by which rows are inserted. Each of the four strategies is the fastest for
+//! another kind of load:
 //!
-//! | way | for |
+//! | strategy | suits |
 //! |---|---|
-//! | COPY | new keys: nothing is looked up but by the index itself. One stored key fails all of it |
-//! | look up the keys seen before, COPY the others | keys that this process stored some time ago |
-//! | look all keys up, COPY the others | keys that were stored before it started, or by another replica |
-//! | INSERT … ON CONFLICT | keys that other replicas are inserting at this moment |
+//! | COPY | new keys: only the primary key's index checks them. One stored key fails the whole COPY |
+//! | look up the keys that were stored before, COPY the others | keys that this process stored some time ago |
+//! | look up all keys, COPY the others | keys that another replica stored, or this one before it started |
+//! | INSERT … ON CONFLICT | keys that other replicas are inserting at the same time |
 //!
-//! Nothing tells beforehand which kind is coming, so it goes by what the last batches met, and a
-//! failed COPY is rolled back to a savepoint and made up for by INSERT … ON CONFLICT.
+//! The load of the next batch is not known, so the strategy follows from the last batches. A COPY that
+//! fails is rolled back to a savepoint, and its rows are inserted by INSERT … ON CONFLICT instead. Whatever
+//! the strategy, the primary key decides what is a duplicate. `docs/insert-strategy.md` describes the whole.
 //!
-//! Transactions wait for each other's keys, so all must insert keys in one order, or they wait in a
-//! circle. A batch with keys that another worker of this replica is inserting comes in two parts, with a
-//! pause between them ([`crate::dedup_cache`]), which breaks that order: it does so only where no other
-//! replica gets in the strategy, and comes as a whole elsewhere, to go by ON CONFLICT.
+//! Transactions wait for each other's keys, so all must insert keys in the same order to avoid deadlocks. A
+//! batch with keys that another worker of this replica is inserting arrives here in two parts, with a pause
+//! between them ([`crate::dedup_cache`]), which breaks that order. So batches are only divided while no
+//! other replica inserts the same keys ([`InsertStrategies::may_pause`]); otherwise such a batch arrives as
+//! a whole and is inserted by INSERT … ON CONFLICT.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -21,31 +24,41 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use sluice_event::{EventKey, PayloadHash};
 
 use super::connections::Lease;
-use super::errors::{of_insert, of_statement, within};
+use super::errors::of_insert;
 use super::insert::BatchTarget;
+use super::sqlstate::SqlState;
 use super::{copy, insert};
 use crate::{Hint, Inserted, Row, StoreError};
 
-/// What a COPY that fails is rolled back to.
-pub(super) const SAVEPOINT: &str = "SAVEPOINT copied";
-/// Unique violation.
-const VIOLATED: &str = "23505";
-/// Batches without a stored key, after which keys are no longer looked up first.
-const CALM: u32 = 8;
-/// Batches for which a way is kept that is safe where a quicker one met a stored key; twice as many each
-/// time that it does again.
-const FIRST_STAY: u32 = 8;
-const LONGEST_STAY: u32 = 1024;
+/// Sets the savepoint that a failed COPY is rolled back to.
+pub(super) const SAVEPOINT: &str = "SAVEPOINT before_copy";
+const ROLLBACK: &str = "ROLLBACK TO SAVEPOINT before_copy";
+/// Batches in a row in which no looked-up key was stored, after which the look-up is skipped again. A needless
+/// look-up costs a round trip; a COPY that fails because the look-up was skipped costs the rows sent so far, a
+/// rollback and a second insertion. So several of the one are risked to avoid one of the other.
+const QUIET_BATCHES: u32 = 8;
+/// Batches for which a slower, safer strategy is used at least, after a faster one failed on a stored key:
+/// as many as [`QUIET_BATCHES`], for the same reason. The number doubles each time that it happens again, as a
+/// backoff, so that a load that mixes both kinds fails in a small share of its batches; it decays while the faster
+/// strategy succeeds.
+const MIN_STAY: u32 = QUIET_BATCHES;
+/// The upper limit of that number: two or three million events in full batches, so that a load that has
+/// changed gets the faster strategy again before long.
+const MAX_STAY: u32 = 1024;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Strategy {
+    /// COPY all rows.
     Copy,
-    LookUpSeen,
+    /// Look up the keys hinted as [`Hint::SeenBefore`], then COPY the rows that are not stored.
+    LookUpHinted,
+    /// Look up all keys, then COPY the rows that are not stored.
     LookUpAll,
+    /// INSERT … ON CONFLICT for all rows.
     OnConflict,
 }
 
-/// What the last batches met; shared by the workers of a replica.
+/// The strategy for the next batch; shared by the workers of a replica.
 #[derive(Debug, Default)]
 pub(super) struct InsertStrategies {
     state: Mutex<State>,
@@ -54,34 +67,41 @@ pub(super) struct InsertStrategies {
 #[derive(Debug)]
 struct State {
     strategy: Strategy,
-    /// Batches in a row in which no key was found stored that this way has to look up.
-    calm: u32,
-    /// Batches that are still to go by INSERT … ON CONFLICT.
-    left: u32,
-    /// For how many batches all keys are looked up at least.
-    stay_looking: u32,
+    /// Batches in a row in which no key was found stored that only the current strategy looks up.
+    quiet: u32,
+    /// Batches that are still to be inserted by INSERT … ON CONFLICT.
+    on_conflict_left: u32,
+    /// For how many quiet batches all keys are looked up.
+    look_up_all_stay: u32,
     /// For how many batches INSERT … ON CONFLICT is used.
-    stay_on_conflict: u32,
+    on_conflict_stay: u32,
 }
 
 impl Default for State {
     fn default() -> Self {
-        Self { strategy: Strategy::Copy, calm: 0, left: 0, stay_looking: FIRST_STAY, stay_on_conflict: FIRST_STAY }
+        Self {
+            strategy: Strategy::Copy,
+            quiet: 0,
+            on_conflict_left: 0,
+            look_up_all_stay: MIN_STAY,
+            on_conflict_stay: MIN_STAY,
+        }
     }
 }
 
-/// How many of a batch's keys were found stored.
+/// How many keys of a batch were found stored, by what was expected of them.
 #[derive(Debug, Clone, Copy, Default)]
-struct Found {
-    /// Of those seen before.
-    seen: usize,
-    /// Of the others.
-    unknown: usize,
+struct FoundStored {
+    /// Of the keys hinted as [`Hint::SeenBefore`].
+    hinted: usize,
+    /// Of the keys hinted as [`Hint::New`].
+    unexpected: usize,
 }
 
 impl InsertStrategies {
-    /// Whether no other replica gets in the strategy, as far as the last batches tell.
-    pub fn alone(&self) -> bool {
+    /// Returns whether a batch may be inserted in two parts with a pause between them: no other replica
+    /// inserts the same keys, as far as the last batches tell.
+    pub fn may_pause(&self) -> bool {
         self.state().strategy != Strategy::OnConflict
     }
 
@@ -91,113 +111,124 @@ impl InsertStrategies {
 }
 
 impl State {
-    /// A COPY met a stored key. Where that was not looked for, it is from now on; where it was, the
-    /// key was stored in between.
-    fn violated(&mut self, strategy: Strategy) {
-        self.calm = 0;
-        self.strategy = match strategy {
-            Strategy::Copy => Strategy::LookUpSeen,
-            Strategy::LookUpSeen => {
-                self.stay_looking = (self.stay_looking * 2).min(LONGEST_STAY);
+    /// Chooses a safer strategy after a COPY failed on a stored key. If the key had not been looked up, it
+    /// will be from now on; if it had been, another replica stored it in between.
+    fn on_unique_violation(&mut self, used: Strategy) {
+        self.quiet = 0;
+        self.strategy = match used {
+            Strategy::Copy => Strategy::LookUpHinted,
+            Strategy::LookUpHinted => {
+                self.look_up_all_stay = (self.look_up_all_stay * 2).min(MAX_STAY);
                 Strategy::LookUpAll
             }
             Strategy::LookUpAll | Strategy::OnConflict => {
-                self.left = self.stay_on_conflict;
-                self.stay_on_conflict = (self.stay_on_conflict * 2).min(LONGEST_STAY);
+                self.on_conflict_left = self.on_conflict_stay;
+                self.on_conflict_stay = (self.on_conflict_stay * 2).min(MAX_STAY);
                 Strategy::OnConflict
             }
         };
     }
 
-    /// A batch was inserted, of whose keys so many turned out to be stored.
-    fn went(&mut self, found: Found) {
-        let decay = |stay: u32| FIRST_STAY.max(stay - stay / 16);
-        let (needless, enough) = match self.strategy {
+    /// Counts a batch that was inserted, and returns to a faster strategy after enough quiet ones.
+    fn on_inserted(&mut self, found: FoundStored) {
+        let decay = |stay: u32| MIN_STAY.max(stay - stay / 16);
+        let (quiet, enough, faster) = match self.strategy {
             Strategy::Copy => {
-                self.stay_on_conflict = decay(self.stay_on_conflict);
+                self.on_conflict_stay = decay(self.on_conflict_stay);
                 return;
             }
-            Strategy::LookUpSeen => {
-                self.stay_looking = decay(self.stay_looking);
-                (found.seen + found.unknown == 0, CALM)
+            Strategy::LookUpHinted => {
+                self.look_up_all_stay = decay(self.look_up_all_stay);
+                (found.hinted + found.unexpected == 0, QUIET_BATCHES, Strategy::Copy)
             }
-            Strategy::LookUpAll => (found.unknown == 0, self.stay_looking),
+            Strategy::LookUpAll => (found.unexpected == 0, self.look_up_all_stay, Strategy::LookUpHinted),
             Strategy::OnConflict => {
-                self.left = self.left.saturating_sub(1);
-                if self.left == 0 {
-                    (self.strategy, self.calm) = (Strategy::LookUpAll, 0);
+                self.on_conflict_left = self.on_conflict_left.saturating_sub(1);
+                if self.on_conflict_left == 0 {
+                    (self.strategy, self.quiet) = (Strategy::LookUpAll, 0);
                 }
                 return;
             }
         };
-        self.calm = if needless { self.calm + 1 } else { 0 };
-        if self.calm >= enough {
-            self.strategy = if self.strategy == Strategy::LookUpAll { Strategy::LookUpSeen } else { Strategy::Copy };
-            self.calm = 0;
+        self.quiet = if quiet { self.quiet + 1 } else { 0 };
+        if self.quiet >= enough {
+            (self.strategy, self.quiet) = (faster, 0);
         }
     }
 }
 
-/// Inserts rows, which are sorted by key. [`SAVEPOINT`] may have been set before, and nothing have been
-/// written since: `savepoint_set`. Keys that were found stored are added to `found`, with the hashes of their
-/// payloads.
-pub(super) async fn insert(
-    lease: &mut Lease,
-    strategies: &InsertStrategies,
-    target: BatchTarget,
-    savepoint_set: bool,
-    rows: &[Row<'_>],
-    found: &mut HashMap<EventKey, PayloadHash>,
-) -> Result<Inserted, StoreError> {
-    let any_contended = rows.iter().any(|row| row.hint == Hint::UseOnConflict);
-    let strategy = if any_contended { Strategy::OnConflict } else { strategies.state().strategy };
-    let inserted = match strategy {
-        Strategy::OnConflict => insert::events(lease, target, rows).await,
-        Strategy::Copy => copy_or_insert(lease, strategies, strategy, target, savepoint_set, rows).await,
-        Strategy::LookUpSeen | Strategy::LookUpAll => {
-            let to_look_up = rows.iter().filter(|row| strategy == Strategy::LookUpAll || row.hint == Hint::SeenBefore);
-            found.extend(stored(lease, to_look_up.map(|row| row.key).collect()).await?);
-            let rows: Vec<_> = rows.iter().filter(|row| !found.contains_key(&row.key)).copied().collect();
-            let inserted = copy_or_insert(lease, strategies, strategy, target, savepoint_set, &rows).await;
-            inserted.map(|inserted| if found.is_empty() { inserted } else { Inserted::Keys(keys_of(inserted, &rows)) })
-        }
-    };
-    match &inserted {
-        Ok(inserted) if rows.iter().any(|row| row.hint != Hint::UseOnConflict) => {
-            let mut found = Found::default();
-            for row in rows.iter().filter(|row| !inserted.contains(&row.key)) {
-                match row.hint {
-                    Hint::New => found.unknown += 1,
-                    Hint::SeenBefore => found.seen += 1,
-                    Hint::UseOnConflict => {}
-                }
+/// Inserts the rows of one batch by the strategy that suits.
+pub(super) struct Inserter<'t> {
+    pub lease: &'t mut Lease,
+    pub strategies: &'t InsertStrategies,
+    pub target: BatchTarget,
+    /// Whether [`SAVEPOINT`] is set and nothing was written since.
+    pub savepoint_set: bool,
+    /// Collects the keys that were found stored, with the hashes of their payloads.
+    pub found: &'t mut HashMap<EventKey, PayloadHash>,
+}
+
+impl Inserter<'_> {
+    /// Inserts rows, which are sorted by key. Returns which were new.
+    pub async fn insert(mut self, rows: &[Row<'_>]) -> Result<Inserted, StoreError> {
+        let any_contended = rows.iter().any(|row| row.hint == Hint::UseOnConflict);
+        let strategy = if any_contended { Strategy::OnConflict } else { self.strategies.state().strategy };
+        let inserted = match strategy {
+            Strategy::OnConflict => insert::events(self.lease, self.target, rows).await,
+            Strategy::Copy => self.copy_or_insert(strategy, rows).await,
+            Strategy::LookUpHinted | Strategy::LookUpAll => self.look_up_and_copy(strategy, rows).await,
+        };
+        match &inserted {
+            Ok(inserted) if rows.iter().any(|row| row.hint != Hint::UseOnConflict) => {
+                self.strategies.state().on_inserted(found_stored(rows, inserted));
             }
-            strategies.state().went(found);
+            // A deadlock with another replica, for example.
+            Err(StoreError::Conflict(_)) => self.strategies.state().on_unique_violation(Strategy::LookUpAll),
+            _ => {}
         }
-        // In a circle, for one.
-        Err(StoreError::Conflict(_)) => strategies.state().violated(Strategy::LookUpAll),
-        _ => {}
+        inserted
     }
-    inserted
+
+    /// Looks keys up, and inserts the rows that are not stored.
+    async fn look_up_and_copy(&mut self, strategy: Strategy, rows: &[Row<'_>]) -> Result<Inserted, StoreError> {
+        let to_look_up = rows.iter().filter(|row| strategy == Strategy::LookUpAll || row.hint == Hint::SeenBefore);
+        let stored = stored(self.lease, to_look_up.map(|row| row.key).collect()).await?;
+        self.found.extend(stored);
+        let rows: Vec<_> = rows.iter().filter(|row| !self.found.contains_key(&row.key)).copied().collect();
+        let inserted = self.copy_or_insert(strategy, &rows).await?;
+        Ok(if self.found.is_empty() { inserted } else { Inserted::Keys(keys_of(inserted, &rows)) })
+    }
+
+    /// Inserts rows by COPY; by INSERT … ON CONFLICT if one of them is stored already.
+    async fn copy_or_insert(&mut self, strategy: Strategy, rows: &[Row<'_>]) -> Result<Inserted, StoreError> {
+        if self.copy(rows).await? {
+            return Ok(Inserted::All);
+        }
+        self.strategies.state().on_unique_violation(strategy);
+        insert::events(self.lease, self.target, rows).await
+    }
+
+    /// Inserts rows by COPY. Returns false if one of them is stored already; then none was inserted.
+    async fn copy(&mut self, rows: &[Row<'_>]) -> Result<bool, StoreError> {
+        if rows.is_empty() {
+            return Ok(true);
+        }
+        if !self.savepoint_set {
+            self.lease.run(SAVEPOINT).await?;
+        }
+        match copy::events(self.lease, self.target, rows).await {
+            // The savepoint is released together with the transaction.
+            Ok(()) => Ok(true),
+            Err(error) if SqlState::of(&error) == Some(SqlState::UniqueViolation) => {
+                self.lease.run(ROLLBACK).await?;
+                Ok(false)
+            }
+            Err(error) => Err(of_insert(error)),
+        }
+    }
 }
 
-/// Copies rows; inserts them where the COPY meets a stored key.
-async fn copy_or_insert(
-    lease: &mut Lease,
-    strategies: &InsertStrategies,
-    strategy: Strategy,
-    target: BatchTarget,
-    savepoint_set: bool,
-    rows: &[Row<'_>],
-) -> Result<Inserted, StoreError> {
-    if copied(lease, target, savepoint_set, rows).await? {
-        return Ok(Inserted::All);
-    }
-    strategies.state().violated(strategy);
-    insert::events(lease, target, rows).await
-}
-
-/// The keys that were inserted of these rows.
+/// Returns the keys of these rows that were inserted.
 fn keys_of(inserted: Inserted, rows: &[Row<'_>]) -> HashSet<EventKey> {
     match inserted {
         Inserted::All => rows.iter().map(|row| row.key).collect(),
@@ -205,7 +236,20 @@ fn keys_of(inserted: Inserted, rows: &[Row<'_>]) -> HashSet<EventKey> {
     }
 }
 
-/// The keys that are stored already, with the hashes of their payloads.
+/// Counts the rows that were stored before.
+fn found_stored(rows: &[Row<'_>], inserted: &Inserted) -> FoundStored {
+    let mut found = FoundStored::default();
+    for row in rows.iter().filter(|row| !inserted.contains(&row.key)) {
+        match row.hint {
+            Hint::New => found.unexpected += 1,
+            Hint::SeenBefore => found.hinted += 1,
+            Hint::UseOnConflict => {}
+        }
+    }
+    found
+}
+
+/// Returns those of the keys that are stored, with the hashes of their payloads.
 pub(super) async fn stored(
     lease: &mut Lease,
     keys: Vec<EventKey>,
@@ -214,80 +258,56 @@ pub(super) async fn stored(
         return Ok(HashMap::new());
     }
     let select = sqlx::query_as("SELECT key, payload_hash FROM events WHERE key = ANY($1)").bind(keys);
-    let stored: Result<Vec<(EventKey, PayloadHash)>, _> =
-        within(lease.deadline(), select.fetch_all(&mut **lease)).await;
-    stored.map(|rows| rows.into_iter().collect()).map_err(of_statement)
-}
-
-/// Copies rows; false when one of them is stored already, and then nothing was inserted.
-async fn copied(
-    lease: &mut Lease,
-    target: BatchTarget,
-    savepoint_set: bool,
-    rows: &[Row<'_>],
-) -> Result<bool, StoreError> {
-    if rows.is_empty() {
-        return Ok(true);
-    }
-    if !savepoint_set {
-        lease.run(SAVEPOINT).await?;
-    }
-    match copy::events(lease, target, rows).await {
-        // Released with the transaction.
-        Ok(()) => Ok(true),
-        Err(error) if error.as_database_error().is_some_and(|e| e.code().as_deref() == Some(VIOLATED)) => {
-            lease.run("ROLLBACK TO SAVEPOINT copied").await?;
-            Ok(false)
-        }
-        Err(error) => Err(of_insert(error)),
-    }
+    let stored: Vec<(EventKey, PayloadHash)> = lease.fetch_all(select).await?;
+    Ok(stored.into_iter().collect())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    const NONE: Found = Found { seen: 0, unknown: 0 };
-    const SEEN: Found = Found { seen: 3, unknown: 0 };
-    const UNKNOWN: Found = Found { seen: 0, unknown: 3 };
+    const NONE: FoundStored = FoundStored { hinted: 0, unexpected: 0 };
+    const HINTED: FoundStored = FoundStored { hinted: 3, unexpected: 0 };
+    const UNEXPECTED: FoundStored = FoundStored { hinted: 0, unexpected: 3 };
 
-    fn go(state: &mut State, times: u32, found: Found) -> Strategy {
-        (0..times).for_each(|_| state.went(found));
+    /// Inserts batches that find these keys stored; returns the strategy after them.
+    fn after(state: &mut State, batches: u32, found: FoundStored) -> Strategy {
+        (0..batches).for_each(|_| state.on_inserted(found));
         state.strategy
     }
 
     #[test]
-    fn a_violated_copy_leads_to_looking_up_what_was_seen_until_nothing_is_found_for_a_while() {
+    fn a_failed_copy_leads_to_looking_up_hinted_keys_until_none_is_found_for_a_while() {
         let mut state = State::default();
-        state.violated(Strategy::Copy);
-        assert_eq!(state.strategy, Strategy::LookUpSeen);
-        assert_eq!(go(&mut state, CALM - 1, NONE), Strategy::LookUpSeen);
-        assert_eq!(go(&mut state, 1, SEEN), Strategy::LookUpSeen);
-        assert_eq!(go(&mut state, CALM - 1, NONE), Strategy::LookUpSeen);
-        assert_eq!(go(&mut state, 1, NONE), Strategy::Copy);
+        state.on_unique_violation(Strategy::Copy);
+        assert_eq!(state.strategy, Strategy::LookUpHinted);
+        assert_eq!(after(&mut state, QUIET_BATCHES - 1, NONE), Strategy::LookUpHinted);
+        assert_eq!(after(&mut state, 1, HINTED), Strategy::LookUpHinted);
+        assert_eq!(after(&mut state, QUIET_BATCHES - 1, NONE), Strategy::LookUpHinted);
+        assert_eq!(after(&mut state, 1, NONE), Strategy::Copy);
     }
 
     #[test]
-    fn a_stored_key_that_was_not_seen_leads_to_looking_up_all_for_longer_each_time() {
+    fn an_unexpected_stored_key_leads_to_looking_up_all_for_longer_each_time() {
         let mut state = State::default();
-        for stay in [FIRST_STAY * 2, FIRST_STAY * 4] {
-            state.violated(Strategy::LookUpSeen);
-            assert_eq!(go(&mut state, stay - 1, SEEN), Strategy::LookUpAll);
-            assert_eq!(go(&mut state, 1, UNKNOWN), Strategy::LookUpAll);
-            assert_eq!(go(&mut state, stay - 1, SEEN), Strategy::LookUpAll);
-            assert_eq!(go(&mut state, 1, SEEN), Strategy::LookUpSeen);
+        for stay in [MIN_STAY * 2, MIN_STAY * 4] {
+            state.on_unique_violation(Strategy::LookUpHinted);
+            assert_eq!(after(&mut state, stay - 1, HINTED), Strategy::LookUpAll);
+            assert_eq!(after(&mut state, 1, UNEXPECTED), Strategy::LookUpAll);
+            assert_eq!(after(&mut state, stay - 1, HINTED), Strategy::LookUpAll);
+            assert_eq!(after(&mut state, 1, HINTED), Strategy::LookUpHinted);
         }
-        assert_eq!(go(&mut state, 100, SEEN), Strategy::LookUpSeen);
-        assert_eq!(state.stay_looking, 15, "as good as at the beginning");
+        assert_eq!(after(&mut state, 100, HINTED), Strategy::LookUpHinted);
+        assert_eq!(state.look_up_all_stay, 15, "it has decayed to its lower limit, but for rounding");
     }
 
     #[test]
     fn a_key_stored_between_look_up_and_copy_leads_to_on_conflict_for_longer_each_time() {
         let mut state = State::default();
-        for stay in [FIRST_STAY, FIRST_STAY * 2] {
-            state.violated(Strategy::LookUpAll);
-            assert_eq!(go(&mut state, stay - 1, NONE), Strategy::OnConflict);
-            assert_eq!(go(&mut state, 1, NONE), Strategy::LookUpAll);
+        for stay in [MIN_STAY, MIN_STAY * 2] {
+            state.on_unique_violation(Strategy::LookUpAll);
+            assert_eq!(after(&mut state, stay - 1, NONE), Strategy::OnConflict);
+            assert_eq!(after(&mut state, 1, NONE), Strategy::LookUpAll);
         }
     }
 }

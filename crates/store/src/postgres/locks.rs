@@ -1,4 +1,4 @@
-//! Advisory locks, by which processes that share a schema take turns.
+//! Advisory locks, which processes that share a schema use for mutual exclusion.
 
 /// Returns the id of the advisory lock of a schema for one purpose.
 pub(super) fn lock_id(schema: &str, purpose: &str) -> i64 {

@@ -1,14 +1,13 @@
-//! What the API asks.
+//! The queries of the API.
 
-use sluice_event::{DedupField, Keyer, RequestId, Timestamp};
+use sluice_event::{Keyer, RequestId, Timestamp};
 use sluice_log::Position;
 use sqlx::postgres::PgRow;
 use sqlx::{FromRow, Row as _};
 
 use super::connections::Lease;
-use super::errors::{of_statement, within};
 use super::timestamptz::Timestamptz;
-use crate::page::Filling;
+use crate::page::PageBuilder;
 use crate::{Counts, DeadLetter, EventQuery, NewDeadLetter, Page, Statistics, StoreError, StoredEvent};
 
 macro_rules! events {
@@ -20,17 +19,17 @@ macro_rules! events {
     };
 }
 
-/// A page of events.
+/// Returns a page of events.
 pub(super) async fn events(lease: &mut Lease, query: &EventQuery) -> Result<Page, StoreError> {
-    let mut filling = Filling::new(query);
-    while let Some(query) = filling.ask() {
-        filling.take(some_events(lease, &query).await?, query.limit);
+    let mut page = PageBuilder::new(query);
+    while let Some(query) = page.next_query() {
+        page.append(some_events(lease, &query).await?, query.limit);
     }
-    Ok(filling.page())
+    Ok(page.build())
 }
 
-/// Along `seq`, or along `(topic, seq)`; the other filters look at each row on the strategy. One more
-/// than the limit, where there is one.
+/// Returns events, newest first: one more than the limit, if there is one more. The index on `seq`, or the
+/// one on `(topic, seq)`, gives the order; the other filters are applied to each row that the scan passes.
 async fn some_events(lease: &mut Lease, query: &EventQuery) -> Result<Vec<StoredEvent>, StoreError> {
     // Two texts, because a plan for "any topic or this one" would use neither index.
     let text = match query.topic {
@@ -52,11 +51,12 @@ async fn some_events(lease: &mut Lease, query: &EventQuery) -> Result<Vec<Stored
     if let Some(topic) = &query.topic {
         select = select.bind(topic);
     }
-    let rows = within(lease.deadline(), select.fetch_all(&mut **lease)).await.map_err(of_statement)?;
+    let rows = lease.fetch_all(select).await?;
     Ok(rows.into_iter().map(|row| row.0).collect())
 }
 
-/// By key where topic and id tell it; else by the index that the schema then has.
+/// Returns the events with this topic and id: by key if these two determine it, else by the index that the
+/// schema then has.
 pub(super) async fn event(
     lease: &mut Lease,
     keyer: &Keyer,
@@ -64,9 +64,9 @@ pub(super) async fn event(
     event_id: &str,
     limit: u32,
 ) -> Result<Vec<StoredEvent>, StoreError> {
-    let key = (!keyer.fields().contains(&DedupField::Source)).then(|| keyer.key_of(topic, event_id, None));
+    let key = keyer.uses_only_topic_and_event_id().then(|| keyer.key_of(topic, event_id, None));
     let text = match key {
-        // Of events that share a key only the first is stored, and it may be another one.
+        // Events with different topics or ids may share a key, and the stored one may be another.
         Some(_) => events!("WHERE key = $4 AND topic = $1 AND event_id = $2 LIMIT $3"),
         None => events!("WHERE topic = $1 AND event_id = $2 ORDER BY seq LIMIT $3"),
     };
@@ -74,13 +74,13 @@ pub(super) async fn event(
     if let Some(key) = key {
         select = select.bind(key);
     }
-    let rows = within(lease.deadline(), select.fetch_all(&mut **lease)).await.map_err(of_statement)?;
+    let rows = lease.fetch_all(select).await?;
     Ok(rows.into_iter().map(|row| row.0).collect())
 }
 
-/// One statement, so one snapshot.
+/// Returns all statistics. One statement, so one snapshot.
 pub(super) async fn statistics(lease: &mut Lease) -> Result<Statistics, StoreError> {
-    let select = sqlx::query(
+    let select = sqlx::query_as(
         "SELECT topic, sum(received)::int8, sum(unique_processed)::int8, sum(duplicate_dropped)::int8, \
                 sum(conflicts)::int8, NULL::int8, NULL::int8 \
          FROM counters GROUP BY topic \
@@ -89,28 +89,39 @@ pub(super) async fn statistics(lease: &mut Lease) -> Result<Statistics, StoreErr
                 (SELECT coalesce(sum(events), 0)::int8 FROM dead_letters), \
                 (SELECT value::int8 FROM settings WHERE name = 'dedup_horizon')",
     );
-    let rows = within(lease.deadline(), select.fetch_all(&mut **lease)).await.map_err(of_statement)?;
     let mut statistics = Statistics::default();
-    for row in &rows {
-        add(&mut statistics, row).map_err(of_statement)?;
+    for row in lease.fetch_all(select).await? {
+        match row {
+            StatisticsRow::Topic(topic, counts) => {
+                statistics.topics.insert(topic, counts);
+            }
+            StatisticsRow::Totals { dead_lettered, dedup_horizon } => {
+                (statistics.dead_lettered, statistics.dedup_horizon) = (dead_lettered, dedup_horizon);
+            }
+        }
     }
     Ok(statistics)
 }
 
-fn add(statistics: &mut Statistics, row: &PgRow) -> Result<(), sqlx::Error> {
-    let Some(topic) = row.try_get::<Option<String>, _>(0)? else {
-        statistics.dead_lettered = number(row, 5)?;
-        statistics.dedup_horizon = row.try_get::<Option<i64>, _>(6)?.and_then(Timestamp::from_micros);
-        return Ok(());
-    };
-    let counts = Counts {
-        received: number(row, 1)?,
-        unique: number(row, 2)?,
-        duplicates: number(row, 3)?,
-        conflicts: number(row, 4)?,
-    };
-    statistics.topics.insert(topic, counts);
-    Ok(())
+enum StatisticsRow {
+    Topic(String, Counts),
+    Totals { dead_lettered: u64, dedup_horizon: Option<Timestamp> },
+}
+
+impl<'r> FromRow<'r, PgRow> for StatisticsRow {
+    fn from_row(row: &'r PgRow) -> Result<Self, sqlx::Error> {
+        let Some(topic) = row.try_get(0)? else {
+            let dedup_horizon = row.try_get::<Option<i64>, _>(6)?.and_then(Timestamp::from_micros);
+            return Ok(Self::Totals { dead_lettered: number(row, 5)?, dedup_horizon });
+        };
+        let counts = Counts {
+            received: number(row, 1)?,
+            unique: number(row, 2)?,
+            duplicates: number(row, 3)?,
+            conflicts: number(row, 4)?,
+        };
+        Ok(Self::Topic(topic, counts))
+    }
 }
 
 fn number(row: &PgRow, column: usize) -> Result<u64, sqlx::Error> {
@@ -123,24 +134,23 @@ macro_rules! dead_letter_columns {
     };
 }
 
-/// Newest first.
+/// Returns dead letters, newest first.
 pub(super) async fn dead_letters(
     lease: &mut Lease,
     before: Option<i64>,
     limit: u32,
 ) -> Result<Vec<DeadLetter>, StoreError> {
     let text = concat!("SELECT ", dead_letter_columns!(), " FROM dead_letters WHERE id < $1 ORDER BY id DESC LIMIT $2");
-    let select = sqlx::query_as::<_, LetterRow>(text).bind(before.unwrap_or(i64::MAX)).bind(i64::from(limit));
-    let rows = within(lease.deadline(), select.fetch_all(&mut **lease)).await.map_err(of_statement)?;
+    let select = sqlx::query_as::<_, DeadLetterRow>(text).bind(before.unwrap_or(i64::MAX)).bind(i64::from(limit));
+    let rows = lease.fetch_all(select).await?;
     Ok(rows.into_iter().map(|row| row.0).collect())
 }
 
-/// Deleting locks it against a second replay, which then finds it gone.
+/// Deletes a dead letter and returns it. The deletion locks it: a second replay waits, and then finds none.
 pub(super) async fn take_dead_letter(lease: &mut Lease, id: i64) -> Result<Option<DeadLetter>, StoreError> {
     let text = concat!("DELETE FROM dead_letters WHERE id = $1 RETURNING ", dead_letter_columns!());
-    let delete = sqlx::query_as::<_, LetterRow>(text).bind(id);
-    let row = within(lease.deadline(), delete.fetch_optional(&mut **lease)).await.map_err(of_statement)?;
-    Ok(row.map(|row| row.0))
+    let delete = sqlx::query_as::<_, DeadLetterRow>(text).bind(id);
+    Ok(lease.fetch_optional(delete).await?.map(|row| row.0))
 }
 
 struct EventRow(StoredEvent);
@@ -160,9 +170,9 @@ impl<'r> FromRow<'r, PgRow> for EventRow {
     }
 }
 
-struct LetterRow(DeadLetter);
+struct DeadLetterRow(DeadLetter);
 
-impl<'r> FromRow<'r, PgRow> for LetterRow {
+impl<'r> FromRow<'r, PgRow> for DeadLetterRow {
     fn from_row(row: &'r PgRow) -> Result<Self, sqlx::Error> {
         let topic: Option<String> = row.try_get("topic")?;
         let event_id: Option<String> = row.try_get("event_id")?;
@@ -171,7 +181,7 @@ impl<'r> FromRow<'r, PgRow> for LetterRow {
             millis: row.try_get::<i64, _>("millis")?.cast_unsigned(),
             sequence: row.try_get::<i64, _>("sequence")?.cast_unsigned(),
         };
-        let letter = NewDeadLetter {
+        let content = NewDeadLetter {
             position,
             event: topic.zip(event_id),
             events: row.try_get::<i64, _>("events")?.cast_unsigned(),
@@ -182,7 +192,7 @@ impl<'r> FromRow<'r, PgRow> for LetterRow {
         Ok(Self(DeadLetter {
             id: row.try_get("id")?,
             failed_at: row.try_get::<Timestamptz, _>("failed_at")?.0,
-            letter,
+            content,
         }))
     }
 }

@@ -1,20 +1,20 @@
-//! Receipts: unique for ever across a table that is dropped piece by piece.
+//! Receipts: unique in a table whose old parts are dropped one by one.
 //!
-//! Deleting rows one by one would cost as much as inserting them, so receipts lie in partitions,
-//! by **epoch**, and whole partitions are dropped. A unique index cannot span partitions (it must
-//! hold the epoch too), so uniqueness across epochs is kept by locks:
+//! Deleting rows one by one would cost as much as inserting them, so receipts are stored in partitions, by
+//! the time of their insertion, and whole partitions are dropped. (The tables number the partitions in a
+//! column `epoch`.) A unique index cannot span partitions without their number in it, so uniqueness across
+//! partitions is ensured by locks:
 //!
-//! - A batch's transaction takes the table's lock in ROW EXCLUSIVE mode first, and reads the
-//!   current epoch in a statement after it. Such locks do not exclude each other.
-//! - Whoever ends an epoch takes SHARE ROW EXCLUSIVE, which waits until all those transactions
-//!   have ended and keeps new ones waiting; then it makes the next epoch the current one.
+//! - The transaction of a batch first locks the table in ROW EXCLUSIVE mode, and reads the number of the open
+//!   partition in a later statement. Such locks do not exclude each other.
+//! - Whoever closes a partition locks the table in SHARE ROW EXCLUSIVE mode, which waits until all those
+//!   transactions have ended and makes new ones wait; then the next partition becomes the open one.
 //!
-//! So while a transaction runs its epoch is the current one, and every transaction that wrote to
-//! an older epoch has ended: what it wrote is visible to any statement from now on. Within the
-//! epoch the primary key decides (`ON CONFLICT` waits for a transaction that inserts the same id);
-//! across epochs a look into the older ones does, and it cannot race anything. That is why both
-//! may stand in one statement here, where elsewhere a statement must not classify rows by what
-//! another transaction is about to commit.
+//! So the open partition stays open while a transaction runs, and every transaction that wrote to an older
+//! partition has ended: what it wrote is visible to any later statement. Within the open partition the
+//! primary key decides (`ON CONFLICT` waits for a transaction that inserts the same id). In older partitions
+//! a query decides, and no transaction can change its result. That is why one statement may do both here,
+//! although elsewhere a statement must not decide by what another transaction is about to commit.
 
 use std::collections::HashSet;
 use std::time::Duration;
@@ -24,17 +24,19 @@ use sqlx::postgres::PgRow;
 use sqlx::{AssertSqlSafe, Row};
 
 use super::connections::Lease;
-use super::errors::{of_statement, within};
+use super::errors::within;
 use super::locks::lock_id;
+use super::sqlstate::SqlState;
 use crate::StoreError;
 
-/// How many epochs the time for which receipts are kept is divided target. Every one is a partition
-/// that each batch looks target.
-const EPOCHS: u32 = 8;
+/// Partitions into which the time is divided for which receipts are retained. More of them free the disk
+/// sooner, and every batch queries each of them.
+const PARTITIONS: u32 = 8;
 
-/// Records receipts in the current epoch; answers those that are in no epoch yet. One that is in an
-/// older epoch is recorded again: it was seen again. The inner query is one look into each older
-/// partition's index per id, whatever the statistics say.
+/// Prepares the statement that inserts receipts into the open partition and returns those that are in no
+/// partition yet. One that is in an older partition is inserted too, so that it is retained from now on for
+/// as long as a new one. The inner query makes one look-up per id in each older partition's index, whatever
+/// the statistics of the planner.
 pub(super) const PREPARE: &str = "PREPARE new_receipts (uuid[]) AS \
      WITH new AS ( \
          INSERT INTO receipts (epoch, id) \
@@ -43,90 +45,91 @@ pub(super) const PREPARE: &str = "PREPARE new_receipts (uuid[]) AS \
      SELECT id::text FROM new \
      WHERE (SELECT true FROM receipts AS r WHERE r.id = new.id AND r.epoch < new.epoch LIMIT 1) IS NULL";
 
-/// What records them, and its rows read.
+/// Returns the statement that inserts these receipts; [`read`] reads its rows.
 pub(super) fn execute(ids: &[ReceiptId]) -> String {
     let ids: Vec<_> = ids.iter().map(ReceiptId::to_string).collect();
     format!("EXECUTE new_receipts ('{{{}}}')", ids.join(","))
 }
 
-/// Reads the rows that [`execute`] answers.
+/// Reads the rows that [`execute`] returns: the receipts that are new.
 pub(super) fn read(rows: &[PgRow]) -> Result<HashSet<ReceiptId>, StoreError> {
     let id = |row: &PgRow| row.try_get::<&str, _>(0).ok().and_then(ReceiptId::parse);
     let ids = rows.iter().map(|row| id(row).ok_or_else(|| StoreError::Failed("a receipt cannot be read".into())));
     ids.collect()
 }
 
-/// Ends the epoch when it is old enough, and drops the epochs that ended longer than `keep` ago, all
-/// by the database's clock. Of several replicas that call this at once, one does it.
-pub(super) async fn maintain(lease: &mut Lease, schema: &str, keep: Duration) -> Result<(), StoreError> {
-    if let Some(epoch) = epoch_to_end(lease, keep).await? {
-        end_epoch(lease, schema, epoch).await?;
+/// Closes the open partition if it is old enough, and drops the partitions that were closed longer than
+/// `ttl` ago, all by the database's clock. If several replicas call this at once, one of them does it.
+pub(super) async fn maintain(lease: &mut Lease, schema: &str, ttl: Duration) -> Result<(), StoreError> {
+    if let Some(partition) = partition_to_close(lease, ttl).await? {
+        close_partition(lease, schema, partition).await?;
     }
-    for epoch in epochs_to_drop(lease, keep).await? {
-        drop_epoch(lease, schema, epoch).await?;
+    for partition in partitions_to_drop(lease, ttl).await? {
+        drop_partition(lease, schema, partition).await?;
     }
     Ok(())
 }
 
-/// The current epoch, if it is old and has receipts: an idle system needs no new ones.
-async fn epoch_to_end(lease: &mut Lease, keep: Duration) -> Result<Option<i32>, StoreError> {
-    let select = sqlx::query_scalar(
+/// Returns the open partition, if it is old and has receipts: an idle system needs no new partitions.
+async fn partition_to_close(lease: &mut Lease, ttl: Duration) -> Result<Option<i32>, StoreError> {
+    let select = sqlx::query_as(
         "SELECT epoch FROM receipt_epochs AS e \
          WHERE closed_at IS NULL AND opened_at <= clock_timestamp() - $1 * interval '1 microsecond' \
            AND EXISTS (SELECT FROM receipts AS r WHERE r.epoch = e.epoch)",
     );
-    let select = select.bind(micros(keep / EPOCHS));
-    within(lease.deadline(), select.fetch_optional(&mut **lease)).await.map_err(of_statement)
+    let partition: Option<(i32,)> = lease.fetch_optional(select.bind(micros(ttl / PARTITIONS))).await?;
+    Ok(partition.map(|(partition,)| partition))
 }
 
-async fn epochs_to_drop(lease: &mut Lease, keep: Duration) -> Result<Vec<i32>, StoreError> {
-    let select = sqlx::query_scalar(
+async fn partitions_to_drop(lease: &mut Lease, ttl: Duration) -> Result<Vec<i32>, StoreError> {
+    let select = sqlx::query_as(
         "SELECT epoch FROM receipt_epochs \
          WHERE closed_at < clock_timestamp() - $1 * interval '1 microsecond' ORDER BY epoch",
     );
-    let select = select.bind(micros(keep));
-    within(lease.deadline(), select.fetch_all(&mut **lease)).await.map_err(of_statement)
+    let partitions: Vec<(i32,)> = lease.fetch_all(select.bind(micros(ttl))).await?;
+    Ok(partitions.into_iter().map(|(partition,)| partition).collect())
 }
 
-async fn end_epoch(lease: &mut Lease, schema: &str, epoch: i32) -> Result<(), StoreError> {
-    let Some(next) = epoch.checked_add(1) else {
-        return Err(StoreError::Failed("the receipts' epochs are used up".into()));
+async fn close_partition(lease: &mut Lease, schema: &str, partition: i32) -> Result<(), StoreError> {
+    let Some(next) = partition.checked_add(1) else {
+        return Err(StoreError::Failed("the numbers of the receipts' partitions are used up".into()));
     };
-    // The partition is made apart and attached, which does not wait for anybody; only then is the
-    // table locked, for as long as two rows take. The moment of the end is read after the lock:
-    // no receipt of the epoch was committed later. Should another replica have ended the epoch
-    // since we looked, the new partition's name is taken, and all of this is rolled back.
+    // The next partition is created separately and then attached, which waits for nobody; only then is the
+    // table locked, for as long as changing two rows takes. `closed_at` is read after the lock: no receipt
+    // of the partition was committed later. If another replica has closed the partition since it was
+    // selected, the name of the new one is taken, and all of this is rolled back.
     let sql = format!(
         "BEGIN ISOLATION LEVEL READ COMMITTED; {lock} \
          CREATE TABLE receipts_{next} (LIKE receipts INCLUDING ALL); \
          ALTER TABLE receipts ATTACH PARTITION receipts_{next} FOR VALUES IN ({next}); \
          LOCK TABLE ONLY receipts IN SHARE ROW EXCLUSIVE MODE; \
-         UPDATE receipt_epochs SET closed_at = clock_timestamp() WHERE epoch = {epoch}; \
+         UPDATE receipt_epochs SET closed_at = clock_timestamp() WHERE epoch = {partition}; \
          INSERT INTO receipt_epochs (epoch, opened_at) VALUES ({next}, clock_timestamp()); \
          COMMIT",
         lock = lock(schema),
     );
-    attempt(lease, sql, "a new epoch of receipts has begun").await
+    attempt(lease, sql, "a new partition of receipts was opened").await
 }
 
-async fn drop_epoch(lease: &mut Lease, schema: &str, epoch: i32) -> Result<(), StoreError> {
-    // Batches are kept waiting behind the wait for this lock, so it is short.
+async fn drop_partition(lease: &mut Lease, schema: &str, partition: i32) -> Result<(), StoreError> {
+    // Batches queue behind the wait for this lock, so the wait is short.
     let sql = format!(
         "BEGIN ISOLATION LEVEL READ COMMITTED; {lock} \
-         DROP TABLE receipts_{epoch}; \
-         DELETE FROM receipt_epochs WHERE epoch = {epoch}; \
+         DROP TABLE receipts_{partition}; \
+         DELETE FROM receipt_epochs WHERE epoch = {partition}; \
          COMMIT",
         lock = lock(schema),
     );
-    attempt(lease, sql, "an epoch of receipts was dropped").await
+    attempt(lease, sql, "a partition of receipts was dropped").await
 }
 
-/// One replica at a time, and no long wait for a lock that batches queue behind.
+/// Returns statements that let one replica at a time go on, and limit the wait for a lock that batches
+/// queue behind.
 fn lock(schema: &str) -> String {
     format!("SET LOCAL lock_timeout = '1s'; SELECT pg_advisory_xact_lock({});", lock_id(schema, "maintain"))
 }
 
-/// Runs a step that others may be in the way of: then it is for the next time.
+/// Runs a step that another transaction may prevent; then it is left for the next call of [`maintain`].
 async fn attempt(lease: &mut Lease, sql: String, done: &'static str) -> Result<(), StoreError> {
     let deadline = lease.deadline();
     let error = match within(deadline, sqlx::raw_sql(AssertSqlSafe(sql)).execute(&mut **lease)).await {
@@ -136,19 +139,18 @@ async fn attempt(lease: &mut Lease, sql: String, done: &'static str) -> Result<(
         }
         Err(error) => error,
     };
-    if error.as_database_error().is_none() {
-        return Err(of_statement(error));
-    }
+    let Some(state) = SqlState::of(&error) else {
+        return lease.converted(Err(error));
+    };
     lease.run("ROLLBACK").await?;
-    let code = error.as_database_error().and_then(|e| e.code()).unwrap_or_default().into_owned();
-    match &*code {
-        // Duplicate table, undefined table: another replica has done it in between. Lock not
-        // available: a batch, or a backup, holds the table for longer than we want to wait.
-        "42P07" | "42P01" | "55P03" => {
-            tracing::debug!(code, "the receipts' epochs are left as they are for now");
+    match state {
+        // The table exists already or does not exist any more: another replica has done the step in between. The lock
+        // is not available: a batch, or a backup, holds the table for longer than this should wait.
+        SqlState::DuplicateTable | SqlState::UndefinedTable | SqlState::LockNotAvailable => {
+            tracing::debug!(%error, "the partitions of receipts are left as they are for now");
             Ok(())
         }
-        _ => Err(of_statement(error)),
+        _ => lease.converted(Err(error)),
     }
 }
 

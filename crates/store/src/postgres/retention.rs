@@ -1,11 +1,11 @@
-//! Deleting what is older than it must be kept, a little at a time.
+//! Deletes events that are older than the retention time, in small steps.
 //!
-//! Old events are found by walking the index on `seq` from its beginning: rows arrive roughly in
-//! the order of `received_at`, so the old ones stand there, and no second index has to be kept for
-//! them. (A BRIN index on `received_at` would be as cheap to keep, but once deleted rows make room
-//! for new ones its ranges cover both old and new, and never shrink: every look would read the
-//! whole table.) A row that is older than its neighbours, such as a replayed dead letter, goes when
-//! the walk reaches it: late, never early.
+//! Old events are found by walking the index on `seq` from its beginning: rows arrive roughly in the order of
+//! `received_at`, so the old ones come first, and no second index has to be maintained for them. (A BRIN
+//! index on `received_at` would cost as little, but once new rows fill the space of deleted ones, its ranges
+//! cover both old and new rows and never shrink: every walk would read the whole table.) A row that is older
+//! than its neighbours, such as a replayed dead letter, is deleted when the walk reaches it: late, never
+//! early.
 
 use std::time::{Duration, Instant};
 
@@ -13,21 +13,22 @@ use sluice_event::Timestamp;
 use sqlx::Connection;
 
 use super::connections::Lease;
-use super::errors::{of_statement, within};
+use super::errors::within;
 use super::locks::lock_id;
 use super::timestamptz::Timestamptz;
 use crate::{Maintenance, StoreError};
 
-/// Rows looked at in one transaction.
+/// Rows examined in one transaction: it takes milliseconds, so that batches hardly wait for its locks.
 const CHUNK: i64 = 5_000;
-/// The walk ends after so many chunks in a row without an old event.
-const CHUNKS_WITHOUT: u32 = 2;
-/// The longest that one call goes on.
-const AT_MOST: Duration = Duration::from_secs(5);
+/// Chunks in a row without an old event, after which the walk ends. One chunk may consist of rows that
+/// arrived out of order.
+const MAX_CHUNKS_WITHOUT: u32 = 2;
+/// The time after which one call begins no further chunk; the next call continues.
+const MAX_DURATION: Duration = Duration::from_secs(5);
 
-/// Removes old events, savepoint_set attempts and audit rows; answers how many events went.
+/// Deletes old events, old marks of attempts and old audit rows. Returns the number of deleted events.
 pub(super) async fn maintain(lease: &mut Lease, schema: &str, maintenance: &Maintenance) -> Result<u64, StoreError> {
-    let until = Instant::now() + AT_MOST;
+    let until = Instant::now() + MAX_DURATION;
     forget_attempts(lease, maintenance.receipts_ttl).await?;
     let Some(retention) = maintenance.retention else {
         return Ok(0);
@@ -42,30 +43,30 @@ pub(super) async fn maintain(lease: &mut Lease, schema: &str, maintenance: &Main
         total += chunk.deleted.cast_unsigned();
         without = if chunk.deleted == 0 { without + 1 } else { 0 };
         after = chunk.last.unwrap_or(after);
-        if chunk.seen < CHUNK || without == CHUNKS_WITHOUT {
+        if chunk.examined < CHUNK || without == MAX_CHUNKS_WITHOUT {
             break;
         }
     }
     Ok(total)
 }
 
-/// By the database's clock.
+/// Returns the time before which events are old, by the database's clock.
 async fn cutoff(lease: &mut Lease, retention: Duration) -> Result<Timestamptz, StoreError> {
     let micros = i64::try_from(retention.as_micros()).unwrap_or(i64::MAX);
-    let now = sqlx::query_scalar::<_, Timestamptz>("SELECT clock_timestamp()");
-    let Timestamptz(now) = within(lease.deadline(), now.fetch_one(&mut **lease)).await.map_err(of_statement)?;
+    let now = sqlx::query_as("SELECT clock_timestamp()");
+    let (Timestamptz(now),): (Timestamptz,) = lease.fetch_one(now).await?;
     let cutoff = Timestamp::from_micros(now.as_micros().saturating_sub(micros));
     cutoff.map(Timestamptz).ok_or_else(|| StoreError::Failed("the retention reaches back before the year 1".into()))
 }
 
 struct Chunk {
-    seen: i64,
+    examined: i64,
     deleted: i64,
     last: Option<i64>,
 }
 
-/// One transaction: the events, and how far back duplicates are recognised from now on. `None` when
-/// another replica is at it.
+/// Deletes old events, and records how far back duplicates are recognised from now on, in one transaction.
+/// Returns `None` if another replica is doing so at this time.
 async fn delete_chunk(
     lease: &mut Lease,
     schema: &str,
@@ -83,13 +84,13 @@ async fn delete_chunk(
             transaction.rollback().await?;
             return Ok(None);
         }
-        let (seen, deleted, last) = sqlx::query_as::<_, (i64, i64, Option<i64>)>(
-            "WITH seen AS MATERIALIZED ( \
+        let (examined, deleted, last) = sqlx::query_as::<_, (i64, i64, Option<i64>)>(
+            "WITH examined AS MATERIALIZED ( \
                  SELECT key, seq, received_at FROM events WHERE seq > $1 ORDER BY seq LIMIT $2), \
              gone AS ( \
-                 DELETE FROM events USING seen WHERE events.key = seen.key AND seen.received_at < $3 RETURNING 1) \
-             SELECT (SELECT count(*) FROM seen) AS seen, (SELECT count(*) FROM gone) AS deleted, \
-                    (SELECT max(seq) FROM seen) AS last",
+                 DELETE FROM events USING examined WHERE events.key = examined.key AND examined.received_at < $3 RETURNING 1) \
+             SELECT (SELECT count(*) FROM examined) AS examined, (SELECT count(*) FROM gone) AS deleted, \
+                    (SELECT max(seq) FROM examined) AS last",
         )
         .bind(after)
         .bind(CHUNK)
@@ -106,23 +107,23 @@ async fn delete_chunk(
             .await?;
         }
         transaction.commit().await?;
-        Ok(Some(Chunk { seen, deleted, last }))
+        Ok(Some(Chunk { examined, deleted, last }))
     };
-    within(deadline, work).await.map_err(of_statement)
+    let chunk = within(deadline, work).await;
+    lease.converted(chunk)
 }
 
-/// Attempts whose entry was settled otherwise: by then it is in no stream any more.
-async fn forget_attempts(lease: &mut Lease, keep: Duration) -> Result<(), StoreError> {
-    let micros = i64::try_from(keep.as_micros()).unwrap_or(i64::MAX);
+/// Deletes marks of attempts whose entries are in no stream any more: they were acknowledged or dead-lettered.
+async fn forget_attempts(lease: &mut Lease, ttl: Duration) -> Result<(), StoreError> {
+    let micros = i64::try_from(ttl.as_micros()).unwrap_or(i64::MAX);
     let delete = sqlx::query("DELETE FROM attempts WHERE at < now() - $1 * interval '1 microsecond'").bind(micros);
-    within(lease.deadline(), delete.execute(&mut **lease)).await.map(|_| ()).map_err(of_statement)
+    lease.execute(delete).await
 }
 
-/// The audit trail is kept for as long as the events it speaks of.
+/// Deletes old rows of the audit trail, which is retained for as long as the events.
 async fn delete_audit(lease: &mut Lease, cutoff: Timestamptz) -> Result<(), StoreError> {
     let delete = sqlx::query(
         "DELETE FROM audit WHERE ctid = ANY (ARRAY (SELECT ctid FROM audit WHERE at < $1 ORDER BY at LIMIT 50000))",
     );
-    let delete = delete.bind(cutoff);
-    within(lease.deadline(), delete.execute(&mut **lease)).await.map(|_| ()).map_err(of_statement)
+    lease.execute(delete.bind(cutoff)).await
 }

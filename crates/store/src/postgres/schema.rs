@@ -1,5 +1,5 @@
-//! The schema: made and migrated under a lock of its own, and remembered settings that must not
-//! change under the data.
+//! The schema: created and migrated under a lock, with a record of the settings that must not change once
+//! there is data.
 
 use std::borrow::Cow;
 use std::time::Duration;
@@ -7,29 +7,30 @@ use std::time::Duration;
 use sqlx::migrate::{Migration, MigrationType, Migrator};
 use sqlx::{AssertSqlSafe, Connection, PgConnection, SqlSafeStr};
 
-use super::connections::{Connections, Lease, Session, quoted};
+use super::connections::{Connections, Lease};
 use super::errors::{of_statement, within};
 use super::locks::lock_id;
-use super::{PayloadType, PostgresSettings, options};
+use super::session::{Session, quoted};
+use super::settings::{PayloadType, PostgresSettings};
 use crate::{StoreError, check_dedup_fields};
 
-/// How long to wait for another process that is migrating the same schema.
-const WAIT: Duration = Duration::from_secs(60);
-/// How long migrating may take: an index on a large table takes minutes.
+/// The longest wait for another process that is migrating the same schema.
+const LOCK_TIMEOUT: Duration = Duration::from_secs(60);
+/// The longest that migrating may take: creating an index on a large table takes minutes.
 const DEADLINE: Duration = Duration::from_secs(30 * 60);
 
-/// What a schema was created with.
+/// The settings that a schema was created with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Schema {
     pub payload_type: PayloadType,
 }
 
-/// Creates the schema where it is missing and applies the migrations that it has not seen. Safe to
-/// repeat, also by several processes at once. Does not care about the dedup fields.
+/// Creates the schema if it is missing and applies the migrations that are not applied yet. Idempotent, also
+/// if several processes call it at once. Does not check the dedup fields.
 ///
 /// # Errors
-/// [`StoreError::Unavailable`] when the database does not answer, [`StoreError::Conflict`] when
-/// another process has been migrating for a minute, [`StoreError::Failed`] when the database refuses.
+/// [`StoreError::Unavailable`] if the database does not answer, [`StoreError::Conflict`] if another process
+/// has been migrating for a minute, [`StoreError::Failed`] if the database refuses.
 pub async fn migrate(settings: &PostgresSettings) -> Result<(), StoreError> {
     let mut lease = lock(settings).await?;
     let migrated = bounded(migrate_locked(&mut lease, settings)).await;
@@ -37,8 +38,8 @@ pub async fn migrate(settings: &PostgresSettings) -> Result<(), StoreError> {
     migrated.map(|_| ())
 }
 
-/// [`migrate`], then checks that what is stored was made by these dedup fields. Answers what the
-/// schema was created with.
+/// Does what [`migrate`] does, then checks that the stored events were deduplicated by the same fields.
+/// Returns the settings that the schema was created with.
 pub(super) async fn prepare(settings: &PostgresSettings) -> Result<Schema, StoreError> {
     let mut lease = lock(settings).await?;
     let schema = bounded(async {
@@ -51,14 +52,14 @@ pub(super) async fn prepare(settings: &PostgresSettings) -> Result<Schema, Store
     schema
 }
 
-/// A connection that holds the lock under which the schema is changed: per schema, so that
-/// resources that share a database do not wait for each other. The lock belongs to the session: it
-/// goes with the connection, whatever happens.
+/// Returns a connection that holds the lock under which the schema is changed. There is a lock per schema,
+/// so that resources that share a database do not wait for each other. It belongs to the session, so it is
+/// released with the connection, whatever happens.
 async fn lock(settings: &PostgresSettings) -> Result<Lease, StoreError> {
-    let session = Session::migrations(settings, WAIT, DEADLINE);
-    let mut lease = Connections::new(options(settings)?, 1, &session).lease().await?;
+    let session = Session::migrations(settings, LOCK_TIMEOUT, DEADLINE);
+    let mut lease = Connections::new(settings.connect_options()?, 1, session).lease().await?;
     let lock = sqlx::query("SELECT pg_advisory_lock($1)").bind(lock_id(&settings.schema, "migrate"));
-    within(WAIT + Duration::from_secs(5), lock.execute(&mut *lease)).await.map_err(of_statement)?;
+    within(LOCK_TIMEOUT + Duration::from_secs(5), lock.execute(&mut *lease)).await.map_err(of_statement)?;
     Ok(lease)
 }
 
@@ -69,7 +70,7 @@ async fn bounded<T>(work: impl Future<Output = Result<T, StoreError>>) -> Result
     }
 }
 
-/// Politely, so that the lock is free when this returns.
+/// Closes the connection by the protocol, so that the lock is released when this returns.
 async fn close(lease: Lease) {
     let _ = within(Duration::from_secs(1), lease.into_connection().close()).await;
 }
@@ -79,14 +80,15 @@ async fn migrate_locked(connection: &mut PgConnection, settings: &PostgresSettin
     create_schema(connection, &settings.schema).await?;
     migrator().run_direct(None, connection, false).await.map_err(of_migration)?;
     let payload_type = ensure_payload_type(connection, settings.payload_type).await?;
-    if finds_by_scan(settings) {
+    if !settings.keyer.uses_only_topic_and_event_id() {
+        // The key of an event cannot be computed from the topic and the id, by which the API looks it up.
         let index = "CREATE INDEX IF NOT EXISTS events_topic_event_id ON events (topic, event_id)";
         sqlx::query(index).execute(connection).await.map_err(of_statement)?;
     }
     Ok(Schema { payload_type })
 }
 
-/// Any other encoding lacks characters that an event may have.
+/// Fails unless the encoding has every character that an event may contain.
 async fn check_encoding(connection: &mut PgConnection) -> Result<(), StoreError> {
     let encoding: String =
         sqlx::query_scalar("SHOW server_encoding").fetch_one(connection).await.map_err(of_statement)?;
@@ -96,7 +98,8 @@ async fn check_encoding(connection: &mut PgConnection) -> Result<(), StoreError>
     Err(StoreError::Failed(format!("the database's encoding is {encoding}; it must be UTF8")))
 }
 
-/// `CREATE SCHEMA IF NOT EXISTS` needs the right to create one also where it exists.
+/// Creates the schema if it is missing. `CREATE SCHEMA IF NOT EXISTS` would need the permission to create
+/// schemas even if this one exists.
 async fn create_schema(connection: &mut PgConnection, schema: &str) -> Result<(), StoreError> {
     let exists = sqlx::query_scalar("SELECT EXISTS (SELECT FROM pg_namespace WHERE nspname = $1)").bind(schema);
     if exists.fetch_one(&mut *connection).await.map_err(of_statement)? {
@@ -106,8 +109,8 @@ async fn create_schema(connection: &mut PgConnection, schema: &str) -> Result<()
     sqlx::query(create).execute(connection).await.map(|_| ()).map_err(of_statement)
 }
 
-/// The migrations of this build. Ones that only a newer build knows are left alone: migrations only
-/// expand, so this build still works beside it.
+/// Returns the migrations of this build. Applied ones that only a newer build has are ignored: migrations
+/// only expand the schema, so both builds work with it.
 fn migrator() -> Migrator {
     let migration = |version, name: &'static str, sql: &'static str| {
         Migration::new(version, Cow::Borrowed(name), MigrationType::Simple, sql.into_sql_str(), false)
@@ -133,12 +136,12 @@ fn of_migration(error: sqlx::migrate::MigrateError) -> StoreError {
     }
 }
 
-/// Gives the payload's column its type when the schema is new; later it is what it is.
+/// Gives the payload column its type if the schema is new, and returns the type that it has.
 async fn ensure_payload_type(connection: &mut PgConnection, wanted: PayloadType) -> Result<PayloadType, StoreError> {
     if let Some(stored) = setting(connection, "payload_type").await? {
         let stored: PayloadType = stored.parse().map_err(StoreError::Failed)?;
         if stored != wanted {
-            tracing::warn!(%stored, %wanted, "the payload's type is chosen when the schema is created: keeping it");
+            tracing::warn!(%stored, %wanted, "the payload type cannot be changed after the schema was created: the stored type is used");
         }
         return Ok(stored);
     }
@@ -152,7 +155,7 @@ async fn ensure_payload_type(connection: &mut PgConnection, wanted: PayloadType)
     Ok(wanted)
 }
 
-/// Records the dedup fields in a new schema; refuses others in an old one.
+/// Records the dedup fields in a new schema; fails if an existing one was created with others.
 async fn ensure_dedup_fields(connection: &mut PgConnection, settings: &PostgresSettings) -> Result<(), StoreError> {
     let wanted = settings.keyer.to_string();
     let Some(stored) = setting(connection, "dedup_fields").await? else {
@@ -169,9 +172,4 @@ async fn setting(connection: &mut PgConnection, name: &str) -> Result<Option<Str
 async fn record(connection: &mut PgConnection, name: &str, value: &str) -> Result<(), StoreError> {
     let insert = sqlx::query("INSERT INTO settings (name, value) VALUES ($1, $2)").bind(name).bind(value);
     insert.execute(connection).await.map(|_| ()).map_err(of_statement)
-}
-
-/// Whether `(topic, event_id)` does not tell the key, so that looking one up needs an index.
-fn finds_by_scan(settings: &PostgresSettings) -> bool {
-    settings.keyer.fields().contains(&sluice_event::DedupField::Source)
 }

@@ -1,4 +1,5 @@
-//! `timestamptz` ⇄ [`Timestamp`], in binary: no parsing, no arithmetic in SQL.
+//! Conversion between `timestamptz` and [`Timestamp`] in the binary format: microseconds since the year 2000.
+//! It needs neither parsing nor arithmetic in SQL.
 
 use sluice_event::Timestamp;
 use sqlx::encode::IsNull;
@@ -9,25 +10,29 @@ use sqlx::{Decode, Encode, Type};
 
 use sluice_pgcopy::PG_EPOCH;
 
-/// A moment as PostgreSQL keeps it.
+/// The ids of the types `timestamptz` and `timestamptz[]` in `pg_type`, the same in every database.
+const OID: Oid = Oid(1184);
+const ARRAY_OID: Oid = Oid(1185);
+
+/// A timestamp as PostgreSQL stores it.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Timestamptz(pub Timestamp);
 
 impl Type<Postgres> for Timestamptz {
     fn type_info() -> PgTypeInfo {
-        PgTypeInfo::with_oid(Oid(1184))
+        PgTypeInfo::with_oid(OID)
     }
 }
 
 impl PgHasArrayType for Timestamptz {
     fn array_type_info() -> PgTypeInfo {
-        PgTypeInfo::with_oid(Oid(1185))
+        PgTypeInfo::with_oid(ARRAY_OID)
     }
 }
 
 impl Encode<'_, Postgres> for Timestamptz {
     fn encode_by_ref(&self, buffer: &mut PgArgumentBuffer) -> Result<IsNull, BoxDynError> {
-        // No moment that a `Timestamp` can hold is out of PostgreSQL's range.
+        // Every `Timestamp` is within PostgreSQL's range.
         Encode::<Postgres>::encode(self.0.as_micros() - PG_EPOCH, buffer)
     }
 
@@ -39,7 +44,7 @@ impl Encode<'_, Postgres> for Timestamptz {
 impl Decode<'_, Postgres> for Timestamptz {
     fn decode(value: PgValueRef<'_>) -> Result<Self, BoxDynError> {
         let micros = <i64 as Decode<Postgres>>::decode(value)?.checked_add(PG_EPOCH);
-        let moment = micros.and_then(Timestamp::from_micros).ok_or("a moment outside the years 1 to 9999")?;
-        Ok(Self(moment))
+        let timestamp = micros.and_then(Timestamp::from_micros).ok_or("a timestamp outside of the years 1 to 9999")?;
+        Ok(Self(timestamp))
     }
 }

@@ -1,4 +1,4 @@
-//! The transaction that stores a batch: a handful of round trips, whatever the batch holds.
+//! The transaction that stores a batch: a few round trips, whatever the batch contains.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
@@ -9,16 +9,17 @@ use sluice_log::Position;
 use sqlx::{AssertSqlSafe, Row as _, SqlSafeStr};
 
 use super::connections::Lease;
-use super::errors::{of_statement, within};
 use super::insert::BatchTarget;
-use super::insert_strategy::{self, InsertStrategies};
+use super::insert_strategy::{self, InsertStrategies, Inserter};
 use super::{counters, insert, query, receipts};
 use crate::{Counts, DeadLetter, Dropped, Inserted, NewDeadLetter, Row, StoreError, Transaction as StoreTransaction};
 
-/// Begins and records receipts, in one round trip. The lock comes before the statements that read the
-/// epoch, so that they see one that cannot end before this transaction does ([`receipts`] says why).
-/// Answers the number of the batch, which is the high bits of its events' `seq`, and the receipts that
-/// are new. The savepoint that COPY needs ([`insert_strategy`]) stands at the end.
+/// Begins a transaction and inserts receipts, in one round trip. Returns the number of the batch, which is
+/// the high bits of its events' `seq`, and the receipts that are new.
+///
+/// The table is locked before the number of the open receipt partition is read, so that this partition
+/// cannot be closed before the transaction ends ([`receipts`] says why). The savepoint that COPY needs
+/// ([`insert_strategy::SAVEPOINT`]) is set last, so that it costs no round trip of its own.
 pub(super) async fn begin(lease: &mut Lease, ids: &[ReceiptId]) -> Result<(i64, HashSet<ReceiptId>), StoreError> {
     let begin = format!(
         "BEGIN ISOLATION LEVEL READ COMMITTED; \
@@ -28,48 +29,48 @@ pub(super) async fn begin(lease: &mut Lease, ids: &[ReceiptId]) -> Result<(i64, 
         receipts::execute(ids),
         insert_strategy::SAVEPOINT,
     );
-    let rows = lease.rows(AssertSqlSafe(begin)).await?;
-    let no_epoch = || StoreError::Failed("the receipts' epoch cannot be read".into());
-    let (batch, new) = rows.split_first().ok_or_else(no_epoch)?;
-    // No epoch would have answered one row less: a receipt, which is no number.
-    let batch = batch.try_get::<&str, _>(0).ok().and_then(|batch| batch.parse().ok()).ok_or_else(no_epoch)?;
+    let rows = lease.run_for_rows(AssertSqlSafe(begin)).await?;
+    let no_partition = || StoreError::Failed("there is no open partition of receipts".into());
+    let (batch, new) = rows.split_first().ok_or_else(no_partition)?;
+    // Without an open partition the first row would be missing, and a receipt, which is no number, be first.
+    let batch = batch.try_get::<&str, _>(0).ok().and_then(|batch| batch.parse().ok()).ok_or_else(no_partition)?;
     Ok((batch, receipts::read(new)?))
 }
 
-/// Marks an attempt, outside of any batch's transaction, which its reader may not live to commit.
+/// Marks an attempt to store an entry and returns how many were marked. Not part of the batch's
+/// transaction, because an entry that kills the process would prevent its commit.
 pub(super) async fn mark_attempt(lease: &mut Lease, position: Position) -> Result<u32, StoreError> {
-    let mark = sqlx::query_scalar::<_, i32>(
+    let mark = sqlx::query_as(
         "INSERT INTO attempts AS a (position, attempts) VALUES ($1, 1) \
          ON CONFLICT (position) DO UPDATE SET attempts = a.attempts + 1, at = now() RETURNING attempts",
     );
-    let mark = mark.bind(position.to_string());
-    let savepoint_set = within(lease.deadline(), mark.fetch_one(&mut **lease)).await.map_err(of_statement)?;
-    Ok(savepoint_set.unsigned_abs())
+    let (attempts,): (i32,) = lease.fetch_one(mark.bind(position.to_string())).await?;
+    Ok(attempts.unsigned_abs())
 }
 
-/// The transaction. It owns its connection until it is committed; dropped before, the connection
+/// The transaction. It owns its connection until it is committed. If it is dropped before, the connection
 /// is closed and the server rolls back.
 pub(super) struct Transaction {
     lease: Lease,
     target: BatchTarget,
     generation: u64,
     strategies: Arc<InsertStrategies>,
-    /// Nothing was written since the savepoint that COPY needs.
+    /// Whether the savepoint that COPY needs is set and nothing was written since.
     savepoint_set: bool,
     /// Keys that were found stored, with the hashes of their payloads.
     found: HashMap<EventKey, PayloadHash>,
-    /// A statement failed: the server refuses all but going back to the savepoint, and would
-    /// answer COMMIT by a silent ROLLBACK.
+    /// Whether a statement failed: the server then refuses everything but the rollback to a savepoint, and
+    /// executes COMMIT as ROLLBACK without an error.
     failed: bool,
 }
 
 impl Transaction {
-    /// After [`begin`].
+    /// Wraps what [`begin`] began.
     pub fn new(lease: Lease, target: BatchTarget, generation: u64, strategies: Arc<InsertStrategies>) -> Self {
         Self { lease, target, generation, strategies, savepoint_set: true, found: HashMap::new(), failed: false }
     }
 
-    /// What every statement ends with.
+    /// Tracks the result of a statement; called after every statement that writes.
     fn track<T>(&mut self, result: Result<T, StoreError>) -> Result<T, StoreError> {
         self.savepoint_set = false;
         self.failed |= result.is_err();
@@ -89,30 +90,28 @@ impl StoreTransaction for Transaction {
     }
 
     async fn insert_receipts(&mut self, ids: &[ReceiptId]) -> Result<HashSet<ReceiptId>, StoreError> {
-        let rows = self.lease.rows(AssertSqlSafe(receipts::execute(ids))).await;
+        let rows = self.lease.run_for_rows(AssertSqlSafe(receipts::execute(ids))).await;
         self.track(rows.and_then(|rows| receipts::read(&rows)))
     }
 
     async fn insert_events(&mut self, rows: &[Row<'_>]) -> Result<Inserted, StoreError> {
-        let savepoint_set = self.savepoint_set;
-        let inserted = insert_strategy::insert(
-            &mut self.lease,
-            &self.strategies,
-            self.target,
-            savepoint_set,
-            rows,
-            &mut self.found,
-        )
-        .await;
+        let inserter = Inserter {
+            lease: &mut self.lease,
+            strategies: &self.strategies,
+            target: self.target,
+            savepoint_set: self.savepoint_set,
+            found: &mut self.found,
+        };
+        let inserted = inserter.insert(rows).await;
         self.track(inserted)
     }
 
     fn may_pause(&self) -> bool {
-        self.strategies.alone()
+        self.strategies.may_pause()
     }
 
-    /// A statement of its own: its snapshot sees what was committed by transactions that the
-    /// insert waited for, which the insert's own snapshot does not.
+    /// In a statement of its own: its snapshot includes what was committed by transactions that the insert
+    /// waited for, which the snapshot of the insert does not.
     async fn payload_hashes(&mut self, keys: &[EventKey]) -> Result<HashMap<EventKey, PayloadHash>, StoreError> {
         let others: Vec<_> = keys.iter().filter(|key| !self.found.contains_key(key)).copied().collect();
         if !others.is_empty() {
@@ -123,14 +122,14 @@ impl StoreTransaction for Transaction {
         Ok(std::mem::take(&mut self.found))
     }
 
-    async fn insert_dead_letters(&mut self, letters: &[NewDeadLetter]) -> Result<(), StoreError> {
-        let inserted = insert::dead_letters(&mut self.lease, letters).await;
+    async fn insert_dead_letters(&mut self, dead_letters: &[NewDeadLetter]) -> Result<(), StoreError> {
+        let inserted = insert::dead_letters(&mut self.lease, dead_letters).await;
         self.track(inserted)
     }
 
     async fn take_dead_letter(&mut self, id: i64) -> Result<Option<DeadLetter>, StoreError> {
-        let letter = query::take_dead_letter(&mut self.lease, id).await;
-        self.track(letter)
+        let dead_letter = query::take_dead_letter(&mut self.lease, id).await;
+        self.track(dead_letter)
     }
 
     async fn insert_audit(&mut self, dropped: &[Dropped]) -> Result<(), StoreError> {
@@ -140,8 +139,8 @@ impl StoreTransaction for Transaction {
 
     async fn forget_attempts(&mut self, position: Position) -> Result<(), StoreError> {
         let delete = sqlx::query("DELETE FROM attempts WHERE position = $1").bind(position.to_string());
-        let deleted = within(self.lease.deadline(), delete.execute(&mut *self.lease)).await;
-        self.track(deleted.map(|_| ()).map_err(of_statement))
+        let deleted = self.lease.execute(delete).await;
+        self.track(deleted)
     }
 
     async fn savepoint(&mut self) -> Result<(), StoreError> {

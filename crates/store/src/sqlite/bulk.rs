@@ -1,11 +1,11 @@
-//! Many rows by few statements. SQLite has no arrays, so a statement names each value of each row;
-//! statements come in a few sizes, so that all of them stay prepared.
+//! Many rows by few statements. SQLite has no arrays, so a statement has a parameter for each value of each row.
+//! There are statements of a few sizes only, so that all of them stay prepared.
 
 use std::sync::Arc;
 
 use sqlx::{AssertSqlSafe, SqlSafeStr, SqlStr};
 
-/// Rows per statement, largest first. SQLite takes 32,766 values in one.
+/// Rows per statement, largest first. SQLite allows 32,766 parameters in one.
 const SIZES: [usize; 5] = [256, 64, 16, 4, 1];
 
 /// The same statement for each number of rows.
@@ -14,18 +14,18 @@ pub(super) struct Bulk {
 }
 
 impl Bulk {
-    /// `head row, row, … tail`
+    /// Creates the statements `head row, row, … tail`.
     pub fn new(head: &str, row: &str, tail: &str) -> Self {
         Self { texts: SIZES.map(|size| format!("{head} {} {tail}", vec![row; size].join(",")).into()) }
     }
 
-    /// Cuts rows into as few statements as the sizes allow.
+    /// Divides rows into as few statements as the sizes allow.
     pub fn statements<'a, T>(&'a self, mut rows: &'a [T]) -> impl Iterator<Item = (SqlStr, &'a [T])> {
         std::iter::from_fn(move || {
-            let place = SIZES.iter().position(|&size| size <= rows.len())?;
-            let (now, later) = rows.split_at(SIZES[place]);
+            let index = SIZES.iter().position(|&size| size <= rows.len())?;
+            let (now, later) = rows.split_at(SIZES[index]);
             rows = later;
-            Some((AssertSqlSafe(Arc::clone(&self.texts[place])).into_sql_str(), now))
+            Some((AssertSqlSafe(Arc::clone(&self.texts[index])).into_sql_str(), now))
         })
     }
 }

@@ -1,4 +1,4 @@
-//! SQLite's result codes → what they mean for us.
+//! Conversion of SQLite's result codes into the errors of the store.
 
 use std::time::Duration;
 
@@ -15,16 +15,17 @@ pub(super) async fn within<T>(query: impl Future<Output = Result<T, StoreError>>
     }
 }
 
-/// An error of a statement whose data is not the events' own: a refusal there is a fault of ours.
+/// Converts an error of a statement whose data does not come from events: a refusal of the data is a fault of
+/// this program.
 pub(super) fn of_statement(error: sqlx::Error) -> StoreError {
     let message = error.to_string();
     match &error {
         sqlx::Error::Database(_) => match code(&error) & 0xff {
-            // Busy, locked: another process has the file.
+            // SQLITE_BUSY, SQLITE_LOCKED: another process has locked the file.
             5 | 6 => StoreError::Conflict(message),
-            // Input/output error, cannot open: the disk may come back, and the file is opened anew.
+            // SQLITE_IOERR, SQLITE_CANTOPEN: the disk may come back, and the file is opened again.
             10 | 14 => StoreError::Unavailable(message),
-            // Full, read only, corrupt, not a database: somebody has to see to it.
+            // Full disk, read-only, corrupt, not a database: somebody has to repair it.
             _ => StoreError::Failed(message),
         },
         sqlx::Error::WorkerCrashed | sqlx::Error::PoolTimedOut | sqlx::Error::Io(_) => StoreError::Unavailable(message),
@@ -32,8 +33,8 @@ pub(super) fn of_statement(error: sqlx::Error) -> StoreError {
     }
 }
 
-/// An error of the statement that inserts events: here the data may be refused, by a constraint
-/// (also a trigger's), as too big, or as of the wrong type.
+/// Converts an error of the statement that inserts events, whose data may be refused: SQLITE_TOOBIG (18),
+/// SQLITE_CONSTRAINT (19, also from a trigger) and SQLITE_MISMATCH (20).
 pub(super) fn of_insert(error: sqlx::Error) -> StoreError {
     let code = code(&error);
     match (&error, code & 0xff) {
@@ -44,7 +45,7 @@ pub(super) fn of_insert(error: sqlx::Error) -> StoreError {
     }
 }
 
-/// SQLite's extended result code; 0 where the error is not SQLite's.
+/// Returns SQLite's extended result code; 0 if the error is not from SQLite.
 fn code(error: &sqlx::Error) -> u32 {
     let code = error.as_database_error().and_then(|error| error.code());
     code.and_then(|code| code.parse().ok()).unwrap_or(0)

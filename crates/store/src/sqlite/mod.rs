@@ -1,5 +1,5 @@
-//! The store in a SQLite file: one connection writes, a few read beside it (WAL). What is committed
-//! is on disk (synchronous FULL).
+//! The store in a SQLite file: one connection writes and a few read at the same time (WAL mode). Every commit
+//! is on disk when it returns (synchronous FULL).
 
 mod bulk;
 mod errors;
@@ -30,19 +30,18 @@ use crate::{
 use errors::{of_statement, within};
 use writer::Writer;
 
-/// How many queries read at the same time.
+/// Number of connections that read.
 const READERS: u32 = 4;
-/// How long a write waits for another process that has the file locked (a backup, a shell).
+/// The longest that a write waits for another process that has the file locked (a backup, a shell).
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
-/// Pages of the key's index that stay in memory, in KiB: keys come in no order. What does not fit is
-/// read from the system's cache, and what a transaction changes beyond it is written before the end.
+/// Size of the page cache in KiB. It is mostly used by pages of the key's index, because keys are random. Other
+/// pages are read from the system's cache; if a transaction changes more pages, some are written before it ends.
 const CACHE_KIB: i64 = 24 << 10;
 
-/// Of a file that is made anew. Rows are large, and half as many pages are half as many writes.
+/// The page size of a new file. Rows are large, and half as many pages are half as many writes.
 const PAGE_BYTES: u32 = 8 << 10;
-/// How far the write-ahead log grows before its pages are copied to where they belong. Keys come in no
-/// order, so that each transaction changes most pages of their index: by then most have been
-/// changed many times, and are copied once.
+/// The size of the write-ahead log at which its pages are copied to the database file. Keys are random, so each
+/// transaction changes most pages of their index: by then most were changed many times, and are copied once.
 const WAL_BYTES: u32 = 64 << 20;
 
 /// The store in a SQLite file.
@@ -51,15 +50,16 @@ pub struct SqliteStore {
     readers: SqlitePool,
     keyer: Keyer,
     dedup_cache: DedupCache,
-    /// How often rows were removed.
+    /// How many times rows were removed.
     removals: AtomicU64,
 }
 
 impl SqliteStore {
-    /// Opens the file, or makes it, and migrates it. So many keys of stored events are kept in memory.
+    /// Opens or creates the file and migrates it. `dedup_cache_keys` is the number of keys of stored events that are
+    /// cached in memory.
     ///
     /// # Errors
-    /// [`StoreError::Failed`] when the file cannot be used, or was made with other dedup fields.
+    /// [`StoreError::Failed`] if the file cannot be used or was created with other dedup fields.
     pub async fn open(path: &Path, keyer: &Keyer, dedup_cache_keys: usize) -> Result<Self, StoreError> {
         let options = SqliteConnectOptions::new()
             .filename(path)
@@ -94,7 +94,7 @@ impl SqliteStore {
         })
     }
 
-    /// Closes the file: what is being written is finished first.
+    /// Closes the file, after the transaction that is being written.
     pub async fn close(&self) {
         self.readers.close().await;
         self.writer.lock().await.close().await;
@@ -142,7 +142,7 @@ impl Store for SqliteStore {
 
     async fn maintain(&self, maintenance: &Maintenance) -> Result<(u64, u64), StoreError> {
         let removed = retention::maintain(&self.writer, maintenance).await;
-        // It may fail with some of them gone.
+        // If it fails, some events may have been deleted.
         if !matches!(removed, Ok((0, _))) {
             self.removals.fetch_add(1, Ordering::AcqRel);
         }

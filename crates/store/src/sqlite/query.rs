@@ -1,12 +1,12 @@
-//! What the API asks.
+//! The queries of the API.
 
-use sluice_event::{DedupField, Keyer, RequestId, Timestamp};
+use sluice_event::{Keyer, RequestId, Timestamp};
 use sluice_log::Position;
 use sqlx::sqlite::SqliteRow;
 use sqlx::{FromRow, Row as _, SqliteConnection, SqlitePool};
 
 use super::errors::of_statement;
-use crate::page::Filling;
+use crate::page::PageBuilder;
 use crate::{Counts, DeadLetter, EventQuery, NewDeadLetter, Page, Statistics, StoreError, StoredEvent};
 
 macro_rules! events {
@@ -15,17 +15,18 @@ macro_rules! events {
     };
 }
 
-/// A page of events.
+/// Returns a page of events.
 pub(super) async fn events(readers: &SqlitePool, query: &EventQuery) -> Result<Page, StoreError> {
-    let mut filling = Filling::new(query);
-    while let Some(query) = filling.ask() {
-        filling.take(some_events(readers, &query).await?, query.limit);
+    let mut page = PageBuilder::new(query);
+    while let Some(query) = page.next_query() {
+        page.append(some_events(readers, &query).await?, query.limit);
     }
-    Ok(filling.page())
+    Ok(page.build())
 }
 
-/// Along `seq`, or along `(topic, seq)`; the other filters look at each row on the way. One more
-/// than the limit, where there is one.
+/// Returns events, newest first: one more than the limit, if there is one more. The table in the order of
+/// `seq`, or the index on `(topic, seq)`, gives the order; the other filters are applied to each row that the
+/// scan passes.
 async fn some_events(readers: &SqlitePool, query: &EventQuery) -> Result<Vec<StoredEvent>, StoreError> {
     let text = match query.topic {
         None => events!(
@@ -50,7 +51,8 @@ async fn some_events(readers: &SqlitePool, query: &EventQuery) -> Result<Vec<Sto
     Ok(rows.into_iter().map(|row| row.0).collect())
 }
 
-/// By key where topic and id tell it; else by the index that the file then has.
+/// Returns the events with this topic and id: by key if these two determine it, else by the index that the
+/// file then has.
 pub(super) async fn event(
     readers: &SqlitePool,
     keyer: &Keyer,
@@ -58,9 +60,9 @@ pub(super) async fn event(
     event_id: &str,
     limit: u32,
 ) -> Result<Vec<StoredEvent>, StoreError> {
-    let key = (!keyer.fields().contains(&DedupField::Source)).then(|| keyer.key_of(topic, event_id, None));
+    let key = keyer.uses_only_topic_and_event_id().then(|| keyer.key_of(topic, event_id, None));
     let text = match key {
-        // Of events that share a key only the first is stored, and it may be another one.
+        // Events with different topics or ids may share a key, and the stored one may be another.
         Some(_) => events!("WHERE key = ?4 AND topic = ?1 AND event_id = ?2 LIMIT ?3"),
         None => events!("WHERE topic = ?1 AND event_id = ?2 ORDER BY seq LIMIT ?3"),
     };
@@ -72,7 +74,7 @@ pub(super) async fn event(
     Ok(rows.into_iter().map(|row| row.0).collect())
 }
 
-/// One statement, so one snapshot.
+/// Returns all statistics. One statement, so one snapshot.
 pub(super) async fn statistics(readers: &SqlitePool) -> Result<Statistics, StoreError> {
     let select = sqlx::query(
         "SELECT topic, sum(received), sum(unique_processed), sum(duplicate_dropped), sum(conflicts), NULL, NULL \
@@ -115,31 +117,32 @@ macro_rules! dead_letter_columns {
     };
 }
 
-/// Newest first.
+/// Returns dead letters, newest first.
 pub(super) async fn dead_letters(
     readers: &SqlitePool,
     before: Option<i64>,
     limit: u32,
 ) -> Result<Vec<DeadLetter>, StoreError> {
     let text = concat!("SELECT ", dead_letter_columns!(), " FROM dead_letters WHERE id < ? ORDER BY id DESC LIMIT ?");
-    let select = sqlx::query_as::<_, LetterRow>(text).bind(before.unwrap_or(i64::MAX)).bind(i64::from(limit));
+    let select = sqlx::query_as::<_, DeadLetterRow>(text).bind(before.unwrap_or(i64::MAX)).bind(i64::from(limit));
     let rows = select.fetch_all(readers).await.map_err(of_statement)?;
     Ok(rows.into_iter().map(|row| row.0).collect())
 }
 
-/// Removes a letter and answers it.
+/// Deletes a dead letter and returns it.
 pub(super) async fn take_dead_letter(
     connection: &mut SqliteConnection,
     id: i64,
 ) -> Result<Option<DeadLetter>, StoreError> {
     let text = concat!("DELETE FROM dead_letters WHERE id = ? RETURNING ", dead_letter_columns!());
-    let row = sqlx::query_as::<_, LetterRow>(text).bind(id).fetch_optional(connection).await.map_err(of_statement)?;
+    let row =
+        sqlx::query_as::<_, DeadLetterRow>(text).bind(id).fetch_optional(connection).await.map_err(of_statement)?;
     Ok(row.map(|row| row.0))
 }
 
-fn moment(row: &SqliteRow, column: &str) -> Result<Timestamp, sqlx::Error> {
-    let moment = Timestamp::from_micros(row.try_get(column)?);
-    moment.ok_or_else(|| sqlx::Error::Decode("a moment outside the years 1 to 9999".into()))
+fn timestamp(row: &SqliteRow, column: &str) -> Result<Timestamp, sqlx::Error> {
+    let timestamp = Timestamp::from_micros(row.try_get(column)?);
+    timestamp.ok_or_else(|| sqlx::Error::Decode("a timestamp outside of the years 1 to 9999".into()))
 }
 
 struct EventRow(StoredEvent);
@@ -150,18 +153,18 @@ impl<'r> FromRow<'r, SqliteRow> for EventRow {
             seq: row.try_get("seq")?,
             topic: row.try_get("topic")?,
             event_id: row.try_get("event_id")?,
-            timestamp: moment(row, "ts")?,
+            timestamp: timestamp(row, "ts")?,
             source: row.try_get("source")?,
             payload: row.try_get("payload")?,
-            received_at: moment(row, "received_at")?,
+            received_at: timestamp(row, "received_at")?,
             request_id: row.try_get::<RequestId, _>("request_id")?,
         }))
     }
 }
 
-struct LetterRow(DeadLetter);
+struct DeadLetterRow(DeadLetter);
 
-impl<'r> FromRow<'r, SqliteRow> for LetterRow {
+impl<'r> FromRow<'r, SqliteRow> for DeadLetterRow {
     fn from_row(row: &'r SqliteRow) -> Result<Self, sqlx::Error> {
         let topic: Option<String> = row.try_get("topic")?;
         let event_id: Option<String> = row.try_get("event_id")?;
@@ -170,7 +173,7 @@ impl<'r> FromRow<'r, SqliteRow> for LetterRow {
             millis: row.try_get::<i64, _>("millis")?.cast_unsigned(),
             sequence: row.try_get::<i64, _>("sequence")?.cast_unsigned(),
         };
-        let letter = NewDeadLetter {
+        let content = NewDeadLetter {
             position,
             event: topic.zip(event_id),
             events: row.try_get::<i64, _>("events")?.cast_unsigned(),
@@ -178,6 +181,6 @@ impl<'r> FromRow<'r, SqliteRow> for LetterRow {
             reason: row.try_get("reason")?,
             body: row.try_get("body")?,
         };
-        Ok(Self(DeadLetter { id: row.try_get("id")?, failed_at: moment(row, "failed_at")?, letter }))
+        Ok(Self(DeadLetter { id: row.try_get("id")?, failed_at: timestamp(row, "failed_at")?, content }))
     }
 }

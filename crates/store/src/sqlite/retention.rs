@@ -1,4 +1,4 @@
-//! Deleting what is older than it must be kept, a little at a time, so that batches come in between.
+//! Deletes rows that are older than the retention time, in small steps, so that batches are stored in between.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -11,18 +11,18 @@ use super::errors::of_statement;
 use super::writer::{self, Writer};
 use crate::{Maintenance, StoreError};
 
-/// Rows looked at in one transaction.
+/// Rows examined in one transaction.
 const CHUNK: i64 = 5_000;
-/// The walk over events ends after so many chunks in a row without an old one: rows lie in the
-/// order of their arrival, so the old ones are the first, but for few.
-const CHUNKS_WITHOUT: u32 = 2;
-/// The longest that one call goes on.
-const AT_MOST: Duration = Duration::from_secs(5);
+/// Chunks in a row without an old event, after which the walk ends: rows are in the order of their arrival, so
+/// nearly all old ones come first.
+const MAX_CHUNKS_WITHOUT: u32 = 2;
+/// The time after which one call begins no further chunk; the next call continues.
+const MAX_DURATION: Duration = Duration::from_secs(5);
 
-/// Removes old events, receipts, marked attempts and audit rows; answers how many events and how
-/// many receipts went.
+/// Deletes old events, receipts, marks of attempts and audit rows. Reguards the number of deleted events and of
+/// deleted receipts.
 pub(super) async fn maintain(writer: &Arc<Mutex<Writer>>, maintenance: &Maintenance) -> Result<(u64, u64), StoreError> {
-    let until = Instant::now() + AT_MOST;
+    let until = Instant::now() + MAX_DURATION;
     let receipts = delete_receipts(writer, before(maintenance.receipts_ttl)?, until).await?;
     let Some(retention) = maintenance.retention else {
         return Ok((0, receipts));
@@ -35,37 +35,35 @@ pub(super) async fn maintain(writer: &Arc<Mutex<Writer>>, maintenance: &Maintena
         total += chunk.deleted;
         without = if chunk.deleted == 0 { without + 1 } else { 0 };
         after = chunk.last.unwrap_or(after);
-        if chunk.seen < CHUNK || without == CHUNKS_WITHOUT {
+        if chunk.examined < CHUNK || without == MAX_CHUNKS_WITHOUT {
             break;
         }
     }
     Ok((total, receipts))
 }
 
-/// So long ago, in µs since 1970.
+/// Reguards the time that is `age` ago, in µs since 1970.
 fn before(age: Duration) -> Result<i64, StoreError> {
     let micros = i64::try_from(age.as_micros()).unwrap_or(i64::MAX);
-    let moment = Timestamp::from_micros(Timestamp::now().as_micros().saturating_sub(micros));
-    moment
-        .map(Timestamp::as_micros)
-        .ok_or_else(|| StoreError::Failed(format!("{age:?} reaches back before the year 1")))
+    let time = Timestamp::from_micros(Timestamp::now().as_micros().saturating_sub(micros));
+    time.map(Timestamp::as_micros).ok_or_else(|| StoreError::Failed(format!("{age:?} reaches back before the year 1")))
 }
 
 struct Chunk {
-    seen: i64,
+    examined: i64,
     deleted: u64,
     last: Option<i64>,
 }
 
-/// One transaction.
+/// Deletes the old events of one chunk, in one transaction.
 async fn delete_chunk(writer: &Arc<Mutex<Writer>>, after: i64, cutoff: i64) -> Result<Chunk, StoreError> {
-    let mut turn = writer::lock(writer).await?;
-    turn.begin().await?;
-    let chunk = delete_events(turn.current().await?, after, cutoff).await;
+    let mut guard = writer::lock(writer).await?;
+    guard.begin().await?;
+    let chunk = delete_events(guard.current().await?, after, cutoff).await;
     match chunk {
-        Ok(_) => turn.commit().await?,
+        Ok(_) => guard.commit().await?,
         // Rolls back.
-        Err(_) => turn.connection().await.map(|_| ())?,
+        Err(_) => guard.connection().await.map(|_| ())?,
     }
     chunk
 }
@@ -75,7 +73,7 @@ async fn delete_chunk(writer: &Arc<Mutex<Writer>>, after: i64, cutoff: i64) -> R
 async fn delete_events(connection: &mut SqliteConnection, after: i64, cutoff: i64) -> Result<Chunk, StoreError> {
     let select =
         sqlx::query_as("SELECT count(*), max(seq) FROM (SELECT seq FROM events WHERE seq > ? ORDER BY seq LIMIT ?)");
-    let (seen, last): (i64, Option<i64>) =
+    let (examined, last): (i64, Option<i64>) =
         select.bind(after).bind(CHUNK).fetch_one(&mut *connection).await.map_err(of_statement)?;
     let delete = sqlx::query("DELETE FROM events WHERE seq > ? AND seq <= ? AND received_at < ?");
     let delete = delete.bind(after).bind(last.unwrap_or(after)).bind(cutoff);
@@ -87,21 +85,21 @@ async fn delete_events(connection: &mut SqliteConnection, after: i64, cutoff: i6
         );
         horizon.bind(cutoff).execute(connection).await.map_err(of_statement)?;
     }
-    Ok(Chunk { seen, deleted, last })
+    Ok(Chunk { examined, deleted, last })
 }
 
-/// Also the attempts that were marked so long ago: their entries were settled otherwise.
+/// Deletes old receipts, and old marks of attempts: their entries are in no stream any more.
 async fn delete_receipts(writer: &Arc<Mutex<Writer>>, before: i64, until: Instant) -> Result<u64, StoreError> {
-    let mut turn = writer::lock(writer).await?;
+    let mut guard = writer::lock(writer).await?;
     let attempts = sqlx::query("DELETE FROM attempts WHERE at < ?").bind(before);
-    attempts.execute(turn.connection().await?).await.map_err(of_statement)?;
-    drop(turn);
+    attempts.execute(guard.connection().await?).await.map_err(of_statement)?;
+    drop(guard);
     let mut total = 0;
     while Instant::now() < until {
-        let mut turn = writer::lock(writer).await?;
+        let mut guard = writer::lock(writer).await?;
         let delete =
             sqlx::query("DELETE FROM receipts WHERE id IN (SELECT id FROM receipts WHERE committed_at < ? LIMIT ?)");
-        let delete = delete.bind(before).bind(CHUNK).execute(turn.connection().await?).await;
+        let delete = delete.bind(before).bind(CHUNK).execute(guard.connection().await?).await;
         let deleted = delete.map_err(of_statement)?.rows_affected();
         total += deleted;
         if deleted < CHUNK.cast_unsigned() {
@@ -111,11 +109,12 @@ async fn delete_receipts(writer: &Arc<Mutex<Writer>>, before: i64, until: Instan
     Ok(total)
 }
 
-/// The audit trail is kept for as long as the events it speaks of. Its rows lie in their order.
+/// Deletes old rows of the audit trail, which is retained for as long as the events. Its rows are in the order of
+/// their time.
 async fn delete_audit(writer: &Arc<Mutex<Writer>>, cutoff: i64) -> Result<(), StoreError> {
-    let mut turn = writer::lock(writer).await?;
+    let mut guard = writer::lock(writer).await?;
     let delete = sqlx::query(
         "DELETE FROM audit WHERE rowid IN (SELECT rowid FROM (SELECT rowid, at FROM audit ORDER BY rowid LIMIT 50000) WHERE at < ?)",
     );
-    delete.bind(cutoff).execute(turn.connection().await?).await.map(|_| ()).map_err(of_statement)
+    delete.bind(cutoff).execute(guard.connection().await?).await.map(|_| ()).map_err(of_statement)
 }

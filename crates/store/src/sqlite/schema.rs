@@ -1,4 +1,4 @@
-//! The file's tables and the settings that must not change under the data.
+//! The tables of the file, and the settings that must not change once there is data.
 
 use std::borrow::Cow;
 
@@ -9,7 +9,7 @@ use sqlx::{Connection, SqlSafeStr, SqliteConnection};
 use super::errors::of_statement;
 use crate::{StoreError, check_dedup_fields};
 
-/// Applies the migrations that the file has not seen, and records or checks the dedup fields, in
+/// Applies the migrations that are not applied yet, and records or checks the dedup fields, in
 /// one transaction that holds the write lock from its beginning.
 pub(super) async fn prepare(connection: &mut SqliteConnection, keyer: &Keyer) -> Result<(), StoreError> {
     let mut transaction = connection.begin_with("BEGIN IMMEDIATE").await.map_err(of_statement)?;
@@ -29,8 +29,8 @@ pub(super) async fn prepare(connection: &mut SqliteConnection, keyer: &Keyer) ->
             insert.execute(&mut *transaction).await.map_err(of_statement)?;
         }
     }
-    if keyer.fields().contains(&sluice_event::DedupField::Source) {
-        // Topic and id do not tell the key then.
+    if !keyer.uses_only_topic_and_event_id() {
+        // The key of an event cannot be computed from the topic and the id, by which the API looks it up.
         let index = "CREATE INDEX IF NOT EXISTS events_topic_event_id ON events (topic, event_id)";
         sqlx::query(index).execute(&mut *transaction).await.map_err(of_statement)?;
     }

@@ -1,4 +1,4 @@
-//! The transaction that stores a batch. There is one at a time, so nothing here races.
+//! The transaction that stores a batch. There is one at a time, so there are no races here.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::{Arc, LazyLock};
@@ -22,13 +22,13 @@ static INSERT_RECEIPTS: LazyLock<Bulk> = LazyLock::new(|| {
 });
 static INSERT_EVENTS: LazyLock<Bulk> = LazyLock::new(|| {
     Bulk::new(
-        // OR FAIL leaves the rows before a refused one, and whoever sees the error rolls the transaction
-        // or its savepoint back. SQLite's own way, to undo the statement alone, has it copy every page
-        // that a statement changes, most of them to a file: a page of the key's index for each row.
+        // OR FAIL leaves the rows before a refused one in place; the caller rolls back the transaction or the
+        // savepoint. By default SQLite would undo the statement alone, and for that copy every page that the
+        // statement changes, most of them to a file: one page of the key's index for each row.
         "INSERT OR FAIL INTO events (seq, key, ts, received_at, payload_hash, request_id, topic, event_id, source, payload) \
          VALUES",
         "(?,?,?,?,?,?,?,?,?,?)",
-        // Only the key: whatever else is violated refuses the data.
+        // Only conflicts of the key: any other violated constraint refuses the data.
         "ON CONFLICT (key) DO NOTHING",
     )
 });
@@ -50,7 +50,8 @@ static ADD_COUNTS: LazyLock<Bulk> = LazyLock::new(|| {
 static INSERT_AUDIT: LazyLock<Bulk> =
     LazyLock::new(|| Bulk::new("INSERT INTO audit (key, request_id, conflict, at) VALUES", "(?,?,?,?)", ""));
 
-/// Marks an attempt, outside of any batch's transaction, which its reader may not live to commit.
+/// Marks an attempt to store an entry and returns how many were marked. Not part of the batch's
+/// transaction, because an entry that kills the process would prevent its commit.
 pub(super) async fn mark_attempt(connection: &mut SqliteConnection, position: Position) -> Result<u32, StoreError> {
     let mark = sqlx::query_scalar::<_, i64>(
         "INSERT INTO attempts (position, attempts, at) VALUES (?1, 1, ?2) \
@@ -61,7 +62,7 @@ pub(super) async fn mark_attempt(connection: &mut SqliteConnection, position: Po
     Ok(u32::try_from(marked).unwrap_or(u32::MAX))
 }
 
-/// The transaction. Dropped before it is committed, it is rolled back.
+/// The transaction. If it is dropped before it is committed, it is rolled back.
 pub(super) struct Transaction {
     writer: OwnedMutexGuard<Writer>,
     /// The last `seq` used before it.
@@ -75,14 +76,15 @@ impl Transaction {
         Self { writer, last_seq, generation, failed: false }
     }
 
-    fn seen<T>(&mut self, result: Result<T, StoreError>) -> Result<T, StoreError> {
+    /// Tracks the result of a statement.
+    fn track<T>(&mut self, result: Result<T, StoreError>) -> Result<T, StoreError> {
         self.failed |= result.is_err();
         result
     }
 
     async fn run(&mut self, sql: &'static str) -> Result<(), StoreError> {
         let ran = self.writer.run(sql).await;
-        self.seen(ran)
+        self.track(ran)
     }
 }
 
@@ -106,43 +108,43 @@ impl StoreTransaction for Transaction {
 
     async fn insert_receipts(&mut self, ids: &[ReceiptId]) -> Result<HashSet<ReceiptId>, StoreError> {
         let new = insert_receipts(self.writer.current().await?, ids).await;
-        self.seen(new)
+        self.track(new)
     }
 
     fn may_pause(&self) -> bool {
-        false // There is nobody to wait for.
+        false // There are no concurrent transactions to wait for.
     }
 
     async fn insert_events(&mut self, rows: &[Row<'_>]) -> Result<Inserted, StoreError> {
         let last_seq = self.last_seq;
         let inserted = insert_events(self.writer.current().await?, last_seq, rows).await;
-        self.seen(inserted)
+        self.track(inserted)
     }
 
     async fn payload_hashes(&mut self, keys: &[EventKey]) -> Result<HashMap<EventKey, PayloadHash>, StoreError> {
         let hashes = payload_hashes(self.writer.current().await?, keys).await;
-        self.seen(hashes)
+        self.track(hashes)
     }
 
-    async fn insert_dead_letters(&mut self, letters: &[NewDeadLetter]) -> Result<(), StoreError> {
-        let inserted = insert_dead_letters(self.writer.current().await?, letters).await;
-        self.seen(inserted)
+    async fn insert_dead_letters(&mut self, dead_letters: &[NewDeadLetter]) -> Result<(), StoreError> {
+        let inserted = insert_dead_letters(self.writer.current().await?, dead_letters).await;
+        self.track(inserted)
     }
 
     async fn take_dead_letter(&mut self, id: i64) -> Result<Option<DeadLetter>, StoreError> {
         let letter = query::take_dead_letter(self.writer.current().await?, id).await;
-        self.seen(letter)
+        self.track(letter)
     }
 
     async fn insert_audit(&mut self, dropped: &[Dropped]) -> Result<(), StoreError> {
         let inserted = insert_audit(self.writer.current().await?, dropped).await;
-        self.seen(inserted)
+        self.track(inserted)
     }
 
     async fn forget_attempts(&mut self, position: Position) -> Result<(), StoreError> {
         let delete = sqlx::query("DELETE FROM attempts WHERE position = ?").bind(position.to_string());
         let deleted = delete.execute(self.writer.current().await?).await;
-        self.seen(deleted.map(|_| ()).map_err(of_statement))
+        self.track(deleted.map(|_| ()).map_err(of_statement))
     }
 
     async fn savepoint(&mut self) -> Result<(), StoreError> {
@@ -186,8 +188,8 @@ async fn insert_events(
     last_seq: i64,
     rows: &[Row<'_>],
 ) -> Result<Inserted, StoreError> {
-    // In the order of arrival, which is the order of the table: pages are filled one after another.
-    // (They come sorted by key, for stores where transactions run side by side.)
+    // In the order of arrival, which is that of the table, so that its pages are filled one after another.
+    // (They are passed in key order, for databases with concurrent transactions.)
     let mut rows: Vec<&Row<'_>> = rows.iter().collect();
     rows.sort_unstable_by_key(|row| row.ordinal);
     let mut stored_before = HashSet::new();
@@ -209,9 +211,9 @@ async fn insert_events(
     Ok(Inserted::Keys(rows.iter().map(|row| row.key).filter(|key| !stored_before.contains(key)).collect()))
 }
 
-/// The values of these rows, in the statement's order.
+/// Returns the values of these rows, in the order of the statement.
 fn values(last_seq: i64, rows: &[&Row<'_>]) -> Result<SqliteArguments, BoxDynError> {
-    // Text is moved to the other thread: allocated once as `Arc<str>`, twice as `&str`.
+    // Text is sent to the thread of the connection: allocated once as `Arc<str>`, but twice as `&str`.
     let text = |text: &str| Arc::<str>::from(text);
     let mut values = SqliteArguments::default();
     values.reserve(rows.len() * 10, 0);
@@ -230,7 +232,7 @@ fn values(last_seq: i64, rows: &[&Row<'_>]) -> Result<SqliteArguments, BoxDynErr
     Ok(values)
 }
 
-/// Which of these were stored before this transaction.
+/// Returns the keys of these rows that were stored before this transaction.
 async fn stored_keys(
     connection: &mut SqliteConnection,
     last_seq: i64,
@@ -279,10 +281,13 @@ async fn add_counts(
     Ok(())
 }
 
-async fn insert_dead_letters(connection: &mut SqliteConnection, letters: &[NewDeadLetter]) -> Result<(), StoreError> {
+async fn insert_dead_letters(
+    connection: &mut SqliteConnection,
+    dead_letters: &[NewDeadLetter],
+) -> Result<(), StoreError> {
     let now = Timestamp::now().as_micros();
-    for letter in letters {
-        let (topic, event_id) = letter.event.clone().unzip();
+    for dead_letter in dead_letters {
+        let (topic, event_id) = dead_letter.event.clone().unzip();
         let insert = sqlx::query(
             "INSERT INTO dead_letters \
                  (failed_at, stream, millis, sequence, topic, event_id, events, code, reason, body) \
@@ -290,15 +295,15 @@ async fn insert_dead_letters(connection: &mut SqliteConnection, letters: &[NewDe
         );
         let insert = insert
             .bind(now)
-            .bind(letter.position.stream)
-            .bind(letter.position.millis.cast_signed())
-            .bind(letter.position.sequence.cast_signed())
+            .bind(dead_letter.position.stream)
+            .bind(dead_letter.position.millis.cast_signed())
+            .bind(dead_letter.position.sequence.cast_signed())
             .bind(topic)
             .bind(event_id)
-            .bind(letter.events.cast_signed())
-            .bind(&*letter.code)
-            .bind(&*letter.reason)
-            .bind(&*letter.body);
+            .bind(dead_letter.events.cast_signed())
+            .bind(&*dead_letter.code)
+            .bind(&*dead_letter.reason)
+            .bind(&*dead_letter.body);
         insert.execute(&mut *connection).await.map_err(of_statement)?;
     }
     Ok(())

@@ -10,20 +10,21 @@ use tokio::sync::{Mutex, OwnedMutexGuard};
 use super::errors::of_statement;
 use crate::StoreError;
 
-/// How long a transaction waits for the one before it.
+/// The longest that a transaction waits for the one before it: far longer than any takes, so that reaching it
+/// means that the disk is stuck.
 const LOCK_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// The connection, opened when needed.
+/// The connection, which is opened when it is needed.
 pub(super) struct Writer {
     options: SqliteConnectOptions,
     connection: Option<SqliteConnection>,
     in_transaction: bool,
 }
 
-/// Waits for the writer's turn.
+/// Waits for exclusive use of the writer.
 pub(super) async fn lock(writer: &Arc<Mutex<Writer>>) -> Result<OwnedMutexGuard<Writer>, StoreError> {
-    let turn = tokio::time::timeout(LOCK_TIMEOUT, Arc::clone(writer).lock_owned()).await;
-    turn.map_err(|_| StoreError::Conflict(format!("another transaction took longer than {LOCK_TIMEOUT:?}")))
+    let guard = tokio::time::timeout(LOCK_TIMEOUT, Arc::clone(writer).lock_owned()).await;
+    guard.map_err(|_| StoreError::Conflict(format!("another transaction took longer than {LOCK_TIMEOUT:?}")))
 }
 
 impl Writer {
@@ -31,11 +32,11 @@ impl Writer {
         Self { options, connection: None, in_transaction: false }
     }
 
-    /// The connection, in no transaction: one that was not committed is rolled back.
+    /// Returns the connection outside of a transaction: one that was not committed is rolled back.
     pub async fn connection(&mut self) -> Result<&mut SqliteConnection, StoreError> {
         if self.in_transaction {
-            // An error that ended the transaction by itself leaves nothing to roll back, and a
-            // connection that cannot roll back is of no use.
+            // ROLLBACK fails if an error has ended the transaction, or if the connection is unusable. The two are
+            // not told apart: the connection is opened again.
             if self.run("ROLLBACK").await.is_err() {
                 self.connection = None;
             }
@@ -48,10 +49,10 @@ impl Writer {
         self.in_transaction
     }
 
-    /// Begins a transaction that holds the write lock; answers the last `seq` used before it.
+    /// Begins a transaction that holds the write lock. Returns the last `seq` used before it.
     pub async fn begin(&mut self) -> Result<i64, StoreError> {
         self.connection().await?;
-        // Said before: should this call be dropped half way, a transaction may have begun.
+        // Set first: if this call is cancelled, a transaction may have begun.
         self.in_transaction = true;
         self.run("BEGIN IMMEDIATE").await?;
         let last = sqlx::query_scalar("SELECT seq FROM sqlite_sequence WHERE name = 'events'");
@@ -65,7 +66,7 @@ impl Writer {
         Ok(())
     }
 
-    /// The connection as it is, in a transaction or not.
+    /// Returns the connection as it is, in a transaction or not. Opens it if it is closed.
     pub async fn current(&mut self) -> Result<&mut SqliteConnection, StoreError> {
         if self.connection.is_none() {
             self.connection = Some(self.options.connect().await.map_err(of_statement)?);

@@ -1,4 +1,4 @@
-//! What one commit does.
+//! The effects of one commit.
 
 use std::collections::BTreeMap;
 
@@ -113,11 +113,11 @@ pub async fn what_was_not_committed_is_new_when_it_comes_again(test: TestStore) 
     let batch = batch_of(events([1, 2, 2]));
     // Events are inserted, and then the counters fail.
     test.run("ALTER TABLE counters RENAME TO away").await;
-    let failed = commit(&*test.store, &test.rules, &batch).await;
+    let failed = commit(&*test.store, &test.options, &batch).await;
     assert!(matches!(failed, Err(StoreError::Failed(_))), "{failed:?}");
     test.run("ALTER TABLE away RENAME TO counters").await;
-    let rules = test.rules.clone();
-    assert_eq!(test.commit_until_done(&rules, &batch).await.counts, counts(3, 2, 1, 0));
+    let options = test.options.clone();
+    assert_eq!(test.commit_until_done(&options, &batch).await.counts, counts(3, 2, 1, 0));
     assert_eq!(test.rows().await, 2);
 }
 
@@ -145,7 +145,7 @@ pub async fn a_large_batch_is_stored_whole(test: TestStore) {
 pub async fn the_audit_trail_has_a_row_for_each_dropped_duplicate(mut test: TestStore) {
     test.commit(&batch_of(events([1, 1]))).await;
     assert_eq!(test.number("SELECT count(*) FROM audit").await, 0, "it is off by default");
-    test.rules.audit = true;
+    test.options.audit = true;
     test.commit(&batch_of(vec![event("t", 1, "{}"), event("t", 1, "[]"), event("t", 2, "{}")])).await;
     assert_eq!(test.number("SELECT count(*) FROM audit").await, 2);
     let conflicts = "SELECT coalesce(sum(CASE WHEN conflict THEN 1 ELSE 0 END), 0) FROM audit";

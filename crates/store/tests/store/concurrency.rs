@@ -8,10 +8,10 @@ use sluice_store::{CommitOptions, Counts, EventQuery};
 use tokio::task::JoinSet;
 
 use crate::batches::*;
-use crate::stores::{TestStore, rules};
+use crate::stores::{TestStore, options};
 
 fn shard(test: &TestStore, worker: usize) -> CommitOptions {
-    CommitOptions { shard: format!("replica/{worker}"), ..rules(test.rules.keyer.clone()) }
+    CommitOptions { shard: format!("replica/{worker}"), ..options(test.options.keyer.clone()) }
 }
 
 pub async fn two_commits_of_the_same_entries_at_once_store_them_once(test: TestStore) {

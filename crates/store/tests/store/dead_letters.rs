@@ -1,4 +1,4 @@
-//! What the database refuses is put aside, and nothing else is.
+//! Rows that the database refuses are dead-lettered, and no others.
 
 use std::sync::Arc;
 
@@ -9,7 +9,7 @@ use tokio::task::JoinSet;
 use crate::batches::*;
 use crate::stores::TestStore;
 
-pub async fn refused_rows_are_put_aside_and_all_others_are_stored(test: TestStore) {
+pub async fn refused_rows_are_dead_lettered_and_all_others_are_stored(test: TestStore) {
     test.refuse_poison().await;
     let mut sent = events(0..200);
     for id in [0, 77, 78, 199] {
@@ -23,19 +23,19 @@ pub async fn refused_rows_are_put_aside_and_all_others_are_stored(test: TestStor
     assert_eq!(test.statistics().await.dead_lettered, 4);
     assert_eq!(test.rows().await, 196);
     let letters = test.store.dead_letters(None, 10).await.unwrap();
-    let mut ids: Vec<_> = letters.iter().map(|l| l.letter.event.clone().unwrap().1).collect();
+    let mut ids: Vec<_> = letters.iter().map(|l| l.content.event.clone().unwrap().1).collect();
     ids.sort();
     assert_eq!(ids, ["0", "199", "77", "78"]);
-    assert!(letters.iter().all(|l| l.letter.reason.contains("no_poison")), "{letters:?}");
-    assert!(letters.iter().all(|l| ["23514", "SQLITE_1811"].contains(&&*l.letter.code)), "{letters:?}");
+    assert!(letters.iter().all(|l| l.content.reason.contains("no_poison")), "{letters:?}");
+    assert!(letters.iter().all(|l| ["23514", "SQLITE_1811"].contains(&&*l.content.code)), "{letters:?}");
     assert_eq!(test.commit(&again(&batch)).await.skipped, 1, "the receipt was committed with them");
     assert_eq!(test.statistics().await.dead_lettered, 4);
 }
 
-pub async fn when_one_copy_of_a_key_is_refused_the_next_one_is_tried(test: TestStore) {
+pub async fn when_one_arrival_of_a_key_is_refused_the_next_one_is_tried(test: TestStore) {
     test.refuse_poison().await;
-    let copies = ["\"poison\"", "\"poison 2\"", "\"good\"", "\"good\"", "\"other\""];
-    let batch = batch_of(copies.iter().map(|payload| event("t", 1, payload)).collect());
+    let payloads = ["\"poison\"", "\"poison 2\"", "\"good\"", "\"good\"", "\"other\""];
+    let batch = batch_of(payloads.iter().map(|payload| event("t", 1, payload)).collect());
     let outcome = test.commit(&batch).await;
     assert_eq!(outcome.counts, Counts { received: 3, unique: 1, duplicates: 2, conflicts: 1 });
     assert_eq!(outcome.dead_lettered, 2);
@@ -50,25 +50,25 @@ pub async fn a_batch_of_nothing_but_refused_rows_is_committed(test: TestStore) {
     assert_eq!(test.commit(&again(&batch)).await.skipped, 1);
 }
 
-pub async fn a_letter_is_refused_as_long_as_its_cause_lasts_and_replayed_once_after(test: TestStore) {
+pub async fn a_dead_letter_is_refused_as_long_as_its_cause_lasts_and_replayed_once_after(test: TestStore) {
     test.refuse_poison().await;
     test.commit(&batch_of(vec![event("t", 1, "\"poison\"")])).await;
     let id = test.store.dead_letters(None, 1).await.unwrap()[0].id;
 
-    let refused = replay(&*test.store, &test.rules, id).await;
+    let refused = replay(&*test.store, &test.options, id).await;
     assert!(matches!(refused, Err(StoreError::Refused { .. })), "{refused:?}");
     assert_eq!(test.statistics().await.dead_lettered, 1, "it stays");
 
     test.accept_poison().await;
-    let replayed = replay(&*test.store, &test.rules, id).await.unwrap().unwrap();
+    let replayed = replay(&*test.store, &test.options, id).await.unwrap().unwrap();
     assert_eq!(replayed.counts, Counts { received: 1, unique: 1, ..Counts::default() });
     assert_eq!(test.statistics().await.dead_lettered, 0);
     assert_eq!(test.store.event("t", "1", 1).await.unwrap()[0].payload, "\"poison\"");
-    assert_eq!(replay(&*test.store, &test.rules, id).await.unwrap(), None, "it is gone");
+    assert_eq!(replay(&*test.store, &test.options, id).await.unwrap(), None, "it is gone");
     assert_eq!(test.counts().await.received, 1);
 }
 
-pub async fn a_letter_replayed_twice_at_once_is_stored_once(test: TestStore) {
+pub async fn a_dead_letter_replayed_twice_at_once_is_stored_once(test: TestStore) {
     test.refuse_poison().await;
     test.commit(&batch_of(vec![event("t", 1, "\"poison\"")])).await;
     test.accept_poison().await;
@@ -77,14 +77,14 @@ pub async fn a_letter_replayed_twice_at_once_is_stored_once(test: TestStore) {
     let mut replays = JoinSet::new();
     for _ in 0..4 {
         let test = Arc::clone(&test);
-        replays.spawn(async move { replay(&*test.store, &test.rules, id).await.unwrap() });
+        replays.spawn(async move { replay(&*test.store, &test.options, id).await.unwrap() });
     }
     let replayed = replays.join_all().await;
     assert_eq!(replayed.iter().flatten().count(), 1, "{replayed:?}");
     assert_eq!(test.counts().await, Counts { received: 1, unique: 1, ..Counts::default() });
 }
 
-pub async fn a_whole_entry_put_aside_is_not_put_aside_again(test: TestStore) {
+pub async fn a_whole_entry_dead_lettered_is_not_dead_lettered_again(test: TestStore) {
     let whole = Batch { dead_letters: vec![letter(events(0..3))], ..batch_of(events([9])) };
     assert_eq!(test.commit(&whole).await.dead_lettered, 3);
     let repeated = test.commit(&again(&whole)).await;
@@ -92,14 +92,14 @@ pub async fn a_whole_entry_put_aside_is_not_put_aside_again(test: TestStore) {
     assert_eq!(test.statistics().await.dead_lettered, 3);
     let stored = test.store.dead_letters(None, 10).await.unwrap();
     assert_eq!(stored.len(), 1);
-    assert_eq!(stored[0].letter, whole.dead_letters[0].0);
+    assert_eq!(stored[0].content, whole.dead_letters[0].0);
 
-    let replayed = replay(&*test.store, &test.rules, stored[0].id).await.unwrap().unwrap();
+    let replayed = replay(&*test.store, &test.options, stored[0].id).await.unwrap().unwrap();
     assert_eq!(replayed.counts, Counts { received: 3, unique: 3, ..Counts::default() });
     assert_eq!(test.rows().await, 4);
 }
 
-pub async fn letters_are_listed_newest_first_in_pages(test: TestStore) {
+pub async fn dead_letters_are_listed_newest_first_in_pages(test: TestStore) {
     for id in 0..5 {
         test.commit(&Batch { dead_letters: vec![letter(events([id]))], ..Batch::default() }).await;
     }

@@ -1,4 +1,4 @@
-//! What a store promises: one suite, run against PostgreSQL and against SQLite.
+//! The promises of a store: one suite, run against PostgreSQL and against SQLite.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
 
@@ -59,13 +59,13 @@ on_both_stores! {
         overlapping_keys_in_opposite_order_lose_nothing
         every_committed_state_is_consistent_while_batches_are_committed;
     dead_letters:
-        refused_rows_are_put_aside_and_all_others_are_stored
-        when_one_copy_of_a_key_is_refused_the_next_one_is_tried
+        refused_rows_are_dead_lettered_and_all_others_are_stored
+        when_one_arrival_of_a_key_is_refused_the_next_one_is_tried
         a_batch_of_nothing_but_refused_rows_is_committed
-        a_letter_is_refused_as_long_as_its_cause_lasts_and_replayed_once_after
-        a_letter_replayed_twice_at_once_is_stored_once
-        a_whole_entry_put_aside_is_not_put_aside_again
-        letters_are_listed_newest_first_in_pages;
+        a_dead_letter_is_refused_as_long_as_its_cause_lasts_and_replayed_once_after
+        a_dead_letter_replayed_twice_at_once_is_stored_once
+        a_whole_entry_dead_lettered_is_not_dead_lettered_again
+        dead_letters_are_listed_newest_first_in_pages;
     queries:
         events_are_listed_newest_first
         each_filter_holds_and_all_hold_together

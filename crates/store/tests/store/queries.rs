@@ -1,4 +1,4 @@
-//! What the API asks.
+//! The queries of the API.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};

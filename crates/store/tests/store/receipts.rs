@@ -1,4 +1,4 @@
-//! How long receipts are kept.
+//! The time to live of receipts.
 
 use std::time::Duration;
 
@@ -7,11 +7,11 @@ use sluice_store::Maintenance;
 use crate::batches::*;
 use crate::stores::{Place, TestStore};
 
-const KEEP: Duration = Duration::from_secs(3_600);
+const RECEIPTS_TTL: Duration = Duration::from_secs(3_600);
 
 pub async fn receipts_are_dropped_only_after_their_time(test: TestStore) {
     let maintain = async || {
-        let maintenance = Maintenance { receipts_ttl: KEEP, retention: None };
+        let maintenance = Maintenance { receipts_ttl: RECEIPTS_TTL, retention: None };
         test.store.maintain(&maintenance).await.unwrap();
     };
     let old = batch_of(events([1]));
@@ -19,16 +19,16 @@ pub async fn receipts_are_dropped_only_after_their_time(test: TestStore) {
     maintain().await;
     assert_eq!(test.commit(&again(&old)).await.skipped, 1);
 
-    age(&test, KEEP / 2).await;
+    age(&test, RECEIPTS_TTL / 2).await;
     maintain().await;
     let new = batch_of(events([2]));
     test.commit(&new).await;
     assert_eq!(test.commit(&again(&old)).await.skipped, 1, "half its time has passed");
     assert_eq!(test.commit(&again(&new)).await.skipped, 1);
 
-    age(&test, KEEP * 2).await;
+    age(&test, RECEIPTS_TTL * 2).await;
     maintain().await;
-    age(&test, KEEP * 2).await;
+    age(&test, RECEIPTS_TTL * 2).await;
     maintain().await;
     let repeated = test.commit(&again(&old)).await;
     assert_eq!((repeated.skipped, repeated.counts.duplicates), (0, 1), "it is a second sending now");

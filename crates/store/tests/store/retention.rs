@@ -1,4 +1,4 @@
-//! Events that arrived too long ago go.
+//! Deletion of events that arrived too long ago.
 
 use std::time::Duration;
 

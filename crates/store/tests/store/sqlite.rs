@@ -1,4 +1,4 @@
-//! What only SQLite can show: a file that others open too, or that is no database.
+//! Tests that only apply to SQLite: a file that others open too, or that is no database.
 
 use sluice_event::{EntryId, Keyer};
 use sluice_store::commit::commit;
@@ -33,7 +33,7 @@ async fn a_file_that_somebody_has_locked_is_a_conflict() {
     let mut somebody = SqliteConnection::connect(&path.display().to_string()).await.unwrap();
     sqlx::raw_sql("BEGIN IMMEDIATE").execute(&mut somebody).await.unwrap();
     let batch = batch_of(events([1]));
-    let committed = commit(&*test.store, &test.rules, &batch).await;
+    let committed = commit(&*test.store, &test.options, &batch).await;
     assert!(matches!(committed, Err(StoreError::Conflict(_))), "{committed:?}");
     test.store.statistics().await.expect("reading goes on");
     sqlx::raw_sql("COMMIT").execute(&mut somebody).await.unwrap();
@@ -63,7 +63,7 @@ async fn nothing_of_a_statement_that_was_refused_half_way_is_left() {
     assert_eq!(outcome.dead_lettered, 1);
     assert_eq!(test.rows().await, 199);
     let letters = test.store.dead_letters(None, 10).await.unwrap();
-    let (_, id) = letters[0].letter.event.clone().unwrap();
+    let (_, id) = letters[0].content.event.clone().unwrap();
     assert!(["100", "150"].contains(&&*id), "{id}");
-    assert_eq!(letters[0].letter.code, "SQLITE_2067");
+    assert_eq!(letters[0].content.code, "SQLITE_2067");
 }

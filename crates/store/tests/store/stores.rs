@@ -29,7 +29,7 @@ pub enum Place {
 pub struct TestStore {
     pub store: Arc<dyn Store>,
     pub place: Place,
-    pub rules: CommitOptions,
+    pub options: CommitOptions,
 }
 
 /// Settings of a fresh schema on the shared server.
@@ -49,7 +49,7 @@ pub async fn opened(settings: &PostgresSettings) -> Arc<dyn Store> {
     Arc::new(store)
 }
 
-pub fn rules(keyer: Keyer) -> CommitOptions {
+pub fn options(keyer: Keyer) -> CommitOptions {
     CommitOptions { keyer, shard: "replica/0".into(), audit: false }
 }
 
@@ -60,13 +60,13 @@ impl TestStore {
 
     pub async fn on_postgres(settings: PostgresSettings) -> Self {
         let store = opened(&settings).await;
-        Self { store, rules: rules(settings.keyer.clone()), place: Place::Postgres(settings) }
+        Self { store, options: options(settings.keyer.clone()), place: Place::Postgres(settings) }
     }
 
     pub async fn sqlite() -> Self {
         let path = dirs::fresh("sqlite").join("store.db");
         let store = SqliteStore::open(&path, &Keyer::default(), 1000).await.expect("a new file");
-        Self { store: Arc::new(store), place: Place::Sqlite(path), rules: rules(Keyer::default()) }
+        Self { store: Arc::new(store), place: Place::Sqlite(path), options: options(Keyer::default()) }
     }
 
     /// The same place opened once more, as after a restart.
@@ -93,17 +93,17 @@ impl TestStore {
                 (Arc::new(SqliteStore::open(&path, &keyer, 1000).await.expect("a new file")), Place::Sqlite(path))
             }
         };
-        Self { store, place, rules: rules(keyer) }
+        Self { store, place, options: options(keyer) }
     }
 
     pub async fn commit(&self, batch: &Batch<'_>) -> Outcome {
-        commit(&*self.store, &self.rules, batch).await.expect("a commit")
+        commit(&*self.store, &self.options, batch).await.expect("a commit")
     }
 
     /// Repeats while another transaction is in the way or the connection was lost.
-    pub async fn commit_until_done(&self, rules: &CommitOptions, batch: &Batch<'_>) -> Outcome {
+    pub async fn commit_until_done(&self, options: &CommitOptions, batch: &Batch<'_>) -> Outcome {
         loop {
-            match commit(&*self.store, rules, batch).await {
+            match commit(&*self.store, options, batch).await {
                 Ok(outcome) => return outcome,
                 Err(StoreError::Conflict(_) | StoreError::Unavailable(_)) => tokio::task::yield_now().await,
                 Err(error) => panic!("{error}"),

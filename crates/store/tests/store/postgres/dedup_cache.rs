@@ -1,4 +1,4 @@
-//! Keys that a replica knows, and keys that only another replica knows.
+//! Keys that a replica has cached, and keys that only another replica stored.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -22,10 +22,10 @@ async fn replica(test: &TestStore) -> Arc<dyn Store> {
     }
 }
 
-async fn commit_until_done(store: &dyn Store, rules: &CommitOptions, ids: std::ops::Range<u32>) -> Counts {
+async fn commit_until_done(store: &dyn Store, options: &CommitOptions, ids: std::ops::Range<u32>) -> Counts {
     let batch = batch_of(events(ids));
     loop {
-        match commit(store, rules, &batch).await {
+        match commit(store, options, &batch).await {
             Ok(outcome) => return outcome.counts,
             Err(StoreError::Conflict(_)) => tokio::task::yield_now().await,
             Err(error) => panic!("{error}"),
@@ -34,7 +34,7 @@ async fn commit_until_done(store: &dyn Store, rules: &CommitOptions, ids: std::o
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_known_key_is_dropped_without_asking_and_forgotten_with_the_connection_that_stored_it() {
+async fn a_cached_key_is_dropped_without_a_query_and_invalid_after_a_lost_connection() {
     let settings = named(fresh_schema());
     let test = TestStore::on_postgres(settings.clone()).await;
     let counts = |unique, duplicates| Counts { received: 2, unique, duplicates, conflicts: 0 };
@@ -43,8 +43,8 @@ async fn a_known_key_is_dropped_without_asking_and_forgotten_with_the_connection
     test.run("DELETE FROM events WHERE event_id = '1'").await;
     assert_eq!(test.commit(&batch_of(events([1, 2]))).await.counts, counts(0, 2));
     cut_connections(&settings).await;
-    let rules = test.rules.clone();
-    assert_eq!(test.commit_until_done(&rules, &batch_of(events([1, 2]))).await.counts, counts(1, 1));
+    let options = test.options.clone();
+    assert_eq!(test.commit_until_done(&options, &batch_of(events([1, 2]))).await.counts, counts(1, 1));
     assert_eq!(test.rows().await, 2);
 }
 
@@ -56,8 +56,8 @@ async fn keys_that_another_replica_stored_are_found_whatever_this_one_expects() 
     // COPY fails first, then keys are looked up, then, after batches without one, copied again.
     for round in 0..40 {
         let stored = if round % 15 < 3 { 10 } else { 0 };
-        commit_until_done(&*other, &test.rules, next..next + stored).await;
-        let counts = commit_until_done(&*test.store, &test.rules, next..next + 50).await;
+        commit_until_done(&*other, &test.options, next..next + stored).await;
+        let counts = commit_until_done(&*test.store, &test.options, next..next + 50).await;
         let (stored, unique) = (u64::from(stored), 50 - u64::from(stored));
         assert_eq!(counts, Counts { received: 50, unique, duplicates: stored, conflicts: 0 }, "round {round}");
         next += 50;
@@ -89,11 +89,11 @@ async fn replicas_that_store_the_same_keys_at_the_same_time_store_them_once() {
     for number in 0..6_u32 {
         // Two workers of each of three replicas.
         let store = if number % 2 == 0 { replica(&test).await } else { Arc::clone(&test.store) };
-        let rules = CommitOptions { shard: format!("{number}"), ..test.rules.clone() };
+        let options = CommitOptions { shard: format!("{number}"), ..test.options.clone() };
         replicas.spawn(async move {
             let mut sum = Counts::default();
             for round in 0..30 {
-                let counts = commit_until_done(&*store, &rules, round * 40..round * 40 + 100).await;
+                let counts = commit_until_done(&*store, &options, round * 40..round * 40 + 100).await;
                 sum.received += counts.received;
                 sum.unique += counts.unique;
                 sum.duplicates += counts.duplicates;
@@ -129,8 +129,9 @@ async fn two_workers() -> TwoWorkers {
     let mut counters = direct(&settings).await;
     sqlx::raw_sql("BEGIN; SELECT FROM counters FOR UPDATE").execute(&mut counters).await.unwrap();
     let starts = |shard: &str, ids: std::ops::RangeInclusive<u32>| {
-        let (store, rules) = (Arc::clone(&test.store), CommitOptions { shard: shard.to_owned(), ..test.rules.clone() });
-        tokio::spawn(async move { commit(&*store, &rules, &batch_of(events(ids))).await })
+        let (store, options) =
+            (Arc::clone(&test.store), CommitOptions { shard: shard.to_owned(), ..test.options.clone() });
+        tokio::spawn(async move { commit(&*store, &options, &batch_of(events(ids))).await })
     };
     let first = starts("a", 1..=3);
     let process = waiting_process(&settings).await;
@@ -172,16 +173,16 @@ async fn keys_that_another_worker_failed_to_store_are_stored() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_letter_whose_event_another_replica_stored_since_is_replayed_as_a_duplicate() {
+async fn a_dead_letter_whose_event_another_replica_stored_since_is_replayed_as_a_duplicate() {
     let test = TestStore::postgres().await;
     let other = replica(&test).await;
     test.refuse_poison().await;
     test.commit(&batch_of(vec![event("t", 1, "\"poison\"")])).await;
     test.accept_poison().await;
-    commit(&*other, &test.rules, &batch_of(vec![event("t", 1, "{}")])).await.unwrap();
+    commit(&*other, &test.options, &batch_of(vec![event("t", 1, "{}")])).await.unwrap();
     let id = test.store.dead_letters(None, 1).await.unwrap()[0].id;
     // The COPY fails and is taken back, and the letter's removal is not.
-    let replayed = replay(&*test.store, &test.rules, id).await.unwrap().unwrap();
+    let replayed = replay(&*test.store, &test.options, id).await.unwrap().unwrap();
     assert_eq!(replayed.counts, Counts { received: 1, unique: 0, duplicates: 1, conflicts: 1 });
     assert_eq!(test.statistics().await.dead_lettered, 0);
 }

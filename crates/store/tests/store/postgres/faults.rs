@@ -15,7 +15,7 @@ use sluice_tests::wait_until;
 use tokio::task::JoinSet;
 
 use crate::batches::*;
-use crate::stores::{Place, TestStore, direct, fresh_schema, on_server, rules};
+use crate::stores::{Place, TestStore, direct, fresh_schema, on_server, options};
 
 /// Ends the server's side of all connections that the store has open.
 pub async fn cut_connections(settings: &PostgresSettings) -> u64 {
@@ -64,11 +64,11 @@ async fn the_numbers_are_exact_though_connections_are_cut_all_the_time() {
     for worker in 0..3 {
         let test = Arc::clone(&test);
         workers.spawn(async move {
-            let rules = CommitOptions { shard: format!("replica/{worker}"), ..rules(test.rules.keyer.clone()) };
+            let options = CommitOptions { shard: format!("replica/{worker}"), ..options(test.options.keyer.clone()) };
             let mut skipped = 0;
             for round in 0..30 {
                 let batch = batch_of(events((0..100).map(|i| worker * 1_000 + round * 50 + i)));
-                skipped += test.commit_until_done(&rules, &batch).await.skipped;
+                skipped += test.commit_until_done(&options, &batch).await.skipped;
             }
             skipped
         });
@@ -95,14 +95,14 @@ async fn a_store_made_while_the_server_is_away_works_once_it_is_there() {
     assert!(started.elapsed() < Duration::from_secs(10), "{:?}", started.elapsed());
     server.start_again();
     let batch = batch_of(events(0..10));
-    let outcome = commit(&store, &rules(settings.keyer.clone()), &batch).await.unwrap();
+    let outcome = commit(&store, &options(settings.keyer.clone()), &batch).await.unwrap();
     assert_eq!(outcome.counts.unique, 10, "and it was migrated on the way");
 
     server.kill();
     assert!(matches!(store.statistics().await, Err(StoreError::Unavailable(_))));
     server.start_again();
     let repeated = wait_until("the batch is committed", Duration::from_secs(10), async || {
-        commit(&store, &rules(settings.keyer.clone()), &batch).await.map_err(|e| e.to_string())
+        commit(&store, &options(settings.keyer.clone()), &batch).await.map_err(|e| e.to_string())
     });
     assert_eq!(repeated.await.skipped, 1);
 }
@@ -155,7 +155,7 @@ async fn a_frozen_replica_holds_an_entry_for_less_than_the_claim_time() {
     frozen.insert_receipts(&[batch.entries[0].1.id.into()]).await.unwrap();
     // It does nothing from here on, and holds the receipt.
     let started = Instant::now();
-    let outcome = test.commit_until_done(&test.rules, &batch).await;
+    let outcome = test.commit_until_done(&test.options, &batch).await;
     let elapsed = started.elapsed();
     assert_eq!(outcome.counts.unique, 1);
     assert!(elapsed < claim_after, "the other replica waited {elapsed:?}");
@@ -172,7 +172,7 @@ async fn a_lock_that_is_held_too_long_is_a_conflict() {
     let mut somebody = direct(settings).await;
     sqlx::raw_sql("BEGIN; LOCK TABLE events").execute(&mut somebody).await.unwrap();
     let batch = batch_of(events([1]));
-    let committed = commit(&*test.store, &test.rules, &batch).await;
+    let committed = commit(&*test.store, &test.options, &batch).await;
     assert!(matches!(committed, Err(StoreError::Conflict(_))), "{committed:?}");
     sqlx::raw_sql("COMMIT").execute(&mut somebody).await.unwrap();
     assert_eq!(test.commit(&batch).await.counts.unique, 1);

@@ -1,4 +1,4 @@
-//! What only PostgreSQL can show: rotation of receipts, lost connections, locks, schemas.
+//! Tests that only apply to PostgreSQL: partitions of receipts, lost connections, locks, schemas.
 
 mod dedup_cache;
 mod faults;

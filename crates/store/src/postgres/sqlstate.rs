@@ -1,0 +1,162 @@
+//! The SQLSTATEs that the store distinguishes, and what each means for a caller.
+//!
+//! The codes are those of PostgreSQL's documentation, appendix A, "PostgreSQL Error Codes".
+
+/// An SQLSTATE, or the class of one where all codes of the class mean the same.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum SqlState {
+    /// Class 08: the connection failed.
+    ConnectionException,
+    /// Class 22: a value that its column's type does not accept.
+    DataException,
+    /// 23505: a key is stored already.
+    UniqueViolation,
+    /// The rest of class 23: another violated constraint.
+    ConstraintViolation,
+    /// 25006: the server is a standby, which accepts no writes.
+    ReadOnlyTransaction,
+    /// 25P03: the transaction was idle for too long and was ended.
+    IdleInTransactionTimeout,
+    /// 25P04: the transaction took too long and was ended.
+    TransactionTimeout,
+    /// 3F000: the schema does not exist.
+    UndefinedSchema,
+    /// 40001: a concurrent transaction changed the same rows.
+    SerializationFailure,
+    /// 40P01: a deadlock was resolved by ending this transaction.
+    Deadlock,
+    /// 42P01: the table does not exist.
+    UndefinedTable,
+    /// 42P07: the table exists already.
+    DuplicateTable,
+    /// Class 44: a violated check option.
+    CheckOptionViolation,
+    /// 53200: the server is out of memory.
+    OutOfMemory,
+    /// 53300: the server has too many connections.
+    TooManyConnections,
+    /// Class 54: a limit of the server, such as an index row too long or JSON nested too deeply.
+    ProgramLimitExceeded,
+    /// 55P03: a lock was not available within `lock_timeout`.
+    LockNotAvailable,
+    /// 57014: the statement ran longer than `statement_timeout`, or was cancelled.
+    QueryCanceled,
+    /// 57P01 to 57P05: the server is stopping or starting, or ended the session.
+    OperatorIntervention,
+    /// P0001: a trigger that somebody added raised an exception.
+    RaisedException,
+    /// All others: faults in a statement, in the server, in its files or its permissions. They say nothing
+    /// about the data.
+    Other,
+}
+
+/// What an SQLSTATE means for a caller of the store.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Meaning {
+    /// The data is refused, and would be refused again.
+    RefusesData,
+    /// Another transaction prevented this one: repeating it helps.
+    Conflict,
+    /// The server cannot be used for now.
+    Unavailable,
+    /// The tables of the store do not exist (any more): they have to be created again.
+    MissingTables,
+    /// A fault that repeating does not remove.
+    Failed,
+}
+
+impl SqlState {
+    /// Returns the SQLSTATE of an error; `None` if the error does not come from the server.
+    pub fn of(error: &sqlx::Error) -> Option<Self> {
+        let database = error.as_database_error()?;
+        Some(Self::from_code(&database.code().unwrap_or_default()))
+    }
+
+    /// Classifies a code of five characters.
+    pub fn from_code(code: &str) -> Self {
+        match code {
+            "23505" => Self::UniqueViolation,
+            "25006" => Self::ReadOnlyTransaction,
+            "25P03" => Self::IdleInTransactionTimeout,
+            "25P04" => Self::TransactionTimeout,
+            "3F000" => Self::UndefinedSchema,
+            "40001" => Self::SerializationFailure,
+            "40P01" => Self::Deadlock,
+            "42P01" => Self::UndefinedTable,
+            "42P07" => Self::DuplicateTable,
+            "53200" => Self::OutOfMemory,
+            "53300" => Self::TooManyConnections,
+            "55P03" => Self::LockNotAvailable,
+            "57014" => Self::QueryCanceled,
+            "P0001" => Self::RaisedException,
+            _ if code.starts_with("57P0") => Self::OperatorIntervention,
+            _ => match code.get(..2) {
+                Some("08") => Self::ConnectionException,
+                Some("22") => Self::DataException,
+                Some("23") => Self::ConstraintViolation,
+                Some("44") => Self::CheckOptionViolation,
+                Some("54") => Self::ProgramLimitExceeded,
+                _ => Self::Other,
+            },
+        }
+    }
+
+    /// Returns what the code means for a caller.
+    pub fn meaning(self) -> Meaning {
+        match self {
+            Self::DataException
+            | Self::UniqueViolation
+            | Self::ConstraintViolation
+            | Self::CheckOptionViolation
+            | Self::ProgramLimitExceeded
+            | Self::RaisedException => Meaning::RefusesData,
+            Self::SerializationFailure | Self::Deadlock | Self::LockNotAvailable | Self::QueryCanceled => {
+                Meaning::Conflict
+            }
+            Self::ConnectionException
+            | Self::ReadOnlyTransaction
+            | Self::IdleInTransactionTimeout
+            | Self::TransactionTimeout
+            | Self::OutOfMemory
+            | Self::TooManyConnections
+            | Self::OperatorIntervention => Meaning::Unavailable,
+            Self::UndefinedSchema | Self::UndefinedTable => Meaning::MissingTables,
+            Self::DuplicateTable | Self::Other => Meaning::Failed,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn meaning(code: &str) -> Meaning {
+        SqlState::from_code(code).meaning()
+    }
+
+    #[test]
+    fn only_codes_about_the_data_refuse_it() {
+        for code in ["22021", "22P02", "22P05", "23502", "23505", "23514", "44000", "54000", "54001", "P0001"] {
+            assert_eq!(meaning(code), Meaning::RefusesData, "{code}");
+        }
+        for code in ["", "21000", "40001", "42P01", "42601", "53100", "57014", "XX000", "XX001", "P0002"] {
+            assert_ne!(meaning(code), Meaning::RefusesData, "{code}");
+        }
+    }
+
+    #[test]
+    fn codes_that_a_repetition_may_pass_are_told_from_lasting_faults() {
+        for code in ["40001", "40P01", "55P03", "57014"] {
+            assert_eq!(meaning(code), Meaning::Conflict, "{code}");
+        }
+        for code in ["08006", "25006", "25P03", "25P04", "53200", "53300", "57P01", "57P03"] {
+            assert_eq!(meaning(code), Meaning::Unavailable, "{code}");
+        }
+        for code in ["42P01", "3F000"] {
+            assert_eq!(meaning(code), Meaning::MissingTables, "{code}");
+        }
+        for code in ["", "42601", "42501", "42P07", "53100", "XX001", "P0002"] {
+            assert_eq!(meaning(code), Meaning::Failed, "{code}");
+        }
+    }
+}
