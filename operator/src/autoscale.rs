@@ -1,5 +1,5 @@
-//! How many aggregators, by the backlog: more at once, fewer only when fewer have sufficed for a
-//! while. An unknown backlog changes nothing.
+//! Chooses the number of aggregators by the backlog. Replicas are added at once, and removed only when fewer
+//! have been sufficient for the stabilization time. An unknown backlog changes nothing.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Mutex, PoisonError};
@@ -7,17 +7,17 @@ use std::time::{Duration, Instant};
 
 use crate::crd::Autoscaling;
 
-/// What was decided for each resource, by its uid.
+/// The latest decision for each resource, by its uid.
 #[derive(Debug, Default)]
 pub struct Decisions(Mutex<HashMap<String, Scaler>>);
 
 impl Decisions {
-    /// What was decided last; nothing before the first look at a backlog.
+    /// Returns the latest decision; `None` before the first observation of a backlog.
     pub fn get(&self, uid: &str) -> Option<i32> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).get(uid).map(|scaler| scaler.decided)
     }
 
-    /// Decides anew; answers whether that changed anything. `current` is how many were asked for.
+    /// Decides again, and returns whether the decision changed. `current` is the number that is requested now.
     pub fn observe(&self, uid: &str, scaling: &Autoscaling, current: i32, backlog: Option<i64>, now: Instant) -> bool {
         let mut scalers = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let scaler = scalers.entry(uid.to_owned()).or_insert_with(|| Scaler::new(current, now));
@@ -26,7 +26,7 @@ impl Decisions {
     }
 
     /// Forgets resources that do not scale any more.
-    pub fn keep(&self, uids: &[String]) {
+    pub fn retain(&self, uids: &[String]) {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).retain(|uid, _| uids.contains(uid));
     }
 }
@@ -35,20 +35,20 @@ impl Decisions {
 #[derive(Debug)]
 struct Scaler {
     decided: i32,
-    /// What would have sufficed, at each look within the window.
+    /// The number that would have been sufficient, at each observation within the window.
     sufficed: VecDeque<(Instant, i32)>,
 }
 
 impl Scaler {
-    /// Starts with as many as there are, as if they had been needed until now.
+    /// Starts with the current number, as if it had been needed until now.
     fn new(current: i32, now: Instant) -> Self {
         Self { decided: current, sufficed: VecDeque::from([(now, current)]) }
     }
 
     fn decide(&mut self, scaling: &Autoscaling, backlog: Option<i64>, now: Instant) -> i32 {
-        let (least, most) = (scaling.min_replicas, scaling.max_replicas.max(scaling.min_replicas));
+        let (min, max) = (scaling.min_replicas, scaling.max_replicas.max(scaling.min_replicas));
         if let Some(backlog) = backlog {
-            self.sufficed.push_back((now, enough(scaling, backlog).clamp(least, most)));
+            self.sufficed.push_back((now, enough(scaling, backlog).clamp(min, max)));
             let window = Duration::from_secs(u64::try_from(scaling.stabilization_seconds).unwrap_or(0));
             while self.sufficed.len() > 1 && self.sufficed.front().is_some_and(|(at, _)| now - *at > window) {
                 self.sufficed.pop_front();
@@ -57,12 +57,12 @@ impl Scaler {
             let needed_lately = self.sufficed.iter().map(|(_, count)| *count).max().unwrap_or(latest);
             self.decided = if latest >= self.decided { latest } else { needed_lately.min(self.decided) };
         }
-        self.decided = self.decided.clamp(least, most);
+        self.decided = self.decided.clamp(min, max);
         self.decided
     }
 }
 
-/// So many that each has no more than the target.
+/// Returns the number with which no replica has more than the target backlog.
 fn enough(scaling: &Autoscaling, backlog: i64) -> i32 {
     let target = scaling.target_backlog.max(1);
     i32::try_from(backlog.max(0).div_euclid(target) + i64::from(backlog % target > 0)).unwrap_or(i32::MAX)

@@ -1,5 +1,5 @@
-//! Which of several operators acts: the one that holds a Lease. Times of other machines are not
-//! trusted: a lease has run out when it was seen unchanged for its duration, by the own clock.
+//! Leader election: of several operators only the one that holds a Lease acts. Clocks of other machines are not
+//! trusted: a lease has expired when it has not changed for its duration, by the clock of this machine.
 
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -21,8 +21,8 @@ pub struct Election {
     contact: Mutex<Option<Instant>>,
 }
 
-/// What was last seen of the lease, and since when it is so.
-struct Seen {
+/// The version of the lease that was observed last, and since when it has not changed.
+struct Observed {
     version: Option<String>,
     since: Instant,
 }
@@ -46,15 +46,15 @@ impl Election {
 
     /// Waits until the lease is held; false when told to stop before.
     pub async fn win(&self, stop: &CancellationToken) -> bool {
-        let mut seen = Seen { version: None, since: Instant::now() };
+        let mut observed = Observed { version: None, since: Instant::now() };
         let mut backoff = Backoff::new(self.duration / 10, self.duration / 3);
         loop {
-            match self.try_win(&mut seen).await {
+            match self.try_win(&mut observed).await {
                 Ok(true) => return true,
                 Ok(false) => backoff.reset(),
                 Err(error) => tracing::warn!(%error, lease = self.name, "cannot ask for the lease, trying again"),
             }
-            // Never at once: a jitter of zero would ask in a circle.
+            // At least a tenth of the duration: with a backoff of zero the loop would send requests without a pause.
             let wait = self.duration / 10 + backoff.next();
             tokio::select! {
                 () = stop.cancelled() => return false,
@@ -67,7 +67,7 @@ impl Election {
     ///
     /// # Errors
     /// When it was taken, or could not be renewed in time.
-    pub async fn keep(&self, stop: &CancellationToken) -> anyhow::Result<()> {
+    pub async fn renew_until(&self, stop: &CancellationToken) -> anyhow::Result<()> {
         let deadline = self.duration * 2 / 3;
         let mut renewed = Instant::now();
         loop {
@@ -89,7 +89,7 @@ impl Election {
         }
     }
 
-    /// Gives the held lease away, so that another need not wait.
+    /// Releases the lease, so that another operator need not wait until it expires.
     pub async fn release(&self) {
         let released = async {
             let Some(mut lease) = self.api.get_opt(&self.name).await? else { return Ok(()) };
@@ -108,17 +108,17 @@ impl Election {
         }
     }
 
-    async fn try_win(&self, seen: &mut Seen) -> kube::Result<bool> {
+    async fn try_win(&self, observed: &mut Observed) -> kube::Result<bool> {
         let Some(lease) = self.api.get_opt(&self.name).await? else {
             self.contacted();
             return self.create().await;
         };
         self.contacted();
-        if seen.version != lease.metadata.resource_version {
-            *seen = Seen { version: lease.metadata.resource_version.clone(), since: Instant::now() };
+        if observed.version != lease.metadata.resource_version {
+            *observed = Observed { version: lease.metadata.resource_version.clone(), since: Instant::now() };
         }
         let current = holder(&lease);
-        if current.is_empty() || current == self.identity || seen.since.elapsed() >= self.held_for(&lease) {
+        if current.is_empty() || current == self.identity || observed.since.elapsed() >= self.held_for(&lease) {
             return self.take(lease).await;
         }
         Ok(false)
@@ -135,7 +135,7 @@ impl Election {
     async fn take(&self, mut lease: Lease) -> kube::Result<bool> {
         let changes = lease.spec.as_ref().and_then(|spec| spec.lease_transitions).unwrap_or(0);
         lease.spec = Some(self.spec(changes + 1));
-        // With its version: of several that see it free, one wins.
+        // The request contains the version, so only one of several operators succeeds.
         won(self.api.replace(&self.name, &PostParams::default(), &lease).await)
     }
 
@@ -148,7 +148,7 @@ impl Election {
         }
         lease.spec.get_or_insert_default().renew_time = Some(MicroTime(Timestamp::now()));
         match self.api.replace(&self.name, &PostParams::default(), &lease).await {
-            // Somebody wrote in between: the next look says who.
+            // Somebody else wrote the lease meanwhile: the next renewal finds out who.
             Err(kube::Error::Api(status)) if status.code == 409 => Ok(true),
             renewed => renewed.map(|_| true),
         }
@@ -181,7 +181,7 @@ fn holder(lease: &Lease) -> &str {
     lease.spec.as_ref().and_then(|spec| spec.holder_identity.as_deref()).unwrap_or("")
 }
 
-/// A conflict means that another was faster.
+/// Whether a write succeeded. A conflict means that another operator was faster.
 fn won(written: kube::Result<Lease>) -> kube::Result<bool> {
     match written {
         Ok(_) => Ok(true),

@@ -1,4 +1,4 @@
-//! The operator: makes what an `EventAggregator` asks for, and keeps it so.
+//! The operator: creates the objects that an `EventAggregator` describes, and repairs drift.
 
 pub mod api_request_metrics;
 pub mod autoscale;

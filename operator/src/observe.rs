@@ -1,6 +1,6 @@
-//! Backlog and totals of all resources, asked of their own programs now and then and written to
-//! their status where they changed; and autoscaling by them. Apart from reconciling: numbers that
-//! change with every event must not make the operator look at every object.
+//! Reads backlog and totals of all resources from their programs at an interval, writes them to the status if
+//! they changed, and drives autoscaling. This is separate from reconciling: numbers that change with every
+//! event must not make the operator read every object.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -21,7 +21,7 @@ use crate::crd::{EventAggregator, Totals};
 /// How long a write may take.
 const DEADLINE: Duration = Duration::from_secs(5);
 /// Resources asked at the same time.
-const AT_ONCE: usize = 8;
+const MAX_CONCURRENT: usize = 8;
 
 type Guarded = DeserializeGuard<EventAggregator>;
 
@@ -34,7 +34,7 @@ pub struct Observation {
     pub totals: Option<Totals>,
 }
 
-/// Looks after the numbers of all resources.
+/// Observes backlog and totals of all resources.
 pub struct Observer {
     context: Arc<Context>,
 }
@@ -45,7 +45,7 @@ impl Observer {
         Self { context }
     }
 
-    /// Looks at all resources in `store` each `interval` until told to stop.
+    /// Observes all resources in `store` at each `interval` until `stop` is cancelled.
     pub async fn run(&self, store: Store<Guarded>, wake: Wake, interval: Duration, stop: CancellationToken) {
         let mut ticks = tokio::time::interval(interval);
         ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
@@ -58,8 +58,8 @@ impl Observer {
             let readable = resources.iter().filter_map(|resource| resource.0.as_ref().ok());
             let active =
                 readable.filter(|resource| !resource.spec.paused && resource.metadata.deletion_timestamp.is_none());
-            let round =
-                futures::stream::iter(active).for_each_concurrent(AT_ONCE, |resource| self.look(resource, &wake));
+            let round = futures::stream::iter(active)
+                .for_each_concurrent(MAX_CONCURRENT, |resource| self.observe(resource, &wake));
             tokio::select! {
                 () = stop.cancelled() => return,
                 () = round => {}
@@ -68,11 +68,11 @@ impl Observer {
                 let resource = resource.0.as_ref().ok()?;
                 resource.spec.aggregator.autoscaling.as_ref().and(resource.uid())
             });
-            self.context.decisions.keep(&scaled.collect::<Vec<_>>());
+            self.context.decisions.retain(&scaled.collect::<Vec<_>>());
         }
     }
 
-    async fn look(&self, resource: &EventAggregator, wake: &Wake) {
+    async fn observe(&self, resource: &EventAggregator, wake: &Wake) {
         let (names, programs) = (names_of(resource), &self.context.programs);
         let (backlog, totals) = tokio::join!(programs.backlog(&names), programs.totals(&names));
         let observation = Observation { backlog, totals };
@@ -82,7 +82,7 @@ impl Observer {
         if observation == before {
             return;
         }
-        // Null removes what is unknown now.
+        // Null removes a number that is unknown now.
         let patch = Patch::Merge(json!({"status": {"backlog": backlog, "totals": totals}}));
         let api: Api<EventAggregator> = Api::namespaced(self.context.client.clone(), &names.namespace);
         let params = PatchParams { field_manager: Some(MANAGER.to_owned()), ..PatchParams::default() };
@@ -101,7 +101,7 @@ impl Observer {
         if self.context.decisions.observe(&uid, scaling, current, backlog, Instant::now()) {
             let decided = self.context.decisions.get(&uid);
             tracing::info!(name = resource.name_any(), backlog, decided, "scaling the aggregators");
-            // A full queue means that reconciling lags: the next look tries again.
+            // A full channel means that reconciling lags: the next observation tries again.
             let woken = ObjectRef::new(&resource.name_any()).within(&resource.namespace().unwrap_or_default());
             if wake.try_send(woken).is_err() {
                 tracing::debug!(name = resource.name_any(), "cannot wake the controller");

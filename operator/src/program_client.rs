@@ -1,5 +1,5 @@
-//! What the programs of a resource say of themselves: asked over HTTP, by the names of their
-//! Services. Outside of the cluster these names mean nothing, and everything is unknown.
+//! Reads the state of a resource's programs over HTTP, by the DNS names of their Services. Outside the cluster
+//! these names cannot be resolved, and everything is unknown.
 
 use std::time::Duration;
 
@@ -9,12 +9,12 @@ use crate::contract::{AGGREGATOR_PORT, BACKLOG_METRIC, METRICS_PATH, PUBLISHER_P
 use crate::controller::build::names::{Component, Names};
 use crate::crd::Totals;
 
-/// How long an answer may take.
+/// How long a response may take.
 const DEADLINE: Duration = Duration::from_secs(3);
-/// How long an answer may be, in bytes.
-const MAX_ANSWER: usize = 4 << 20;
-/// How much of what a program says is repeated, in characters.
-const WORDS: usize = 300;
+/// Maximum size of a response, in bytes.
+const MAX_RESPONSE: usize = 4 << 20;
+/// How much of a program's explanation is repeated, in characters.
+const MAX_DETAIL: usize = 300;
 
 /// Asks programs.
 pub struct Programs {
@@ -28,13 +28,13 @@ impl Programs {
         Ok(Self { http: reqwest::Client::builder().no_proxy().timeout(DEADLINE).build()? })
     }
 
-    /// Events accepted and not stored yet; nothing when it is unknown.
+    /// Returns the number of events that are accepted and not stored yet; `None` when it is unknown.
     pub async fn backlog(&self, names: &Names) -> Option<i64> {
         let text = self.ask(names, Component::Publisher, PUBLISHER_PORT, METRICS_PATH).await?;
         gauge(&text, BACKLOG_METRIC)
     }
 
-    /// What was counted; nothing when it is unknown.
+    /// Returns the totals; `None` when they are unknown.
     pub async fn totals(&self, names: &Names) -> Option<Totals> {
         let text = self.ask(names, Component::Aggregator, AGGREGATOR_PORT, STATS_PATH).await?;
         match serde_json::from_str::<Stats>(&text) {
@@ -46,7 +46,8 @@ impl Programs {
         }
     }
 
-    /// What an aggregator's pod says that it lacks; nothing when it lacks nothing or does not answer.
+    /// Returns why an aggregator's pod is not ready, in its own words; `None` when it is ready or does not
+    /// respond.
     pub async fn why_not_ready(&self, names: &Names, pod: &str) -> Option<String> {
         #[derive(Deserialize)]
         struct Problem {
@@ -55,10 +56,10 @@ impl Programs {
         let host = names.host(&format!("{pod}.{}", names.aggregator_pods()));
         let (status, text) = self.get(&format!("http://{host}:{AGGREGATOR_PORT}{READY_PATH}")).await?;
         let problem = serde_json::from_str::<Problem>(&text).ok().filter(|_| !status.is_success())?;
-        Some(problem.detail.chars().take(WORDS).collect())
+        Some(problem.detail.chars().take(MAX_DETAIL).collect())
     }
 
-    /// The answer of a part's Service.
+    /// Returns the response of a component's Service.
     async fn ask(&self, names: &Names, component: Component, port: i32, path: &str) -> Option<String> {
         let url = format!("http://{}:{port}{path}", names.host(&names.of(component)));
         let (status, text) = self.get(&url).await?;
@@ -71,7 +72,7 @@ impl Programs {
             let mut answer = self.http.get(url).send().await?;
             let mut body = Vec::new();
             while let Some(chunk) = answer.chunk().await? {
-                anyhow::ensure!(body.len() + chunk.len() <= MAX_ANSWER, "the answer is too long");
+                anyhow::ensure!(body.len() + chunk.len() <= MAX_RESPONSE, "the answer is too long");
                 body.extend_from_slice(&chunk);
             }
             anyhow::Ok((answer.status(), String::from_utf8(body)?))

@@ -1,4 +1,4 @@
-//! `run`: serves its health, and reconciles while it holds the lease.
+//! The command `run`: serves health checks and metrics, and reconciles while it holds the lease.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -18,14 +18,14 @@ use crate::observe::Observer;
 use crate::program_client::Programs;
 use crate::settings::RunSettings;
 
-/// Resources that autoscaling can wake before they are looked at.
-const WAKING: usize = 256;
+/// Resources that autoscaling can queue for a reconcile.
+const WAKE_QUEUE: usize = 256;
 
 /// Runs until SIGTERM, or until the lease is lost.
 ///
 /// # Errors
-/// When the address is taken, there is no way to the API server, or the lease is lost: the process
-/// is then to be started again.
+/// When the address is in use, the API server cannot be reached, or the lease is lost. The process must
+/// then be started again.
 pub async fn run(settings: RunSettings) -> anyhow::Result<()> {
     let stop = shutdown::on_signal();
     let metrics = metrics::install();
@@ -74,11 +74,11 @@ async fn lead(
     let (working, released) = (stop.child_token(), CancellationToken::new());
     let work = async {
         work(settings, context, working).await;
-        // Only when nothing of ours writes any more may another begin.
+        // Another operator may only begin when this one writes nothing any more.
         released.cancel();
     };
     tokio::select! {
-        kept = election.keep(&released) => kept?,
+        renewed = election.renew_until(&released) => renewed?,
         () = work => {}
     }
     leader.set(0.0);
@@ -86,7 +86,7 @@ async fn lead(
     Ok(())
 }
 
-/// Watches and observes until told to stop, and then for as long as what is in hand takes.
+/// Watches and observes until `stop` is cancelled, and then finishes the work in flight.
 async fn work(settings: &RunSettings, context: Arc<Context>, stop: CancellationToken) {
     let namespaces: Vec<Option<&str>> = match settings.namespaces.as_slice() {
         [] => vec![None],
@@ -94,7 +94,7 @@ async fn work(settings: &RunSettings, context: Arc<Context>, stop: CancellationT
     };
     let observer = Observer::new(context.clone());
     let watched = namespaces.into_iter().map(|namespace| {
-        let (wake, woken) = mpsc::channel(WAKING);
+        let (wake, woken) = mpsc::channel(WAKE_QUEUE);
         let (started, store) = oneshot::channel();
         let started = |store| {
             // The receiver is alive for as long as this function is.
@@ -116,7 +116,7 @@ async fn work(settings: &RunSettings, context: Arc<Context>, stop: CancellationT
     };
     tokio::select! {
         _ = all => {}
-        () = cut => tracing::warn!("what was in hand took too long: leaving it"),
+        () = cut => tracing::warn!("the work in flight did not end within the shutdown timeout: stopping"),
     }
 }
 

@@ -1,4 +1,4 @@
-//! Every setting of the program: an option, an environment variable, a default.
+//! The settings of the program. Each is an option and an environment variable, and most have a default.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -6,7 +6,7 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand};
 use sluice_service::units::duration;
 
-/// Makes what EventAggregator resources ask for, and keeps it so.
+/// Runs the event aggregators that EventAggregator resources describe.
 #[derive(Debug, Parser)]
 #[command(name = "sluice-operator", version)]
 pub struct Cli {
@@ -32,7 +32,7 @@ pub enum Command {
 /// Settings of `run`.
 #[derive(Debug, Clone, Args)]
 pub struct RunSettings {
-    /// Where to answer health checks and metrics
+    /// Address for health checks and metrics
     #[arg(long, env = "SLUICE_LISTEN", default_value = "0.0.0.0:8082", value_name = "ADDRESS")]
     pub listen: SocketAddr,
     /// Namespaces to watch; without any, all of them
@@ -42,13 +42,13 @@ pub struct RunSettings {
     #[arg(long, env = "SLUICE_CONCURRENCY", default_value_t = 4, value_name = "N",
         value_parser = clap::value_parser!(u16).range(1..=64))]
     pub concurrency: u16,
-    /// How often a resource is looked at although nothing was seen to change
+    /// How often a resource is reconciled although nothing is known to have changed
     #[arg(long, env = "SLUICE_RESYNC", default_value = "10m", value_parser = duration, value_name = "TIME")]
     pub resync: Duration,
     /// How often backlog and totals in the status are refreshed
     #[arg(long, env = "SLUICE_OBSERVE", default_value = "10s", value_parser = duration, value_name = "TIME")]
     pub observe: Duration,
-    /// For how long to finish what is in hand when told to stop
+    /// How long to finish the work in flight after SIGTERM
     #[arg(long, env = "SLUICE_SHUTDOWN_TIMEOUT", default_value = "10s", value_parser = duration, value_name = "TIME")]
     pub shutdown_timeout: Duration,
     #[command(flatten)]
@@ -59,20 +59,20 @@ pub struct RunSettings {
     pub images: ImageArgs,
 }
 
-/// How several operators agree on one that acts.
+/// Leader election among several operators.
 #[derive(Debug, Clone, Args)]
 pub struct LeaseArgs {
-    /// The Lease that the acting operator holds
+    /// Name of the Lease that the leader holds
     #[arg(long, env = "SLUICE_LEASE_NAME", default_value = "sluice-operator", value_name = "NAME")]
     pub lease_name: String,
-    /// The operator's own namespace: of the Lease, and whence it reaches publishers and
-    /// aggregators; without it the namespace of the pod or of the kubeconfig
+    /// The operator's own namespace, which holds the Lease and from which it connects to publishers and
+    /// aggregators; by default the namespace of the pod or of the kubeconfig
     #[arg(long, env = "SLUICE_OPERATOR_NAMESPACE", value_name = "NAME")]
     pub operator_namespace: Option<String>,
-    /// This operator's name, unlike any other's; without it the host's
+    /// Unique name of this operator; by default the name of the host
     #[arg(long, env = "SLUICE_IDENTITY", value_name = "NAME")]
     pub identity: Option<String>,
-    /// After which silence of the acting operator another takes over
+    /// How long the leader may fail to renew the Lease before another operator takes over
     #[arg(long, env = "SLUICE_LEASE_DURATION", default_value = "15s", value_parser = duration, value_name = "TIME")]
     pub lease_duration: Duration,
 }
@@ -89,7 +89,7 @@ pub struct ImageArgs {
     /// Image of managed Redis servers, 7.0 or newer
     #[arg(long, env = "SLUICE_IMAGE_REDIS", default_value = "redis:8", value_name = "IMAGE")]
     pub image_redis: String,
-    /// Image of managed PostgreSQL servers; {version} becomes the resource's major version
+    /// Image of managed PostgreSQL servers; {version} is replaced by the major version of the resource
     #[arg(long, env = "SLUICE_IMAGE_POSTGRES", default_value = "postgres:{version}", value_name = "IMAGE")]
     pub image_postgres: String,
 }

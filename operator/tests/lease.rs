@@ -30,7 +30,7 @@ async fn the_first_wins_and_the_second_waits_as_long_as_the_lease_is_renewed() {
     let (first, second) = (election(&api, "a"), election(&api, "b"));
     assert!(first.win(&stop).await);
     assert_eq!(holder(&api), "a");
-    let keeping = first.keep(&stop);
+    let keeping = first.renew_until(&stop);
     let waiting = timeout(DURATION * 4, second.win(&stop));
     tokio::select! {
         lost = keeping => panic!("{lost:?}"),
@@ -68,7 +68,7 @@ async fn a_leader_whose_lease_was_taken_leaves() {
     let first = election(&api, "a");
     assert!(first.win(&stop).await);
     api.change(LEASE, |lease| lease["spec"]["holderIdentity"] = json!("b"));
-    let lost = timeout(DURATION * 3, first.keep(&stop)).await.expect("it notices");
+    let lost = timeout(DURATION * 3, first.renew_until(&stop)).await.expect("it notices");
     assert!(lost.unwrap_err().to_string().contains("taken"));
 }
 
@@ -79,7 +79,7 @@ async fn a_leader_that_cannot_renew_leaves_before_another_may_take_over() {
     assert!(first.win(&stop).await);
     api.refuse("GET leases", 500);
     let began = Instant::now();
-    assert!(first.keep(&stop).await.is_err());
+    assert!(first.renew_until(&stop).await.is_err());
     assert!(began.elapsed() < DURATION, "{:?}", began.elapsed());
 }
 
