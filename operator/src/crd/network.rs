@@ -59,7 +59,7 @@ impl Default for DnsPeer {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
 pub struct Peer {
-    /// Labels of the namespace of the DNS servers. If empty, the namespace of this resource.
+    /// Labels of the namespace. If empty, the namespace of this resource.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub namespace_labels: BTreeMap<String, String>,
     /// Labels of the pods. If empty, all pods of the namespace.
