@@ -1,6 +1,6 @@
-//! The tokens of JSON text, as RFC 8259 has them: where each ends. No token is copied.
+//! Finds the end of each token of JSON text (RFC 8259). No token is copied.
 
-/// Where the white space that begins at `at` ends.
+/// Returns the end of the white space that begins at `at`.
 #[inline]
 pub(crate) fn space(json: &[u8], mut at: usize) -> usize {
     while matches!(json.get(at), Some(b' ' | b'\n' | b'\r' | b'\t')) {
@@ -9,11 +9,11 @@ pub(crate) fn space(json: &[u8], mut at: usize) -> usize {
     at
 }
 
-/// Where the part of a string that stands for itself ends: at `"`, `\`, or a control character,
-/// which no string may have, or at the end of the text.
+/// Returns the end of the literal part of a string: the position of the next `"`, `\` or control
+/// character (which no string may contain), or the end of the text.
 #[inline]
 pub(crate) fn plain(json: &[u8], mut at: usize) -> usize {
-    // Eight bytes at a time: strings are short, and wider registers would not be filled.
+    // Eight bytes at a time: most strings are too short to fill a wider register.
     while let Some(eight) = json.get(at..).and_then(<[u8]>::first_chunk) {
         let found = ends_plain(u64::from_le_bytes(*eight));
         if found != 0 {
@@ -25,26 +25,28 @@ pub(crate) fn plain(json: &[u8], mut at: usize) -> usize {
     at + rest.iter().position(|b| matches!(b, b'"' | b'\\' | ..b' ')).unwrap_or(rest.len())
 }
 
-/// Sets the highest bit of each byte that is `"`, `\` or a control character. A byte above such a
-/// one may have its bit set too; the lowest bit that is set is right.
+/// Sets the highest bit of each byte that is `"`, `\` or a control character. The bit of a byte above such
+/// a one may be set by mistake; the lowest bit that is set is always correct. (The method is that of
+/// "Determine if a word has a byte less than n" in Sean Anderson's Bit Twiddling Hacks.)
 #[inline]
 fn ends_plain(eight: u64) -> u64 {
     const ONES: u64 = u64::from_le_bytes([1; 8]);
-    // The bit of a byte that is smaller than `limit`, for bytes below 0x80.
+    // Sets the bit of each byte below 0x80 that is smaller than `limit`.
     let below = |bytes: u64, limit: u64| bytes.wrapping_sub(ONES * limit) & !bytes;
-    // Turning over one bit puts `"` behind the control characters, and nothing else: one test for both.
+    // 0x22 (`"`) with bit 1 flipped is 0x20, directly after the control characters, and no other byte
+    // above them moves below 0x21: one comparison finds both.
     let quote_or_control = below(eight ^ (ONES * 0x02), 0x21);
     let backslash = below(eight ^ (ONES * 0x5c), 1);
     (quote_or_control | backslash) & (ONES * 0x80)
 }
 
-/// Where the number that begins at `at` ends; `None` when there is none.
+/// Returns the end of the number that begins at `at`; `None` when there is none.
 #[inline]
 pub(crate) fn number(json: &[u8], mut at: usize) -> Option<usize> {
     if json.get(at) == Some(&b'-') {
         at += 1;
     }
-    // A leading zero stands alone.
+    // No digit may follow a leading zero.
     at = if json.get(at) == Some(&b'0') { at + 1 } else { digits(json, at)? };
     if json.get(at) == Some(&b'.') {
         at = digits(json, at + 1)?;
@@ -59,7 +61,7 @@ pub(crate) fn number(json: &[u8], mut at: usize) -> Option<usize> {
     Some(at)
 }
 
-/// Where one or more digits end.
+/// Returns the end of one or more digits that begin at `begin`.
 #[inline]
 fn digits(json: &[u8], begin: usize) -> Option<usize> {
     let mut at = begin;
@@ -69,7 +71,7 @@ fn digits(json: &[u8], begin: usize) -> Option<usize> {
     (at > begin).then_some(at)
 }
 
-/// Where `true`, `false` or `null` ends, if it stands at `at`.
+/// Returns the end of `true`, `false` or `null` at `at`; `None` when there is none of them.
 #[inline]
 pub(crate) fn literal(json: &[u8], at: usize) -> Option<usize> {
     let rest = json.get(at..)?;
@@ -86,7 +88,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_string_stands_for_itself_up_to_a_quote_a_backslash_or_a_control_character() {
+    fn the_literal_part_of_a_string_ends_at_a_quote_a_backslash_or_a_control_character() {
         for before in 0..20 {
             for byte in 0..=u8::MAX {
                 let mut text = vec![b'a'; before];
@@ -101,7 +103,7 @@ mod tests {
     }
 
     #[test]
-    fn a_number_is_what_json_says_it_is() {
+    fn numbers_are_those_of_the_json_grammar() {
         for (text, end) in [
             ("0", Some(1)),
             ("-0.0e-0,", Some(7)),

@@ -1,25 +1,25 @@
-//! The members of an object in the order of their keys.
+//! Sorts the members of an object by their keys.
 
 use std::cmp::Ordering;
 
-use super::PayloadError;
+use super::error::PayloadError;
 
-/// So many members are sorted by insertion.
-const FEW: usize = 12;
+/// Objects with at most this many members are sorted by insertion, larger ones by the library's sort.
+const MAX_INSERTION_SORT: usize = 12;
 
-/// Where a member stands in the output: its key, quotes included, and the end of its value and comma.
+/// The position of a member in the output: of its key, quotes included, and of the end of its value and comma.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Member {
     pub(super) start: usize,
     pub(super) key_end: usize,
     pub(super) end: usize,
-    /// The first bytes of the key, behind its quote: where they differ, they say the order. Filled in
-    /// for sorting.
+    /// The first bytes of the key after its quote. Where two prefixes differ, they decide the order
+    /// without a comparison of the keys. [`sort`] computes it.
     pub(super) prefix: u64,
 }
 
 impl Member {
-    /// By the keys' bytes, quotes included: no key is the beginning of another.
+    /// Compares the bytes of the keys, quotes included: so no key is a prefix of another.
     #[inline]
     fn compare(&self, other: &Self, out: &[u8]) -> Ordering {
         let key = |member: &Self| member.start..member.key_end;
@@ -30,7 +30,10 @@ impl Member {
     }
 }
 
-/// Puts the members of one object, which are what stands in `out` from `body` on, in order.
+/// Sorts the members of one object, which is the part of `out` that begins at `body`.
+///
+/// # Errors
+/// [`PayloadError::DuplicateKey`] when two members have the same key.
 pub(super) fn sort(out: &mut Vec<u8>, body: usize, members: &mut [Member]) -> Result<(), PayloadError> {
     for member in members.iter_mut() {
         member.prefix = prefix(out, member.start + 1, member.key_end);
@@ -38,8 +41,8 @@ pub(super) fn sort(out: &mut Vec<u8>, body: usize, members: &mut [Member]) -> Re
     if members.is_sorted_by(|a, b| a.compare(b, out) == Ordering::Less) {
         return Ok(());
     }
-    if members.len() <= FEW {
-        insert_in_order(members, out)
+    if members.len() <= MAX_INSERTION_SORT {
+        insertion_sort(members, out)
     } else {
         members.sort_unstable_by(|a, b| a.compare(b, out))
     }
@@ -55,9 +58,10 @@ pub(super) fn sort(out: &mut Vec<u8>, body: usize, members: &mut [Member]) -> Re
     Ok(())
 }
 
-/// Sorts a few, as most objects have: inlined, this takes less than half of what the library's takes.
+/// Sorts a few members, which most objects have. Inlined, it takes less than half of the time that the
+/// library's sort takes for them.
 #[inline]
-fn insert_in_order(members: &mut [Member], out: &[u8]) {
+fn insertion_sort(members: &mut [Member], out: &[u8]) {
     for sorted in 1..members.len() {
         let mut place = sorted;
         while place > 0 && members[place].compare(&members[place - 1], out) == Ordering::Less {
@@ -72,8 +76,8 @@ fn duplicate(key: &[u8]) -> PayloadError {
     PayloadError::DuplicateKey(String::from_utf8_lossy(key).trim_matches('"').to_owned())
 }
 
-/// The first eight bytes of the text from `start` to `end` as a number that compares as they do;
-/// where there are fewer, zeros follow.
+/// Returns the first eight bytes of the text from `start` to `end` as a number that compares as the bytes
+/// do. A shorter text is padded with zeros.
 #[inline]
 fn prefix(out: &[u8], start: usize, end: usize) -> u64 {
     let length = end - start;

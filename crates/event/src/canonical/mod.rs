@@ -1,37 +1,23 @@
-//! The hash of a payload by its value: members sorted, white space and escapes normalised,
-//! number tokens exact as given. It is what tells a repeated event from a conflict.
+//! The hash of a payload by its JSON value: object members are sorted, white space and escapes are
+//! normalised, number tokens stay exactly as given. The hash distinguishes a repeated event from a
+//! conflict (the same key with another payload).
 //!
-//! The walk also refuses what a JSON parser accepts and a database or the next reader does not:
-//! duplicate keys, NUL, lone surrogates, and more levels than the limit.
+//! The walk also refuses JSON that a parser accepts, but PostgreSQL or a later reader does not:
+//! duplicate keys, NUL, lone surrogates, and more levels of nesting than the limit.
 
+mod error;
 mod member;
 mod walk;
 
+pub use error::PayloadError;
 pub(crate) use walk::Canonical;
 
 use crate::PayloadHash;
 
-/// Why a payload is refused; the texts are for the client.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum PayloadError {
-    /// The same member twice in one object.
-    #[error("has the key \"{0}\" twice in one object")]
-    DuplicateKey(String),
-    /// PostgreSQL has no character U+0000.
-    #[error("contains NUL (\\u0000), which cannot be stored")]
-    Nul,
-    /// Half of a UTF-16 pair is no character.
-    #[error("contains a lone surrogate (\\ud800 to \\udfff without its other half)")]
-    LoneSurrogate,
-    /// More levels of arrays and objects than allowed.
-    #[error("is nested deeper than {0} levels")]
-    TooDeep(usize),
-    /// Not JSON.
-    #[error("is not valid JSON")]
-    Malformed,
-}
-
-/// The hash of a JSON text by its value.
+/// Returns the hash of a JSON text by its value: 128 bits of BLAKE3 over the canonical form.
+///
+/// # Errors
+/// When the text is not JSON, is nested deeper than `max_depth` levels, or cannot be stored.
 pub fn hash(json: &str, max_depth: usize) -> Result<PayloadHash, PayloadError> {
     let json = json.as_bytes();
     let (hash, end) = Canonical::default().hash(json, crate::scan::space(json, 0), max_depth)?;
@@ -78,7 +64,7 @@ mod tests {
             let twice = object(&mut (0..count).rev().chain([1]));
             assert!(matches!(hash(&twice, 64), Err(PayloadError::DuplicateKey(_))), "{twice}");
         }
-        // Quotes count: a space comes before the one that ends a key.
+        // Keys are compared with their quotes: a space sorts before the quote that ends a key.
         assert_eq!(
             hash(r#"{"a":1,"a b":2}"#, 64).unwrap(),
             PayloadHash::from_bytes(crate::key::hash128(br#"{"a b":2,"a":1,}"#))

@@ -1,16 +1,17 @@
-//! One pass over a JSON value: it is checked, written in its canonical form, and hashed.
+//! One pass over a JSON value, which validates it, writes its canonical form and hashes that.
 //!
-//! The canonical form is the text with white space taken out, escapes resolved (only `"` and `\` stay
-//! escaped), a comma behind each member and element, the last too, and the members of an object in
-//! the order of their keys' bytes, quotes included. Hashes of it are stored: it must never change.
+//! The canonical form is the text without white space, with escapes resolved (only `"` and `\` stay
+//! escaped), with a comma after each member and element, the last one too, and with the members of an
+//! object in the order of their keys' bytes, quotes included. Its hashes are stored, so it must never
+//! change.
 
-use super::PayloadError;
+use super::error::PayloadError;
 use super::member::{self, Member};
 use crate::PayloadHash;
 use crate::key::hash128;
 use crate::scan;
 
-/// Makes canonical forms, one after the other; keeps its buffers.
+/// Writes canonical forms, one after the other, and reuses its buffers.
 #[derive(Default)]
 pub(crate) struct Canonical {
     out: Vec<u8>,
@@ -18,13 +19,17 @@ pub(crate) struct Canonical {
 }
 
 impl Canonical {
-    /// For values in a text of this length. Room for most of them: growing to the size of one small
-    /// payload, which is written twice where its members are sorted, took a fifth of reading it.
+    /// Creates one for values in a text of this many bytes, with enough capacity for most of them: growing
+    /// the buffer to the size of a small payload, which is written twice when its members are sorted, took
+    /// a fifth of the time of reading it.
     pub(crate) fn for_text(length: usize) -> Self {
         Self { out: Vec::with_capacity((2 * length).min(4 << 10)), members: Vec::with_capacity(16) }
     }
 
-    /// The hash of the value that begins at `at`, and where the value ends.
+    /// Returns the hash of the value that begins at `at`, and the position of its end.
+    ///
+    /// # Errors
+    /// As [`hash`](super::hash()).
     pub(crate) fn hash(
         &mut self,
         json: &[u8],
@@ -35,7 +40,11 @@ impl Canonical {
         Ok((PayloadHash::from_bytes(hash128(&self.out)), end))
     }
 
-    /// Checks the value that begins at `at`; answers where it ends.
+    /// Validates the value that begins at `at`, writes its canonical form and returns the position of its
+    /// end.
+    ///
+    /// # Errors
+    /// As [`hash`](super::hash()).
     pub(crate) fn write(&mut self, json: &[u8], at: usize, max_depth: usize) -> Result<usize, PayloadError> {
         let Self { out, members } = self;
         out.clear();
@@ -51,21 +60,22 @@ impl Canonical {
     }
 }
 
-/// The steps take the place where they begin, and answer where they end. `None` is an error:
-/// malformed, unless `error` says otherwise. So both stay in registers.
+/// Each step takes the position where it begins and returns the position where it ends. `None` is an
+/// error: `error`, or [`PayloadError::Malformed`] when that is `None`. This way both stay in registers,
+/// which a `Result` with a [`PayloadError`] would not.
 struct Walk<'a> {
     json: &'a [u8],
-    /// What comes from here on is canonical as it is, and not in `out` yet.
+    /// The text from here on is canonical as it is, and not copied to `out` yet.
     copied: usize,
     out: &'a mut Vec<u8>,
-    /// Members of all objects now open, the innermost last.
+    /// The members of all open objects, those of the innermost last.
     members: &'a mut Vec<Member>,
     max_depth: usize,
     error: Option<PayloadError>,
 }
 
 impl Walk<'_> {
-    /// Inlined where it is called: most values are scalars, and need no call.
+    /// Inlined where it is called: most values are scalars and need no call.
     #[inline(always)]
     fn value(&mut self, mut at: usize, depth: usize) -> Option<usize> {
         match self.token(&mut at)? {
@@ -131,7 +141,7 @@ impl Walk<'_> {
         Some(at + 1)
     }
 
-    /// Steps over the opening bracket, which is a level more.
+    /// Skips the opening bracket and checks the depth.
     #[inline]
     fn enter(&mut self, at: usize, depth: usize) -> Option<usize> {
         if depth > self.max_depth {
@@ -140,22 +150,22 @@ impl Walk<'_> {
         Some(at + 1)
     }
 
-    /// Before a closing bracket: writes the comma that the last member or element has only in the
-    /// canonical form.
+    /// Called before a closing bracket. Writes the comma that follows the last member or element in the
+    /// canonical form only.
     #[inline]
     fn close(&mut self, at: usize) {
         self.flush(at);
         self.out.push(b',');
     }
 
-    /// A string. What is escaped without need, or otherwise than here, is written as it should be.
+    /// Reads a string and writes its escapes in their canonical form.
     #[inline]
     fn string(&mut self, at: usize) -> Option<usize> {
         let end = scan::plain(self.json, at + 1);
         if *self.json.get(end)? == b'"' { Some(end + 1) } else { self.escaped_string(end) }
     }
 
-    /// The rest of a string from its first `\` on.
+    /// Reads the rest of a string from its first `\` on.
     #[cold]
     fn escaped_string(&mut self, mut at: usize) -> Option<usize> {
         loop {
@@ -219,7 +229,8 @@ impl Walk<'_> {
         digits.iter().try_fold(0, |unit, &digit| Some(unit << 4 | char::from(digit).to_digit(16)?))
     }
 
-    /// The first byte of the next token, after white space, which the canonical form has not.
+    /// Returns the first byte of the next token and skips the white space before it, which the canonical
+    /// form does not have.
     #[inline]
     fn token(&mut self, at: &mut usize) -> Option<u8> {
         let byte = *self.json.get(*at)?;
@@ -236,7 +247,7 @@ impl Walk<'_> {
         self.copied
     }
 
-    /// Where in `out` the text at `at` will stand.
+    /// Returns the position in `out` that the text at `at` will have.
     #[inline]
     fn position(&self, at: usize) -> usize {
         self.out.len() + (at - self.copied)

@@ -1,5 +1,5 @@
-//! What the quick reader reads, the thorough one reads too, and to the same events; and the quick
-//! one leaves nothing usual to it.
+//! Every body that the quick reader accepts, the thorough reader accepts too, with the same events. The
+//! quick reader accepts all usual forms.
 
 use proptest::prelude::*;
 
@@ -28,13 +28,13 @@ fn agree(text: &str) {
     }
 }
 
-/// Bytes that mean something in JSON, and some that do not.
+/// Bytes that have a meaning in JSON, and some that have none.
 fn byte() -> impl Strategy<Value = u8> {
     prop_oneof![prop::sample::select(&b"{}[]:,\"\\/ \n\t\r0123456789.-+eEtrufalsn\0\x1f\x7f"[..]), any::<u8>(),]
 }
 
 #[test]
-fn what_is_usual_is_read_quickly() {
+fn usual_bodies_are_read_by_the_quick_reader() {
     for body in BODIES {
         assert!(quick::parse(body, &limits(), now()).is_some(), "{body}");
         agree(body);

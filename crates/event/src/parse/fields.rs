@@ -1,8 +1,8 @@
-//! The fields of one event: JSON text first, then validated.
+//! The fields of one event: first as JSON text, then validated.
 
 use std::borrow::Cow;
 
-use super::ErrorKind;
+use super::error::ErrorKind;
 use crate::canonical::{self, PayloadError};
 use crate::{Event, Limits, PayloadHash, Timestamp};
 
@@ -31,7 +31,7 @@ impl Field {
     }
 }
 
-/// What is wrong with which field.
+/// A fault of one field.
 #[derive(Debug)]
 pub(super) struct Fault {
     pub(super) kind: ErrorKind,
@@ -45,33 +45,38 @@ impl Fault {
     }
 }
 
-/// The text of one JSON value.
+/// The JSON text of one value.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Given<'a> {
+pub(super) struct FieldText<'a> {
     pub(super) json: &'a str,
-    /// Whether it may have escapes, if it is a string.
+    /// Whether the text may contain escapes, if it is a string.
     pub(super) escapes: bool,
 }
 
-/// The fields that an event brings, not validated yet.
+/// The fields of an event, not validated yet.
 #[derive(Default)]
 pub(super) struct Fields<'a> {
-    given: [Option<Given<'a>>; 6],
-    /// Of the payload, where somebody has computed it already.
+    texts: [Option<FieldText<'a>>; 6],
+    /// The payload's hash, if the reader of the body has computed it already.
     pub(super) payload_hash: Option<PayloadHash>,
 }
 
 impl<'a> Fields<'a> {
-    /// Where to put a field's value; an error if there is one already.
-    pub(super) fn place(&mut self, field: Field) -> Result<&mut Option<Given<'a>>, Fault> {
-        let place = &mut self.given[field as usize];
-        if place.is_some() { Err(Fault::invalid(field.name(), "is given twice")) } else { Ok(place) }
+    /// Returns the slot for the text of a field.
+    ///
+    /// # Errors
+    /// When the field was given before.
+    pub(super) fn slot(&mut self, field: Field) -> Result<&mut Option<FieldText<'a>>, Fault> {
+        let slot = &mut self.texts[field as usize];
+        if slot.is_some() { Err(Fault::invalid(field.name(), "is given twice")) } else { Ok(slot) }
     }
 
+    /// Whether any field was given.
     pub(super) fn any(&self) -> bool {
-        self.given.iter().any(Option::is_some)
+        self.texts.iter().any(Option::is_some)
     }
 
+    /// Validates the fields and builds the event. `now` is the timestamp of an event without one.
     pub(super) fn validate(&self, limits: &Limits, now: Timestamp) -> Result<Event<'a>, Fault> {
         let topic = self.text(Field::Topic, limits.topic_bytes)?.unwrap_or(Cow::Borrowed("default"));
         let event_id = self.event_id(limits)?;
@@ -82,7 +87,7 @@ impl<'a> Fields<'a> {
             None => now,
         };
         let source = match self.get(Field::Source) {
-            None | Some(Given { json: "null", .. }) => None,
+            None | Some(FieldText { json: "null", .. }) => None,
             Some(value) => {
                 Some(bounded_text(value, limits.source_bytes).map_err(|message| Fault::invalid("source", message))?)
             }
@@ -125,33 +130,34 @@ impl<'a> Fields<'a> {
         Ok((payload, hash))
     }
 
-    fn get(&self, field: Field) -> Option<Given<'a>> {
-        self.given[field as usize]
+    fn get(&self, field: Field) -> Option<FieldText<'a>> {
+        self.texts[field as usize]
     }
 
-    /// A string that is not blank.
-    fn text(&self, field: Field, most: usize) -> Result<Option<Cow<'a, str>>, Fault> {
+    /// Returns the text of a string of up to `max` bytes that is not blank.
+    fn text(&self, field: Field, max: usize) -> Result<Option<Cow<'a, str>>, Fault> {
         let Some(value) = self.get(field) else { return Ok(None) };
-        let text = bounded_text(value, most).map_err(|message| Fault::invalid(field.name(), message))?;
+        let text = bounded_text(value, max).map_err(|message| Fault::invalid(field.name(), message))?;
         let blank = !text.starts_with(|first: char| first.is_ascii_graphic()) && text.trim().is_empty();
         if blank { Err(Fault::invalid(field.name(), "must not be blank")) } else { Ok(Some(text)) }
     }
 }
 
-/// A string that can be stored.
-fn bounded_text(value: Given<'_>, most: usize) -> Result<Cow<'_, str>, String> {
+/// Decodes a string of up to `max` bytes that PostgreSQL can store.
+fn bounded_text(value: FieldText<'_>, max: usize) -> Result<Cow<'_, str>, String> {
     let text = string(value)?;
-    if text.len() > most {
-        return Err(format!("is {} bytes long, and at most {most} are allowed", text.len()));
+    if text.len() > max {
+        return Err(format!("is {} bytes long, and at most {max} are allowed", text.len()));
     }
-    // JSON has NUL in escapes only.
+    // JSON can contain NUL only as an escape.
     if matches!(&text, Cow::Owned(text) if text.contains('\0')) {
         return Err(PayloadError::Nul.to_string());
     }
     Ok(text)
 }
 
-fn string(Given { json, escapes }: Given<'_>) -> Result<Cow<'_, str>, String> {
+/// Decodes a JSON string.
+fn string(FieldText { json, escapes }: FieldText<'_>) -> Result<Cow<'_, str>, String> {
     let kind = match json.as_bytes().first() {
         Some(b'"') => {
             if !escapes {

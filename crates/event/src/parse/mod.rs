@@ -1,63 +1,27 @@
-//! A request body → events, or one error that names the index and the field.
+//! Parses a request body into events, or into one error that names the index and the field.
 //!
 //! The body is one event, an array of events, or `{"events": […]}`. All or nothing: the first
 //! invalid event refuses the request. Members that are not fields of an event are ignored.
 //!
-//! [`quick`] reads what is valid and usual, in one pass over the text. Whatever it does not like it
-//! leaves to [`thorough`], which decides, and knows what to say of a refused body.
+//! [`quick`] reads valid bodies of the usual form in one pass over the text. It returns `None` for every
+//! other body, and then [`thorough`] decides and writes the error message. **Both must learn a new
+//! field or a new form of the body**; the tests in `agreement.rs` compare them.
 
 #[cfg(test)]
 mod agreement;
+mod error;
 mod fields;
 mod quick;
 mod thorough;
 
-use std::fmt;
+pub use error::{ErrorKind, ParseError};
 
 use crate::{Event, Limits, Timestamp};
 
-/// What kind of fault a request has; a server answers each with its own status.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum ErrorKind {
-    /// The body is not JSON, or not UTF-8.
-    Malformed,
-    /// An event does not meet the contract.
-    Invalid,
-    /// More events than [`Limits::events`].
-    TooManyEvents,
-    /// A payload larger than [`Limits::payload_bytes`].
-    PayloadTooLarge,
-    /// A payload nested deeper than [`Limits::payload_depth`].
-    PayloadTooDeep,
-}
-
-/// Why a body is refused. Its text names the place: `events[3].timestamp: must be …`.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ParseError {
-    /// The kind of fault.
-    pub kind: ErrorKind,
-    /// Which event, from 0; `None` when the fault is in the body as a whole.
-    pub index: Option<usize>,
-    /// Which field of that event.
-    pub field: Option<&'static str>,
-    /// What is wrong with it, without its place.
-    pub message: String,
-}
-
-impl fmt::Display for ParseError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match (self.index, self.field) {
-            (Some(index), Some(field)) => write!(f, "events[{index}].{field}: {}", self.message),
-            (Some(index), None) => write!(f, "events[{index}]: {}", self.message),
-            (None, Some(field)) => write!(f, "{field}: {}", self.message),
-            (None, None) => f.write_str(&self.message),
-        }
-    }
-}
-
-impl std::error::Error for ParseError {}
-
-/// Parses and validates a request body. `now` is the timestamp of events that bring none.
+/// Parses and validates a request body. `now` is the timestamp of events that have none.
+///
+/// # Errors
+/// The first fault of the body. No event of a body with a fault is accepted.
 pub fn parse<'a>(body: &'a [u8], limits: &Limits, now: Timestamp) -> Result<Vec<Event<'a>>, ParseError> {
     let whole = |kind, message| ParseError { kind, index: None, field: None, message };
     let text = std::str::from_utf8(body)
@@ -151,7 +115,7 @@ mod tests {
     }
 
     #[test]
-    fn an_element_that_is_no_object_is_named_by_its_index() {
+    fn an_element_that_is_not_an_object_is_named_by_its_index() {
         let error = parse(br#"[{"id":"1","payload":1},3]"#, &Limits::default(), now()).unwrap_err();
         assert_eq!((error.kind, error.index), (ErrorKind::Invalid, Some(1)));
         assert!(error.message.contains("expected an event object"), "{error}");
@@ -174,7 +138,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_json_is_malformed() {
+    fn a_body_that_is_not_json_is_malformed() {
         for body in [
             "",
             "  ",

@@ -1,11 +1,11 @@
-//! Reads what is valid and usual in one pass over the text: each byte of a payload is looked at
-//! once, to check it, to find where it ends, and to write its canonical form.
+//! Reads valid bodies of the usual form in one pass over the text: each byte of a payload is read once,
+//! to validate it, to find its end, and to write its canonical form.
 
-use super::fields::{Field, Fields, Given};
+use super::fields::{Field, FieldText, Fields};
 use crate::canonical::Canonical;
 use crate::{Event, Limits, Timestamp, scan};
 
-/// Reads a body. `None` says nothing about the body, but that it is not for here.
+/// Reads a body. `None` means that [`thorough`](super::thorough) must read it; the body may be valid or not.
 pub(super) fn parse<'a>(text: &'a str, limits: &Limits, now: Timestamp) -> Option<Vec<Event<'a>>> {
     let canonical = Canonical::for_text(text.len());
     let mut body = Body { text, json: text.as_bytes(), at: 0, limits, now, canonical };
@@ -28,7 +28,7 @@ struct Body<'a, 'l> {
 }
 
 impl<'a> Body<'a, '_> {
-    /// An event, or what holds `events`.
+    /// Reads an event, or an object with `events`.
     fn object(&mut self) -> Option<Vec<Event<'a>>> {
         let mut fields = Fields::default();
         let mut events = None;
@@ -55,14 +55,14 @@ impl<'a> Body<'a, '_> {
             return Some(events);
         }
         loop {
-            let began = self.at;
+            let start = self.at;
             let event = self.event()?;
             if events.len() == self.limits.events {
                 return None;
             }
             if events.is_empty() {
-                // Events of a request resemble each other.
-                let expected = (self.json.len() - began) / (self.at - began);
+                // The events of a request usually have about the same size.
+                let expected = (self.json.len() - start) / (self.at - start);
                 events.reserve_exact(expected.min(self.limits.events));
             }
             events.push(event);
@@ -99,7 +99,7 @@ impl<'a> Body<'a, '_> {
     }
 
     fn member(&mut self, name: &[u8], fields: &mut Fields<'a>) -> Option<()> {
-        let (field, given) = match name {
+        let (field, text) = match name {
             b"payload" => (Field::Payload, self.payload(fields)?),
             b"topic" => (Field::Topic, self.text()?),
             b"event_id" => (Field::EventId, self.text()?),
@@ -108,50 +108,50 @@ impl<'a> Body<'a, '_> {
             b"source" => (Field::Source, self.text()?),
             _ => return self.other(),
         };
-        *fields.place(field).ok()? = Some(given);
+        *fields.slot(field).ok()? = Some(text);
         Some(())
     }
 
-    fn payload(&mut self, fields: &mut Fields<'a>) -> Option<Given<'a>> {
-        let began = self.at;
-        let (hash, end) = self.canonical.hash(self.json, began, self.limits.payload_depth).ok()?;
+    fn payload(&mut self, fields: &mut Fields<'a>) -> Option<FieldText<'a>> {
+        let start = self.at;
+        let (hash, end) = self.canonical.hash(self.json, start, self.limits.payload_depth).ok()?;
         self.at = end;
         fields.payload_hash = Some(hash);
-        Some(Given { json: self.text.get(began..end)?, escapes: true })
+        Some(FieldText { json: self.text.get(start..end)?, escapes: true })
     }
 
-    /// Not ours; but it must be JSON.
+    /// Skips the value of a member that is not a field of an event. It must be valid JSON all the same.
     fn other(&mut self) -> Option<()> {
         self.at = self.canonical.write(self.json, self.at, self.limits.payload_depth).ok()?;
         Some(())
     }
 
-    /// A string or null.
-    fn text(&mut self) -> Option<Given<'a>> {
-        let began = self.at;
+    /// Reads a string or null.
+    fn text(&mut self) -> Option<FieldText<'a>> {
+        let start = self.at;
         let mut escapes = false;
         if self.peek()? == b'n' {
-            self.at = scan::literal(self.json, began)?;
+            self.at = scan::literal(self.json, start)?;
         } else if self.string().is_none() {
-            // Escapes, maybe.
+            // The string may contain escapes.
             escapes = true;
-            self.at = self.canonical.write(self.json, began, 0).ok()?;
+            self.at = self.canonical.write(self.json, start, 0).ok()?;
         }
-        Some(Given { json: self.text.get(began..self.at)?, escapes })
+        Some(FieldText { json: self.text.get(start..self.at)?, escapes })
     }
 
-    /// What is in a string without escapes.
+    /// Returns the content of a string without escapes.
     #[inline]
     fn string(&mut self) -> Option<&'a [u8]> {
         self.expect(b'"')?;
-        let began = self.at;
-        self.at = scan::plain(self.json, began);
-        let inner = self.json.get(began..self.at)?;
+        let start = self.at;
+        self.at = scan::plain(self.json, start);
+        let inner = self.json.get(start..self.at)?;
         self.expect(b'"')?;
         Some(inner)
     }
 
-    /// Steps over `,` (true) or the closing bracket (false), and over white space around it.
+    /// Skips `,` (returns true) or the closing bracket (returns false), and the white space around it.
     #[inline]
     fn more(&mut self, bracket: u8) -> Option<bool> {
         self.space();

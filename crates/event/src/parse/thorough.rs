@@ -1,4 +1,4 @@
-//! Reads a body with serde_json, in as many steps as it takes, and says what is wrong with it.
+//! Reads a body with serde_json, several times where necessary, and describes its first fault.
 
 use std::cell::{Cell, RefCell};
 use std::fmt;
@@ -6,11 +6,11 @@ use std::fmt;
 use serde::de::{DeserializeSeed, Deserializer, MapAccess, SeqAccess, Visitor};
 use serde_json::value::RawValue;
 
-use super::fields::{Fault, Field, Fields, Given};
-use super::{ErrorKind, ParseError};
+use super::error::{ErrorKind, ParseError};
+use super::fields::{Fault, Field, FieldText, Fields};
 use crate::{Event, Limits, Timestamp};
 
-/// Reads a body that is UTF-8; may answer no events at all.
+/// Reads a body that is UTF-8. May return no events at all.
 pub(super) fn parse<'a>(text: &'a str, limits: &Limits, now: Timestamp) -> Result<Vec<Event<'a>>, ParseError> {
     let context = Context { limits, now, index: Cell::new(None), error: RefCell::new(None) };
     let mut json = serde_json::Deserializer::from_str(text);
@@ -24,7 +24,7 @@ pub(super) fn parse<'a>(text: &'a str, limits: &Limits, now: Timestamp) -> Resul
     })
 }
 
-/// What the visitors share. serde's errors are texts, so the structured error waits here.
+/// The state that the visitors share. serde's errors are texts, so the structured error is stored here.
 struct Context<'c> {
     limits: &'c Limits,
     now: Timestamp,
@@ -41,9 +41,9 @@ impl Context<'_> {
     fn read<'a, A: MapAccess<'a>>(&self, fields: &mut Fields<'a>, name: Name, map: &mut A) -> Result<(), A::Error> {
         match name.field() {
             Some(field) => {
-                let place = fields.place(field).map_err(|fault| self.fail(fault))?;
+                let slot = fields.slot(field).map_err(|fault| self.fail(fault))?;
                 let json = map.next_value::<&RawValue>()?.get();
-                *place = Some(Given { json, escapes: json.contains('\\') });
+                *slot = Some(FieldText { json, escapes: json.contains('\\') });
                 Ok(())
             }
             None => map.next_value::<&RawValue>().map(drop),

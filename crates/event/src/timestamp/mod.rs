@@ -1,4 +1,4 @@
-//! Moments in UTC, to the microsecond, as PostgreSQL keeps them.
+//! Times in UTC, to the microsecond, which is the precision of PostgreSQL's `timestamptz`.
 
 mod usual;
 
@@ -8,68 +8,68 @@ use std::str::FromStr;
 use jiff::civil::DateTime;
 use jiff::tz::Offset;
 
-/// A moment: microseconds since 1970-01-01T00:00:00Z. Finer digits are cut off.
+/// A time: microseconds since 1970-01-01T00:00:00Z. Finer digits are truncated.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Timestamp(i64);
 
-/// 0001-01-01T00:00:00Z, the earliest moment accepted.
+/// 0001-01-01T00:00:00Z, the earliest time accepted.
 const MIN_MICROS: i64 = -62_135_596_800_000_000;
-/// 9999-12-30T22:00:00.999999Z, the latest that every reader of RFC 3339 can print.
+/// 9999-12-30T22:00:00.999999Z, the latest time that is within year 9999 at every offset.
 const MAX_MICROS: i64 = 253_402_207_200_999_999;
 
 impl Timestamp {
-    /// The present moment by this machine's clock.
+    /// Returns the current time by this machine's clock.
     pub fn now() -> Self {
         Self(jiff::Timestamp::now().as_microsecond())
     }
 
-    /// From microseconds since the Unix epoch; `None` outside the years 1 to 9999.
+    /// Creates a timestamp from microseconds since 1970; `None` outside the years 1 to 9999.
     pub fn from_micros(micros: i64) -> Option<Self> {
         (MIN_MICROS..=MAX_MICROS).contains(&micros).then_some(Self(micros))
     }
 
-    /// Microseconds since the Unix epoch.
+    /// Returns microseconds since 1970.
     pub fn as_micros(self) -> i64 {
         self.0
     }
 }
 
-/// RFC 3339 in UTC with `Z`, and as many fractional digits as the moment has.
+/// RFC 3339 in UTC with `Z`, and as many fractional digits as the time has.
 impl fmt::Display for Timestamp {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match jiff::Timestamp::from_microsecond(self.0) {
-            Ok(moment) => moment.fmt(f),
+            Ok(time) => time.fmt(f),
             Err(_) => write!(f, "{} µs", self.0),
         }
     }
 }
 
-/// Why a text is no timestamp; the text of the error is for the client.
+/// The text is not a timestamp. The error's text is sent to the client.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("must be an RFC 3339 time such as 2026-01-31T12:00:00Z")]
 pub struct InvalidTimestamp;
 
-/// RFC 3339 or ISO 8601 with any offset; without one it is taken as UTC.
+/// Parses RFC 3339 or ISO 8601 with any offset; without an offset the time is in UTC.
 impl FromStr for Timestamp {
     type Err = InvalidTimestamp;
 
     fn from_str(text: &str) -> Result<Self, InvalidTimestamp> {
-        match usual::parse(text.as_bytes()) {
-            Some(moment) => Ok(moment),
-            None => Self::any(text),
+        match usual(text) {
+            Some(time) => Ok(time),
+            None => Self::any_form(text),
         }
     }
 }
 
 impl Timestamp {
-    fn any(text: &str) -> Result<Self, InvalidTimestamp> {
+    fn any_form(text: &str) -> Result<Self, InvalidTimestamp> {
         // jiff also reads RFC 9557 annotations (`[Europe/Paris]`), which RFC 3339 does not have.
         if text.contains('[') || !text.starts_with(|c: char| c.is_ascii_digit()) {
             return Err(InvalidTimestamp);
         }
-        let moment = match text.parse::<jiff::Timestamp>() {
-            Ok(moment) => moment,
-            // A moment without a zone. `DateTime` would ignore an offset, so only when there is none.
+        let time = match text.parse::<jiff::Timestamp>() {
+            Ok(time) => time,
+            // `DateTime` ignores an offset, so it is used only when there is none.
             Err(_) if has_no_offset(text) => text
                 .parse::<DateTime>()
                 .ok()
@@ -77,9 +77,14 @@ impl Timestamp {
                 .ok_or(InvalidTimestamp)?,
             Err(_) => return Err(InvalidTimestamp),
         };
-        let micros = moment.as_nanosecond().div_euclid(1_000);
+        let micros = time.as_nanosecond().div_euclid(1_000);
         i64::try_from(micros).ok().and_then(Self::from_micros).ok_or(InvalidTimestamp)
     }
+}
+
+/// Parses the usual form; `None` for every other one.
+fn usual(text: &str) -> Option<Timestamp> {
+    usual::parse(text.as_bytes()).and_then(Timestamp::from_micros)
 }
 
 fn has_no_offset(text: &str) -> bool {
@@ -116,7 +121,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_time_is_refused() {
+    fn a_text_that_is_not_a_time_is_refused() {
         for text in [
             "",
             " ",
@@ -137,23 +142,23 @@ mod tests {
         }
     }
 
-    /// What the quick reader reads, jiff reads too, and as the same moment.
+    /// The quick parser accepts only texts that jiff accepts, and returns the same time.
     fn agree(text: &str) {
-        if let Some(moment) = usual::parse(text.as_bytes()) {
-            assert_eq!(Timestamp::any(text), Ok(moment), "{text}");
+        if let Some(time) = usual(text) {
+            assert_eq!(Timestamp::any_form(text), Ok(time), "{text}");
         }
     }
 
     #[test]
-    fn what_is_usual_is_read_quickly() {
+    fn the_usual_form_is_parsed_without_jiff() {
         for text in ["2026-01-31T12:00:00Z", "2024-02-29T23:59:59.999999999+14:00", "0001-01-01T00:00:00.5-05:30"] {
-            assert!(usual::parse(text.as_bytes()).is_some(), "{text}");
+            assert!(usual(text).is_some(), "{text}");
             agree(text);
         }
     }
 
     #[test]
-    fn every_day_of_four_centuries_is_the_day_it_is() {
+    fn every_day_of_four_centuries_is_the_day_that_jiff_says() {
         for year in (1..=401).chain(1600..=2000).chain([2100, 9996, 9999]) {
             for (month, day) in (1..=12).flat_map(|month| [1, 2, 28, 29, 30, 31].map(|day| (month, day))) {
                 agree(&format!("{year:04}-{month:02}-{day:02}T00:00:00Z"));
