@@ -1,4 +1,4 @@
-//! What is counted: a request of 100 events of 365 bytes, as the load generator makes them.
+//! The cases, each with a request of 100 events of 365 bytes as the load generator sends it.
 
 use std::error::Error;
 use std::hint::black_box;
@@ -8,10 +8,10 @@ use sluice_event::entry::{self, PackedEntry, PackedRequest};
 use sluice_event::{EntryId, Event, EventKey, Keyer, Limits, ParseError, RequestId, Timestamp};
 use sluice_pgcopy::event_row::{EventRow, put_row};
 
-/// One line an event.
+/// One event per line.
 const BODY: &[u8] = include_bytes!("../events.json");
 
-/// Prepares, then runs its step with [`counted`].
+/// A case prepares its input, then runs its step with [`counted`].
 type Case = fn() -> Result<(), Box<dyn Error>>;
 
 /// To add a case, add it here and run `make bench-instructions-accept`.
@@ -25,13 +25,13 @@ pub(crate) const CASES: &[(&str, Case)] = &[
     ("encode", encode),
 ];
 
-/// Runs a step twice: once so that whatever is done only once is done, and once to be counted.
+/// Runs a step twice: first to initialise everything that is initialised once, then to count it.
 fn counted<R>(mut step: impl FnMut() -> R) {
     step();
     sluice_counted(&mut || drop(black_box(step())));
 }
 
-/// Valgrind counts from here to its end; the script knows it by its name.
+/// Valgrind counts the instructions of this function; the script finds it by its name.
 #[inline(never)]
 fn sluice_counted(step: &mut dyn FnMut()) {
     step();
@@ -42,13 +42,18 @@ fn events() -> Result<Vec<Event<'static>>, ParseError> {
 }
 
 fn now() -> Timestamp {
-    // A constant: the clock's digits would be counted too.
+    // A constant, because the number of instructions depends on the digits of the time.
     Timestamp::from_micros(1_700_000_000_000_000).unwrap_or_else(Timestamp::now)
 }
 
+const ENTRY_ID: EntryId = EntryId::from_u128(2);
+
+fn request(events: &[Event<'_>]) -> PackedRequest {
+    PackedRequest::new(RequestId::from_u128(1), None, now(), events)
+}
+
 fn packed(events: &[Event<'_>]) -> PackedEntry {
-    let request = PackedRequest::new(RequestId::from_u128(1), None, now(), events);
-    PackedEntry::new(EntryId::from_u128(2), [request].iter())
+    PackedEntry::new(ENTRY_ID, [request(events)].iter())
 }
 
 fn parse() -> Result<(), Box<dyn Error>> {
@@ -81,13 +86,13 @@ fn unpack() -> Result<(), Box<dyn Error>> {
 }
 
 fn compress() -> Result<(), Box<dyn Error>> {
-    let entry = packed(&events()?);
-    counted(|| compressed::compress(black_box(entry.clone())));
+    let requests = [request(&events()?)];
+    counted(|| compressed::pack(ENTRY_ID, black_box(&requests).iter()));
     Ok(())
 }
 
 fn expand() -> Result<(), Box<dyn Error>> {
-    let entry = compressed::compress(packed(&events()?));
+    let entry = compressed::pack(ENTRY_ID, [request(&events()?)].iter());
     compressed::expand(&entry.body)?;
     counted(|| compressed::expand(black_box(&entry.body)).map(drop));
     Ok(())

@@ -1,5 +1,5 @@
-//! The steps that every event takes, one at a time, for counting their instructions: counts do not
-//! depend on what else the machine does. `make bench-instructions` runs each under valgrind and
+//! Runs each step that every event passes through alone, so that its instructions can be counted: unlike
+//! times, counts do not depend on the load of the machine. `make bench-instructions` runs each under valgrind and
 //! compares with `figures.txt`.
 //!
 //! Without an argument it prints the names of the cases; with one it runs that case.
@@ -25,7 +25,7 @@ fn list() -> ExitCode {
 }
 
 fn run(name: &str) -> ExitCode {
-    let Some((_, case)) = cases::CASES.iter().find(|(known, _)| *known == name) else {
+    let Some((_, case)) = cases::CASES.iter().find(|(case, _)| *case == name) else {
         eprintln!("no case is called {name}");
         return ExitCode::FAILURE;
     };

@@ -10,24 +10,28 @@
 //!           · payload hash: 16 bytes · payload
 //! ```
 //!
-//! The number of events stands outside the body too, as a field of the stream entry, so that the
-//! log can count without decoding. A golden file in this crate's tests pins the format. Most entries
-//! travel compressed, which is version 2 ([`crate::compressed`]).
+//! The number of events is also a field of the stream entry, outside the body, so that the log can
+//! count events without decoding. A golden file in this crate's tests pins the format. Most entries are
+//! compressed, which is version 2 ([`crate::compressed`]).
+//!
+//! A new version needs its own version byte here, a reader in [`decode`] (or in
+//! [`crate::compressed::expand`]), and a golden file. Aggregators must be able to read it before
+//! publishers write it: an aggregator leaves [`DecodeError::UnknownVersion`] in the stream.
 
 use std::borrow::Cow;
 
 use crate::{EntryId, Event, PayloadHash, ReceiptId, RequestId, Timestamp};
 
-/// The version of an entry that is not compressed.
+/// The version byte of an entry that is not compressed.
 pub const VERSION: u8 = 1;
-/// The version of a compressed entry ([`crate::compressed`]).
+/// The version byte of a compressed entry ([`crate::compressed`]).
 pub const COMPRESSED: u8 = 2;
 
 const HAS_RECEIPT: u8 = 1;
-/// A version byte and an entry id.
+/// Bytes of the version and the entry id, with which an entry of every version begins.
 pub(crate) const HEADER: usize = 17;
 
-/// One accepted request, packed once when it arrives and only copied from then on.
+/// One accepted request, encoded once when it arrives and only copied from then on.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PackedRequest {
     bytes: Vec<u8>,
@@ -35,8 +39,8 @@ pub struct PackedRequest {
 }
 
 impl PackedRequest {
-    /// Packs a request. `receipt` identifies the request itself when it brought an
-    /// `Idempotency-Key`, so that its repetition is recognised.
+    /// Encodes a request. `receipt` identifies a request that has an `Idempotency-Key`, so that the
+    /// aggregator recognises its repetition.
     pub fn new(id: RequestId, receipt: Option<ReceiptId>, accepted_at: Timestamp, events: &[Event<'_>]) -> Self {
         let size: usize = events
             .iter()
@@ -65,35 +69,35 @@ impl PackedRequest {
         Self { bytes: out, events: events.len() as u64 }
     }
 
-    /// How many events it holds.
+    /// Returns its number of events.
     pub fn events(&self) -> u64 {
         self.events
     }
 
-    /// Its size in an entry, in bytes.
+    /// Returns its size in an entry, in bytes.
     pub fn len(&self) -> usize {
         self.bytes.len()
     }
 
-    /// Never: even a request without events has a head.
+    /// Always false: even a request without events has a header.
     pub fn is_empty(&self) -> bool {
         self.bytes.is_empty()
     }
 }
 
-/// Requests packed together: what is appended to the stream in one step.
+/// Requests packed together, to be appended to the stream in one step.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PackedEntry {
-    /// Identifies the entry, also when its append is repeated.
+    /// The entry's id, the same when its append is repeated.
     pub id: EntryId,
-    /// How many events it holds.
+    /// Its number of events.
     pub events: u64,
     /// The encoded entry.
     pub body: Vec<u8>,
 }
 
 impl PackedEntry {
-    /// Packs requests into one entry.
+    /// Packs requests into one entry that is not compressed.
     pub fn new<'r>(id: EntryId, requests: impl ExactSizeIterator<Item = &'r PackedRequest> + Clone) -> Self {
         let mut body = Vec::new();
         let events = put_entry(&mut body, id, requests);
@@ -101,7 +105,7 @@ impl PackedEntry {
     }
 }
 
-/// Writes an entry that is not compressed behind what is in `out`; answers how many events it holds.
+/// Appends an entry that is not compressed to `out` and returns its number of events.
 pub(crate) fn put_entry<'r>(
     out: &mut Vec<u8>,
     id: EntryId,
@@ -120,10 +124,10 @@ pub(crate) fn put_entry<'r>(
     events
 }
 
-/// An entry as the aggregator sees it. It borrows from the packed body.
+/// A decoded entry. It borrows from the packed body.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Entry<'a> {
-    /// The entry's id: committed once, it is a receipt.
+    /// The entry's id. The store commits it as a receipt, so that the entry has its effect once.
     pub id: EntryId,
     /// The requests in it, in the order of their arrival.
     pub requests: Vec<Request<'a>>,
@@ -132,28 +136,31 @@ pub struct Entry<'a> {
 /// One request of an entry.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Request<'a> {
-    /// The id that the answer to the client and the logs carry.
+    /// The id in the response to the client and in the logs.
     pub id: RequestId,
-    /// The receipt of a request that brought an `Idempotency-Key`.
+    /// The receipt of a request that has an `Idempotency-Key`.
     pub receipt: Option<ReceiptId>,
-    /// When the publisher took it.
+    /// When the publisher accepted it.
     pub accepted_at: Timestamp,
     /// Its events, in the client's order.
     pub events: Vec<Event<'a>>,
 }
 
-/// Why an entry cannot be read.
+/// Why an entry cannot be decoded.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum DecodeError {
-    /// Written by a newer publisher: to be left for a newer aggregator.
+    /// A newer publisher wrote it. It must be left for a newer aggregator.
     #[error("the entry has version {0}, and this build reads versions up to {COMPRESSED}")]
     UnknownVersion(u8),
-    /// Not an entry.
+    /// The bytes are not an entry.
     #[error("the entry is corrupt: {0}")]
     Corrupt(&'static str),
 }
 
-/// Decodes a packed entry, which has been expanded ([`crate::compressed::expand`]).
+/// Decodes a packed entry that [`crate::compressed::expand`] has expanded.
+///
+/// # Errors
+/// When the version is unknown or the bytes are not exactly one entry.
 pub fn decode(body: &[u8]) -> Result<Entry<'_>, DecodeError> {
     let mut reader = Reader { rest: body };
     let version = reader.byte().map_err(|_| DecodeError::Corrupt("it is empty"))?;
@@ -167,16 +174,16 @@ pub fn decode(body: &[u8]) -> Result<Entry<'_>, DecodeError> {
         requests.push(reader.request()?);
     }
     if !reader.rest.is_empty() {
-        return Err(DecodeError::Corrupt("bytes follow its end"));
+        return Err(DecodeError::Corrupt("it has trailing bytes"));
     }
     Ok(Entry { id, requests })
 }
 
-/// The entry's id, where the head of the entry can be read.
+/// Returns the entry's id; `None` when the version is unknown or the header is not complete.
 pub fn peek_id(body: &[u8]) -> Option<EntryId> {
     let (&version, rest) = body.split_first()?;
-    let known = version == VERSION || version == COMPRESSED;
-    if known { rest.first_chunk().map(|id| EntryId::from_bytes(*id)) } else { None }
+    let is_supported = version == VERSION || version == COMPRESSED;
+    if is_supported { rest.first_chunk().map(|id| EntryId::from_bytes(*id)) } else { None }
 }
 
 fn put_number(out: &mut Vec<u8>, mut number: u64) {
@@ -229,13 +236,13 @@ impl<'a> Reader<'a> {
 
     fn bytes(&mut self, length: u64) -> Result<&'a [u8], DecodeError> {
         let length = usize::try_from(length).unwrap_or(usize::MAX);
-        let (taken, rest) = self.rest.split_at_checked(length).ok_or(DecodeError::Corrupt("it ends too early"))?;
+        let (taken, rest) = self.rest.split_at_checked(length).ok_or(DecodeError::Corrupt("it is truncated"))?;
         self.rest = rest;
         Ok(taken)
     }
 
     fn array<const N: usize>(&mut self) -> Result<[u8; N], DecodeError> {
-        let (taken, rest) = self.rest.split_first_chunk().ok_or(DecodeError::Corrupt("it ends too early"))?;
+        let (taken, rest) = self.rest.split_first_chunk().ok_or(DecodeError::Corrupt("it is truncated"))?;
         self.rest = rest;
         Ok(*taken)
     }
@@ -259,9 +266,9 @@ impl<'a> Reader<'a> {
             }
             number |= bits << shift;
             if byte < 0x80 {
-                // One number, one encoding: nothing but the shortest is accepted.
+                // Only the shortest encoding of a number is accepted, so an entry has exactly one encoding.
                 return if byte == 0 && shift > 0 {
-                    Err(DecodeError::Corrupt("a number is padded"))
+                    Err(DecodeError::Corrupt("a number is not in its shortest encoding"))
                 } else {
                     Ok(number)
                 };
@@ -270,10 +277,10 @@ impl<'a> Reader<'a> {
         Err(DecodeError::Corrupt("a number is too large"))
     }
 
-    /// How many items follow; each takes more than a byte, which bounds what is allocated.
+    /// Reads a number of items. Each item has at least 16 bytes, which bounds the allocation for them.
     fn count(&mut self) -> Result<usize, DecodeError> {
         let count = usize::try_from(self.number()?).unwrap_or(usize::MAX);
-        if count > self.rest.len() / 16 { Err(DecodeError::Corrupt("it ends too early")) } else { Ok(count) }
+        if count > self.rest.len() / 16 { Err(DecodeError::Corrupt("it is truncated")) } else { Ok(count) }
     }
 
     fn text(&mut self) -> Result<Cow<'a, str>, DecodeError> {

@@ -15,28 +15,28 @@ macro_rules! id {
         pub struct $name(Uuid);
 
         impl $name {
-            /// The identifier with these bytes.
+            /// Creates the identifier with these bytes.
             pub const fn from_bytes(bytes: [u8; 16]) -> Self {
                 Self(Uuid::from_bytes(bytes))
             }
 
-            /// Its bytes, which order identifiers.
+            /// Returns its bytes. Identifiers are ordered by them.
             pub const fn as_bytes(&self) -> &[u8; 16] {
                 self.0.as_bytes()
             }
 
-            /// The identifier with this number, big endian.
+            /// Creates the identifier whose bytes are this number, big endian.
             pub const fn from_u128(number: u128) -> Self {
                 Self(Uuid::from_u128(number))
             }
 
-            /// Its bytes as a number, big endian, which orders identifiers as their bytes do.
+            /// Returns its bytes as a big-endian number. Numbers are ordered as the bytes are.
             pub const fn as_u128(&self) -> u128 {
                 self.0.as_u128()
             }
         }
 
-        /// Hexadecimal, with hyphens, in lower case.
+        /// Hexadecimal in lower case, with the hyphens of a UUID.
         impl fmt::Display for $name {
             fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
                 self.0.fmt(f)
@@ -110,7 +110,7 @@ encoded_as_uuid! { EventKey PayloadHash RequestId ReceiptId }
 macro_rules! random {
     ($($name:ident)*) => {
         $(impl $name {
-            /// A new identifier. 122 bits of it are random.
+            /// Creates a new identifier with 122 random bits.
             pub fn random() -> Self {
                 Self(Uuid::new_v4())
             }
@@ -119,27 +119,27 @@ macro_rules! random {
 }
 
 id! {
-    /// What makes two events the same event: computed by [`Keyer::key`](crate::Keyer::key).
+    /// The dedup key, equal for two sendings of the same event. Computed by [`Keyer::key`](crate::Keyer::key).
     EventKey
 }
 id! {
-    /// The hash of a payload's value: computed by [`canonical::hash`](crate::canonical::hash).
+    /// The hash of a payload's JSON value. Computed by [`canonical::hash`](crate::canonical::hash).
     PayloadHash
 }
 id! {
-    /// Identifies a packed entry, also when its append is repeated.
+    /// Identifies a packed entry. It stays the same when the append is repeated.
     EntryId
 }
 id! {
-    /// Identifies a request in its answer, in the logs and beside each event that it brought.
+    /// Identifies a request in its response, in the logs and in the row of each of its events.
     RequestId
 }
 id! {
-    /// Identifies what was committed: an entry, or a request that brought an `Idempotency-Key`.
+    /// Identifies a committed entry, or a committed request that has an `Idempotency-Key`.
     ReceiptId
 }
 id! {
-    /// The hash of a client and the `Idempotency-Key` that it sent.
+    /// The hash of a client and its `Idempotency-Key`.
     IdempotencyKeyHash
 }
 id! {
@@ -155,7 +155,7 @@ impl RequestId {
         Uuid::try_parse(text).ok().map(Self)
     }
 
-    /// Writes it as it is displayed into `buffer`, without an allocation.
+    /// Writes the displayed form into `buffer` and returns it, without an allocation.
     pub fn encode<'b>(&self, buffer: &'b mut [u8; 36]) -> &'b str {
         self.0.hyphenated().encode_lower(buffer)
     }
@@ -168,7 +168,7 @@ impl ReceiptId {
     }
 }
 
-/// The receipt of an entry carries the entry's own identifier.
+/// The receipt of an entry has the same bytes as the entry's id.
 impl From<EntryId> for ReceiptId {
     fn from(entry: EntryId) -> Self {
         Self(entry.0)

@@ -1,4 +1,4 @@
-//! What makes two events the same event: the dedup key.
+//! The dedup key: two events with the same key are the same event.
 
 use std::fmt;
 use std::str::FromStr;
@@ -30,16 +30,17 @@ impl DedupField {
 /// Why a list of dedup fields is not usable.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidFields {
-    /// Not a field that a key can be made of.
+    /// A name that is not a dedup field.
     #[error("unknown dedup field `{0}`: use topic, event_id, source")]
     Unknown(String),
-    /// Without the event's own id every event of a topic would be the same event.
+    /// `event_id` is missing. Without it all events of a topic would have the same key.
     #[error("the dedup fields must include event_id")]
     NoEventId,
 }
 
-/// Computes dedup keys. Two events with equal dedup fields have equal keys; others do not
-/// (BLAKE3 is collision resistant: a forged collision would silently drop somebody's event).
+/// Computes dedup keys. Two events with equal dedup fields have equal keys, and others have different keys.
+/// BLAKE3 is collision resistant, because with a weaker hash a client could forge a collision and so have
+/// another client's event dropped silently.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Keyer {
     fields: Vec<DedupField>,
@@ -53,7 +54,10 @@ impl Default for Keyer {
 }
 
 impl Keyer {
-    /// Keys over these fields. Their order does not matter.
+    /// Creates a keyer over these fields, in any order.
+    ///
+    /// # Errors
+    /// [`InvalidFields::NoEventId`] when `event_id` is not one of them.
     pub fn new(fields: impl IntoIterator<Item = DedupField>) -> Result<Self, InvalidFields> {
         let mut fields: Vec<_> = fields.into_iter().collect();
         fields.sort_unstable();
@@ -64,32 +68,33 @@ impl Keyer {
         Ok(Self { fields, bits: 128 })
     }
 
-    /// Keeps only the first `bits` bits of each key, so that a test can force collisions.
+    /// Sets all but the first `bits` bits of each key to zero, so that a test can force collisions.
     #[must_use]
     pub fn truncated_for_tests(mut self, bits: u32) -> Self {
         self.bits = bits.min(128);
         self
     }
 
-    /// The fields, in the order in which they are hashed.
+    /// Returns the fields, in the order in which they are hashed.
     pub fn fields(&self) -> &[DedupField] {
         &self.fields
     }
 
-    /// Whether the topic and the event id alone determine the key.
+    /// Whether an event's topic and event id are enough to compute its key. Then an event can be looked up
+    /// by its key; otherwise one topic and event id may have several keys, one for each source.
     pub fn uses_only_topic_and_event_id(&self) -> bool {
         !self.fields.contains(&DedupField::Source)
     }
 
-    /// The key of an event: the first 128 bits of BLAKE3 over the fields, each behind its length
-    /// as 8 bytes, little endian (all ones for a source that is absent).
+    /// Returns the key of an event: the first 128 bits of BLAKE3 over the fields, each preceded by its
+    /// length as 8 bytes, little endian (all ones when there is no source).
     pub fn key(&self, event: &Event<'_>) -> EventKey {
         self.key_of(&event.topic, &event.event_id, event.source.as_deref())
     }
 
-    /// [`Keyer::key`] from the fields themselves.
+    /// Returns the key of the event with these fields, as [`Keyer::key`] does.
     pub fn key_of(&self, topic: &str, event_id: &str, source: Option<&str>) -> EventKey {
-        // Nearly all fit into a few bytes, and then there is nothing to allocate.
+        // Nearly all fields fit into an array on the stack, which saves an allocation.
         let size = 24 + topic.len() + event_id.len() + source.map_or(0, str::len);
         let (mut few, mut many) = ([0; 192], Vec::new());
         let input = few.get_mut(..size).unwrap_or_else(|| {
@@ -101,7 +106,7 @@ impl Keyer {
         EventKey::from_u128(key & u128::MAX.checked_shl(128 - self.bits).unwrap_or(0))
     }
 
-    /// Writes what is hashed; answers what is left of `out`.
+    /// Writes the input of the hash and returns the unused rest of `out`.
     fn put_fields<'o>(&self, out: &'o mut [u8], topic: &str, event_id: &str, source: Option<&str>) -> &'o mut [u8] {
         self.fields.iter().fold(out, |out, field| {
             let value = match field {
@@ -120,7 +125,7 @@ impl Keyer {
     }
 }
 
-/// As in settings: `topic,event_id`.
+/// Parses the form used in settings: `topic,event_id`.
 impl FromStr for Keyer {
     type Err = InvalidFields;
 
@@ -135,7 +140,7 @@ impl FromStr for Keyer {
     }
 }
 
-/// As in settings: `topic,event_id`, and `/N` behind it when keys are cut to N bits for a test.
+/// The form used in settings: `topic,event_id`, followed by `/N` when keys are truncated to N bits for a test.
 impl fmt::Display for Keyer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let names: Vec<_> = self.fields.iter().map(|field| field.name()).collect();
@@ -147,14 +152,14 @@ impl fmt::Display for Keyer {
     }
 }
 
-/// The first 128 bits of BLAKE3.
+/// Returns the first 128 bits of BLAKE3.
 pub fn hash128(input: &[u8]) -> [u8; 16] {
     let mut first = [0; 16];
     first.copy_from_slice(&blake3::hash(input).as_bytes()[..16]);
     first
 }
 
-/// The first 128 bits of BLAKE3 over parts, each behind its length (8 bytes, little endian),
+/// Returns the first 128 bits of BLAKE3 over parts, each preceded by its length (8 bytes, little endian),
 /// so that moving a byte from one part to the next changes the hash.
 pub fn hash128_of_parts(parts: &[&[u8]]) -> [u8; 16] {
     let mut hasher = blake3::Hasher::new();
@@ -184,6 +189,13 @@ mod tests {
         let with_source: Keyer = "source,event_id".parse().unwrap();
         assert_ne!(with_source.key_of("t", "1", Some("")), with_source.key_of("t", "1", None));
         assert_eq!(with_source.key_of("t", "1", None), with_source.key_of("u", "1", None));
+    }
+
+    #[test]
+    fn topic_and_event_id_are_enough_unless_the_source_is_a_dedup_field() {
+        for (fields, enough) in [("topic,event_id", true), ("event_id", true), ("event_id,source", false)] {
+            assert_eq!(fields.parse::<Keyer>().unwrap().uses_only_topic_and_event_id(), enough, "{fields}");
+        }
     }
 
     #[test]
@@ -221,11 +233,11 @@ mod tests {
     }
 
     #[test]
-    fn the_key_of_a_known_event_never_changes() {
-        // Stored keys depend on it: a change here would forget everything ever deduplicated.
+    fn the_key_of_an_event_never_changes() {
+        // Stored keys depend on it: after a change all stored events would be accepted a second time.
         let key = Keyer::default().key_of("orders", "evt-1", None);
-        let by_hand = EventKey::from_bytes(hash128(b"\x06\0\0\0\0\0\0\0orders\x05\0\0\0\0\0\0\0evt-1"));
-        assert_eq!(key, by_hand);
+        let expected = EventKey::from_bytes(hash128(b"\x06\0\0\0\0\0\0\0orders\x05\0\0\0\0\0\0\0evt-1"));
+        assert_eq!(key, expected);
         assert_eq!(key, EventKey::from_bytes(hash128_of_parts(&[b"orders", b"evt-1"])));
     }
 }

@@ -1,10 +1,14 @@
-//! The event contract: what a client may send, how it is validated, what identifies an event,
-//! and how requests travel packed in one stream entry from the publisher to the aggregator.
+//! The event contract: which requests a client may send, how they are validated, how an event is
+//! identified, and how requests are packed into one stream entry between publisher and aggregator.
 //!
 //! ```text
 //! body ──parse──▶ Event ──entry::PackedRequest ──compressed::pack──▶ entry::PackedEntry ══════ stream
 //! stream ══ compressed::expand ──▶ entry::decode ──▶ Event ──Keyer::key──▶ dedup key
 //! ```
+//!
+//! To add a content type, convert its body to [`Event`]s: validation is in `parse/fields.rs`, and both
+//! readers of JSON (`parse/quick.rs` and `parse/thorough.rs`) use it. To add a field to an event, extend
+//! [`Event`], both readers, and the entry format, which then needs a new version ([`entry`]).
 
 pub mod canonical;
 pub mod compressed;

@@ -1,6 +1,6 @@
-//! How large a request may be.
+//! The limits of a request.
 
-/// Upper bounds of one request. Each has an error of its own.
+/// Upper bounds of one request. Each has its own error.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limits {
     /// Bytes of the request body.

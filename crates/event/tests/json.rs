@@ -1,5 +1,5 @@
-//! What is accepted is JSON to serde_json too, with the same values; and what is refused as no
-//! JSON is none to it.
+//! serde_json accepts every accepted body as JSON, with the same values, and refuses every body that is
+//! refused as malformed.
 #![allow(clippy::unwrap_used, reason = "a failure is the test's")]
 
 use proptest::prelude::*;
@@ -34,7 +34,7 @@ fn now() -> Timestamp {
     Timestamp::from_micros(0).unwrap()
 }
 
-/// The events of a body as serde_json sees them.
+/// The events of a body as serde_json reads them.
 fn elements(body: &Value) -> &[Value] {
     let events = body.get("events").unwrap_or(body);
     events.as_array().map_or(std::slice::from_ref(body), Vec::as_slice)
@@ -43,7 +43,7 @@ fn elements(body: &Value) -> &[Value] {
 fn compare(body: &[u8]) -> Result<(), TestCaseError> {
     match parse(body, &Limits::default(), now()) {
         Ok(events) => {
-            // A number that no f64 holds is JSON, and kept as given, but no `Value`.
+            // A number that is too large for an f64 is JSON and stays as given, but cannot be a `Value`.
             serde_json::from_slice::<&RawValue>(body).unwrap();
             let Ok(given) = serde_json::from_slice::<Value>(body) else { return Ok(()) };
             let given = elements(&given);
@@ -69,7 +69,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(500))]
 
     #[test]
-    fn what_serde_json_writes_is_read_with_the_same_values(events in prop::collection::vec(events(), 1..4), pretty in any::<bool>()) {
+    fn bodies_written_by_serde_json_are_read_with_the_same_values(events in prop::collection::vec(events(), 1..4), pretty in any::<bool>()) {
         let one = events.first().cloned();
         for body in [json!(events), json!({"events": events}), json!(one)] {
             let text = if pretty { serde_json::to_string_pretty(&body) } else { serde_json::to_string(&body) }.unwrap();
@@ -79,7 +79,7 @@ proptest! {
     }
 
     #[test]
-    fn what_was_changed_afterwards_is_judged_as_serde_json_does(
+    fn changed_bodies_are_judged_as_by_serde_json(
         events in prop::collection::vec(events(), 1..3),
         changes in prop::collection::vec((any::<prop::sample::Index>(), prop_oneof![prop::sample::select(&b"{}[]:,\"\\ 0.-eu"[..]), any::<u8>()]), 1..3),
     ) {
@@ -92,7 +92,7 @@ proptest! {
     }
 
     #[test]
-    fn any_bytes_are_judged_as_serde_json_does(body in prop::collection::vec(any::<u8>(), 0..60)) {
+    fn any_bytes_are_judged_as_by_serde_json(body in prop::collection::vec(any::<u8>(), 0..60)) {
         compare(&body)?;
     }
 }

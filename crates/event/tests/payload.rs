@@ -1,4 +1,4 @@
-//! The payload's hash follows the value, not the way it is written.
+//! The payload's hash depends on the JSON value, not on how the value is written.
 
 use proptest::prelude::*;
 use serde_json::Value;
@@ -20,7 +20,7 @@ fn values() -> impl Strategy<Value = Value> {
     })
 }
 
-/// The same value written otherwise: members reversed, white space, every character escaped.
+/// The same value written differently: members reversed, white space, every character escaped.
 fn rewritten(value: &Value) -> String {
     let escaped = |text: &str| {
         let units: String = text.encode_utf16().map(|u| format!("\\u{u:04X}")).collect();
@@ -40,7 +40,7 @@ fn rewritten(value: &Value) -> String {
 
 proptest! {
     #[test]
-    fn the_same_value_written_otherwise_has_the_same_hash(value in values()) {
+    fn the_same_value_written_differently_has_the_same_hash(value in values()) {
         prop_assert_eq!(canonical::hash(&value.to_string(), 64), canonical::hash(&rewritten(&value), 64));
     }
 
@@ -51,7 +51,7 @@ proptest! {
     }
 
     #[test]
-    fn any_text_is_answered(text in ".{0,100}") {
+    fn any_text_is_hashed_or_refused_without_a_panic(text in ".{0,100}") {
         let _ = canonical::hash(&text, 8);
     }
 }

@@ -5,8 +5,21 @@
 //! implement both, and one test suite runs against both.
 //!
 //! The log delivers **at least once**: an entry that was read and not acknowledged is delivered
-//! again, to the same consumer after its restart or to another one that claims it. What makes the
-//! effect exactly once are the receipts in the aggregator's store.
+//! again, to the same consumer after its restart or to another one that claims it. The receipts in
+//! the aggregator's store make the effect exactly once.
+//!
+//! # How to change it
+//! **A second consumer group**: today the group's name is a constant (`redis/keys.rs`, `GROUP`) which every
+//! verb passes to its script; make it a setting of the reader. `redis/trim.lua` removes the entries that this
+//! one group has acknowledged: it must use the lowest bound of all groups. The counter `acknowledged` of
+//! `redis/acknowledge.lua`, `group.lua` and `backlog.lua` must then exist once per group. In SQLite,
+//! acknowledging deletes the row (`sqlite/statements.rs`), and the entries in flight are those of one
+//! consumer (`sqlite/delivery.rs`): rows need a position per group, and the lowest one bounds the deletion.
+//!
+//! **A content type**: nothing changes here. The log stores packed entries as bytes; bodies are parsed in
+//! `sluice_event`.
+//!
+//! **Another log**: implement both traits and add it to the test suite, `tests/log/suite.rs`.
 
 pub mod redis;
 pub mod sqlite;
@@ -39,7 +52,7 @@ impl fmt::Display for Position {
 /// An entry to append, with what its requests need for their `Idempotency-Key`s.
 #[derive(Debug, Clone)]
 pub struct Append {
-    /// Which stream, below [`LogWriter::streams`].
+    /// The stream, below [`LogWriter::streams`].
     pub stream: u16,
     /// The packed entry. Repeating an append with the same entry is safe.
     pub entry: PackedEntry,
@@ -47,7 +60,7 @@ pub struct Append {
     pub keyed: Vec<KeyedRequest>,
 }
 
-/// The record of an `Idempotency-Key`: a key stands for one body as long as it is kept.
+/// The record of an `Idempotency-Key`: a key stands for one body until its time to live ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct KeyedRequest {
     /// Hash of the client and its key.
@@ -77,7 +90,7 @@ pub struct Pressure {
     pub memory: Option<f64>,
 }
 
-/// An entry handed to a consumer.
+/// An entry delivered to a consumer.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Delivered {
     /// Where it stands.
@@ -133,7 +146,7 @@ pub enum LogError {
     /// It has no room for more entries. Nothing was written.
     #[error("the log is full: {0}")]
     Full(String),
-    /// It answered with an error that repeating does not mend.
+    /// It returned an error that a retry does not resolve.
     #[error("the log failed: {0}")]
     Failed(String),
 }
@@ -141,10 +154,10 @@ pub enum LogError {
 /// The publisher's side.
 #[async_trait]
 pub trait LogWriter: Send + Sync + 'static {
-    /// How many streams entries are spread over (P).
+    /// Returns the number of streams over which entries are distributed.
     fn streams(&self) -> u16;
 
-    /// Appends an entry and answers once it is on disk. All or nothing: when a key was reused
+    /// Appends an entry and returns once it is on disk. All or nothing: when a key was reused
     /// nothing is written. After [`LogError::Unavailable`] the outcome is unknown, and the same
     /// append may be repeated.
     async fn append(&self, append: &Append) -> Result<Appended, LogError>;
@@ -153,7 +166,7 @@ pub trait LogWriter: Send + Sync + 'static {
     async fn pressure(&self) -> Result<Pressure, LogError>;
 }
 
-/// One consumer of the consumer group. Every call makes the group where it is missing (after the
+/// One consumer of the consumer group. Every call creates the group where it is missing (after the
 /// log was lost), at the beginning of the stream: receipts absorb what is delivered again.
 #[async_trait]
 pub trait LogReader: Send + Sync + 'static {
@@ -176,10 +189,10 @@ pub trait LogReader: Send + Sync + 'static {
     async fn deliveries(&self, held: &[Position]) -> Result<Vec<u64>, LogError>;
 
     /// Acknowledges entries with their numbers of events; counts only what was still pending, and
-    /// answers how many entries that were. Works also when the log is full.
+    /// returns how many entries that were. Works also when the log is full.
     async fn acknowledge(&self, done: &[(Position, u64)]) -> Result<u64, LogError>;
 
-    /// Frees what every consumer has acknowledged, but for the replay window; answers how many
+    /// Frees what every consumer has acknowledged, but for the replay window; returns how many
     /// entries went. Never removes an entry that is pending or undelivered.
     async fn trim(&self) -> Result<u64, LogError>;
 
@@ -190,10 +203,10 @@ pub trait LogReader: Send + Sync + 'static {
     async fn consumers(&self) -> Result<Vec<ConsumerInfo>, LogError>;
 
     /// Removes consumers that have not asked for entries for `idle` and have nothing pending,
-    /// never this one; answers their names.
+    /// never this one; returns their names.
     async fn remove_departed(&self, idle: Duration) -> Result<Vec<String>, LogError>;
 
-    /// Leaves the group, if nothing is pending for this consumer; answers whether it left.
+    /// Leaves the group, if nothing is pending for this consumer; returns whether it left.
     async fn leave(&self) -> Result<bool, LogError>;
 
     /// Whether the log answers.

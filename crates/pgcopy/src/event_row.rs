@@ -1,4 +1,4 @@
-//! A row of the table of events.
+//! Encodes rows of the table of events.
 
 use sluice_event::{Event, EventKey, RequestId, Timestamp};
 
@@ -9,15 +9,15 @@ pub const COLUMNS: &str = "key, seq, ts, received_at, payload_hash, request_id, 
 
 const FIELDS: i16 = 10;
 
-/// What a row holds.
+/// The values of a row.
 pub struct EventRow<'a> {
     /// The dedup key.
     pub key: EventKey,
-    /// The place in the order of arrival.
+    /// Its number in the order of arrival.
     pub seq: i64,
     /// When the publisher accepted the event.
     pub received_at: Timestamp,
-    /// The request it arrived with.
+    /// The request that contained it.
     pub request_id: RequestId,
     /// The event.
     pub event: &'a Event<'a>,
@@ -46,7 +46,7 @@ pub fn put_row(out: &mut Vec<u8>, row: &EventRow<'_>, payload_prefix: &[u8]) {
     out.extend_from_slice(event.payload.as_bytes());
 }
 
-/// `timestamptz`: no moment that a `Timestamp` can hold is out of its range.
+/// Returns the value of a `timestamptz`, whose range includes that of `Timestamp`.
 fn micros_since_2000(timestamp: Timestamp) -> i64 {
     timestamp.as_micros() - PG_EPOCH
 }
@@ -57,7 +57,7 @@ fn put(out: &mut Vec<u8>, bytes: &[u8]) {
     out.extend_from_slice(bytes);
 }
 
-/// Every field is bounded by the limits of an event, far below 2 GiB.
+/// The cast cannot overflow: the limits of an event bound every field far below 2 GiB.
 #[inline]
 fn put_length(out: &mut Vec<u8>, length: usize) {
     out.extend_from_slice(&(length as i32).to_be_bytes());

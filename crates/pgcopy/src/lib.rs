@@ -6,14 +6,14 @@
 //! ```
 //!
 //! [`event_row`] writes a row of the table of events, [`stream`] splits a stream into smaller ones.
-//! Nothing here does input or output, so the instructions of encoding a row can be counted alone.
+//! This crate does no input or output, so that the instructions of encoding a row can be counted alone.
 //!
 //! [`COPY`]: https://www.postgresql.org/docs/current/sql-copy.html
 
 pub mod event_row;
 pub mod stream;
 
-/// What every stream begins with.
+/// The first bytes of every stream.
 const SIGNATURE: &[u8] = b"PGCOPY\n\xff\r\n\0";
 /// Precedes the rows: the signature, no flags, no extension.
 pub const HEADER: &[u8] = b"PGCOPY\n\xff\r\n\0\0\0\0\0\0\0\0\0";

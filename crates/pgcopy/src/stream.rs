@@ -1,4 +1,4 @@
-//! Splitting a stream into smaller ones.
+//! Splits a stream into smaller ones.
 
 use std::ops::Range;
 
@@ -7,10 +7,10 @@ use crate::{HEADER, SIGNATURE, TRAILER};
 /// Why a stream cannot be split.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum SplitError {
-    /// It does not begin with the signature.
+    /// The stream does not begin with the signature.
     #[error("not in the binary COPY format")]
     NotBinaryCopy,
-    /// It ends within a row.
+    /// The stream ends within a row.
     #[error("the stream ends within a row")]
     Truncated,
 }

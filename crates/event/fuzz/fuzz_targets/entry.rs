@@ -1,4 +1,4 @@
-//! Any bytes are answered with an entry or an error; an entry has no second encoding.
+//! Any bytes decode to an entry or to an error, without a panic; an entry has exactly one encoding.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;

@@ -1,6 +1,6 @@
-//! Any body is answered with events or an error; what is accepted is JSON to serde_json too, and
-//! what is refused as no JSON is none to it. Accepted events survive packing, and their payloads
-//! have the hash that is said.
+//! Any body parses to events or to an error, without a panic. serde_json accepts every accepted body as
+//! JSON and refuses every body that is refused as malformed. Accepted events are the same after packing
+//! and decoding, and their payloads have the hash in the event.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
@@ -19,7 +19,7 @@ fuzz_target!(|body: &[u8]| {
             return;
         }
     };
-    // Not a value: what is accepted may be nested deeper, and have larger numbers, than those of serde_json.
+    // Not a `Value`: an accepted body may be nested deeper, and have larger numbers, than a `Value` can be.
     serde_json::from_slice::<&RawValue>(body).unwrap();
     assert!(!events.is_empty() && events.len() <= limits.events);
     for event in &events {

@@ -1,7 +1,7 @@
 #!lua flags=allow-oom
 -- Acknowledges entries and counts the events of those that were still pending.
 -- KEYS: stream, counts   ARGV: group, (id, number of events)*
--- Answers how many entries that were.
+-- Returns the number of entries that were still pending.
 local stream, counts, group = KEYS[1], KEYS[2], ARGV[1]
 local entries, events = 0, 0
 for i = 2, #ARGV, 2 do

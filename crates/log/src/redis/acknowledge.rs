@@ -1,4 +1,4 @@
-//! Acknowledge: XACK and counter in one script for each stream, all streams in one round trip.
+//! Acknowledge: one script per stream runs XACK and raises the counter, all streams in one round trip.
 
 use std::collections::BTreeMap;
 use std::sync::LazyLock;
@@ -14,7 +14,7 @@ use crate::Position;
 
 static ACKNOWLEDGE: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("acknowledge.lua")));
 
-/// Acknowledges entries with their numbers of events; answers how many were still pending.
+/// Acknowledges entries with their numbers of events; returns how many were still pending.
 pub(super) async fn acknowledge(link: &Link, prefix: &str, done: &[(Position, u64)]) -> Result<u64, Fault> {
     let mut by_stream: BTreeMap<u16, Vec<&(Position, u64)>> = BTreeMap::new();
     for entry in done {

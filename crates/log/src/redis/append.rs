@@ -1,6 +1,7 @@
-//! Append: entry and counter in one step, one round trip (and another when the counter was lost). Where keys come with it, a script compares
-//! and records them in the same step. It is not used for others: Redis hashes and copies a script's
-//! arguments, entries too, which took it as long as everything else together.
+//! Append: adds the entry and raises the counter in one transaction and one round trip (and another one
+//! when the counter was lost). An append with idempotency keys uses a script, which compares and records
+//! them in the same step. Other appends do not use it: Redis hashes and copies a script's arguments,
+//! including the entry, which took as long as everything else together.
 
 use std::sync::LazyLock;
 use std::time::Duration;
@@ -23,19 +24,20 @@ pub(super) async fn append(
     link: &Link,
     keys: &StreamKeys,
     append: &Append,
-    keep: Duration,
+    ttl: Duration,
 ) -> Result<Appended, LogError> {
     if append.keyed.is_empty() {
         unkeyed(link, keys, &append.entry).await
     } else {
-        keyed(link, keys, append, keep).await
+        keyed(link, keys, append, ttl).await
     }
 }
 
 async fn unkeyed(link: &Link, keys: &StreamKeys, entry: &PackedEntry) -> Result<Appended, LogError> {
     let mut commands = redis::pipe();
     commands.atomic();
-    // Room for all of it at once: what comes behind the entry could have it copied to larger memory.
+    // Reserves space for all arguments: without it the argument after the entry could make the buffer
+    // grow and copy the entry.
     let mut add = redis::cmd("XADD");
     add.reserve_space_for_args([keys.stream.len(), 1, 1, entry.body.len(), 1, DIGITS]);
     add.arg(&keys.stream).arg("*").arg("e").arg(&entry.body).arg("n").arg(entry.events);
@@ -47,20 +49,20 @@ async fn unkeyed(link: &Link, keys: &StreamKeys, entry: &PackedEntry) -> Result<
     let answers: (String, u64, Option<u64>, u64) = from_redis_value(answers).map_err(|_| unexpected("append"))?;
     let (_, appended, acknowledged, length) = answers;
     if appended == entry.events && length > 1 {
-        // The counter was lost while the stream was not: unknown, until it is counted anew.
+        // The counter was lost but the stream was not: the backlog is unknown until it is counted again.
         link.query::<Value>(redis::cmd("HDEL").arg(&keys.counts).arg("appended")).await?;
         return Ok(Appended::Stored { backlog: None });
     }
     Ok(Appended::Stored { backlog: Some(appended.saturating_sub(acknowledged.unwrap_or(0))) })
 }
 
-async fn keyed(link: &Link, keys: &StreamKeys, append: &Append, keep: Duration) -> Result<Appended, LogError> {
+async fn keyed(link: &Link, keys: &StreamKeys, append: &Append, ttl: Duration) -> Result<Appended, LogError> {
     let mut names = vec![keys.stream.clone(), keys.counts.clone()];
     names.extend(append.keyed.iter().map(|request| keys.key_record(request.key)));
     let mut call = APPEND.call(&names);
     let hashes = append.keyed.iter().map(|request| request.body_hash.as_bytes().len());
     call.reserve_space_for_args([DIGITS, append.entry.body.len(), DIGITS].into_iter().chain(hashes));
-    call.arg(append.entry.events).arg(&append.entry.body).arg(keep.as_millis().max(1) as u64);
+    call.arg(append.entry.events).arg(&append.entry.body).arg(ttl.as_millis().max(1) as u64);
     for request in &append.keyed {
         call.arg(request.body_hash.as_bytes());
     }

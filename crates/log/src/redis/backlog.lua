@@ -1,12 +1,12 @@
 #!lua flags=no-writes,allow-oom
--- What one stream still holds for the group.
+-- Returns the backlog of one stream for the group.
 -- KEYS: stream, counts   ARGV: group
--- Answers {appended or false, acknowledged or false, entries, lag or false, pending,
+-- Returns {appended or false, acknowledged or false, entries, lag or false, pending,
 --          age of the oldest entry in ms or false}.
 local stream, counts, group = KEYS[1], KEYS[2], ARGV[1]
 
 local length = redis.call('XLEN', stream)
-local lag, pending = length, 0 -- without a group nothing is delivered
+local lag, pending = length, 0 -- without a group no entry was delivered
 local groups = redis.pcall('XINFO', 'GROUPS', stream)
 if not groups.err then
   for _, flat in ipairs(groups) do

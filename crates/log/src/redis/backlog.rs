@@ -1,4 +1,4 @@
-//! Backlog: what is appended and not stored yet, in events and in entries.
+//! Backlog: the number of events and entries that are appended and not acknowledged.
 
 use std::sync::LazyLock;
 use std::time::Duration;

@@ -1,4 +1,4 @@
-//! Claim: entries that a consumer has held for too long change hands.
+//! Claim: takes over entries that another consumer left pending for too long (XAUTOCLAIM).
 
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ use super::keys::{GROUP, StreamKeys};
 use super::{read, reply};
 use crate::Claimed;
 
-/// Where the round over all streams' pending entries has come to.
+/// The position in the round over the pending entries of all streams.
 #[derive(Debug, Clone)]
 pub(super) struct Cursor {
     stream: u16,
@@ -23,7 +23,7 @@ impl Default for Cursor {
     }
 }
 
-/// Goes on from `cursor` until `entries` are claimed or the round is complete, looking at each
+/// Continues from `cursor` until `entries` are claimed or the round is complete, reading each
 /// stream at most once.
 pub(super) async fn claim(
     link: &Link,

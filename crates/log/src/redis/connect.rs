@@ -1,4 +1,4 @@
-//! Connections: made when first needed, and made again, with backoff, after they broke.
+//! Connections: opened at the first use, and opened again, with backoff, after an error.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -14,10 +14,10 @@ use crate::LogError;
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 pub(super) const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
 const FIRST_BACKOFF: Duration = Duration::from_millis(50);
-const MOST_BACKOFF: Duration = Duration::from_secs(1);
+const MAX_BACKOFF: Duration = Duration::from_secs(1);
 
-/// Makes connections. While it backs off after a failure it refuses at once, so that callers do
-/// not queue up behind a server that is away.
+/// Opens connections. During the backoff after a failure it returns an error at once, so that callers do
+/// not queue for a server that is unavailable.
 struct Dialer {
     client: Client,
     gate: Mutex<Gate>,
@@ -31,7 +31,7 @@ struct Gate {
 
 impl Dialer {
     fn new(url: &str) -> Result<Self, LogError> {
-        // Without it an entry waits until the one before it is acknowledged by the server's kernel.
+        // Without TCP_NODELAY an entry waits until the server's kernel has acknowledged the one before it.
         let tcp = TcpSettings::default().set_nodelay(true);
         let client = url.into_connection_info().and_then(|info| Client::open(info.set_tcp_settings(tcp)));
         let client = client.map_err(|e| LogError::Failed(format!("the Redis URL is not usable: {e}")))?;
@@ -53,14 +53,14 @@ impl Dialer {
                 *self.gate() = Gate::default();
                 return Ok(connection);
             }
-            // A refused password, for one, is not mended by repeating, but may be on the server.
+            // For example a refused password: a retry alone does not help, but the server may be corrected.
             Ok(Err(error)) => LogError::from(Fault::from(error)),
             Err(_) => LogError::Unavailable("connecting to Redis took too long".into()),
         };
         let mut gate = self.gate();
-        let most = FIRST_BACKOFF.saturating_mul(1 << gate.failures.min(10)).min(MOST_BACKOFF);
+        let backoff = FIRST_BACKOFF.saturating_mul(1 << gate.failures.min(10)).min(MAX_BACKOFF);
         gate.failures += 1;
-        gate.closed = Some((Instant::now() + most.mul_f64(rand::random_range(0.5..1.0)), failure.to_string()));
+        gate.closed = Some((Instant::now() + backoff.mul_f64(rand::random_range(0.5..1.0)), failure.to_string()));
         Err(failure)
     }
 
@@ -69,7 +69,7 @@ impl Dialer {
     }
 }
 
-/// The connection that all commands share but those that block.
+/// The connection that all commands share, except those that block.
 pub(super) struct Link {
     dialer: Dialer,
     current: tokio::sync::Mutex<Current>,
@@ -86,8 +86,8 @@ impl Link {
         Ok(Self { dialer: Dialer::new(url)?, current: tokio::sync::Mutex::default() })
     }
 
-    /// Counts the connections made so far, connecting where there is none: what was set up on the
-    /// server under another number may be gone.
+    /// Returns the number of connections opened so far, and opens one if there is none. State that was set
+    /// up on the server in another generation may be lost.
     pub async fn generation(&self) -> Result<u64, LogError> {
         self.connected().await.map(|(_, generation)| generation)
     }
@@ -132,8 +132,8 @@ impl Link {
     }
 }
 
-/// Connections for commands that block: one for each that waits at the same time. A command that
-/// is given up takes its connection with it, so that nobody queues behind it.
+/// Connections for blocking commands, one for each that waits at the same time. When a command is
+/// cancelled its connection is closed, so that no other command queues behind it.
 pub(super) struct BlockingLinks {
     dialer: Dialer,
     idle: Mutex<Vec<MultiplexedConnection>>,

@@ -1,8 +1,8 @@
 #!lua flags=allow-oom
 -- Removes consumers that have nothing pending and have been idle for long enough. DELCONSUMER
--- forgets pending entries, so looking and removing are one script.
+-- also deletes the pending entries of a consumer from the group, so the check and the removal are one script.
 -- KEYS: stream   ARGV: group, idle (ms), name*
--- Answers the names of the removed.
+-- Returns the names of the removed consumers.
 local stream, group, idle = KEYS[1], ARGV[1], tonumber(ARGV[2])
 local named, removed = {}, {}
 for i = 3, #ARGV do named[ARGV[i]] = true end

@@ -1,4 +1,4 @@
-//! Consumers: who is in the group, and who leaves it.
+//! Consumers: lists the consumers of the group and removes them.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::LazyLock;
@@ -14,7 +14,7 @@ use crate::{ConsumerInfo, LogError};
 
 static REMOVE: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("consumers.lua")));
 
-/// The group's consumers by name, over all streams.
+/// Returns the group's consumers by name, over all streams.
 pub(super) async fn list(link: &Link, streams: &[StreamKeys]) -> Result<Vec<ConsumerInfo>, Fault> {
     let mut consumers: BTreeMap<String, ConsumerInfo> = BTreeMap::new();
     for keys in streams {
@@ -24,15 +24,16 @@ pub(super) async fn list(link: &Link, streams: &[StreamKeys]) -> Result<Vec<Cons
             let name: String = take(&mut fields, "name")?;
             let pending: u64 = take(&mut fields, "pending")?;
             let idle = Duration::from_millis(take(&mut fields, "idle")?);
-            let known = consumers.entry(name.clone()).or_insert(ConsumerInfo { name, pending: 0, idle });
-            known.pending += pending;
-            known.idle = known.idle.min(idle);
+            let consumer = consumers.entry(name.clone()).or_insert(ConsumerInfo { name, pending: 0, idle });
+            consumer.pending += pending;
+            consumer.idle = consumer.idle.min(idle);
         }
     }
     Ok(consumers.into_values().collect())
 }
 
-/// Removes these consumers, if they have been idle for `idle` and have nothing pending.
+/// Removes those of these consumers that have been idle for `idle` and have no pending entry; returns
+/// their names.
 pub(super) async fn remove(
     link: &Link,
     streams: &[StreamKeys],

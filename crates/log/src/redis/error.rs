@@ -1,17 +1,17 @@
-//! What Redis's errors mean to the log.
+//! Maps Redis's errors to those of the log.
 
 use redis::{ErrorKind, RedisError};
 
 use crate::LogError;
 
-/// An error, before the verbs have dealt with what they can mend themselves.
+/// An error of a command. The caller can repair the first two kinds and repeat the command.
 #[derive(Debug)]
 pub(super) enum Fault {
     /// The stream or the group is missing: Redis lost its data.
     NoGroup(String),
     /// The script is not loaded.
     NoScript,
-    /// For the caller.
+    /// An error to return.
     Log(LogError),
 }
 
@@ -24,7 +24,7 @@ impl From<LogError> for Fault {
 impl From<Fault> for LogError {
     fn from(fault: Fault) -> Self {
         match fault {
-            // Both were mended already and came again: somebody removes them as fast.
+            // Both were repaired already and occurred again: somebody else removes them repeatedly.
             Fault::NoGroup(text) => Self::Unavailable(text),
             Fault::NoScript => Self::Unavailable("Redis forgets scripts as fast as they are loaded".into()),
             Fault::Log(error) => error,
@@ -43,7 +43,7 @@ impl From<RedisError> for Fault {
         };
         match code.as_str() {
             "NOSCRIPT" => Self::NoScript,
-            // The second is what a read gets whose stream vanished while it was waiting.
+            // UNBLOCKED: the stream was removed while a read was waiting for it.
             "NOGROUP" | "UNBLOCKED" => Self::NoGroup(text),
             "OOM" => Self::Log(LogError::Full(text)),
             "MISCONF" if text.contains("No space left") => Self::Log(LogError::Full(text)),
@@ -55,8 +55,8 @@ impl From<RedisError> for Fault {
     }
 }
 
-/// Whether the connection should be made anew before the next command: it broke, or its answers
-/// stay out, or it leads to a server that is no longer the primary.
+/// Whether the next command needs a new connection: this one broke, or does not answer, or its server is
+/// no longer the primary.
 pub(super) fn breaks_connection(error: &RedisError) -> bool {
     match code(error) {
         Some(code) => code == "READONLY" || code == "MASTERDOWN",
@@ -64,8 +64,8 @@ pub(super) fn breaks_connection(error: &RedisError) -> bool {
     }
 }
 
-/// The first word of the server's error; `None` when the error is not the server's. Of a transaction
-/// that was aborted it is that of the command which was the reason.
+/// The first word of the server's error; `None` when the error is not the server's. For an
+/// aborted transaction it is that of the command that caused the abort.
 fn code(error: &RedisError) -> Option<String> {
     let code = error.code();
     if code.is_some_and(|code| code != "EXECABORT") {

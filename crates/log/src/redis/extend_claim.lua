@@ -1,8 +1,8 @@
 #!lua flags=allow-oom
--- Resets the idle time of entries that are still this consumer's, and of no others: an entry that
--- somebody claimed meanwhile stays theirs.
+-- Resets the idle time of entries that are still pending for this consumer. An entry that another
+-- consumer has claimed in the meantime stays with that consumer.
 -- KEYS: stream   ARGV: group, consumer, id*
--- Answers the ids that were pending here and are no longer in the stream.
+-- Returns the ids that were pending for this consumer and are no longer in the stream.
 local stream, group, consumer = KEYS[1], ARGV[1], ARGV[2]
 local lost = {}
 for i = 3, #ARGV do

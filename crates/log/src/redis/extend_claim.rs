@@ -1,4 +1,5 @@
-//! Keep: entries in hand for long are not to be claimed by others; and how often they came.
+//! Extend claim: resets the idle time of entries in flight, so that no other consumer claims them; and
+//! the number of deliveries of an entry.
 
 use std::collections::BTreeMap;
 use std::sync::LazyLock;
@@ -12,24 +13,24 @@ use super::script::Script;
 use super::{read, reply};
 use crate::{LogError, Position};
 
-static KEEP: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("extend_claim.lua")));
+static EXTEND_CLAIM: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("extend_claim.lua")));
 
-/// Resets the idle time of those that are still this consumer's.
+/// Resets the idle time of the entries that are still pending for this consumer.
 pub(super) async fn extend_claim(link: &Link, prefix: &str, consumer: &str, held: &[Position]) -> Result<(), Fault> {
     let mut by_stream: BTreeMap<u16, Vec<String>> = BTreeMap::new();
     for position in held {
         by_stream.entry(position.stream).or_default().push(reply::id(position));
     }
     for (stream, ids) in by_stream {
-        let mut call = KEEP.call(&[StreamKeys::new(prefix, stream).stream]);
+        let mut call = EXTEND_CLAIM.call(&[StreamKeys::new(prefix, stream).stream]);
         call.arg(GROUP).arg(consumer).arg(ids);
-        let lost: Value = KEEP.run(link, &call).await?;
+        let lost: Value = EXTEND_CLAIM.run(link, &call).await?;
         read::report_lost(&reply::positions(lost, stream)?);
     }
     Ok(())
 }
 
-/// How often each was delivered; 0 for one that is no longer pending.
+/// Returns how often each entry was delivered; 0 for one that is no longer pending.
 pub(super) async fn deliveries(link: &Link, prefix: &str, held: &[Position]) -> Result<Vec<u64>, Fault> {
     if held.is_empty() {
         return Ok(Vec::new());

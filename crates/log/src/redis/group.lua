@@ -1,14 +1,14 @@
 #!lua flags=allow-oom
--- Makes the consumer group where it is missing, at the beginning of the stream, and the stream
--- with it. What the stream holds will be delivered again, so the counters are set to say so.
+-- Creates the consumer group where it is missing, at the beginning of the stream, and the stream too.
+-- All entries of the stream will be delivered again, so the counters are set to include them.
 -- KEYS: stream, counts   ARGV: group
--- Answers 1 when the group was made, 0 when it was there.
+-- Returns 1 when the group was created, 0 when it existed.
 local stream, counts, group = KEYS[1], KEYS[2], ARGV[1]
 
-local made = redis.pcall('XGROUP', 'CREATE', stream, group, '0', 'MKSTREAM')
-if type(made) == 'table' and made.err then
-  if string.find(made.err, 'BUSYGROUP', 1, true) then return 0 end
-  return made
+local created = redis.pcall('XGROUP', 'CREATE', stream, group, '0', 'MKSTREAM')
+if type(created) == 'table' and created.err then
+  if string.find(created.err, 'BUSYGROUP', 1, true) then return 0 end
+  return created
 end
 
 local function pairs_of(flat)
@@ -20,7 +20,7 @@ end
 local function events_in_stream()
   local sum, from = 0, '-'
   while true do
-    -- Few at a time: bodies come along.
+    -- Few at a time, because XRANGE returns the bodies too.
     local entries = redis.call('XRANGE', stream, from, '+', 'COUNT', 64)
     if #entries == 0 then return sum end
     for _, entry in ipairs(entries) do sum = sum + (tonumber(pairs_of(entry[2]).n) or 0) end
@@ -32,7 +32,7 @@ local count = redis.call('HMGET', counts, 'appended', 'acknowledged')
 local appended, acknowledged = tonumber(count[1] or nil), tonumber(count[2] or '0')
 local length = redis.call('XLEN', stream)
 local ever = pairs_of(redis.call('XINFO', 'STREAM', stream))['entries-added']
-if appended and acknowledged == 0 and length == ever then return 1 end -- a publisher came first
+if appended and acknowledged == 0 and length == ever then return 1 end -- a publisher created the stream
 
 local events = length == 0 and 0 or events_in_stream()
 appended = math.max(appended or 0, events)

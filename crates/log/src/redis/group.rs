@@ -1,4 +1,4 @@
-//! The consumer group, made where it is missing.
+//! Creates the consumer group where it is missing.
 
 use std::sync::LazyLock;
 
@@ -9,13 +9,18 @@ use super::script::Script;
 
 static GROUP_SCRIPT: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("group.lua")));
 
-/// Makes the group on each of these streams, at the beginning, and counts anew where it did.
+/// Creates the group on each of these streams where it is missing, at the beginning of the stream, and
+/// then counts its events again.
 pub(super) async fn ensure(link: &Link, streams: &[StreamKeys]) -> Result<(), Fault> {
     for keys in streams {
         let mut call = GROUP_SCRIPT.call(&[&keys.stream, &keys.counts]);
-        let made: bool = GROUP_SCRIPT.run(link, call.arg(GROUP)).await?;
-        if made {
-            tracing::info!(stream = keys.stream, group = GROUP, "consumer group made at the beginning of the stream");
+        let created: bool = GROUP_SCRIPT.run(link, call.arg(GROUP)).await?;
+        if created {
+            tracing::info!(
+                stream = keys.stream,
+                group = GROUP,
+                "consumer group created at the beginning of the stream"
+            );
         }
     }
     Ok(())

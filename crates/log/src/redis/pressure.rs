@@ -25,7 +25,8 @@ pub(super) async fn pressure(link: &Link, streams: &[StreamKeys]) -> Result<Pres
     Ok(Pressure { backlog, memory: share_of_memory(&memory) })
 }
 
-/// Events appended and not acknowledged; `None` when the counter was lost and the stream was not.
+/// Returns the number of events appended and not acknowledged; `None` when the counter was lost but the
+/// stream was not.
 pub(super) fn outstanding(appended: Option<u64>, acknowledged: Option<u64>, length: u64) -> Option<u64> {
     match appended {
         Some(appended) => Some(appended.saturating_sub(acknowledged.unwrap_or(0))),
@@ -44,8 +45,8 @@ fn share_of_memory(info: &str) -> Option<f64> {
         let line = info.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'))?;
         line.trim().parse::<f64>().ok()
     };
-    let most = field("maxmemory").filter(|most| *most > 0.0)?;
-    Some(field("used_memory")? / most)
+    let max = field("maxmemory").filter(|max| *max > 0.0)?;
+    Some(field("used_memory")? / max)
 }
 
 #[cfg(test)]

@@ -10,7 +10,7 @@ use super::keys::{GROUP, StreamKeys};
 use super::reply::{self, Found};
 use crate::{Delivered, Position};
 
-/// Up to about `entries` new ones, waiting up to `wait`.
+/// Reads about `entries` new entries at most, and waits up to `wait` for the first.
 pub(super) async fn new(
     links: &BlockingLinks,
     streams: &[StreamKeys],
@@ -21,7 +21,7 @@ pub(super) async fn new(
     // COUNT is per stream.
     let mut command = read_group(consumer, entries.div_ceil(streams.len()));
     if !wait.is_zero() {
-        // 0 would be for ever.
+        // BLOCK 0 would wait without a limit.
         command.arg("BLOCK").arg(wait.as_millis().max(1) as u64);
     }
     command.arg("STREAMS");
@@ -35,7 +35,7 @@ pub(super) async fn new(
     Ok(found.into_iter().filter_map(|found| found.entry).collect())
 }
 
-/// Up to `entries` of the consumer's own pending ones behind `after`.
+/// Reads up to `entries` of the consumer's own pending entries after `after`.
 pub(super) async fn own_pending(
     link: &Link,
     streams: &[StreamKeys],
@@ -75,20 +75,20 @@ async fn page(
     Ok(reply::by_stream(link.query(&command).await?, std::slice::from_ref(keys))?)
 }
 
-/// Tells the server that this consumer lives. Before Redis 7.2 a read that finds nothing does not,
-/// and an idle replica would look like one that has departed.
+/// Resets the idle time of this consumer. Before Redis 7.2 a read that finds nothing does not reset it,
+/// and an idle replica would be taken for one that has stopped.
 pub(super) async fn touch(link: &Link, streams: &[StreamKeys], consumer: &str) -> Result<(), Fault> {
     for keys in streams {
         let mut command = read_group(consumer, 1);
-        // Own pending entries behind an id that is never reached: none. (The very last id would
-        // not do: to the server it is `>`.)
+        // Reads own pending entries after an id that is never reached, so none. (The highest possible id
+        // cannot be used: the server reads it as `>`.)
         command.arg("STREAMS").arg(&keys.stream).arg(format!("{}-0", u64::MAX));
         link.query::<redis::Value>(&command).await?;
     }
     Ok(())
 }
 
-/// Entries that somebody removed from the stream while they were pending are an alarm.
+/// Logs entries that somebody removed from the stream while they were pending.
 pub(super) fn report_lost(lost: &[Position]) {
     for position in lost {
         tracing::error!(%position, "a pending entry is no longer in the stream: its events are lost");

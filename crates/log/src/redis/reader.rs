@@ -10,33 +10,34 @@ use super::claim::Cursor;
 use super::connect::{BlockingLinks, Link};
 use super::error::Fault;
 use super::keys::StreamKeys;
-use super::{ReaderSettings, acknowledge, backlog, claim, consumers, extend_claim, group, read, streams, trim};
+use super::settings::ReaderSettings;
+use super::{acknowledge, backlog, claim, consumers, extend_claim, group, read, streams, trim};
 use crate::{Backlog, Claimed, ConsumerInfo, Delivered, LogError, LogReader, Position};
 
-/// How long a known number of streams is trusted before it is asked for again.
-const LOOK_FOR_STREAMS: Duration = Duration::from_secs(5);
-/// How often an idle consumer says that it lives.
-const TOUCH: Duration = Duration::from_secs(1);
+/// The number of streams is read again after this time.
+const STREAMS_TTL: Duration = Duration::from_secs(5);
+/// How often an idle consumer resets its idle time.
+const TOUCH_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Reads Redis streams as one consumer of the group. Connects when first used.
 ///
 /// May be shared: each concurrent [`LogReader::read_new`] has a connection of its own. A read that
-/// is dropped half way leaves what was delivered to it pending, to be claimed.
+/// is cancelled leaves the entries delivered to it pending, to be claimed.
 pub struct RedisReader {
     settings: ReaderSettings,
     link: Link,
     blocking: BlockingLinks,
-    known: Mutex<Option<Known>>,
+    cached: Mutex<Option<CachedStreams>>,
     cursor: Mutex<Cursor>,
     touched: Mutex<Option<Instant>>,
 }
 
-struct Known {
+struct CachedStreams {
     at: Instant,
     streams: Arc<[StreamKeys]>,
 }
 
-/// Runs a verb over all streams; where the group is missing makes it and runs the verb again.
+/// Runs a verb over all streams. When the group is missing, creates it and runs the verb again.
 macro_rules! with_group {
     ($self:ident, |$streams:ident| $verb:expr) => {{
         let $streams = $self.streams().await?;
@@ -52,12 +53,15 @@ macro_rules! with_group {
 }
 
 impl RedisReader {
-    /// A reader. Fails only on a URL that cannot be one.
+    /// Creates a reader.
+    ///
+    /// # Errors
+    /// When the URL is invalid.
     pub fn new(settings: ReaderSettings) -> Result<Self, LogError> {
         Ok(Self {
             link: Link::new(&settings.url)?,
             blocking: BlockingLinks::new(&settings.url)?,
-            known: Mutex::default(),
+            cached: Mutex::default(),
             cursor: Mutex::default(),
             touched: Mutex::default(),
             settings,
@@ -66,26 +70,26 @@ impl RedisReader {
 
     /// The streams to read: those in use and those of the past. Looks for more now and then.
     async fn streams(&self) -> Result<Arc<[StreamKeys]>, LogError> {
-        let mut known = self.known.lock().await;
-        if let Some(known) = known.as_ref().filter(|known| known.at.elapsed() < LOOK_FOR_STREAMS) {
-            return Ok(known.streams.clone());
+        let mut cached = self.cached.lock().await;
+        if let Some(cached) = cached.as_ref().filter(|cached| cached.at.elapsed() < STREAMS_TTL) {
+            return Ok(cached.streams.clone());
         }
         let at = Instant::now();
         let highest = streams::highest(&self.link, &self.settings.prefix).await?;
-        let before = known.as_ref().map_or(0, |known| known.streams.len());
+        let before = cached.as_ref().map_or(0, |cached| cached.streams.len());
         // Never fewer than before: what was read once may hold pending entries.
         let count = usize::from(highest.max(self.settings.streams).max(1)).max(before);
         let streams: Arc<[StreamKeys]> =
             (0..count).map(|number| StreamKeys::new(&self.settings.prefix, number as u16)).collect();
         group::ensure(&self.link, streams.get(before..).unwrap_or_default()).await?;
-        *known = Some(Known { at, streams: streams.clone() });
+        *cached = Some(CachedStreams { at, streams: streams.clone() });
         Ok(streams)
     }
 
     /// After a read that found nothing.
     async fn touch(&self, streams: &[StreamKeys]) -> Result<(), Fault> {
         let mut touched = self.touched.lock().await;
-        if touched.is_none_or(|at| at.elapsed() >= TOUCH) {
+        if touched.is_none_or(|at| at.elapsed() >= TOUCH_INTERVAL) {
             read::touch(&self.link, streams, &self.settings.consumer).await?;
             *touched = Some(Instant::now());
         }

@@ -1,4 +1,4 @@
-//! Redis's answers with stream entries, read without copying the bodies.
+//! Decodes Redis's replies with stream entries without copying the bodies.
 
 use bytes::Bytes;
 use redis::Value;
@@ -7,7 +7,7 @@ use super::error::unexpected;
 use super::keys::StreamKeys;
 use crate::{Delivered, LogError, Position};
 
-/// What stands at a position: the entry, or nothing when it was deleted while it was pending.
+/// A position and its entry; `None` when the entry was deleted while it was pending.
 pub(super) struct Found {
     pub position: Position,
     pub entry: Option<Delivered>,
@@ -68,8 +68,8 @@ fn entry(item: Value, stream: u16) -> Result<Found, LogError> {
     if fields == Value::Nil {
         return Ok(Found { position, entry: None });
     }
-    // What is not ours (somebody's XADD by hand) gets an empty body, which no decoder accepts, and
-    // goes the way of what cannot be read.
+    // An entry of another program (or an XADD by hand) gets an empty body, which cannot be decoded, so
+    // the aggregator handles it as an unreadable entry.
     let (mut body, mut events) = (Bytes::new(), 0);
     let mut fields = list(fields)?.into_iter();
     while let (Some(name), Some(value)) = (fields.next(), fields.next()) {

@@ -1,4 +1,4 @@
-//! Lua scripts, called by their hash and loaded where the server does not know them.
+//! Lua scripts, called by their hash and loaded when the server does not have them.
 
 use redis::{Cmd, FromRedisValue, ToRedisArgs};
 

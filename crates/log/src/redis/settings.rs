@@ -1,4 +1,4 @@
-//! What a writer and a reader need to know.
+//! The settings of a writer and a reader.
 
 use std::time::Duration;
 
@@ -7,11 +7,11 @@ use std::time::Duration;
 pub struct WriterSettings {
     /// `redis://[user][:password@]host[:port][/db]`
     pub url: String,
-    /// What all keys begin with.
+    /// The prefix of all keys.
     pub prefix: String,
-    /// How many streams entries are spread over (P), at least 1.
+    /// The number of streams over which entries are distributed, at least 1.
     pub streams: u16,
-    /// How long an `Idempotency-Key` stands for its body after its last use.
+    /// The time to live of an `Idempotency-Key` after its last use.
     pub idempotency_ttl: Duration,
 }
 
@@ -20,7 +20,7 @@ pub struct WriterSettings {
 pub struct ReaderSettings {
     /// `redis://[user][:password@]host[:port][/db]`
     pub url: String,
-    /// What all keys begin with.
+    /// The prefix of all keys.
     pub prefix: String,
     /// How many streams there are at least: more are read when writers ever used more.
     pub streams: u16,

@@ -1,5 +1,5 @@
 #!lua flags=allow-oom
--- Raises the highest number of streams there ever was, and answers it.
+-- Raises the highest number of streams ever used, and returns it.
 -- KEYS: streams   ARGV: how many are in use now
 local highest = tonumber(redis.call('GET', KEYS[1]) or '0')
 local now = tonumber(ARGV[1])

@@ -1,5 +1,4 @@
-//! How many streams there are: those in use, and those of a higher number in the past, which are
-//! read until they are empty.
+//! The number of streams: those in use, and those of a higher number in the past, which are still read.
 
 use std::sync::LazyLock;
 
@@ -10,13 +9,13 @@ use super::script::Script;
 
 static STREAMS: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("streams.lua")));
 
-/// Records that `streams` are written to; answers the highest number ever.
+/// Records that `streams` are written to; returns the highest number ever.
 pub(super) async fn record(link: &Link, prefix: &str, streams: u16) -> Result<u16, Fault> {
     let mut call = STREAMS.call(&[keys::streams(prefix)]);
     STREAMS.run(link, call.arg(streams)).await
 }
 
-/// The highest number of streams ever written to; 0 when nothing was recorded.
+/// Returns the highest number of streams ever written to; 0 when nothing was recorded.
 pub(super) async fn highest(link: &Link, prefix: &str) -> Result<u16, Fault> {
     let highest: Option<u16> = link.query(redis::cmd("GET").arg(keys::streams(prefix))).await?;
     Ok(highest.unwrap_or(0))

@@ -1,11 +1,13 @@
 #!lua flags=allow-oom
--- Removes what is acknowledged, but for the replay window. Finding the bound and trimming are one
--- script: between the two a consumer could take entries and die.
+-- Removes acknowledged entries that are outside the replay window. Finding the bound and trimming are
+-- one script: between two scripts a consumer could read entries and die.
+-- The bound is that of ONE group. A second group must be asked too: entries may go only up to the lowest
+-- bound of all groups.
 -- KEYS: stream, counts   ARGV: group, replay window (ms), replay window (bytes)
--- Answers {entries removed, 1 when the counters were out of step and are set right}.
+-- Returns {number of removed entries, 1 when the counters disagreed and were corrected}.
 local stream, counts, group = KEYS[1], KEYS[2], ARGV[1]
-local window, most_bytes = tonumber(ARGV[2]), tonumber(ARGV[3])
-local MEMORY_SHORT = 0.75 -- of maxmemory: below where publishers stop accepting
+local window, max_bytes = tonumber(ARGV[2]), tonumber(ARGV[3])
+local MEMORY_SHORT = 0.75 -- of maxmemory: lower than the share at which publishers stop accepting
 
 local function pairs_of(flat)
   local fields = {}
@@ -27,7 +29,7 @@ local function our_group()
   end
 end
 
--- The first id that must stay: the oldest pending, else the one behind the last delivered.
+-- The first id that must stay: the oldest pending one, else the one after the last delivered.
 local function bound_of(fields)
   if fields.pending > 0 then return redis.call('XPENDING', stream, group)[2] end
   local millis, sequence = parse(fields['last-delivered-id'])
@@ -38,18 +40,18 @@ end
 local function memory_is_short()
   local info = redis.pcall('INFO', 'memory')
   if type(info) ~= 'string' then return false end
-  local used, most = string.match(info, 'used_memory:(%d+)'), string.match(info, 'maxmemory:(%d+)')
-  return used and most and tonumber(most) > 0 and tonumber(used) > MEMORY_SHORT * tonumber(most)
+  local used, max = string.match(info, 'used_memory:(%d+)'), string.match(info, 'maxmemory:(%d+)')
+  return used and max and tonumber(max) > 0 and tonumber(used) > MEMORY_SHORT * tonumber(max)
 end
 
--- Trims everything before the bound that is older than `from` (ms); answers how many went.
+-- Trims everything before the bound that is older than `from` (ms) and returns the number of removed entries.
 local function trim_before(from, bound)
   local millis = parse(bound)
-  local first_kept = from < millis and string.format('%.0f-0', from) or bound
-  return redis.call('XTRIM', stream, 'MINID', '=', first_kept)
+  local first_retained = from < millis and string.format('%.0f-0', from) or bound
+  return redis.call('XTRIM', stream, 'MINID', '=', first_retained)
 end
 
--- Memory of the acknowledged entries: their share of the stream's.
+-- The memory of the acknowledged entries, estimated as their share of the stream's memory.
 local function window_bytes(fields)
   local length = redis.call('XLEN', stream)
   if length == 0 then return 0 end
@@ -57,25 +59,25 @@ local function window_bytes(fields)
   return redis.call('MEMORY', 'USAGE', stream, 'SAMPLES', 50) * math.max(acknowledged, 0) / length
 end
 
--- Shrinks the window in proportion until it fits: a few steps, since a window is not uniform.
+-- Shrinks the window in proportion until it fits. It takes a few steps, because entries differ in size.
 local function shrink(fields, bound)
   local removed, newest = 0, parse(bound)
   for _ = 1, 16 do
     local bytes = window_bytes(fields)
-    if bytes <= most_bytes then return removed end
+    if bytes <= max_bytes then return removed end
     local first = redis.call('XRANGE', stream, '-', '+', 'COUNT', 1)[1]
     local span = newest - parse(first[1])
-    local kept = math.floor(span * most_bytes / bytes)
-    local went = trim_before(kept > 0 and newest - kept or newest, bound)
-    if went == 0 and kept == 0 then return removed end
-    removed = removed + went
+    local retained = math.floor(span * max_bytes / bytes)
+    local trimmed = trim_before(retained > 0 and newest - retained or newest, bound)
+    if trimmed == 0 and retained == 0 then return removed end
+    removed = removed + trimmed
   end
   return removed
 end
 
--- With nothing pending and nothing undelivered the counters must agree. They do not when somebody
--- removed entries by hand, and would say so for ever.
-local function settle(fields)
+-- When no entry is pending or undelivered, the counters must be equal. They differ when somebody removed
+-- entries by hand, and without a correction the backlog would stay wrong.
+local function correct_counters(fields)
   if fields.pending > 0 then return 0 end
   if #redis.call('XRANGE', stream, '(' .. fields['last-delivered-id'], '+', 'COUNT', 1) > 0 then return 0 end
   local count = redis.call('HMGET', counts, 'appended', 'acknowledged')
@@ -89,10 +91,10 @@ end
 local fields = our_group()
 if not fields then return {0, 0} end
 local bound = bound_of(fields)
-local settled = settle(fields)
-if window == 0 or memory_is_short() then return {redis.call('XTRIM', stream, 'MINID', '=', bound), settled} end
+local corrected = correct_counters(fields)
+if window == 0 or memory_is_short() then return {redis.call('XTRIM', stream, 'MINID', '=', bound), corrected} end
 
 local time = redis.call('TIME')
 local now = tonumber(time[1]) * 1000 + math.floor(tonumber(time[2]) / 1000)
 local removed = trim_before(now - window, bound)
-return {removed + shrink(fields, bound), settled}
+return {removed + shrink(fields, bound), corrected}

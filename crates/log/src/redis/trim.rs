@@ -1,4 +1,4 @@
-//! Trim: XACK frees nothing, this does.
+//! Trim: removes acknowledged entries, which XACK does not do.
 
 use std::sync::LazyLock;
 
@@ -10,16 +10,18 @@ use super::settings::ReaderSettings;
 
 static TRIM: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("trim.lua")));
 
-/// Removes what every consumer has acknowledged, but for the replay window; answers how many
-/// entries that were.
+/// Removes acknowledged entries outside the replay window; returns the number of removed entries.
 pub(super) async fn trim(link: &Link, streams: &[StreamKeys], settings: &ReaderSettings) -> Result<u64, Fault> {
     let mut sum = 0;
     for keys in streams {
         let mut call = TRIM.call(&[&keys.stream, &keys.counts]);
         call.arg(GROUP).arg(settings.replay_window.as_millis() as u64).arg(settings.replay_window_bytes);
-        let (removed, settled): (u64, bool) = TRIM.run(link, &call).await?;
-        if settled {
-            tracing::warn!(stream = keys.stream, "the counters did not agree with an empty backlog and were set right");
+        let (removed, corrected): (u64, bool) = TRIM.run(link, &call).await?;
+        if corrected {
+            tracing::warn!(
+                stream = keys.stream,
+                "the counters disagreed although the backlog is empty, and were corrected"
+            );
         }
         sum += removed;
     }

@@ -7,14 +7,15 @@ use async_trait::async_trait;
 
 use super::connect::Link;
 use super::keys::StreamKeys;
-use super::{WriterSettings, append, pressure, streams};
+use super::settings::WriterSettings;
+use super::{append, pressure, streams};
 use crate::{Append, Appended, LogError, LogWriter, Pressure};
 
-/// How long a recorded number of streams is trusted: Redis may have lost it meanwhile.
-const RECORD_AGAIN: Duration = Duration::from_secs(10);
+/// The number of streams is recorded again after this time, because Redis may have lost it.
+const RECORD_INTERVAL: Duration = Duration::from_secs(10);
 
-/// Appends to Redis streams. Connects when first used, so that a publisher can start and say that
-/// Redis is away.
+/// Appends to Redis streams. Connects at the first use, so that a publisher can start while Redis is
+/// unavailable.
 pub struct RedisWriter {
     settings: WriterSettings,
     link: Link,
@@ -30,7 +31,10 @@ struct Recorded {
 }
 
 impl RedisWriter {
-    /// A writer. Fails only on a URL that cannot be one.
+    /// Creates a writer.
+    ///
+    /// # Errors
+    /// When the URL is invalid or the number of streams is 0.
     pub fn new(settings: WriterSettings) -> Result<Self, LogError> {
         if settings.streams == 0 {
             return Err(LogError::Failed("there must be at least one stream".into()));
@@ -40,13 +44,13 @@ impl RedisWriter {
         Ok(Self { settings, link, streams, recorded: Mutex::default() })
     }
 
-    /// Makes sure that readers know of all streams; answers the highest number ever.
+    /// Records the number of streams, so that readers read all of them; returns the highest number ever.
     async fn record_streams(&self) -> Result<u16, LogError> {
         let generation = self.link.generation().await?;
         let recorded = *self.recorded.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(recorded) = recorded
             && recorded.generation == generation
-            && recorded.at.elapsed() < RECORD_AGAIN
+            && recorded.at.elapsed() < RECORD_INTERVAL
         {
             return Ok(recorded.highest);
         }

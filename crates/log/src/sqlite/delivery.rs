@@ -15,15 +15,15 @@ pub(super) struct Deliveries {
 struct State {
     /// The sequence of the last entry that was delivered.
     last: u64,
-    pending: BTreeMap<Position, Held>,
+    pending: BTreeMap<Position, Delivery>,
     /// Where the round of claims has come to.
     claimed_to: Option<Position>,
     read_at: Instant,
 }
 
-/// An entry in the consumer's hands.
+/// An entry in flight.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Held {
+pub(super) struct Delivery {
     since: Instant,
     times: u64,
 }
@@ -48,24 +48,24 @@ impl Deliveries {
         self.state().read_at.elapsed()
     }
 
-    /// These are in the consumer's hands from now on.
+    /// These are in flight from now on.
     pub fn deliver(&self, entries: &[Delivered]) {
         let mut state = self.state();
         state.read_at = Instant::now();
         for entry in entries {
             state.last = state.last.max(entry.position.sequence);
-            state.pending.insert(entry.position, Held { since: Instant::now(), times: 1 });
+            state.pending.insert(entry.position, Delivery { since: Instant::now(), times: 1 });
         }
     }
 
-    /// Up to `most` that are held for longer than `idle`, going on from the last call; and whether
+    /// Up to `max` that are held for longer than `idle`, going on from the last call; and whether
     /// the round is complete.
-    pub fn idle(&self, idle: Duration, most: usize) -> (Vec<Position>, bool) {
+    pub fn idle(&self, idle: Duration, max: usize) -> (Vec<Position>, bool) {
         let mut state = self.state();
         let from = state.claimed_to.map_or(Bound::Unbounded, Bound::Excluded);
         let held = state.pending.range((from, Bound::Unbounded)).filter(|(_, held)| held.since.elapsed() >= idle);
-        let found: Vec<_> = held.map(|(position, _)| *position).take(most).collect();
-        let complete = found.len() < most;
+        let found: Vec<_> = held.map(|(position, _)| *position).take(max).collect();
+        let complete = found.len() < max;
         state.claimed_to = if complete { None } else { found.last().copied() };
         (found, complete)
     }
@@ -74,7 +74,7 @@ impl Deliveries {
     pub fn claim(&self, position: Position, idle: Duration) -> bool {
         match self.state().pending.get_mut(&position).filter(|held| held.since.elapsed() >= idle) {
             Some(held) => {
-                *held = Held { since: Instant::now(), times: held.times + 1 };
+                *held = Delivery { since: Instant::now(), times: held.times + 1 };
                 true
             }
             None => false,
@@ -96,13 +96,13 @@ impl Deliveries {
         positions.iter().map(|position| state.pending.get(position).map_or(0, |held| held.times)).collect()
     }
 
-    /// Takes one out of the consumer's hands, if it is there.
-    pub fn take(&self, position: Position) -> Option<Held> {
+    /// Removes an entry in flight, if it is there.
+    pub fn take(&self, position: Position) -> Option<Delivery> {
         self.state().pending.remove(&position)
     }
 
     /// Puts one back that was taken.
-    pub fn restore(&self, position: Position, held: Held) {
+    pub fn restore(&self, position: Position, held: Delivery) {
         self.state().pending.insert(position, held);
     }
 

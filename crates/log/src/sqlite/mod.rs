@@ -1,8 +1,8 @@
 //! The log in a SQLite file, for a whole system in one process.
 //!
-//! One task writes: it takes what is waiting, commits it in one transaction (WAL, synchronous
-//! FULL: on disk) and answers. So commits are shared, nothing ever finds the file busy, and a
-//! caller that goes away half way leaves nothing half done. Reading has connections of its own.
+//! One task writes: it commits all waiting commands in one transaction (WAL, synchronous FULL: on disk)
+//! and then replies. So commands share commits, no writer finds the file busy, and a cancelled call
+//! leaves nothing half done. Reads use connections of their own.
 //!
 //! There is one consumer, in this process. What is delivered and not acknowledged is remembered
 //! in memory only: after a restart [`LogReader::read_new`] delivers all of it again, and
@@ -11,10 +11,10 @@
 mod delivery;
 mod error;
 mod open;
+mod settings;
 mod statements;
 mod writer;
 
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -27,21 +27,11 @@ use crate::{
     Append, Appended, Backlog, Claimed, ConsumerInfo, Delivered, LogError, LogReader, LogWriter, Position, Pressure,
 };
 use delivery::Deliveries;
+pub use settings::SqliteSettings;
 use writer::Writer;
 
 /// The name of the only consumer.
 const CONSUMER: &str = "standalone";
-
-/// Settings of a [`SqliteLog`].
-#[derive(Debug, Clone)]
-pub struct SqliteSettings {
-    /// The folder that the files go to; made where missing.
-    pub folder: PathBuf,
-    /// How long an `Idempotency-Key` stands for its body after its last use.
-    pub idempotency_ttl: Duration,
-    /// How large the file may grow, in bytes; `None` is as large as the disk.
-    pub max_bytes: Option<u64>,
-}
 
 /// The log in a SQLite file: writer and only reader.
 pub struct SqliteLog {
@@ -91,7 +81,7 @@ impl LogWriter for SqliteLog {
     async fn pressure(&self) -> Result<Pressure, LogError> {
         let backlog = Some(statements::outstanding(&self.pool).await?);
         let memory = match self.settings.max_bytes {
-            Some(most) => Some(statements::used_bytes(&self.pool).await? as f64 / most.max(1) as f64),
+            Some(max) => Some(statements::used_bytes(&self.pool).await? as f64 / max.max(1) as f64),
             None => None,
         };
         Ok(Pressure { backlog, memory })

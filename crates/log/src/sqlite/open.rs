@@ -7,7 +7,7 @@ use std::time::Duration;
 use sqlx::SqlitePool;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
 
-use super::SqliteSettings;
+use super::settings::SqliteSettings;
 use crate::LogError;
 
 /// Of a file that is made anew: entries are large, and a page is the least that is written.

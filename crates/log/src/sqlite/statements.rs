@@ -17,12 +17,12 @@ pub(super) async fn append(
     connection: &mut SqliteConnection,
     append: &Append,
     millis: u64,
-    keep: Duration,
+    ttl: Duration,
 ) -> Result<Appended, LogError> {
     let mut reused = Vec::new();
     for (index, request) in append.keyed.iter().enumerate() {
         let earlier = append.keyed[..index].iter().find(|earlier| earlier.key == request.key);
-        let known = match earlier {
+        let recorded = match earlier {
             Some(earlier) => Some(earlier.body_hash.as_bytes().to_vec()),
             None => {
                 sqlx::query_scalar("SELECT body_hash FROM keys WHERE key = ? AND expires > ?")
@@ -32,14 +32,14 @@ pub(super) async fn append(
                     .await?
             }
         };
-        if known.is_some_and(|known: Vec<u8>| known != request.body_hash.as_bytes()) {
+        if recorded.is_some_and(|recorded: Vec<u8>| recorded != request.body_hash.as_bytes()) {
             reused.push(index);
         }
     }
     if !reused.is_empty() {
         return Ok(Appended::KeyReused(reused));
     }
-    let expires = now_millis() + keep.as_millis().max(1) as u64;
+    let expires = now_millis() + ttl.as_millis().max(1) as u64;
     for request in &append.keyed {
         sqlx::query(
             "INSERT INTO keys (key, body_hash, expires) VALUES (?, ?, ?)
@@ -65,7 +65,7 @@ pub(super) async fn append(
     Ok(Appended::Stored { backlog: Some(backlog as u64) })
 }
 
-/// Removes acknowledged entries and counts their events; answers how many there were.
+/// Removes acknowledged entries and counts their events; returns how many there were.
 pub(super) async fn acknowledge(
     connection: &mut SqliteConnection,
     done: impl Iterator<Item = (Position, u64)>,
@@ -89,11 +89,11 @@ pub(super) async fn acknowledge(
     Ok(entries)
 }
 
-/// Removes up to `most` expired keys; answers how many went.
-pub(super) async fn forget_expired_keys(connection: &mut SqliteConnection, most: u32) -> Result<u64, LogError> {
+/// Removes up to `max` expired keys; returns how many went.
+pub(super) async fn forget_expired_keys(connection: &mut SqliteConnection, max: u32) -> Result<u64, LogError> {
     let deleted = sqlx::query("DELETE FROM keys WHERE key IN (SELECT key FROM keys WHERE expires <= ? LIMIT ?)")
         .bind(now_millis() as i64)
-        .bind(most)
+        .bind(max)
         .execute(connection)
         .await?;
     Ok(deleted.rows_affected())
@@ -107,9 +107,9 @@ pub(super) async fn youngest_millis(pool: &SqlitePool) -> Result<u64, LogError> 
 }
 
 /// Entries behind `sequence`.
-pub(super) async fn read_after(pool: &SqlitePool, sequence: u64, most: usize) -> Result<Vec<Delivered>, LogError> {
+pub(super) async fn read_after(pool: &SqlitePool, sequence: u64, max: usize) -> Result<Vec<Delivered>, LogError> {
     let sql = "SELECT sequence, millis, events, body FROM entries WHERE sequence > ? ORDER BY sequence LIMIT ?";
-    let rows = sqlx::query(sql).bind(sequence as i64).bind(most as i64).fetch_all(pool).await?;
+    let rows = sqlx::query(sql).bind(sequence as i64).bind(max as i64).fetch_all(pool).await?;
     rows.iter().map(delivered).collect()
 }
 

@@ -9,7 +9,7 @@ use tokio::sync::{Notify, mpsc, oneshot};
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
-use super::delivery::{Deliveries, Held};
+use super::delivery::{Deliveries, Delivery};
 use super::statements;
 use crate::{Append, Appended, LogError, Position};
 
@@ -172,7 +172,7 @@ impl Task {
     async fn transact(
         &mut self,
         commands: &[Command],
-        taken: &mut Vec<(Position, Held, u64)>,
+        taken: &mut Vec<(Position, Delivery, u64)>,
     ) -> Result<Vec<Done>, LogError> {
         if commands.is_empty() {
             return Ok(Vec::new());
@@ -195,7 +195,7 @@ impl Task {
         &mut self,
         connection: &mut SqliteConnection,
         commands: &[Command],
-        taken: &mut Vec<(Position, Held, u64)>,
+        taken: &mut Vec<(Position, Delivery, u64)>,
     ) -> Result<Vec<Done>, LogError> {
         sqlx::raw_sql("BEGIN IMMEDIATE").execute(&mut *connection).await?;
         let mut done = Vec::with_capacity(commands.len());
@@ -207,7 +207,7 @@ impl Task {
                     Done::Appended(appended)
                 }
                 Work::Acknowledge(entries) => {
-                    // Out of the consumer's hands first, so that no claim finds one without a row.
+                    // Removed from the entries in flight first, so that no claim finds an entry without a row.
                     let first = taken.len();
                     for (position, events) in entries {
                         if let Some(held) = self.deliveries.take(*position) {

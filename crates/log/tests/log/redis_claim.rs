@@ -1,4 +1,4 @@
-//! Entries that change hands, and entries that do not.
+//! Claims: entries that another consumer takes over, and entries that stay.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -77,7 +77,7 @@ async fn young_entries_do_not_stop_the_round() {
 }
 
 #[tokio::test]
-async fn keeping_does_not_steal_back_what_somebody_claimed() {
+async fn extending_a_claim_does_not_take_back_a_claimed_entry() {
     let group = Group::start(1).await;
     let (slow, quick) = (group.consumer("slow"), group.consumer("quick"));
     fill(&group.writer, 0, 3).await;

@@ -135,7 +135,7 @@ suite! {
     the_backlog_is_exact_after_repeated_appends_and_repeated_acknowledgements
     the_backlog_tells_what_is_delivered_and_what_is_not
     an_entry_held_for_too_long_is_claimed
-    an_entry_that_is_kept_is_not_claimed
+    an_entry_whose_claim_is_extended_is_not_claimed
     claims_go_round_all_that_is_pending
     deliveries_are_counted
     trimming_spares_what_is_pending_or_undelivered
@@ -366,13 +366,13 @@ async fn an_entry_held_for_too_long_is_claimed(log: impl Backend) {
     assert!(claimed.complete);
 }
 
-async fn an_entry_that_is_kept_is_not_claimed(log: impl Backend) {
+async fn an_entry_whose_claim_is_extended_is_not_claimed(log: impl Backend) {
     const IDLE: Duration = Duration::from_millis(800);
     fill(log.writer(), 0, 2).await;
     let read = read(log.reader(), 2).await;
     let started = Instant::now();
     let claimed = loop {
-        assert!(started.elapsed() < support::PATIENCE, "the entry that was not kept was never claimed");
+        assert!(started.elapsed() < support::PATIENCE, "the entry whose claim was not extended was never claimed");
         log.reader().extend_claim(&positions(&read[..1])).await.unwrap();
         let claimed = log.reader().claim(IDLE, 10).await.unwrap().entries;
         if !claimed.is_empty() {
@@ -407,7 +407,11 @@ async fn deliveries_are_counted(log: impl Backend) {
     assert_eq!(log.reader().deliveries(&positions(&read)).await.unwrap(), [1, 1]);
     log.reader().claim(Duration::ZERO, 1).await.unwrap();
     log.reader().extend_claim(&positions(&read)).await.unwrap();
-    assert_eq!(log.reader().deliveries(&positions(&read)).await.unwrap(), [2, 1], "keeping is no delivery");
+    assert_eq!(
+        log.reader().deliveries(&positions(&read)).await.unwrap(),
+        [2, 1],
+        "extending a claim is not a delivery"
+    );
     log.reader().acknowledge(&done(&read[..1])).await.unwrap();
     assert_eq!(log.reader().deliveries(&positions(&read)).await.unwrap(), [0, 1]);
     assert_eq!(log.reader().deliveries(&[]).await.unwrap(), [0u64; 0]);
