@@ -32,14 +32,14 @@ use bytes::Bytes;
 use sluice_event::entry::PackedEntry;
 use sluice_event::{BodyHash, IdempotencyKeyHash};
 
-/// Where an entry stands: which stream, and its id there, which only grows.
+/// The position of an entry: its stream and its id there. Ids of a stream only increase.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Position {
     /// The number of the stream (partition), from 0.
     pub stream: u16,
     /// Milliseconds since 1970 when it was appended, by the log's clock.
     pub millis: u64,
-    /// Tells entries of one millisecond apart.
+    /// Distinguishes entries of one millisecond.
     pub sequence: u64,
 }
 
@@ -56,7 +56,7 @@ pub struct Append {
     pub stream: u16,
     /// The packed entry. Repeating an append with the same entry is safe.
     pub entry: PackedEntry,
-    /// Of each request that brought a key.
+    /// The idempotency key of each request that has one.
     pub keyed: Vec<KeyedRequest>,
 }
 
@@ -65,16 +65,16 @@ pub struct Append {
 pub struct KeyedRequest {
     /// Hash of the client and its key.
     pub key: IdempotencyKeyHash,
-    /// Hash of the body that came with it.
+    /// Hash of the body that was sent with the key.
     pub body_hash: BodyHash,
 }
 
-/// What became of an append.
+/// The outcome of an append.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Appended {
     /// It is on disk.
     Stored {
-        /// Events appended and not acknowledged, of this stream, when known.
+        /// Events of this stream that are appended and not acknowledged; `None` is unknown, not zero.
         backlog: Option<u64>,
     },
     /// These of [`Append::keyed`] (indexes) reuse a key with another body. Nothing was written.
@@ -93,27 +93,27 @@ pub struct Pressure {
 /// An entry delivered to a consumer.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Delivered {
-    /// Where it stands.
+    /// Its position.
     pub position: Position,
     /// The packed entry, to be read by [`sluice_event::entry::decode`].
     pub body: Bytes,
-    /// How many events it holds, as said outside the body.
+    /// Its number of events, from the field outside the body.
     pub events: u64,
 }
 
-/// What a step of claiming found.
+/// The result of one step of claiming.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Claimed {
-    /// Entries that another consumer left pending for too long, ours from now on.
+    /// Entries that a consumer left pending for too long. From now on they are pending for this consumer.
     pub entries: Vec<Delivered>,
-    /// Entries that are pending but no longer in the log: lost. Always empty unless somebody
-    /// trimmed the stream by hand; an alarm when not.
+    /// Entries that are pending but no longer in the log, so lost. Empty unless somebody trimmed the
+    /// stream by hand; otherwise an operator must be alerted.
     pub lost: Vec<Position>,
     /// Whether this step reached the end of the pending entries of all streams.
     pub complete: bool,
 }
 
-/// What has not been stored yet.
+/// Entries and events that are not acknowledged yet.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Backlog {
     /// Events appended and not acknowledged; `None` is unknown, not zero.
@@ -137,10 +137,10 @@ pub struct ConsumerInfo {
     pub idle: Duration,
 }
 
-/// What can go wrong with a log.
+/// The errors of a log.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum LogError {
-    /// It cannot be reached, or did not answer in time. What was asked may have happened.
+    /// It cannot be reached, or did not reply in time. The requested change may have been made.
     #[error("the log is unavailable: {0}")]
     Unavailable(String),
     /// It has no room for more entries. Nothing was written.
@@ -162,7 +162,7 @@ pub trait LogWriter: Send + Sync + 'static {
     /// append may be repeated.
     async fn append(&self, append: &Append) -> Result<Appended, LogError>;
 
-    /// How full the log is.
+    /// Returns how full the log is.
     async fn pressure(&self) -> Result<Pressure, LogError>;
 }
 
@@ -178,28 +178,27 @@ pub trait LogReader: Send + Sync + 'static {
     /// first (not at all when zero). Empty when none came.
     async fn read_new(&self, entries: usize, wait: Duration) -> Result<Vec<Delivered>, LogError>;
 
-    /// Takes over entries that some consumer has held for longer than `idle`. Carries its cursor
-    /// from call to call, so that calls go round all that is pending.
+    /// Takes over entries that have been pending for a consumer for longer than `idle`. The cursor is
+    /// retained between calls, so that repeated calls visit all pending entries.
     async fn claim(&self, idle: Duration, entries: usize) -> Result<Claimed, LogError>;
 
-    /// Says that these are still being worked on, so that nobody claims them.
+    /// Resets the idle time of entries that are still in flight, so that no other consumer claims them.
     async fn extend_claim(&self, held: &[Position]) -> Result<(), LogError>;
 
-    /// How often each was delivered: 1 after the first time, 0 when it is not pending (any more).
+    /// Returns how often each was delivered: 1 after the first time, 0 when it is not pending (any more).
     async fn deliveries(&self, held: &[Position]) -> Result<Vec<u64>, LogError>;
 
     /// Acknowledges entries with their numbers of events; counts only what was still pending, and
     /// returns how many entries that were. Works also when the log is full.
     async fn acknowledge(&self, done: &[(Position, u64)]) -> Result<u64, LogError>;
 
-    /// Frees what every consumer has acknowledged, but for the replay window; returns how many
-    /// entries went. Never removes an entry that is pending or undelivered.
+    /// Removes acknowledged entries outside the replay window; returns the number of removed entries. Never removes an entry that is pending or undelivered.
     async fn trim(&self) -> Result<u64, LogError>;
 
-    /// What has not been stored yet.
+    /// Returns the backlog.
     async fn backlog(&self) -> Result<Backlog, LogError>;
 
-    /// The group's consumers.
+    /// Returns the group's consumers.
     async fn consumers(&self) -> Result<Vec<ConsumerInfo>, LogError>;
 
     /// Removes consumers that have not asked for entries for `idle` and have nothing pending,
@@ -209,6 +208,6 @@ pub trait LogReader: Send + Sync + 'static {
     /// Leaves the group, if nothing is pending for this consumer; returns whether it left.
     async fn leave(&self) -> Result<bool, LogError>;
 
-    /// Whether the log answers.
+    /// Checks that the log replies.
     async fn ping(&self) -> Result<(), LogError>;
 }

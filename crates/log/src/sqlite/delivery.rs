@@ -1,4 +1,4 @@
-//! What is delivered and not acknowledged, in memory.
+//! The entries that are delivered and not acknowledged, in memory.
 
 use std::collections::BTreeMap;
 use std::ops::Bound;
@@ -16,7 +16,7 @@ struct State {
     /// The sequence of the last entry that was delivered.
     last: u64,
     pending: BTreeMap<Position, Delivery>,
-    /// Where the round of claims has come to.
+    /// The last position of the current round of claims.
     claimed_to: Option<Position>,
     read_at: Instant,
 }
@@ -48,7 +48,7 @@ impl Deliveries {
         self.state().read_at.elapsed()
     }
 
-    /// These are in flight from now on.
+    /// Marks entries as in flight.
     pub fn deliver(&self, entries: &[Delivered]) {
         let mut state = self.state();
         state.read_at = Instant::now();
@@ -58,7 +58,7 @@ impl Deliveries {
         }
     }
 
-    /// Up to `max` that are held for longer than `idle`, going on from the last call; and whether
+    /// Up to `max` that have been in flight for longer than `idle`, continuing from the last call; and whether
     /// the round is complete.
     pub fn idle(&self, idle: Duration, max: usize) -> (Vec<Position>, bool) {
         let mut state = self.state();
@@ -101,7 +101,7 @@ impl Deliveries {
         self.state().pending.remove(&position)
     }
 
-    /// Puts one back that was taken.
+    /// Inserts an entry again that was removed.
     pub fn restore(&self, position: Position, held: Delivery) {
         self.state().pending.insert(position, held);
     }

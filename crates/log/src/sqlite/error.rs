@@ -1,4 +1,4 @@
-//! What SQLite's errors mean to the log.
+//! Maps SQLite's errors to those of the log.
 
 use crate::LogError;
 

@@ -1,4 +1,4 @@
-//! The statements.
+//! The SQL statements.
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -89,7 +89,7 @@ pub(super) async fn acknowledge(
     Ok(entries)
 }
 
-/// Removes up to `max` expired keys; returns how many went.
+/// Removes up to `max` expired keys; returns the number of removed keys.
 pub(super) async fn forget_expired_keys(connection: &mut SqliteConnection, max: u32) -> Result<u64, LogError> {
     let deleted = sqlx::query("DELETE FROM keys WHERE key IN (SELECT key FROM keys WHERE expires <= ? LIMIT ?)")
         .bind(now_millis() as i64)

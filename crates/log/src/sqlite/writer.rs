@@ -1,4 +1,4 @@
-//! The task that writes: what is waiting goes into one transaction.
+//! The task that writes: all waiting commands share one transaction.
 
 use std::fs::File;
 use std::sync::Arc;
@@ -16,7 +16,7 @@ use crate::{Append, Appended, LogError, Position};
 /// How many commands may wait, and so how many share a transaction at most.
 const QUEUE: usize = 256;
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
-/// Expired keys are forgotten in steps, between which others write.
+/// Expired keys are removed in steps, so that other commands can write in between.
 const KEYS_PER_STEP: u32 = 1_000;
 
 /// Sends commands to the task.
@@ -72,7 +72,7 @@ impl Writer {
         self.count(Work::Acknowledge(done)).await
     }
 
-    /// Forgets expired keys, at most as many as a few steps do.
+    /// Removes expired keys, at most 20 steps of them, so that housekeeping ends soon.
     pub async fn forget_expired_keys(&self) -> Result<(), LogError> {
         for _ in 0..20 {
             if self.count(Work::ForgetExpiredKeys).await? < u64::from(KEYS_PER_STEP) {
@@ -91,7 +91,7 @@ impl Writer {
     pub async fn close(self) {
         drop(self.commands);
         if let Err(error) = self.task.await {
-            tracing::error!(%error, "the log's writer ended badly");
+            tracing::error!(%error, "the log's writer panicked");
         }
     }
 
@@ -127,16 +127,16 @@ impl Task {
     async fn run(mut self, mut queue: mpsc::Receiver<Command>) {
         let mut commands = Vec::with_capacity(QUEUE);
         while queue.recv_many(&mut commands, QUEUE).await > 0 {
-            // Who went away does not want it any more.
+            // The caller of a cancelled command no longer waits for it.
             commands.retain(|command| !command.answer.is_closed());
             match self.commit(&commands).await {
                 Ok(done) => answer(commands.drain(..), done),
                 Err(_) if commands.len() > 1 => {
-                    // One of them; the others shall not suffer for it.
+                    // One command failed: each is committed alone, so that the others succeed.
                     for command in commands.drain(..) {
                         let done = self.commit(std::slice::from_ref(&command)).await;
                         let done = done.and_then(|mut done| done.pop().ok_or_else(nothing_done));
-                        // Nobody waits: fine, it may be repeated.
+                        // If the caller no longer waits, the result is dropped: it may repeat the command.
                         let _ = command.answer.send(done);
                     }
                 }
@@ -230,7 +230,7 @@ impl Task {
 
 fn answer(commands: impl Iterator<Item = Command>, done: Vec<Done>) {
     for (command, done) in commands.zip(done) {
-        // Nobody waits: fine, it may be repeated.
+        // If the caller no longer waits, the result is dropped: it may repeat the command.
         let _ = command.answer.send(Ok(done));
     }
 }
