@@ -7,6 +7,7 @@ use std::time::Duration;
 use sluice_log::LogReader;
 use sluice_log::redis::{ReaderSettings, RedisReader};
 use sluice_service::backoff::Backoff;
+use sluice_service::options::ServeOptions;
 use sluice_service::{metrics, probes, server, shutdown};
 use tokio_util::sync::CancellationToken;
 
@@ -71,7 +72,8 @@ pub async fn run(settings: RunSettings) -> anyhow::Result<()> {
         // When aggregating fails, the server stops too, and the process ends.
         done.await.inspect_err(|_| stop.cancel())
     };
-    let serving = server::run(listener, api.merge(probes), stop.clone(), settings.rules.shutdown_timeout);
+    let options = ServeOptions::new(settings.rules.shutdown_timeout);
+    let serving = server::run(listener, api.merge(probes), stop.clone(), options);
     let (aggregated, served) = tokio::join!(aggregating, serving);
     aggregated.and(served)
 }

@@ -6,7 +6,10 @@ use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use sluice_log::sqlite::{SqliteLog, SqliteSettings};
+use sluice_service::guard::SharedGuard;
+use sluice_service::options::ServeOptions;
 use sluice_service::{metrics, probes, server, shutdown};
+use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
 use crate::api::{self, ApiState};
@@ -28,49 +31,84 @@ const BATCH_EVENTS: u64 = 10_000;
 /// Runs until SIGTERM or Ctrl-C.
 ///
 /// # Errors
-/// When the address or the folder is taken, the settings contradict the stored events, or the entries in
-/// flight could not be stored within the shutdown timeout.
+/// When the address or the folder is taken, the settings contradict the stored events, or events that
+/// were accepted could not be stored within the shutdown timeout.
 pub async fn standalone(settings: StandaloneSettings) -> anyhow::Result<()> {
-    let signal = shutdown::on_signal();
-    let metrics = metrics::install();
-    let folder = &settings.data;
-    let log =
-        SqliteSettings { folder: folder.clone(), idempotency_ttl: settings.rules.idempotency_ttl, max_bytes: None };
-    let log = Arc::new(SqliteLog::open(log).await?);
-    let dedup_cache_keys = settings.rules.dedup_cache_keys as usize;
-    let store = SqliteStore::open(&folder.join("store.db"), &settings.rules.keyer(), dedup_cache_keys).await?;
-    let store = Arc::new(store);
-    let options =
-        CommitOptions { keyer: settings.rules.keyer(), shard: "standalone".to_owned(), audit: settings.rules.audit };
+    let shutdown = shutdown::on_signal();
+    let listen = settings.listen;
+    let standalone = Standalone::open(settings).await?;
+    let listener = server::bind(&listen.to_string()).await?;
+    standalone.serve(listener, shutdown, None).await
+}
 
-    // The publisher stops first: the events that it has accepted are stored before the aggregator stops.
-    let published = CancellationToken::new();
-    let publisher = sluice_publisher::Publisher::start(log.clone(), &settings.ingest);
-    let api = api::router(ApiState::new(store.clone(), log.clone(), options.clone()));
-    let probes = probes::router(metrics, ready(store.clone(), log.clone(), Arc::new(AtomicBool::new(true))));
-    let router = sluice_publisher::router(publisher).merge(api).merge(probes);
-    let listener = server::bind(&settings.listen.to_string()).await?;
+/// Publisher and aggregator over an opened folder, not serving yet.
+pub struct Standalone {
+    settings: StandaloneSettings,
+    log: Arc<SqliteLog>,
+    store: Arc<SqliteStore>,
+    options: CommitOptions,
+}
 
-    let limits = BatchLimits {
-        events: settings.rules.batch_events.unwrap_or(BATCH_EVENTS),
-        linger: settings.rules.batch_linger,
-    };
-    let consumer = Consumer::new(log, store, options, limits, CLAIM_AFTER);
-    let replica_settings = ReplicaSettings {
-        workers: 1,
-        consumer_ttl: CLAIM_AFTER * 2,
-        idempotency_ttl: settings.rules.idempotency_ttl,
-        retention: settings.rules.retention,
-        shutdown_timeout: settings.rules.shutdown_timeout,
-    };
-    let aggregating = async {
-        aggregate(Arc::new(consumer), replica_settings, published.clone()).await.inspect_err(|_| signal.cancel())
-    };
-    let serving = async {
-        let served = server::run(listener, router, signal.clone(), settings.rules.shutdown_timeout).await;
-        published.cancel();
-        served
-    };
-    let (aggregated, served) = tokio::join!(aggregating, serving);
-    aggregated.and(served)
+impl Standalone {
+    /// Opens the log and the store in the folder of the settings, and creates them if they are missing.
+    ///
+    /// # Errors
+    /// When the folder is taken, or the settings contradict the stored events.
+    pub async fn open(settings: StandaloneSettings) -> anyhow::Result<Self> {
+        let folder = &settings.data;
+        let log =
+            SqliteSettings { folder: folder.clone(), idempotency_ttl: settings.rules.idempotency_ttl, max_bytes: None };
+        let log = Arc::new(SqliteLog::open(log).await?);
+        let dedup_cache_keys = settings.rules.dedup_cache_keys as usize;
+        let store = SqliteStore::open(&folder.join("store.db"), &settings.rules.keyer(), dedup_cache_keys).await?;
+        let options = CommitOptions {
+            keyer: settings.rules.keyer(),
+            shard: "standalone".to_owned(),
+            audit: settings.rules.audit,
+        };
+        Ok(Self { settings, log, store: Arc::new(store), options })
+    }
+
+    /// Serves on a listener, and aggregates, until `shutdown` is cancelled. Every request passes the
+    /// guard first.
+    ///
+    /// # Errors
+    /// When events that were accepted could not be stored within the shutdown timeout.
+    pub async fn serve(
+        self,
+        listener: TcpListener,
+        shutdown: CancellationToken,
+        guard: SharedGuard,
+    ) -> anyhow::Result<()> {
+        let Self { settings, log, store, options } = self;
+        // The publisher stops first: what it has accepted is stored before the aggregator stops.
+        let published = CancellationToken::new();
+        let publisher = sluice_publisher::Publisher::start(log.clone(), &settings.ingest);
+        let api = api::router(ApiState::new(store.clone(), log.clone(), options.clone()));
+        let ready = ready(store.clone(), log.clone(), Arc::new(AtomicBool::new(true)));
+        let probes = probes::router(metrics::install(), ready);
+        let router = sluice_publisher::router(publisher).merge(api).merge(probes);
+
+        let settings = settings.rules;
+        let limits =
+            BatchLimits { events: settings.batch_events.unwrap_or(BATCH_EVENTS), linger: settings.batch_linger };
+        let consumer = Consumer::new(log, store, options, limits, CLAIM_AFTER);
+        let replica_settings = ReplicaSettings {
+            workers: 1,
+            consumer_ttl: CLAIM_AFTER * 2,
+            idempotency_ttl: settings.idempotency_ttl,
+            retention: settings.retention,
+            shutdown_timeout: settings.shutdown_timeout,
+        };
+        let aggregating =
+            async { aggregate(Arc::new(consumer), replica_settings, published.clone()).await.inspect_err(|_| shutdown.cancel()) };
+        let serving = async {
+            let serve_options = ServeOptions::new(settings.shutdown_timeout).guarded_by(guard);
+            let served = server::run(listener, router, shutdown.clone(), serve_options).await;
+            published.cancel();
+            served
+        };
+        let (aggregated, served) = tokio::join!(aggregating, serving);
+        aggregated.and(served)
+    }
 }

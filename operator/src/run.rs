@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use anyhow::Context as _;
 use kube::Config;
 use kube::client::ClientBuilder;
+use sluice_service::options::ServeOptions;
 use sluice_service::{metrics, probes, server, shutdown};
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
@@ -46,7 +47,7 @@ pub async fn run(settings: RunSettings) -> anyhow::Result<()> {
 
     let listener = server::bind(&settings.listen.to_string()).await?;
     let router = probes::router(metrics, ready(election.clone(), settings.lease.lease_duration * 2));
-    let serving = server::run(listener, router, stop.clone(), settings.shutdown_timeout);
+    let serving = server::run(listener, router, stop.clone(), ServeOptions::new(settings.shutdown_timeout));
     let leading = async {
         // However it ends, the process ends with it.
         let _ending = stop.clone().drop_guard();

@@ -65,3 +65,14 @@ fn every_metric_of_the_operator_is_explained() {
     let missing: Vec<_> = metrics.into_iter().filter(|metric| !docs.contains(&format!("`{metric}"))).collect();
     assert!(missing.is_empty(), "docs/operations.md says nothing of {missing:?}");
 }
+
+/// Reads all files below a folder.
+fn read(folder: &Path, sources: &mut Vec<String>) {
+    for entry in fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()) {
+        if entry.is_dir() {
+            read(&entry, sources);
+        } else {
+            sources.push(fs::read_to_string(&entry).unwrap_or_default());
+        }
+    }
+}

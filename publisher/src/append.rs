@@ -1,4 +1,4 @@
-//! One entry, appended: repeated under its id until the log answers.
+//! Appends one entry, and repeats it under its id until the log answers.
 
 use std::time::Duration;
 
@@ -7,51 +7,58 @@ use sluice_log::{Append, Appended, LogError, LogWriter};
 use sluice_service::backoff::Backoff;
 use tokio::time::{Instant, sleep_until, timeout_at};
 
-use crate::coalesce::{Outcome, Waiting};
 use crate::pressure::Gate;
+use crate::waiting::{Outcome, Waiting};
 
 const FIRST_BACKOFF: Duration = Duration::from_millis(20);
-const MOST_BACKOFF: Duration = Duration::from_secs(1);
+const MAX_BACKOFF: Duration = Duration::from_secs(1);
 
-/// Packs requests into an entry, appends it, and answers each of them. Requests that reuse a key
-/// are taken out, and the rest is packed again under a new id: nothing of the first was written.
+/// Packs requests into an entry, appends it, and reports the outcome to each of them. Requests that
+/// reuse a key are refused, and the rest is packed again under a new id: nothing of the first entry
+/// was written.
 pub(crate) async fn append(stream: u16, log: &dyn LogWriter, gate: &Gate, mut requests: Vec<Waiting>) {
     while !requests.is_empty() {
         let entry = compressed::pack(EntryId::random(), requests.iter().map(|waiting| &waiting.packed.request));
         let keyed = requests.iter().filter_map(|waiting| waiting.packed.keyed).collect();
         let append = Append { stream, entry, keyed };
-        match repeat(log, &append, &requests).await {
+        match append_until_answered(log, &append, &requests).await {
             Ok(Appended::Stored { backlog }) => {
                 metrics::counter!(crate::metrics::ENTRIES.name).increment(1);
                 metrics::counter!(crate::metrics::ENTRY_BYTES.name).increment(append.entry.body.len() as u64);
                 gate.observe(backlog);
-                return answer(requests, &Outcome::Stored);
+                return finish(requests, &Outcome::Stored);
             }
             Ok(Appended::KeyReused(indexes)) => {
                 let before = requests.len();
-                requests = without_reused(requests, &indexes);
+                requests = refuse_reused(requests, &indexes);
+                // Else the same entry would be appended for ever.
                 if requests.len() == before {
                     let cause =
                         format!("the log refused keys {indexes:?} of an entry with {} keys", append.keyed.len());
-                    return answer(requests, &Outcome::Failed(cause));
+                    return finish(requests, &Outcome::Failed(cause));
                 }
             }
             Err(LogError::Full(cause)) => {
                 gate.close(&cause);
-                return answer(requests, &Outcome::Full);
+                return finish(requests, &Outcome::Full);
             }
             Err(error @ (LogError::Unavailable(_) | LogError::Failed(_))) => {
-                return answer(requests, &Outcome::Failed(error.to_string()));
+                return finish(requests, &Outcome::Failed(error.to_string()));
             }
         }
     }
 }
 
-/// Appends until the log answers, or nobody waits any more. Always the same entry under the same
-/// id: one whose answer was lost is recognised by its receipt.
-async fn repeat(log: &dyn LogWriter, append: &Append, requests: &[Waiting]) -> Result<Appended, LogError> {
+/// Appends until the log answers or nobody waits any more. It is always the same entry under the
+/// same id, so that the aggregators recognise a second one, whose first answer was lost, by the
+/// receipts in it.
+async fn append_until_answered(
+    log: &dyn LogWriter,
+    append: &Append,
+    requests: &[Waiting],
+) -> Result<Appended, LogError> {
     let deadline = requests.iter().map(|waiting| waiting.deadline).max().unwrap_or_else(Instant::now);
-    let mut backoff = Backoff::new(FIRST_BACKOFF, MOST_BACKOFF);
+    let mut backoff = Backoff::new(FIRST_BACKOFF, MAX_BACKOFF);
     loop {
         let began = Instant::now();
         let answer = timeout_at(deadline, log.append(append)).await;
@@ -71,14 +78,15 @@ async fn repeat(log: &dyn LogWriter, append: &Append, requests: &[Waiting]) -> R
     }
 }
 
-/// Answers those that reuse a key (`indexes` count keyed requests only) and hands out the rest.
-fn without_reused(requests: Vec<Waiting>, indexes: &[usize]) -> Vec<Waiting> {
+/// Reports to the requests that reuse a key that they are refused, and returns the others.
+/// `indexes` count keyed requests only.
+fn refuse_reused(requests: Vec<Waiting>, indexes: &[usize]) -> Vec<Waiting> {
     let mut number = 0;
     let mut rest = Vec::with_capacity(requests.len());
     for waiting in requests {
         let keyed = waiting.packed.keyed.is_some();
         if keyed && indexes.contains(&number) {
-            waiting.answer(Outcome::KeyReused);
+            waiting.finish(Outcome::KeyReused);
         } else {
             rest.push(waiting);
         }
@@ -87,8 +95,8 @@ fn without_reused(requests: Vec<Waiting>, indexes: &[usize]) -> Vec<Waiting> {
     rest
 }
 
-fn answer(requests: Vec<Waiting>, outcome: &Outcome) {
+fn finish(requests: Vec<Waiting>, outcome: &Outcome) {
     for waiting in requests {
-        waiting.answer(outcome.clone());
+        waiting.finish(outcome.clone());
     }
 }

@@ -1,61 +1,25 @@
-//! Requests → entries: group commit.
+//! Collects requests into entries: group commit.
 //!
-//! There is no timer. The first waiting request is sent at once; what arrives while appends are
-//! in flight waits, and is packed together as soon as one of them is answered. So a lone request
-//! is not delayed, and under load entries grow to what the log can take.
+//! There is no timer. The first waiting request is appended at once; requests that arrive while the
+//! allowed number of appends is in flight wait, and are packed together as soon as one of them is
+//! answered. So a lone request is not delayed, and under load entries grow to what the log can take.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
 use sluice_log::LogWriter;
-use tokio::sync::{Semaphore, mpsc, oneshot};
-use tokio::time::Instant;
+use tokio::sync::{Semaphore, mpsc};
 
 use crate::append::append;
-use crate::pack::Packed;
 use crate::pressure::Gate;
-use crate::publisher::Slot;
+use crate::waiting::Waiting;
 
 /// Events in one entry, unless a single request has more.
-const ENTRY_EVENTS: u64 = 1_000;
+const MAX_ENTRY_EVENTS: u64 = 1_000;
 /// Bytes of one entry, unless a single request has more.
-const ENTRY_BYTES: usize = 512 << 10;
+const MAX_ENTRY_BYTES: usize = 512 << 10;
 
-/// A request on its way to the log.
-pub(crate) struct Waiting {
-    pub(crate) packed: Packed,
-    /// When its client is told that the log is unavailable.
-    pub(crate) deadline: Instant,
-    /// Closed when nobody waits for the answer any more.
-    pub(crate) reply: oneshot::Sender<Outcome>,
-    /// Its place in the queue, given back with the answer.
-    pub(crate) slot: Slot,
-}
-
-impl Waiting {
-    /// Says what became of it.
-    pub(crate) fn answer(self, outcome: Outcome) {
-        // The place is free before the client can come back for it.
-        drop(self.slot);
-        // Nobody listens when the client has left: there is nothing to undo then.
-        let _ = self.reply.send(outcome);
-    }
-}
-
-/// What became of a request.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Outcome {
-    /// It is on disk.
-    Stored,
-    /// Its key came with another body before. Nothing was written.
-    KeyReused,
-    /// The log has no room.
-    Full,
-    /// The log did not confirm it: it may or may not be written.
-    Failed(String),
-}
-
-/// How much a coalescer does at once.
+/// How much a coalescer does at the same time, at most.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Bounds {
     /// Appends in flight.
@@ -64,7 +28,7 @@ pub(crate) struct Bounds {
     pub(crate) waiting: usize,
 }
 
-/// The coalescer of one stream. It ends when this handle is gone and the queue is empty.
+/// The coalescer of one stream. Its task ends when this handle is dropped and the queue is empty.
 pub(crate) struct Coalescer {
     queue: mpsc::Sender<Waiting>,
 }
@@ -77,8 +41,11 @@ impl Coalescer {
         Self { queue }
     }
 
-    /// Puts a request into the queue; gives it back when that is full.
-    pub(crate) fn put(&self, waiting: Waiting) -> Result<(), Waiting> {
+    /// Puts a request into the queue.
+    ///
+    /// # Errors
+    /// The request itself, when the queue is full.
+    pub(crate) fn enqueue(&self, waiting: Waiting) -> Result<(), Waiting> {
         self.queue.try_send(waiting).map_err(|refused| match refused {
             mpsc::error::TrySendError::Full(waiting) | mpsc::error::TrySendError::Closed(waiting) => waiting,
         })
@@ -115,8 +82,8 @@ async fn run(
     }
 }
 
-/// Takes the requests of the next entry, in the order of their arrival. Those whose clients have
-/// left are dropped: nobody was told that they are accepted.
+/// Removes the requests of the next entry from the queue, in the order of their arrival. Requests whose
+/// clients have left are dropped: nobody was told that they are accepted.
 fn take_entry(waiting: &mut VecDeque<Waiting>) -> Vec<Waiting> {
     let mut entry: Vec<Waiting> = Vec::new();
     let (mut events, mut bytes) = (0, 0);
@@ -127,13 +94,13 @@ fn take_entry(waiting: &mut VecDeque<Waiting>) -> Vec<Waiting> {
             continue;
         }
         let request = &next.packed.request;
-        let fits = events + request.events() <= ENTRY_EVENTS && bytes + request.len() <= ENTRY_BYTES;
+        let fits = events + request.events() <= MAX_ENTRY_EVENTS && bytes + request.len() <= MAX_ENTRY_BYTES;
         if !fits && !entry.is_empty() {
             waiting.push_front(next);
             break;
         }
-        // One key with two bodies: which of them it stands for is the log's to say, so the second
-        // goes with a later entry.
+        // Two requests with the same key and different bodies: the log decides which of them owns the
+        // key, so the second goes into a later entry.
         if let Some(keyed) = next.packed.keyed
             && *bodies.entry(keyed.key).or_insert(keyed.body_hash) != keyed.body_hash
         {
@@ -156,8 +123,13 @@ mod tests {
 
     use sluice_event::{Limits, RequestId};
 
+    use tokio::sync::oneshot;
+    use tokio::time::Instant;
+
     use super::*;
+    use crate::admission::Slot;
     use crate::pack::pack;
+    use crate::waiting::Outcome;
 
     fn request(key: Option<&str>, body: &str) -> (Waiting, oneshot::Receiver<Outcome>) {
         let packed = pack(RequestId::random(), key.map(str::as_bytes), body.as_bytes(), &Limits::default()).unwrap();
@@ -171,7 +143,7 @@ mod tests {
         format!("[{}]", events.join(","))
     }
 
-    /// How many requests each entry gets.
+    /// Returns how many requests each entry gets.
     fn entries(requests: &[(Option<&str>, String)]) -> Vec<usize> {
         let (mut waiting, _answers): (VecDeque<_>, Vec<_>) =
             requests.iter().map(|(key, body)| request(*key, body)).unzip();
@@ -208,7 +180,7 @@ mod tests {
     }
 
     #[test]
-    fn what_nobody_waits_for_is_dropped() {
+    fn a_request_whose_client_has_left_is_dropped() {
         let (gone, answer) = request(None, &events(1, "1"));
         let (stays, _answer) = request(None, &events(1, "1"));
         drop(answer);

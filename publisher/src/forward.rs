@@ -1,4 +1,4 @@
-//! What the publisher does not answer itself goes to the aggregators.
+//! Forwards requests that the publisher does not answer itself to the aggregators.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -9,7 +9,7 @@ use axum::Router;
 use axum::body::{Body, HttpBody};
 use axum::extract::{Request, State};
 use axum::http::uri::PathAndQuery;
-use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, Uri, header};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, Uri, header};
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use hyper::body::{Frame, Incoming, SizeHint};
@@ -22,17 +22,21 @@ use sluice_service::request_log;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, Sleep, sleep, timeout};
 
-/// Requests forwarded at the same time, to the end of their answers.
-const MAX_FORWARDED: usize = 512;
-const CONNECT: Duration = Duration::from_secs(2);
-/// Until the answer begins; the request's own body included.
-const ANSWER: Duration = Duration::from_secs(30);
-/// Between two pieces of an answer.
-const SILENCE: Duration = Duration::from_secs(60);
-/// Below the time after which our own server closes an idle connection.
-const IDLE: Duration = Duration::from_secs(15);
+use crate::error_chain::error_chain;
+use crate::problems::{malformed_path, query_unavailable};
 
-/// Headers of one connection, which do not travel on.
+/// Requests forwarded at the same time, each until the end of its answer.
+const MAX_FORWARDED: usize = 512;
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
+/// From the start of the request, its body included, until the answer begins.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
+/// Between two pieces of an answer.
+const STALL_TIMEOUT: Duration = Duration::from_secs(60);
+/// Shorter than the time after which an aggregator closes an idle connection, so that no request is
+/// sent on a connection that is being closed.
+const IDLE_TIMEOUT: Duration = Duration::from_secs(15);
+
+/// Headers that belong to one connection and are not forwarded (RFC 9110, section 7.6.1).
 const HOP_BY_HOP: [HeaderName; 8] = [
     header::CONNECTION,
     HeaderName::from_static("keep-alive"),
@@ -48,17 +52,19 @@ const HOP_BY_HOP: [HeaderName; 8] = [
 struct Forwarder {
     client: Client<HttpConnector, Body>,
     base: Uri,
-    room: Arc<Semaphore>,
+    permits: Arc<Semaphore>,
 }
 
-/// A service that forwards every request to the server at `base` (`http://HOST:PORT/PREFIX`).
+/// Returns a service that forwards every request to the server at `base` (`http://HOST:PORT/PREFIX`).
 pub(crate) fn router(base: &Uri) -> Router {
     let mut connector = HttpConnector::new();
-    connector.set_connect_timeout(Some(CONNECT));
+    connector.set_connect_timeout(Some(CONNECT_TIMEOUT));
     connector.set_nodelay(true);
-    let client =
-        Client::builder(TokioExecutor::new()).pool_timer(TokioTimer::new()).pool_idle_timeout(IDLE).build(connector);
-    let forwarder = Forwarder { client, base: base.clone(), room: Arc::new(Semaphore::new(MAX_FORWARDED)) };
+    let client = Client::builder(TokioExecutor::new())
+        .pool_timer(TokioTimer::new())
+        .pool_idle_timeout(IDLE_TIMEOUT)
+        .build(connector);
+    let forwarder = Forwarder { client, base: base.clone(), permits: Arc::new(Semaphore::new(MAX_FORWARDED)) };
     Router::new().fallback(forward).with_state(forwarder)
 }
 
@@ -68,8 +74,11 @@ async fn forward(State(forwarder): State<Forwarder>, request: Request) -> Respon
 
 impl Forwarder {
     async fn forward(&self, mut request: Request) -> Result<Response, Problem> {
-        let permit =
-            self.room.clone().try_acquire_owned().map_err(|_| unavailable("too many requests are forwarded"))?;
+        let permit = self
+            .permits
+            .clone()
+            .try_acquire_owned()
+            .map_err(|_| query_unavailable("too many requests are forwarded"))?;
         *request.uri_mut() = self.target(request.uri())?;
         let id = request.extensions().get::<RequestId>().copied();
         let headers = request.headers_mut();
@@ -78,28 +87,27 @@ impl Forwarder {
         if let Some(value) = id.and_then(|id| HeaderValue::from_str(&id.to_string()).ok()) {
             headers.insert(request_log::HEADER, value);
         }
-        let answer = timeout(ANSWER, self.client.request(request)).await;
+        let answer = timeout(ANSWER_TIMEOUT, self.client.request(request)).await;
         let mut response = match answer {
             Ok(Ok(response)) => response,
-            Ok(Err(error)) => return Err(unavailable(&causes(&error))),
-            Err(_) => return Err(unavailable("no answer in time")),
+            Ok(Err(error)) => return Err(query_unavailable(&error_chain(&error))),
+            Err(_) => return Err(query_unavailable("no answer in time")),
         };
         strip(response.headers_mut());
-        Ok(response.map(|body| Body::new(Relay { body, silence: Box::pin(sleep(SILENCE)), _permit: permit })))
+        Ok(response.map(|body| Body::new(Relay { body, stalled: Box::pin(sleep(STALL_TIMEOUT)), _permit: permit })))
     }
 
-    /// The same path and query at the other server, byte for byte.
+    /// Returns the same path and query at the other server, byte for byte.
     fn target(&self, uri: &Uri) -> Result<Uri, Problem> {
         let path =
             format!("{}{}", self.base.path().trim_end_matches('/'), uri.path_and_query().map_or("/", |p| p.as_str()));
         let mut parts = self.base.clone().into_parts();
         parts.path_and_query = PathAndQuery::try_from(path).ok();
-        Uri::from_parts(parts)
-            .map_err(|_| Problem::new(StatusCode::BAD_REQUEST, "bad_request", "the path is malformed"))
+        Uri::from_parts(parts).map_err(|_| malformed_path())
     }
 }
 
-/// Removes what belongs to one connection, also what its `Connection` header names.
+/// Removes the headers that belong to one connection, also those that its `Connection` header names.
 fn strip(headers: &mut HeaderMap) {
     let named: Vec<HeaderName> = headers
         .get_all(header::CONNECTION)
@@ -113,21 +121,10 @@ fn strip(headers: &mut HeaderMap) {
     }
 }
 
-fn unavailable(cause: &str) -> Problem {
-    Problem::new(StatusCode::SERVICE_UNAVAILABLE, "query_unavailable", cause)
-        .say("the aggregators do not answer; publishing goes on")
-        .retry_after(Duration::from_secs(1))
-}
-
-fn causes(error: &dyn std::error::Error) -> String {
-    let chain = std::iter::successors(error.source(), |cause| cause.source());
-    chain.fold(error.to_string(), |text, cause| format!("{text}: {cause}"))
-}
-
-/// The body of a forwarded answer: ended when nothing comes for too long.
+/// The body of a forwarded answer. It fails when nothing arrives for too long.
 struct Relay {
     body: Incoming,
-    silence: Pin<Box<Sleep>>,
+    stalled: Pin<Box<Sleep>>,
     _permit: OwnedSemaphorePermit,
 }
 
@@ -140,10 +137,10 @@ impl HttpBody for Relay {
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, axum::BoxError>>> {
         if let Poll::Ready(frame) = Pin::new(&mut self.body).poll_frame(context) {
-            self.silence.as_mut().reset(Instant::now() + SILENCE);
+            self.stalled.as_mut().reset(Instant::now() + STALL_TIMEOUT);
             return Poll::Ready(frame.map(|frame| frame.map_err(Into::into)));
         }
-        match self.silence.as_mut().poll(context) {
+        match self.stalled.as_mut().poll(context) {
             Poll::Ready(()) => Poll::Ready(Some(Err("the answer stopped coming".into()))),
             Poll::Pending => Poll::Pending,
         }

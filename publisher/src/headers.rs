@@ -1,16 +1,21 @@
-//! What the headers of a publishing request must be.
+//! Checks the headers of a publishing request.
 
-use axum::http::{HeaderMap, HeaderName, StatusCode, header};
+use axum::http::{HeaderMap, HeaderName, header};
 use sluice_service::problem::Problem;
+
+use crate::problems::{invalid_idempotency_key, unsupported_media_type};
 
 /// The header that makes repeating a request safe.
 pub(crate) const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
 const MAX_KEY_BYTES: usize = 255;
 
-/// Only JSON in UTF-8, as it is: `application/json`, with or without `charset=utf-8`, or no
-/// content type at all.
+/// Accepts JSON in UTF-8 without compression: `application/json`, with or without `charset=utf-8`, or
+/// no content type at all.
+///
+/// # Errors
+/// `unsupported_media_type`.
 pub(crate) fn check_content(headers: &HeaderMap) -> Result<(), Problem> {
-    let refuse = |detail: &str| Err(Problem::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported_media_type", detail));
+    let refuse = |detail: &str| Err(unsupported_media_type(detail));
     if headers.get(header::CONTENT_ENCODING).is_some_and(|coding| !coding.as_bytes().eq_ignore_ascii_case(b"identity"))
     {
         return refuse("send the body without a Content-Encoding");
@@ -18,7 +23,7 @@ pub(crate) fn check_content(headers: &HeaderMap) -> Result<(), Problem> {
     let mut types = headers.get_all(header::CONTENT_TYPE).iter();
     match (types.next(), types.next()) {
         (None, _) => Ok(()),
-        // As nearly all clients write it: nothing to take apart.
+        // Nearly all clients write it like this: no need to parse it.
         (Some(one), None) if one == "application/json" => Ok(()),
         (Some(one), None) if one.to_str().is_ok_and(is_json) => Ok(()),
         _ => refuse("send application/json"),
@@ -35,16 +40,19 @@ fn is_json(content_type: &str) -> bool {
     })
 }
 
-/// The `Idempotency-Key`, if there is one: 1 to 255 visible ASCII characters.
+/// Returns the `Idempotency-Key`, if there is one: 1 to 255 visible ASCII characters.
+///
+/// # Errors
+/// `invalid_idempotency_key`.
 pub(crate) fn idempotency_key(headers: &HeaderMap) -> Result<Option<&[u8]>, Problem> {
     let mut keys = headers.get_all(IDEMPOTENCY_KEY).iter();
     let Some(key) = keys.next().map(|key| key.as_bytes()) else { return Ok(None) };
-    let refuse = |detail: String| Err(Problem::new(StatusCode::BAD_REQUEST, "invalid_idempotency_key", detail));
     if keys.next().is_some() {
-        return refuse("there is more than one Idempotency-Key".to_owned());
+        return Err(invalid_idempotency_key("there is more than one Idempotency-Key"));
     }
     if key.is_empty() || key.len() > MAX_KEY_BYTES || !key.iter().all(u8::is_ascii_graphic) {
-        return refuse(format!("an Idempotency-Key is 1 to {MAX_KEY_BYTES} visible ASCII characters without spaces"));
+        let detail = format!("an Idempotency-Key is 1 to {MAX_KEY_BYTES} visible ASCII characters without spaces");
+        return Err(invalid_idempotency_key(detail));
     }
     Ok(Some(key))
 }
@@ -53,6 +61,7 @@ pub(crate) fn idempotency_key(headers: &HeaderMap) -> Result<Option<&[u8]>, Prob
 mod tests {
     use axum::http::HeaderValue;
     use axum::http::header::IntoHeaderName;
+    use sluice_service::code::Code;
 
     use super::*;
 
@@ -65,7 +74,7 @@ mod tests {
     }
 
     #[test]
-    fn only_json_in_utf_8_is_taken() {
+    fn only_json_in_utf_8_is_accepted() {
         for value in [
             "application/json",
             "Application/JSON",
@@ -87,7 +96,7 @@ mod tests {
             "application/x-www-form-urlencoded",
         ] {
             let problem = check_content(&with("content-type", &[value])).unwrap_err();
-            assert_eq!(problem.code(), "unsupported_media_type", "{value}");
+            assert_eq!(problem.code(), Code::UnsupportedMediaType, "{value}");
         }
         assert!(check_content(&with("content-type", &["application/json", "text/plain"])).is_err());
         assert!(check_content(&with("content-encoding", &["gzip"])).is_err());
@@ -103,7 +112,7 @@ mod tests {
         assert!(idempotency_key(&HeaderMap::new()).unwrap().is_none());
         for value in ["", "a b", "é", &"k".repeat(256)] {
             let problem = idempotency_key(&with(IDEMPOTENCY_KEY, &[value])).unwrap_err();
-            assert_eq!(problem.code(), "invalid_idempotency_key", "{value}");
+            assert_eq!(problem.code(), Code::InvalidIdempotencyKey, "{value}");
         }
         assert!(idempotency_key(&with(IDEMPOTENCY_KEY, &["a", "b"])).is_err());
     }

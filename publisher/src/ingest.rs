@@ -1,4 +1,4 @@
-//! `POST /publish`: HTTP → packed requests.
+//! `POST /publish`: turns HTTP requests into packed requests.
 
 use std::sync::LazyLock;
 
@@ -18,13 +18,15 @@ use sluice_service::shortcut::Shortcut;
 use utoipa::ToSchema;
 
 use crate::pack::{Packed, pack};
-use crate::{Publisher, headers, receive};
+use crate::problems::parsing_failed;
+use crate::publisher::Publisher;
+use crate::{headers, receive};
 
-/// Larger bodies are parsed on a thread of their own: they would hold up other requests.
+/// Larger bodies, in bytes, are parsed on a thread of their own: they would delay other requests.
 const LARGE_BODY: usize = 256 << 10;
 const PATH: &str = "/publish";
 
-// Looked up once: it takes longer than counting does.
+// Looked up once: the lookup takes longer than counting does.
 static ACCEPTED: LazyLock<Counter> =
     LazyLock::new(|| metrics::counter!(crate::metrics::REQUESTS.name, "code" => "accepted"));
 static EVENTS: LazyLock<Counter> = LazyLock::new(|| metrics::counter!(crate::metrics::EVENTS.name));
@@ -43,7 +45,7 @@ pub struct Accepted {
 
 impl IntoResponse for Accepted {
     fn into_response(self) -> Response {
-        // Written by hand: it is the answer to nearly all requests.
+        // Formatted without a serializer, for speed: it is the answer to nearly all requests.
         let body = format!(r#"{{"status":"{}","count":{}}}"#, self.status, self.count);
         let mut response = Response::new(Body::from(body));
         *response.status_mut() = StatusCode::ACCEPTED;
@@ -52,7 +54,7 @@ impl IntoResponse for Accepted {
     }
 }
 
-/// The publishing part of a server: `POST /publish`.
+/// Returns the publishing part of a server: `POST /publish`.
 pub fn router(publisher: Publisher) -> Router {
     Router::new().route(PATH, post(publish)).with_state(publisher)
 }
@@ -67,7 +69,7 @@ async fn publish(
     answer(&publisher, id, &headers, body).await
 }
 
-/// A server of its own takes requests past the router.
+/// `serve` answers publishing requests past the router.
 impl Shortcut for Publisher {
     const METHOD: Method = Method::POST;
     const PATH: &'static str = PATH;
@@ -88,13 +90,13 @@ where
             accepted.into_response()
         }
         Err(problem) => {
-            metrics::counter!(crate::metrics::REQUESTS.name, "code" => problem.code()).increment(1);
+            metrics::counter!(crate::metrics::REQUESTS.name, "code" => problem.code().as_str()).increment(1);
             problem.into_response()
         }
     }
 }
 
-/// The way of a request: checked, received, validated and packed, appended.
+/// Takes a request through its steps: check the headers, receive the body, validate and pack it, append.
 async fn accept<B>(publisher: &Publisher, id: RequestId, headers: &HeaderMap, body: B) -> Result<Accepted, Problem>
 where
     B: HttpBody<Data = Bytes> + Unpin,
@@ -103,10 +105,10 @@ where
     let key = headers::idempotency_key(headers)?;
     publisher.check_room()?;
 
-    // Held until the answer: the packed request is about as large as the body it was.
+    // Held until the answer: the packed request is about as large as the body was.
     let mut reservation = publisher.reserve();
-    let most = publisher.limits().body_bytes;
-    let body = receive::body(headers, body, most, publisher.body_timeout(), &mut reservation).await?;
+    let max = publisher.limits().body_bytes;
+    let body = receive::body(headers, body, max, publisher.body_timeout(), &mut reservation).await?;
     let size = body.len() as u64;
     let packed = validate(publisher, id, key, body).await?;
     let count = packed.request.events();
@@ -118,7 +120,8 @@ where
     Ok(Accepted { status: "accepted", count })
 }
 
-/// Takes the body, so that only the packed request is kept while it waits.
+/// Validates and packs a body. It consumes the body, so that only the packed request stays in memory
+/// while it waits.
 async fn validate(publisher: &Publisher, id: RequestId, key: Option<&[u8]>, body: Bytes) -> Result<Packed, Problem> {
     let limits = *publisher.limits();
     if body.len() <= LARGE_BODY {
@@ -126,9 +129,7 @@ async fn validate(publisher: &Publisher, id: RequestId, key: Option<&[u8]>, body
     }
     let key = key.map(<[u8]>::to_vec);
     let packing = tokio::task::spawn_blocking(move || pack(id, key.as_deref(), &body, &limits));
-    let failed =
-        |error| Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", format!("parsing failed: {error}"));
-    packing.await.unwrap_or_else(|error| Err(failed(error)))
+    packing.await.unwrap_or_else(|error| Err(parsing_failed(&error)))
 }
 
 #[cfg(test)]

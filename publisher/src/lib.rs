@@ -1,15 +1,17 @@
-//! The publisher: takes events over HTTP and answers once the log has them on disk.
+//! The publisher: accepts events over HTTP and answers once the log has them on disk.
 //!
 //! ```text
 //! POST /publish ──ingest──▶ packed request ──coalesce──▶ packed entry ──▶ log
 //! anything else ──forward──▶ the aggregators
 //! ```
 //!
-//! The library is what `standalone` serves too, over another log; the program `sluice-publisher`
-//! adds forwarding, and the simulator.
+//! `standalone` serves this library too, over another log; the program `sluice-publisher` adds
+//! forwarding and the simulator.
 
+mod admission;
 mod append;
 mod coalesce;
+mod error_chain;
 mod forward;
 mod headers;
 mod ingest;
@@ -17,11 +19,13 @@ pub mod metrics;
 mod openapi;
 mod pack;
 mod pressure;
+mod problems;
 mod publisher;
 mod receive;
 pub mod serve;
 pub mod settings;
 pub mod simulate;
+mod waiting;
 
 pub use ingest::{Accepted, router};
 pub use openapi::openapi;

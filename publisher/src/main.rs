@@ -18,7 +18,7 @@ fn main() -> ExitCode {
 fn start(command: Command) -> anyhow::Result<()> {
     let runtime = tokio::runtime::Runtime::new().context("cannot start the runtime")?;
     let result = runtime.block_on(run(command));
-    // A read from standard input cannot be called off: do not wait for somebody to press Enter.
+    // A read from standard input cannot be cancelled: do not wait for somebody to press Enter.
     runtime.shutdown_timeout(Duration::from_millis(100));
     result
 }

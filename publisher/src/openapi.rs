@@ -1,16 +1,16 @@
 //! The OpenAPI description of the publishing part.
 
-// Nothing makes values of these types: they describe what the parser in `sluice-event` accepts,
+// No value of these types is ever built: they describe what the parser in `sluice-event` accepts,
 // which reads a body without building them.
-#![allow(dead_code, reason = "described, never made")]
+#![allow(dead_code, reason = "the types only describe JSON")]
 
 use serde::Serialize;
 use sluice_service::problem::Problem;
 use utoipa::{OpenApi, ToSchema};
 
-use crate::Accepted;
+use crate::ingest::Accepted;
 
-/// The OpenAPI document of [`router`](crate::router), to be merged into a server's.
+/// Returns the OpenAPI document of [`router`](crate::router), to be merged into a server's.
 pub fn openapi() -> utoipa::openapi::OpenApi {
     Document::openapi()
 }

@@ -1,44 +1,37 @@
-//! A body → one packed request, with what its `Idempotency-Key` stands for.
+//! Turns a body into one packed request, with the ids that follow from its `Idempotency-Key`.
 
-use axum::http::StatusCode;
 use sluice_event::entry::PackedRequest;
 use sluice_event::key::{hash128, hash128_of_parts};
-use sluice_event::{BodyHash, ErrorKind, IdempotencyKeyHash, Limits, ParseError, ReceiptId, RequestId, Timestamp};
+use sluice_event::{BodyHash, IdempotencyKeyHash, Limits, ReceiptId, RequestId, Timestamp};
 use sluice_log::KeyedRequest;
 use sluice_service::problem::Problem;
 
-/// Who sends, in receipts and records of keys: nobody in particular, without authentication.
+use crate::problems::invalid_body;
+
+/// The sender, as a part of receipts and of key hashes: empty as long as nobody is authenticated.
 const SUBJECT: &[u8] = b"";
 
-/// A validated request, packed once; from here on it is only copied.
+/// A validated request, packed once: an entry contains a byte-for-byte copy of it.
 #[derive(Debug, Clone)]
 pub(crate) struct Packed {
     pub(crate) request: PackedRequest,
-    /// Of a request that brought an `Idempotency-Key`.
+    /// The hashes of key and body, if the request has an `Idempotency-Key`.
     pub(crate) keyed: Option<KeyedRequest>,
 }
 
 /// Validates and packs a body.
+///
+/// # Errors
+/// The problem of [`invalid_body`].
 pub(crate) fn pack(id: RequestId, key: Option<&[u8]>, body: &[u8], limits: &Limits) -> Result<Packed, Problem> {
     let now = Timestamp::now();
-    let events = sluice_event::parse(body, limits, now).map_err(|error| refused(&error))?;
+    let events = sluice_event::parse(body, limits, now).map_err(|error| invalid_body(&error))?;
     let receipt = key.map(|key| ReceiptId::from_bytes(hash128_of_parts(&[SUBJECT, key, body])));
     let keyed = key.map(|key| KeyedRequest {
         key: IdempotencyKeyHash::from_bytes(hash128_of_parts(&[SUBJECT, key])),
         body_hash: BodyHash::from_bytes(hash128(body)),
     });
     Ok(Packed { request: PackedRequest::new(id, receipt, now, &events), keyed })
-}
-
-fn refused(error: &ParseError) -> Problem {
-    let (status, code) = match error.kind {
-        ErrorKind::Malformed => (StatusCode::BAD_REQUEST, "malformed_json"),
-        ErrorKind::Invalid => (StatusCode::UNPROCESSABLE_ENTITY, "invalid_event"),
-        ErrorKind::TooManyEvents => (StatusCode::PAYLOAD_TOO_LARGE, "too_many_events"),
-        ErrorKind::PayloadTooLarge => (StatusCode::PAYLOAD_TOO_LARGE, "payload_too_large"),
-        ErrorKind::PayloadTooDeep => (StatusCode::UNPROCESSABLE_ENTITY, "payload_too_deep"),
-    };
-    Problem::new(status, code, error.to_string()).at(error.index, error.field)
 }
 
 #[cfg(test)]
@@ -48,7 +41,7 @@ mod tests {
     const BODY: &[u8] = br#"{"id":"evt-1","payload":{"value":100}}"#;
 
     #[test]
-    fn a_receipt_stands_for_key_and_body_and_the_record_for_the_key_alone() {
+    fn a_receipt_follows_from_key_and_body_and_the_key_hash_from_the_key_alone() {
         let pack =
             |key: &'static [u8], body| pack(RequestId::from_u128(0), Some(key), body, &Limits::default()).unwrap();
         let first = pack(b"k", BODY);

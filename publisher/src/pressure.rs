@@ -1,23 +1,22 @@
-//! Backpressure: when the log is too full, requests are refused until it has drained.
+//! Backpressure: while the log is too full, requests are refused.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use axum::http::StatusCode;
 use sluice_log::{LogWriter, Pressure};
 use sluice_service::backoff::Backoff;
 use sluice_service::problem::Problem;
 
-/// How often the log is asked how full it is, while requests are taken and while they are not.
-const ASK_OPEN: Duration = Duration::from_millis(500);
-const ASK_CLOSED: Duration = Duration::from_millis(100);
-const MOST_BACKOFF: Duration = Duration::from_secs(5);
-/// When a client is told to come back.
-const RETRY: Duration = Duration::from_secs(2);
+use crate::problems::backlog_full;
 
-/// Open while the log has room. Appends close it with what they learn; it is opened only by
-/// asking the log.
+/// How often the log is asked how full it is while requests are accepted, and while they are refused.
+const POLL_OPEN: Duration = Duration::from_millis(500);
+const POLL_CLOSED: Duration = Duration::from_millis(100);
+const MAX_BACKOFF: Duration = Duration::from_secs(5);
+
+/// Open while the log has room. An append that reports a full log closes it; only asking the log how
+/// full it is opens it again.
 pub(crate) struct Gate {
     max_backlog: u64,
     max_memory: f64,
@@ -30,11 +29,15 @@ impl Gate {
     }
 
     /// Refuses a request while the log is too full.
+    ///
+    /// # Errors
+    /// `backlog_full`.
     pub(crate) fn check(&self) -> Result<(), Problem> {
         if self.closed.load(Ordering::Relaxed) { Err(backlog_full()) } else { Ok(()) }
     }
 
-    /// Takes note of the backlog of one stream: a part of all there is, so that it can only close.
+    /// Closes the gate when the backlog of one stream is too long. It never opens it: one stream's backlog
+    /// is only a part of the whole.
     pub(crate) fn observe(&self, backlog: Option<u64>) {
         if let Some(backlog) = backlog.filter(|&events| events >= self.max_backlog) {
             self.close(&format!("{backlog} events are not stored yet"));
@@ -54,20 +57,20 @@ impl Gate {
         }
     }
 
-    /// Asks the log again and again how full it is. Never returns.
+    /// Asks the log at intervals how full it is. Never returns.
     pub(crate) async fn watch(self: Arc<Self>, log: Arc<dyn LogWriter>) {
-        let mut backoff = Backoff::new(ASK_CLOSED, MOST_BACKOFF);
+        let mut backoff = Backoff::new(POLL_CLOSED, MAX_BACKOFF);
         loop {
             let wait = match log.pressure().await {
                 Ok(pressure) => {
                     backoff.reset();
-                    self.judge(pressure);
-                    if self.closed.load(Ordering::Relaxed) { ASK_CLOSED } else { ASK_OPEN }
+                    self.update(pressure);
+                    if self.closed.load(Ordering::Relaxed) { POLL_CLOSED } else { POLL_OPEN }
                 }
                 Err(error) => {
                     tracing::debug!(%error, "cannot ask how full the log is");
-                    measure(Pressure { backlog: None, memory: None });
-                    // Appending will say what is wrong, better than a refusal on old knowledge.
+                    set_metrics(Pressure { backlog: None, memory: None });
+                    // Better than refusing on an old measurement: an append reports what is wrong.
                     self.open();
                     backoff.next()
                 }
@@ -76,8 +79,9 @@ impl Gate {
         }
     }
 
-    fn judge(&self, pressure: Pressure) {
-        measure(pressure);
+    /// Opens or closes the gate after a measurement of the whole log.
+    fn update(&self, pressure: Pressure) {
+        set_metrics(pressure);
         match pressure {
             Pressure { backlog: Some(backlog), .. } if backlog >= self.max_backlog => self.observe(Some(backlog)),
             Pressure { memory: Some(memory), .. } if memory >= self.max_memory => {
@@ -88,26 +92,22 @@ impl Gate {
     }
 }
 
-/// Unknown is not zero, and not what it was before either: NaN is what Prometheus shows as no value.
-fn measure(pressure: Pressure) {
+/// Sets the gauges. An unknown value is neither zero nor the one before: Prometheus shows NaN as a gap.
+fn set_metrics(pressure: Pressure) {
     metrics::gauge!(crate::metrics::BACKLOG_EVENTS.name).set(pressure.backlog.map_or(f64::NAN, |events| events as f64));
     metrics::gauge!(crate::metrics::LOG_MEMORY_RATIO.name).set(pressure.memory.unwrap_or(f64::NAN));
 }
 
-/// The answer while the log is too full.
-pub(crate) fn backlog_full() -> Problem {
-    let detail = "too many events are not stored yet; come back later";
-    Problem::new(StatusCode::TOO_MANY_REQUESTS, "backlog_full", detail).retry_after(RETRY)
-}
-
 #[cfg(test)]
 mod tests {
+    use sluice_service::code::Code;
+
     use super::*;
 
     fn refused_after(pressures: &[Pressure]) -> bool {
         let gate = Gate::new(100, 0.8);
         for &pressure in pressures {
-            gate.judge(pressure);
+            gate.update(pressure);
         }
         gate.check().is_err()
     }
@@ -129,7 +129,7 @@ mod tests {
         gate.observe(Some(99));
         assert!(gate.check().is_ok());
         gate.observe(Some(100));
-        assert_eq!(gate.check().unwrap_err().code(), "backlog_full");
+        assert_eq!(gate.check().unwrap_err().code(), Code::BacklogFull);
         gate.observe(Some(0));
         assert!(gate.check().is_err(), "one stream's backlog says nothing of the others");
     }

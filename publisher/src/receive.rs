@@ -1,4 +1,4 @@
-//! Reading a body within its bounds: size, time, and what may be in hand altogether.
+//! Reads a body within its bounds: its size, its time, and the bytes of all bodies together.
 
 use std::future::poll_fn;
 use std::pin::{Pin, pin};
@@ -6,50 +6,56 @@ use std::task::Poll;
 use std::time::Duration;
 
 use axum::body::HttpBody;
-use axum::http::{HeaderMap, StatusCode, header};
+use axum::http::{HeaderMap, header};
 use bytes::{Bytes, BytesMut};
 use sluice_service::problem::Problem;
 
-use crate::publisher::Reservation;
+use crate::admission::Reservation;
+use crate::problems::{body_ends_early, body_timeout, body_too_large};
 
-/// What is allocated at once on the word of a `Content-Length`.
-const TRUSTED_BYTES: usize = 64 << 10;
+/// Bytes that are allocated at once because of a `Content-Length`, at most: a client can announce a
+/// large body without sending it.
+const MAX_PREALLOCATED: usize = 64 << 10;
 
-/// Reads the whole body. Refuses it as soon as it is, or says it will be, larger than `most`
-/// bytes (413), is not complete within `patience` (408), or ends early (400).
+/// Reads the whole body.
+///
+/// # Errors
+/// `body_too_large` as soon as the body is, or is announced to be, larger than `max` bytes;
+/// `body_timeout` when it is not complete within `timeout`; `malformed_json` when it ends early;
+/// `queue_full` when the reservation cannot grow.
 pub(crate) async fn body<B>(
     headers: &HeaderMap,
     body: B,
-    most: usize,
-    patience: Duration,
+    max: usize,
+    timeout: Duration,
     reservation: &mut Reservation,
 ) -> Result<Bytes, Problem>
 where
     B: HttpBody<Data = Bytes> + Unpin,
 {
     let announced = headers.get(header::CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse::<usize>().ok());
-    if announced.is_some_and(|length| length > most) {
-        return Err(too_large(most));
+    if announced.is_some_and(|length| length > max) {
+        return Err(body_too_large(max));
     }
-    let mut reading = pin!(collect(body, announced.unwrap_or(0).min(TRUSTED_BYTES), most, reservation));
-    // Most bodies are here with their headers, and need no timer.
+    let mut reading = pin!(collect(body, announced.unwrap_or(0).min(MAX_PREALLOCATED), max, reservation));
+    // Most bodies have arrived together with their headers, and need no timer.
     match futures::poll!(reading.as_mut()) {
         Poll::Ready(read) => read,
-        Poll::Pending => tokio::time::timeout(patience, reading).await.unwrap_or_else(|_| Err(too_slow(patience))),
+        Poll::Pending => tokio::time::timeout(timeout, reading).await.unwrap_or_else(|_| Err(body_timeout(timeout))),
     }
 }
 
-async fn collect<B>(mut body: B, expected: usize, most: usize, reservation: &mut Reservation) -> Result<Bytes, Problem>
+async fn collect<B>(mut body: B, expected: usize, max: usize, reservation: &mut Reservation) -> Result<Bytes, Problem>
 where
     B: HttpBody<Data = Bytes> + Unpin,
 {
-    // A small body comes in one piece, which is kept as it is.
+    // A small body comes in one piece, which is returned without copying it.
     let (mut one, mut many) = (Bytes::new(), BytesMut::new());
     while let Some(frame) = poll_fn(|context| Pin::new(&mut body).poll_frame(context)).await {
-        // What is no data is trailers, which say nothing of events.
-        let Ok(chunk) = frame.map_err(|_| cut_off())?.into_data() else { continue };
-        if chunk.len() > most - one.len() - many.len() {
-            return Err(too_large(most));
+        // A frame that is not data is trailers, which are not part of the body.
+        let Ok(chunk) = frame.map_err(|_| body_ends_early())?.into_data() else { continue };
+        if chunk.len() > max - one.len() - many.len() {
+            return Err(body_too_large(max));
         }
         reservation.grow(chunk.len())?;
         if one.is_empty() && many.is_empty() {
@@ -63,18 +69,4 @@ where
         many.extend_from_slice(&chunk);
     }
     Ok(if many.is_empty() { one } else { many.freeze() })
-}
-
-fn too_large(most: usize) -> Problem {
-    let detail = format!("the body is larger than {most} bytes; send fewer events in a request");
-    Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "body_too_large", detail)
-}
-
-fn too_slow(patience: Duration) -> Problem {
-    let detail = format!("the body did not arrive within {patience:?}");
-    Problem::new(StatusCode::REQUEST_TIMEOUT, "body_timeout", detail)
-}
-
-fn cut_off() -> Problem {
-    Problem::new(StatusCode::BAD_REQUEST, "malformed_json", "the body ends before its announced end")
 }

@@ -1,21 +1,39 @@
-//! `serve`: publishing to a Redis stream, and everything else to the aggregators.
+//! `serve`: publishes to a Redis stream, and forwards everything else to the aggregators.
 
 use std::sync::Arc;
 
 use sluice_log::redis::{RedisWriter, WriterSettings};
-use sluice_service::deadlines::Deadlines;
+use sluice_service::guard::SharedGuard;
+use sluice_service::options::ServeOptions;
 use sluice_service::{metrics, probes, problem, server, shutdown};
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
 
+use crate::publisher::Publisher;
 use crate::settings::ServeSettings;
-use crate::{Publisher, forward, router};
+use crate::{forward, ingest};
 
-/// Runs until SIGTERM or Ctrl-C; then answers what is in hand. Starts without Redis and without
-/// aggregators: what needs them is answered 503 until they are there.
+/// Runs until SIGTERM or Ctrl-C; then finishes the requests in flight. Starts without Redis and
+/// without aggregators: requests that need them are answered 503 until they can be reached.
 ///
 /// # Errors
 /// When the address is taken or a URL cannot be one.
 pub async fn run(settings: ServeSettings) -> anyhow::Result<()> {
-    let stop = shutdown::on_signal();
+    let shutdown = shutdown::on_signal();
+    let listener = server::bind(&settings.listen.to_string()).await?;
+    serve(listener, settings, shutdown, None).await
+}
+
+/// Serves on a listener until `shutdown` is cancelled. Every request passes the guard first.
+///
+/// # Errors
+/// When the URL of Redis cannot be one.
+pub async fn serve(
+    listener: TcpListener,
+    settings: ServeSettings,
+    shutdown: CancellationToken,
+    guard: SharedGuard,
+) -> anyhow::Result<()> {
     let metrics = metrics::install();
     let log = RedisWriter::new(WriterSettings {
         url: settings.redis_url,
@@ -24,13 +42,13 @@ pub async fn run(settings: ServeSettings) -> anyhow::Result<()> {
         idempotency_ttl: settings.idempotency_ttl,
     })?;
     let publisher = Publisher::start(Arc::new(log), &settings.ingest);
-    // Ready also without Redis: a client then gets a 503 that says so, not a refused connection.
+    // Ready without Redis too: a client then gets a 503 with the reason, not a refused connection.
     let probes = probes::router(metrics, || Box::pin(async { Ok(()) }));
-    let router = router(publisher.clone()).merge(probes);
+    let router = ingest::router(publisher.clone()).merge(probes);
     let router = match settings.query_url {
         Some(url) => router.fallback_service(forward::router(&url)),
         None => router.fallback(problem::not_found),
     };
-    let listener = server::bind(&settings.listen.to_string()).await?;
-    server::run_with_shortcut(listener, router, publisher, stop, Deadlines::usual(settings.shutdown_timeout)).await
+    let options = ServeOptions::new(settings.shutdown_timeout).guarded_by(guard);
+    server::run_with_shortcut(listener, router, publisher, shutdown, options).await
 }

@@ -1,25 +1,25 @@
-//! `/dead-letters`: what could not be stored, why, and again.
+//! `/dead-letters`: lists entries and events that could not be stored, and replays them.
 
 use axum::Json;
 use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, RawQuery, State};
-use axum::http::StatusCode;
 use serde::Serialize;
 use serde_json::value::RawValue;
 use sluice_service::problem::Problem;
 use utoipa::ToSchema;
 
+use super::problems::{not_found, still_refused, store_problem};
 use super::query::{Parameters, cursor};
+use super::state::ApiState;
 use super::stats::TopicCounts;
-use super::{ApiState, not_found, problem};
 use crate::metrics;
 use sluice_store::StoreError;
-use sluice_store::commit::replay as replay_letter;
+use sluice_store::commit;
 
 const DEFAULT_LIMIT: u32 = 100;
-const MOST: u32 = 1_000;
-/// Events shown of a letter that is a whole entry.
-const MOST_SHOWN: usize = 10;
+const MAX_LIMIT: u32 = 1_000;
+/// Events shown of a dead letter that is a whole entry.
+const MAX_SHOWN: usize = 10;
 
 /// Dead letters.
 #[derive(Debug, Serialize, ToSchema)]
@@ -35,7 +35,7 @@ pub(super) struct DeadLetters {
 struct DeadLetter {
     /// For the replay.
     id: i64,
-    /// When it was put aside.
+    /// When it became a dead letter.
     #[schema(format = DateTime)]
     failed_at: String,
     /// The database's code; or `undecodable`, `kills_its_reader` for a whole entry.
@@ -91,7 +91,7 @@ fn content(body: &[u8]) -> Vec<Shown> {
     let Ok(body) = sluice_event::compressed::expand(body) else { return Vec::new() };
     let Ok(entry) = sluice_event::entry::decode(&body) else { return Vec::new() };
     let events = entry.requests.iter().flat_map(|request| request.events.iter().map(move |event| (request.id, event)));
-    let shown = events.take(MOST_SHOWN).map(|(request_id, event)| Shown {
+    let shown = events.take(MAX_SHOWN).map(|(request_id, event)| Shown {
         topic: event.topic.to_string(),
         event_id: event.event_id.to_string(),
         timestamp: event.timestamp.to_string(),
@@ -118,10 +118,10 @@ pub(super) async fn list(
     RawQuery(query): RawQuery,
 ) -> Result<Json<DeadLetters>, Problem> {
     let mut parameters = Parameters::parse(query.as_deref())?;
-    let limit = parameters.limit(DEFAULT_LIMIT, MOST)?;
+    let limit = parameters.limit(DEFAULT_LIMIT, MAX_LIMIT)?;
     let before = parameters.cursor()?;
     parameters.end()?;
-    let mut letters = state.store.dead_letters(before, limit + 1).await.map_err(problem)?;
+    let mut letters = state.store.dead_letters(before, limit + 1).await.map_err(store_problem)?;
     let more = letters.len() > limit as usize;
     letters.truncate(limit as usize);
     let next_cursor = if more { letters.last().map(|letter| cursor(letter.id)) } else { None };
@@ -134,12 +134,12 @@ pub(super) struct Replayed {
     replayed: TopicCounts,
 }
 
-/// Stores and counts what is in a dead letter, and removes the letter, in one transaction.
+/// Stores and counts what is in a dead letter, and removes the dead letter, in one transaction.
 #[utoipa::path(post, path = "/dead-letters/{id}/replay", tag = "dead letters",
-    params(("id" = i64, Path, description = "The letter's id")),
+    params(("id" = i64, Path, description = "The dead letter's id")),
     responses(
         (status = 200, description = "It is stored, or dropped as a duplicate", body = Replayed),
-        (status = 404, description = "`not_found`: there is no such letter, or not any more", body = Problem, content_type = "application/problem+json"),
+        (status = 404, description = "`not_found`: there is no such dead letter, or not any more", body = Problem, content_type = "application/problem+json"),
         (status = 409, description = "`still_refused`: it stays a dead letter", body = Problem, content_type = "application/problem+json"),
         (status = 503, description = "`store_unavailable`", body = Problem, content_type = "application/problem+json"),
     ))]
@@ -149,16 +149,14 @@ pub(super) async fn replay(
 ) -> Result<Json<Replayed>, Problem> {
     let missing = || not_found("there is no such dead letter");
     let Path(id) = id.map_err(|_| missing())?;
-    match replay_letter(&*state.store, &state.rules, id).await {
+    match commit::replay(&*state.store, &state.rules, id).await {
         Ok(Some(outcome)) => {
             tracing::info!(id, "replayed a dead letter");
             metrics::committed(&outcome);
             Ok(Json(Replayed { replayed: outcome.counts.into() }))
         }
         Ok(None) => Err(missing()),
-        Err(error @ StoreError::Refused { .. }) => {
-            Err(Problem::new(StatusCode::CONFLICT, "still_refused", error.to_string()))
-        }
-        Err(error) => Err(problem(error)),
+        Err(error @ StoreError::Refused { .. }) => Err(still_refused(&error)),
+        Err(error) => Err(store_problem(error)),
     }
 }

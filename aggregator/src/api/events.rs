@@ -11,17 +11,18 @@ use serde_json::value::RawValue;
 use sluice_service::problem::Problem;
 use utoipa::ToSchema;
 
+use super::problems::{not_found, store_problem};
 use super::query::{Parameters, cursor};
-use super::{ApiState, not_found, problem};
+use super::state::ApiState;
 use sluice_store::{EventQuery, Page, StoredEvent};
 
 const NDJSON: &str = "application/x-ndjson";
 /// Events of a page without a `limit`.
 const DEFAULT_LIMIT: u32 = 100;
-const MOST: u32 = 1_000;
-const MOST_NDJSON: u32 = 10_000;
+const MAX_LIMIT: u32 = 1_000;
+const MAX_LIMIT_NDJSON: u32 = 10_000;
 /// Events that share a topic and an id, with other dedup fields.
-const MOST_ALIKE: u32 = 1_000;
+const MAX_ALIKE: u32 = 1_000;
 
 /// An event as stored.
 #[derive(Debug, Serialize, ToSchema)]
@@ -52,7 +53,7 @@ impl TryFrom<StoredEvent> for Event {
 
     fn try_from(event: StoredEvent) -> Result<Self, Problem> {
         let payload = RawValue::from_string(event.payload).map_err(|error| {
-            problem(sluice_store::StoreError::Failed(format!("a stored payload is no JSON: {error}")))
+            store_problem(sluice_store::StoreError::Failed(format!("a stored payload is no JSON: {error}")))
         })?;
         Ok(Self {
             topic: event.topic,
@@ -103,10 +104,10 @@ pub(super) async fn list(
         since: parameters.value("since")?,
         until: parameters.value("until")?,
         before: parameters.cursor()?,
-        limit: parameters.limit(DEFAULT_LIMIT, if lines { MOST_NDJSON } else { MOST })?,
+        limit: parameters.limit(DEFAULT_LIMIT, if lines { MAX_LIMIT_NDJSON } else { MAX_LIMIT })?,
     };
     parameters.end()?;
-    let Page { events, next } = state.store.events(&query).await.map_err(problem)?;
+    let Page { events, next } = state.store.events(&query).await.map_err(store_problem)?;
     let next_cursor = next.map(cursor);
     let events = events.into_iter().map(Event::try_from).collect::<Result<Vec<_>, _>>()?;
     if lines { as_lines(&events, next_cursor) } else { Ok(Json(Events { events, next_cursor }).into_response()) }
@@ -140,8 +141,8 @@ pub(super) async fn one(
     if topic.contains('\0') || event_id.contains('\0') {
         return Err(missing());
     }
-    let limit = if all { MOST_ALIKE } else { 1 };
-    let events = state.store.event(&topic, &event_id, limit).await.map_err(problem)?;
+    let limit = if all { MAX_ALIKE } else { 1 };
+    let events = state.store.event(&topic, &event_id, limit).await.map_err(store_problem)?;
     let mut events = events.into_iter().map(Event::try_from).collect::<Result<Vec<_>, _>>()?;
     if events.is_empty() {
         return Err(missing());
@@ -162,7 +163,7 @@ fn as_lines(events: &[Event], next_cursor: Option<String>) -> Result<Response, P
     let mut lines = Vec::new();
     for event in events {
         serde_json::to_writer(&mut lines, event)
-            .map_err(|error| problem(sluice_store::StoreError::Failed(error.to_string())))?;
+            .map_err(|error| store_problem(sluice_store::StoreError::Failed(error.to_string())))?;
         lines.push(b'\n');
     }
     let next = next_cursor.map(|cursor| [("X-Next-Cursor", cursor)]);

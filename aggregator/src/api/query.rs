@@ -4,10 +4,11 @@ use std::collections::BTreeMap;
 use std::fmt::Display;
 use std::str::FromStr;
 
-use axum::http::StatusCode;
 use sluice_service::problem::Problem;
 
-/// The parameters of a request that are not read yet.
+use super::problems::invalid_query;
+
+/// The query parameters of a request that no handler has read yet.
 pub(super) struct Parameters(BTreeMap<String, String>);
 
 impl Parameters {
@@ -16,54 +17,54 @@ impl Parameters {
         let mut parameters = BTreeMap::new();
         for pair in query.unwrap_or_default().split('&').filter(|pair| !pair.is_empty()) {
             let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
-            let name = decode(name).ok_or_else(|| invalid(name, "is not percent-encoded UTF-8"))?;
-            let value = decode(value).ok_or_else(|| invalid(&name, "is not percent-encoded UTF-8"))?;
+            let name = decode(name).ok_or_else(|| invalid_query(name, "is not percent-encoded UTF-8"))?;
+            let value = decode(value).ok_or_else(|| invalid_query(&name, "is not percent-encoded UTF-8"))?;
             if value.contains('\0') {
-                return Err(invalid(&name, "contains NUL"));
+                return Err(invalid_query(&name, "contains NUL"));
             }
             if parameters.contains_key(&name) {
-                return Err(invalid(&name, "is given twice"));
+                return Err(invalid_query(&name, "is given twice"));
             }
             parameters.insert(name, value);
         }
         Ok(Self(parameters))
     }
 
-    /// A parameter's text.
+    /// Removes and returns a parameter's text.
     pub fn text(&mut self, name: &str) -> Option<String> {
         self.0.remove(name)
     }
 
-    /// A parameter's value.
+    /// Removes a parameter and returns its parsed value.
     pub fn value<T: FromStr<Err: Display>>(&mut self, name: &str) -> Result<Option<T>, Problem> {
-        self.text(name).map(|text| text.parse().map_err(|error| invalid(name, &format!("{error}")))).transpose()
+        self.text(name).map(|text| text.parse().map_err(|error| invalid_query(name, &format!("{error}")))).transpose()
     }
 
-    /// A number of items between 1 and `most`.
-    pub fn limit(&mut self, default: u32, most: u32) -> Result<u32, Problem> {
+    /// Removes `limit` and returns it: a number of items between 1 and `max`.
+    pub fn limit(&mut self, default: u32, max: u32) -> Result<u32, Problem> {
         match self.text("limit").map(|text| text.parse()) {
             None => Ok(default),
-            Some(Ok(limit)) if (1..=most).contains(&limit) => Ok(limit),
-            Some(_) => Err(invalid("limit", &format!("must be a whole number from 1 to {most}"))),
+            Some(Ok(limit)) if (1..=max).contains(&limit) => Ok(limit),
+            Some(_) => Err(invalid_query("limit", &format!("must be a whole number from 1 to {max}"))),
         }
     }
 
-    /// Where the page before ended.
+    /// Removes `cursor` and returns where the page before ended.
     pub fn cursor(&mut self) -> Result<Option<i64>, Problem> {
-        let cursor = |text: String| read_cursor(&text).ok_or_else(|| invalid("cursor", "is not a next_cursor"));
+        let cursor = |text: String| read_cursor(&text).ok_or_else(|| invalid_query("cursor", "is not a next_cursor"));
         self.text("cursor").map(cursor).transpose()
     }
 
-    /// Refuses what is left.
+    /// Refuses parameters that nobody has read.
     pub fn end(self) -> Result<(), Problem> {
         match self.0.keys().next() {
-            Some(name) => Err(invalid(name, "is not a parameter of this request")),
+            Some(name) => Err(invalid_query(name, "is not a parameter of this request")),
             None => Ok(()),
         }
     }
 }
 
-/// A cursor is opaque to clients: what it holds may change.
+/// Returns the text of a cursor. It is opaque to clients: what it holds may change.
 pub(super) fn cursor(seq: i64) -> String {
     format!("s{seq:x}")
 }
@@ -73,11 +74,7 @@ fn read_cursor(text: &str) -> Option<i64> {
     i64::from_str_radix(digits, 16).ok()
 }
 
-fn invalid(name: &str, message: &str) -> Problem {
-    Problem::new(StatusCode::BAD_REQUEST, "invalid_query", format!("{name}: {message}")).at(None, Some(name))
-}
-
-/// Form encoding: `+` is a space, `%41` a byte.
+/// Decodes form encoding (application/x-www-form-urlencoded): `+` is a space, `%41` a byte.
 fn decode(text: &str) -> Option<String> {
     let mut bytes = Vec::with_capacity(text.len());
     let mut rest = text.bytes();

@@ -10,7 +10,8 @@ use sluice_log::{Backlog, ConsumerInfo, LogError};
 use sluice_service::problem::Problem;
 use utoipa::ToSchema;
 
-use super::{ApiState, problem};
+use super::problems::store_problem;
+use super::state::ApiState;
 use sluice_store::Counts;
 
 /// How long the log may take: the counts are answered without it.
@@ -89,7 +90,7 @@ impl From<ConsumerInfo> for Consumer {
 ))]
 pub(super) async fn read(State(state): State<ApiState>) -> Result<Json<Stats>, Problem> {
     let (statistics, log) = tokio::join!(state.store.statistics(), ask_log(&state));
-    let statistics = statistics.map_err(problem)?;
+    let statistics = statistics.map_err(store_problem)?;
     let (backlog, consumers, log) = match log {
         Ok((backlog, consumers)) => (backlog.events, consumers, "available"),
         Err(error) => {

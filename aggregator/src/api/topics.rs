@@ -6,8 +6,9 @@ use serde::Serialize;
 use sluice_service::problem::Problem;
 use utoipa::ToSchema;
 
+use super::problems::store_problem;
+use super::state::ApiState;
 use super::stats::TopicCounts;
-use super::{ApiState, problem};
 
 /// All topics.
 #[derive(Debug, Serialize, ToSchema)]
@@ -32,7 +33,7 @@ struct Topic {
     (status = 503, description = "`store_unavailable`", body = Problem, content_type = "application/problem+json"),
 ))]
 pub(super) async fn list(State(state): State<ApiState>) -> Result<Json<Topics>, Problem> {
-    let statistics = state.store.statistics().await.map_err(problem)?;
+    let statistics = state.store.statistics().await.map_err(store_problem)?;
     let topics = statistics.topics.into_iter().map(|(topic, counts)| Topic { topic, counts: counts.into() });
     Ok(Json(Topics { topics: topics.collect() }))
 }

@@ -13,6 +13,7 @@ use sluice_event::{EntryId, Event, Keyer, Limits, RequestId, Timestamp};
 use sluice_log::redis::{ReaderSettings, RedisReader};
 use sluice_log::sqlite::{SqliteLog, SqliteSettings};
 use sluice_log::{LogReader, Position};
+use sluice_service::options::ServeOptions;
 use sluice_service::server;
 use sluice_store::commit::{Batch, commit};
 use sluice_store::postgres::{PostgresSettings, PostgresStore};
@@ -48,7 +49,12 @@ async fn serve(store: Arc<dyn Store>, log: Arc<dyn LogReader>) -> (Client, DropG
     let listener = server::bind("127.0.0.1:0").await.unwrap();
     let base = format!("http://{}", listener.local_addr().unwrap());
     let stop = CancellationToken::new();
-    let serving = server::run(listener, router(ApiState::new(store, log, rules())), stop.clone(), Duration::ZERO);
+    let serving = server::run(
+        listener,
+        router(ApiState::new(store, log, rules())),
+        stop.clone(),
+        ServeOptions::new(Duration::ZERO),
+    );
     tokio::spawn(serving);
     (Client::new(&base), stop.drop_guard())
 }

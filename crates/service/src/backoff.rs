@@ -3,32 +3,33 @@
 use std::time::Duration;
 
 /// Exponential backoff with full jitter: each wait is drawn evenly between zero and a bound that
-/// doubles from `first` up to `most`, so that many clients of a server that comes back do not
-/// all arrive at once.
+/// doubles from `first` up to `max`, so that many clients of a server that comes back do not
+/// all connect at once.
 #[derive(Debug, Clone)]
 pub struct Backoff {
     first: Duration,
-    most: Duration,
+    max: Duration,
     bound: Duration,
 }
 
 impl Backoff {
-    /// The first wait is at most `first`, no wait is longer than `most`.
-    pub fn new(first: Duration, most: Duration) -> Self {
-        Self { first, most, bound: first.min(most) }
+    /// Returns a backoff whose first wait is at most `first`, and none of whose waits is longer
+    /// than `max`.
+    pub fn new(first: Duration, max: Duration) -> Self {
+        Self { first, max, bound: first.min(max) }
     }
 
-    /// How long to wait now.
+    /// Returns the next wait, and doubles the bound of the one after it.
     #[allow(clippy::should_implement_trait, reason = "an endless source of waits, not a collection")]
     pub fn next(&mut self) -> Duration {
         let wait = self.bound.mul_f64(rand::random::<f64>());
-        self.bound = self.bound.saturating_mul(2).min(self.most);
+        self.bound = self.bound.saturating_mul(2).min(self.max);
         wait
     }
 
-    /// Starts again from the first wait: after a success.
+    /// Starts again from the first wait. Call it after a success.
     pub fn reset(&mut self) {
-        self.bound = self.first.min(self.most);
+        self.bound = self.first.min(self.max);
     }
 }
 
@@ -39,9 +40,9 @@ mod tests {
     #[test]
     fn waits_grow_up_to_the_bound_and_start_again_after_a_success() {
         let mut backoff = Backoff::new(Duration::from_millis(10), Duration::from_millis(100));
-        for most in [10, 20, 40, 80, 100, 100] {
+        for max in [10, 20, 40, 80, 100, 100] {
             let wait = backoff.next();
-            assert!(wait <= Duration::from_millis(most), "{wait:?} is longer than {most} ms");
+            assert!(wait <= Duration::from_millis(max), "{wait:?} is longer than {max} ms");
         }
         backoff.reset();
         assert!(backoff.next() <= Duration::from_millis(10));

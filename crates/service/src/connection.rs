@@ -18,32 +18,52 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio_util::sync::CancellationToken;
 
+use crate::code::Code;
 use crate::deadlines::Deadlines;
+use crate::guard::{self, SharedGuard};
 use crate::problem::{MEDIA_TYPE, Problem};
 use crate::request_log;
 use crate::shortcut::{Counted, Shortcut};
 use crate::stall::StallGuard;
 
-/// How long a closed connection still reads and discards what the client sends.
+/// How long a connection that is being closed still reads, and discards, what the client sends.
 const LINGER: Duration = Duration::from_secs(2);
 
 type Answer = Pin<Box<dyn Future<Output = Result<Response, Infallible>> + Send>>;
 
-/// What answers the requests of all connections.
+/// Guard, shortcut and router: together they answer the requests of all connections of a server.
 pub(crate) struct Served<S> {
+    guard: SharedGuard,
+    routes: Arc<Routes<S>>,
+}
+
+struct Routes<S> {
     router: TowerToHyperService<Router>,
     shortcut: Option<Arc<Counted<S>>>,
 }
 
 impl<S: Shortcut> Served<S> {
-    pub(crate) fn new(router: Router, shortcut: Option<S>) -> Self {
+    pub(crate) fn new(router: Router, shortcut: Option<S>, guard: SharedGuard) -> Self {
         let router = TowerToHyperService::new(router.layer(from_fn(request_log::middleware)));
-        Self { router, shortcut: shortcut.map(Counted::new).map(Arc::new) }
+        Self { guard, routes: Arc::new(Routes { router, shortcut: shortcut.map(Counted::new).map(Arc::new) }) }
     }
 
+    /// Answers a request. This is the one place that every request of every server passes, before the
+    /// shortcut and the router: what is to hold for all requests is checked by the guard here.
+    fn answer(&self, request: hyper::Request<Incoming>) -> Answer {
+        let Some(guard) = self.guard.clone() else { return self.routes.answer(request) };
+        let routes = self.routes.clone();
+        Box::pin(async move {
+            let request = guard::check(&*guard, request).await;
+            routes.answer(request).await
+        })
+    }
+}
+
+impl<S: Shortcut> Routes<S> {
     fn answer(&self, request: hyper::Request<Incoming>) -> Answer {
         match &self.shortcut {
-            Some(shortcut) if shortcut.takes(&request) => {
+            Some(shortcut) if shortcut.matches(&request) => {
                 let shortcut = shortcut.clone();
                 Box::pin(async move { Ok(shortcut.answer(request).await) })
             }
@@ -52,14 +72,14 @@ impl<S: Shortcut> Served<S> {
     }
 }
 
-/// Serves one connection until either side closes it, or until the request in hand is answered
-/// once `shutdown` is cancelled; from then on it ends at once when `cut` is.
+/// Serves one connection until either side closes it. Once `shutdown` is cancelled, the connection
+/// ends after the request in flight; once `abort` is cancelled too, it ends at once.
 pub(crate) async fn serve<S: Shortcut>(
     stream: TcpStream,
     served: Arc<Served<S>>,
     deadlines: Deadlines,
     shutdown: CancellationToken,
-    cut: CancellationToken,
+    abort: CancellationToken,
 ) {
     if let Err(error) = stream.set_nodelay(true) {
         tracing::debug!(%error, "cannot set TCP_NODELAY");
@@ -74,16 +94,16 @@ pub(crate) async fn serve<S: Shortcut>(
         ended = done(&mut connection) => Some(ended),
         () = shutdown.cancelled() => None,
     };
-    // Nothing is cut before the shutdown: until here one thing less is looked at whenever a request or
-    // an answer moves. Boxed, so that a connection that is being served takes no memory for its end.
+    // `abort` is never cancelled before `shutdown` is, so the loop above need not poll it with every
+    // read and write. Boxed, so that a connection takes no memory for its end while it is served.
     let ending = Box::pin(end(connection, ended));
     tokio::select! {
-        () = cut.cancelled() => {}
+        () = abort.cancelled() => {}
         () = ending => {}
     }
 }
 
-/// The rest of a connection that has ended, or that ends with the request in hand.
+/// Ends a connection in good order: answers the request in flight, if `ended` is `None`, and closes it.
 async fn end<S>(mut connection: http1::Connection<TokioIo<StallGuard>, S>, ended: Option<hyper::Result<()>>)
 where
     S: HttpService<Incoming, ResBody = axum::body::Body> + Unpin,
@@ -102,12 +122,13 @@ where
     if let Err(error) = &ended {
         tracing::debug!(%error, "a connection ended early");
         if error.is_timeout() && !parts.read_buf.is_empty() {
-            say_too_slow(&mut stream).await;
+            answer_header_timeout(&mut stream).await;
         }
     }
     close(stream).await;
 }
 
+/// Serves until the connection has ended, and leaves its socket open.
 async fn done<S>(connection: &mut http1::Connection<TokioIo<StallGuard>, S>) -> hyper::Result<()>
 where
     S: HttpService<Incoming, ResBody = axum::body::Body> + Unpin,
@@ -117,14 +138,10 @@ where
     poll_fn(|context| connection.poll_without_shutdown(context)).await
 }
 
-/// hyper only hangs up on a client whose headers never end; this says why.
-async fn say_too_slow(stream: &mut TcpStream) {
-    let problem = Problem::new(
-        hyper::StatusCode::REQUEST_TIMEOUT,
-        "header_timeout",
-        "the request's headers did not arrive in time",
-    );
-    let body = problem.clone().into_response();
+/// Answers 408 to a client whose headers did not arrive in time: hyper itself closes the connection
+/// without an answer.
+async fn answer_header_timeout(stream: &mut TcpStream) {
+    let body = Problem::new(Code::HeaderTimeout, "the request's headers did not arrive in time").into_response();
     let Ok(body) = axum::body::to_bytes(body.into_body(), 4_096).await else { return };
     let head = format!(
         "HTTP/1.1 408 Request Timeout\r\ncontent-type: {MEDIA_TYPE}\r\ncontent-length: {}\r\nconnection: close\r\n\r\n",
@@ -139,8 +156,8 @@ async fn say_too_slow(stream: &mut TcpStream) {
     }
 }
 
-/// Closes our direction first and reads on for a moment: closing a socket with unread bytes in it
-/// resets the connection, and a client still sending its body would lose the answer (413).
+/// Closes the sending side first and reads on for up to [`LINGER`]: closing a socket with unread bytes
+/// in it resets the connection, and a client that still sends its body would lose the answer (413).
 async fn close(mut stream: TcpStream) {
     let lingering = async {
         stream.shutdown().await?;

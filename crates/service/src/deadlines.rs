@@ -1,22 +1,23 @@
-//! How long a server waits for its clients and for its own end.
+//! How long a server waits: for its clients, and for connections to end at its shutdown.
 
 use std::time::Duration;
 
 /// How long a server waits for others.
 #[derive(Debug, Clone, Copy)]
 pub struct Deadlines {
-    /// From the first moment a request could come on a connection until its headers are in. A
-    /// client that sent a part of them is answered 408; an idle one is disconnected.
+    /// From the moment at which a connection could send a request until the request's headers are
+    /// complete. A client that sent a part of them is answered 408; an idle one is disconnected.
     pub headers: Duration,
-    /// For how long a client may leave its answer unread until it is cut off.
+    /// How long a client may leave its answer unread before it is disconnected.
     pub write: Duration,
-    /// From the start of the shutdown until connections are cut.
+    /// From the start of the shutdown until the connections that are left are closed by force.
     pub shutdown_timeout: Duration,
 }
 
 impl Deadlines {
-    /// Half a minute for clients.
-    pub fn usual(shutdown_timeout: Duration) -> Self {
+    /// Returns deadlines of 30 seconds for clients: long enough for a slow network, and short enough
+    /// that clients which send nothing do not hold all connections.
+    pub fn new(shutdown_timeout: Duration) -> Self {
         let wait = Duration::from_secs(30);
         Self { headers: wait, write: wait, shutdown_timeout }
     }

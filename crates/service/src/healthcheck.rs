@@ -6,8 +6,10 @@ use anyhow::Context;
 
 const DEADLINE: Duration = Duration::from_secs(3);
 
-/// Asks the server at `url` (such as `http://127.0.0.1:8080`) whether it is ready. An error when
-/// it says no or does not answer within three seconds.
+/// Asks the server at `url` (such as `http://127.0.0.1:8080`) whether it is ready.
+///
+/// # Errors
+/// When the server is not ready or does not answer within three seconds.
 pub async fn run(url: &str) -> anyhow::Result<()> {
     let url = format!("{}/readyz", url.trim_end_matches('/'));
     let client = reqwest::Client::builder().no_proxy().timeout(DEADLINE).build()?;

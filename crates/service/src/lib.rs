@@ -1,10 +1,12 @@
-//! What every server here shares: serving with deadlines and a drain, problem details, probes,
-//! metrics, telemetry, settings. It knows nothing of events.
+//! What all servers of this workspace share: serving with deadlines and an orderly shutdown, the
+//! hook that every request passes, problem details and their codes, probes, metrics, logging, and
+//! parsers of settings. It knows nothing of events but the type of a request's id.
 //!
 //! A program is put together from it like this:
 //!
 //! ```no_run
 //! # async fn program() -> anyhow::Result<()> {
+//! use sluice_service::options::ServeOptions;
 //! use sluice_service::{metrics, probes, server, shutdown, telemetry};
 //!
 //! telemetry::init();
@@ -13,17 +15,20 @@
 //!     .route("/hello", axum::routing::get(|| async { "hello" }))
 //!     .merge(probes::router(metrics::install(), || Box::pin(async { Ok(()) })));
 //! let listener = server::bind("127.0.0.1:0").await?;
-//! server::run(listener, router, shutdown, std::time::Duration::from_secs(20)).await
+//! server::run(listener, router, shutdown, ServeOptions::new(std::time::Duration::from_secs(20))).await
 //! # }
 //! ```
 
 pub mod backoff;
+pub mod code;
 mod connection;
 pub mod deadlines;
 pub mod exit;
+pub mod guard;
 pub mod healthcheck;
 pub mod metrics;
 pub mod no_delay;
+pub mod options;
 pub mod probes;
 pub mod problem;
 mod process_memory;

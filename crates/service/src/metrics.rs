@@ -76,7 +76,8 @@ pub const ALL: &[Metric] = &[HTTP_REQUESTS, HTTP_REQUEST_SECONDS, RESIDENT_MEMOR
 
 /// Bounds of every histogram of seconds: from half a millisecond to half a minute.
 const SECONDS: [f64; 15] = [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0];
-/// How often samples of histograms are moved to their buckets, also when nobody scrapes.
+/// How often samples of histograms are moved to their buckets. They would take memory without bound
+/// when nobody scrapes.
 const UPKEEP: Duration = Duration::from_secs(5);
 
 /// Makes the process record metrics, and returns the handle that renders them. Further calls
@@ -104,7 +105,7 @@ fn start() -> PrometheusHandle {
         }
     });
     if let Err(error) = thread {
-        tracing::warn!(%error, "cannot start the thread that tends metrics");
+        tracing::warn!(%error, "cannot start the thread that maintains histograms");
     }
     handle
 }

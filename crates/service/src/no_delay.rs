@@ -1,6 +1,6 @@
 //! `TCP_NODELAY` for sockets that a library opened without it.
 //!
-//! A client that writes twice before it reads (PostgreSQL's COPY: the rows, then "done") is held up
+//! A client that writes twice before it reads (PostgreSQL's COPY: the rows, then "done") is delayed
 //! by Nagle's algorithm until the first write is acknowledged, and the other side's kernel may take
 //! 40 ms to do that. `sqlx` neither sets the option nor hands out its socket.
 
@@ -9,10 +9,10 @@ use std::os::fd::{BorrowedFd, RawFd};
 
 use socket2::SockRef;
 
-/// Sets the option on every TCP socket that the process has open: none of ours wants to be held up.
-/// What is no TCP socket refuses it, which changes nothing.
+/// Sets the option on every TCP socket that the process has open: none of them should be delayed.
+/// Descriptors that are no TCP sockets refuse the option, which has no effect.
 pub fn on_all_sockets() {
-    // `/dev/fd` is there on Linux and on macOS.
+    // `/dev/fd` exists on Linux and on macOS.
     let Ok(open) = fs::read_dir("/dev/fd") else { return };
     // Collected first: reading the folder opens one too.
     let numbers: Vec<RawFd> = open.flatten().filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect();

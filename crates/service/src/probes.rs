@@ -3,21 +3,22 @@
 use std::time::Duration;
 
 use axum::Router;
-use axum::http::{StatusCode, header};
+use axum::http::header;
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use futures::future::BoxFuture;
 use metrics_exporter_prometheus::PrometheusHandle;
 
+use crate::code::Code;
 use crate::problem::Problem;
 use crate::process_memory;
 
 /// How long the check behind `/readyz` may take.
 const READY_DEADLINE: Duration = Duration::from_secs(2);
 
-/// The three probes. `/healthz` says that the process answers and depends on nothing; `/readyz`
-/// asks `ready`, whose error is shown to the caller; `/metrics` is in Prometheus' text format, with
-/// the memory that the process takes at that moment.
+/// Returns the routes of the three probes. `/healthz` says that the process answers requests and
+/// depends on nothing else; `/readyz` asks `ready`, whose error is shown to the caller; `/metrics` is
+/// in Prometheus' text format, and includes the memory that the process takes at that moment.
 pub fn router<S, F>(metrics: PrometheusHandle, ready: F) -> Router<S>
 where
     S: Clone + Send + Sync + 'static,
@@ -33,7 +34,7 @@ async fn check(ready: BoxFuture<'static, Result<(), String>>) -> Response {
     let answer = tokio::time::timeout(READY_DEADLINE, ready).await;
     match answer.unwrap_or_else(|_| Err(format!("no answer within {READY_DEADLINE:?}"))) {
         Ok(()) => "ready\n".into_response(),
-        Err(reason) => Problem::new(StatusCode::SERVICE_UNAVAILABLE, "not_ready", &reason).say(reason).into_response(),
+        Err(reason) => Problem::new(Code::NotReady, &reason).public_detail(reason).into_response(),
     }
 }
 

@@ -9,17 +9,22 @@ use serde::{Serialize, Serializer};
 use utoipa::openapi::{RefOr, Schema};
 use utoipa::{PartialSchema, ToSchema};
 
+use crate::code::Code;
+
 /// The media type of a problem document.
 pub const MEDIA_TYPE: &str = "application/problem+json";
+const NOTHING_SERVED: &str = "nothing is served at this path";
 
-/// What went wrong with a request.
+/// What is wrong with a request, or why the server could not serve it.
 #[derive(Debug, Clone)]
 pub struct Problem {
     status: StatusCode,
-    code: &'static str,
+    code: Code,
+    /// Shown to the client.
     detail: Box<str>,
     index: Option<usize>,
     field: Option<Box<str>>,
+    /// Only logged: what the client must not see.
     cause: Option<Box<str>>,
     retry_after: Option<Duration>,
 }
@@ -56,7 +61,7 @@ impl Serialize for Problem {
             uri: format!("urn:sluice:problem:{}", self.code),
             title: self.status.canonical_reason().unwrap_or("Error"),
             status: self.status.as_u16(),
-            code: self.code,
+            code: self.code.as_str(),
             detail: &self.detail,
             index: self.index,
             field: self.field.as_deref(),
@@ -74,9 +79,14 @@ impl PartialSchema for Problem {
 impl ToSchema for Problem {}
 
 impl Problem {
-    /// A problem. `detail` is shown to the client below status 500; from 500 on it is only
-    /// logged, and the client sees a general sentence (see [`Problem::say`]).
-    pub fn new(status: StatusCode, code: &'static str, detail: impl Into<String>) -> Self {
+    /// Returns a problem with the code's own status. `detail` is shown to the client below status
+    /// 500; from 500 on it is only logged, and the client sees a general sentence (see
+    /// [`Problem::public_detail`]).
+    pub fn new(code: Code, detail: impl Into<String>) -> Self {
+        Self::with_status(code.status(), code, detail)
+    }
+
+    fn with_status(status: StatusCode, code: Code, detail: impl Into<String>) -> Self {
         let detail = detail.into().into_boxed_str();
         let (detail, cause) =
             if status.is_server_error() { (general(status).into(), Some(detail)) } else { (detail, None) };
@@ -91,40 +101,41 @@ impl Problem {
         self
     }
 
-    /// When to try again; whole seconds, rounded up.
+    /// Says when to try again, in the header `Retry-After`: whole seconds, rounded up, at least one.
     #[must_use]
     pub fn retry_after(mut self, wait: Duration) -> Self {
         self.retry_after = Some(wait);
         self
     }
 
-    /// What the client is told, also from status 500 on. Nothing internal belongs here.
+    /// Sets what the client is told, also from status 500 on. Nothing internal belongs here.
     #[must_use]
-    pub fn say(mut self, detail: impl Into<String>) -> Self {
+    pub fn public_detail(mut self, detail: impl Into<String>) -> Self {
         self.detail = detail.into().into_boxed_str();
         self
     }
 
-    /// The HTTP status.
+    /// Returns the HTTP status.
     pub fn status(&self) -> StatusCode {
         self.status
     }
 
-    /// Which problem it is.
-    pub fn code(&self) -> &'static str {
+    /// Returns which problem it is.
+    pub fn code(&self) -> Code {
         self.code
     }
 
-    /// What the client is told.
+    /// Returns what the client is told.
     pub fn detail(&self) -> &str {
         &self.detail
     }
 }
 
-/// What the log says of a problem: travels beside the answer to the code that logs requests.
+/// What the log says of a problem. It travels in the answer's extensions to the code that logs
+/// requests.
 #[derive(Debug, Clone)]
 pub(crate) struct Logged {
-    pub(crate) code: &'static str,
+    pub(crate) code: Code,
     pub(crate) detail: Box<str>,
 }
 
@@ -142,22 +153,23 @@ impl IntoResponse for Problem {
     }
 }
 
-/// The answer to a path that nothing serves: a router's fallback.
+/// Answers a request for a path that nothing serves: a router's fallback.
 pub async fn not_found() -> Problem {
-    Problem::new(StatusCode::NOT_FOUND, "not_found", "nothing is served at this path")
+    Problem::new(Code::NotFound, NOTHING_SERVED)
 }
 
-/// A problem for an error answer that came without a body, by its status alone.
+/// Returns the problem for an error answer that came without a body, by its status alone.
 pub(crate) fn of_status(status: StatusCode) -> Problem {
     let (code, detail) = match status {
-        StatusCode::NOT_FOUND => ("not_found", "nothing is served at this path"),
-        StatusCode::METHOD_NOT_ALLOWED => ("method_not_allowed", "this path does not serve that method"),
-        _ if status.is_server_error() => ("internal", "an answer without a body"),
-        _ => ("bad_request", "the request was refused"),
+        StatusCode::NOT_FOUND => (Code::NotFound, NOTHING_SERVED),
+        StatusCode::METHOD_NOT_ALLOWED => (Code::MethodNotAllowed, "this path does not serve that method"),
+        _ if status.is_server_error() => (Code::Internal, "an answer without a body"),
+        _ => (Code::BadRequest, "the request was refused"),
     };
-    Problem::new(status, code, detail)
+    Problem::with_status(status, code, detail)
 }
 
+/// Returns what the client of a failing server is told when nothing better is: no cause, no name.
 fn general(status: StatusCode) -> &'static str {
     match status {
         StatusCode::SERVICE_UNAVAILABLE => "not available at the moment; try again",
@@ -166,7 +178,7 @@ fn general(status: StatusCode) -> &'static str {
     }
 }
 
-/// At least one: a client told 0 would come back at once.
+/// Returns whole seconds, at least one: a client that is told 0 would try again at once.
 fn seconds(wait: Duration) -> u64 {
     let up = u64::from(wait.subsec_nanos() > 0);
     (wait.as_secs() + up).max(1)
@@ -182,7 +194,7 @@ mod tests {
 
     #[test]
     fn a_problem_names_the_place() {
-        let problem = Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "invalid_event", "must not be blank");
+        let problem = Problem::new(Code::InvalidEvent, "must not be blank");
         assert_eq!(
             json(&problem.at(Some(3), Some("topic"))),
             serde_json::json!({
@@ -207,17 +219,17 @@ mod tests {
 
     #[test]
     fn the_client_of_a_failing_server_sees_no_internals() {
-        let problem = Problem::new(StatusCode::SERVICE_UNAVAILABLE, "log_unavailable", "redis://secret: refused");
+        let problem = Problem::new(Code::LogUnavailable, "redis://secret: refused");
         assert!(!json(&problem).to_string().contains("secret"));
         let response = problem.clone().into_response();
         assert!(response.extensions().get::<Logged>().unwrap().detail.contains("secret"));
-        assert!(json(&problem.say("the log is away")).to_string().contains("the log is away"));
+        assert!(json(&problem.public_detail("the log is away")).to_string().contains("the log is away"));
     }
 
     #[test]
     fn retry_after_is_in_whole_seconds_and_never_zero() {
         for (wait, header) in [(0, "1"), (1_000, "1"), (1_001, "2"), (30_000, "30")] {
-            let problem = Problem::new(StatusCode::TOO_MANY_REQUESTS, "queue_full", "wait");
+            let problem = Problem::new(Code::QueueFull, "wait");
             let response = problem.retry_after(Duration::from_millis(wait)).into_response();
             assert_eq!(response.headers()[header::RETRY_AFTER], header, "{wait} ms");
             assert_eq!(response.headers()[header::CONTENT_TYPE], MEDIA_TYPE);

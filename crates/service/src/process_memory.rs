@@ -1,6 +1,7 @@
-//! What the process itself takes, under the name that Prometheus' own libraries give it.
+//! The memory that the process takes, under the name that Prometheus' client libraries give it.
 
-/// Measures anew. Where the kernel does not tell, there is no such metric.
+/// Sets the metric to the resident memory at this moment. Where `/proc` does not exist, there is no
+/// such metric.
 pub(crate) fn measure() {
     let status = std::fs::read_to_string("/proc/self/status");
     if let Some(bytes) = status.ok().as_deref().and_then(resident) {
@@ -8,7 +9,7 @@ pub(crate) fn measure() {
     }
 }
 
-/// Of a line such as `VmRSS:     6088 kB`, in bytes.
+/// Returns the resident memory in bytes, from a line such as `VmRSS:     6088 kB` (see proc(5)).
 fn resident(status: &str) -> Option<u64> {
     let value = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
     let kib: u64 = value.trim().strip_suffix("kB")?.trim().parse().ok()?;

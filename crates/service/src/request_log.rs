@@ -13,64 +13,75 @@ use sluice_event::RequestId;
 use tracing::level_filters::LevelFilter;
 use tracing::{Instrument, Span};
 
+use crate::code::Code;
+use crate::guard::Checked;
 use crate::problem::{self, Logged, Problem};
 
 /// The header that carries the id, in requests and answers.
 pub const HEADER: HeaderName = HeaderName::from_static("x-request-id");
 
-/// Gives the request its id and its span, turns a panic or an empty error into a problem, logs
-/// the outcome (errors at info with their code, server errors at warn, the rest at debug), counts
-/// it, and echoes the id. [`server::run`](crate::server::run) applies it to every request.
+/// Gives the request its id and its span, answers what the guard refused, turns a panic or an error
+/// without a body into a problem, logs the outcome (refusals at info with their code, server errors at
+/// warn, the rest at debug), counts it, and returns the id in the answer's header.
+/// [`server::run`](crate::server::run) applies it to every request.
 pub async fn middleware(mut request: Request, next: Next) -> Response {
-    let asked = Asked::begin(&request);
+    let (in_flight, refusal) = RequestInFlight::start(&mut request);
     let label = request.extensions().get::<MatchedPath>().map_or("other", MatchedPath::as_str).to_owned();
-    let span = asked.span(request.uri().path());
-    asked.note_given(&span, &request);
-    request.extensions_mut().insert(asked.id);
+    let span = in_flight.span(request.uri().path());
+    in_flight.log_foreign_id(&span, &request);
+    request.extensions_mut().insert(in_flight.id);
 
-    let answer = AssertUnwindSafe(next.run(request).instrument(span.clone())).catch_unwind().await;
-    let (response, seconds) = asked.end(answer, || span);
-    count(asked.method, label, response.status(), seconds);
+    let answer = match refusal {
+        None => AssertUnwindSafe(next.run(request).instrument(span.clone())).catch_unwind().await,
+        Some(problem) => Ok(problem.into_response()),
+    };
+    let (response, seconds) = in_flight.finish(answer, || span);
+    count(in_flight.method, label, response.status(), seconds);
     response
 }
 
 /// A request that is being answered.
-pub(crate) struct Asked {
+pub(crate) struct RequestInFlight {
     started: Instant,
     pub(crate) id: RequestId,
     pub(crate) method: &'static str,
 }
 
-impl Asked {
-    /// From its first moment on.
-    pub(crate) fn begin<B>(request: &Request<B>) -> Self {
-        let id = given(request).and_then(RequestId::parse).unwrap_or_else(RequestId::random);
-        Self { started: Instant::now(), id, method: method_label(request.method()) }
+impl RequestInFlight {
+    /// Takes note of a request's start and of its id, and returns the guard's refusal, if there is
+    /// one, which is the answer then.
+    pub(crate) fn start<B>(request: &mut Request<B>) -> (Self, Option<Problem>) {
+        let (started, refusal) = match request.extensions_mut().remove::<Checked>() {
+            Some(Checked { started, refusal }) => (started, refusal),
+            None => (Instant::now(), None),
+        };
+        let id = id_header(request).and_then(RequestId::parse).unwrap_or_else(RequestId::random);
+        (Self { started, id, method: method_label(request.method()) }, refusal)
     }
 
-    /// What the log says of it beside each line.
+    /// Returns the span whose fields stand beside each line of the log about this request.
     pub(crate) fn span(&self, path: &str) -> Span {
         tracing::info_span!("request", id = %self.id, method = self.method, path)
     }
 
-    /// Keeps a client's own identifier beside ours, so that it finds its request; bounded, it is
-    /// foreign.
-    pub(crate) fn note_given<B>(&self, span: &Span, request: &Request<B>) {
-        if let Some(given) = given(request).filter(|text| RequestId::parse(text).is_none()) {
+    /// Logs a client's own identifier that is no UUID beside ours, so that the client's operator
+    /// finds the request. At most 128 characters of it: anybody can send anything.
+    pub(crate) fn log_foreign_id<B>(&self, span: &Span, request: &Request<B>) {
+        if let Some(given) = id_header(request).filter(|text| RequestId::parse(text).is_none()) {
             let given: String = given.chars().take(128).collect();
             span.in_scope(|| tracing::debug!(given, "the client's X-Request-Id is no UUID"));
         }
     }
 
-    /// The answer as the client gets it, logged, and the seconds that it took.
-    pub(crate) fn end(
+    /// Logs the answer, and returns it as the client gets it, with the seconds that it took. `span`
+    /// is called only when something is logged.
+    pub(crate) fn finish(
         &self,
         answer: Result<Response, Box<dyn Any + Send>>,
         span: impl FnOnce() -> Span,
     ) -> (Response, f64) {
-        let mut response = answer.unwrap_or_else(|_| {
-            Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", "the handler panicked").into_response()
-        });
+        let mut response =
+            answer.unwrap_or_else(|_| Problem::new(Code::Internal, "the handler panicked").into_response());
         if is_bare_error(&response) {
             let bare = problem::of_status(response.status()).into_response();
             let allow = response.headers_mut().remove(header::ALLOW);
@@ -88,11 +99,11 @@ impl Asked {
     }
 }
 
-fn given<B>(request: &Request<B>) -> Option<&str> {
+fn id_header<B>(request: &Request<B>) -> Option<&str> {
     request.headers().get(HEADER).and_then(|value| value.to_str().ok())
 }
 
-/// What a router answers by itself: 404 and 405 without a word.
+/// Returns whether this is an error without a body: what a router answers by itself (404, 405).
 fn is_bare_error(response: &Response) -> bool {
     let status = response.status();
     (status.is_client_error() || status.is_server_error()) && !response.headers().contains_key(header::CONTENT_TYPE)
@@ -102,10 +113,10 @@ fn log(response: &Response, seconds: f64, span: impl FnOnce() -> Span) {
     let status = response.status().as_u16();
     match response.extensions().get::<Logged>() {
         Some(Logged { code, detail }) if status >= 500 => {
-            span().in_scope(|| tracing::warn!(status, code, detail, seconds, "request failed"));
+            span().in_scope(|| tracing::warn!(status, code = code.as_str(), detail, seconds, "request failed"));
         }
         Some(Logged { code, detail }) => {
-            span().in_scope(|| tracing::info!(status, code, detail, seconds, "request refused"));
+            span().in_scope(|| tracing::info!(status, code = code.as_str(), detail, seconds, "request refused"));
         }
         None if LevelFilter::current() >= LevelFilter::DEBUG => {
             span().in_scope(|| tracing::debug!(status, seconds, "request answered"));
@@ -121,7 +132,8 @@ fn count(method: &'static str, path: String, status: StatusCode, seconds: f64) {
     metrics::histogram!(crate::metrics::HTTP_REQUEST_SECONDS.name, "path" => path).record(seconds);
 }
 
-/// Clients may make up methods; a label must not grow with them.
+/// Returns the method as a metric's label. Clients may send methods of their own invention, and
+/// the number of a label's values must not grow with them.
 fn method_label(method: &Method) -> &'static str {
     match *method {
         Method::GET => "GET",

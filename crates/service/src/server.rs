@@ -1,4 +1,4 @@
-//! Serving with deadlines, and a drain at the end.
+//! Serving with deadlines, and an orderly shutdown.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,47 +13,49 @@ use tokio_util::task::TaskTracker;
 use crate::backoff::Backoff;
 use crate::connection::{self, Served};
 use crate::deadlines::Deadlines;
-use crate::shortcut::{Never, Shortcut};
+use crate::options::ServeOptions;
+use crate::shortcut::{NoShortcut, Shortcut};
 
-/// Connections served at once; further ones wait in the kernel's queue.
+/// Connections served at the same time; further ones wait in the kernel's queue.
 const MAX_CONNECTIONS: usize = 8_192;
 
 /// Binds an address such as `0.0.0.0:8080`; port 0 takes a free one.
+///
+/// # Errors
+/// When the address is taken or is no address.
 pub async fn bind(address: &str) -> anyhow::Result<TcpListener> {
     TcpListener::bind(address).await.with_context(|| format!("cannot listen on {address}"))
 }
 
-/// Serves until `shutdown` is cancelled, then stops accepting and lets requests in hand finish
-/// for up to `drain`. Every request passes [`crate::request_log::middleware`]. A body's deadline is the
-/// handler's to set: it knows how large a body it expects.
+/// Serves until `shutdown` is cancelled, then stops accepting connections and lets requests in
+/// flight finish for up to the shutdown timeout. Every request passes the guard of the options and
+/// then [`crate::request_log::middleware`]. The deadline of a body is the handler's to set: it knows
+/// how large a body it expects.
+///
+/// # Errors
+/// When the listener has no address.
 pub async fn run(
     listener: TcpListener,
     router: Router,
     shutdown: CancellationToken,
-    shutdown_timeout: Duration,
+    options: ServeOptions,
 ) -> anyhow::Result<()> {
-    run_with(listener, router, shutdown, Deadlines::usual(shutdown_timeout)).await
+    serve(listener, Served::new(router, None::<NoShortcut>, options.guard), shutdown, options.deadlines).await
 }
 
-/// [`run`] with other deadlines.
-pub async fn run_with(
-    listener: TcpListener,
-    router: Router,
-    shutdown: CancellationToken,
-    deadlines: Deadlines,
-) -> anyhow::Result<()> {
-    serve(listener, Served::new(router, None::<Never>), shutdown, deadlines).await
-}
-
-/// [`run_with`] and a route that is answered past the router.
+/// Does what [`run`] does, with one route that is answered past the router. The guard is asked
+/// about that route too.
+///
+/// # Errors
+/// When the listener has no address.
 pub async fn run_with_shortcut(
     listener: TcpListener,
     router: Router,
     shortcut: impl Shortcut,
     shutdown: CancellationToken,
-    deadlines: Deadlines,
+    options: ServeOptions,
 ) -> anyhow::Result<()> {
-    serve(listener, Served::new(router, Some(shortcut)), shutdown, deadlines).await
+    serve(listener, Served::new(router, Some(shortcut), options.guard), shutdown, options.deadlines).await
 }
 
 async fn serve<S: Shortcut>(
@@ -65,15 +67,15 @@ async fn serve<S: Shortcut>(
     let address = listener.local_addr().context("the listener has no address")?;
     tracing::info!(%address, "listening");
     let connections = TaskTracker::new();
-    let cut = CancellationToken::new();
-    accept(&listener, &Arc::new(served), &shutdown, &cut, deadlines, &connections).await;
+    let abort = CancellationToken::new();
+    accept(&listener, &Arc::new(served), &shutdown, &abort, deadlines, &connections).await;
 
     drop(listener);
     connections.close();
-    tracing::info!(connections = connections.len(), "draining");
+    tracing::info!(connections = connections.len(), "shutting down: finishing requests in flight");
     if tokio::time::timeout(deadlines.shutdown_timeout, connections.wait()).await.is_err() {
-        tracing::warn!(connections = connections.len(), "the drain took too long: cutting what is left");
-        cut.cancel();
+        tracing::warn!(connections = connections.len(), "the shutdown timeout is over: closing the connections left");
+        abort.cancel();
         connections.wait().await;
     }
     tracing::info!("stopped");
@@ -84,7 +86,7 @@ async fn accept<S: Shortcut>(
     listener: &TcpListener,
     served: &Arc<Served<S>>,
     shutdown: &CancellationToken,
-    cut: &CancellationToken,
+    abort: &CancellationToken,
     deadlines: Deadlines,
     connections: &TaskTracker,
 ) {
@@ -102,14 +104,14 @@ async fn accept<S: Shortcut>(
         let stream: TcpStream = match accepted {
             Ok((stream, _)) => stream,
             Err(error) => {
-                // Mostly "too many open files": others must close before there is one to take.
+                // Mostly "too many open files": other connections must close before one can be opened.
                 tracing::warn!(%error, "cannot accept a connection");
                 tokio::time::sleep(backoff.next()).await;
                 continue;
             }
         };
         backoff.reset();
-        let serving = connection::serve(stream, served.clone(), deadlines, shutdown.clone(), cut.clone());
+        let serving = connection::serve(stream, served.clone(), deadlines, shutdown.clone(), abort.clone());
         connections.spawn(async move {
             serving.await;
             drop(slot);

@@ -1,16 +1,16 @@
-//! The way of the one route that nearly all requests are for, past the router.
+//! A route that is answered past the router: the one that nearly all requests are for.
 //!
-//! A router keeps its routes and its layers in boxes, makes copies of them for each request, and has
-//! metrics looked up by their labels: for a request of one small event that took as long as the event
-//! itself. What such a route answers is logged and counted as everything else is
-//! ([`crate::request_log`]).
+//! A router keeps its routes and its layers in boxes, clones them for each request, and has metrics
+//! looked up by their labels: for a request of one small event that took as long as the event itself.
+//! The answers of such a route are logged and counted as all others are ([`crate::request_log`]), and
+//! its requests pass the same guard ([`crate::guard`]).
 
 use std::panic::AssertUnwindSafe;
 use std::sync::{OnceLock, PoisonError, RwLock};
 
 use axum::extract::Request;
 use axum::http::{Method, StatusCode};
-use axum::response::Response;
+use axum::response::{IntoResponse, Response};
 use futures::FutureExt;
 use hyper::body::Incoming;
 use metrics::{Counter, Histogram};
@@ -19,7 +19,7 @@ use tracing::{Instrument, Span};
 
 use sluice_event::RequestId;
 
-use crate::request_log::Asked;
+use crate::request_log::RequestInFlight;
 
 /// A route that is answered without the router. The router has it all the same, for other methods.
 pub trait Shortcut: Send + Sync + 'static {
@@ -28,15 +28,15 @@ pub trait Shortcut: Send + Sync + 'static {
     /// Its path, which has no parameters.
     const PATH: &'static str;
 
-    /// Answers a request. Nothing that it logs is above debug: the request's span is there only when
-    /// debug is logged, or for the line about a refusal.
+    /// Answers a request. Nothing that it logs may be above the level debug: the request's span
+    /// exists only when debug is logged, or for the line about a refusal.
     fn answer(&self, id: RequestId, request: Request<Incoming>) -> impl Future<Output = Response> + Send;
 }
 
 /// The shortcut of a server that has none.
-pub(crate) enum Never {}
+pub(crate) enum NoShortcut {}
 
-impl Shortcut for Never {
+impl Shortcut for NoShortcut {
     const METHOD: Method = Method::GET;
     const PATH: &'static str = "";
 
@@ -49,48 +49,53 @@ impl Shortcut for Never {
 pub(crate) struct Counted<S> {
     shortcut: S,
     seconds: OnceLock<Histogram>,
-    /// By status; there are few of them.
-    answers: RwLock<Vec<(StatusCode, Counter)>>,
+    /// A counter for each status that was answered; there are few of them.
+    by_status: RwLock<Vec<(StatusCode, Counter)>>,
 }
 
 impl<S: Shortcut> Counted<S> {
     pub(crate) fn new(shortcut: S) -> Self {
-        Self { shortcut, seconds: OnceLock::new(), answers: RwLock::default() }
+        Self { shortcut, seconds: OnceLock::new(), by_status: RwLock::default() }
     }
 
-    /// Whether a request is for this route.
-    pub(crate) fn takes(&self, request: &Request<Incoming>) -> bool {
+    /// Returns whether a request is for this route.
+    pub(crate) fn matches(&self, request: &Request<Incoming>) -> bool {
         request.uri().path() == S::PATH && *request.method() == S::METHOD
     }
 
-    /// What [`crate::request_log::middleware`] does.
-    pub(crate) async fn answer(&self, request: Request<Incoming>) -> Response {
-        let asked = Asked::begin(&request);
-        // Writing the span's fields is a good part of what a small request takes.
-        let early = if LevelFilter::current() > LevelFilter::INFO { asked.span(S::PATH) } else { Span::none() };
-        asked.note_given(&early, &request);
-        let answering = self.shortcut.answer(asked.id, request).instrument(early.clone());
-        let answer = AssertUnwindSafe(answering).catch_unwind().await;
-        let span = || if early.is_none() { asked.span(S::PATH) } else { early };
-        let (response, seconds) = asked.end(answer, span);
-        self.count(asked.method, response.status(), seconds);
+    /// Answers a request with all that [`crate::request_log::middleware`] does for the router.
+    pub(crate) async fn answer(&self, mut request: Request<Incoming>) -> Response {
+        let (in_flight, refusal) = RequestInFlight::start(&mut request);
+        // Writing the span's fields takes a good part of a small request's time: only when needed.
+        let early = if LevelFilter::current() > LevelFilter::INFO { in_flight.span(S::PATH) } else { Span::none() };
+        in_flight.log_foreign_id(&early, &request);
+        let answer = match refusal {
+            None => {
+                let answering = self.shortcut.answer(in_flight.id, request).instrument(early.clone());
+                AssertUnwindSafe(answering).catch_unwind().await
+            }
+            Some(problem) => Ok(problem.into_response()),
+        };
+        let span = || if early.is_none() { in_flight.span(S::PATH) } else { early };
+        let (response, seconds) = in_flight.finish(answer, span);
+        self.count(in_flight.method, response.status(), seconds);
         response
     }
 
     fn count(&self, method: &'static str, status: StatusCode, seconds: f64) {
-        let seconds_of = || metrics::histogram!(crate::metrics::HTTP_REQUEST_SECONDS.name, "path" => S::PATH);
-        self.seconds.get_or_init(seconds_of).record(seconds);
-        let known = self.answers.read().unwrap_or_else(PoisonError::into_inner);
-        if let Some((_, counter)) = known.iter().find(|(known, _)| *known == status) {
+        let histogram = || metrics::histogram!(crate::metrics::HTTP_REQUEST_SECONDS.name, "path" => S::PATH);
+        self.seconds.get_or_init(histogram).record(seconds);
+        let counters = self.by_status.read().unwrap_or_else(PoisonError::into_inner);
+        if let Some((_, counter)) = counters.iter().find(|(counted, _)| *counted == status) {
             return counter.increment(1);
         }
-        drop(known);
+        drop(counters);
         let text = status.as_u16().to_string();
         let counter = metrics::counter!(crate::metrics::HTTP_REQUESTS.name, "method" => method, "path" => S::PATH, "status" => text);
         counter.increment(1);
-        let mut known = self.answers.write().unwrap_or_else(PoisonError::into_inner);
-        if known.iter().all(|(known, _)| *known != status) {
-            known.push((status, counter));
+        let mut counters = self.by_status.write().unwrap_or_else(PoisonError::into_inner);
+        if counters.iter().all(|(counted, _)| *counted != status) {
+            counters.push((status, counter));
         }
     }
 }

@@ -1,11 +1,11 @@
-//! SIGTERM and SIGINT → a token that everything which must stop listens to.
+//! Turns SIGTERM and SIGINT into a token that cancels all that must stop.
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
-/// A token that is cancelled by the first SIGTERM or SIGINT. A further SIGTERM changes nothing; a
-/// further SIGINT ends the process at once with exit code 1: somebody pressed Ctrl-C twice and
-/// does not want to wait for the drain.
+/// Returns a token that is cancelled by the first SIGTERM or SIGINT. A further SIGTERM changes
+/// nothing; a further SIGINT ends the process at once with exit code 1: somebody pressed Ctrl-C twice
+/// and does not want to wait for requests in flight.
 ///
 /// Must be called within the runtime.
 pub fn on_signal() -> CancellationToken {
@@ -13,7 +13,7 @@ pub fn on_signal() -> CancellationToken {
     let (terminate, interrupt) = match (signal(SignalKind::terminate()), signal(SignalKind::interrupt())) {
         (Ok(terminate), Ok(interrupt)) => (terminate, interrupt),
         (Err(error), _) | (_, Err(error)) => {
-            tracing::error!(%error, "cannot listen to signals: the process will stop without draining");
+            tracing::error!(%error, "cannot listen to signals: the process will stop without finishing requests in flight");
             return token;
         }
     };

@@ -1,4 +1,4 @@
-//! A client that stops reading its answer is cut off.
+//! Disconnects a client that stops reading its answer.
 
 use std::io;
 use std::pin::Pin;
@@ -9,16 +9,16 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::time::{Sleep, sleep};
 
-/// A connection whose writes fail when nothing can be written for too long.
+/// A connection whose writes fail when the client takes nothing for too long.
 pub(crate) struct StallGuard {
     stream: TcpStream,
-    patience: Duration,
+    timeout: Duration,
     stalled: Option<Pin<Box<Sleep>>>,
 }
 
 impl StallGuard {
-    pub(crate) fn new(stream: TcpStream, patience: Duration) -> Self {
-        Self { stream, patience, stalled: None }
+    pub(crate) fn new(stream: TcpStream, timeout: Duration) -> Self {
+        Self { stream, timeout, stalled: None }
     }
 
     pub(crate) fn into_inner(self) -> TcpStream {
@@ -29,13 +29,14 @@ impl StallGuard {
         Pin::new(&mut self.stream)
     }
 
-    /// Counts the time from the first write that has to wait to the next that succeeds.
+    /// Measures from the first write that has to wait to the next that succeeds, and fails the write
+    /// when that takes longer than the timeout.
     fn watch<T>(&mut self, context: &mut Context<'_>, polled: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
         if polled.is_ready() {
             self.stalled = None;
             return polled;
         }
-        let stalled = self.stalled.get_or_insert_with(|| Box::pin(sleep(self.patience)));
+        let stalled = self.stalled.get_or_insert_with(|| Box::pin(sleep(self.timeout)));
         match stalled.as_mut().poll(context) {
             Poll::Ready(()) => Poll::Ready(Err(io::Error::new(io::ErrorKind::TimedOut, "the client stopped reading"))),
             Poll::Pending => Poll::Pending,
@@ -44,8 +45,8 @@ impl StallGuard {
 }
 
 impl AsyncRead for StallGuard {
-    fn poll_read(self: Pin<&mut Self>, context: &mut Context<'_>, into: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        self.get_mut().stream().poll_read(context, into)
+    fn poll_read(self: Pin<&mut Self>, context: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        self.get_mut().stream().poll_read(context, buffer)
     }
 }
 

@@ -1,10 +1,10 @@
-//! Logs: to standard error, text on a terminal and JSON elsewhere.
+//! Logging to standard error: text on a terminal, JSON elsewhere.
 
 use std::io::IsTerminal;
 
 use tracing_subscriber::EnvFilter;
 
-/// The variable with the level, or directives such as `info,sluice_log=debug`.
+/// The environment variable with the level, or directives such as `info,sluice_log=debug`.
 const VARIABLE: &str = "SLUICE_LOG";
 
 /// Starts logging at the level in `SLUICE_LOG` (default `info`). Further calls do nothing.
@@ -21,6 +21,6 @@ pub fn init() {
         tracing::subscriber::set_global_default(subscriber.json().with_span_list(false).finish())
     };
     if let (Ok(()), Some(error)) = (started, refused) {
-        tracing::warn!(%error, "{VARIABLE}={wanted} is not understood; logging at info");
+        tracing::warn!(%error, "{VARIABLE}={wanted} is no valid level or directive; logging at info");
     }
 }

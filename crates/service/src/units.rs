@@ -1,8 +1,11 @@
-//! Readers of option values with units, for clap's `value_parser`.
+//! Parsers of option values with units, for clap's `value_parser`.
 
 use std::time::Duration;
 
-/// A duration: a whole number with `ms`, `s`, `m`, `h` or `d`, such as `500ms`, `30s`, `24h`.
+/// Parses a duration: a whole number with `ms`, `s`, `m`, `h` or `d`, such as `500ms`, `30s`, `24h`.
+///
+/// # Errors
+/// A sentence's end that clap shows after the option's name.
 pub fn duration(text: &str) -> Result<Duration, String> {
     let (number, unit) = split(text)?;
     let millis = match unit {
@@ -17,8 +20,11 @@ pub fn duration(text: &str) -> Result<Duration, String> {
     number.checked_mul(millis).map(Duration::from_millis).ok_or_else(|| "is too long".into())
 }
 
-/// A size in bytes: a whole number, alone or with `KB`, `MB`, `GB` (powers of 1,000) or `KiB`,
+/// Parses a size in bytes: a whole number, alone or with `KB`, `MB`, `GB` (powers of 1,000) or `KiB`,
 /// `MiB`, `GiB` (powers of 1,024), such as `64MiB`.
+///
+/// # Errors
+/// A sentence's end that clap shows after the option's name.
 pub fn bytes(text: &str) -> Result<u64, String> {
     let (number, unit) = split(text)?;
     let factor = match unit {

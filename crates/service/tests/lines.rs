@@ -13,7 +13,8 @@ use axum::http::{Method, StatusCode};
 use axum::response::{IntoResponse, Response};
 use hyper::body::Incoming;
 use sluice_event::RequestId;
-use sluice_service::deadlines::Deadlines;
+use sluice_service::code::Code;
+use sluice_service::options::ServeOptions;
 use sluice_service::problem::Problem;
 use sluice_service::server;
 use sluice_service::shortcut::Shortcut;
@@ -30,7 +31,7 @@ impl Shortcut for Shop {
     async fn answer(&self, _: RequestId, request: Request<Incoming>) -> Response {
         tracing::debug!("an order");
         match request.uri().query() {
-            Some(_) => Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "no_queries", "has a query").into_response(),
+            Some(_) => Problem::new(Code::InvalidEvent, "has a query").into_response(),
             None => StatusCode::ACCEPTED.into_response(),
         }
     }
@@ -58,9 +59,9 @@ impl Lines {
         let logging = tracing::subscriber::set_default(subscriber.finish());
         let listener = server::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}/orders", listener.local_addr().unwrap());
-        let deadlines = Deadlines::usual(Duration::from_secs(1));
+        let options = ServeOptions::new(Duration::from_secs(1));
         let stop = CancellationToken::new();
-        tokio::spawn(server::run_with_shortcut(listener, Router::new(), Shop, stop, deadlines));
+        tokio::spawn(server::run_with_shortcut(listener, Router::new(), Shop, stop, options));
         for url in [format!("{url}?a=b"), url] {
             reqwest::Client::new().post(url).header("X-Request-Id", ID).send().await.unwrap();
         }

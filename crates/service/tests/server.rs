@@ -1,4 +1,4 @@
-//! The server's deadlines, its drain and its answers to what no handler answers.
+//! The server's deadlines, its shutdown, and its answers where no handler answers.
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking; clippy spares only the test functions themselves")]
 
@@ -9,6 +9,7 @@ use axum::Router;
 use axum::routing::{get, post};
 use sluice_event::RequestId;
 use sluice_service::deadlines::Deadlines;
+use sluice_service::options::ServeOptions;
 use sluice_service::server;
 use sluice_service::{healthcheck, metrics, probes};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -27,7 +28,7 @@ async fn start(router: Router) -> Server {
     let shutdown = CancellationToken::new();
     let soon = Duration::from_millis(300);
     let deadlines = Deadlines { headers: soon, write: soon, shutdown_timeout: Duration::from_secs(5) };
-    let running = tokio::spawn(server::run_with(listener, router, shutdown.clone(), deadlines));
+    let running = tokio::spawn(server::run(listener, router, shutdown.clone(), deadlines.into()));
     Server { address, shutdown, running }
 }
 
@@ -41,7 +42,7 @@ async fn exchange(address: SocketAddr, request: &[u8]) -> String {
 }
 
 #[tokio::test]
-async fn a_request_in_hand_is_answered_after_the_shutdown_began() {
+async fn a_request_in_flight_is_answered_after_the_shutdown_began() {
     let (started, mut has_started) = tokio::sync::mpsc::channel(1);
     let (release, released) = tokio::sync::watch::channel(false);
     let handler = move || {
@@ -72,7 +73,7 @@ async fn exchange_owned(address: SocketAddr, request: &'static [u8]) -> String {
 }
 
 #[tokio::test]
-async fn a_drain_that_takes_too_long_is_cut() {
+async fn connections_left_after_the_shutdown_timeout_are_closed() {
     let (started, mut has_started) = tokio::sync::mpsc::channel::<()>(1);
     let handler = move || {
         let started = started.clone();
@@ -85,7 +86,8 @@ async fn a_drain_that_takes_too_long_is_cut() {
     let address = listener.local_addr().unwrap();
     let shutdown = CancellationToken::new();
     let router = Router::new().route("/never", get(handler));
-    let running = tokio::spawn(server::run(listener, router, shutdown.clone(), Duration::from_millis(100)));
+    let running =
+        tokio::spawn(server::run(listener, router, shutdown.clone(), ServeOptions::new(Duration::from_millis(100))));
     let client = tokio::spawn(async move {
         let mut stream = TcpStream::connect(address).await.unwrap();
         stream.write_all(b"GET /never HTTP/1.1\r\nhost: x\r\n\r\n").await.unwrap();

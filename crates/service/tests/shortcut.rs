@@ -12,8 +12,9 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use hyper::body::Incoming;
 use sluice_event::RequestId;
-use sluice_service::deadlines::Deadlines;
+use sluice_service::code::Code;
 use sluice_service::metrics;
+use sluice_service::options::ServeOptions;
 use sluice_service::problem::Problem;
 use sluice_service::server;
 use sluice_service::shortcut::Shortcut;
@@ -29,7 +30,7 @@ impl Shortcut for Shop {
 
     async fn answer(&self, id: RequestId, request: Request<Incoming>) -> Response {
         match request.headers().get("want").map(HeaderValue::as_bytes) {
-            Some(b"nothing") => Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "empty_order", "empty").into_response(),
+            Some(b"nothing") => Problem::new(Code::InvalidEvent, "empty").into_response(),
             Some(b"panic") => [()].get(std::hint::black_box(1)).unwrap().into_response(),
             Some(b"silence") => StatusCode::NOT_FOUND.into_response(),
             _ => (StatusCode::ACCEPTED, id.to_string()).into_response(),
@@ -41,8 +42,8 @@ async fn start() -> SocketAddr {
     let listener = server::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let router = Router::new().route("/orders", get(|| async { "from the router" }));
-    let deadlines = Deadlines::usual(Duration::from_secs(1));
-    tokio::spawn(server::run_with_shortcut(listener, router, Shop, CancellationToken::new(), deadlines));
+    let options = ServeOptions::new(Duration::from_secs(1));
+    tokio::spawn(server::run_with_shortcut(listener, router, Shop, CancellationToken::new(), options));
     address
 }
 
@@ -61,7 +62,7 @@ async fn it_takes_its_own_requests_alone_and_they_are_answered_as_all_are() {
     assert_eq!(ask(address, own.clone(), "/orders?a=b", "all").await, (202, ID.to_owned()));
     assert_eq!(ask(address, Method::GET, "/orders", "all").await, (200, "from the router".to_owned()));
     for (method, path, want, status, code) in [
-        (own.clone(), "/orders", "nothing", 422, "empty_order"),
+        (own.clone(), "/orders", "nothing", 422, "invalid_event"),
         (own.clone(), "/orders", "panic", 500, "internal"),
         (own.clone(), "/orders", "silence", 404, "not_found"),
         (own.clone(), "/orders/", "all", 404, "not_found"),

@@ -10,6 +10,7 @@ use axum::response::IntoResponse;
 use axum::routing::{any, get};
 use futures::StreamExt;
 use serde_json::json;
+use sluice_service::options::ServeOptions;
 use sluice_service::server;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
@@ -29,7 +30,7 @@ async fn upstream() -> (String, DropGuard) {
         Body::from_stream(pieces)
     };
     let router = Router::new().route("/base/drip", get(drip)).fallback(any(echo));
-    tokio::spawn(server::run(listener, router, stop.clone(), Duration::from_secs(1)));
+    tokio::spawn(server::run(listener, router, stop.clone(), ServeOptions::new(Duration::from_secs(1))));
     (url, stop.drop_guard())
 }
 

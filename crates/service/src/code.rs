@@ -1,0 +1,112 @@
+//! The codes of all problems that any server of this workspace answers with: a closed set.
+//! `docs/errors.md` has a section for each; a test compares the two in both directions.
+
+use std::fmt;
+
+use axum::http::StatusCode;
+
+/// Declares [`Code`], so that a code, its text and its status stand in one line and none can be
+/// missing from [`Code::ALL`].
+macro_rules! codes {
+    ($($(#[$doc:meta])* $name:ident = $text:literal, $status:ident;)*) => {
+        /// Which problem a client has. Clients decide by it, so a code's text never changes.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+        pub enum Code {
+            $($(#[$doc])* $name,)*
+        }
+
+        impl Code {
+            /// All codes, in the order of their statuses.
+            pub const ALL: &[Self] = &[$(Self::$name,)*];
+
+            /// Returns the code's text, as it stands in a problem document and in metrics.
+            pub const fn as_str(self) -> &'static str {
+                match self {
+                    $(Self::$name => $text,)*
+                }
+            }
+
+            /// Returns the HTTP status that goes with this code. Only [`Code::BadRequest`] and
+            /// [`Code::Internal`] may come with another status of the same class, when a handler
+            /// gave one without a body.
+            pub const fn status(self) -> StatusCode {
+                match self {
+                    $(Self::$name => StatusCode::$status,)*
+                }
+            }
+        }
+    };
+}
+
+codes! {
+    /// The request is refused for a reason that has no code of its own.
+    BadRequest = "bad_request", BAD_REQUEST;
+    /// `POST /publish`: an `Idempotency-Key` is empty, too long, given twice or not visible ASCII.
+    InvalidIdempotencyKey = "invalid_idempotency_key", BAD_REQUEST;
+    /// Query API: a query parameter is unknown, given twice or has an invalid value.
+    InvalidQuery = "invalid_query", BAD_REQUEST;
+    /// `POST /publish`: the body is not JSON, is not UTF-8, or ends early.
+    MalformedJson = "malformed_json", BAD_REQUEST;
+    /// Nothing is served at this path, or the named event or dead letter does not exist.
+    NotFound = "not_found", NOT_FOUND;
+    /// The path exists, but not for this method.
+    MethodNotAllowed = "method_not_allowed", METHOD_NOT_ALLOWED;
+    /// `POST /publish`: the body did not arrive in time.
+    BodyTimeout = "body_timeout", REQUEST_TIMEOUT;
+    /// The request's headers did not arrive in time.
+    HeaderTimeout = "header_timeout", REQUEST_TIMEOUT;
+    /// Replay of a dead letter: the store refused its events again.
+    StillRefused = "still_refused", CONFLICT;
+    /// `POST /publish`: the body has too many bytes.
+    BodyTooLarge = "body_too_large", PAYLOAD_TOO_LARGE;
+    /// `POST /publish`: a payload has too many bytes.
+    PayloadTooLarge = "payload_too_large", PAYLOAD_TOO_LARGE;
+    /// `POST /publish`: the request has too many events.
+    TooManyEvents = "too_many_events", PAYLOAD_TOO_LARGE;
+    /// `POST /publish`: the body is not declared as plain JSON in UTF-8.
+    UnsupportedMediaType = "unsupported_media_type", UNSUPPORTED_MEDIA_TYPE;
+    /// `POST /publish`: the `Idempotency-Key` came with another body before.
+    IdempotencyKeyReused = "idempotency_key_reused", UNPROCESSABLE_ENTITY;
+    /// `POST /publish`: an event is missing a field or has an invalid one.
+    InvalidEvent = "invalid_event", UNPROCESSABLE_ENTITY;
+    /// `POST /publish`: a payload has too many nested levels.
+    PayloadTooDeep = "payload_too_deep", UNPROCESSABLE_ENTITY;
+    /// `POST /publish`: the log is too full.
+    BacklogFull = "backlog_full", TOO_MANY_REQUESTS;
+    /// `POST /publish`: too many requests wait for the log.
+    QueueFull = "queue_full", TOO_MANY_REQUESTS;
+    /// The server failed; its log has the cause.
+    Internal = "internal", INTERNAL_SERVER_ERROR;
+    /// `POST /publish`: the log did not confirm the request.
+    LogUnavailable = "log_unavailable", SERVICE_UNAVAILABLE;
+    /// `GET /readyz`: the server cannot do its work at the moment.
+    NotReady = "not_ready", SERVICE_UNAVAILABLE;
+    /// The publisher cannot reach an aggregator to forward the request to.
+    QueryUnavailable = "query_unavailable", SERVICE_UNAVAILABLE;
+    /// Query API: the store does not answer.
+    StoreUnavailable = "store_unavailable", SERVICE_UNAVAILABLE;
+}
+
+impl fmt::Display for Code {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    #[test]
+    fn no_two_codes_have_the_same_text() {
+        let texts: BTreeSet<_> = Code::ALL.iter().map(|code| code.as_str()).collect();
+        assert_eq!(texts.len(), Code::ALL.len());
+    }
+
+    #[test]
+    fn codes_are_listed_by_status() {
+        assert!(Code::ALL.is_sorted_by_key(|code| code.status().as_u16()));
+    }
+}

@@ -1,0 +1,92 @@
+//! Every problem that the publisher itself answers with: its code, its words and its `Retry-After`.
+
+use std::time::Duration;
+
+use sluice_event::{ErrorKind, ParseError};
+use sluice_service::code::Code;
+use sluice_service::problem::Problem;
+
+/// A full queue is emptied by the next appends, which take milliseconds.
+const QUEUE_RETRY: Duration = Duration::from_secs(1);
+/// A full log has room again when aggregators have stored a part of the backlog.
+const BACKLOG_RETRY: Duration = Duration::from_secs(2);
+/// Redis or an aggregator that restarts is back within seconds.
+const UNAVAILABLE_RETRY: Duration = Duration::from_secs(1);
+
+/// The log is too full.
+pub(crate) fn backlog_full() -> Problem {
+    Problem::new(Code::BacklogFull, "too many events are not stored yet; come back later").retry_after(BACKLOG_RETRY)
+}
+
+/// Too many requests, or too many bytes of bodies, wait for the log.
+pub(crate) fn queue_full() -> Problem {
+    Problem::new(Code::QueueFull, "too many requests are waiting to be written").retry_after(QUEUE_RETRY)
+}
+
+/// The `Idempotency-Key` came with another body before.
+pub(crate) fn key_reused() -> Problem {
+    let detail = "this Idempotency-Key came with another body before; use a new key for each request";
+    Problem::new(Code::IdempotencyKeyReused, detail)
+}
+
+/// The log did not confirm the request. `cause` is only logged.
+pub(crate) fn log_unavailable(cause: &str) -> Problem {
+    Problem::new(Code::LogUnavailable, cause)
+        .public_detail("the log did not confirm the request; repeat it, under the same Idempotency-Key if it had one")
+        .retry_after(UNAVAILABLE_RETRY)
+}
+
+/// No aggregator answered a forwarded request. `cause` is only logged.
+pub(crate) fn query_unavailable(cause: &str) -> Problem {
+    Problem::new(Code::QueryUnavailable, cause)
+        .public_detail("the aggregators do not answer; publishing goes on")
+        .retry_after(UNAVAILABLE_RETRY)
+}
+
+/// The path of a request cannot be part of the aggregators' URL.
+pub(crate) fn malformed_path() -> Problem {
+    Problem::new(Code::BadRequest, "the path is malformed")
+}
+
+/// The body is not declared as plain JSON in UTF-8.
+pub(crate) fn unsupported_media_type(detail: &str) -> Problem {
+    Problem::new(Code::UnsupportedMediaType, detail)
+}
+
+/// The `Idempotency-Key` cannot be one.
+pub(crate) fn invalid_idempotency_key(detail: impl Into<String>) -> Problem {
+    Problem::new(Code::InvalidIdempotencyKey, detail)
+}
+
+/// The body has more than `max` bytes.
+pub(crate) fn body_too_large(max: usize) -> Problem {
+    let detail = format!("the body is larger than {max} bytes; send fewer events in a request");
+    Problem::new(Code::BodyTooLarge, detail)
+}
+
+/// The body was not complete within the timeout.
+pub(crate) fn body_timeout(timeout: Duration) -> Problem {
+    Problem::new(Code::BodyTimeout, format!("the body did not arrive within {timeout:?}"))
+}
+
+/// The body has fewer bytes than announced, or its last chunk is missing.
+pub(crate) fn body_ends_early() -> Problem {
+    Problem::new(Code::MalformedJson, "the body ends before its announced end")
+}
+
+/// The parser refused the body.
+pub(crate) fn invalid_body(error: &ParseError) -> Problem {
+    let code = match error.kind {
+        ErrorKind::Malformed => Code::MalformedJson,
+        ErrorKind::Invalid => Code::InvalidEvent,
+        ErrorKind::TooManyEvents => Code::TooManyEvents,
+        ErrorKind::PayloadTooLarge => Code::PayloadTooLarge,
+        ErrorKind::PayloadTooDeep => Code::PayloadTooDeep,
+    };
+    Problem::new(code, error.to_string()).at(error.index, error.field)
+}
+
+/// The thread that parses large bodies failed. `cause` is only logged.
+pub(crate) fn parsing_failed(cause: &dyn std::error::Error) -> Problem {
+    Problem::new(Code::Internal, format!("parsing failed: {cause}"))
+}

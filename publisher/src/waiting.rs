@@ -1,0 +1,41 @@
+//! A request that waits for the log, and what becomes of it.
+
+use tokio::sync::oneshot;
+use tokio::time::Instant;
+
+use crate::admission::Slot;
+use crate::pack::Packed;
+
+/// A request between its validation and the log's answer.
+pub(crate) struct Waiting {
+    pub(crate) packed: Packed,
+    /// When its client is told that the log is unavailable.
+    pub(crate) deadline: Instant,
+    /// Closed when nobody waits for the answer any more.
+    pub(crate) reply: oneshot::Sender<Outcome>,
+    /// Its place in the queue.
+    pub(crate) slot: Slot,
+}
+
+impl Waiting {
+    /// Frees the request's place in the queue and reports its outcome.
+    pub(crate) fn finish(self, outcome: Outcome) {
+        // The place must be free before the client can send its next request.
+        drop(self.slot);
+        // Nobody receives the outcome when the client has left: there is nothing to undo then.
+        let _ = self.reply.send(outcome);
+    }
+}
+
+/// What became of a request.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Outcome {
+    /// It is on disk.
+    Stored,
+    /// Its key came with another body before. Nothing was written.
+    KeyReused,
+    /// The log has no room. Nothing was written.
+    Full,
+    /// The log did not confirm it, for this reason: it may or may not be written.
+    Failed(String),
+}
