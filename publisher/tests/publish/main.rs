@@ -11,6 +11,7 @@ mod drain;
 mod faults;
 mod fixture;
 mod forward;
+mod guard;
 mod pressure;
 mod refusals;
 mod simulate;
