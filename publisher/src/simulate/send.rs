@@ -13,12 +13,14 @@ use tokio::sync::{Mutex, mpsc};
 use tokio::time::{Instant, sleep, timeout_at};
 use uuid::Uuid;
 
+use crate::error_chain::error_chain;
+
 /// How long one attempt may take: longer than a publisher repeats an append.
 const ATTEMPT: Duration = Duration::from_secs(30);
 const FIRST_BACKOFF: Duration = Duration::from_millis(50);
-const MOST_BACKOFF: Duration = Duration::from_secs(2);
+const MAX_BACKOFF: Duration = Duration::from_secs(2);
 /// No server is obeyed that says to come back later than this.
-const MOST_RETRY_AFTER: Duration = Duration::from_secs(60);
+const MAX_RETRY_AFTER: Duration = Duration::from_secs(60);
 
 /// Latencies are recorded up to an hour.
 const LONGEST_MICROS: u64 = 3_600_000_000;
@@ -89,7 +91,7 @@ impl Sender {
     async fn send(&self, request: &Due, tally: &mut Tally) -> anyhow::Result<()> {
         let key = Uuid::new_v4().to_string();
         let began = Instant::now();
-        let mut backoff = Backoff::new(FIRST_BACKOFF, MOST_BACKOFF);
+        let mut backoff = Backoff::new(FIRST_BACKOFF, MAX_BACKOFF);
         loop {
             let attempt = timeout_at(self.deadline, self.attempt(&request.body, &key)).await;
             let (reason, wait) = match attempt {
@@ -103,7 +105,7 @@ impl Sender {
                 Ok(Attempt::Again(reason, wait)) => (reason, wait),
                 Err(_) => bail!("no answer within the time for sending"),
             };
-            let wait = wait.unwrap_or(Duration::ZERO).min(MOST_RETRY_AFTER) + backoff.next();
+            let wait = wait.unwrap_or(Duration::ZERO).min(MAX_RETRY_AFTER) + backoff.next();
             if Instant::now() + wait >= self.deadline {
                 bail!("not answered within the time for sending; the last attempt: {reason}");
             }
@@ -125,13 +127,13 @@ impl Sender {
         let response = match request.send().await {
             Ok(response) => response,
             Err(error) if error.is_builder() => return Attempt::Refused(error.to_string()),
-            Err(error) => return Attempt::Again(causes(&error), None),
+            Err(error) => return Attempt::Again(error_chain(&error), None),
         };
         let status = response.status();
         let wait = response.headers().get(RETRY_AFTER).and_then(|value| value.to_str().ok()?.parse().ok());
         let answer = match response.bytes().await {
             Ok(answer) => answer,
-            Err(error) => return Attempt::Again(causes(&error), None),
+            Err(error) => return Attempt::Again(error_chain(&error), None),
         };
         let passing =
             status.is_server_error() || matches!(status, StatusCode::TOO_MANY_REQUESTS | StatusCode::REQUEST_TIMEOUT);
@@ -154,10 +156,4 @@ enum Attempt {
     Again(String, Option<Duration>),
     /// Repeating does not help.
     Refused(String),
-}
-
-/// An error with its causes: reqwest's own text alone does not say "connection refused".
-pub(crate) fn causes(error: &dyn std::error::Error) -> String {
-    let chain = std::iter::successors(error.source(), |cause| cause.source());
-    chain.fold(error.to_string(), |text, cause| format!("{text}: {cause}"))
 }

@@ -13,7 +13,7 @@ use sluice_service::backoff::Backoff;
 use tokio::time::{Instant, sleep};
 
 use super::plan::Plan;
-use super::send::causes;
+use crate::error_chain::error_chain;
 
 const REQUEST: Duration = Duration::from_secs(30);
 const PAGE: &str = "1000";
@@ -83,8 +83,8 @@ impl Differences {
 }
 
 impl Verifier<'_> {
-    /// Waits until the server has counted all that was sent, then compares everything; answers
-    /// the differences.
+    /// Waits until the server has counted all that was sent, then compares everything and
+    /// returns the differences.
     pub(crate) async fn verify(&self, plan: &Plan) -> anyhow::Result<Vec<String>> {
         let expected = expected(plan);
         let counted = self.wait_until_counted(&expected).await?;
@@ -188,7 +188,7 @@ impl Verifier<'_> {
                     }
                     reason
                 }
-                Err(error) => causes(&error),
+                Err(error) => error_chain(&error),
             };
             let wait = backoff.next();
             if Instant::now() + wait >= self.deadline {
