@@ -38,6 +38,7 @@ test-faults: setup programs ## each process killed, frozen or cut off under load
 lint: ## format, clippy, shellcheck, licences of dependencies, instruction counts of the hot path
 	cargo fmt --all --check
 	cargo clippy --locked --workspace --all-targets $(SUITES) -- -D warnings
+	cargo test --locked -q -p sluice-structure
 	@scripts/deny
 	@scripts/instructions
 	@scripts/shellcheck

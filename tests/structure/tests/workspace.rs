@@ -1,0 +1,34 @@
+//! The rules, applied to the sources of this workspace.
+
+use sluice_structure::sources::Sources;
+use sluice_structure::{circles, limits};
+use std::path::Path;
+
+fn workspace() -> Sources {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+    Sources::of_repository(&root).unwrap()
+}
+
+fn assert_none(violations: &[String]) {
+    assert!(violations.is_empty(), "{} violations:\n{}", violations.len(), violations.join("\n"));
+}
+
+#[test]
+fn no_files_of_a_crate_use_each_other_in_a_circle() {
+    assert_none(&circles::circles(&workspace()));
+}
+
+#[test]
+fn no_file_is_longer_than_the_limit() {
+    assert_none(&limits::long_files(&workspace()));
+}
+
+#[test]
+fn no_function_is_longer_than_the_limit() {
+    assert_none(&limits::long_functions(&workspace()));
+}
+
+#[test]
+fn each_allow_attribute_has_a_reason() {
+    assert_none(&limits::allows_without_reason(&workspace()));
+}
