@@ -1,19 +1,18 @@
-//! The benchmark: what Sluice reaches, beside raw COPY of the same rows, and beside services of the
-//! kind that it replaces.
+//! The benchmark: measures the throughput, latency and cost of Sluice, and compares them with raw COPY
+//! of the same rows and with services of the kind that Sluice replaces.
 //!
 //! ```text
-//! servers ── a first block, not counted ── its rows become those of COPY
-//!    ├─ rounds: COPY │ Sluice with 0, 30, 90% duplicates │ more aggregators │ services │ …   (blocks)
-//!    │    └─ each block: empty tables · checkpoint · run · check that it is exact · figures
-//!    ├─ latency at shares of the rate that was reached                                       (latency)
-//!    └─ growth of the tables                                                                 (growth)
+//! servers ── a first scenario, not counted ── COPY uses its rows
+//!    ├─ rounds: COPY │ Sluice with 0, 30, 90% duplicates │ more aggregators │ services │ …   (scenarios)
+//!    │    └─ each scenario: empty tables · checkpoint · run · compare what is stored · figures
+//!    ├─ latency at shares of the highest rate                                                (latency)
+//!    └─ rates, queries and memory as the tables grow                                         (growth)
 //! figures ──▶ tables, results.json                                                           (report)
 //! ```
 //!
-//! Machines are noisy, and their noise lasts for seconds: so everything is measured once a round,
-//! and rates are compared within it.
+//! Other work on the machine changes the rates for seconds at a time. Therefore each scenario is measured
+//! once in each round, and rates are compared only with rates of the same round.
 
-mod blocks;
 mod growth;
 mod latency;
 mod load;
@@ -21,6 +20,7 @@ mod plan;
 mod progress;
 mod report;
 mod run;
+mod scenarios;
 mod sections;
 mod system;
 mod watch;
@@ -38,8 +38,8 @@ use crate::report::json;
 #[tokio::main]
 async fn main() -> ExitCode {
     let plan = Plan::from(Cli::parse());
-    // On a task of its own, since what the tests share panics where it cannot go on.
-    let outcome = tokio::spawn(run_and_report(plan)).await.context("the run broke off").flatten();
+    // In a separate task, because the library that the tests share panics when it cannot continue.
+    let outcome = tokio::spawn(run_and_report(plan)).await.context("the task of the benchmark failed").flatten();
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
@@ -57,13 +57,14 @@ async fn run_and_report(plan: Plan) -> anyhow::Result<()> {
     json::save(&target.join("results.json"), &json::json(&results, run))?;
     let path = target.join("report.md");
     std::fs::write(&path, &report).with_context(|| path.display().to_string())?;
-    let written = format!("\n{report}\nwritten to {} and, for programs, results.json beside it\n", path.display());
+    let written =
+        format!("\n{report}\nwritten to {} and, for programs, to results.json in the same folder\n", path.display());
     std::io::stdout().write_all(written.as_bytes())?;
     Ok(())
 }
 
-/// `target/bench`, beside the folder that we were built in.
+/// Returns `target/bench`, in the target folder that this program was built in.
 fn target() -> anyhow::Result<PathBuf> {
-    let ours = std::env::current_exe()?;
-    Ok(ours.ancestors().nth(2).context("no target folder")?.join("bench"))
+    let program = std::env::current_exe()?;
+    Ok(program.ancestors().nth(2).context("no target folder")?.join("bench"))
 }

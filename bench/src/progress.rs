@@ -1,18 +1,18 @@
-//! What the run is doing: a bar on a terminal, a line per block elsewhere.
+//! Shows what is being measured: a progress bar on a terminal, a line for each step elsewhere.
 
 use std::io::IsTerminal;
 use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressStyle};
 
-/// The progress of a run, on standard error.
+/// The progress of the benchmark, on standard error.
 #[derive(Debug)]
 pub struct Progress {
     bar: ProgressBar,
 }
 
 impl Progress {
-    /// Of so many steps.
+    /// Starts with the number of steps.
     pub fn of(steps: u64) -> anyhow::Result<Self> {
         let bar = ProgressBar::new(steps);
         bar.set_style(ProgressStyle::with_template("{elapsed_precise} [{bar:30}] {pos}/{len} {msg}")?);
@@ -22,12 +22,12 @@ impl Progress {
         Ok(Self { bar })
     }
 
-    /// A step begins.
+    /// Shows that a step begins.
     pub fn begin(&self, what: impl Into<String>) {
         self.bar.set_message(what.into());
     }
 
-    /// The step has ended, with this outcome.
+    /// Shows that the step has ended, and its outcome.
     pub fn end(&self, outcome: &str) {
         self.bar.inc(1);
         let message = self.bar.message();
@@ -35,7 +35,7 @@ impl Progress {
         if self.bar.is_hidden() { eprintln!("{line}") } else { self.bar.println(line) }
     }
 
-    /// All has ended.
+    /// Removes the progress bar.
     pub fn finish(&self) {
         self.bar.finish_and_clear();
     }

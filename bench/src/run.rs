@@ -1,92 +1,93 @@
-//! The order of the run.
+//! The order in which everything is measured.
 
 use std::path::Path;
 
-use anyhow::Context;
+use anyhow::Context as _;
 use serde_json::Value;
 
-use crate::blocks::copy::Bar;
-use crate::blocks::{Lab, RATE, end_to_end};
-use crate::load::events::Recipe;
-use crate::plan::{Measure, Plan};
+use crate::load::events::WorkloadSpec;
+use crate::plan::{Plan, Scenario};
 use crate::progress::Progress;
-use crate::report::figures::{Figures, Group, Spread};
+use crate::report::figures::{Figures, Group, RATE, Spread};
 use crate::report::goals::{TO_100, TO_COPY, TO_SERVICE};
 use crate::report::machine;
 use crate::report::results::{Column, Results};
+use crate::scenarios::copy::Baseline;
+use crate::scenarios::{Context, end_to_end};
 use crate::sections;
 use crate::system::per_event;
 use crate::system::servers::Servers;
 use crate::{growth, latency};
 
-/// Runs everything; answers the figures, and what was run and where.
+/// Runs the whole plan. Returns the figures, and a description of what was run and on which machine.
 pub async fn run(plan: &Plan, target: &Path) -> anyhow::Result<(Results, Value)> {
     let mut plan = plan.clone();
     let python = environment(&mut plan, target);
     let progress = Progress::of(steps(&plan) as u64)?;
-    let mut lab = Lab::new(Servers::start().await?, plan.events, plan.connections);
-    lab.python = python;
-    let first = lab.workload(Recipe::new(plan.events, 0));
-    let described = machine::describe(&lab, &plan, &first).await?;
+    let mut context = Context::new(Servers::start().await?, plan.events, plan.connections);
+    context.python = python;
+    let first = context.workload(WorkloadSpec::new(plan.events, 0));
+    let described = machine::describe(&context, &plan, &first).await?;
 
-    progress.begin("first block, not counted");
-    let figures = end_to_end::run_and_keep(&lab.servers, &first, plan.connections, 1, "first").await?;
-    lab.bar = Some(Bar::of(&lab.servers, "first").await?);
-    lab.servers.drop_schema("first").await?;
+    progress.begin("first scenario, not counted");
+    let figures = end_to_end::run_and_leave_schema(&context.servers, &first, plan.connections, 1, "first").await?;
+    context.baseline = Some(Baseline::of(&context.servers, "first").await?);
+    context.servers.drop_schema("first").await?;
     progress.end(&outcome(&figures));
 
-    let mut results = Results { sections: sections::of(rounds(&mut lab, &plan, &progress).await?) };
+    let mut results = Results { sections: sections::of(rounds(&mut context, &plan, &progress).await?) };
     compare(&mut results);
-    lab.forget();
+    context.release_workloads();
     if let Some(latency) = &plan.latency {
         let rates = results.column("dup30").map(|column| column.values(Group::Rate, RATE)).unwrap_or_default();
         let highest = Spread::of(rates).context("no rate at 30% duplicates")?.median * 1000.0;
-        results.sections.push(latency::run(&lab, latency, highest, &progress).await?);
+        results.sections.push(latency::run(&context, latency, highest, &progress).await?);
     }
     if let Some(growth) = &plan.growth {
-        results.sections.push(growth::run(&lab, growth, &progress).await?);
+        results.sections.push(growth::run(&context, growth, &progress).await?);
     }
     progress.finish();
     Ok((results, described))
 }
 
 fn steps(plan: &Plan) -> usize {
-    let blocks: usize = plan.blocks.iter().map(|(_, every)| plan.rounds.div_ceil(*every)).sum();
-    1 + blocks + plan.latency.as_ref().map_or(0, latency::steps) + plan.growth.as_ref().map_or(0, growth::steps)
+    let scenarios: usize = plan.scenarios.iter().map(|(_, every)| plan.rounds.div_ceil(*every)).sum();
+    1 + scenarios + plan.latency.as_ref().map_or(0, latency::steps) + plan.growth.as_ref().map_or(0, growth::steps)
 }
 
-/// The services' interpreter; without one, they are left out of the plan.
+/// Returns the Python interpreter for the services. If there is none, removes their scenarios from the plan.
 fn environment(plan: &mut Plan, target: &Path) -> Option<std::path::PathBuf> {
-    let service = |measure: Measure| matches!(measure, Measure::PerEventRedisPostgres | Measure::PerEventSqlite);
-    if !plan.blocks.iter().any(|(measure, _)| service(*measure)) {
+    let of_service =
+        |scenario: Scenario| matches!(scenario, Scenario::PerEventRedisPostgres | Scenario::PerEventSqlite);
+    if !plan.scenarios.iter().any(|(scenario, _)| of_service(*scenario)) {
         return None;
     }
     match per_event::environment(target) {
         Ok(python) => Some(python),
         Err(error) => {
-            eprintln!("{error:#}: the services that store each event for itself are NOT measured");
-            plan.blocks.retain(|(measure, _)| !service(*measure));
+            eprintln!("{error:#}: the services that store one event per transaction are NOT measured");
+            plan.scenarios.retain(|(scenario, _)| !of_service(*scenario));
             None
         }
     }
 }
 
-/// All that is measured in rounds: a column each.
-async fn rounds(lab: &mut Lab, plan: &Plan, progress: &Progress) -> anyhow::Result<Vec<(Measure, Column)>> {
-    let mut columns: Vec<(Measure, Column)> =
-        plan.blocks.iter().map(|(measure, _)| (*measure, sections::column(*measure))).collect();
+/// Runs all rounds. Returns one column for each scenario, with its figures of every round.
+async fn rounds(context: &mut Context, plan: &Plan, progress: &Progress) -> anyhow::Result<Vec<(Scenario, Column)>> {
+    let mut columns: Vec<(Scenario, Column)> =
+        plan.scenarios.iter().map(|(scenario, _)| (*scenario, sections::column(*scenario))).collect();
     for round in 0..plan.rounds {
-        // In turn another first.
+        // Each round starts with another scenario, so that none is always measured after the same one.
         for turn in 0..columns.len() {
             let which = (round + turn) % columns.len();
-            let (measure, every) = plan.blocks[which];
+            let (scenario, every) = plan.scenarios[which];
             if round % every != 0 {
                 continue;
             }
             let column = &mut columns[which].1;
             progress.begin(format!("round {}/{}, {}", round + 1, plan.rounds, column.key));
-            let block = lab.run(measure, &format!("round{round}_{}", column.key)).await;
-            let figures = block.with_context(|| format!("{} in round {}", column.key, round + 1))?;
+            let figures = context.run(scenario, &format!("round{round}_{}", column.key)).await;
+            let figures = figures.with_context(|| format!("{} in round {}", column.key, round + 1))?;
             progress.end(&outcome(&figures));
             column.rounds.push((round, figures));
         }
@@ -94,7 +95,7 @@ async fn rounds(lab: &mut Lab, plan: &Plan, progress: &Progress) -> anyhow::Resu
     Ok(columns)
 }
 
-/// Divides the rates of each round by each other.
+/// Adds the ratios: of two rates of the same round, one divided by the other.
 fn compare(results: &mut Results) {
     for aggregators in ["", "x2", "x4"] {
         for percent in [0, 30, 90] {

@@ -1,16 +1,16 @@
-//! What becomes of rates, queries and memory as the tables grow.
+//! Measures rates, queries and memory as the tables grow.
 //!
 //! ```text
-//! at each size: Sluice on the large tables │ the same on empty ones │ COPY into a table as large
-//!               (in rounds) · queries at rest · memory of each process
-//! to the next:  new events through Sluice · their rows into COPY's table
+//! at each size:  Sluice on the large tables │ the same on empty tables │ COPY into a table as large
+//!                (in rounds) · queries at rest · memory of each process
+//! between sizes: new events through Sluice · their rows into COPY's table
 //! ```
 //!
-//! The programs run on through all sizes. Duplicates reach back evenly over all that is stored. The
-//! rate on empty tables is measured in every round beside the other, so that the ratio of the two
+//! The same processes run through all sizes. Each stored event is as likely as any other to be repeated by a
+//! duplicate. The rate on empty tables is measured in every round as well, so that the ratio of the two rates
 //! does not depend on how fast the machine is at that time. No checkpoint is forced between these
-//! blocks: behind one, each page of the index is written to the log in full once more, which
-//! PostgreSQL does every 15 minutes otherwise and not every few seconds.
+//! measurements: after a checkpoint PostgreSQL writes each page of the index to its log in full once more.
+//! In production that happens every 15 minutes, and here it would happen every few seconds.
 
 mod queries;
 mod tables;
@@ -19,59 +19,60 @@ use std::sync::Arc;
 
 use anyhow::ensure;
 
-use crate::blocks::copy::{Rows, make_table};
-use crate::blocks::{Delivery, Expected, Lab, RATE, Store};
 use crate::load::closed;
-use crate::load::events::{Recipe, Workload};
+use crate::load::events::{Workload, WorkloadSpec};
 use crate::plan::GrowthPlan;
 use crate::progress::Progress;
-use crate::report::figures::{Figures, Group};
+use crate::report::figures::{Figures, Group, RATE};
 use crate::report::goals::{TO_COPY, TO_EMPTY};
 use crate::report::results::{Column, Section};
+use crate::scenarios::copy::{Rows, make_table};
+use crate::scenarios::{Context, Delivery, Expected, Store};
 use crate::system::servers::Servers;
 use crate::system::sluice::Sluice;
 use crate::watch::cpu::{Reading, Watched};
 use crate::watch::memory;
 
-/// The schemas of the large tables: Sluice's, and COPY's.
+/// The schema of Sluice's large tables.
 const LARGE: &str = "growth";
-const LARGE_BAR: &str = "growth_bar";
-/// The share of duplicates in what is measured.
+/// The schema of COPY's large table.
+const LARGE_BASELINE: &str = "growth_baseline";
+/// The percentage of duplicates in what is measured.
 const DUPLICATE_PERCENT: u8 = 30;
-/// Events that are rendered at a time while a table grows.
-const PIECE: usize = 200_000;
+/// The events that are rendered at a time while the tables grow, so that memory stays bounded.
+const CHUNK_EVENTS: usize = 200_000;
 
-/// Sluice on the tables that grow, and what must be in them.
+/// Sluice with the tables that grow, and the numbers that they must have.
 struct Growing<'a> {
-    lab: &'a Lab,
+    context: &'a Context,
     sluice: Sluice,
     store: Store,
     delivery: Delivery,
     expected: Expected,
-    /// COPY's table has the rows up to this seq.
+    /// COPY's table has the rows up to and including this seq.
     copied: i64,
 }
 
-/// How many steps the progress has.
+/// Returns the number of steps of the progress bar.
 pub fn steps(plan: &GrowthPlan) -> usize {
     plan.sizes.iter().map(|(_, rounds)| rounds + 1).sum()
 }
 
-/// Runs all sizes.
-pub async fn run(lab: &Lab, plan: &GrowthPlan, progress: &Progress) -> anyhow::Result<Section> {
-    lab.servers.empty_redis().await?;
-    let sluice = Sluice::start(&lab.servers, LARGE, 1).await?;
-    let mut growing = Growing::new(lab, sluice).await?;
+/// Measures at all sizes.
+pub async fn run(context: &Context, plan: &GrowthPlan, progress: &Progress) -> anyhow::Result<Section> {
+    context.servers.empty_redis().await?;
+    let sluice = Sluice::start(&context.servers, LARGE, 1).await?;
+    let mut growing = Growing::new(context, sluice).await?;
     let columns = all_sizes(&mut growing, plan, progress).await;
     let columns = growing.sluice.finish(columns).await?;
-    for schema in [LARGE, LARGE_BAR] {
-        lab.servers.drop_schema(schema).await?;
+    for schema in [LARGE, LARGE_BASELINE] {
+        context.servers.drop_schema(schema).await?;
     }
-    lab.servers.settle().await?;
+    context.servers.checkpoint().await?;
     Ok(Section {
         title: "Growth, by the number of rows stored",
-        says: "30% duplicates, evenly of all that is stored. The same load on empty tables, and COPY into a table \
-               as large, follow in the same round. Latency of queries at rest, through the publisher.",
+        description: "30% duplicates, of any stored event with the same probability. The same load on empty tables, and COPY \
+               into a table as large, follow in the same round. Latency of queries at rest, through the publisher.",
         key: "growth",
         columns,
     })
@@ -103,50 +104,52 @@ async fn all_sizes(growing: &mut Growing<'_>, plan: &GrowthPlan, progress: &Prog
 }
 
 impl<'a> Growing<'a> {
-    async fn new(lab: &'a Lab, sluice: Sluice) -> anyhow::Result<Self> {
-        let mut connection = lab.servers.postgres().await?;
-        make_table(&mut connection, LARGE_BAR, LARGE).await?;
+    async fn new(context: &'a Context, sluice: Sluice) -> anyhow::Result<Self> {
+        let mut connection = context.servers.postgres().await?;
+        make_table(&mut connection, LARGE_BASELINE, LARGE).await?;
         let store = Store::Postgres(connection);
         let delivery = Delivery::of_schema(LARGE);
-        Ok(Self { lab, sluice, store, delivery, expected: Expected::default(), copied: -1 })
+        Ok(Self { context, sluice, store, delivery, expected: Expected::default(), copied: -1 })
     }
 
     fn servers(&self) -> &'a Servers {
-        &self.lab.servers
+        &self.context.servers
     }
 
-    /// Sends new events until so many rows are stored, and brings COPY's table to the same size.
+    /// Sends new events until `rows` rows are stored, and adds the new rows to COPY's table.
     async fn grow(&mut self, rows: u64) -> anyhow::Result<()> {
-        let mut next = self.piece(rows).await?;
+        let mut next = self.next_chunk(rows).await?;
         while let Some(workload) = next {
             self.expected = self.expected.and(&workload);
-            let (sent, rendered) =
-                tokio::join!(closed::send(&self.sluice.address, &workload, self.lab.connections), self.piece(rows));
+            let (sent, rendered) = tokio::join!(
+                closed::send(&self.sluice.address, &workload, self.context.connections),
+                self.next_chunk(rows)
+            );
             sent?;
             next = rendered?;
         }
         self.delivery.wait(&mut self.store, self.expected.received).await?;
-        self.copied = tables::follow(self.servers(), LARGE, LARGE_BAR, self.copied).await?;
+        self.copied = tables::copy_new_rows(self.servers(), LARGE, LARGE_BASELINE, self.copied).await?;
         Ok(())
     }
 
-    /// The next new events on the way to so many rows.
-    async fn piece(&self, rows: u64) -> anyhow::Result<Option<Arc<Workload>>> {
+    /// Renders the next new events. Returns `None` if `rows` rows are stored already.
+    async fn next_chunk(&self, rows: u64) -> anyhow::Result<Option<Arc<Workload>>> {
         let after = self.expected.unique as u64;
-        let events = usize::try_from(rows.saturating_sub(after))?.min(PIECE);
+        let events = usize::try_from(rows.saturating_sub(after))?.min(CHUNK_EVENTS);
         if events == 0 {
             return Ok(None);
         }
-        let recipe = Recipe { after, ..Recipe::new(events, 0) };
-        Ok(Some(tokio::task::spawn_blocking(move || Workload::render(recipe).into()).await?))
+        let spec = WorkloadSpec { after, ..WorkloadSpec::new(events, 0) };
+        Ok(Some(tokio::task::spawn_blocking(move || Workload::render(spec).into()).await?))
     }
 
-    /// One round: on the large tables, on empty ones, and COPY.
+    /// Measures one round: on the large tables, on empty tables, and COPY.
     async fn measure(&mut self, name: &str) -> anyhow::Result<Figures> {
-        let recipe = Recipe::new(self.lab.events * 2 / 3, DUPLICATE_PERCENT);
+        let spec = WorkloadSpec::new(self.context.events * 2 / 3, DUPLICATE_PERCENT);
         let mut figures = Figures::default();
-        let on_large = self.on_large_tables(recipe, &mut figures).await?;
-        let on_empty = self.on_empty_tables(name, &Arc::new(Workload::render(recipe))).await?;
+        let on_large = self.on_large_tables(spec, &mut figures).await?;
+        let on_empty = self.on_empty_tables(name, &Arc::new(Workload::render(spec))).await?;
         let by_copy = self.copy().await?;
         figures.add(Group::Rate, RATE, on_large);
         figures.add(Group::Rate, "on empty tables, k events/s", on_empty);
@@ -156,16 +159,16 @@ impl<'a> Growing<'a> {
         Ok(figures)
     }
 
-    async fn on_large_tables(&mut self, recipe: Recipe, figures: &mut Figures) -> anyhow::Result<f64> {
-        let workload = Arc::new(Workload::render(Recipe { after: self.expected.unique as u64, ..recipe }));
+    async fn on_large_tables(&mut self, spec: WorkloadSpec, figures: &mut Figures) -> anyhow::Result<f64> {
+        let workload = Arc::new(Workload::render(WorkloadSpec { after: self.expected.unique as u64, ..spec }));
         self.expected = self.expected.and(&workload);
         let mut watched = self.sluice.processes();
         watched.extend([Watched::redis(self.servers()), Watched::postgres(self.servers()), Watched::ourselves()]);
-        let (address, connections) = (&self.sluice.address, self.lab.connections);
+        let (address, connections) = (&self.sluice.address, self.context.connections);
         let before = Reading::of(&watched)?;
         let course = self.delivery.deliver(&mut self.store, address, &workload, connections, self.expected).await?;
         Reading::of(&watched)?.since(&before).report(figures, &watched, workload.events);
-        // The rows are counted once at each size: that takes seconds.
+        // The rows are counted only once at each size, since that takes seconds.
         let counted = self.delivery.now(&mut self.store).await?;
         ensure!(counted == self.expected, "not exact: {counted:?} instead of {:?}", self.expected);
         Ok(workload.events as f64 / 1000.0 / course.seconds)
@@ -175,26 +178,27 @@ impl<'a> Growing<'a> {
         let sluice = Sluice::start(self.servers(), name, 1).await?;
         let mut store = Store::Postgres(self.servers().postgres().await?);
         let (delivery, expected) = (Delivery::of_schema(name), Expected::default().and(workload));
-        let course = delivery.deliver(&mut store, &sluice.address, workload, self.lab.connections, expected).await;
+        let course = delivery.deliver(&mut store, &sluice.address, workload, self.context.connections, expected).await;
         let course = sluice.finish(course).await?;
         delivery.check(&mut store, expected).await?;
         self.servers().drop_schema(name).await?;
         Ok(workload.events as f64 / 1000.0 / course.seconds)
     }
 
-    /// Copies the rows that the round has stored into the other table, as large as theirs was.
+    /// Copies the rows that the round has stored into COPY's table, which is as large as Sluice's was.
+    /// Returns the rate, in thousands of rows per second.
     async fn copy(&mut self) -> anyhow::Result<f64> {
         let mut connection = self.servers().postgres().await?;
         let newest = tables::newest(&mut connection, LARGE).await?;
         let rows = Rows::read(&mut connection, LARGE, self.copied).await?;
         let started = std::time::Instant::now();
-        rows.copy(self.servers(), LARGE_BAR).await?;
+        rows.copy(self.servers(), LARGE_BASELINE).await?;
         let seconds = started.elapsed().as_secs_f64();
         self.copied = newest;
         Ok(rows.count() as f64 / 1000.0 / seconds)
     }
 
-    /// What each process holds at rest.
+    /// Adds the resident memory of each process at rest.
     fn memory(&self, figures: &mut Figures) -> anyhow::Result<()> {
         let mut watched = self.sluice.processes();
         watched.push(Watched::redis(self.servers()));
@@ -202,7 +206,7 @@ impl<'a> Growing<'a> {
             figures.add(Group::AtRest, process.name, memory::resident_mib(process)?);
         }
         let postgres = Watched::postgres(self.servers());
-        if let Some(mib) = memory::shared_out_mib(&postgres)? {
+        if let Some(mib) = memory::proportional_mib(&postgres)? {
             figures.add(Group::AtRest, "PostgreSQL (sum of PSS)", mib);
         }
         Ok(())

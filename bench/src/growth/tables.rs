@@ -1,4 +1,4 @@
-//! The other table: COPY's, which has the same rows.
+//! COPY's large table, which has the same rows as Sluice's.
 
 use anyhow::Context;
 use sqlx::{AssertSqlSafe, PgConnection};
@@ -6,18 +6,19 @@ use tokio::task::JoinSet;
 
 use crate::system::servers::Servers;
 
-/// Connections that fill it: as many as there are cores in the machine that figures are quoted of.
+/// The connections that fill the table: as many as the machine of the published figures has cores.
 const CONNECTIONS: i64 = 2;
 
-/// The largest seq of `SCHEMA.events`.
+/// Returns the largest seq of `SCHEMA.events`, or -1 if it has no rows.
 pub async fn newest(connection: &mut PgConnection, schema: &str) -> anyhow::Result<i64> {
     let newest = format!("SELECT coalesce(max(seq), -1) FROM \"{schema}\".events");
     sqlx::query_scalar(AssertSqlSafe(newest)).fetch_one(connection).await.context("the newest row")
 }
 
-/// Brings the table up to the rows of another that it has up to a seq; answers up to which it has
-/// them now. Row by row in the order of arrival, so that the indexes become what they would have.
-pub async fn follow(servers: &Servers, from: &str, to: &str, copied: i64) -> anyhow::Result<i64> {
+/// Copies the rows of `from.events` whose seq is larger than `copied` into `to.events`. Returns the largest
+/// seq that is copied now. The rows are inserted one by one in the order of arrival, so that the indexes get the
+/// same shape as Sluice's.
+pub async fn copy_new_rows(servers: &Servers, from: &str, to: &str, copied: i64) -> anyhow::Result<i64> {
     let newest = newest(&mut servers.postgres().await?, from).await?;
     let middle = copied + (newest - copied) / CONNECTIONS;
     let mut parts = JoinSet::new();
@@ -31,7 +32,7 @@ pub async fn follow(servers: &Servers, from: &str, to: &str, copied: i64) -> any
         });
     }
     while let Some(part) = parts.join_next().await {
-        part.context("filling COPY's table broke off")??;
+        part.context("the task that fills COPY's table failed")??;
     }
     Ok(newest)
 }

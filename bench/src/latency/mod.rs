@@ -1,56 +1,56 @@
-//! Latency at shares of the highest rate: of `/publish`, and from POST until a row is visible.
+//! Measures latency at shares of the highest rate: of `/publish`, and from POST until a row is visible.
 //!
-//! Requests of 100 events are sent at fixed times ([`crate::load::open`]), with 30% duplicates. The
-//! last event of each is a probe ([`probe`]): the time from when its request was scheduled until
-//! its row can be read is the second latency.
+//! Requests of 100 events, 30% of them duplicates, are sent at fixed times ([`crate::load::open`]). The last
+//! event of each request is a probe ([`probe`]). The second latency is the time from the scheduled time of the
+//! request until the row of its probe can be read.
 
 mod probe;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, ensure};
+use anyhow::{Context as _, ensure};
 
-use crate::blocks::{Delivery, Expected, Lab, Store};
-use crate::load::events::{Recipe, Workload};
+use crate::load::events::{Workload, WorkloadSpec};
 use crate::load::open::{self, Schedule};
 use crate::plan::LatencyPlan;
 use crate::progress::Progress;
 use crate::report::figures::{Figures, Group};
 use crate::report::goals::P99;
 use crate::report::results::{Column, Section};
+use crate::scenarios::{Context, Delivery, Expected, Store};
 use crate::system::sluice::Sluice;
 use crate::watch::cpu::{Reading, Watched};
 
-/// Events in a request.
+/// The number of events in a request.
 const PER_REQUEST: usize = 100;
-/// The share of duplicates among all events but the probes.
+/// The percentage of duplicates among all events except the probes.
 const DUPLICATE_PERCENT: u8 = 30;
-/// The beginning of each block that is not counted: caches and connections are new.
+/// The beginning of each repetition, which is not counted, since caches are empty and connections are new.
 const WARM_UP: Duration = Duration::from_secs(1);
 
-/// Shares of the highest rate, each with its key.
+/// The shares of the highest rate, each with its key in `results.json`.
 const SHARES: [(f64, &str); 3] = [(0.1, "tenth"), (0.5, "half"), (0.8, "four_fifths")];
 
-/// How many blocks are run.
+/// Returns the number of steps of the progress bar: one for each repetition.
 pub fn steps(plan: &LatencyPlan) -> usize {
-    SHARES.iter().map(|(share, _)| blocks(plan, *share)).sum()
+    SHARES.iter().map(|(share, _)| repetitions(plan, *share)).sum()
 }
 
-fn blocks(plan: &LatencyPlan, share: f64) -> usize {
-    if share == 0.5 { plan.blocks } else { plan.blocks.div_ceil(2) }
+fn repetitions(plan: &LatencyPlan, share: f64) -> usize {
+    if share == 0.5 { plan.repetitions } else { plan.repetitions.div_ceil(2) }
 }
 
-/// Measures at all shares of a rate, in events per second.
-pub async fn run(lab: &Lab, plan: &LatencyPlan, highest: f64, progress: &Progress) -> anyhow::Result<Section> {
+/// Measures at each share of `highest`, a rate in events per second.
+pub async fn run(context: &Context, plan: &LatencyPlan, highest: f64, progress: &Progress) -> anyhow::Result<Section> {
     let mut columns: Vec<Column> =
         SHARES.iter().map(|(share, key)| Column::new(&format!("{:.0}%", share * 100.0), key)).collect();
-    for round in 0..plan.blocks {
+    for round in 0..plan.repetitions {
         for ((share, key), column) in SHARES.iter().zip(&mut columns) {
-            if round < blocks(plan, *share) {
+            if round < repetitions(plan, *share) {
                 progress.begin(format!("latency at {:.0}% of the highest rate", share * 100.0));
                 let name = format!("latency{round}_{key}");
-                let figures = block(lab, highest * share, plan.seconds, &name).await;
+                let figures = at_rate(context, highest * share, plan.seconds, &name).await;
                 let figures = figures.with_context(|| format!("latency at {share} of the highest rate"))?;
                 let p99 = |group| figures.get(group, P99).unwrap_or_default();
                 progress.end(&format!("p99 {:.1} ms, to the row {:.1} ms", p99(Group::Publish), p99(Group::Row)));
@@ -60,46 +60,46 @@ pub async fn run(lab: &Lab, plan: &LatencyPlan, highest: f64, progress: &Progres
     }
     Ok(Section {
         title: "Latency, by the share of the highest rate",
-        says: "Open loop, requests of 100 events with 30% duplicates; the highest rate is the median of the rates \
-               end to end at 30% duplicates above. Latency counts from the time for which a request was scheduled.",
+        description: "Open loop, requests of 100 events with 30% duplicates; the highest rate is the median of the rates \
+               end to end at 30% duplicates above. Latency counts from the scheduled time of a request.",
         key: "latency",
         columns,
     })
 }
 
-async fn block(lab: &Lab, rate: f64, seconds: f64, name: &str) -> anyhow::Result<Figures> {
+async fn at_rate(context: &Context, rate: f64, seconds: f64, name: &str) -> anyhow::Result<Figures> {
     let requests = (rate * seconds / PER_REQUEST as f64).ceil().max(1.0) as usize;
-    let recipe = Recipe { probes: true, ..Recipe::new(requests * PER_REQUEST, DUPLICATE_PERCENT) };
-    let workload = Arc::new(Workload::render(recipe));
-    lab.servers.empty_redis().await?;
-    let sluice = Sluice::start(&lab.servers, name, 1).await?;
-    let figures = measure(lab, rate, &workload, &sluice).await;
+    let spec = WorkloadSpec { probes: true, ..WorkloadSpec::new(requests * PER_REQUEST, DUPLICATE_PERCENT) };
+    let workload = Arc::new(Workload::render(spec));
+    context.servers.empty_redis().await?;
+    let sluice = Sluice::start(&context.servers, name, 1).await?;
+    let figures = measure(context, rate, &workload, &sluice).await;
     let figures = sluice.finish(figures).await?;
-    lab.servers.drop_schema(name).await?;
+    context.servers.drop_schema(name).await?;
     Ok(figures)
 }
 
-async fn measure(lab: &Lab, rate: f64, workload: &Arc<Workload>, sluice: &Sluice) -> anyhow::Result<Figures> {
-    lab.servers.settle().await?;
+async fn measure(context: &Context, rate: f64, workload: &Arc<Workload>, sluice: &Sluice) -> anyhow::Result<Figures> {
+    context.servers.checkpoint().await?;
     let mut watched = sluice.processes();
-    watched.extend([Watched::redis(&lab.servers), Watched::postgres(&lab.servers), Watched::ourselves()]);
+    watched.extend([Watched::redis(&context.servers), Watched::postgres(&context.servers), Watched::ourselves()]);
     let before = Reading::of(&watched)?;
-    let poller = probe::Poller::start(lab.servers.postgres().await?, &sluice.name, workload.requests.len());
+    let poller = probe::Poller::start(context.servers.postgres().await?, &sluice.name, workload.requests.len());
     let interval = Duration::from_secs_f64(PER_REQUEST as f64 / rate);
-    // Connections are opened before the first is due.
+    // The first request is due once all connections are open.
     let schedule = Schedule { start: Instant::now() + Duration::from_millis(200), interval };
     let sent = open::send(&sluice.address, workload, schedule).await?;
-    let seen = poller.finish().await?;
+    let visible_at = poller.finish().await?;
     let spent = Reading::of(&watched)?.since(&before);
 
-    let mut store = Store::Postgres(lab.servers.postgres().await?);
+    let mut store = Store::Postgres(context.servers.postgres().await?);
     let (delivery, expected) = (Delivery::of_schema(&sluice.name), Expected::default().and(workload));
     delivery.wait(&mut store, expected.received).await?;
     delivery.check(&mut store, expected).await?;
 
     let counted = |number: usize| schedule.at(number) >= schedule.start + WARM_UP;
     let publish = sent.latencies.iter().filter(|(number, _)| counted(*number)).map(|(_, latency)| *latency).collect();
-    let row = seen.iter().enumerate().filter(|(number, _)| counted(*number));
+    let row = visible_at.iter().enumerate().filter(|(number, _)| counted(*number));
     let row = row.map(|(number, at)| at.duration_since(schedule.at(number))).collect();
     let mut figures = Figures::default();
     figures.add(Group::Rate, "asked, k events/s", rate / 1000.0);
@@ -112,7 +112,7 @@ async fn measure(lab: &Lab, rate: f64, workload: &Arc<Workload>, sluice: &Sluice
 }
 
 fn add_percentiles(figures: &mut Figures, group: Group, mut latencies: Vec<Duration>) -> anyhow::Result<()> {
-    ensure!(!latencies.is_empty(), "the block is too short for its warm-up");
+    ensure!(!latencies.is_empty(), "the repetition is shorter than its warm-up");
     latencies.sort_unstable();
     for (name, share) in [("p50", 0.5), ("p95", 0.95), (P99, 0.99), ("largest", 1.0)] {
         let rank = (latencies.len() as f64 * share).ceil() as usize;
@@ -129,7 +129,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_percentile_is_the_smallest_latency_that_so_many_do_not_exceed() {
+    fn a_percentile_is_the_smallest_latency_that_this_share_does_not_exceed() {
         let mut figures = Figures::default();
         let latencies = (1..=200).rev().map(Duration::from_millis).collect();
         add_percentiles(&mut figures, Group::Row, latencies).unwrap();

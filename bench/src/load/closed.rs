@@ -1,5 +1,5 @@
-//! The closed loop: several connections, each with one request under way, as fast as they are
-//! answered. It finds the highest rate; for latency see [`super::open`].
+//! The closed loop: several connections, each with one request in flight. Each sends its next request as soon
+//! as the one before is answered. It finds the highest rate; for latency see [`super::open`].
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
@@ -11,24 +11,27 @@ use tokio::task::JoinSet;
 use super::events::Workload;
 use super::http::Connection;
 
-/// Sends every request of the workload once, and again where it was refused with 429, after the
-/// time that the answer asks for. Answers how many requests were refused.
+/// Sends every request of the workload, and sends it again after a 429, once the time of `Retry-After` has
+/// passed. Returns how many responses were 429.
 ///
 /// # Errors
-/// When a request is answered with anything else than 202 and 429, or not at all.
+/// If a request gets another status than 202 and 429, or no response.
 pub async fn send(address: &str, workload: &Arc<Workload>, connections: usize) -> anyhow::Result<u64> {
     let (address, workload) = (address.to_owned(), workload.clone());
     on_one_thread(move || send_all(address, workload, connections)).await
 }
 
-/// Runs a load on a thread and a runtime of its own: no task moves from core to core.
+/// Runs a load on a thread and a runtime of its own, so that its tasks do not move from core to core.
+///
+/// # Errors
+/// If the load fails or panics.
 pub async fn on_one_thread<T, F>(load: impl FnOnce() -> F + Send + 'static) -> anyhow::Result<T>
 where
     T: Send + 'static,
     F: Future<Output = anyhow::Result<T>>,
 {
     let thread = move || tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(load());
-    tokio::task::spawn_blocking(thread).await.context("the load broke off")?
+    tokio::task::spawn_blocking(thread).await.context("the thread of the load failed")?
 }
 
 async fn send_all(address: String, workload: Arc<Workload>, connections: usize) -> anyhow::Result<u64> {
@@ -40,7 +43,7 @@ async fn send_all(address: String, workload: Arc<Workload>, connections: usize) 
         let (workload, next, refused) = (workload.clone(), next.clone(), refused.clone());
         senders.spawn(async move {
             while let Some(request) = workload.requests.get(next.fetch_add(1, Ordering::Relaxed)) {
-                refused.fetch_add(accepted(&mut connection, request).await?, Ordering::Relaxed);
+                refused.fetch_add(send_until_accepted(&mut connection, request).await?, Ordering::Relaxed);
             }
             anyhow::Ok(())
         });
@@ -51,20 +54,23 @@ async fn send_all(address: String, workload: Arc<Workload>, connections: usize) 
     Ok(refused.load(Ordering::Relaxed))
 }
 
-/// Sends a request until it is accepted; answers how often it was refused.
-pub async fn accepted(connection: &mut Connection, request: &[u8]) -> anyhow::Result<u64> {
+/// Sends a request until it is accepted. Returns how often it was refused with 429.
+///
+/// # Errors
+/// If it gets another status than 202 and 429, or no response.
+pub async fn send_until_accepted(connection: &mut Connection, request: &[u8]) -> anyhow::Result<u64> {
     let mut refused = 0;
     loop {
-        let answer = connection.ask(request).await?;
-        match answer.status {
+        let response = connection.exchange(request).await?;
+        match response.status {
             202 => return Ok(refused),
             429 => {
                 refused += 1;
-                tokio::time::sleep(Duration::from_secs(answer.retry_after.unwrap_or(1))).await;
-                // A server that refuses a request before it has read the body may hang up.
+                tokio::time::sleep(Duration::from_secs(response.retry_after.unwrap_or(1))).await;
+                // A server that refuses a request before it has read the body may close the connection.
                 connection.reopen().await?;
             }
-            status => bail!("/publish answered {status}: {}", String::from_utf8_lossy(&answer.body)),
+            status => bail!("/publish answered {status}: {}", String::from_utf8_lossy(&response.body)),
         }
     }
 }
@@ -77,7 +83,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn a_request_that_was_refused_by_a_server_that_hung_up_is_sent_again() {
+    async fn a_request_that_was_refused_by_a_server_that_closed_the_connection_is_sent_again() {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap().to_string();
         let serving = tokio::spawn(async move {
@@ -90,7 +96,7 @@ mod tests {
         });
         let mut connection = Connection::open(&address).await.unwrap();
         let request = b"POST /publish HTTP/1.1\r\nHost: sluice\r\nContent-Length: 0\r\n\r\n";
-        assert_eq!(accepted(&mut connection, request).await.unwrap(), 1);
+        assert_eq!(send_until_accepted(&mut connection, request).await.unwrap(), 1);
         serving.await.unwrap();
     }
 }

@@ -1,52 +1,55 @@
-//! What is sent: whole HTTP requests with events that depend on their number alone.
+//! Renders the requests: whole HTTP requests, with events whose content depends on their number alone.
 
 use std::fmt::Write;
 
-/// How many topics they are spread over.
+/// The topics that the events are distributed over.
 pub const TOPICS: [&str; 5] = ["orders", "payments", "shipments", "inventory", "telemetry"];
-/// The topic of the events whose way is followed, one in each request: see [`Recipe::probes`].
+/// The topic of the probes, events whose latency is measured: see [`WorkloadSpec::probes`].
 pub const PROBES: &str = "probes";
 
-/// What to render.
+/// Describes a workload.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub struct Recipe {
-    /// How many events.
+pub struct WorkloadSpec {
+    /// The number of events.
     pub events: usize,
-    /// How many of a hundred repeat, byte for byte, one chosen evenly among all before them.
+    /// The percentage of events that repeat an earlier one, byte for byte. Which one is chosen at random, with
+    /// the same probability for each earlier event.
     pub duplicate_percent: u8,
-    /// Events in one request.
+    /// The number of events in one request.
     pub per_request: usize,
-    /// Events that were sent by other recipes before: duplicates reach back to them evenly too.
+    /// The number of new events that earlier workloads sent. Duplicates repeat these too, with the same
+    /// probability.
     pub after: u64,
-    /// Whether each request ends in an event of the topic [`PROBES`], all of them new, whose id is
-    /// the request's number.
+    /// Whether the last event of each request is a probe: a new event of the topic [`PROBES`], whose id is
+    /// the number of the request.
     pub probes: bool,
 }
 
-impl Recipe {
-    /// Events in requests of 100, with nothing before them.
+impl WorkloadSpec {
+    /// Describes a workload in requests of 100 events, with no earlier one.
     pub fn new(events: usize, duplicate_percent: u8) -> Self {
         Self { events, duplicate_percent, per_request: 100, after: 0, probes: false }
     }
 }
 
-/// Requests to send, and what must come out of them.
+/// The requests to send, and how many of their events must be stored.
 #[derive(Debug)]
 pub struct Workload {
-    /// Each a whole HTTP/1.1 request.
+    /// The requests, each a whole HTTP/1.1 request.
     pub requests: Vec<Vec<u8>>,
-    /// Events in all of them.
+    /// The number of events in all requests.
     pub events: u64,
-    /// Of these, those that repeat an earlier one.
+    /// The number of events that repeat an earlier one.
     pub duplicates: u64,
-    /// Bytes of JSON per event, on average.
+    /// The average number of bytes of JSON per event.
     pub bytes_per_event: f64,
 }
 
 impl Workload {
-    /// Exactly the asked share of duplicates. The same recipe gives the same requests.
-    pub fn render(recipe: Recipe) -> Self {
-        let Recipe { events, duplicate_percent, per_request, after, probes } = recipe;
+    /// Renders the requests, with exactly the share of duplicates that is asked for. The same description gives
+    /// the same requests.
+    pub fn render(spec: WorkloadSpec) -> Self {
+        let WorkloadSpec { events, duplicate_percent, per_request, after, probes } = spec;
         let all_probes = if probes { events / per_request } else { 0 };
         let ordinary = events - all_probes;
         let duplicates = ordinary * usize::from(duplicate_percent) / 100;
@@ -59,7 +62,8 @@ impl Workload {
             if probes && place % per_request == 0 {
                 bytes += render_event(&mut body, PROBES, requests.len() as u64);
             } else {
-                // Selection sampling: exactly `duplicates` of the places, each set of them as likely.
+                // Selection sampling (Knuth, algorithm S): exactly `duplicates` of the places are chosen, and
+                // each set of so many places has the same probability.
                 let repeats = fresh > 0 && random.below(ordinary - sent) < duplicates - repeated;
                 let number = if repeats { random.below(fresh as usize) as u64 } else { fresh };
                 if repeats {
@@ -74,7 +78,7 @@ impl Workload {
                 if per_request > 1 {
                     body.push(']');
                 }
-                // A request of one event is an object, as a client that has one would send it.
+                // A request of one event is an object, as a client with one event sends it.
                 requests.push(request(if per_request > 1 { &body } else { &body[1..] }));
                 body.clear();
             }
@@ -83,13 +87,13 @@ impl Workload {
         Self { requests, events: events as u64, duplicates: repeated as u64, bytes_per_event }
     }
 
-    /// Events that must be stored.
+    /// Returns the number of events that must be stored.
     pub fn unique(&self) -> u64 {
         self.events - self.duplicates
     }
 }
 
-/// The topic of event `number`.
+/// Returns the topic of event `number`.
 fn topic(number: u64) -> &'static str {
     TOPICS[Random(number << 8).below(TOPICS.len())]
 }
@@ -100,7 +104,7 @@ fn request(body: &str) -> Vec<u8> {
     format!("{head}{length}\r\n\r\n{body}").into_bytes()
 }
 
-/// Appends the JSON of event `number`, which depends on nothing else; answers its length.
+/// Appends the JSON of event `number`, which depends on nothing else. Returns its length in bytes.
 fn render_event(out: &mut String, topic: &str, number: u64) -> usize {
     let before = out.len();
     let mut random = Random((number << 8) + 1);
@@ -129,7 +133,7 @@ fn render_event(out: &mut String, topic: &str, number: u64) -> usize {
     out.len() - before
 }
 
-/// SplitMix64: small, even enough, the same everywhere.
+/// SplitMix64 (Steele, Lea and Flood, 2014): a small generator whose numbers are the same on every machine.
 struct Random(u64);
 
 impl Random {
@@ -171,7 +175,7 @@ mod tests {
     #[test]
     fn the_share_of_duplicates_is_exact_and_they_repeat_what_came_before_to_the_byte() {
         for percent in [0, 30, 90] {
-            let workload = Workload::render(Recipe::new(10_050, percent));
+            let workload = Workload::render(WorkloadSpec::new(10_050, percent));
             let events = bodies(&workload);
             assert_eq!(events.len(), 10_050);
             let distinct: HashSet<String> = events.iter().map(ToString::to_string).collect();
@@ -182,11 +186,11 @@ mod tests {
 
     #[test]
     fn duplicates_reach_back_to_what_was_sent_before() {
-        let first = Workload::render(Recipe::new(5000, 0));
-        let second = Workload::render(Recipe { after: 5000, ..Recipe::new(5000, 30) });
+        let first = Workload::render(WorkloadSpec::new(5000, 0));
+        let second = Workload::render(WorkloadSpec { after: 5000, ..WorkloadSpec::new(5000, 30) });
         let (first, events) = (bodies(&first), bodies(&second));
-        let known: HashSet<String> = first.iter().map(ToString::to_string).collect();
-        let back = events.iter().filter(|event| known.contains(&event.to_string())).count();
+        let sent_before: HashSet<String> = first.iter().map(ToString::to_string).collect();
+        let back = events.iter().filter(|event| sent_before.contains(&event.to_string())).count();
         assert!((1000..1500).contains(&back), "{back} of 1500 duplicates repeat the first 5000");
         let all: HashSet<&str> = ids(&first).union(&ids(&events)).copied().collect();
         assert_eq!(all.len() as u64, 5000 + second.unique());
@@ -194,7 +198,7 @@ mod tests {
 
     #[test]
     fn a_probe_ends_each_request_under_its_number() {
-        let workload = Workload::render(Recipe { probes: true, ..Recipe::new(1000, 30) });
+        let workload = Workload::render(WorkloadSpec { probes: true, ..WorkloadSpec::new(1000, 30) });
         let events = bodies(&workload);
         let last: Vec<_> = events.chunks(100).map(|request| &request[99]).collect();
         for (number, probe) in last.iter().enumerate() {
@@ -205,17 +209,17 @@ mod tests {
     }
 
     #[test]
-    fn events_are_as_large_as_the_ones_that_were_measured_before() {
-        let size = Workload::render(Recipe::new(20_000, 30)).bytes_per_event;
+    fn events_are_as_large_as_those_of_earlier_measurements() {
+        let size = Workload::render(WorkloadSpec::new(20_000, 30)).bytes_per_event;
         assert!((350.0..=372.0).contains(&size), "{size} bytes per event");
     }
 
     #[test]
-    fn a_request_of_one_event_is_an_object_and_the_same_recipe_gives_the_same_requests() {
-        let recipe = Recipe { per_request: 1, ..Recipe::new(1000, 30) };
-        let workload = Workload::render(recipe);
+    fn a_request_of_one_event_is_an_object_and_the_same_description_gives_the_same_requests() {
+        let spec = WorkloadSpec { per_request: 1, ..WorkloadSpec::new(1000, 30) };
+        let workload = Workload::render(spec);
         assert_eq!(workload.requests.len(), 1000);
         assert!(workload.requests[7].windows(5).any(|bytes| bytes == b"\r\n\r\n{"));
-        assert_eq!(workload.requests, Workload::render(recipe).requests);
+        assert_eq!(workload.requests, Workload::render(spec).requests);
     }
 }

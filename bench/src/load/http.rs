@@ -1,4 +1,5 @@
-//! An HTTP/1.1 client that does only what the load needs: a rendered request out, a status in.
+//! An HTTP/1.1 client that does only what the load needs: it sends a rendered request, and reads the status
+//! and the body of the response.
 
 use std::time::Duration;
 
@@ -6,8 +7,8 @@ use anyhow::{Context, bail, ensure};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-/// How long an answer may take.
-const ANSWER: Duration = Duration::from_secs(30);
+/// How long a response may take.
+const RESPONSE_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// A keep-alive connection.
 #[derive(Debug)]
@@ -16,9 +17,9 @@ pub struct Connection {
     buffer: Vec<u8>,
 }
 
-/// What matters of an answer.
+/// The parts of a response that the load needs.
 #[derive(Debug, PartialEq, Eq)]
-pub struct Answer {
+pub struct Response {
     /// The status code.
     pub status: u16,
     /// `Retry-After`, in seconds.
@@ -35,47 +36,50 @@ impl Connection {
         Ok(Self { socket, buffer: Vec::with_capacity(4096) })
     }
 
-    /// Connects to the same address anew.
+    /// Connects to the same address again.
     pub async fn reopen(&mut self) -> anyhow::Result<()> {
         let address = self.socket.peer_addr().context("a connection without an address")?;
         *self = Self::open(&address.to_string()).await?;
         Ok(())
     }
 
-    /// Sends a whole request and reads its answer.
-    pub async fn ask(&mut self, request: &[u8]) -> anyhow::Result<Answer> {
+    /// Sends a whole request and reads its response.
+    ///
+    /// # Errors
+    /// If the connection fails, or no whole response arrives within 30 seconds.
+    pub async fn exchange(&mut self, request: &[u8]) -> anyhow::Result<Response> {
         let exchange = async {
-            self.socket.write_all(request).await.context("the request was not taken")?;
-            self.read_answer().await
+            self.socket.write_all(request).await.context("the request cannot be sent")?;
+            self.read_response().await
         };
-        tokio::time::timeout(ANSWER, exchange).await.context("no answer")?
+        tokio::time::timeout(RESPONSE_TIMEOUT, exchange).await.context("no response")?
     }
 
-    /// `GET path`.
-    pub async fn get(&mut self, path: &str) -> anyhow::Result<Answer> {
-        self.ask(format!("GET {path} HTTP/1.1\r\nHost: bench\r\n\r\n").as_bytes()).await
+    /// Sends `GET path`.
+    pub async fn get(&mut self, path: &str) -> anyhow::Result<Response> {
+        self.exchange(format!("GET {path} HTTP/1.1\r\nHost: bench\r\n\r\n").as_bytes()).await
     }
 
-    async fn read_answer(&mut self) -> anyhow::Result<Answer> {
+    async fn read_response(&mut self) -> anyhow::Result<Response> {
         self.buffer.clear();
         loop {
-            let read = self.socket.read_buf(&mut self.buffer).await.context("the connection broke")?;
-            ensure!(read > 0, "the connection was closed before the answer was complete");
-            if let Some(answer) = parse(&self.buffer)? {
-                return Ok(answer);
+            let read = self.socket.read_buf(&mut self.buffer).await.context("the connection failed")?;
+            ensure!(read > 0, "the connection was closed before the response was complete");
+            if let Some(response) = parse(&self.buffer)? {
+                return Ok(response);
             }
         }
     }
 }
 
-/// The answer, when all of it is there.
-fn parse(bytes: &[u8]) -> anyhow::Result<Option<Answer>> {
+/// Parses a response. Returns `None` while it is incomplete.
+fn parse(bytes: &[u8]) -> anyhow::Result<Option<Response>> {
     let Some(end) = bytes.windows(4).position(|window| window == b"\r\n\r\n") else { return Ok(None) };
-    let head = std::str::from_utf8(&bytes[..end]).context("a head that is not text")?;
+    let head = std::str::from_utf8(&bytes[..end]).context("a response whose head is not text")?;
     let mut lines = head.split("\r\n");
     let status_line = lines.next().unwrap_or_default();
     let Some(status) = status_line.split(' ').nth(1).and_then(|code| code.parse().ok()) else {
-        bail!("not an HTTP answer: {status_line}");
+        bail!("not an HTTP response: {status_line}");
     };
     let (mut length, mut retry_after) = (None, None);
     for (name, value) in lines.filter_map(|line| line.split_once(':')) {
@@ -85,9 +89,9 @@ fn parse(bytes: &[u8]) -> anyhow::Result<Option<Answer>> {
             retry_after = value.trim().parse().ok();
         }
     }
-    let length = length.with_context(|| format!("an answer without a length: {head}"))?;
+    let length = length.with_context(|| format!("a response without a length: {head}"))?;
     let body = &bytes[end + 4..];
-    Ok((body.len() >= length).then(|| Answer { status, retry_after, body: body[..length].to_vec() }))
+    Ok((body.len() >= length).then(|| Response { status, retry_after, body: body[..length].to_vec() }))
 }
 
 #[cfg(test)]
@@ -97,16 +101,16 @@ mod tests {
     const ACCEPTED: &[u8] = b"HTTP/1.1 202 Accepted\r\nContent-Length: 10\r\nRETRY-after: 3\r\n\r\n{\"count\":1";
 
     #[test]
-    fn an_answer_that_comes_byte_by_byte_is_read_once_it_is_complete() {
+    fn a_response_that_comes_byte_by_byte_is_read_once_it_is_complete() {
         for length in 0..ACCEPTED.len() {
             assert_eq!(parse(&ACCEPTED[..length]).unwrap(), None, "after {length} bytes");
         }
-        let answer = parse(ACCEPTED).unwrap().unwrap();
-        assert_eq!(answer, Answer { status: 202, retry_after: Some(3), body: b"{\"count\":1".to_vec() });
+        let response = parse(ACCEPTED).unwrap().unwrap();
+        assert_eq!(response, Response { status: 202, retry_after: Some(3), body: b"{\"count\":1".to_vec() });
     }
 
     #[test]
-    fn an_answer_that_cannot_be_delimited_is_an_error() {
+    fn a_response_that_cannot_be_delimited_is_an_error() {
         assert!(parse(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n").is_err());
         assert!(parse(b"SSH-2.0\r\n\r\n").is_err());
     }

@@ -1,5 +1,5 @@
-//! What is sent, and how: rendered before anything is timed, and sent by a thread of its own, so
-//! that the load costs little on the cores that are being measured.
+//! The load. Requests are rendered before anything is timed, and sent by one thread, so that the load
+//! generator uses little of the cores that it shares with what is measured.
 
 pub mod closed;
 pub mod events;

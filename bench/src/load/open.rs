@@ -1,10 +1,10 @@
-//! The open loop: requests are sent at times that are fixed beforehand by the rate, whether or not
-//! earlier ones were answered.
+//! The open loop: the rate decides beforehand when each request is sent, whether or not earlier ones were
+//! answered.
 //!
-//! Latency counts from the scheduled time. A client that waits for an answer before it sends the
-//! next request asks less while the system is slow, and so leaves out just those requests that
-//! would have waited longest ("coordinated omission"). Here a request that cannot be sent in time,
-//! because all connections wait for answers, has its waiting counted.
+//! Latency counts from the scheduled time. A client that waits for a response before it sends the next
+//! request sends less while the system is slow, and so leaves out the requests that would have waited longest
+//! ("coordinated omission", a term of Gil Tene). Here, if all connections wait for responses when a request is
+//! due, the time until it can be sent is part of its latency.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -14,49 +14,49 @@ use anyhow::Context;
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 
-use super::closed::{accepted, on_one_thread};
+use super::closed::{on_one_thread, send_until_accepted};
 use super::events::Workload;
 use super::http::Connection;
 
-/// Connections: many more than there are requests under way, unless the system stands still.
+/// The number of connections: many more than there are requests in flight, unless the system pauses.
 pub const CONNECTIONS: usize = 64;
 
 /// When each request is to be sent.
 #[derive(Debug, Clone, Copy)]
 pub struct Schedule {
-    /// The first.
+    /// The time of the first request.
     pub start: Instant,
-    /// From one to the next.
+    /// The time from one request to the next.
     pub interval: Duration,
 }
 
 impl Schedule {
-    /// The moment for request number `n`.
+    /// Returns the time of request number `n`, counted from 0.
     pub fn at(&self, n: usize) -> Instant {
         self.start + self.interval.mul_f64(n as f64)
     }
 }
 
-/// What came of it.
+/// What was measured while a workload was sent.
 #[derive(Debug)]
 pub struct Sent {
-    /// From the scheduled time of each request to its answer, in no order.
+    /// The number of each request, and the time from its scheduled time to its response, in no order.
     pub latencies: Vec<(usize, Duration)>,
-    /// Requests that were answered 429, and sent again.
+    /// How often a request was answered with 429 and sent again.
     pub refused: u64,
-    /// From the first scheduled time to the last answer.
+    /// The time from the first scheduled time to the last response.
     pub lasted: Duration,
 }
 
-/// Sends every request of the workload at its time.
+/// Sends every request of the workload at its scheduled time.
 ///
 /// # Errors
-/// When a request is answered with anything else than 202 and 429, or not at all.
+/// If a request gets another status than 202 and 429, or no response.
 pub async fn send(address: &str, workload: &Arc<Workload>, schedule: Schedule) -> anyhow::Result<Sent> {
     let due = Arc::new(Semaphore::new(0));
     let (address, workload, to_clock) = (address.to_owned(), workload.clone(), due.clone());
     let requests = workload.requests.len();
-    // Sleeps more exactly than timers of the runtime, which go by the millisecond.
+    // A thread sleeps more exactly than the timers of the runtime, whose resolution is a millisecond.
     let clock = tokio::task::spawn_blocking(move || {
         for n in 0..requests {
             std::thread::sleep(schedule.at(n).saturating_duration_since(Instant::now()));
@@ -64,7 +64,7 @@ pub async fn send(address: &str, workload: &Arc<Workload>, schedule: Schedule) -
         }
     });
     let sent = on_one_thread(move || send_when_due(address, workload, schedule, due)).await?;
-    clock.await.context("the clock broke off")?;
+    clock.await.context("the clock thread failed")?;
     Ok(sent)
 }
 
@@ -85,10 +85,10 @@ async fn send_when_due(
                 due.acquire().await?.forget();
                 let number = next.fetch_add(1, Ordering::Relaxed);
                 let Some(request) = workload.requests.get(number) else { break };
-                refused += accepted(&mut connection, request).await?;
+                refused += send_until_accepted(&mut connection, request).await?;
                 latencies.push((number, schedule.at(number).elapsed()));
                 if number + 1 == workload.requests.len() {
-                    // Nothing more is due: let all others see that there is no next one.
+                    // This was the last request: wake all other senders, so that they end.
                     due.add_permits(CONNECTIONS);
                 }
             }
@@ -111,9 +111,9 @@ mod tests {
     use tokio::net::TcpListener;
 
     use super::*;
-    use crate::load::events::Recipe;
+    use crate::load::events::WorkloadSpec;
 
-    /// Answers every request, but nothing between 100 and 400 ms after the first connection.
+    /// Answers every request, except between 100 and 400 ms after the first connection.
     async fn server_that_pauses(listener: TcpListener) {
         let mut began = None;
         while let Ok((mut socket, _)) = listener.accept().await {
@@ -136,7 +136,7 @@ mod tests {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap().to_string();
         tokio::spawn(server_that_pauses(listener));
-        let workload = Arc::new(Workload::render(Recipe { per_request: 1, ..Recipe::new(500, 0) }));
+        let workload = Arc::new(Workload::render(WorkloadSpec { per_request: 1, ..WorkloadSpec::new(500, 0) }));
         // 500 requests in half a second, on fewer connections than are due during the pause.
         let schedule = Schedule { start: Instant::now(), interval: Duration::from_millis(1) };
         let sent = send(&address, &workload, schedule).await.unwrap();

@@ -1,8 +1,12 @@
-//! The numbers that a block measures, and what several of them say together.
+//! The numbers that a scenario measures, and their median and range over several rounds.
 
 use serde_json::{Value, json};
 
-/// What a figure is about: the order, the unit and the heading in the report.
+/// The name of the rate that scenarios are compared by: events that were received and then stored, or dropped
+/// as duplicates, in thousands per second.
+pub const RATE: &str = "k events/s";
+
+/// The kind of a figure. It decides the order, the unit and the heading in the report.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Group {
     /// Thousands of events per second.
@@ -11,11 +15,11 @@ pub enum Group {
     Ratio,
     /// A duration, in s.
     Seconds,
-    /// From the scheduled time of a request to its answer, in ms.
+    /// From the scheduled time of a request to its response, in ms.
     Publish,
     /// From the scheduled time of a request until its last row is visible, in ms.
     Row,
-    /// The time that a query takes, in ms.
+    /// The duration of a query, in ms.
     Query,
     /// CPU time per event received, in µs.
     Cpu,
@@ -29,12 +33,12 @@ pub enum Group {
     AtRest,
     /// The most memory that was resident, in MiB.
     Resident,
-    /// How the block went.
+    /// What happened while the scenario ran, such as the size of the backlog. Units differ.
     Course,
 }
 
 impl Group {
-    /// The heading.
+    /// Returns the heading in the report.
     pub fn title(self) -> &'static str {
         match self {
             Self::Rate => "Rate",
@@ -49,11 +53,11 @@ impl Group {
             Self::Idle => "Resident memory at idle, MiB",
             Self::AtRest => "Memory with these rows stored, MiB",
             Self::Resident => "Most resident memory, MiB",
-            Self::Course => "How the blocks went",
+            Self::Course => "While the scenario ran",
         }
     }
 
-    /// The name in `results.json`.
+    /// Returns the name in `results.json`.
     pub fn key(self) -> &'static str {
         match self {
             Self::Rate => "rate",
@@ -72,7 +76,7 @@ impl Group {
         }
     }
 
-    /// A value as the table shows it.
+    /// Formats a value for the table.
     pub fn show(self, value: f64) -> String {
         match self {
             Self::Seconds => format!("{value:.3}"),
@@ -85,46 +89,46 @@ impl Group {
     }
 }
 
-/// One number of one block.
+/// One number of one scenario in one round.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Figure {
-    /// What it is about.
+    /// The kind, which gives the unit.
     pub group: Group,
-    /// What it is the figure of.
+    /// What was measured.
     pub name: String,
-    /// In the group's unit.
+    /// The value, in the group's unit.
     pub value: f64,
 }
 
-/// All numbers of one block.
+/// All numbers of one scenario in one round.
 #[derive(Debug, Clone, Default)]
 pub struct Figures(pub Vec<Figure>);
 
 impl Figures {
-    /// Adds one.
+    /// Adds a figure.
     pub fn add(&mut self, group: Group, name: impl Into<String>, value: f64) {
         self.0.push(Figure { group, name: name.into(), value });
     }
 
-    /// One of them.
+    /// Returns the value of a figure.
     pub fn get(&self, group: Group, name: &str) -> Option<f64> {
         self.0.iter().find(|figure| figure.group == group && figure.name == name).map(|figure| figure.value)
     }
 }
 
-/// What several blocks measured of the same.
+/// The median and the range of one figure over several rounds.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Spread {
-    /// The middle one, or the mean of the two in the middle.
+    /// The value in the middle, or the mean of the two in the middle.
     pub median: f64,
-    /// The smallest.
+    /// The smallest value.
     pub min: f64,
-    /// The largest.
+    /// The largest value.
     pub max: f64,
 }
 
 impl Spread {
-    /// Of values in any order; `None` of none.
+    /// Computes it of values in any order. Returns `None` if there are none.
     pub fn of(mut values: Vec<f64>) -> Option<Self> {
         values.sort_by(f64::total_cmp);
         let (min, max) = (*values.first()?, *values.last()?);
@@ -133,12 +137,12 @@ impl Spread {
         Some(Self { median: f64::midpoint(lower, upper), min, max })
     }
 
-    /// As in `results.json`.
+    /// Returns the object for `results.json`.
     pub fn json(self) -> Value {
         json!({ "median": self.median, "min": self.min, "max": self.max })
     }
 
-    /// As in the table: `median (min–max)`.
+    /// Formats it for the table: `median (min–max)`.
     pub fn show(self, group: Group) -> String {
         format!("{} ({}–{})", group.show(self.median), group.show(self.min), group.show(self.max))
     }

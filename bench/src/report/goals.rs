@@ -1,4 +1,4 @@
-//! The figures that others ask for by name, and what each should be.
+//! The goals: figures with a name in `results.json` that stays, and the value that each should reach.
 
 use super::figures::{Group, Spread};
 use super::results::Results;
@@ -6,7 +6,7 @@ use super::table;
 
 /// The name of a rate divided by COPY's.
 pub const TO_COPY: &str = "to COPY";
-/// The name of a rate divided by that of a service which stores each event for itself.
+/// The name of a rate divided by that of a service that stores one event per transaction.
 pub const TO_SERVICE: &str = "to the service";
 /// The name of the rate with requests of one event divided by that with requests of 100.
 pub const TO_100: &str = "to requests of 100";
@@ -15,18 +15,18 @@ pub const TO_EMPTY: &str = "to empty tables";
 /// The name of the 99th percentile.
 pub const P99: &str = "p99";
 
-/// One of them.
+/// A figure and the value that it should reach.
 #[derive(Debug)]
 pub struct Goal {
-    /// The member of `results.json` that holds it.
+    /// The member of `results.json` that the figure is in.
     pub part: &'static str,
-    /// Its name there.
+    /// The name of the figure in that member.
     pub key: &'static str,
-    /// What it is, for a reader.
+    /// The title in the report.
     pub title: &'static str,
-    /// The columns, the group and the name of its values.
+    /// Where the values are: the keys of the columns, the group and the name.
     from: (&'static [&'static str], Group, &'static str),
-    /// What is asked for.
+    /// The value to reach.
     target: Target,
 }
 
@@ -38,10 +38,10 @@ enum Target {
 
 use Target::{AtLeast, AtMost};
 
-/// Blocks at full rate, by one aggregator.
+/// The scenarios at the highest rate, with one aggregator.
 const FULL_RATE: &[&str] = &["dup0", "dup30", "dup90"];
 
-/// All of them, in the order of the report.
+/// All goals, in the order of the report.
 #[rustfmt::skip]
 pub const GOALS: [Goal; 12] = [
     goal("ratios", "copy_dup0", "end to end, 0% duplicates, to COPY", &["dup0"], Group::Ratio, TO_COPY, AtLeast(0.85)),
@@ -53,7 +53,7 @@ pub const GOALS: [Goal; 12] = [
     goal("latency_ms", "publish_p99_half", "p99 of /publish at half of the highest rate, ms", &["half"], Group::Publish, P99, AtMost(15.0)),
     goal("ratios", "growth_5m", "rate at 5 million rows to the rate at none", &["rows_5m"], Group::Ratio, TO_EMPTY, AtLeast(0.8)),
     goal("ratios", "single_to_100", "requests of one event to requests of 100", &["single"], Group::Ratio, TO_100, AtLeast(0.3)),
-    goal("simulate", "seconds", "the simulator's 1,000 events, from start to verified, s", &["simulate"], Group::Seconds, crate::blocks::simulate::SECONDS, AtMost(0.5)),
+    goal("simulate", "seconds", "the simulator's 1,000 events, from start to verified, s", &["simulate"], Group::Seconds, crate::scenarios::simulate::SECONDS, AtMost(0.5)),
     goal("rss_mib", "aggregator", "resident memory of the aggregator at full rate, MiB", FULL_RATE, Group::Resident, "aggregator", AtMost(64.0)),
     goal("rss_mib", "publisher", "resident memory of the publisher at full rate, MiB", FULL_RATE, Group::Resident, "publisher", AtMost(32.0)),
 ];
@@ -71,7 +71,7 @@ const fn goal(
 }
 
 impl Goal {
-    /// What was measured; `None` where it was not.
+    /// Returns what was measured, or `None` if it was not measured.
     pub fn spread(&self, results: &Results) -> Option<Spread> {
         let (columns, group, name) = self.from;
         let columns = columns.iter().filter_map(|key| results.column(key));
@@ -79,18 +79,19 @@ impl Goal {
     }
 }
 
-/// What was measured beside what is asked for: the median decides. Empty when none of it was.
+/// Returns a table of the goals with what was measured; the median decides whether a goal is reached. Returns
+/// an empty text if none of them was measured.
 pub fn summary(results: &Results) -> String {
     let head = ["", "median (min–max)", "goal", "reached"].map(str::to_owned);
     let mut rows = Vec::new();
     for goal in &GOALS {
         let Some(spread) = goal.spread(results) else { continue };
-        let (asked, reached) = match goal.target {
+        let (target, reached) = match goal.target {
             AtLeast(least) => (format!("≥ {least}"), spread.median >= least),
             AtMost(most) => (format!("≤ {most}"), spread.median <= most),
         };
         let reached = if reached { "yes" } else { "no" };
-        rows.push(vec![goal.title.to_owned(), spread.show(goal.from.1), asked, reached.to_owned()]);
+        rows.push(vec![goal.title.to_owned(), spread.show(goal.from.1), target, reached.to_owned()]);
     }
     if rows.is_empty() { String::new() } else { table::align(&head, &rows) }
 }

@@ -1,4 +1,4 @@
-//! `results.json`: everything, for a program to read.
+//! `results.json`: all figures, for programs.
 
 use std::fs;
 use std::path::Path;
@@ -11,19 +11,19 @@ use super::goals::GOALS;
 use super::results::{Column, Results};
 use super::table::names;
 
-/// All figures. `run` says what was run, where, and with which settings. A figure that was not
-/// measured is null among those that others ask for by name, and left out elsewhere.
+/// Returns all figures. `run` describes what was run, on which machine and with which settings. A goal that
+/// was not measured is null; any other figure that was not measured is left out.
 pub fn json(results: &Results, run: Value) -> Value {
     let mut all = json!({ "run": run });
     for goal in &GOALS {
         all[goal.part][goal.key] = goal.spread(results).map_or(Value::Null, Spread::json);
     }
     all["other_work_cores"] = results.other_work().map_or(Value::Null, Spread::json);
-    let blocks = results.sections.iter().map(|section| {
+    let sections = results.sections.iter().map(|section| {
         let columns = section.columns.iter().map(|column| (column.key.clone(), figures(column)));
         (section.key.to_owned(), Value::Object(columns.collect()))
     });
-    all["blocks"] = Value::Object(blocks.collect());
+    all["scenarios"] = Value::Object(sections.collect());
     all
 }
 
@@ -36,7 +36,7 @@ fn figures(column: &Column) -> Value {
     Value::Object(groups)
 }
 
-/// Writes it, in place of the run's before.
+/// Writes the file. That of an earlier run is replaced.
 pub fn save(path: &Path, results: &Value) -> anyhow::Result<()> {
     if let Some(folder) = path.parent() {
         fs::create_dir_all(folder)?;
@@ -65,7 +65,8 @@ mod tests {
             column
         };
         let columns = vec![column("copy", &[200.0, 100.0]), column("dup0", &[100.0, 75.0, 300.0])];
-        let mut results = Results { sections: vec![Section { title: "", says: "", key: "end_to_end", columns }] };
+        let mut results =
+            Results { sections: vec![Section { title: "", description: "", key: "end_to_end", columns }] };
         results.compare("dup0", "copy", "k events/s", TO_COPY);
         results
     }
@@ -76,7 +77,7 @@ mod tests {
         assert_eq!(json["ratios"]["copy_dup0"], json!({ "median": 0.625, "min": 0.5, "max": 0.75 }));
         assert_eq!(json["ratios"]["growth_5m"], Value::Null);
         assert_eq!(json["rss_mib"]["publisher"]["max"], 12.0);
-        assert_eq!(json["blocks"]["end_to_end"]["copy"]["rate"]["k events/s"]["median"], 150.0);
+        assert_eq!(json["scenarios"]["end_to_end"]["copy"]["rate"]["k events/s"]["median"], 150.0);
     }
 
     #[test]

@@ -1,18 +1,22 @@
-//! Where the run took place and with which settings, so that its figures can be judged.
+//! Describes the machine, the versions and the settings, which a reader needs to judge the figures.
 
 use std::fs;
 
 use serde_json::{Value, json};
 
-use crate::blocks::copy::{BATCH, CONNECTIONS};
-use crate::blocks::{CONNECTIONS_SINGLE, Lab};
 use crate::load::events::{TOPICS, Workload};
 use crate::plan::Plan;
+use crate::scenarios::copy::{BATCH_ROWS, CONNECTIONS};
+use crate::scenarios::{CONNECTIONS_SINGLE, Context};
 use crate::system::servers::{POSTGRES_SETTINGS, REDIS_SETTINGS};
+use crate::system::sluice::{BATCH_EVENTS, WORKERS};
 
-/// The machine, the versions, the settings and what was sent.
-pub async fn describe(lab: &Lab, plan: &Plan, workload: &Workload) -> anyhow::Result<Value> {
-    let (redis, postgres) = lab.servers.versions().await?;
+/// Returns the machine, the versions, the settings and the load, as they stand in `results.json`.
+///
+/// # Errors
+/// If a server or the kernel does not give its version.
+pub async fn describe(context: &Context, plan: &Plan, workload: &Workload) -> anyhow::Result<Value> {
+    let (redis, postgres) = context.servers.versions().await?;
     let settings =
         |pairs: &[(&str, &str)]| -> Value { pairs.iter().map(|(k, v)| ((*k).to_owned(), json!(v))).collect() };
     Ok(json!({
@@ -26,12 +30,12 @@ pub async fn describe(lab: &Lab, plan: &Plan, workload: &Workload) -> anyhow::Re
         "settings": {
             "redis": settings(&REDIS_SETTINGS),
             "postgresql": settings(&POSTGRES_SETTINGS),
-            "sluice": { "workers": CONNECTIONS, "batch_events": BATCH, "others": "as by default" },
-            "copy": { "rows_per_batch": BATCH, "connections": CONNECTIONS },
+            "sluice": { "workers": WORKERS, "batch_events": BATCH_EVENTS, "others": "as by default" },
+            "copy": { "rows_per_batch": BATCH_ROWS, "connections": CONNECTIONS },
         },
         "load": {
             "rounds": plan.rounds,
-            "events_per_block": workload.events,
+            "events_per_scenario": workload.events,
             "bytes_per_event": workload.bytes_per_event.round() as u64,
             "connections": plan.connections,
             "connections_for_single_events": CONNECTIONS_SINGLE,
@@ -40,9 +44,9 @@ pub async fn describe(lab: &Lab, plan: &Plan, workload: &Workload) -> anyhow::Re
     }))
 }
 
-/// The description in lines for a reader.
+/// Formats the description for a reader, in lines.
 pub fn lines(run: &Value) -> String {
-    // In quotes only where there would be nothing to see.
+    // Only an empty text is quoted: otherwise nothing would be visible.
     let text =
         |value: &Value| value.as_str().filter(|s| !s.is_empty()).map_or_else(|| value.to_string(), str::to_owned);
     let pairs = |value: &Value| {

@@ -1,4 +1,4 @@
-//! What is handed out: a text with tables, and `results.json`.
+//! The report: a text with tables for readers, and `results.json` for programs.
 
 pub mod figures;
 pub mod goals;
@@ -12,14 +12,19 @@ use serde_json::Value;
 use figures::Group;
 use results::Results;
 
-/// The text: what was reached, where, and a table of every section.
+/// Returns the text: the machine, the goals, and a table for each section.
 pub fn markdown(results: &Results, run: &Value) -> String {
     let mut text = format!("```\n{}```\n\n{}", machine::lines(run), goals::summary(results));
     if let Some(cores) = results.other_work() {
         text.push_str(&format!("\nOther work took {} of the cores meanwhile.\n", cores.show(Group::Cpu)));
     }
     for section in &results.sections {
-        text.push_str(&format!("\n### {}\n\n{}\n\n{}", section.title, section.says, table::table(&section.columns)));
+        text.push_str(&format!(
+            "\n### {}\n\n{}\n\n{}",
+            section.title,
+            section.description,
+            table::table(&section.columns)
+        ));
     }
     text
 }

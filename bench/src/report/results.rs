@@ -1,71 +1,72 @@
-//! All that a run measured.
+//! All figures of a run of the benchmark.
 
 use super::figures::{Figures, Group, Spread};
 
-/// The name of what the machine did beside what is measured: figures with much of it say little.
+/// The name of the CPU time that other processes used meanwhile, in cores. Figures are unreliable where it is
+/// large.
 pub const OTHER_WORK: &str = "cores taken by other work";
 
-/// A column of a table: the same block, measured in several rounds.
+/// A column of a table: one scenario, measured in several rounds.
 #[derive(Debug)]
 pub struct Column {
     /// The heading.
     pub title: String,
     /// The name in `results.json`.
     pub key: String,
-    /// What was measured, each with the number of its round.
+    /// The figures, each with the number of the round.
     pub rounds: Vec<(usize, Figures)>,
 }
 
-/// Columns that stand beside each other in one table.
+/// The columns of one table.
 #[derive(Debug)]
 pub struct Section {
     /// The heading.
     pub title: &'static str,
-    /// What is measured there, in a sentence or two.
-    pub says: &'static str,
+    /// What the table shows, in a sentence or two.
+    pub description: &'static str,
     /// The name in `results.json`.
     pub key: &'static str,
     /// The columns.
     pub columns: Vec<Column>,
 }
 
-/// All of them.
+/// All tables.
 #[derive(Debug, Default)]
 pub struct Results {
-    /// Without those that were not measured.
+    /// The tables, without those of which nothing was measured.
     pub sections: Vec<Section>,
 }
 
 impl Column {
-    /// An empty one.
+    /// Creates a column without figures.
     pub fn new(title: &str, key: &str) -> Self {
         Self { title: title.to_owned(), key: key.to_owned(), rounds: Vec::new() }
     }
 
-    /// All values of a figure.
+    /// Returns the values of a figure in all rounds.
     pub fn values(&self, group: Group, name: &str) -> Vec<f64> {
         self.rounds.iter().filter_map(|(_, figures)| figures.get(group, name)).collect()
     }
 
-    /// What the rounds say together of one figure.
+    /// Returns the median and the range of a figure over all rounds.
     pub fn spread(&self, group: Group, name: &str) -> Option<Spread> {
         Spread::of(self.values(group, name))
     }
 }
 
 impl Results {
-    /// The column of a name, of all sections.
+    /// Returns the column with this key, of whichever section.
     pub fn column(&self, key: &str) -> Option<&Column> {
         self.sections.iter().flat_map(|section| &section.columns).find(|column| column.key == key)
     }
 
-    /// How many cores other work took while something was measured.
+    /// Returns how many cores other processes used during all scenarios.
     pub fn other_work(&self) -> Option<Spread> {
         let columns = self.sections.iter().flat_map(|section| &section.columns);
         Spread::of(columns.flat_map(|column| column.values(Group::Course, OTHER_WORK)).collect())
     }
 
-    /// Divides a figure by another column's in every round that has both, and adds it as a ratio.
+    /// Divides a rate by that of another column in each round that has both, and adds it as a ratio.
     pub fn compare(&mut self, key: &str, to: &str, figure: &str, ratio: &str) {
         let Some(reference) = self.column(to) else { return };
         let of: Vec<(usize, f64)> = reference

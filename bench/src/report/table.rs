@@ -1,11 +1,11 @@
-//! Figures as Markdown tables that read well as they are.
+//! Formats figures as Markdown tables whose columns are aligned in the source too.
 
 use std::fmt::Write;
 
 use super::figures::Group;
 use super::results::Column;
 
-/// All figures of some columns: median (smallest–largest).
+/// Returns the table of all figures of some columns: median (smallest–largest).
 pub fn table(columns: &[Column]) -> String {
     let mut rows: Vec<Vec<String>> = Vec::new();
     let mut head = vec![String::new()];
@@ -26,7 +26,7 @@ pub fn table(columns: &[Column]) -> String {
     align(&head, &rows)
 }
 
-/// Every figure that any column has: by group, and within it as first measured.
+/// Returns every figure that any column has: by group, and within it in the order of measuring.
 pub(super) fn names(columns: &[Column]) -> Vec<(Group, String)> {
     let mut names: Vec<(Group, String)> = Vec::new();
     for figure in columns.iter().rev().flat_map(|column| &column.rounds).flat_map(|(_, figures)| &figures.0) {

@@ -1,4 +1,4 @@
-//! What is measured: servers, our programs, and the services that they replace.
+//! The systems that are measured: the servers, Sluice's programs, and the services that they replace.
 
 pub mod per_event;
 pub mod servers;

@@ -1,4 +1,4 @@
-//! The services in Python that store each event for itself (`bench/per_event`).
+//! Runs the services in Python that store one event per transaction (`bench/per_event`).
 
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
@@ -12,17 +12,17 @@ use sluice_tests::process::{Process, tail};
 use crate::load::http::Connection;
 use crate::watch::cpu::Watched;
 
-/// How long it may take to start.
-const START: Duration = Duration::from_secs(30);
+/// How long a service may take to start.
+const START_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// Makes the Python environment, once; answers its interpreter.
+/// Creates the Python environment if it does not exist. Returns the path of its interpreter.
 ///
 /// # Errors
-/// When it cannot be had: no Python, or no package index.
+/// If it cannot be created: there is no Python, or the package index cannot be reached.
 pub fn environment(target: &Path) -> anyhow::Result<PathBuf> {
     let made = Command::new(folder().join("environment")).arg(target).stderr(Stdio::inherit()).output();
     let made = made.context("bench/per_event/environment cannot be started")?;
-    ensure!(made.status.success(), "the services' Python environment cannot be had here");
+    ensure!(made.status.success(), "the Python environment of the services cannot be created");
     Ok(String::from_utf8(made.stdout)?.trim().into())
 }
 
@@ -39,7 +39,10 @@ pub struct Service {
 }
 
 impl Service {
-    /// Starts one of the modules of `bench/per_event`, and waits until it answers.
+    /// Starts one of the modules of `bench/per_event`, and waits until it answers requests.
+    ///
+    /// # Errors
+    /// If it ends, or does not answer within 30 seconds; with the end of its log.
     pub async fn start(python: &Path, module: &str, settings: &[(&str, String)]) -> anyhow::Result<Self> {
         let port = TcpListener::bind("127.0.0.1:0")?.local_addr()?.port().to_string();
         let app = format!("{module}:app");
@@ -48,12 +51,12 @@ impl Service {
         let args: Vec<String> = args.iter().map(|&arg| arg.to_owned()).collect();
         let mut env: Vec<(String, String)> =
             settings.iter().map(|(name, value)| ((*name).to_owned(), value.clone())).collect();
-        // The sources' folder stays as it is.
+        // Without it Python would write compiled files into the folder of the sources.
         env.push(("PYTHONDONTWRITEBYTECODE".to_owned(), "1".to_owned()));
         let log = dirs::fresh(module).join("service.log");
         let process = Process::start(python, &args, &env, None, &log);
         let mut service = Self { address: format!("127.0.0.1:{port}"), process };
-        service.ready().await.with_context(|| service.last_words())?;
+        service.ready().await.with_context(|| service.log_tail())?;
         Ok(service)
     }
 
@@ -61,29 +64,29 @@ impl Service {
         let started = Instant::now();
         loop {
             if let Some(status) = self.process.exited() {
-                bail!("it ended with {status}");
+                bail!("the service ended with {status}");
             }
             if let Ok(mut connection) = Connection::open(&self.address).await {
-                let answer = connection.get("/health").await?;
-                ensure!(answer.status == 200, "/health answered {}", answer.status);
+                let response = connection.get("/health").await?;
+                ensure!(response.status == 200, "/health answered {}", response.status);
                 return Ok(());
             }
-            ensure!(started.elapsed() < START, "it does not answer after {START:?}");
+            ensure!(started.elapsed() < START_TIMEOUT, "it does not response after {START_TIMEOUT:?}");
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
     }
 
-    /// Its process.
+    /// Returns its process.
     pub fn watched(&self) -> Watched {
         Watched::of("service", [self.process.id()])
     }
 
-    /// The end of its log, for a failure.
-    pub fn last_words(&self) -> String {
+    /// Returns the end of its log, for an error message.
+    pub fn log_tail(&self) -> String {
         tail(self.process.log(), 20)
     }
 
-    /// Stops it by SIGTERM.
+    /// Stops the service with SIGTERM.
     pub async fn stop(mut self) -> anyhow::Result<()> {
         let stopped = tokio::task::spawn_blocking(move || self.process.terminate(Duration::from_secs(10)));
         stopped.await?.context("the service did not end")?;

@@ -1,5 +1,5 @@
-//! The Redis and the PostgreSQL that everything is measured on: one of each for the whole run, as
-//! durable as the product promises, and tuned as an operator would.
+//! The Redis and the PostgreSQL that everything is measured with: one of each for the whole benchmark, as
+//! durable as Sluice promises to be, and with the settings that an administrator would choose.
 
 use anyhow::Context;
 use redis::aio::MultiplexedConnection;
@@ -8,20 +8,21 @@ use sluice_tests::postgres::PostgresServer;
 use sluice_tests::redis::RedisServer;
 use sqlx::{AssertSqlSafe, Connection, Executor, PgConnection};
 
-/// Beside the tests' `appendonly yes`, `appendfsync always`, `noeviction`; repeated so that the
-/// report can show all that matters.
+/// The settings of Redis. `appendonly`, `appendfsync` and `maxmemory-policy` are those of the tests' server;
+/// they are repeated here so that the report shows them.
 pub const REDIS_SETTINGS: [(&str, &str); 7] = [
     ("appendonly", "yes"),
     ("appendfsync", "always"),
     ("save", ""),
     ("maxmemory", "2gb"),
     ("maxmemory-policy", "noeviction"),
-    // As the operator writes it.
+    // As Sluice's operator sets them.
     ("auto-aof-rewrite-min-size", "512mb"),
     ("rdbcompression", "no"),
 ];
 
-/// Full durability, and a write-ahead log large enough that no checkpoint is forced by its size.
+/// The settings of PostgreSQL: full durability, and a write-ahead log so large that its size forces no
+/// checkpoint.
 pub const POSTGRES_SETTINGS: [(&str, &str); 8] = [
     ("fsync", "on"),
     ("synchronous_commit", "on"),
@@ -36,9 +37,9 @@ pub const POSTGRES_SETTINGS: [(&str, &str); 8] = [
 /// Both servers. Dropping them stops them and removes their data.
 #[derive(Debug)]
 pub struct Servers {
-    /// The stream's.
+    /// The server of the stream.
     pub redis: RedisServer,
-    /// The store's.
+    /// The server of the store.
     pub postgres: PostgresServer,
 }
 
@@ -54,50 +55,50 @@ impl Servers {
         tokio::task::spawn_blocking(start).await.context("the servers did not start")
     }
 
-    /// A connection to PostgreSQL.
+    /// Opens a connection to PostgreSQL.
     pub async fn postgres(&self) -> anyhow::Result<PgConnection> {
         let connection = PgConnection::connect(&self.postgres.url()).await.context("cannot connect to PostgreSQL")?;
-        // COPY alone would be held up for up to 40 ms a batch without it.
+        // Without it, Nagle's algorithm and delayed acknowledgements would delay each batch of COPY by up to 40 ms.
         no_delay::on_all_sockets();
         Ok(connection)
     }
 
-    /// A connection to Redis.
+    /// Opens a connection to Redis.
     pub async fn redis(&self) -> anyhow::Result<MultiplexedConnection> {
         let client = redis::Client::open(self.redis.url())?;
         client.get_multiplexed_async_connection().await.context("cannot connect to Redis")
     }
 
-    /// Leaves nothing of the block before to be done during the next one.
-    pub async fn settle(&self) -> anyhow::Result<()> {
+    /// Makes PostgreSQL write all changed pages, so that it has not to do so during the next scenario.
+    pub async fn checkpoint(&self) -> anyhow::Result<()> {
         self.postgres().await?.execute("CHECKPOINT").await?;
         Ok(())
     }
 
-    /// Removes a schema with all that is in it.
+    /// Removes a schema with all its tables.
     pub async fn drop_schema(&self, schema: &str) -> anyhow::Result<()> {
         let statement = format!("DROP SCHEMA IF EXISTS \"{schema}\" CASCADE");
         self.postgres().await?.execute(AssertSqlSafe(statement)).await?;
         Ok(())
     }
 
-    /// An empty schema.
+    /// Creates an empty schema.
     pub async fn create_schema(&self, schema: &str) -> anyhow::Result<()> {
         let statement = format!("CREATE SCHEMA \"{schema}\"");
         self.postgres().await?.execute(AssertSqlSafe(statement)).await?;
         Ok(())
     }
 
-    /// Removes all that Redis holds.
+    /// Removes all keys of Redis.
     pub async fn empty_redis(&self) -> anyhow::Result<()> {
         let () = redis::cmd("FLUSHALL").query_async(&mut self.redis().await?).await?;
         Ok(())
     }
 
-    /// The versions of both servers, as they say them.
+    /// Returns the versions of Redis and PostgreSQL.
     pub async fn versions(&self) -> anyhow::Result<(String, String)> {
         let info: redis::InfoDict = redis::cmd("INFO").arg("server").query_async(&mut self.redis().await?).await?;
-        let redis = info.get::<String>("redis_version").context("Redis says no version")?;
+        let redis = info.get::<String>("redis_version").context("INFO of Redis has no redis_version")?;
         let postgres: String = sqlx::query_scalar("SHOW server_version").fetch_one(&mut self.postgres().await?).await?;
         Ok((redis, postgres))
     }

@@ -1,4 +1,4 @@
-//! The system under test: the release programs as a user starts them.
+//! Sluice itself: the release programs, as a user starts them.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -9,11 +9,18 @@ use sluice_tests::process::tail;
 use sluice_tests::program::Program;
 
 use super::servers::Servers;
-use crate::blocks::copy::{BATCH, CONNECTIONS};
 use crate::watch::cpu::Watched;
 
-/// Builds the programs as they are released, so that what is measured is what the sources say.
-/// Nothing to do where `SLUICE_BIN_DIR` names a folder with them, or cargo did not start us.
+/// The most events that an aggregator stores in one transaction: its default.
+pub const BATCH_EVENTS: usize = 2400;
+/// The workers of an aggregator, each with a connection to PostgreSQL: its default.
+pub const WORKERS: usize = 2;
+
+/// Builds the programs with the release profile, so that the present sources are measured. Does nothing if
+/// `SLUICE_BIN_DIR` names a folder with the programs, or if cargo did not start this process.
+///
+/// # Errors
+/// If cargo cannot be started, or the build fails.
 pub fn build() -> anyhow::Result<()> {
     let Some(cargo) = std::env::var_os("CARGO") else { return Ok(()) };
     if std::env::var_os("SLUICE_BIN_DIR").is_some() {
@@ -21,14 +28,14 @@ pub fn build() -> anyhow::Result<()> {
     }
     let args = ["build", "--release", "--locked", "-p", "sluice-publisher", "-p", "sluice-aggregator"];
     let status = Command::new(cargo).args(args).status().context("cannot start cargo")?;
-    ensure!(status.success(), "the programs do not build");
+    ensure!(status.success(), "the build of the programs failed");
     Ok(())
 }
 
-/// Running programs: a publisher with its aggregators, or the one program of `standalone`.
+/// The running programs: a publisher with its aggregators, or the one program of `standalone`.
 #[derive(Debug)]
 pub struct Sluice {
-    /// Both the schema and the prefix of the stream.
+    /// The name of the schema, and the prefix of the stream.
     pub name: String,
     /// Where `/publish` is: `HOST:PORT`.
     pub address: String,
@@ -38,13 +45,13 @@ pub struct Sluice {
 }
 
 impl Sluice {
-    /// Starts a publisher and so many aggregators, each with as many workers as the bar has
-    /// connections, on a stream and a schema of their own, and waits until they are ready.
+    /// Starts a publisher and `aggregators` aggregators, with a new stream and a new schema, and waits until
+    /// they are ready. Each aggregator has as many workers as COPY has connections.
     pub async fn start(servers: &Servers, name: &str, aggregators: usize) -> anyhow::Result<Self> {
         Self::start_with(servers, name, aggregators, &[]).await
     }
 
-    /// [`Sluice::start`] with further options for the publisher.
+    /// Does the same as [`Sluice::start`], with further options for the publisher.
     pub async fn start_with(
         servers: &Servers,
         name: &str,
@@ -53,7 +60,7 @@ impl Sluice {
     ) -> anyhow::Result<Self> {
         let dir = dirs::fresh(name);
         let (redis, postgres) = (servers.redis.url(), servers.postgres.url());
-        let (batch, workers) = (BATCH.to_string(), CONNECTIONS.to_string());
+        let (batch, workers) = (BATCH_EVENTS.to_string(), WORKERS.to_string());
         let aggregator = |number: usize| {
             let consumer = format!("aggregator-{number}");
             let mut args = vec!["run", "--workers", &workers, "--batch-events", &batch, "--consumer", &consumer];
@@ -75,7 +82,7 @@ impl Sluice {
         Ok(Self { name: name.to_owned(), address, publisher: Some(publisher), aggregators, data: dir })
     }
 
-    /// Starts `standalone` on an empty folder and waits until it is ready.
+    /// Starts `standalone` with an empty folder, and waits until it is ready.
     pub async fn start_standalone(name: &str) -> anyhow::Result<Self> {
         let dir = dirs::fresh(name);
         let data = dir.join("data");
@@ -86,12 +93,12 @@ impl Sluice {
         Ok(Self { name: name.to_owned(), address, publisher: None, aggregators: vec![program], data })
     }
 
-    /// The folder with the data of `standalone`.
+    /// Returns the folder with the data of `standalone`.
     pub fn data(&self) -> &Path {
         &self.data
     }
 
-    /// Its processes: publisher and aggregators, all aggregators as one; or standalone.
+    /// Returns the processes: the publisher, and all aggregators together; or `standalone`.
     pub fn processes(&self) -> Vec<Watched> {
         let pids = |programs: &[Program]| programs.iter().map(|program| program.process().id()).collect();
         match &self.publisher {
@@ -106,14 +113,17 @@ impl Sluice {
         }
     }
 
-    /// Stops all by SIGTERM once a block is done; a block that failed gets the end of what they logged.
-    pub async fn finish<T>(self, block: anyhow::Result<T>) -> anyhow::Result<T> {
-        let done = block.with_context(|| self.last_words())?;
+    /// Stops all programs with SIGTERM, and returns the value of `measured`.
+    ///
+    /// # Errors
+    /// If `measured` is an error: then the end of each program's log is added to it. If a program fails.
+    pub async fn finish<T>(self, measured: anyhow::Result<T>) -> anyhow::Result<T> {
+        let done = measured.with_context(|| self.log_tail())?;
         self.stop().await?;
         Ok(done)
     }
 
-    fn last_words(&self) -> String {
+    fn log_tail(&self) -> String {
         let of = |program: &Program| format!("{}:\n{}", program.name(), tail(program.process().log(), 10));
         self.publisher.iter().chain(&self.aggregators).map(of).collect::<Vec<_>>().join("\n")
     }

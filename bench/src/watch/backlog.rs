@@ -1,4 +1,4 @@
-//! What a backlog takes in Redis: the stream is looked at while a block runs.
+//! Measures the memory of a backlog in Redis: samples the stream while a scenario runs.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -10,28 +10,29 @@ use tokio_util::sync::CancellationToken;
 
 use crate::report::figures::{Figures, Group};
 
-/// Often enough for a peak that lasts a second, seldom enough to cost nothing.
-const EVERY: Duration = Duration::from_millis(50);
-/// By how much the backlog grows until its memory is looked at again: that reads all of the stream's
-/// nodes, in time that would be Redis' for events.
+/// The time from one query to the next: short enough for a peak that lasts a second, and so long that the
+/// queries use almost no CPU.
+const POLL_INTERVAL: Duration = Duration::from_millis(50);
+/// The factor by which the backlog must grow until its memory is measured again. `MEMORY USAGE` reads all
+/// nodes of the stream, and Redis handles nothing else meanwhile.
 const GROWTH: f64 = 1.1;
 
-/// The stream at one moment.
+/// The state of the stream at one time.
 #[derive(Debug, Clone, Copy, Default)]
 struct Sample {
-    /// The most events that were ever appended and not acknowledged.
+    /// The largest number of appended and unacknowledged events so far.
     largest: u64,
-    /// Those at this moment.
+    /// The number of appended and unacknowledged events at this time.
     backlog: u64,
-    /// Entries in the stream; acknowledged ones stay for the replay window.
+    /// The number of entries in the stream, which include the acknowledged ones of the replay window.
     entries: u64,
-    /// Bytes of the stream (`MEMORY USAGE`).
+    /// The bytes of the stream (`MEMORY USAGE`).
     stream_bytes: u64,
-    /// Bytes in use by the server (`used_memory`).
+    /// The bytes that the server uses (`used_memory`).
     used_memory: u64,
 }
 
-/// Looks at a stream until it is stopped.
+/// Samples a stream until it is stopped.
 #[derive(Debug)]
 pub struct BacklogWatch {
     stop: CancellationToken,
@@ -42,7 +43,7 @@ pub struct BacklogWatch {
 }
 
 impl BacklogWatch {
-    /// Begins, before anything is sent, with stream 0 of a prefix.
+    /// Starts with stream 0 of a prefix. To be called before anything is sent.
     pub async fn start(mut connection: MultiplexedConnection, prefix: &str) -> anyhow::Result<Self> {
         let stream = format!("{prefix}:{{0}}");
         let memory_before = used_memory(&mut connection).await?;
@@ -51,22 +52,26 @@ impl BacklogWatch {
         Ok(Self { stop, peak, connection, stream, memory_before })
     }
 
-    /// Ends, and adds what the stream took when the backlog was largest.
+    /// Stops, and adds the memory of the stream when the backlog was largest.
     pub async fn finish(mut self, figures: &mut Figures) -> anyhow::Result<()> {
         self.stop.cancel();
-        let peak = self.peak.await.context("the watch over Redis failed")??;
+        let peak = self.peak.await.context("the task that samples Redis failed")??;
         let appended: u64 =
             redis::cmd("HGET").arg(counts(&self.stream)).arg("appended").query_async(&mut self.connection).await?;
         let info: HashMap<String, redis::Value> =
             redis::cmd("XINFO").arg("STREAM").arg(&self.stream).query_async(&mut self.connection).await?;
-        let entries_ever = info.get("entries-added").context("a stream that does not count its entries")?;
+        let entries_ever = info.get("entries-added").context("XINFO of the stream has no entries-added")?;
         let entries_ever: u64 = redis::from_redis_value_ref(entries_ever)?;
 
         let per_entry = appended as f64 / entries_ever.max(1) as f64;
-        let kept = (peak.entries as f64 * per_entry).max(1.0);
+        let events_in_stream = (peak.entries as f64 * per_entry).max(1.0);
         let grown = peak.used_memory.saturating_sub(self.memory_before) as f64;
-        figures.add(Group::Redis, "stream, per event in it (MEMORY USAGE)", peak.stream_bytes as f64 / kept);
-        figures.add(Group::Redis, "growth of used_memory, per event in the stream", grown / kept);
+        figures.add(
+            Group::Redis,
+            "stream, per event in it (MEMORY USAGE)",
+            peak.stream_bytes as f64 / events_in_stream,
+        );
+        figures.add(Group::Redis, "growth of used_memory, per event in the stream", grown / events_in_stream);
         figures.add(
             Group::Redis,
             "growth of used_memory, per unacknowledged event",
@@ -92,7 +97,7 @@ async fn find_peak(
         peak.largest = peak.largest.max(backlog);
         tokio::select! {
             () = stop.cancelled() => {}
-            () = tokio::time::sleep(EVERY) => {}
+            () = tokio::time::sleep(POLL_INTERVAL) => {}
         }
     }
     Ok(peak)
@@ -113,19 +118,19 @@ async fn sample(connection: &mut MultiplexedConnection, stream: &str, backlog: u
         .cmd("MEMORY")
         .arg("USAGE")
         .arg(stream)
-        // All of its nodes: the few that are looked at otherwise need not be like the others.
+        // All nodes: by default Redis samples a few, which need not be like the others.
         .arg("SAMPLES")
         .arg(0)
         .query_async(connection)
         .await
-        .context("a look at the stream")?;
+        .context("the memory of the stream")?;
     let used_memory = used_memory(connection).await?;
     Ok(Sample { largest: backlog, backlog, entries, stream_bytes: stream_bytes.unwrap_or(0), used_memory })
 }
 
 async fn used_memory(connection: &mut MultiplexedConnection) -> anyhow::Result<u64> {
     let info: redis::InfoDict = redis::cmd("INFO").arg("memory").query_async(connection).await?;
-    info.get("used_memory").context("Redis says no used_memory")
+    info.get("used_memory").context("INFO of Redis has no used_memory")
 }
 
 fn counts(stream: &str) -> String {

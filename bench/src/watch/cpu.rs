@@ -1,4 +1,4 @@
-//! What processes have cost so far, as the kernel counts it.
+//! Reads from the kernel how much CPU time processes have used.
 
 use std::fs;
 use std::path::Path;
@@ -13,39 +13,40 @@ use crate::system::servers::Servers;
 /// The unit of CPU time in `/proc`: `USER_HZ`, 100 per second on every Linux that runs this.
 const MICROSECONDS_PER_TICK: f64 = 10_000.0;
 
-/// Processes of one kind, whose cost is of interest.
+/// Processes of one kind whose CPU time and memory are measured.
 #[derive(Debug, Clone)]
 pub struct Watched {
-    /// What the report calls them.
+    /// Their name in the report.
     pub name: &'static str,
     /// Their ids.
     pub pids: Vec<u32>,
-    /// Whether their living children belong to them (PostgreSQL's do). Those that ended always do.
+    /// Whether running children are counted as well, as PostgreSQL's must be. Children that have ended are
+    /// always counted.
     pub with_children: bool,
 }
 
 impl Watched {
-    /// Processes without children.
+    /// Watches processes without their running children.
     pub fn of<P: Into<Vec<u32>>>(name: &'static str, pids: P) -> Self {
         Self { name, pids: pids.into(), with_children: false }
     }
 
-    /// The PostgreSQL server with its backends.
+    /// Watches the PostgreSQL server with its backends.
     pub fn postgres(servers: &Servers) -> Self {
         Self { with_children: true, ..Self::of("PostgreSQL", [servers.postgres.process().id()]) }
     }
 
-    /// The Redis server.
+    /// Watches the Redis server.
     pub fn redis(servers: &Servers) -> Self {
         Self::of("Redis", [servers.redis.process().id()])
     }
 
-    /// This process, which sends and measures.
+    /// Watches this process, which sends and measures.
     pub fn ourselves() -> Self {
         Self::of("load generator", [std::process::id()])
     }
 
-    /// CPU time in user and kernel mode so far, in µs.
+    /// Returns the CPU time in user and kernel mode so far, in µs.
     pub fn cpu_micros(&self) -> anyhow::Result<f64> {
         self.pids.iter().map(|pid| self.cpu_micros_of(*pid)).sum()
     }
@@ -53,18 +54,18 @@ impl Watched {
     fn cpu_micros_of(&self, pid: u32) -> anyhow::Result<f64> {
         loop {
             let before = Stat::of(pid)?;
-            let living: u64 =
+            let running: u64 =
                 if self.with_children { children(pid)?.map(|(_, child)| child.own + child.reaped).sum() } else { 0 };
             let after = Stat::of(pid)?;
-            // A child that was reaped in between is in one of the sums or in none: look again.
+            // A child that was reaped in between may be counted in both sums or in none: read again.
             if before.reaped == after.reaped {
-                return Ok((after.own + after.reaped + living) as f64 * MICROSECONDS_PER_TICK);
+                return Ok((after.own + after.reaped + running) as f64 * MICROSECONDS_PER_TICK);
             }
         }
     }
 }
 
-/// CPU time of several processes, and of the machine, at one moment.
+/// The CPU time of several processes, and of the machine, at one time.
 #[derive(Debug)]
 pub struct Reading {
     at: Instant,
@@ -72,7 +73,7 @@ pub struct Reading {
     machine: f64,
 }
 
-/// What was spent between two readings, in µs.
+/// The CPU time that was used between two readings, in µs.
 #[derive(Debug)]
 pub struct Spent {
     watched: Vec<f64>,
@@ -81,14 +82,14 @@ pub struct Spent {
 }
 
 impl Reading {
-    /// Takes it.
+    /// Reads the CPU time now.
     pub fn of(watched: &[Watched]) -> anyhow::Result<Self> {
         let machine = machine_micros()?;
         let watched = watched.iter().map(Watched::cpu_micros).collect::<anyhow::Result<_>>()?;
         Ok(Self { at: Instant::now(), watched, machine })
     }
 
-    /// What was spent since an earlier reading of the same processes.
+    /// Returns the CPU time that was used since an earlier reading of the same processes.
     pub fn since(&self, earlier: &Self) -> Spent {
         let watched: Vec<f64> = self.watched.iter().zip(&earlier.watched).map(|(now, then)| now - then).collect();
         let others = (self.machine - earlier.machine - watched.iter().sum::<f64>()).max(0.0);
@@ -97,7 +98,7 @@ impl Reading {
 }
 
 impl Spent {
-    /// Adds what each process spent per event, all of them together, and what was not theirs.
+    /// Adds the CPU time per event of each process and of all together, and the cores that other processes used.
     pub fn report(&self, figures: &mut Figures, watched: &[Watched], events: u64) {
         let per_event = |micros: f64| micros / events as f64;
         for (process, micros) in watched.iter().zip(&self.watched) {
@@ -108,22 +109,27 @@ impl Spent {
     }
 }
 
-/// CPU time of everything on the machine but idling, and what the host took from it.
+/// Returns the CPU time of everything on the machine except idle time, in µs. It includes the time that the host
+/// took from this virtual machine.
 fn machine_micros() -> anyhow::Result<f64> {
     let text = fs::read_to_string("/proc/stat")?;
-    let line = text.lines().next().and_then(|line| line.strip_prefix("cpu ")).context("no sum in /proc/stat")?;
+    let line = text
+        .lines()
+        .next()
+        .and_then(|line| line.strip_prefix("cpu "))
+        .context("/proc/stat has no line for all processors")?;
     let times: Vec<f64> = line.split_whitespace().map(str::parse).collect::<Result<_, _>>()?;
-    // user, nice, system, idle, iowait, irq, softirq, steal; guests' time is in the users'.
+    // user, nice, system, idle, iowait, irq, softirq, steal; the time of guests is included in user.
     let busy = times.iter().take(8).enumerate().filter(|(column, _)| ![3, 4].contains(column));
     Ok(busy.map(|(_, ticks)| ticks * MICROSECONDS_PER_TICK).sum())
 }
 
-/// What `/proc/PID/stat` says.
+/// The fields of `/proc/PID/stat` that are needed; times are in ticks.
 struct Stat {
     parent: u32,
-    /// Its own time.
+    /// The time of the process itself.
     own: u64,
-    /// That of the children whose end it has seen.
+    /// The time of its children that have ended and that it has waited for.
     reaped: u64,
 }
 
@@ -133,12 +139,13 @@ impl Stat {
         Self::parse(&text).with_context(|| format!("the stat of process {pid}: {text}"))
     }
 
-    /// `pid (name) state ppid …`; the name may hold anything, so from its last parenthesis.
+    /// Parses `pid (name) state ppid …` from the last parenthesis on, since the name may contain any character.
+    /// The fields are described in proc(5).
     fn parse(text: &str) -> anyhow::Result<Self> {
         let Some((_, after_name)) = text.rsplit_once(')') else { bail!("no name") };
         let fields: Vec<&str> = after_name.split_whitespace().collect();
         let field = |number: usize| -> anyhow::Result<u64> {
-            // Fields are counted from 1, and the first behind the name is the third.
+            // proc(5) numbers the fields from 1; the first one after the name is number 3.
             Ok(fields.get(number - 3).with_context(|| format!("no field {number}"))?.parse()?)
         };
         let parent = field(4)? as u32;
@@ -146,15 +153,15 @@ impl Stat {
     }
 }
 
-/// The living children of a process.
+/// Returns the running children of a process.
 fn children(parent: u32) -> anyhow::Result<impl Iterator<Item = (u32, Stat)>> {
     let entries = fs::read_dir("/proc")?.flatten();
     let pids = entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
-    // A process that is gone meanwhile has been reaped, which the caller sees.
+    // A process that has ended meanwhile is skipped; the caller notices that it was reaped.
     Ok(pids.filter_map(|pid| Some((pid, Stat::of(pid).ok()?))).filter(move |(_, stat)| stat.parent == parent))
 }
 
-/// A process with its living children, where they belong to it.
+/// Returns the ids of the processes, and of their running children if these are counted.
 pub(super) fn family(watched: &Watched) -> anyhow::Result<Vec<u32>> {
     let mut all = watched.pids.clone();
     if watched.with_children {
@@ -170,7 +177,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_times_are_read_behind_a_name_with_spaces_and_parentheses() {
+    fn the_times_are_read_after_a_name_with_spaces_and_parentheses() {
         let stat = Stat::parse("7 (a) b (c)) S 3 7 7 0 -1 4 1 2 3 4 10 20 300 4000 20 0").unwrap();
         assert_eq!((stat.parent, stat.own, stat.reaped), (3, 30, 4300));
     }
@@ -184,9 +191,9 @@ mod tests {
         while spent.watched[0] < 200_000.0 {
             spent = Reading::of(&us).unwrap().since(&before);
         }
-        // All threads of this process count, so it may take as many times the elapsed time as there are
-        // cores, and each of two counters is rounded to a tick. The time around both readings: a busy
-        // machine may pause us within one.
+        // All threads of this process count, so the limit is the elapsed time multiplied by the number of
+        // cores, and a tick for the rounding of each of two counters. The elapsed time includes both
+        // readings, since a busy machine may pause this thread during one.
         let cores = std::thread::available_parallelism().unwrap().get() as f64;
         let elapsed = started.elapsed().as_secs_f64() * 1e6;
         assert!(spent.watched[0] <= elapsed * cores + 20_000.0, "{spent:?} in {elapsed} µs");

@@ -1,4 +1,4 @@
-//! How much memory processes hold, as the kernel counts it.
+//! Reads from the kernel how much memory processes use.
 
 use std::fs;
 
@@ -6,26 +6,26 @@ use anyhow::Context;
 
 use super::cpu::{Watched, family};
 
-/// The most that was ever resident, in MiB: of several processes of one kind, of the largest.
+/// Returns the largest resident memory so far, in MiB; of several processes that of the largest.
 pub fn peak_mib(watched: &Watched) -> anyhow::Result<f64> {
     let peaks = watched.pids.iter().map(|pid| field_mib(&format!("/proc/{pid}/status"), "VmHWM:"));
     peaks.collect::<anyhow::Result<Vec<_>>>().map(|peaks| peaks.into_iter().fold(0.0, f64::max))
 }
 
-/// What is resident now, in MiB: of several processes of one kind, of the largest.
+/// Returns the resident memory now, in MiB; of several processes that of the largest.
 pub fn resident_mib(watched: &Watched) -> anyhow::Result<f64> {
     let now = watched.pids.iter().map(|pid| field_mib(&format!("/proc/{pid}/status"), "VmRSS:"));
     now.collect::<anyhow::Result<Vec<_>>>().map(|now| now.into_iter().fold(0.0, f64::max))
 }
 
-/// What processes with their children hold now, in MiB, with memory that several share counted once
-/// (the sum of PSS). `None` where the kernel does not say, since it tells only the same user.
-pub fn shared_out_mib(watched: &Watched) -> anyhow::Result<Option<f64>> {
+/// Returns the memory of the processes and their children now, in MiB, with shared memory counted once (the
+/// sum of PSS). Returns `None` if the kernel refuses, as it does for processes of another user.
+pub fn proportional_mib(watched: &Watched) -> anyhow::Result<Option<f64>> {
     let mut sum = 0.0;
     for pid in family(watched)? {
         match field_mib(&format!("/proc/{pid}/smaps_rollup"), "Pss:") {
             Ok(mib) => sum += mib,
-            // It has ended meanwhile, or is not ours to look at.
+            // The process has ended meanwhile, or belongs to another user.
             Err(_) if watched.pids.contains(&pid) => return Ok(None),
             Err(_) => {}
         }
@@ -36,7 +36,7 @@ pub fn shared_out_mib(watched: &Watched) -> anyhow::Result<Option<f64>> {
 fn field_mib(path: &str, field: &str) -> anyhow::Result<f64> {
     let text = fs::read_to_string(path).with_context(|| path.to_owned())?;
     let line =
-        text.lines().find_map(|line| line.strip_prefix(field)).with_context(|| format!("{path} says no {field}"))?;
+        text.lines().find_map(|line| line.strip_prefix(field)).with_context(|| format!("{path} has no {field}"))?;
     let kib: f64 = line.trim().trim_end_matches(" kB").parse()?;
     Ok(kib / 1024.0)
 }
@@ -48,10 +48,10 @@ mod tests {
     #[test]
     fn memory_that_is_held_is_resident_and_was_at_most_the_peak() {
         let us = Watched::of("test", [std::process::id()]);
-        let held = std::hint::black_box(vec![1_u8; 32 << 20]);
-        let (now, shared_out) = (resident_mib(&us).unwrap(), shared_out_mib(&us).unwrap().unwrap());
-        assert!(now > 32.0 && shared_out > 32.0, "{now} and {shared_out} MiB with {} bytes", held.len());
+        let allocated = std::hint::black_box(vec![1_u8; 32 << 20]);
+        let (now, proportional) = (resident_mib(&us).unwrap(), proportional_mib(&us).unwrap().unwrap());
+        assert!(now > 32.0 && proportional > 32.0, "{now} and {proportional} MiB with {} bytes", allocated.len());
         assert!(peak_mib(&us).unwrap() >= now);
-        drop(held);
+        drop(allocated);
     }
 }

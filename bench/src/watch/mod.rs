@@ -1,4 +1,4 @@
-//! What the processes and the servers spend, seen from outside.
+//! Measures from outside what processes and servers use: CPU time, memory and storage.
 
 pub mod backlog;
 pub mod cpu;

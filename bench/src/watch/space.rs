@@ -1,12 +1,12 @@
-//! What stored rows take in PostgreSQL.
+//! Measures the storage that rows take in PostgreSQL.
 
 use anyhow::Context;
 use sqlx::PgConnection;
 
 use crate::report::figures::{Figures, Group};
 
-/// The heap and each index of `SCHEMA.events`, and the tables beside it in the schema with all
-/// that is theirs: name and bytes.
+/// Selects names and bytes: of the heap and of each index of `SCHEMA.events`, and of all other tables of the
+/// schema together with their indexes.
 const RELATIONS: &str = "
     SELECT 'heap', pg_relation_size(events.oid) + coalesce(pg_total_relation_size(nullif(events.reltoastrelid, 0)), 0)
     FROM pg_class events WHERE events.oid = format('%I.events', $1)::regclass
@@ -18,7 +18,7 @@ const RELATIONS: &str = "
     FROM pg_class other
     WHERE other.relnamespace = quote_ident($1)::regnamespace AND other.relkind = 'r' AND other.relname <> 'events'";
 
-/// How far the write-ahead log has come, in bytes.
+/// Returns the position of the end of the write-ahead log, in bytes.
 pub async fn wal_position(connection: &mut PgConnection) -> anyhow::Result<f64> {
     let position: f64 = sqlx::query_scalar("SELECT (pg_current_wal_insert_lsn() - '0/0')::float8")
         .fetch_one(connection)
@@ -27,7 +27,7 @@ pub async fn wal_position(connection: &mut PgConnection) -> anyhow::Result<f64> 
     Ok(position)
 }
 
-/// Adds the bytes per row of everything in the schema, and of the log that was written since.
+/// Adds the bytes per row of everything in the schema, and of the log that was written since `wal_before`.
 pub async fn measure(
     figures: &mut Figures,
     connection: &mut PgConnection,

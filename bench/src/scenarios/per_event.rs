@@ -1,4 +1,4 @@
-//! The services that store each event for itself: the same requests to them.
+//! Sends the same requests to the services that store one event per transaction.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -6,15 +6,15 @@ use std::sync::Arc;
 use anyhow::Context;
 use sluice_tests::dirs;
 
-use super::{Delivery, Expected, RATE, Store};
+use super::{Delivery, Expected, Store};
 use crate::load::events::Workload;
-use crate::report::figures::{Figures, Group};
+use crate::report::figures::{Figures, Group, RATE};
 use crate::system::per_event::Service;
 use crate::system::servers::Servers;
 use crate::watch::cpu::{Reading, Watched};
 use crate::watch::memory;
 
-/// FastAPI, a Redis list, PostgreSQL.
+/// Measures the service with FastAPI, a Redis list and PostgreSQL.
 pub async fn redis_postgres(
     servers: &Servers,
     python: &Path,
@@ -24,7 +24,7 @@ pub async fn redis_postgres(
 ) -> anyhow::Result<Figures> {
     servers.empty_redis().await?;
     servers.create_schema(schema).await?;
-    servers.settle().await?;
+    servers.checkpoint().await?;
     let database = format!("{}?search_path={schema}", servers.postgres.url());
     let settings = [("REDIS_URL", servers.redis.url()), ("DATABASE_URL", database)];
     let service = Service::start(python, "redis_postgres", &settings).await?;
@@ -37,7 +37,7 @@ pub async fn redis_postgres(
     Ok(figures)
 }
 
-/// FastAPI, an `asyncio.Queue`, SQLite.
+/// Measures the service with FastAPI, an `asyncio.Queue` and SQLite.
 pub async fn sqlite(python: &Path, workload: &Arc<Workload>, connections: usize) -> anyhow::Result<Figures> {
     let file = dirs::fresh("per_event").join("events.db");
     let service = Service::start(python, "queue_sqlite", &[("DATABASE", file.display().to_string())]).await?;
@@ -59,7 +59,7 @@ async fn measure(
     let expected = Expected::default().and(workload);
     let before = Reading::of(watched)?;
     let course = delivery.deliver(&mut store, &service.address, workload, connections, expected).await;
-    let course = course.with_context(|| service.last_words())?;
+    let course = course.with_context(|| service.log_tail())?;
     let spent = Reading::of(watched)?.since(&before);
     delivery.check(&mut store, expected).await?;
     let mut figures = Figures::default();

@@ -1,21 +1,21 @@
-//! Sluice end to end: from the first POST until every row is committed.
+//! Sluice end to end: from the first POST until the last row is committed.
 
 use std::sync::Arc;
 
-use super::{Delivery, Expected, RATE, Store};
+use super::{Delivery, Expected, Store};
 use crate::load::events::Workload;
-use crate::report::figures::{Figures, Group};
+use crate::report::figures::{Figures, Group, RATE};
 use crate::system::servers::Servers;
 use crate::system::sluice::Sluice;
 use crate::watch::backlog::BacklogWatch;
 use crate::watch::cpu::{Reading, Watched};
 use crate::watch::{memory, space};
 
-/// Publishes the workload to new processes on an empty schema, and checks that it was stored
-/// exactly. The schema is removed.
+/// Publishes the workload to new processes on an empty schema, checks that it was stored exactly, and
+/// removes the schema.
 ///
 /// # Errors
-/// When it was not: such a block has no figures.
+/// If the workload was not stored exactly: then the figures would mean nothing.
 pub async fn run(
     servers: &Servers,
     workload: &Arc<Workload>,
@@ -23,13 +23,13 @@ pub async fn run(
     aggregators: usize,
     name: &str,
 ) -> anyhow::Result<Figures> {
-    let figures = run_and_keep(servers, workload, connections, aggregators, name).await?;
+    let figures = run_and_leave_schema(servers, workload, connections, aggregators, name).await?;
     servers.drop_schema(name).await?;
     Ok(figures)
 }
 
-/// [`run`], which leaves the schema as `name`.
-pub async fn run_and_keep(
+/// Does the same as [`run`], but leaves the schema, which is called `name`.
+pub async fn run_and_leave_schema(
     servers: &Servers,
     workload: &Arc<Workload>,
     connections: usize,
@@ -58,7 +58,7 @@ async fn measure(
     let mut connection = servers.postgres().await?;
     let mut store = Store::Postgres(servers.postgres().await?);
     let (delivery, expected) = (Delivery::of_schema(&sluice.name), Expected::default().and(workload));
-    servers.settle().await?;
+    servers.checkpoint().await?;
     let backlog = BacklogWatch::start(servers.redis().await?, &sluice.name).await?;
 
     let wal = space::wal_position(&mut connection).await?;

@@ -1,9 +1,8 @@
-//! The bar: raw binary COPY of the rows that Sluice stored, into the same table with the same
-//! indexes. What PostgreSQL takes when nothing else is to be done.
+//! The baseline: raw binary COPY of the rows that Sluice stored, into an empty table with the same
+//! indexes. It shows the highest rate of PostgreSQL itself, without a publisher, Redis and an aggregator.
 //!
-//! The rows are read out of Sluice's own table, in the binary format, before anything is timed,
-//! and cut into batches. So they are the same to the byte, whatever the schema, and sending them
-//! costs the client next to nothing.
+//! The rows are read from Sluice's own table in the binary format and cut into batches before anything is
+//! timed. So they are the same bytes, whatever the schema is, and sending them costs the client little.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -14,22 +13,22 @@ use sluice_pgcopy::stream;
 use sqlx::{AssertSqlSafe, Executor, PgConnection};
 use tokio::task::JoinSet;
 
-use super::RATE;
-use crate::report::figures::{Figures, Group};
+use crate::report::figures::{Figures, Group, RATE};
 use crate::system::servers::Servers;
+use crate::system::sluice::{BATCH_EVENTS, WORKERS};
 use crate::watch::cpu::{Reading, Watched};
 use crate::watch::space;
 
-/// Rows in one COPY, and so in one transaction: what an aggregator stores in one by default.
-pub const BATCH: usize = 2400;
-/// Connections, as many as an aggregator has workers by default.
-pub const CONNECTIONS: usize = 2;
-/// The schema with the bar's table.
-const SCHEMA: &str = "bar";
+/// The rows of one COPY, and so of one transaction: as many as an aggregator stores in one.
+pub const BATCH_ROWS: usize = BATCH_EVENTS;
+/// The connections: as many as an aggregator has workers, each of which uses one.
+pub const CONNECTIONS: usize = WORKERS;
+/// The schema with the baseline's table.
+const SCHEMA: &str = "baseline";
 
-/// Rows to copy, and the table for them.
+/// The rows to copy. The table for them is in the schema [`SCHEMA`].
 #[derive(Debug)]
-pub struct Bar {
+pub struct Baseline {
     rows: Rows,
 }
 
@@ -41,24 +40,24 @@ pub struct Rows {
 }
 
 impl Rows {
-    /// Those of `SCHEMA.events` after a seq: in the order of arrival, and within a batch in the order
-    /// of the key, as Sluice inserts.
+    /// Reads the rows of `SCHEMA.events` whose seq is larger than `after`: in the order of arrival, and
+    /// within a batch in the order of the key, which is the order in which Sluice inserts.
     pub async fn read(connection: &mut PgConnection, schema: &str, after: i64) -> anyhow::Result<Self> {
         let select = format!(
             "COPY (SELECT * FROM \"{schema}\".events WHERE seq > {after}
-                   ORDER BY (row_number() OVER (ORDER BY seq) - 1) / {BATCH}, key) TO STDOUT (FORMAT binary)"
+                   ORDER BY (row_number() OVER (ORDER BY seq) - 1) / {BATCH_ROWS}, key) TO STDOUT (FORMAT binary)"
         );
         let stored = copy_out(connection, &select).await.context("the rows that Sluice stored")?;
-        let (batches, count) = stream::batches(&stored, BATCH)?;
+        let (batches, count) = stream::batches(&stored, BATCH_ROWS)?;
         Ok(Self { batches: Arc::new(batches), count: count as u64 })
     }
 
-    /// How many.
+    /// Returns the number of rows.
     pub fn count(&self) -> u64 {
         self.count
     }
 
-    /// Copies all of them into `SCHEMA.events`, each batch in a transaction of its own.
+    /// Copies all rows into `SCHEMA.events`, each batch in its own transaction.
     pub async fn copy(&self, servers: &Servers, schema: &str) -> anyhow::Result<()> {
         let statement = format!("COPY \"{schema}\".events FROM STDIN (FORMAT binary)");
         let next = Arc::new(AtomicUsize::new(0));
@@ -80,15 +79,15 @@ impl Rows {
     }
 }
 
-/// Makes an empty table `SCHEMA.events` like another schema's, with the same indexes.
+/// Creates the schema and in it an empty table `events`, with the columns and indexes of that in `like`.
 pub async fn make_table(connection: &mut PgConnection, schema: &str, like: &str) -> anyhow::Result<()> {
     let table = format!("CREATE SCHEMA {schema}; CREATE TABLE {schema}.events (LIKE \"{like}\".events INCLUDING ALL)");
     connection.execute(AssertSqlSafe(table)).await.context("the table for COPY")?;
     Ok(())
 }
 
-impl Bar {
-    /// Takes the rows of `SCHEMA.events`, and makes an empty table like it.
+impl Baseline {
+    /// Reads the rows of `SCHEMA.events`, and creates an empty table like it.
     pub async fn of(servers: &Servers, schema: &str) -> anyhow::Result<Self> {
         let mut connection = servers.postgres().await?;
         let rows = Rows::read(&mut connection, schema, -1).await?;
@@ -96,11 +95,14 @@ impl Bar {
         Ok(Self { rows })
     }
 
-    /// Copies all rows into the empty table.
+    /// Copies all rows into the empty table, and measures it.
+    ///
+    /// # Errors
+    /// If PostgreSQL fails, or the table does not have all rows afterwards.
     pub async fn run(&self, servers: &Servers) -> anyhow::Result<Figures> {
         let mut connection = servers.postgres().await?;
-        connection.execute("TRUNCATE bar.events").await?;
-        servers.settle().await?;
+        connection.execute("TRUNCATE baseline.events").await?;
+        servers.checkpoint().await?;
         let watched = watched(servers);
 
         let wal = space::wal_position(&mut connection).await?;
@@ -110,7 +112,7 @@ impl Bar {
         let seconds = started.elapsed().as_secs_f64();
         let spent = Reading::of(&watched)?.since(&before);
 
-        let rows: i64 = sqlx::query_scalar("SELECT count(*) FROM bar.events").fetch_one(&mut connection).await?;
+        let rows: i64 = sqlx::query_scalar("SELECT count(*) FROM baseline.events").fetch_one(&mut connection).await?;
         ensure!(rows as u64 == self.rows.count, "COPY stored {rows} rows of {}", self.rows.count);
         let mut figures = Figures::default();
         figures.add(Group::Rate, RATE, self.rows.count as f64 / seconds / 1000.0);
@@ -147,7 +149,7 @@ mod tests {
     use super::*;
 
     #[tokio::test(flavor = "multi_thread")]
-    async fn the_bar_copies_exactly_the_rows_that_are_stored_into_a_table_like_theirs() {
+    async fn the_baseline_copies_exactly_the_stored_rows_into_a_table_like_theirs() {
         let servers = Servers::start().await.unwrap();
         let mut connection = servers.postgres().await.unwrap();
         let stored = "
@@ -159,13 +161,13 @@ mod tests {
             SELECT md5(n::text)::uuid, 'topic ' || n % 5, CASE WHEN n % 2 = 0 THEN 'a' END, json_build_object('n', n)
             FROM generate_series(1, 6000) n";
         connection.execute(stored).await.unwrap();
-        let bar = Bar::of(&servers, "stored").await.unwrap();
-        assert_eq!((bar.rows.count, bar.rows.batches.len()), (6000, 3));
+        let baseline = Baseline::of(&servers, "stored").await.unwrap();
+        assert_eq!((baseline.rows.count, baseline.rows.batches.len()), (6000, 3));
 
         for _ in 0..2 {
-            let figures = bar.run(&servers).await.unwrap();
+            let figures = baseline.run(&servers).await.unwrap();
             let different = "
-                SELECT count(*) FROM stored.events s FULL JOIN bar.events b USING (key)
+                SELECT count(*) FROM stored.events s FULL JOIN baseline.events b USING (key)
                 WHERE (s.*)::text IS DISTINCT FROM (b.*)::text";
             let different: i64 = sqlx::query_scalar(different).fetch_one(&mut connection).await.unwrap();
             assert_eq!(different, 0);

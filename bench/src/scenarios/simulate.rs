@@ -1,5 +1,5 @@
-//! The simulator's run of 1,000 events with 20% duplicates, as a user starts it: from its start
-//! until it has seen that all is stored once and counted exactly.
+//! The simulator with 1,000 events and 20% duplicates, as a user starts it: from its start until it has
+//! verified that each event is stored once and counted exactly.
 
 use std::time::{Duration, Instant};
 
@@ -12,17 +12,17 @@ use crate::report::figures::{Figures, Group};
 use crate::system::servers::Servers;
 use crate::system::sluice::Sluice;
 
-/// How long it may take.
-const PATIENCE: Duration = Duration::from_secs(60);
+/// How long the simulator may take.
+const TIMEOUT: Duration = Duration::from_secs(60);
 
 /// The name of the figure.
 pub const SECONDS: &str = "seconds until verified";
 
-/// Runs it against new processes on an empty schema.
+/// Runs the simulator against new processes on an empty schema.
 pub async fn run(servers: &Servers, name: &str) -> anyhow::Result<Figures> {
     servers.empty_redis().await?;
     let sluice = Sluice::start(servers, name, 1).await?;
-    servers.settle().await?;
+    servers.checkpoint().await?;
     let seconds = simulate(&sluice).await;
     let seconds = sluice.finish(seconds).await?;
     servers.drop_schema(name).await?;
@@ -43,8 +43,8 @@ async fn simulate(sluice: &Sluice) -> anyhow::Result<f64> {
             ensure!(status.success(), "the simulator ended with {status}:\n{}", tail(&log, 20));
             return Ok(started.elapsed().as_secs_f64());
         }
-        if started.elapsed() > PATIENCE {
-            bail!("the simulator does not end:\n{}", tail(&log, 20));
+        if started.elapsed() > TIMEOUT {
+            bail!("the simulator has not ended after {TIMEOUT:?}:\n{}", tail(&log, 20));
         }
         tokio::time::sleep(Duration::from_millis(1)).await;
     }

@@ -1,4 +1,4 @@
-//! One delivery of a workload: sent, waited for, and compared with what must be stored.
+//! Delivers a workload: sends it, waits until it is stored, and compares what is stored with what was sent.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -9,20 +9,21 @@ use super::Store;
 use crate::load::closed;
 use crate::load::events::Workload;
 
-/// How long the store may stand still before the block has failed.
-const STALLED: Duration = Duration::from_secs(30);
+/// How long no event may be stored, while some are missing, before the scenario fails.
+const STALL_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// Where the numbers of a store are found.
+/// The queries that read from a store what was received and stored.
 #[derive(Debug, Clone)]
 pub struct Delivery {
-    /// A query for the numbers counted: received, unique, duplicates, and what was put aside or
-    /// conflicted, which must be 0. Committed with the rows, so that reading it is enough.
+    /// Returns the counters: events received, unique, duplicates, and the sum of conflicts and dead
+    /// letters, which must be 0. They are committed together with the rows, so that waiting for them is
+    /// waiting for the rows.
     pub counted: String,
-    /// A query for the number of rows (and three more numbers that don't matter).
+    /// Returns the number of rows, and three zeros, since [`Store::numbers`] reads four numbers.
     pub rows: String,
 }
 
-/// The numbers of a store.
+/// The counters of a store.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Expected {
     /// Events received.
@@ -31,40 +32,40 @@ pub struct Expected {
     pub unique: i64,
     /// Events dropped as duplicates.
     pub duplicates: i64,
-    /// Conflicts and dead letters.
-    pub odd: i64,
+    /// Conflicts and dead letters, together.
+    pub conflicts_and_dead_letters: i64,
 }
 
 /// How long a delivery took.
 #[derive(Debug, Clone, Copy)]
-pub struct Course {
+pub struct DeliveryTimes {
     /// From the first request until the last event was counted.
     pub seconds: f64,
     /// From the first request until the last was accepted.
     pub accepted_after: f64,
-    /// Requests that were refused with 429, and sent again.
+    /// How often a request was answered with 429 and sent again.
     pub refused: u64,
 }
 
 impl Expected {
-    /// These numbers after a workload was delivered too.
+    /// Returns the counters as they must be after this workload was delivered as well.
     pub fn and(self, workload: &Workload) -> Self {
         Self {
             received: self.received + workload.events as i64,
             unique: self.unique + workload.unique() as i64,
             duplicates: self.duplicates + workload.duplicates as i64,
-            odd: self.odd,
+            conflicts_and_dead_letters: self.conflicts_and_dead_letters,
         }
     }
 }
 
 impl Delivery {
-    /// Of a schema of Sluice in PostgreSQL.
+    /// Returns the queries for a schema of Sluice in PostgreSQL.
     pub fn of_schema(schema: &str) -> Self {
         Self::of_sluice(&format!("\"{schema}\"."))
     }
 
-    /// Of Sluice's tables under a prefix.
+    /// Returns the queries for Sluice's tables; the prefix (`"schema".`) is put before each table's name.
     pub fn of_sluice(prefix: &str) -> Self {
         let sum = |column: &str| format!("CAST(coalesce(sum({column}), 0) AS bigint)");
         let (received, unique) = (sum("received"), sum("unique_processed"));
@@ -78,7 +79,7 @@ impl Delivery {
         }
     }
 
-    /// Of the services that store each event for itself.
+    /// Returns the queries for the services that store one event per transaction, with the same prefix.
     pub fn of_service(prefix: &str) -> Self {
         Self {
             counted: format!(
@@ -88,13 +89,13 @@ impl Delivery {
         }
     }
 
-    /// What is counted now.
+    /// Reads the counters.
     pub async fn now(&self, store: &mut Store) -> anyhow::Result<Expected> {
-        let (received, unique, duplicates, odd) = store.numbers(&self.counted).await?;
-        Ok(Expected { received, unique, duplicates, odd })
+        let (received, unique, duplicates, conflicts_and_dead_letters) = store.numbers(&self.counted).await?;
+        Ok(Expected { received, unique, duplicates, conflicts_and_dead_letters })
     }
 
-    /// Sends a workload, and waits until as many events are received as are expected then.
+    /// Sends a workload, and waits until the store has received as many events as are expected after it.
     pub async fn deliver(
         &self,
         store: &mut Store,
@@ -102,35 +103,41 @@ impl Delivery {
         workload: &Arc<Workload>,
         connections: usize,
         expected: Expected,
-    ) -> anyhow::Result<Course> {
+    ) -> anyhow::Result<DeliveryTimes> {
         let started = Instant::now();
         let refused = closed::send(address, workload, connections).await?;
         let accepted_after = started.elapsed().as_secs_f64();
         self.wait(store, expected.received).await?;
-        Ok(Course { seconds: started.elapsed().as_secs_f64(), accepted_after, refused })
+        Ok(DeliveryTimes { seconds: started.elapsed().as_secs_f64(), accepted_after, refused })
     }
 
-    /// Waits until so many events are received.
+    /// Waits until the store has received `goal` events.
+    ///
+    /// # Errors
+    /// If the number does not grow for 30 seconds.
     pub async fn wait(&self, store: &mut Store, goal: i64) -> anyhow::Result<()> {
         let first = self.now(store).await?.received;
-        let (mut last, mut moved) = (first, Instant::now());
+        let (mut last, mut last_progress) = (first, Instant::now());
         loop {
             let now = self.now(store).await?.received;
             if now >= goal {
                 return Ok(());
             }
             if now > last {
-                (last, moved) = (now, Instant::now());
-            } else if moved.elapsed() > STALLED {
-                bail!("{now} of {goal} events received, and no more for {STALLED:?}");
+                (last, last_progress) = (now, Instant::now());
+            } else if last_progress.elapsed() > STALL_TIMEOUT {
+                bail!("{now} of {goal} events received, and no more for {STALL_TIMEOUT:?}");
             }
-            // Rarely while far from the end, then often enough for the time to be exact.
+            // Seldom while the end is far, since each query costs CPU; then often, so that the time is exact.
             let far = now < goal - (goal - first) / 10;
             tokio::time::sleep(Duration::from_millis(if far { 50 } else { 2 })).await;
         }
     }
 
-    /// Fails unless the store holds just what is expected.
+    /// Compares the counters and the number of rows with what is expected.
+    ///
+    /// # Errors
+    /// If they differ.
     pub async fn check(&self, store: &mut Store, expected: Expected) -> anyhow::Result<()> {
         let counted = self.now(store).await?;
         ensure!(counted == expected, "not exact: {counted:?} instead of {expected:?}");

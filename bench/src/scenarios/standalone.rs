@@ -2,15 +2,14 @@
 
 use std::sync::Arc;
 
-use super::{Delivery, Expected, RATE, Store};
+use super::{Delivery, Expected, Store};
 use crate::load::events::Workload;
-use crate::report::figures::{Figures, Group};
+use crate::report::figures::{Figures, Group, RATE};
 use crate::system::sluice::Sluice;
 use crate::watch::cpu::{Reading, Watched};
 use crate::watch::memory;
 
-/// Publishes the workload to a new process on an empty folder, and checks that it was stored
-/// exactly.
+/// Publishes the workload to a new process with an empty folder, and checks that it was stored exactly.
 pub async fn run(workload: &Arc<Workload>, connections: usize, name: &str) -> anyhow::Result<Figures> {
     let sluice = Sluice::start_standalone(name).await?;
     let figures = measure(workload, connections, &sluice).await;

@@ -1,20 +1,19 @@
-//! Accepting alone: no aggregator runs, and what is accepted stays in the stream.
+//! Accepting alone: no aggregator runs, so that everything that is accepted stays in the stream.
 
 use std::sync::Arc;
 use std::time::Instant;
 
 use anyhow::ensure;
 
-use super::RATE;
 use crate::load::closed;
 use crate::load::events::Workload;
-use crate::report::figures::{Figures, Group};
+use crate::report::figures::{Figures, Group, RATE};
 use crate::system::servers::Servers;
 use crate::system::sluice::Sluice;
 use crate::watch::cpu::{Reading, Watched};
 use crate::watch::memory;
 
-/// Publishes the workload, and checks that all of it was appended.
+/// Publishes the workload, and checks that all of it was appended to the stream.
 pub async fn run(
     servers: &Servers,
     workload: &Arc<Workload>,
@@ -22,7 +21,7 @@ pub async fn run(
     name: &str,
 ) -> anyhow::Result<Figures> {
     servers.empty_redis().await?;
-    // Nobody takes anything away, so no backlog is too large; Redis has its bound.
+    // Nothing is taken from the stream, so the limit on the backlog must be out of reach.
     let sluice = Sluice::start_with(servers, name, 0, &["--max-backlog", "1000000000"]).await?;
     let figures = measure(servers, workload, connections, &sluice).await;
     let figures = sluice.finish(figures).await?;

@@ -1,4 +1,4 @@
-//! A store of any of the systems, read beside them for a number.
+//! Reads numbers from the store of a running system, on a connection of its own.
 
 use std::path::Path;
 
@@ -6,7 +6,7 @@ use anyhow::Context;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection};
 use sqlx::{AssertSqlSafe, ConnectOptions, PgConnection};
 
-/// A connection that only reads.
+/// A connection that is used for reading only.
 #[derive(Debug)]
 pub enum Store {
     /// To PostgreSQL.
@@ -16,14 +16,14 @@ pub enum Store {
 }
 
 impl Store {
-    /// Opens a SQLite file that others write to.
+    /// Opens a SQLite file that another process writes to.
     pub async fn sqlite(path: &Path) -> anyhow::Result<Self> {
         let options = SqliteConnectOptions::new().filename(path).read_only(true);
         let connection = options.connect().await.with_context(|| path.display().to_string())?;
         Ok(Self::Sqlite(connection))
     }
 
-    /// The numbers in the one row that a query answers.
+    /// Returns the four numbers in the one row of a query's result.
     pub async fn numbers(&mut self, query: &str) -> anyhow::Result<(i64, i64, i64, i64)> {
         let sql = AssertSqlSafe(query.to_owned());
         let row = match self {
