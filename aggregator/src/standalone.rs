@@ -100,8 +100,9 @@ impl Standalone {
             retention: settings.retention,
             shutdown_timeout: settings.shutdown_timeout,
         };
-        let aggregating =
-            async { aggregate(Arc::new(consumer), replica_settings, published.clone()).await.inspect_err(|_| shutdown.cancel()) };
+        let aggregating = async {
+            aggregate(Arc::new(consumer), replica_settings, published.clone()).await.inspect_err(|_| shutdown.cancel())
+        };
         let serving = async {
             let serve_options = ServeOptions::new(settings.shutdown_timeout).guarded_by(guard);
             let served = server::run(listener, router, shutdown.clone(), serve_options).await;

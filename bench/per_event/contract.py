@@ -1,4 +1,4 @@
-"""The events that both services take, as `POST /publish` of Sluice does: one, or a list of them."""
+"""The events that both services accept, as `POST /publish` of Sluice does: one, or a list of them."""
 
 from datetime import datetime
 from typing import Any

@@ -39,7 +39,7 @@ WHERE id = 1
 
 
 def open_database() -> sqlite3.Connection:
-    # Transactions are begun and ended by us.
+    # Without implicit transactions: store() begins and ends each of them itself.
     database = sqlite3.connect(os.environ["DATABASE"], isolation_level=None)
     database.execute("PRAGMA journal_mode = WAL")
     database.execute("PRAGMA synchronous = FULL")
@@ -62,9 +62,9 @@ def store(database: sqlite3.Connection, event: Event) -> None:
 async def consume(queue: asyncio.Queue, database: sqlite3.Connection) -> None:
     while True:
         event = await queue.get()
-        # On the loop's own thread: a commit is short, and a hop to another thread is slower.
+        # In the event loop's thread: a commit is short, and passing events to another thread was slower.
         store(database, event)
-        # A queue that is not empty does not yield by itself, and requests are waiting.
+        # get() does not yield while the queue has events, so without this no request would be handled.
         await asyncio.sleep(0)
 
 

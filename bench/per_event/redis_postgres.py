@@ -50,7 +50,7 @@ async def store(pool: asyncpg.Pool, event: Event) -> None:
         stored = await connection.fetchval(
             INSERT, event.topic, event.event_id, event.timestamp, event.source, json.dumps(event.payload)
         )
-        # Last, so that the row that all transactions update is locked for as short as possible.
+        # Last in the transaction, so that the row that all transactions update is locked as briefly as possible.
         await connection.execute(COUNT, 1 if stored else 0)
 
 

@@ -71,7 +71,7 @@ impl Service {
                 ensure!(response.status == 200, "/health answered {}", response.status);
                 return Ok(());
             }
-            ensure!(started.elapsed() < START_TIMEOUT, "it does not response after {START_TIMEOUT:?}");
+            ensure!(started.elapsed() < START_TIMEOUT, "the service does not answer after {START_TIMEOUT:?}");
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
     }
