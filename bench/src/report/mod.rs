@@ -16,7 +16,7 @@ use results::Results;
 pub fn markdown(results: &Results, run: &Value) -> String {
     let mut text = format!("```\n{}```\n\n{}", machine::lines(run), goals::summary(results));
     if let Some(cores) = results.other_work() {
-        text.push_str(&format!("\nOther work took {} of the cores meanwhile.\n", cores.show(Group::Cpu)));
+        text.push_str(&format!("\nOther processes used {} of the cores meanwhile.\n", cores.show(Group::Cpu)));
     }
     for section in &results.sections {
         text.push_str(&format!(
