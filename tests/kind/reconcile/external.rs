@@ -126,6 +126,26 @@ async fn external_servers_are_used_and_a_wrong_password_is_said_without_being_sh
     let (_, message) = says(namespace, "Ready", "False", "password authentication failed").await;
     assert!(message.contains("shop-aggregator-0"), "{message}");
     says(namespace, "PostgresReady", "False", "tables").await;
+    nothing_shows_the_wrong_password(namespace).await;
+
+    set_postgres(namespace, RIGHT).await;
+    namespace.ready(NAME).await;
+    assert_eq!(kubectl_in(namespace, &["get", "persistentvolumeclaims", "-o", "name"]).await, "", "none is managed");
+    let load = Load::fast(3_000).start(namespace, NAME, 0).await;
+    let report = load.finish(namespace).await;
+    assert_eq!((report.verified, report.unique), (Some(true), load.distinct()), "{report:?}");
+    let forward = Forward::start(&namespace.client, &namespace.name, "tables", 5432).await;
+    let schema = namespace.variable("shop-aggregator", "SLUICE_DATABASE_SCHEMA").await;
+    let url = format!("postgres://events:{RIGHT}@{}/postgres", forward.address());
+    let mut store = StoreReader::connect(&StoreAddress::Postgres { url, schema }).await.expect("the database");
+    let end = store.snapshot().await.expect("its numbers");
+    assert_eq!([end.received, end.rows].map(i64::cast_unsigned), [report.accepted, load.distinct()], "{end:?}");
+
+    deleting_the_resource_leaves_the_servers(namespace).await;
+}
+
+/// No object, event or log holds the password that was refused.
+async fn nothing_shows_the_wrong_password(namespace: &Namespace) {
     let shown = kubectl_in(
         namespace,
         &["get", "eventaggregators,pods,events,configmaps,statefulsets,deployments", "-o", "yaml"],
@@ -143,21 +163,10 @@ async fn external_servers_are_used_and_a_wrong_password_is_said_without_being_sh
             text.lines().find(|line| line.contains(WRONG))
         );
     }
+}
 
-    set_postgres(namespace, RIGHT).await;
-    namespace.ready(NAME).await;
-    assert_eq!(kubectl_in(namespace, &["get", "persistentvolumeclaims", "-o", "name"]).await, "", "none is managed");
-    let load = Load::fast(3_000).start(namespace, NAME, 0).await;
-    let report = load.finish(namespace).await;
-    assert_eq!((report.verified, report.unique), (Some(true), load.distinct()), "{report:?}");
-    let forward = Forward::start(&namespace.client, &namespace.name, "tables", 5432).await;
-    let schema = namespace.variable("shop-aggregator", "SLUICE_DATABASE_SCHEMA").await;
-    let url = format!("postgres://events:{RIGHT}@{}/postgres", forward.address());
-    let mut store = StoreReader::connect(&StoreAddress::Postgres { url, schema }).await.expect("the database");
-    let end = store.snapshot().await.expect("its numbers");
-    assert_eq!([end.received, end.rows].map(i64::cast_unsigned), [report.accepted, load.distinct()], "{end:?}");
-
-    // What is not the resource's stays when it goes.
+/// The servers and their Secrets are not the resource's: they stay when it is deleted.
+async fn deleting_the_resource_leaves_the_servers(namespace: &Namespace) {
     namespace.resources().delete(NAME, &DeleteParams::default()).await.expect("deleted");
     super::gone(namespace, "pods,statefulsets,deployments").await;
     let left = kubectl_in(namespace, &["get", "secrets,pods", "-o", "name"]).await;

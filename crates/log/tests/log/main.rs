@@ -4,6 +4,7 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod backends;
 mod redis_claim;
 mod redis_connection;
 mod redis_group;

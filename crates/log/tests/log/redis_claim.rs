@@ -6,7 +6,7 @@ use std::time::Duration;
 use sluice_log::redis::{ReaderSettings, RedisReader, RedisWriter, WriterSettings};
 use sluice_log::{LogReader, LogWriter};
 
-use crate::suite::settings;
+use crate::backends::settings;
 use crate::support::{RedisServer, bodies, done, fill, positions, read, wait_for};
 
 struct Group {

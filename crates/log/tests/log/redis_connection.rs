@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use sluice_log::redis::{ReaderSettings, RedisReader, RedisWriter, WriterSettings};
 use sluice_log::{Appended, LogError, LogReader, LogWriter};
 
-use crate::suite::settings;
+use crate::backends::settings;
 use crate::support::{RedisServer, append, bodies, done, fill, keyed, read, wait_for};
 
 #[tokio::test]

@@ -5,7 +5,7 @@ use std::time::Duration;
 use sluice_log::redis::{ReaderSettings, RedisReader, RedisWriter};
 use sluice_log::{Appended, LogReader, LogWriter};
 
-use crate::suite::settings;
+use crate::backends::settings;
 use crate::support::{RedisServer, append, bodies, done, fill, read, wait_for};
 
 async fn started() -> (RedisServer, RedisWriter, RedisReader) {

@@ -5,7 +5,7 @@ use std::time::Duration;
 use sluice_log::redis::{ReaderSettings, RedisReader, RedisWriter};
 use sluice_log::{Append, Appended, LogError, LogReader, LogWriter};
 
-use crate::suite::settings;
+use crate::backends::settings;
 use crate::support::{RedisServer, done, entry, keyed, read};
 
 fn large() -> Append {

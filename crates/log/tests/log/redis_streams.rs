@@ -5,7 +5,7 @@ use std::time::Duration;
 use sluice_log::redis::{ReaderSettings, RedisReader, RedisWriter, WriterSettings};
 use sluice_log::{LogReader, LogWriter};
 
-use crate::suite::settings;
+use crate::backends::settings;
 use crate::support::{RedisServer, bodies, done, fill, read};
 
 fn writer(server: &RedisServer, streams: u16) -> RedisWriter {

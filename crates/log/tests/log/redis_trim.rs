@@ -8,7 +8,7 @@ use rand::{RngExt, SeedableRng};
 use sluice_log::redis::{ReaderSettings, RedisReader, RedisWriter};
 use sluice_log::{Append, LogReader, LogWriter, Position};
 
-use crate::suite::settings;
+use crate::backends::settings;
 use crate::support::{RedisServer, append, done, entry, fill, positions, read};
 
 const HOUR: Duration = Duration::from_secs(3600);

@@ -3,116 +3,27 @@
 use std::collections::HashSet;
 use std::time::{Duration, Instant};
 
-use sluice_log::redis::{ReaderSettings, RedisReader, RedisWriter, WriterSettings};
-use sluice_log::sqlite::{SqliteLog, SqliteSettings};
 use sluice_log::{Appended, Delivered, LogError, LogReader, LogWriter};
-use tempfile::TempDir;
 
-use crate::support::{self, RedisServer, append, bodies, done, fill, keyed, positions, read, wait_for};
-
-const IDEMPOTENCY_TTL: Duration = Duration::from_secs(3600);
-
-/// A log to test.
-trait Backend: Sized {
-    async fn start(idempotency_ttl: Duration) -> Self;
-    /// The consumer's process ends and starts again.
-    async fn restart(self) -> Self;
-    fn writer(&self) -> &dyn LogWriter;
-    fn reader(&self) -> &dyn LogReader;
-}
-
-struct OnRedis {
-    server: RedisServer,
-    writer: RedisWriter,
-    reader: RedisReader,
-}
-
-/// Settings of a writer and a reader on this server.
-pub fn settings(server: &RedisServer, consumer: &str) -> (WriterSettings, ReaderSettings) {
-    let (url, prefix) = (server.url(), "test".to_owned());
-    let writer =
-        WriterSettings { url: url.clone(), prefix: prefix.clone(), streams: 1, idempotency_ttl: IDEMPOTENCY_TTL };
-    let reader = ReaderSettings {
-        url,
-        prefix,
-        streams: 1,
-        consumer: consumer.into(),
-        replay_window: Duration::ZERO,
-        replay_window_bytes: 64 << 20,
-    };
-    (writer, reader)
-}
-
-impl Backend for OnRedis {
-    async fn start(idempotency_ttl: Duration) -> Self {
-        let server = RedisServer::start().await;
-        let (writer, reader) = settings(&server, "a");
-        let writer = RedisWriter::new(WriterSettings { idempotency_ttl, ..writer }).unwrap();
-        Self { writer, reader: RedisReader::new(reader).unwrap(), server }
-    }
-
-    async fn restart(self) -> Self {
-        let reader = RedisReader::new(settings(&self.server, "a").1).unwrap();
-        Self { reader, ..self }
-    }
-
-    fn writer(&self) -> &dyn LogWriter {
-        &self.writer
-    }
-
-    fn reader(&self) -> &dyn LogReader {
-        &self.reader
-    }
-}
-
-struct OnSqlite {
-    folder: TempDir,
-    log: SqliteLog,
-}
-
-impl OnSqlite {
-    async fn open(folder: &TempDir, idempotency_ttl: Duration) -> SqliteLog {
-        let settings = SqliteSettings { folder: folder.path().join("data"), idempotency_ttl, max_bytes: None };
-        SqliteLog::open(settings).await.unwrap()
-    }
-}
-
-impl Backend for OnSqlite {
-    async fn start(idempotency_ttl: Duration) -> Self {
-        let folder = tempfile::tempdir().unwrap();
-        Self { log: Self::open(&folder, idempotency_ttl).await, folder }
-    }
-
-    async fn restart(self) -> Self {
-        self.log.close().await;
-        Self { log: Self::open(&self.folder, IDEMPOTENCY_TTL).await, folder: self.folder }
-    }
-
-    fn writer(&self) -> &dyn LogWriter {
-        &self.log
-    }
-
-    fn reader(&self) -> &dyn LogReader {
-        &self.log
-    }
-}
+use crate::backends::Backend;
+use crate::support::{self, append, bodies, done, fill, keyed, positions, read, wait_for};
 
 macro_rules! suite {
     ($($name:ident)*) => {
         mod on_redis {
-            use super::Backend;
-            $(#[tokio::test] async fn $name() { super::$name(super::OnRedis::start(super::IDEMPOTENCY_TTL).await).await })*
+            use crate::backends::{Backend, IDEMPOTENCY_TTL, OnRedis};
+            $(#[tokio::test] async fn $name() { super::$name(OnRedis::start(IDEMPOTENCY_TTL).await).await })*
             #[tokio::test]
             async fn a_key_is_forgotten_after_its_time() {
-                super::a_key_is_forgotten_after_its_time::<super::OnRedis>().await
+                super::a_key_is_forgotten_after_its_time::<OnRedis>().await
             }
         }
         mod on_sqlite {
-            use super::Backend;
-            $(#[tokio::test] async fn $name() { super::$name(super::OnSqlite::start(super::IDEMPOTENCY_TTL).await).await })*
+            use crate::backends::{Backend, IDEMPOTENCY_TTL, OnSqlite};
+            $(#[tokio::test] async fn $name() { super::$name(OnSqlite::start(IDEMPOTENCY_TTL).await).await })*
             #[tokio::test]
             async fn a_key_is_forgotten_after_its_time() {
-                super::a_key_is_forgotten_after_its_time::<super::OnSqlite>().await
+                super::a_key_is_forgotten_after_its_time::<OnSqlite>().await
             }
         }
     };

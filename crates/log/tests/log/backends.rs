@@ -1,0 +1,97 @@
+//! The logs that the suite runs against.
+
+use std::time::Duration;
+
+use sluice_log::redis::{ReaderSettings, RedisReader, RedisWriter, WriterSettings};
+use sluice_log::sqlite::{SqliteLog, SqliteSettings};
+use sluice_log::{LogReader, LogWriter};
+use tempfile::TempDir;
+
+use crate::support::RedisServer;
+
+pub const IDEMPOTENCY_TTL: Duration = Duration::from_secs(3600);
+
+/// A log to test.
+pub trait Backend: Sized {
+    async fn start(idempotency_ttl: Duration) -> Self;
+    /// The consumer's process ends and starts again.
+    async fn restart(self) -> Self;
+    fn writer(&self) -> &dyn LogWriter;
+    fn reader(&self) -> &dyn LogReader;
+}
+
+pub struct OnRedis {
+    server: RedisServer,
+    writer: RedisWriter,
+    reader: RedisReader,
+}
+
+/// Settings of a writer and a reader on this server.
+pub fn settings(server: &RedisServer, consumer: &str) -> (WriterSettings, ReaderSettings) {
+    let (url, prefix) = (server.url(), "test".to_owned());
+    let writer =
+        WriterSettings { url: url.clone(), prefix: prefix.clone(), streams: 1, idempotency_ttl: IDEMPOTENCY_TTL };
+    let reader = ReaderSettings {
+        url,
+        prefix,
+        streams: 1,
+        consumer: consumer.into(),
+        replay_window: Duration::ZERO,
+        replay_window_bytes: 64 << 20,
+    };
+    (writer, reader)
+}
+
+impl Backend for OnRedis {
+    async fn start(idempotency_ttl: Duration) -> Self {
+        let server = RedisServer::start().await;
+        let (writer, reader) = settings(&server, "a");
+        let writer = RedisWriter::new(WriterSettings { idempotency_ttl, ..writer }).unwrap();
+        Self { writer, reader: RedisReader::new(reader).unwrap(), server }
+    }
+
+    async fn restart(self) -> Self {
+        let reader = RedisReader::new(settings(&self.server, "a").1).unwrap();
+        Self { reader, ..self }
+    }
+
+    fn writer(&self) -> &dyn LogWriter {
+        &self.writer
+    }
+
+    fn reader(&self) -> &dyn LogReader {
+        &self.reader
+    }
+}
+
+pub struct OnSqlite {
+    folder: TempDir,
+    log: SqliteLog,
+}
+
+impl OnSqlite {
+    async fn open(folder: &TempDir, idempotency_ttl: Duration) -> SqliteLog {
+        let settings = SqliteSettings { folder: folder.path().join("data"), idempotency_ttl, max_bytes: None };
+        SqliteLog::open(settings).await.unwrap()
+    }
+}
+
+impl Backend for OnSqlite {
+    async fn start(idempotency_ttl: Duration) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        Self { log: Self::open(&folder, idempotency_ttl).await, folder }
+    }
+
+    async fn restart(self) -> Self {
+        self.log.close().await;
+        Self { log: Self::open(&self.folder, IDEMPOTENCY_TTL).await, folder: self.folder }
+    }
+
+    fn writer(&self) -> &dyn LogWriter {
+        &self.log
+    }
+
+    fn reader(&self) -> &dyn LogReader {
+        &self.log
+    }
+}
