@@ -328,7 +328,10 @@ impl Trial {
 
     /// Notes a fault, with how much was in flight when it came.
     pub fn fault(&mut self, in_flight: u64) {
-        assert!(in_flight > 0, "a fault with nothing in flight shows nothing");
+        assert!(
+            in_flight > 0,
+            "nothing is in flight at the fault, though nothing could be stored or answered before it"
+        );
         self.faults += 1;
         self.in_flight += in_flight;
     }
