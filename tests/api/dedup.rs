@@ -109,7 +109,7 @@ async fn with_the_source_in_the_key_all_are_listed(backend: Backend) {
 }
 
 async fn each_dropped_duplicate_can_be_found_in_the_log(backend: Backend) {
-    let system = Setup::new(backend).env("SLUICE_LOG", "info,sluice_aggregator=debug").start().await;
+    let system = Setup::new(backend).env("SLUICE_LOG", "info,sluice_store=debug").start().await;
     system.publish_and_wait(0, &json!([event("t", "twice"), event("t", "once"), event("t", "twice")])).await;
     let log = system.aggregators[0].log();
     let lines: Vec<_> = log
