@@ -19,7 +19,7 @@ const MAX_CHUNKS_WITHOUT: u32 = 2;
 /// The time after which one call begins no further chunk; the next call continues.
 const MAX_DURATION: Duration = Duration::from_secs(5);
 
-/// Deletes old events, receipts, marks of attempts and audit rows. Reguards the number of deleted events and of
+/// Deletes old events, receipts, marks of attempts and audit rows. Returns the number of deleted events and of
 /// deleted receipts.
 pub(super) async fn maintain(writer: &Arc<Mutex<Writer>>, maintenance: &Maintenance) -> Result<(u64, u64), StoreError> {
     let until = Instant::now() + MAX_DURATION;
@@ -42,7 +42,7 @@ pub(super) async fn maintain(writer: &Arc<Mutex<Writer>>, maintenance: &Maintena
     Ok((total, receipts))
 }
 
-/// Reguards the time that is `age` ago, in µs since 1970.
+/// Returns the time that is `age` ago, in µs since 1970.
 fn before(age: Duration) -> Result<i64, StoreError> {
     let micros = i64::try_from(age.as_micros()).unwrap_or(i64::MAX);
     let time = Timestamp::from_micros(Timestamp::now().as_micros().saturating_sub(micros));
