@@ -1,4 +1,4 @@
-//! Appends one entry, and repeats it under its id until the log answers.
+//! Appends one entry, and repeats the append under the entry's id until the log answers.
 
 use std::time::Duration;
 
@@ -31,7 +31,7 @@ pub(crate) async fn append(stream: u16, log: &dyn LogWriter, gate: &Gate, mut re
             Ok(Appended::KeyReused(indexes)) => {
                 let before = requests.len();
                 requests = refuse_reused(requests, &indexes);
-                // Else the same entry would be appended for ever.
+                // Otherwise the same entry would be appended for ever.
                 if requests.len() == before {
                     let cause =
                         format!("the log refused keys {indexes:?} of an entry with {} keys", append.keyed.len());

@@ -14,17 +14,17 @@ use crate::append::append;
 use crate::pressure::Gate;
 use crate::waiting::Waiting;
 
-/// Events in one entry, unless a single request has more.
+/// The maximum number of events in one entry, unless a single request has more.
 const MAX_ENTRY_EVENTS: u64 = 1_000;
-/// Bytes of one entry, unless a single request has more.
+/// The maximum number of bytes of one entry, unless a single request has more.
 const MAX_ENTRY_BYTES: usize = 512 << 10;
 
-/// How much a coalescer does at the same time, at most.
+/// The limits on the concurrent work of a coalescer.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Bounds {
-    /// Appends in flight.
+    /// The maximum number of appends in flight.
     pub(crate) appends: usize,
-    /// Requests in the queue.
+    /// The maximum number of requests in the queue.
     pub(crate) waiting: usize,
 }
 

@@ -25,12 +25,12 @@ use tokio::time::{Instant, Sleep, sleep, timeout};
 use crate::error_chain::error_chain;
 use crate::problems::{malformed_path, query_unavailable};
 
-/// Requests forwarded at the same time, each until the end of its answer.
+/// The maximum number of requests that are forwarded at the same time, each until the end of its response.
 const MAX_FORWARDED: usize = 512;
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
-/// From the start of the request, its body included, until the answer begins.
+/// The time limit from the start of the request, its body included, until the response begins.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
-/// Between two pieces of an answer.
+/// The time limit between two pieces of a response.
 const STALL_TIMEOUT: Duration = Duration::from_secs(60);
 /// Shorter than the time after which an aggregator closes an idle connection, so that no request is
 /// sent on a connection that is being closed.
@@ -121,7 +121,7 @@ fn strip(headers: &mut HeaderMap) {
     }
 }
 
-/// The body of a forwarded answer. It fails when nothing arrives for too long.
+/// The body of a forwarded response. It fails if no data arrives within the time limit.
 struct Relay {
     body: Incoming,
     stalled: Pin<Box<Sleep>>,

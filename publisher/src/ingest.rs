@@ -32,13 +32,13 @@ static ACCEPTED: LazyLock<Counter> =
 static EVENTS: LazyLock<Counter> = LazyLock::new(|| metrics::counter!(crate::metrics::EVENTS.name));
 static BODY_BYTES: LazyLock<Counter> = LazyLock::new(|| metrics::counter!(crate::metrics::BODY_BYTES.name));
 
-/// The answer to a request whose events are on disk.
+/// The response to a request whose events are on disk.
 #[derive(Debug, Clone, Serialize, ToSchema)]
 pub struct Accepted {
     /// Always `accepted`.
     #[schema(example = "accepted")]
     status: &'static str,
-    /// How many events the request held.
+    /// The number of events in the request.
     #[schema(example = 2)]
     count: u64,
 }
@@ -96,7 +96,7 @@ where
     }
 }
 
-/// Takes a request through its steps: check the headers, receive the body, validate and pack it, append.
+/// Processes a request in steps: checks the headers, receives the body, validates and packs it, and appends it.
 async fn accept<B>(publisher: &Publisher, id: RequestId, headers: &HeaderMap, body: B) -> Result<Accepted, Problem>
 where
     B: HttpBody<Data = Bytes> + Unpin,
@@ -105,7 +105,7 @@ where
     let key = headers::idempotency_key(headers)?;
     publisher.check_room()?;
 
-    // Held until the answer: the packed request is about as large as the body was.
+    // Held until the response is sent: the packed request is about as large as the body was.
     let mut reservation = publisher.reserve();
     let max = publisher.limits().body_bytes;
     let body = receive::body(headers, body, max, publisher.body_timeout(), &mut reservation).await?;

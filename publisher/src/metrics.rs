@@ -3,7 +3,7 @@
 
 use sluice_service::metrics::Metric;
 
-/// Requests to publish that were answered. `code` is `accepted` or the code of the problem.
+/// Publishing requests that were answered. `code` is `accepted` or the code of the problem.
 pub const REQUESTS: Metric = Metric::counter("sluice_publish_requests_total", &["code"], "requests");
 /// Events accepted: the log has them on disk.
 pub const EVENTS: Metric = Metric::counter("sluice_publish_events_total", &[], "events");

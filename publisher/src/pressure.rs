@@ -70,7 +70,7 @@ impl Gate {
                 Err(error) => {
                     tracing::debug!(%error, "cannot ask how full the log is");
                     set_metrics(Pressure { backlog: None, memory: None });
-                    // Better than refusing on an old measurement: an append reports what is wrong.
+                    // Requests are not refused because of an old measurement: an append reports an unavailable log.
                     self.open();
                     backoff.next()
                 }
@@ -119,7 +119,7 @@ mod tests {
         assert!(refused_after(&[at(Some(100), Some(0.1))]));
         assert!(refused_after(&[at(Some(0), Some(0.8))]));
         assert!(!refused_after(&[at(Some(100), None), at(Some(99), None)]));
-        // Unknown is not full: appending says when it is.
+        // An unknown state does not count as full: an append reports a full log.
         assert!(!refused_after(&[at(None, None)]));
     }
 

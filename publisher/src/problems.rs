@@ -1,4 +1,4 @@
-//! Every problem that the publisher itself answers with: its code, its words and its `Retry-After`.
+//! Every problem that the publisher itself returns: its code, its text and its `Retry-After`.
 
 use std::time::Duration;
 

@@ -10,23 +10,23 @@ use sluice_service::units::{bytes, duration};
 
 use crate::simulate::settings::SimulateSettings;
 
-/// Takes events over HTTP and puts them on a Redis stream.
+/// Receives events over HTTP and appends them to a Redis stream.
 #[derive(Debug, Parser)]
 #[command(name = "sluice-publisher", version)]
 pub struct Cli {
-    /// What to do.
+    /// The subcommand.
     #[command(subcommand)]
     pub command: Command,
 }
 
-/// What the program does.
+/// The subcommands of the program.
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// Take events over HTTP, put them on a Redis stream, and forward queries to the aggregators
+    /// Receive events over HTTP, append them to a Redis stream, and forward queries to the aggregators
     Serve(Box<ServeSettings>),
-    /// Publish made-up events, some of them twice, or a file; measure, and verify what became of them
+    /// Publish generated events, some of them twice, or the events of a file; measure, and verify the result
     Simulate(Box<SimulateSettings>),
-    /// Ask a running server whether it is ready; exit 0 if so
+    /// Check whether a running server is ready; exit with code 0 if it is
     Healthcheck(HealthcheckSettings),
 }
 
@@ -41,26 +41,26 @@ pub struct HealthcheckSettings {
 /// Settings of `serve`.
 #[derive(Debug, Clone, Args)]
 pub struct ServeSettings {
-    /// Where to answer HTTP
+    /// The address on which to serve HTTP
     #[arg(long, env = "SLUICE_LISTEN", default_value = "0.0.0.0:8080", value_name = "ADDRESS")]
     pub listen: SocketAddr,
-    /// The Redis that holds the stream
+    /// The URL of the Redis server that stores the stream
     #[arg(long, env = "SLUICE_REDIS_URL", hide_env_values = true, value_name = "redis://HOST")]
     pub redis_url: String,
-    /// Where to forward all other requests: the aggregators. Without it they are answered 404
+    /// The URL of the aggregators, to which all other requests are forwarded; without it they are answered 404
     #[arg(long, env = "SLUICE_QUERY_URL", value_name = "http://HOST", value_parser = query_url)]
     pub query_url: Option<Uri>,
-    /// Prefix of the keys in Redis, so that several can share a server
+    /// The prefix of all keys in Redis, so that several installations can share a server
     #[arg(long, env = "SLUICE_STREAM_PREFIX", default_value = "sluice", value_name = "PREFIX")]
     pub stream_prefix: String,
-    /// Streams to spread entries over
+    /// The number of streams over which entries are distributed
     #[arg(long, env = "SLUICE_STREAMS", default_value_t = 1, value_name = "P",
         value_parser = clap::value_parser!(u16).range(1..=1024))]
     pub streams: u16,
-    /// For how long an Idempotency-Key is honoured
+    /// The time to live of an Idempotency-Key after its last use
     #[arg(long, env = "SLUICE_IDEMPOTENCY_TTL", default_value = "24h", value_parser = duration, value_name = "TIME")]
     pub idempotency_ttl: Duration,
-    /// For how long to finish what is in hand when told to stop
+    /// How long requests in flight may take to finish at shutdown
     #[arg(long, env = "SLUICE_SHUTDOWN_TIMEOUT", default_value = "20s", value_parser = duration, value_name = "TIME")]
     pub shutdown_timeout: Duration,
     #[command(flatten)]
@@ -68,45 +68,45 @@ pub struct ServeSettings {
     pub ingest: IngestArgs,
 }
 
-/// What a request may bring, and how much may wait.
+/// The limits on one request, and on the requests that wait.
 #[derive(Debug, Clone, Args)]
 pub struct IngestArgs {
-    /// Size of a request body, at most
+    /// The maximum size of a request body
     #[arg(long, env = "SLUICE_MAX_BODY_BYTES", default_value = "8MiB", value_parser = bytes, value_name = "SIZE")]
     pub max_body_bytes: u64,
-    /// Events in a request, at most
+    /// The maximum number of events in a request
     #[arg(long, env = "SLUICE_MAX_EVENTS", default_value_t = 10_000, value_name = "EVENTS",
         value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     pub max_events: u32,
-    /// Size of a payload as JSON text, at most
+    /// The maximum size of a payload as JSON text
     #[arg(long, env = "SLUICE_MAX_PAYLOAD_BYTES", default_value = "256KiB", value_parser = bytes, value_name = "SIZE")]
     pub max_payload_bytes: u64,
-    /// Levels of arrays and objects in a payload, at most
+    /// The maximum number of nested arrays and objects in a payload
     #[arg(long, env = "SLUICE_MAX_PAYLOAD_DEPTH", default_value_t = 64, value_name = "LEVELS",
         value_parser = clap::value_parser!(u32).range(0..=100))]
     pub max_payload_depth: u32,
-    /// Events accepted and not stored yet, above which requests are answered 429
+    /// The number of events accepted and not stored yet above which requests are answered 429
     #[arg(long, env = "SLUICE_MAX_BACKLOG", default_value_t = 1_000_000, value_name = "EVENTS")]
     pub max_backlog: u64,
-    /// Share of the log's memory in use (0 to 1), above which requests are answered 429
+    /// The share of the log's memory in use (0 to 1) above which requests are answered 429
     #[arg(long, env = "SLUICE_MAX_MEMORY", default_value_t = 0.8, value_name = "SHARE", value_parser = share)]
     pub max_memory: f64,
-    /// Requests waiting for the log's answer, above which requests are answered 429
+    /// The number of requests waiting for the log above which requests are answered 429
     #[arg(long, env = "SLUICE_MAX_WAITING", default_value_t = 1024, value_name = "REQUESTS",
         value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     pub max_waiting: u32,
-    /// Bytes of bodies being received or waiting, above which requests are answered 429; never
+    /// The total size of the bodies being received or waiting above which requests are answered 429; never
     /// less than one body
     #[arg(long, env = "SLUICE_MAX_WAITING_BYTES", default_value = "64MiB", value_parser = bytes, value_name = "SIZE")]
     pub max_waiting_bytes: u64,
-    /// Appends to one stream at the same time; what arrives meanwhile is packed together
+    /// The maximum number of concurrent appends to one stream; requests that arrive meanwhile are packed together
     #[arg(long, env = "SLUICE_MAX_APPENDS", default_value_t = 2, value_name = "N",
         value_parser = clap::value_parser!(u16).range(1..=256))]
     pub max_appends: u16,
-    /// For how long an append is repeated before its requests are answered 503
+    /// How long an append is repeated before its requests are answered 503
     #[arg(long, env = "SLUICE_APPEND_TIMEOUT", default_value = "10s", value_parser = duration, value_name = "TIME")]
     pub append_timeout: Duration,
-    /// For how long a body may take to arrive
+    /// How long a body may take to arrive
     #[arg(long, env = "SLUICE_BODY_TIMEOUT", default_value = "10s", value_parser = duration, value_name = "TIME")]
     pub body_timeout: Duration,
 }

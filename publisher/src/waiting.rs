@@ -1,4 +1,4 @@
-//! A request that waits for the log, and what becomes of it.
+//! A request that waits for the log, and its outcome.
 
 use tokio::sync::oneshot;
 use tokio::time::Instant;
@@ -6,12 +6,12 @@ use tokio::time::Instant;
 use crate::admission::Slot;
 use crate::pack::Packed;
 
-/// A request between its validation and the log's answer.
+/// A request between its validation and the response of the log.
 pub(crate) struct Waiting {
     pub(crate) packed: Packed,
-    /// When its client is told that the log is unavailable.
+    /// The time at which its client is told that the log is unavailable.
     pub(crate) deadline: Instant,
-    /// Closed when nobody waits for the answer any more.
+    /// Closed when nobody waits for the outcome any more.
     pub(crate) reply: oneshot::Sender<Outcome>,
     /// Its place in the queue.
     pub(crate) slot: Slot,
@@ -27,14 +27,14 @@ impl Waiting {
     }
 }
 
-/// What became of a request.
+/// The outcome of a request.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Outcome {
-    /// It is on disk.
+    /// The request is on disk.
     Stored,
-    /// Its key came with another body before. Nothing was written.
+    /// Its key was used with another body before. Nothing was written.
     KeyReused,
-    /// The log has no room. Nothing was written.
+    /// The log is full. Nothing was written.
     Full,
     /// The log did not confirm it, for this reason: it may or may not be written.
     Failed(String),

@@ -1,4 +1,4 @@
-//! The events of an NDJSON file, gathered into request bodies.
+//! The events of an NDJSON file, collected into request bodies.
 
 use std::collections::HashSet;
 use std::path::Path;
@@ -8,9 +8,9 @@ use sluice_event::EventKey;
 use sluice_event::{Keyer, Limits, Timestamp};
 use tokio::io::{AsyncBufRead, AsyncBufReadExt, AsyncReadExt, BufReader};
 
-/// A body is closed when it has grown to this many bytes, whatever the batch.
+/// The size in bytes at which a body is complete, whatever the batch size.
 const BODY_BYTES: usize = 1 << 20;
-/// A longer line cannot be one event.
+/// The maximum length of a line in bytes: a longer one cannot be one event.
 const LINE_BYTES: u64 = 4 << 20;
 
 /// Reads events line by line; blank lines are skipped.
@@ -20,7 +20,7 @@ pub(crate) struct Lines {
     number: u64,
     keyer: Keyer,
     seen: HashSet<EventKey>,
-    /// A line that did not fit into the body before.
+    /// A line that did not fit into the previous body.
     over: Option<String>,
 }
 
@@ -39,12 +39,12 @@ impl Lines {
         Self { input, name, number: 0, keyer: Keyer::default(), seen: HashSet::new(), over: None }
     }
 
-    /// How many different events (topic and id) there were so far.
+    /// Returns the number of different events (topic and id) read so far.
     pub(crate) fn unique(&self) -> u64 {
         self.seen.len() as u64
     }
 
-    /// The next request's body with up to `batch` events, and their number; `None` at the end.
+    /// Returns the next request's body with up to `batch` events, and their number; `None` at the end.
     pub(crate) async fn body(&mut self, batch: usize) -> anyhow::Result<Option<(String, u64)>> {
         let mut body = String::new();
         let mut events = 0;
@@ -69,7 +69,7 @@ impl Lines {
         Ok(Some((body, events as u64)))
     }
 
-    /// The next line that is not blank, validated.
+    /// Returns the next line that is not blank, after validation.
     async fn line(&mut self) -> anyhow::Result<Option<String>> {
         loop {
             let mut bytes = Vec::new();
@@ -94,7 +94,7 @@ impl Lines {
     }
 
     fn check(&mut self, line: &str) -> anyhow::Result<()> {
-        // In brackets, so that what stands for several events is refused: a line is one event.
+        // In brackets, so that a line with several events is refused: a line is one event.
         let body = format!("[{line}]");
         let events =
             sluice_event::parse(body.as_bytes(), &Limits::default(), Timestamp::now()).map_err(|error| match error

@@ -27,7 +27,7 @@ use self::send::{Due, Sender, Tally};
 use self::settings::SimulateSettings;
 use self::verify::Verifier;
 
-/// Publishes, prints the report, and fails when something could not be sent or differs.
+/// Publishes, prints the report, and fails if a request could not be sent or the verification finds a difference.
 ///
 /// # Errors
 /// When a request is refused or not answered in time, a line of the file is no event, or the
@@ -95,8 +95,8 @@ async fn publish_file(settings: &SimulateSettings, client: Client, file: &Path) 
     Ok(Report::new(&tally, lines.unique(), began.elapsed()))
 }
 
-/// Makes requests and sends them at the same time. What was made before a bad line is sent; when
-/// sending fails nothing more is made.
+/// Creates requests and sends them at the same time. Requests created before an invalid line are sent; if
+/// sending fails, no further requests are created.
 async fn run_both(
     settings: &SimulateSettings,
     sender: &Sender,
@@ -110,7 +110,7 @@ async fn run_both(
     Ok(tally)
 }
 
-/// Hands out requests when they are due.
+/// Passes requests to the senders when they are due.
 struct Paced {
     pace: Pace,
     began: Instant,
@@ -126,7 +126,7 @@ impl Paced {
     async fn put(&mut self, due: &mpsc::Sender<Due>, body: String, events: u64) {
         sleep_until(self.began + self.pace.due(self.before)).await;
         self.before += events;
-        // Refused only when sending has failed, which ends the making too.
+        // Fails only if sending has failed, which ends the creation of requests too.
         let _ = due.send(Due { body: Bytes::from(body), events }).await;
     }
 }

@@ -1,18 +1,18 @@
-//! When a request is due.
+//! The times at which requests are due.
 
 use std::time::Duration;
 
-/// A mean rate, in bursts or evenly.
+/// A mean rate, in bursts or evenly distributed.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Pace {
     /// Events per second; 0 is unbounded.
     pub(crate) rate: u32,
-    /// Events sent at once; evenly spread when absent.
+    /// The number of events sent at once; if absent, events are evenly distributed.
     pub(crate) burst: Option<u32>,
 }
 
 impl Pace {
-    /// How long after the start an event is due that has so many before it.
+    /// Returns the time after the start at which an event is due, from the number of events before it.
     pub(crate) fn due(&self, before: u64) -> Duration {
         if self.rate == 0 {
             return Duration::ZERO;

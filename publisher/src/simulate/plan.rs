@@ -1,11 +1,11 @@
-//! What a run sends, decided by its seed alone: which events, in which order, which of them twice.
+//! The events that a run sends, their order and the duplicates among them, all determined by the seed alone.
 
 use std::fmt::Write;
 
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 
-/// How far back a near duplicate lies, in events: mostly in the same request or the one before.
+/// The maximum distance of a near duplicate, in events: mostly within the same request or the previous one.
 const NEAR: usize = 100;
 
 /// The order of a run: position → number of the unique event that is sent there.
@@ -17,7 +17,7 @@ pub(crate) struct Plan {
     unique: u32,
 }
 
-/// What is to be stored of one event.
+/// The expected row of one event.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Made {
     pub(crate) topic: usize,
@@ -26,8 +26,8 @@ pub(crate) struct Made {
 }
 
 impl Plan {
-    /// A plan of `events` events, of which exactly `round(events × duplicate)` were sent before,
-    /// half of them a moment ago and half at any time.
+    /// Creates a plan of `events` events, of which exactly `round(events × duplicate)` are duplicates,
+    /// half of them near their originals and half at any distance.
     pub(crate) fn new(seed: u64, run_id: &str, events: u32, duplicate: f64, topics: u32) -> Self {
         let duplicates = ((f64::from(events) * duplicate).round() as u32).min(events.saturating_sub(1));
         let mut random = StdRng::seed_from_u64(seed);
@@ -51,22 +51,22 @@ impl Plan {
         Self { seed, topics, order, unique }
     }
 
-    /// How many events are sent, duplicates included.
+    /// Returns the number of events that are sent, duplicates included.
     pub(crate) fn events(&self) -> usize {
         self.order.len()
     }
 
-    /// How many different events there are.
+    /// Returns the number of different events.
     pub(crate) fn unique(&self) -> u32 {
         self.unique
     }
 
-    /// The topics' names.
+    /// Returns the names of the topics.
     pub(crate) fn topics(&self) -> &[String] {
         &self.topics
     }
 
-    /// How many events each topic gets: sent, and different ones.
+    /// Returns the numbers of events of each topic: all that are sent, and the different ones.
     pub(crate) fn per_topic(&self) -> Vec<(u64, u64)> {
         let mut counts = vec![(0, 0); self.topics.len()];
         for &number in &self.order {
@@ -78,7 +78,7 @@ impl Plan {
         counts
     }
 
-    /// One of the different events.
+    /// Returns one of the different events.
     pub(crate) fn event(&self, number: u32) -> Made {
         let mut random = self.random(number);
         let topic = random.random_range(0..self.topics.len());
@@ -87,7 +87,7 @@ impl Plan {
         let currency = ["EUR", "USD", "IDR", "JPY"][random.random_range(0..4)];
         let (item, quantity) = (random.random_range(0..1_000), random.random_range(1..10));
         let trace: u128 = random.random();
-        // What clients' payloads contain: nesting, exact decimals, characters beyond ASCII.
+        // As in payloads of real clients: nested objects, exact decimals, characters outside of ASCII.
         let payload = format!(
             r#"{{"user":{{"id":{user},"name":"Zoë {user}"}},"amount":{}.{:02},"currency":"{currency}","items":[{{"sku":"sku-{item}","quantity":{quantity}}},{{"sku":"gift","quantity":1}}],"trace":"{trace:032x}","note":"made by a simulation"}}"#,
             cents / 100,
@@ -96,7 +96,7 @@ impl Plan {
         Made { topic, event_id, payload }
     }
 
-    /// The body of the request that sends these positions.
+    /// Returns the body of the request that sends these positions.
     pub(crate) fn body(&self, positions: std::ops::Range<usize>) -> String {
         let mut body = String::with_capacity(positions.len() * 400);
         for &number in &self.order[positions] {
@@ -118,7 +118,7 @@ impl Plan {
         self.random(number).random_range(0..self.topics.len())
     }
 
-    /// Each event has a generator of its own, so that it can be made without those before it.
+    /// Each event has a random generator of its own, so that it can be created without those before it.
     fn random(&self, number: u32) -> StdRng {
         StdRng::seed_from_u64(self.seed ^ (u64::from(number) + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15))
     }

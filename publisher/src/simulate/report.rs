@@ -1,4 +1,4 @@
-//! What a run ends with: one JSON object on standard output.
+//! The report of a run: one JSON object on standard output.
 
 use std::io::Write;
 use std::time::Duration;
@@ -11,32 +11,32 @@ use super::send::Tally;
 /// The outcome of a run.
 #[derive(Debug, Serialize)]
 pub(crate) struct Report {
-    /// Events in requests that were answered, duplicates included.
+    /// Number of events in requests that were answered, duplicates included.
     pub(crate) sent: u64,
-    /// Events that the answers said to be accepted.
+    /// Number of events that the responses reported as accepted.
     pub(crate) accepted: u64,
-    /// Different events among those sent, and the rest.
+    /// Number of different events among those sent, and of the others.
     pub(crate) unique: u64,
     pub(crate) duplicates: u64,
-    /// From the first request to the last answer.
+    /// The time from the first request to the last response.
     pub(crate) seconds: f64,
     pub(crate) events_per_second: f64,
     pub(crate) latency_ms: Latency,
-    /// Attempts beyond the first of each request.
+    /// Number of attempts beyond the first of each request.
     pub(crate) retries: u64,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) run_id: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) seed: Option<u64>,
-    /// Whether everything was stored once and counted exactly; only when asked.
+    /// Whether every event was stored once and counted exactly; only if verification was requested.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) verified: Option<bool>,
-    /// What was found instead.
+    /// The differences found by the verification.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub(crate) differences: Vec<String>,
 }
 
-/// From a request's first attempt to its answer, in milliseconds.
+/// The time from a request's first attempt to its response, in milliseconds.
 #[derive(Debug, Serialize)]
 pub(crate) struct Latency {
     p50: f64,
@@ -52,7 +52,7 @@ impl Latency {
 }
 
 impl Report {
-    /// Of what was sent; nothing is verified yet.
+    /// Returns the report on the sent requests; nothing is verified yet.
     pub(crate) fn new(tally: &Tally, unique: u64, elapsed: Duration) -> Self {
         let seconds = elapsed.as_secs_f64();
         Self {
@@ -71,7 +71,7 @@ impl Report {
         }
     }
 
-    /// Writes it as one line.
+    /// Writes the report as one line.
     pub(crate) fn print(&self) -> anyhow::Result<()> {
         let mut out = std::io::stdout().lock();
         serde_json::to_writer(&mut out, self)?;

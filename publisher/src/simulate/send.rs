@@ -1,4 +1,4 @@
-//! Sending requests, several at a time, each repeated under its key until it is answered.
+//! Sends requests, several at a time, each repeated under its key until it is answered.
 
 use std::time::Duration;
 
@@ -15,14 +15,14 @@ use uuid::Uuid;
 
 use crate::error_chain::error_chain;
 
-/// How long one attempt may take: longer than a publisher repeats an append.
+/// The time limit of one attempt: longer than a publisher repeats an append.
 const ATTEMPT: Duration = Duration::from_secs(30);
 const FIRST_BACKOFF: Duration = Duration::from_millis(50);
 const MAX_BACKOFF: Duration = Duration::from_secs(2);
-/// No server is obeyed that says to come back later than this.
+/// The longest `Retry-After` that is respected.
 const MAX_RETRY_AFTER: Duration = Duration::from_secs(60);
 
-/// Latencies are recorded up to an hour.
+/// The longest recorded latency: an hour.
 const LONGEST_MICROS: u64 = 3_600_000_000;
 
 /// A request that is due.
@@ -32,15 +32,15 @@ pub(crate) struct Due {
     pub(crate) events: u64,
 }
 
-/// What came of sending.
+/// The totals of the sent requests.
 #[derive(Debug)]
 pub(crate) struct Tally {
-    /// Events in requests that were answered 202, as sent and as the answers say.
+    /// Number of events in requests that were answered 202, as sent and as reported by the responses.
     pub(crate) sent: u64,
     pub(crate) accepted: u64,
-    /// Attempts beyond the first of each request.
+    /// Number of attempts beyond the first of each request.
     pub(crate) retries: u64,
-    /// From the first attempt of a request to its answer, in µs.
+    /// The time from the first attempt of a request to its response, in µs.
     pub(crate) latency: Histogram<u64>,
 }
 
@@ -66,7 +66,7 @@ pub(crate) struct Sender {
 }
 
 impl Sender {
-    /// Sends what is due, `concurrency` requests at a time, until the queue ends.
+    /// Sends the requests that are due, `concurrency` at a time, until the queue ends.
     pub(crate) async fn send_all(&self, due: mpsc::Receiver<Due>, concurrency: usize) -> anyhow::Result<Tally> {
         let due = Mutex::new(due);
         let workers = (0..concurrency).map(|_| self.work(&due));
@@ -150,9 +150,9 @@ impl Sender {
 }
 
 enum Attempt {
-    /// 202, and how many events were accepted.
+    /// The response 202, with the number of accepted events.
     Accepted(u64),
-    /// Repeating may help, not before the wait that the server asked for.
+    /// Repeating may help, but not before the wait that the server asked for.
     Again(String, Option<Duration>),
     /// Repeating does not help.
     Refused(String),

@@ -1,4 +1,4 @@
-//! Comparing what is stored and counted with what was sent.
+//! Compares the stored and counted events with the sent events.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -17,19 +17,19 @@ use crate::error_chain::error_chain;
 
 const REQUEST: Duration = Duration::from_secs(30);
 const PAGE: &str = "1000";
-/// Differences that are listed; further ones are only counted.
+/// The maximum number of differences that are listed; further ones are only counted.
 const LISTED: usize = 20;
-/// Deeper than any payload of a plan.
+/// The depth limit of payloads: deeper than any payload of a plan.
 const DEPTH: usize = 64;
 
-/// Asks one server until a deadline.
+/// Queries one server until a deadline.
 pub(crate) struct Verifier<'v> {
     pub(crate) client: &'v Client,
     pub(crate) url: &'v str,
     pub(crate) deadline: Instant,
 }
 
-/// A topic's counts.
+/// The counts of a topic.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
 struct Counts {
     received: u64,
@@ -58,7 +58,7 @@ struct Stored<'p> {
     payload: &'p RawValue,
 }
 
-/// What differs, the first few in words.
+/// The differences; the first ones are described as text.
 #[derive(Debug, Default)]
 pub(crate) struct Differences {
     pub(crate) listed: Vec<String>,
@@ -83,7 +83,7 @@ impl Differences {
 }
 
 impl Verifier<'_> {
-    /// Waits until the server has counted all that was sent, then compares everything and
+    /// Waits until the server has counted all sent events, then compares everything and
     /// returns the differences.
     pub(crate) async fn verify(&self, plan: &Plan) -> anyhow::Result<Vec<String>> {
         let expected = expected(plan);
@@ -102,7 +102,7 @@ impl Verifier<'_> {
         Ok(differences.finish())
     }
 
-    /// Until every topic has received what it was sent, or more, or the time is up.
+    /// Waits until every topic has received at least the number of events sent to it, or until the deadline.
     async fn wait_until_counted(&self, expected: &HashMap<String, Counts>) -> anyhow::Result<HashMap<String, Counts>> {
         let mut backoff = Backoff::new(Duration::from_millis(20), Duration::from_millis(500));
         loop {
@@ -117,7 +117,7 @@ impl Verifier<'_> {
         }
     }
 
-    /// Per topic: event id → hash of its payload.
+    /// Returns, for each topic, a map from event id to the hash of the payload.
     fn expected_events(&self, plan: &Plan) -> Vec<HashMap<String, Option<PayloadHash>>> {
         let mut topics = vec![HashMap::new(); plan.topics().len()];
         for number in 0..plan.unique() {
@@ -128,7 +128,7 @@ impl Verifier<'_> {
         topics
     }
 
-    /// Pages through a topic's events, crossing out what was expected.
+    /// Reads a topic's events page by page, and removes each from the expected ones.
     async fn compare_topic(
         &self,
         topic: &str,
@@ -171,7 +171,7 @@ impl Verifier<'_> {
         Ok(url)
     }
 
-    /// Asks until it is answered, or the time is up.
+    /// Repeats a query until it is answered or the deadline is reached.
     async fn get(&self, url: Url) -> anyhow::Result<bytes::Bytes> {
         let mut backoff = Backoff::new(Duration::from_millis(50), Duration::from_secs(2));
         loop {

@@ -1,4 +1,4 @@
-//! SIGTERM: what is in hand is answered, nothing new is taken, exit code 0.
+//! SIGTERM: requests in flight are answered, no new request is accepted, and the exit code is 0.
 
 use rustix::process::Signal;
 use sluice_tests::wait::holds;
