@@ -64,7 +64,7 @@ pub fn again(batch: &Batch<'static>) -> Batch<'static> {
     Batch { entries: batch.entries.clone(), dead_letters: batch.dead_letters.clone(), attempted: batch.attempted }
 }
 
-/// A whole entry to be put aside, with its id.
+/// A whole entry to be stored as a dead letter, with its id.
 pub fn letter(events: Vec<Event<'static>>) -> (NewDeadLetter, Option<EntryId>) {
     let request = request(events);
     let packed = PackedRequest::new(request.id, request.receipt, request.accepted_at, &request.events);

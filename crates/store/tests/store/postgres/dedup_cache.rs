@@ -181,7 +181,7 @@ async fn a_dead_letter_whose_event_another_replica_stored_since_is_replayed_as_a
     test.accept_poison().await;
     commit(&*other, &test.options, &batch_of(vec![event("t", 1, "{}")])).await.unwrap();
     let id = test.store.dead_letters(None, 1).await.unwrap()[0].id;
-    // The COPY fails and is taken back, and the letter's removal is not.
+    // The COPY fails and is rolled back, but the removal of the dead letter is not.
     let replayed = replay(&*test.store, &test.options, id).await.unwrap().unwrap();
     assert_eq!(replayed.counts, Counts { received: 1, unique: 0, duplicates: 1, conflicts: 1 });
     assert_eq!(test.statistics().await.dead_lettered, 0);
