@@ -1,13 +1,14 @@
-//! What the operator costs the API server: its requests, counted by verb.
+//! Counts the requests that the operator sends to the API server, by verb.
 
 use axum::http::{Method, Request, Uri};
 use kube::client::Body;
 use tower::util::MapRequestLayer;
 
-/// Counts a request and lets it pass as it is.
+/// Counts a request and passes it on unchanged.
 pub type Counted = MapRequestLayer<fn(Request<Body>) -> Request<Body>>;
 
-/// A layer for the client. What the client repeats by itself (429, 503 and 504) counts once.
+/// The layer of the client that counts requests. A request that the client repeats by itself, after status 429,
+/// 503 or 504, counts once.
 pub fn counted() -> Counted {
     MapRequestLayer::new(count)
 }
@@ -34,13 +35,13 @@ fn is_watch(uri: &Uri) -> bool {
     uri.query().is_some_and(|query| query.split('&').any(|pair| pair == "watch=true"))
 }
 
-/// Whether it ends with an object's name: `/api/V` or `/apis/GROUP/V`, then `namespaces/NAMESPACE`
-/// where the kind lives in one, then the kind, and then the name.
+/// Whether the path ends with the name of an object. Such a path is `/api/V` or `/apis/GROUP/V`, then
+/// `namespaces/NAMESPACE` if the kind is namespaced, then the kind, and then the name.
 fn names_one(uri: &Uri) -> bool {
     let parts: Vec<_> = uri.path().trim_matches('/').split('/').collect();
     let kind = match parts.as_slice() {
         ["api", _, rest @ ..] | ["apis", _, _, rest @ ..] => rest,
-        // Of the server itself, such as `/version`.
+        // A path of the server itself, such as `/version`.
         _ => return true,
     };
     let kind = match kind {

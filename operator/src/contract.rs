@@ -1,5 +1,5 @@
-//! All that the operator knows of the programs it runs: their commands, settings, ports, paths and
-//! numbers. A test compares it with the programs themselves.
+//! The contract between the operator and the programs it runs: their commands, settings, ports, paths and
+//! metrics. A test compares it with the programs themselves.
 
 /// Port of the publisher (`serve --listen`).
 pub const PUBLISHER_PORT: i32 = 8080;
@@ -15,59 +15,60 @@ pub const PUBLISHER_COMMAND: &str = "serve";
 /// The aggregator's subcommand that runs a replica.
 pub const AGGREGATOR_COMMAND: &str = "run";
 
-/// Answers while the process lives, without asking others.
+/// Returns 200 while the process runs. It sends no request to any other server.
 pub const LIVE_PATH: &str = "/healthz";
-/// Answers 200 when the program can do its work; else says what is missing.
+/// Returns 200 when the program can work, and otherwise says why it cannot.
 pub const READY_PATH: &str = "/readyz";
-/// Metrics in Prometheus' text format.
+/// Returns the metrics in the Prometheus text format.
 pub const METRICS_PATH: &str = "/metrics";
-/// The aggregator's totals as JSON.
+/// Returns the aggregator's totals as JSON.
 pub const STATS_PATH: &str = "/stats";
-/// The publisher's gauge of events accepted and not stored yet; absent or NaN while unknown.
+/// The publisher's gauge of events that are accepted and not stored yet. It is absent or NaN while the number is
+/// unknown.
 pub const BACKLOG_METRIC: &str = "sluice_publish_backlog_events";
 
-/// Environment variables of the settings, by program.
+/// The environment variables of the settings, by program.
 pub mod env {
-    /// Both: where to answer HTTP.
+    /// Both programs: the address on which to serve HTTP.
     pub const LISTEN: &str = "SLUICE_LISTEN";
-    /// Both: the Redis.
+    /// Both programs: the URL of Redis.
     pub const REDIS_URL: &str = "SLUICE_REDIS_URL";
-    /// Both: prefix of the keys in Redis.
+    /// Both programs: the prefix of the keys in Redis.
     pub const STREAM_PREFIX: &str = "SLUICE_STREAM_PREFIX";
-    /// Both: number of streams.
+    /// Both programs: the number of streams.
     pub const STREAMS: &str = "SLUICE_STREAMS";
-    /// Both: for how long an Idempotency-Key is honoured.
+    /// Both programs: how long an Idempotency-Key is remembered.
     pub const IDEMPOTENCY_TTL: &str = "SLUICE_IDEMPOTENCY_TTL";
-    /// Both: for how long to finish what is in hand.
+    /// Both programs: how long to finish the work in flight at shutdown.
     pub const SHUTDOWN_TIMEOUT: &str = "SLUICE_SHUTDOWN_TIMEOUT";
 
-    /// Publisher: where queries go.
+    /// Publisher: the URL to which it forwards queries.
     pub const QUERY_URL: &str = "SLUICE_QUERY_URL";
-    /// Publisher: size of a body.
+    /// Publisher: maximum size of a request body, in bytes.
     pub const MAX_BODY_BYTES: &str = "SLUICE_MAX_BODY_BYTES";
-    /// Publisher: events in a request.
+    /// Publisher: maximum number of events in a request.
     pub const MAX_EVENTS: &str = "SLUICE_MAX_EVENTS";
-    /// Publisher: size of a payload.
+    /// Publisher: maximum size of a payload, in bytes.
     pub const MAX_PAYLOAD_BYTES: &str = "SLUICE_MAX_PAYLOAD_BYTES";
-    /// Publisher: depth of a payload.
+    /// Publisher: maximum nesting depth of a payload.
     pub const MAX_PAYLOAD_DEPTH: &str = "SLUICE_MAX_PAYLOAD_DEPTH";
-    /// Publisher: events not stored yet.
+    /// Publisher: maximum number of events that are accepted and not stored yet.
     pub const MAX_BACKLOG: &str = "SLUICE_MAX_BACKLOG";
 
-    /// Aggregator: the database.
+    /// Aggregator: the URL of the database.
     pub const DATABASE_URL: &str = "SLUICE_DATABASE_URL";
-    /// Aggregator: the schema in it.
+    /// Aggregator: the schema in the database.
     pub const DATABASE_SCHEMA: &str = "SLUICE_DATABASE_SCHEMA";
     /// Aggregator: its name in the consumer group.
     pub const CONSUMER: &str = "SLUICE_CONSUMER";
-    /// Aggregator: the fields that tell events apart.
+    /// Aggregator: the fields whose equality makes an event a duplicate.
     pub const DEDUP_FIELDS: &str = "SLUICE_DEDUP_FIELDS";
-    /// Aggregator: transactions at the same time.
+    /// Aggregator: the number of concurrent transactions.
     pub const WORKERS: &str = "SLUICE_WORKERS";
-    /// Aggregator: when others take over an entry.
+    /// Aggregator: how long an entry may be pending before another replica claims it.
     pub const CLAIM_AFTER: &str = "SLUICE_CLAIM_AFTER";
-    /// Aggregator: when a silent replica is removed from the group.
+    /// Aggregator: after how long without activity a replica is removed from the consumer group.
     pub const CONSUMER_TTL: &str = "SLUICE_CONSUMER_TTL";
-    /// Aggregator: when events are removed.
+    /// Aggregator: the age at which events are removed.
     pub const RETENTION: &str = "SLUICE_RETENTION";
 }

@@ -12,7 +12,7 @@ use kube::{Api, Client};
 use sluice_service::backoff::Backoff;
 use tokio_util::sync::CancellationToken;
 
-/// One operator's part in the election.
+/// The part of one operator in the election.
 pub struct Election {
     api: Api<Lease>,
     name: String,
@@ -21,14 +21,14 @@ pub struct Election {
     contact: Mutex<Option<Instant>>,
 }
 
-/// The version of the lease that was observed last, and since when it has not changed.
+/// The version of the lease that was observed last, and the time since which it has not changed.
 struct Observed {
     version: Option<String>,
     since: Instant,
 }
 
 impl Election {
-    /// `identity` must be unlike any other operator's.
+    /// Creates the part of an operator. No other operator may have the same `identity`.
     pub fn new(client: Client, namespace: &str, name: &str, identity: &str, duration: Duration) -> Self {
         Self {
             api: Api::namespaced(client, namespace),
@@ -39,12 +39,12 @@ impl Election {
         }
     }
 
-    /// When the API server last answered.
+    /// Returns when the API server last responded.
     pub fn last_contact(&self) -> Option<Instant> {
         *self.contact.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Waits until the lease is held; false when told to stop before.
+    /// Waits until the lease is held, and returns true. Returns false if it is told to stop before.
     pub async fn win(&self, stop: &CancellationToken) -> bool {
         let mut observed = Observed { version: None, since: Instant::now() };
         let mut backoff = Backoff::new(self.duration / 10, self.duration / 3);
@@ -63,10 +63,10 @@ impl Election {
         }
     }
 
-    /// Renews the held lease until told to stop; an error as soon as another may hold it.
+    /// Renews the held lease until it is told to stop.
     ///
     /// # Errors
-    /// When it was taken, or could not be renewed in time.
+    /// If another operator took the lease, or if it could not be renewed in time.
     pub async fn renew_until(&self, stop: &CancellationToken) -> anyhow::Result<()> {
         let deadline = self.duration * 2 / 3;
         let mut renewed = Instant::now();
@@ -139,7 +139,7 @@ impl Election {
         won(self.api.replace(&self.name, &PostParams::default(), &lease).await)
     }
 
-    /// False when another holds it now.
+    /// Renews the lease. Returns false when another operator holds it now.
     async fn renew(&self) -> kube::Result<bool> {
         let Some(mut lease) = self.api.get_opt(&self.name).await? else { return self.create().await };
         self.contacted();
@@ -148,7 +148,7 @@ impl Election {
         }
         lease.spec.get_or_insert_default().renew_time = Some(MicroTime(Timestamp::now()));
         match self.api.replace(&self.name, &PostParams::default(), &lease).await {
-            // Somebody else wrote the lease meanwhile: the next renewal finds out who.
+            // Somebody else wrote the lease meanwhile. The next renewal finds out who it was.
             Err(kube::Error::Api(status)) if status.code == 409 => Ok(true),
             renewed => renewed.map(|_| true),
         }
@@ -166,7 +166,7 @@ impl Election {
         }
     }
 
-    /// For how long its holder meant to hold it.
+    /// The duration for which its holder requested it.
     fn held_for(&self, lease: &Lease) -> Duration {
         let seconds = lease.spec.as_ref().and_then(|spec| spec.lease_duration_seconds);
         seconds.and_then(|seconds| u64::try_from(seconds).ok()).map_or(self.duration, Duration::from_secs)
@@ -181,7 +181,7 @@ fn holder(lease: &Lease) -> &str {
     lease.spec.as_ref().and_then(|spec| spec.holder_identity.as_deref()).unwrap_or("")
 }
 
-/// Whether a write succeeded. A conflict means that another operator was faster.
+/// Returns whether a write succeeded. A conflict means that another operator was faster.
 fn won(written: kube::Result<Lease>) -> kube::Result<bool> {
     match written {
         Ok(_) => Ok(true),

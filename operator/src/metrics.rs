@@ -1,5 +1,4 @@
-//! The metrics that the operator records, beside those of every server
-//! ([`sluice_service::metrics`]).
+//! The metrics that the operator records, in addition to those of every server ([`sluice_service::metrics`]).
 
 use sluice_service::metrics::Metric;
 
@@ -7,12 +6,12 @@ use sluice_service::metrics::Metric;
 pub const LEADER: Metric = Metric::gauge("sluice_operator_leader", &[], "leaders");
 /// Reconciles that ended. `result` is `Done` or the error's category.
 pub const RECONCILES: Metric = Metric::counter("sluice_operator_reconciles_total", &["result"], "reconciles");
-/// The time of one reconcile.
+/// The duration of one reconcile.
 pub const RECONCILE_SECONDS: Metric = Metric::histogram("sluice_operator_reconcile_seconds", &[], "seconds");
-/// Objects applied because they were missing or differed, by kind.
+/// Objects applied because they were missing or had drifted, by kind.
 pub const APPLIED: Metric = Metric::counter("sluice_operator_applied_total", &["kind"], "objects");
-/// Requests to the API server. `verb` is the one that a rule in RBAC would name.
+/// Requests to the API server. `verb` is the verb that an RBAC rule would name.
 pub const API_REQUESTS: Metric = Metric::counter("sluice_operator_api_requests_total", &["verb"], "requests");
 
-/// Every metric that only the operator records.
+/// All metrics that only the operator records.
 pub const ALL: &[Metric] = &[LEADER, RECONCILES, RECONCILE_SECONDS, APPLIED, API_REQUESTS];

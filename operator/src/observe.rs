@@ -20,17 +20,17 @@ use crate::crd::{EventAggregator, Totals};
 
 /// How long a write may take.
 const DEADLINE: Duration = Duration::from_secs(5);
-/// Resources asked at the same time.
+/// Number of resources whose programs are queried at the same time.
 const MAX_CONCURRENT: usize = 8;
 
 type Guarded = DeserializeGuard<EventAggregator>;
 
-/// What one resource's programs say. Nothing means unknown, which is not zero.
+/// The numbers that the programs of one resource report. `None` means unknown, which is not zero.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Observation {
     /// Events accepted and not stored yet.
     pub backlog: Option<i64>,
-    /// What was counted.
+    /// The totals that the aggregators have counted.
     pub totals: Option<Totals>,
 }
 
@@ -40,7 +40,7 @@ pub struct Observer {
 }
 
 impl Observer {
-    /// On the programs that `context` reaches.
+    /// Creates an observer of the programs that `context` can reach.
     pub fn new(context: Arc<Context>) -> Self {
         Self { context }
     }
@@ -96,12 +96,12 @@ impl Observer {
 
     fn scale(&self, resource: &EventAggregator, backlog: Option<i64>, wake: &Wake) {
         let (Some(scaling), Some(uid)) = (&resource.spec.aggregator.autoscaling, resource.uid()) else { return };
-        // Before the first reconcile there is nothing to start from.
+        // Before the first reconcile there is no number of replicas to start from.
         let Some(current) = resource.status.as_ref().and_then(|status| status.desired_replicas) else { return };
         if self.context.decisions.observe(&uid, scaling, current, backlog, Instant::now()) {
             let decided = self.context.decisions.get(&uid);
             tracing::info!(name = resource.name_any(), backlog, decided, "scaling the aggregators");
-            // A full channel means that reconciling lags: the next observation tries again.
+            // A full channel means that reconciles are delayed: the next observation tries again.
             let woken = ObjectRef::new(&resource.name_any()).within(&resource.namespace().unwrap_or_default());
             if wake.try_send(woken).is_err() {
                 tracing::debug!(name = resource.name_any(), "cannot wake the controller");

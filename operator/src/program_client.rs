@@ -13,17 +13,17 @@ use crate::crd::Totals;
 const DEADLINE: Duration = Duration::from_secs(3);
 /// Maximum size of a response, in bytes.
 const MAX_RESPONSE: usize = 4 << 20;
-/// How much of a program's explanation is repeated, in characters.
+/// Maximum length of a program's explanation that is repeated, in characters.
 const MAX_DETAIL: usize = 300;
 
-/// Asks programs.
+/// The HTTP client for the programs.
 pub struct Programs {
     http: reqwest::Client,
 }
 
 impl Programs {
     /// # Errors
-    /// When there can be no HTTP client.
+    /// If no HTTP client can be created.
     pub fn new() -> anyhow::Result<Self> {
         Ok(Self { http: reqwest::Client::builder().no_proxy().timeout(DEADLINE).build()? })
     }
@@ -46,8 +46,8 @@ impl Programs {
         }
     }
 
-    /// Returns why an aggregator's pod is not ready, in its own words; `None` when it is ready or does not
-    /// respond.
+    /// Returns the reason that an aggregator's pod itself gives for not being ready; `None` when it is ready or
+    /// does not respond.
     pub async fn why_not_ready(&self, names: &Names, pod: &str) -> Option<String> {
         #[derive(Deserialize)]
         struct Problem {
@@ -66,7 +66,7 @@ impl Programs {
         status.is_success().then_some(text)
     }
 
-    /// An answer; nothing when there is none, in time, or it is too long.
+    /// Returns the response; `None` when it does not arrive in time or is too long.
     async fn get(&self, url: &str) -> Option<(reqwest::StatusCode, String)> {
         let answer = async {
             let mut answer = self.http.get(url).send().await?;
@@ -81,7 +81,7 @@ impl Programs {
     }
 }
 
-/// A gauge in Prometheus' text format; nothing when it is absent or not a number.
+/// Returns the value of a gauge in the Prometheus text format; `None` when it is absent or not a number.
 fn gauge(text: &str, name: &str) -> Option<i64> {
     let value = text.lines().find_map(|line| {
         let rest = line.strip_prefix(name)?;
@@ -92,11 +92,11 @@ fn gauge(text: &str, name: &str) -> Option<i64> {
         rest.strip_prefix(' ')?.split(' ').next()
     })?;
     let value: f64 = value.parse().ok()?;
-    // Counts of events are far below where floating point would round.
+    // Counts of events are far below the numbers that floating point rounds.
     (value.is_finite() && value >= 0.0).then_some(value.round() as i64)
 }
 
-/// What is used of the aggregators' `/stats`.
+/// The fields of the aggregators' `/stats` that the operator uses.
 #[derive(Debug, Deserialize)]
 struct Stats {
     received: i64,

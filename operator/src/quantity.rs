@@ -2,7 +2,8 @@
 
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 
-/// The value in thousandths, which is as fine as Kubernetes compares; an error names the text.
+/// Returns the value in thousandths, which is the precision with which Kubernetes compares quantities. The error
+/// contains the text.
 pub fn milli(quantity: &Quantity) -> Result<i128, String> {
     let text = quantity.0.trim();
     let wrong = || format!("{text:?} is not a quantity, such as 1Gi");
@@ -17,13 +18,14 @@ pub fn milli(quantity: &Quantity) -> Result<i128, String> {
     Ok(scaled / divisor + rest)
 }
 
-/// The value in whole units, rounded up: bytes of a memory quantity.
+/// Returns the value in whole units, rounded up, such as the bytes of a memory quantity.
 pub fn whole(quantity: &Quantity) -> Result<i64, String> {
     let milli = milli(quantity)?;
     i64::try_from(milli / 1_000 + i128::from(milli % 1_000 > 0)).map_err(|_| format!("{:?} is too large", quantity.0))
 }
 
-/// Whether two texts mean the same quantity: the API server writes them anew (`1024Mi` as `1Gi`).
+/// Returns whether two texts are the same quantity. The API server stores quantities in another form, such as
+/// `1024Mi` as `1Gi`.
 pub fn same(one: &str, other: &str) -> bool {
     let milli = |text: &str| milli(&Quantity(text.to_owned()));
     matches!((milli(one), milli(other)), (Ok(one), Ok(other)) if one == other)
@@ -57,7 +59,7 @@ fn factor(suffix: &str) -> Option<(i128, i128)> {
     }
 }
 
-/// The digits without their point, and how many stood behind it.
+/// Returns the digits without the decimal point, and the number of digits after it.
 fn parse_decimal(text: &str) -> Option<(i128, u32)> {
     let (whole, part) = text.split_once('.').unwrap_or((text, ""));
     let digits: i128 = format!("{whole}{part}").parse().ok()?;

@@ -49,7 +49,7 @@ pub async fn run(settings: RunSettings) -> anyhow::Result<()> {
     let router = probes::router(metrics, ready(election.clone(), settings.lease.lease_duration * 2));
     let serving = server::run(listener, router, stop.clone(), ServeOptions::new(settings.shutdown_timeout));
     let leading = async {
-        // However it ends, the process ends with it.
+        // Whatever the reason for which this task ends, the process ends with it.
         let _ending = stop.clone().drop_guard();
         lead(&settings, &election, context, &stop).await
     };
@@ -75,7 +75,7 @@ async fn lead(
     let (working, released) = (stop.child_token(), CancellationToken::new());
     let work = async {
         work(settings, context, working).await;
-        // Another operator may only begin when this one writes nothing any more.
+        // Another operator may begin only when this one has stopped writing.
         released.cancel();
     };
     tokio::select! {
@@ -98,7 +98,7 @@ async fn work(settings: &RunSettings, context: Arc<Context>, stop: CancellationT
         let (wake, woken) = mpsc::channel(WAKE_QUEUE);
         let (started, store) = oneshot::channel();
         let started = |store| {
-            // The receiver is alive for as long as this function is.
+            // The receiver exists for as long as this function runs.
             let _ = started.send(store);
         };
         let watching =
@@ -137,7 +137,7 @@ fn defaults(settings: &RunSettings, namespace: String) -> Defaults {
     }
 }
 
-/// Ready while the API server answers: leading and waiting to lead are both right.
+/// Ready while the API server responds. Both the leader and an operator that waits for the lease are ready.
 fn ready(
     election: Arc<Election>,
     patience: Duration,

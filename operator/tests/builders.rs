@@ -1,6 +1,5 @@
-//! Every object that is built, whole, compared with a file. A change of a builder shows in the
-//! file's diff, and nowhere else. `BLESS=1 cargo test -p sluice-operator --test builders` writes the
-//! files anew.
+//! Compares all objects that are built, with every field, with a file, so that each change of a builder shows in
+//! the diff of that file. `BLESS=1 cargo test -p sluice-operator --test builders` writes the files again.
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
@@ -53,7 +52,7 @@ fn no_object_bears_another_resources_name() {
     }
 }
 
-/// What Pod Security's level `restricted` asks for, and what we ask for beyond it.
+/// The requirements of the Pod Security level `restricted`, and our additional ones.
 #[test]
 fn every_pod_is_restricted() {
     let built = serde_json::to_value(objects("ledger.yaml")).unwrap();

@@ -1,4 +1,4 @@
-//! What the operator knows of the programs it runs, compared with the programs.
+//! Compares the operator's contract with the programs that it runs.
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
 
@@ -17,7 +17,7 @@ fn container(name: &str, component: &str) -> Container {
     containers.find(|container| container.name == component).unwrap()
 }
 
-/// Runs the program's own parser on a container's arguments and variables.
+/// Runs the program's own parser on the arguments and variables of a container.
 fn accepts(program: Command, container: &Container) {
     let mut program = program;
     program.build();
@@ -28,7 +28,7 @@ fn accepts(program: Command, container: &Container) {
         let named = |option: &&clap::Arg| option.get_env().is_some_and(|env| env == variable.name.as_str());
         let option = options.get_arguments().find(named);
         let option = option.unwrap_or_else(|| panic!("{command} knows no {}", variable.name));
-        // A Secret's value is not known here; any URL will do.
+        // The value of a Secret is not available here. Any valid URL is sufficient.
         let value = variable.value.clone().unwrap_or_else(|| "redis://somewhere".to_owned());
         line.extend([format!("--{}", option.get_long().unwrap()), value]);
     }

@@ -1,4 +1,4 @@
-//! The conditions, reasons and metrics of the operator are those that the documentation explains.
+//! Compares the conditions, reasons and metrics of the operator with those that the documentation explains.
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
@@ -45,8 +45,8 @@ fn the_conditions_in_the_documentation_are_exactly_those_of_the_operator() {
     assert_eq!(first_column(&operations(), "condition"), reported, "docs/operations.md and crd/status.rs differ");
 }
 
-/// Reasons are written as variants of the enum. A reason in quotes in the source would escape the two
-/// tests above, unless it is a word that Kubernetes uses.
+/// Reasons are written as variants of the enum. The two tests above would not find a reason that the source
+/// contains as a string, so there must be none except the words of Kubernetes.
 #[test]
 fn no_reason_is_written_as_text_in_the_source() {
     let mut sources = Vec::new();

@@ -1,4 +1,4 @@
-//! Several operators, one leader.
+//! Leader election among several operators.
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
@@ -13,7 +13,7 @@ use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 const LEASE: &str = "/apis/coordination.k8s.io/v1/namespaces/tools/leases/sluice";
-/// As short as a Lease can say.
+/// The shortest duration that a Lease can express.
 const DURATION: Duration = Duration::from_secs(1);
 
 fn election(api: &Api, identity: &str) -> Election {
@@ -88,7 +88,7 @@ async fn of_two_that_see_it_free_one_wins() {
     let (api, stop) = (Api::default(), CancellationToken::new());
     assert!(election(&api, "gone").win(&stop).await);
     let (first, second) = (election(&api, "a"), election(&api, "b"));
-    // Whoever wins ends the race.
+    // The first operator that leads ends the race.
     let race = async |election: Election| {
         let won = election.win(&stop).await;
         if won {

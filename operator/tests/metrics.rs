@@ -1,5 +1,5 @@
-//! The metrics that the programs record, compared with the sets that declare them and with
-//! `docs/metrics.md`. The test stands here because the operator's tests can see every program.
+//! Compares the metrics that the programs record with the sets that declare them and with `docs/metrics.md`. The
+//! test is here because the operator's tests depend on all programs.
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
 
@@ -9,8 +9,8 @@ use std::path::{Path, PathBuf};
 
 use sluice_service::metrics::{Metric, MetricKind};
 
-/// Each set, with the folder whose sources record it and its heading in the document. Crates that
-/// have no set of their own must not record any metric.
+/// Each set, with the folder of the sources that record it and its heading in the document. Crates without a set
+/// of their own must not record any metric.
 const SETS: [(&str, &str, &[Metric]); 4] = [
     ("crates/service/src", "Every program", sluice_service::metrics::ALL),
     ("publisher/src", "Publisher", sluice_publisher::metrics::ALL),
@@ -23,7 +23,7 @@ fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
 }
 
-/// The sources in a folder, without comments.
+/// Returns the sources in a folder, without comments.
 fn sources(folder: &str) -> Vec<String> {
     let mut folders = vec![root().join(folder)];
     let mut sources = Vec::new();
@@ -42,7 +42,7 @@ fn sources(folder: &str) -> Vec<String> {
     sources
 }
 
-/// A call of a recording macro: the macro, its first argument, and the labels' names.
+/// A call of a recording macro: the macro, its first argument, and the names of the labels.
 #[derive(Debug)]
 struct Recorded {
     kind: &'static str,
@@ -61,7 +61,7 @@ fn recorded(source: &str) -> Vec<Recorded> {
             });
             let arguments = &rest[..end.unwrap()];
             let name = arguments.split(',').next().unwrap().trim().to_owned();
-            // A label's name is the string before each arrow.
+            // The name of a label is the string before each arrow.
             let before_arrows = arguments.match_indices("=>").map(|(at, _)| arguments[..at].trim_end());
             let labels = before_arrows.map(|text| text.trim_end_matches('"').rsplit('"').next().unwrap().to_owned());
             found.push(Recorded { kind, name, labels: labels.collect() });
@@ -70,7 +70,7 @@ fn recorded(source: &str) -> Vec<Recorded> {
     found
 }
 
-/// The identifiers of the constants, by the names of the metrics.
+/// Returns the identifiers of the constants, by the names of the metrics.
 fn constants(folder: &str) -> BTreeMap<String, String> {
     let source = fs::read_to_string(root().join(folder).join("metrics.rs")).unwrap();
     let declared = source.split("pub const ").skip(1).filter_map(|text| {
@@ -92,7 +92,7 @@ fn every_recorded_metric_is_of_the_crates_set_with_its_type_and_labels() {
         let recorded: Vec<_> = sources(folder).iter().flat_map(|source| recorded(source)).collect();
         let mut unrecorded = listed;
         for call in recorded {
-            // A name that is not a constant's, such as a literal, is found in no set.
+            // A name that is not a constant, such as a literal, is in no set.
             let constant = call.name.strip_suffix(".name").and_then(|path| path.rsplit("::").next());
             let metric = set.iter().find(|metric| constant == constants.get(metric.name).map(String::as_str));
             let metric = metric.unwrap_or_else(|| panic!("{folder}: {call:?} is not of the set"));
@@ -120,12 +120,12 @@ fn names_follow_the_rules_of_prometheus() {
     for metric in all {
         assert!(metric.name.starts_with("sluice_") || metric.name.starts_with("process_"), "{}", metric.name);
         assert_eq!(metric.name.ends_with("_total"), metric.kind == MetricKind::Counter, "{}", metric.name);
-        // The recorder chooses the buckets by this ending.
+        // The recorder chooses the buckets by this suffix.
         assert!(metric.kind != MetricKind::Histogram || metric.name.ends_with("_seconds"), "{}", metric.name);
     }
 }
 
-/// The rows of the document's tables: (heading, name, type, labels, unit).
+/// Returns the rows of the tables in the document: (heading, name, type, labels, unit).
 fn documented() -> Vec<[String; 5]> {
     let docs = fs::read_to_string(root().join("docs/metrics.md")).unwrap();
     let mut heading = String::new();

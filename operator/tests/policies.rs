@@ -1,5 +1,4 @@
-//! Who may reach whom, computed from the objects that are built, compared with the arrows of the
-//! design.
+//! Compares the connections that the built NetworkPolicies allow with the arrows of the design.
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
@@ -12,11 +11,11 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use support::objects;
 
-/// Somebody in or outside of the cluster.
+/// A party inside or outside the cluster.
 #[derive(Debug, Clone)]
 struct Party {
     name: &'static str,
-    /// None is outside of the cluster.
+    /// `None` outside the cluster.
     namespace: Option<&'static str>,
     labels: BTreeMap<String, String>,
     address: &'static str,
@@ -62,7 +61,7 @@ fn peer_is(policy: &NetworkPolicy, peer: &NetworkPolicyPeer, party: &Party) -> b
     in_namespace && peer.pod_selector.as_ref().is_none_or(|selector| selects(selector, &party.labels))
 }
 
-/// Only what the fixtures use.
+/// Whether the address is in the range. Only ranges of the size /24 are supported: the fixtures use no others.
 fn in_range(cidr: &str, address: &str) -> bool {
     cidr.strip_suffix(".0/24").is_some_and(|prefix| address.starts_with(&format!("{prefix}.")))
 }
@@ -71,7 +70,8 @@ fn port_is(ports: Option<&Vec<NetworkPolicyPort>>, port: i32) -> bool {
     ports.is_none_or(|ports| ports.iter().any(|allowed| allowed.port == Some(IntOrString::Int(port))))
 }
 
-/// Whether the policies let `from` reach `to` at `port`: its way out and the other's way in.
+/// Whether the policies allow a connection from `from` to `to` at `port`: the egress of one and the ingress of
+/// the other.
 fn reaches(policies: &[NetworkPolicy], from: &Party, to: &Party, port: i32) -> bool {
     let about = |party: &Party, direction: &str| {
         let party = party.clone();
@@ -103,7 +103,7 @@ fn reaches(policies: &[NetworkPolicy], from: &Party, to: &Party, port: i32) -> b
     may_leave && may_enter
 }
 
-/// All arrows between the parties that the policies allow and that touch the resource's pods.
+/// Returns all connections between the parties that the policies allow and that involve a pod of the resource.
 fn arrows(policies: &[NetworkPolicy], ours: &[Party], others: &[Party], ports: &[i32]) -> BTreeSet<String> {
     let all: Vec<_> = ours.iter().chain(others).collect();
     let mut arrows = BTreeSet::new();
@@ -131,7 +131,7 @@ fn others() -> Vec<Party> {
         party("prometheus", "monitoring", &[("app", "prometheus")]),
         party("neighbour", "accounts", &[("app", "other")]),
         party("stranger", "elsewhere", &[]),
-        // Pods of another resource, once in the same namespace.
+        // Pods of another resource, one of them in the same namespace.
         part("other-aggregator", "books", "accounts", "aggregator"),
         part("foreign-aggregator", "ledger", "elsewhere", "aggregator"),
         Party { name: "database", namespace: None, labels: BTreeMap::new(), address: "10.1.2.3" },

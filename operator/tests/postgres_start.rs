@@ -1,4 +1,4 @@
-//! The script that starts PostgreSQL, with programs of the test's own in place of the server's.
+//! Tests the script that starts PostgreSQL, with stand-ins for the programs of the server.
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
 
@@ -9,16 +9,16 @@ use std::time::{Duration, Instant};
 use std::{fs, thread};
 
 const SCRIPT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/src/controller/build/postgres.sh");
-/// Ample for what takes milliseconds, and far below what the slow program sleeps.
+/// Much longer than the fast programs need, and much shorter than the slow program sleeps.
 const SOON: Duration = Duration::from_secs(20);
 
-/// Makes what looks like a data folder; slowly while there is a file `slow`.
+/// Creates a directory that looks like a data directory. It is slow while a file `slow` exists.
 const INITDB: &str = r#"#!/bin/sh
 mkdir "$2" && echo 17 > "$2/PG_VERSION"
 echo initdb >> "$TRACE"
 if [ -e "$SLOW" ]; then exec sleep 300; fi
 "#;
-/// Notes what it is asked.
+/// Records its arguments.
 const POSTGRES: &str = r#"#!/bin/sh
 case "$1" in
   --version) echo 'postgres (PostgreSQL) 17.4 (Debian 17.4-1)' ;;
@@ -54,7 +54,7 @@ impl Volume {
         command.stdin(Stdio::null()).spawn().unwrap()
     }
 
-    /// What was asked of the programs since the start, a line each.
+    /// Returns the calls of the programs since the start, one on each line.
     fn trace(&self) -> Vec<String> {
         fs::read_to_string(self.path("trace")).unwrap().lines().map(str::to_owned).collect()
     }
@@ -88,7 +88,7 @@ fn a_start_that_is_told_to_stop_ends_at_once_and_the_next_one_begins_anew() {
     let mut cut = volume.start();
     soon("the folder is being made", || volume.trace().contains(&"initdb".to_owned()).then_some(()));
     assert!(Command::new("kill").arg(cut.id().to_string()).status().unwrap().success());
-    // By itself, not by the signal: the first process of a container must say so.
+    // The script must exit by itself and not by the signal, so that the container reports its exit code.
     assert_eq!(ended(&mut cut).code(), Some(143));
     assert!(!volume.path("pgdata").exists(), "what is not complete is not in its place");
 

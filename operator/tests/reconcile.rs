@@ -1,4 +1,4 @@
-//! What the reconciler asks of the API server, and in which order.
+//! The requests that the reconciler sends to the API server, and their order.
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
@@ -23,7 +23,7 @@ const SETS: &str = "/apis/apps/v1/namespaces/accounts/statefulsets";
 const DEPLOYMENT: &str = "/apis/apps/v1/namespaces/accounts/deployments/ledger-publisher";
 const SECRETS: &str = "/api/v1/namespaces/accounts/secrets";
 
-/// A reconciler on a fake API server that has the resource `ledger` and nothing else.
+/// A reconciler on a fake API server that has the resource `ledger` and no other object.
 struct Trial {
     api: Api,
     context: Arc<Context>,
@@ -43,13 +43,13 @@ impl Trial {
         Self { api, context: Arc::new(context) }
     }
 
-    /// Reconciles the resource as it is stored.
+    /// Reconciles the stored resource.
     async fn reconcile(&self) -> Result<Action> {
         let resource: EventAggregator = serde_json::from_value(self.api.get(RESOURCE).unwrap()).unwrap();
         reconcile(Arc::new(DeserializeGuard(Ok(resource))), self.context.clone()).await
     }
 
-    /// As if the sets' controllers had done their work.
+    /// Sets the status of the StatefulSets and Deployments as if their controllers had done their work.
     fn finish_rollouts(&self) {
         for set in ["redis", "postgres", "aggregator"] {
             self.api.change(&format!("{SETS}/ledger-{set}"), finish);
@@ -184,7 +184,7 @@ async fn lists_that_clash_with_ours_are_put_back_whole() {
     let service = "/api/v1/namespaces/accounts/services/ledger-redis";
     trial.api.change(service, |service| service["spec"]["ports"][0]["port"] = json!(1));
     trial.api.calls();
-    // Two ports of one name.
+    // Two ports of the same name.
     trial.api.refuse("APPLY services/ledger-redis", 422);
     trial.reconcile().await.unwrap_err();
     let writes = trial.api.writes();
@@ -202,7 +202,7 @@ async fn a_password_is_made_once_and_never_written_again() {
     assert_eq!(made["metadata"]["ownerReferences"][0]["kind"], "EventAggregator", "its deletion policy is Delete");
     trial.api.calls();
 
-    // The data is kept from now on, so the password must not go with the resource either.
+    // From now on the data is retained, so the password must not be deleted with the resource either.
     trial.api.change(RESOURCE, |resource| resource["spec"]["deletionPolicy"] = json!("Retain"));
     trial.reconcile().await.unwrap();
     let kept = trial.api.get(&format!("{SECRETS}/ledger-postgres")).unwrap();
@@ -224,7 +224,7 @@ async fn a_failure_is_reported_and_nothing_is_done_after_it() {
     assert_eq!(last, ["APPLY services/ledger-redis", "MERGE eventaggregators/ledger/status", "CREATE events"]);
     assert_eq!(trial.condition("Ready")["reason"], "Forbidden");
 
-    // The same failure again is not news.
+    // The same failure again publishes no second event.
     trial.reconcile().await.unwrap_err();
     let writes = trial.api.writes();
     assert!(!writes.iter().any(|call| call.starts_with("MERGE eventaggregators")), "{writes:?}");

@@ -1,4 +1,4 @@
-//! What is asked of the API server is counted, by verb.
+//! Requests to the API server are counted by verb.
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
@@ -12,7 +12,7 @@ use kube::api::{DeleteParams, ListParams, Patch, PatchParams, PostParams, WatchP
 use serde_json::json;
 use support::fake;
 
-/// The counter's samples, by verb.
+/// Returns the samples of the counter, by verb.
 fn counted(text: &str) -> BTreeMap<String, u64> {
     let samples = text.lines().filter_map(|line| line.strip_prefix("sluice_operator_api_requests_total{verb=\""));
     let samples = samples.map(|line| line.split_once("\"} ").unwrap());
@@ -33,7 +33,7 @@ async fn every_request_is_counted_under_its_verb() {
     for _ in 0..3 {
         api.list(&ListParams::default().labels("a=b")).await.unwrap();
     }
-    // This server keeps no watches, and what it refuses was asked all the same.
+    // This server supports no watches, but a refused request counts as well.
     assert!(api.watch(&WatchParams::default(), "0").await.is_err());
     api.delete("a", &DeleteParams::default()).await.unwrap();
     assert!(api.get("a").await.is_err());

@@ -50,7 +50,7 @@ impl Context {
         }
     }
 
-    /// Notes a failure of this resource, and returns how long to wait before the next attempt.
+    /// Records a failure of this resource, and returns how long to wait before the next attempt.
     pub fn failed(&self, uid: &str) -> Duration {
         let mut failures = self.failures.lock().unwrap_or_else(PoisonError::into_inner);
         let backoff = failures.entry(uid.to_owned()).or_insert_with(|| Backoff::new(FIRST_RETRY, LAST_RETRY));

@@ -11,7 +11,7 @@ pub enum Error {
     /// The stored object does not match its type. It was stored under an older schema.
     #[error("the resource cannot be read: {0}")]
     Unparsable(String),
-    /// A field has a value that cannot work and that the schema cannot refuse.
+    /// A field has an invalid value that the schema cannot refuse.
     #[error("{field}: {message}")]
     Invalid {
         /// Its path, from `spec` or `metadata`.
@@ -36,7 +36,7 @@ pub enum Error {
         /// Its name.
         name: String,
     },
-    /// A Secret that the spec refers to is missing.
+    /// A Secret to which the spec refers is missing.
     #[error("{field}: there is no Secret {name} with the key {key}")]
     SecretMissing {
         /// The field that refers to it.
@@ -84,7 +84,7 @@ pub enum Error {
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
 impl Error {
-    /// Creates the error of a field whose value cannot work.
+    /// Creates the error of a field with an invalid value.
     pub fn invalid(field: impl Into<String>, message: impl Into<String>) -> Self {
         Self::Invalid { field: field.into(), message: message.into() }
     }

@@ -29,7 +29,7 @@ pub struct Live {
     pub pvcs: Vec<PersistentVolumeClaim>,
     /// Its pods.
     pub pods: Vec<Pod>,
-    /// Why an aggregator that runs is not ready, in its own words and after the name of its pod.
+    /// The reasons that running aggregators give for not being ready, each after the name of its pod.
     pub unready_reason: Option<String>,
     /// Names of the HorizontalPodAutoscalers that scale it. They are only read when the spec asks the
     /// operator to scale it too.

@@ -1,5 +1,5 @@
-//! Which resource an object belongs to, by its owner references. Names do not tell: a resource that
-//! was deleted and created again has the same name and another uid.
+//! Finds the resource to which an object belongs, by its owner references. The name is not enough: a resource
+//! that was deleted and created again has the same name and another uid.
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 

@@ -1,5 +1,5 @@
-//! The plan: a validated resource. The builders take it as their only input, so that they never meet a
-//! value that cannot work.
+//! The plan: a validated resource. It is the only input of the builders, so that they never receive an invalid
+//! value.
 
 use std::collections::BTreeMap;
 
@@ -153,7 +153,7 @@ pub struct ExternalPlan {
     pub cidrs: Vec<String>,
 }
 
-/// Peers that the NetworkPolicies let in or out.
+/// Peers whose connections the NetworkPolicies allow.
 #[derive(Debug, Clone)]
 pub struct NetworkPlan {
     /// The DNS servers.

@@ -59,7 +59,7 @@ fn of_container(pod: &str, container: &ContainerStatus) -> Option<Problem> {
     Some(Problem { reason, message: format!("{pod}: container {}: {cause}", container.name) })
 }
 
-/// Says how a container terminated the last time.
+/// Describes how a container terminated the last time.
 fn termination(container: &ContainerStatus) -> String {
     let terminated = container.last_state.as_ref().and_then(|state| state.terminated.as_ref());
     let Some(terminated) = terminated else { return "it terminates repeatedly".to_owned() };

@@ -69,7 +69,7 @@ reasons! {
     CrashLoopBackOff,
     /// No node can run a pod.
     Unschedulable,
-    /// A field has a value that cannot work.
+    /// A field has an invalid value.
     Invalid,
     /// The stored resource does not match the schema.
     Unparsable,
@@ -85,11 +85,11 @@ reasons! {
     Forbidden,
     /// The API server considers an object invalid.
     Rejected,
-    /// The API server answered with another error.
+    /// The API server responded with another error.
     ApiRefused,
-    /// The API server did not answer.
+    /// The API server did not respond.
     ApiUnavailable,
-    /// The API server did not answer in time.
+    /// The API server did not respond in time.
     TimedOut,
 }
 
@@ -139,7 +139,7 @@ pub enum ConditionReason {
     /// One of the closed set.
     Ours(Reason),
     /// A word of the kubelet or of the scheduler that is not in the closed set, such as
-    /// `CreateContainerConfigError`. It is passed on as it is: Kubernetes may add others.
+    /// `CreateContainerConfigError`. It is reported unchanged, because Kubernetes may add others.
     Kubernetes(String),
 }
 
@@ -157,7 +157,7 @@ impl ConditionReason {
         }
     }
 
-    /// Whether waiting is enough. A word of Kubernetes that is not known here never says so.
+    /// Whether waiting is enough. A word of Kubernetes that is not in the closed set never means so.
     pub fn is_underway(&self) -> bool {
         matches!(self, Self::Ours(reason) if reason.is_underway())
     }

@@ -47,7 +47,7 @@ async fn reconcile_readable(resource: &EventAggregator, context: &Context) -> Re
     let status = if resource.spec.paused {
         Ok(status::of_paused(generation, &old, Timestamp::now()))
     } else {
-        // A request that is never answered must not occupy one of the concurrent reconciles for ever.
+        // A request without a response must not occupy one of the concurrent reconciles for ever.
         let steps = tokio::time::timeout(DEADLINE, steps(resource, context)).await;
         steps.unwrap_or(Err(Error::TimedOut(DEADLINE)))
     };
@@ -65,7 +65,7 @@ async fn reconcile_readable(resource: &EventAggregator, context: &Context) -> Re
         }
     };
     context.succeeded(&resource.uid().unwrap_or_default());
-    // A program can become ready, or say something else, without any object changing.
+    // A program can become ready, or report another problem, without any change of an object.
     let next = if ready || resource.spec.paused { context.resync } else { context.resync.min(UNREADY_RESYNC) };
     Ok(Action::requeue(with_jitter(next)))
 }

@@ -1,6 +1,5 @@
-//! Grows volumes. The volumeClaimTemplates of a StatefulSet are immutable: so the
-//! PersistentVolumeClaims (PVCs) are patched, and then the StatefulSet is deleted without its pods and
-//! created again.
+//! Grows volumes. The volumeClaimTemplates of a StatefulSet are immutable. Therefore the PersistentVolumeClaims
+//! (PVCs) are patched, and then the StatefulSet is deleted without its pods and created again.
 
 use k8s_openapi::api::apps::v1::StatefulSet;
 use k8s_openapi::api::core::v1::PersistentVolumeClaim;

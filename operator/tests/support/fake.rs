@@ -1,4 +1,4 @@
-//! An API server of a few lines: keeps what it is given, and remembers who asked for what.
+//! A minimal fake API server: it stores the objects that it receives, and records the requests.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
@@ -17,7 +17,7 @@ pub struct Api {
 
 #[derive(Default)]
 struct State {
-    /// By path, such as `/apis/apps/v1/namespaces/accounts/statefulsets/x`.
+    /// Objects by path, such as `/apis/apps/v1/namespaces/accounts/statefulsets/x`.
     objects: BTreeMap<String, Value>,
     calls: Vec<String>,
     bodies: Vec<(String, Value)>,
@@ -26,7 +26,7 @@ struct State {
 }
 
 impl Api {
-    /// A client of it, as the operator makes its own.
+    /// Returns a client of this server, created as the operator creates its own.
     pub fn client(&self) -> Client {
         let (service, mut handle) = tower_test::mock::pair::<Request<Body>, Response<Body>>();
         let api = self.clone();
@@ -38,37 +38,37 @@ impl Api {
         ClientBuilder::new(service, "default").with_layer(&api_request_metrics::counted()).build()
     }
 
-    /// Puts an object there.
+    /// Stores an object.
     pub fn put(&self, path: &str, object: Value) {
         self.state.lock().unwrap().objects.insert(path.into(), object);
     }
 
-    /// An object that is there.
+    /// Returns a stored object.
     pub fn get(&self, path: &str) -> Option<Value> {
         self.state.lock().unwrap().objects.get(path).cloned()
     }
 
-    /// Changes an object that is there.
+    /// Changes a stored object.
     pub fn change(&self, path: &str, change: impl FnOnce(&mut Value)) {
         change(self.state.lock().unwrap().objects.get_mut(path).unwrap());
     }
 
-    /// Answers calls that begin with this with an error.
+    /// From now on, calls that begin with this text receive an error.
     pub fn refuse(&self, call: &str, status: u16) {
         self.state.lock().unwrap().refused.push((call.into(), status));
     }
 
-    /// What was asked since the last time, as `VERB last/parts/of/the/path`.
+    /// Returns the calls since the last time, as `VERB last/parts/of/the/path`.
     pub fn calls(&self) -> Vec<String> {
         std::mem::take(&mut self.state.lock().unwrap().calls)
     }
 
-    /// The same without what only reads.
+    /// Returns the same without the calls that only read.
     pub fn writes(&self) -> Vec<String> {
         self.calls().into_iter().filter(|call| !call.starts_with("LIST ") && !call.starts_with("GET ")).collect()
     }
 
-    /// The bodies of calls that begin with this.
+    /// Returns the bodies of the calls that begin with this text.
     pub fn bodies(&self, call: &str) -> Vec<Value> {
         let state = self.state.lock().unwrap();
         state.bodies.iter().filter(|(name, _)| name.starts_with(call)).map(|(_, body)| body.clone()).collect()
@@ -144,7 +144,7 @@ impl Api {
 }
 
 impl State {
-    /// Keeps an object as an API server does: with a uid, a version and a generation.
+    /// Stores an object as an API server does: with a uid, a version and a generation.
     fn store(&mut self, path: &str, mut object: Value) -> Response<Body> {
         self.version += 1;
         let old = self.objects.get(path);

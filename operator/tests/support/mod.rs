@@ -1,4 +1,4 @@
-//! What the operator's tests share.
+//! Helpers that the tests of the operator share.
 
 #![allow(dead_code, reason = "each test uses a part")]
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
@@ -16,7 +16,7 @@ use sluice_operator::controller::plan::{Checksums, Defaults, Plan};
 use sluice_operator::controller::validate::validate;
 use sluice_operator::crd::EventAggregator;
 
-/// Settings of an operator in the namespace `tools`.
+/// Returns the settings of an operator in the namespace `tools`.
 pub fn defaults() -> Defaults {
     Defaults {
         image_aggregator: "sluice-aggregator:test".into(),
@@ -27,17 +27,17 @@ pub fn defaults() -> Defaults {
     }
 }
 
-/// A fixture's text.
+/// Returns the text of a fixture.
 pub fn fixture_text(name: &str) -> String {
     std::fs::read_to_string(format!("{}/tests/fixtures/{name}", env!("CARGO_MANIFEST_DIR"))).unwrap_or_default()
 }
 
-/// A resource from a fixture.
+/// Returns a resource from a fixture.
 pub fn fixture(name: &str) -> EventAggregator {
     serde_yaml::from_str(&fixture_text(name)).unwrap()
 }
 
-/// A Secret with one value.
+/// Returns a Secret with one value.
 pub fn secret(namespace: &str, name: &str, key: &str, value: &str) -> Secret {
     let mut secret = Secret { data: Some(BTreeMap::new()), ..Secret::default() };
     secret.metadata.name = Some(name.into());
@@ -47,7 +47,7 @@ pub fn secret(namespace: &str, name: &str, key: &str, value: &str) -> Secret {
     secret
 }
 
-/// What `tiny.yaml` refers to.
+/// Returns the Secrets to which `tiny.yaml` refers.
 pub fn external_secrets() -> Live {
     let secrets = [
         secret("edge", "cache", "url", "redis://:pw@cache.example:6380/0"),
@@ -56,12 +56,12 @@ pub fn external_secrets() -> Live {
     Live { secrets: secrets.into_iter().map(|s| (s.metadata.name.clone().unwrap(), s)).collect(), ..Live::default() }
 }
 
-/// The plan of a fixture on an empty namespace.
+/// Returns the plan of a fixture on an empty namespace.
 pub fn plan(name: &str) -> Plan {
     validate(&fixture(name), &external_secrets(), &defaults(), None).unwrap()
 }
 
-/// The objects of a fixture.
+/// Returns the objects of a fixture.
 pub fn objects(name: &str) -> Objects {
     let checksums =
         Checksums::from([(Component::Redis, "hash-of-redis".into()), (Component::Postgres, "hash-of-postgres".into())]);

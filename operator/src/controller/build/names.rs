@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 /// The label `app.kubernetes.io/managed-by` of all objects, and the field manager of all writes.
 pub const MANAGER: &str = "sluice-operator";
-/// The label `app.kubernetes.io/name` of the operator's own pods. NetworkPolicies let them in by it.
+/// The label `app.kubernetes.io/name` of the operator's own pods. NetworkPolicies allow their connections by it.
 pub const OPERATOR_NAME: &str = "sluice-operator";
 /// The label `app.kubernetes.io/name` of all objects.
 const PRODUCT: &str = "sluice";
