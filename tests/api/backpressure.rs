@@ -1,4 +1,4 @@
-//! What the system says when it cannot take more.
+//! The responses of a system that cannot accept more events.
 
 use sluice_tests::system::CATCH_UP;
 use sluice_tests::wait::holds;

@@ -1,5 +1,4 @@
-//! What only the system of several processes has: replicas, streams, a server of its own for each
-//! part.
+//! Tests for the system of several processes only: replicas, streams, and a server of its own for each component.
 
 use std::time::Duration;
 
@@ -41,7 +40,8 @@ async fn events_go_over_several_streams_and_a_lowered_number_of_them_loses_none(
     let snapshot = system.wait_until_stored(sent).await;
     assert_eq!((snapshot.received, snapshot.unique, snapshot.rows), (600, 20, 20));
 
-    // Entries wait in all four streams while nobody reads, and then only one is written to.
+    // All four streams contain entries while no aggregator reads, and then new entries arrive in one of them
+    // only.
     for aggregator in &mut system.aggregators {
         aggregator.terminate();
     }
@@ -90,7 +90,7 @@ async fn acknowledged_entries_are_trimmed_after_the_replay_window() {
         }
     })
     .await;
-    // An empty stream is not an empty memory.
+    // An empty stream does not mean that the deduplication state is empty.
     let snapshot = system.publish_and_wait(sent, &events("t", 0..100)).await;
     assert_eq!((snapshot.duplicates, snapshot.rows), (100, 5_000));
 }
@@ -113,7 +113,7 @@ async fn without_an_aggregator_events_are_taken_and_questions_are_answered_503()
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_jsonb_store_puts_aside_what_jsonb_cannot_hold() {
     let system = start(1, &[("--payload-type", "jsonb")]).await;
-    // JSON has numbers of any length; jsonb has none with so many digits behind the point.
+    // JSON allows numbers of any length, but jsonb does not allow so many digits after the decimal point.
     let number = format!("0.{}1", "0".repeat(20_000));
     let body = format!(
         r#"[{{"id":"1","payload":{{"b":1,"a":[2.50]}}}},{{"id":"2","payload":{number}}},{{"id":"3","payload":"x"}}]"#
@@ -128,7 +128,7 @@ async fn a_jsonb_store_puts_aside_what_jsonb_cannot_hold() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_same_key_through_two_replicas_counts_once() {
-    // The first request is stored before the second arrives, by whichever replica reads it.
+    // The first request is stored before the second arrives, whichever replica reads it.
     let system = start(3, &[]).await;
     for _ in 0..30 {
         system.client.publish_keyed("one-request", &events("t", 0..10)).await.assert_status(202);

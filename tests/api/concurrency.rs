@@ -1,4 +1,4 @@
-//! Many clients at once.
+//! Many concurrent clients.
 
 use std::sync::Arc;
 
@@ -14,13 +14,13 @@ on_both_backends!(
     three_workers_share_the_work_without_double_processing,
 );
 
-/// 16 clients start together; each sends the 1,000 ids in an order and in pieces of its own.
+/// 16 clients start together. Each sends the 1,000 ids in its own order and in requests of its own sizes.
 async fn flood(client: &Client) -> u64 {
     let start = Arc::new(Barrier::new(16));
     let clients = (0..16_u64).map(|number| {
         let (client, start) = (client.clone(), start.clone());
         tokio::spawn(async move {
-            // A step that shares no factor with 1,000 visits every id, in another order for each.
+            // A step that has no common factor with 1,000 visits every id, in another order for each client.
             let order = (0..1_000_u64).map(|n| (n * (2 * number + 1) * 7 + number * 61) % 1_000);
             let mut order: Vec<_> = order.collect();
             order.dedup();
@@ -52,7 +52,7 @@ async fn the_same_1000_ids_from_16_clients_at_once_are_stored_once(backend: Back
 async fn statistics_lose_no_update_under_concurrency(backend: Backend) {
     let system = Setup::new(backend).aggregators(2).start().await;
     let load = Load::start(&system.base(), LoadOptions { clients: 16, ..LoadOptions::default() });
-    // While events arrive, what is told must add up at every moment.
+    // While events arrive, the reported counts must be consistent at every moment.
     let ask = async {
         let mut told = 0;
         loop {

@@ -1,4 +1,4 @@
-//! The same key with another payload.
+//! Events with the same key and another payload.
 
 use serde_json::json;
 use sluice_tests::{Backend, Setup};
@@ -59,7 +59,8 @@ async fn the_same_json_in_other_words_is_no_conflict(backend: Backend) {
 }
 
 async fn a_forced_key_collision_drops_the_second_event_and_counts_a_conflict(backend: Backend) {
-    // With keys of no bits every event has the same key: what 128 bits of BLAKE3 make impossible.
+    // With keys of zero bits every event has the same key. This simulates a collision, which 128 bits of BLAKE3
+    // make practically impossible.
     let system = Setup::new(backend).aggregator("--test-key-bits", "0").start().await;
     system.publish_and_wait(0, &json!({"topic": "a", "event_id": "1", "payload": "first"})).await;
     let snapshot = system.publish_and_wait(1, &json!({"topic": "b", "event_id": "2", "payload": "other"})).await;

@@ -1,4 +1,4 @@
-//! What the database refuses, and the way back.
+//! Events that the database refuses, and how they are replayed.
 
 use serde_json::{Value, json};
 use sluice_tests::store::StoreAddress;
@@ -17,7 +17,7 @@ on_both_backends!(
     without_dead_letters_the_list_is_empty,
 );
 
-/// Makes the database refuse events of topic `poison`, or takes that back.
+/// Makes the database refuse events of topic `poison`, or removes that constraint.
 async fn refuse_poison(system: &System, refuse: bool) {
     match &system.store {
         StoreAddress::Postgres { url, schema } => {
@@ -44,7 +44,7 @@ async fn refuse_poison(system: &System, refuse: bool) {
     }
 }
 
-/// A batch with refused events among good ones.
+/// A batch that contains refused events among good ones.
 fn mixed() -> Value {
     let topics = ["a", "b", "poison", "a", "poison", "b", "a"];
     topics.iter().enumerate().map(|(n, topic)| event(topic, &n.to_string())).collect()
@@ -72,7 +72,7 @@ async fn a_refused_event_is_put_aside_and_the_rest_is_stored(backend: Backend) {
         assert!(letter["failed_at"].as_str().is_some_and(|at| at.ends_with('Z')), "when: {letter}");
     }
 
-    // The way is free behind it.
+    // Later events are stored as usual.
     let snapshot = system.publish_and_wait(7, &event("a", "next")).await;
     assert_eq!((snapshot.rows, snapshot.dead_lettered, snapshot.fault()), (6, 2, None));
 }
@@ -116,7 +116,7 @@ async fn a_replayed_duplicate_is_counted_as_one(backend: Backend) {
     system.publish_and_wait(0, &event("poison", "1")).await;
     let letter = &system.dead_letters(1).await[0];
     refuse_poison(&system, false).await;
-    // Sent again, and stored, before the first sending is replayed.
+    // The event is sent again, and stored, before the dead letter of the first request is replayed.
     let snapshot = system.publish_and_wait(1, &event("poison", "1")).await;
     assert_eq!((snapshot.unique, snapshot.rows), (1, 1));
     system.client.post(&format!("/dead-letters/{}/replay", id_of(letter))).await.assert_status(200);

@@ -1,4 +1,4 @@
-//! What is a duplicate, and what is not.
+//! Which events are duplicates, and which are not.
 
 use serde_json::{Value, json};
 use sluice_tests::{Backend, Setup};
@@ -40,7 +40,7 @@ async fn duplicates_across_requests_are_dropped(backend: Backend) {
     let system = system(backend).await;
     let mut sent = 0;
     for start in 0..10 {
-        // Each request repeats half of the one before.
+        // Each request repeats half of the previous one.
         sent += system.client.publish(&events("t", start * 10..start * 10 + 20)).await;
     }
     let snapshot = system.wait_until_stored(sent).await;

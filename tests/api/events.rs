@@ -1,4 +1,4 @@
-//! Asking for events.
+//! Queries for events.
 
 use serde_json::{Value, json};
 use sluice_tests::Backend;
@@ -34,7 +34,7 @@ async fn after_a_publish_the_list_is_not_empty(backend: Backend) {
 
 async fn the_newest_arrival_comes_first(backend: Backend) {
     let system = system(backend).await;
-    // The order of arrival, also within a request, and whatever the events say of their times.
+    // Events are returned in the order of their arrival, also within a request, whatever their timestamps are.
     let at = |id: &str, time: &str| json!({"topic": "t", "event_id": id, "timestamp": time, "payload": 0});
     let first =
         json!([at("a", "2030-01-01T00:00:00Z"), at("b", "2020-01-01T00:00:00Z"), at("c", "2025-01-01T00:00:00Z")]);
@@ -80,7 +80,7 @@ async fn since_and_until_filter_by_the_event_s_own_time(backend: Backend) {
     assert_eq!(ids(&list(&system.client, &format!("?{since}")).await), ["5", "4", "3", "2"], "since is included");
     assert_eq!(ids(&list(&system.client, &format!("?{until}")).await), ["3", "2", "1"], "until is not");
     assert_eq!(ids(&list(&system.client, &format!("?{since}&{until}")).await), ["3", "2"]);
-    // The same moments with an offset; `+` is %2B in a query.
+    // The same times with an offset. `+` is written as %2B in a query.
     let offset = "?since=2026-01-02T02:00:00%2B02:00&until=2026-01-03T19:00:00-05:00";
     assert_eq!(ids(&list(&system.client, offset).await), ["3", "2"]);
 }

@@ -1,4 +1,4 @@
-//! Probes, metrics, the API's own description, request ids.
+//! Probes, metrics, the description of the API, and request ids.
 
 use serde_json::Value;
 use sluice_tests::{Backend, Client, metrics};
@@ -61,7 +61,7 @@ async fn every_path_is_in_the_openapi_document(backend: Backend) {
         let operation = &paths.get(path).unwrap_or(&Value::Null)[method];
         assert!(operation["responses"].is_object(), "{method} {path} is missing: {:?}", paths.keys());
     }
-    // Each reference leads somewhere.
+    // The target of each reference exists.
     let text = document.to_string();
     for reference in text.split("\"$ref\":\"#").skip(1) {
         let pointer = reference.split('"').next().unwrap_or_default();

@@ -1,4 +1,4 @@
-//! Requests repeated under one `Idempotency-Key`.
+//! Requests that are repeated with the same `Idempotency-Key`.
 
 use serde_json::json;
 use sluice_tests::{Backend, Setup};
@@ -22,7 +22,7 @@ async fn a_request_repeated_under_its_key_counts_once(backend: Backend) {
         let answer = system.client.publish_keyed("request-1", &events("t", 0..10)).await.assert_status(202);
         assert_eq!(answer.json(), json!({"status": "accepted", "count": 10}), "each time the same answer");
     }
-    // Behind the repetitions in the stream: once this is stored they have all been seen.
+    // This event is behind the repetitions in the stream: once it is stored, all of them have been processed.
     system.client.publish(&event("next", "1")).await;
     let snapshot = system.wait_until_stored(11).await;
     assert_eq!((snapshot.received, snapshot.unique, snapshot.duplicates, snapshot.rows), (11, 11, 0, 11));
@@ -53,7 +53,7 @@ async fn the_same_request_from_16_clients_at_once_counts_once(backend: Backend) 
         let client = system.client.clone();
         tokio::spawn(async move { client.publish_keyed("one key", &events("t", 0..100)).await })
     });
-    // A blank is no part of a key: all are refused alike.
+    // A space is not allowed in a key, so all of them are refused alike.
     for request in requests.collect::<Vec<_>>() {
         request.await.unwrap().assert_problem(400, "invalid_idempotency_key");
     }
@@ -108,7 +108,7 @@ async fn a_key_is_remembered_over_a_restart(backend: Backend) {
 }
 
 async fn white_space_makes_another_body(backend: Backend) {
-    // The body is compared as it was sent: a client repeats bytes, not meanings.
+    // The bodies are compared byte by byte, because a client that repeats a request sends the same bytes.
     let system = system(backend).await;
     let send = |body: &'static str| {
         let request = system.client.request("POST", "/publish").header("Idempotency-Key", "k");

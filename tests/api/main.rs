@@ -1,8 +1,9 @@
-//! The API suite: what a client can see, on both backends, each test with a system of its own.
+//! The API suite: tests of the behaviour that a client can observe, on both backends, each test with a system of
+//! its own.
 //!
-//! A test is written once as `async fn name(backend)`; [`on_both_backends`] makes
-//! `redis_postgres::name` and `standalone::name` of it. README.md beside this folder says which
-//! test stands for which scenario of the systems that came before.
+//! A test is written once as `async fn name(backend)`. [`on_both_backends`] makes the tests
+//! `redis_postgres::name` and `standalone::name` of it. README.md in the parent directory lists the test for each
+//! scenario of the earlier systems.
 
 #![allow(
     clippy::unwrap_used,
@@ -12,7 +13,7 @@
     reason = "a test fails by panicking and says on its output what it saw"
 )]
 
-/// Each of these `async fn(Backend)` becomes a test on Redis and Postgres, and one on SQLite.
+/// Each of these `async fn(Backend)` becomes one test on Redis and Postgres, and one on SQLite.
 macro_rules! on_both_backends {
     ($($name:ident),+ $(,)?) => {
         mod redis_postgres {

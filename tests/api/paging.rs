@@ -1,4 +1,4 @@
-//! Pages that neither skip nor repeat while events arrive.
+//! Pages that neither skip nor repeat events while new events arrive.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -17,7 +17,7 @@ on_both_backends!(
     a_filter_holds_over_all_pages,
 );
 
-/// Follows the cursor to the end; each page's ids.
+/// Follows the cursor to the end, and returns the ids on each page.
 async fn pages(client: &Client, query: &str) -> Vec<Vec<String>> {
     let mut pages = Vec::new();
     let mut cursor = String::new();
@@ -65,7 +65,7 @@ async fn pages_neither_skip_nor_repeat_while_events_arrive(backend: Backend) {
     let arriving: Vec<_> = arriving.collect();
     let mut arrived = 2_000;
     for limit in [50, 97, 250] {
-        // Events arrive from here on until the writers are told to stop.
+        // Events arrive from now on until the writers are told to stop.
         arrived = wait_until("events arrive", CATCH_UP, || async {
             let [received, ..] = counts(&system.client).await;
             holds(received > arrived, || format!("{received} are received, as before")).map(|()| received)

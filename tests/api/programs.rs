@@ -1,4 +1,4 @@
-//! The programs as a shell or an orchestrator sees them: exit codes, settings, the log.
+//! The programs from the point of view of a shell or an orchestrator: exit codes, settings, and the log.
 
 use std::process::{Command, Output, Stdio};
 
@@ -114,7 +114,7 @@ async fn migrate_makes_the_tables_and_may_be_repeated() {
     let setup = Setup::new(Backend::RedisPostgres);
     let (_, postgres) = setup.urls().await;
     let args = format!("migrate --database-url {postgres} --database-schema migrated");
-    // Two at once wait for each other.
+    // Two programs that start at the same time wait for each other.
     let (first, second) = tokio::join!(run("sluice-aggregator", words(&args)), run("sluice-aggregator", words(&args)));
     for output in [first, second] {
         assert_eq!(output.status.code(), Some(0), "{output:?}");
@@ -142,7 +142,7 @@ async fn every_option_is_in_the_help_with_its_variable() {
         let help = String::from_utf8_lossy(&output.stdout).into_owned();
         let options = help.lines().filter_map(|line| line.trim_start().split("--").nth(1)?.split_whitespace().next());
         for option in options.filter(|&option| option != "help" && option != "version") {
-            // An option follows its dashes at the beginning of a line; other mentions have no value.
+            // An option follows its dashes at the beginning of a line. Other mentions have no value.
             let option = option.trim_end_matches(|c: char| !c.is_ascii_alphanumeric());
             let variable = format!("SLUICE_{}", option.replace('-', "_").to_uppercase());
             let listed = help.lines().any(|line| line.trim_start().starts_with(&format!("--{option}")));

@@ -1,4 +1,4 @@
-//! What is accepted, and that it is stored as it was given.
+//! Accepted requests, and that their events are stored unchanged.
 
 use serde_json::{Value, json};
 use sluice_tests::Backend;
@@ -61,7 +61,7 @@ async fn a_batch_with_one_invalid_event_stores_nothing_of_it(backend: Backend) {
     let problem = system.client.publish_raw(batch.to_string()).await.assert_problem(422, "invalid_event");
     assert_eq!((&problem["index"], &problem["field"]), (&json!(37), &json!("event_id")));
 
-    // What is published next arrives behind it, so the refused batch would be here by now.
+    // The next event arrives behind the refused batch, so the batch would be stored by now.
     let snapshot = system.publish_and_wait(0, &events("next", 0..1)).await;
     assert_eq!((snapshot.received, snapshot.rows), (1, 1));
     assert_eq!(ids(&list(&system.client, "?topic=batch").await), [""; 0]);

@@ -1,4 +1,4 @@
-//! What outlives a restart.
+//! Data that survives a restart.
 
 use serde_json::json;
 use sluice_tests::system::CATCH_UP;
@@ -30,7 +30,7 @@ async fn a_duplicate_is_recognised_after_a_restart(backend: Backend) {
 }
 
 async fn what_was_accepted_and_not_stored_survives_a_restart(backend: Backend) {
-    // The last answer is still warm when everything is stopped; nobody waits for the rows.
+    // Everything is stopped directly after the last response, without waiting for the rows.
     let mut system = system(backend).await;
     let mut sent = 0;
     for start in 0..10 {
@@ -68,7 +68,8 @@ async fn sigterm_drains_and_exits_0(backend: Backend) {
 
     system.ingest().start().await;
     let answered = system.wait_until_stored_at_least(accepted).await;
-    // The request that got no answer may have been taken: all of it or nothing.
+    // The request without a response may have been accepted: then it must be complete, otherwise nothing of it
+    // may exist.
     assert!([accepted, accepted + 50].contains(&answered.rows.cast_unsigned()), "{accepted} accepted, {answered:?}");
     let mut stored: Vec<_> = system.reader().await.rows().await.unwrap().into_iter().map(|(_, id, _)| id).collect();
     let mut expected: Vec<_> = (0..answered.rows).map(|n| format!("evt-{n}")).collect();

@@ -1,4 +1,4 @@
-//! The simulator, whose `--verify` compares numbers and rows by itself.
+//! The simulator, whose `--verify` compares counts and rows itself.
 
 use std::io::Write;
 use std::process::Stdio;
@@ -22,7 +22,7 @@ on_both_backends!(
     a_file_with_an_invalid_event_exits_1,
 );
 
-/// Runs `simulate` to its end: its exit code, and the object on its standard output.
+/// Runs `simulate` to its end, and returns its exit code and the object on its standard output.
 async fn simulate(system: &System, args: &str, input: &str) -> (Option<i32>, Value, String) {
     let mut command = process::command(&program::find("sluice-publisher"), None);
     command.args(["simulate", "--url", &system.base()]).args(args.split_whitespace());
@@ -30,7 +30,7 @@ async fn simulate(system: &System, args: &str, input: &str) -> (Option<i32>, Val
     let input = input.to_owned();
     let run = move || {
         let mut child = command.spawn().expect("the simulator starts");
-        // It may end without having read all of it.
+        // The program may end without having read all of its input.
         let _ = child.stdin.take().expect("its input").write_all(input.as_bytes());
         child.wait_with_output().expect("the simulator ends")
     };
@@ -39,7 +39,7 @@ async fn simulate(system: &System, args: &str, input: &str) -> (Option<i32>, Val
     (output.status.code(), serde_json::from_str(&out).unwrap_or(Value::String(out.into_owned())), err)
 }
 
-/// A verified run of so many events, of which about this share are duplicates.
+/// Runs a verified simulation of so many events, of which about this share are duplicates.
 async fn verified(system: &System, events: u64, duplicate: f64, more: &str) {
     let args = format!("--events {events} --duplicate {duplicate} --verify --verify-timeout 5m {more}");
     let before = counts(&system.client).await;
@@ -53,7 +53,7 @@ async fn verified(system: &System, events: u64, duplicate: f64, more: &str) {
     for name in ["seconds", "events_per_second"] {
         assert!(tally[name].as_f64().is_some_and(|value| value > 0.0), "{name}: {tally}");
     }
-    // What it says is what a look from outside says.
+    // The report of the simulator agrees with the API.
     let after = counts(&system.client).await;
     let grown = [0, 1, 2].map(|i| after[i] - before[i]);
     assert_eq!(grown, [events, number("unique"), number("duplicates")]);
@@ -81,12 +81,12 @@ async fn events_1_000_in_bursts_verify(backend: Backend) {
 async fn a_run_on_a_store_with_data_verifies(backend: Backend) {
     let system = system(backend).await;
     for _ in 0..2 {
-        // The same seed: what keeps the runs apart is the run's own id.
+        // The seed is the same. The id of each run makes its events different.
         verified(&system, 1_000, 0.3, "--seed 7").await;
     }
 }
 
-/// What `--verify` must not miss: the numbers are right, and a row is gone.
+/// A failure that `--verify` must detect: the counts are right, and a row is missing.
 async fn a_run_that_lost_a_row_exits_1_and_names_the_event(backend: Backend) {
     let system = system(backend).await;
     let lost = format!("{:016x}-7", 42);
@@ -111,7 +111,7 @@ async fn a_run_that_finds_what_it_never_sent_exits_1_and_names_the_event(backend
     assert_eq!(told.len(), 2, "and nothing else: {tally}");
 }
 
-/// Makes the database drop the row of one event in the very transaction that stores it.
+/// Makes the database delete the row of one event in the same transaction that stores it.
 async fn lose(system: &System, event_id: &str) {
     match &system.store {
         StoreAddress::Postgres { url, schema } => {
@@ -147,7 +147,7 @@ async fn a_file_of_events_is_published(backend: Backend) {
 
 async fn a_file_with_an_invalid_event_exits_1(backend: Backend) {
     let system = system(backend).await;
-    // A request that is refused for good is not repeated.
+    // A request that is refused permanently is not repeated.
     let (code, _, err) = simulate(&system, "--file -", "{\"no\":\"event\"}").await;
     assert_eq!(code, Some(1), "{err}");
     assert!(err.contains("event_id"), "it says what is wrong: {err}");

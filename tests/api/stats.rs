@@ -1,4 +1,4 @@
-//! The statistics: their names, and that they are exact.
+//! The statistics: the names of their fields, and that they are exact.
 
 use serde_json::json;
 use sluice_tests::system::CATCH_UP;

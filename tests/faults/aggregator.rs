@@ -1,4 +1,4 @@
-//! Aggregators die, or stop for a while.
+//! Aggregators are killed, or stopped for a while.
 
 use std::time::{Duration, Instant};
 
@@ -13,7 +13,8 @@ async fn what_a_killed_aggregator_held_is_taken_over_by_the_others() {
     for _ in 0..3 {
         let lock = trial.hold(&[1]).await;
         trial.system.aggregators[1].kill();
-        // What it held at its death, to the entry: nobody else acknowledges it before the claim.
+        // The number of entries that were pending for it when it was killed. Nobody else acknowledges them before
+        // they are claimed.
         let held = stream.pending_of("aggregator-1").await.unwrap();
         lock.release().await;
         trial.fault(held);
@@ -27,7 +28,7 @@ async fn what_a_killed_aggregator_held_is_taken_over_by_the_others() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn killed_aggregators_drain_their_own_pending_entries_when_they_return() {
-    // Nobody claims meanwhile: whatever is pending waits for the one that held it.
+    // Nobody claims entries meanwhile: all pending entries wait for their own consumer.
     let setup = cluster_that_claims_after(Duration::from_secs(600)).await;
     let mut trial = Trial::begin_unseen("kill -9 of all aggregators", setup).await;
     let mut stream = trial.system.stream().await;
@@ -43,7 +44,7 @@ async fn killed_aggregators_drain_their_own_pending_entries_when_they_return() {
         }
         lock.release().await;
         trial.fault(held.iter().map(|held| held.len() as u64).sum());
-        // Clients do not notice: what they send waits in the stream.
+        // Clients do not notice the fault: their events wait in the stream.
         trial.load.more(500).await;
         for aggregator in &mut trial.system.aggregators {
             aggregator.launch();
@@ -67,24 +68,25 @@ async fn an_aggregator_frozen_past_the_claim_time_does_no_harm_when_it_goes_on()
         let lock = trial.hold(&[1]).await;
         trial.system.aggregators[1].freeze();
         let frozen = Instant::now();
-        // A signal takes a moment to stop every thread; what was on its way to Redis arrives first.
+        // A signal needs a moment to stop every thread. Commands that were already sent to Redis arrive first.
         trial.load.more(100).await;
         let asked = Instant::now();
         let held = stream.held_by("aggregator-1").await.unwrap();
         lock.release().await;
         trial.fault(held.len() as u64);
         nothing_left_of(&mut stream, "aggregator-1").await;
-        // The last of them had been held for the shortest time. Redis tells it in milliseconds, rounded.
+        // The last entry had been pending for the shortest time. Redis reports this time in milliseconds,
+        // rounded.
         let shortest = held.iter().map(|held| held.idle).min().unwrap_or_default();
         let after = asked.elapsed() + shortest + Duration::from_millis(2);
         assert!(after >= CLAIM_AFTER, "taken over after {after:?}: too early");
-        // Until what it has in memory is long since somebody else's.
+        // Wait until other replicas have claimed all entries that the stopped one has in memory.
         while frozen.elapsed() < CLAIM_AFTER * 2 {
             trial.load.more(200).await;
         }
         trial.system.aggregators[1].thaw();
         trial.system.aggregators[1].ready().await;
-        // It works again: it stores something that it did not hold before.
+        // It works again: it stores entries that it did not have before.
         trial.commits(1).await;
     }
     let tally = trial.end().await;

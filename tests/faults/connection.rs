@@ -1,5 +1,5 @@
-//! A connection dies just before or just after the server does what was asked: the client of that
-//! connection cannot tell which.
+//! A connection breaks just before or just after the server executes a command. The client of that connection
+//! cannot tell which.
 
 use sluice_tests::proxy::Cut;
 use sluice_tests::proxy::postgres::PostgresProxy;
@@ -9,7 +9,7 @@ use sluice_tests::{Tally, wait_until};
 
 use crate::trial::{SOON, Trial, cluster};
 
-/// How many messages are cut in a test, and how many of them in a row.
+/// The number of messages that are cut in a test, and how many of them consecutively.
 const ROUNDS: u64 = 8;
 const IN_A_ROW: u64 = 3;
 

@@ -1,4 +1,4 @@
-//! The consumer group is lost, as after a Redis that came back without it.
+//! The consumer group is lost, as after a restart of Redis without its data.
 
 use redis::AsyncCommands;
 use sluice_tests::wait::holds;

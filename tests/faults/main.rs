@@ -1,10 +1,10 @@
-//! Faults under load: what every client was promised, while everything is killed.
+//! Faults under load: every promise to a client is checked while every process is killed.
 //!
-//! Each test has servers of its own, a load of known events whose requests are repeated under one
-//! `Idempotency-Key` until they are answered, and a watch that reads the numbers and counts the
-//! rows every 100 ms in one snapshot of the database. Work is in flight at every fault, and not by
-//! chance: a lock or a proxy sees to it that it cannot be finished before the fault is done.
-//! Afterwards the rows are the distinct ids that were sent, and every number is exact.
+//! Each test has servers of its own. Its load consists of events with known ids, and each request is repeated
+//! with the same `Idempotency-Key` until it receives a response. A watch reads the counts and counts the rows
+//! every 100 ms in one snapshot of the database. Work is always in flight at a fault: a lock or a proxy prevents
+//! that it is finished before the fault. At the end the rows are the distinct ids that were sent, and every count
+//! is exact.
 
 #![allow(
     clippy::unwrap_used,

@@ -1,4 +1,4 @@
-//! Postgres dies, or refuses connections for a while.
+//! Postgres is killed, or refuses connections for a while.
 
 use std::time::Instant;
 
@@ -19,7 +19,7 @@ async fn a_killed_postgres_keeps_what_was_committed_and_gets_the_rest_again() {
     let mut committed = 0;
     for round in 0..4 {
         let lock = if round % 2 == 0 {
-            // A batch is committed, and no aggregator learns it: its entries stay in flight.
+            // A batch is committed, but no aggregator receives the response: its entries stay in flight.
             proxy.hold_answers();
             wait_until("a batch is committed and its answer is not there", SOON, || async {
                 holds(proxy.kept() > 0, || "no COMMIT is unanswered".to_owned())
@@ -36,7 +36,7 @@ async fn a_killed_postgres_keeps_what_was_committed_and_gets_the_rest_again() {
         drop(lock);
         proxy.lose_answers();
         trial.fault(pending);
-        // Clients are served meanwhile, for longer than an entry may be held without a word.
+        // Clients are served meanwhile, for longer than an entry may be pending before it is claimed.
         let killed = Instant::now();
         while killed.elapsed() < CLAIM_AFTER + CLAIM_AFTER / 2 {
             trial.load.more(100).await;
@@ -52,7 +52,7 @@ async fn a_killed_postgres_keeps_what_was_committed_and_gets_the_rest_again() {
     assert!(tally.skipped >= committed, "what was committed is skipped by its receipts: {tally}");
 }
 
-/// Meanwhile one replica dies, with what it could not store in flight.
+/// One replica is killed during the outage, while entries that it could not store are in flight.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_postgres_that_refuses_connections_for_a_while_delays_and_loses_nothing() {
     let mut trial = Trial::begin_unseen("Postgres refuses connections", cluster().await).await;
@@ -63,7 +63,7 @@ async fn a_postgres_that_refuses_connections_for_a_while_delays_and_loses_nothin
         let lock = trial.hold(&[0, 1, 2]).await;
         let pending = stream.pending().await.unwrap();
         other_database.execute("ALTER DATABASE sluice ALLOW_CONNECTIONS false").await.unwrap();
-        // The lock goes last, so that nothing is stored meanwhile.
+        // The lock is released last, so that nothing is stored meanwhile.
         let terminate = format!(
             "SELECT pg_terminate_backend(pid, 60000) FROM pg_stat_activity WHERE datname = 'sluice' AND pid <> {}",
             lock.pid(),
@@ -80,7 +80,7 @@ async fn a_postgres_that_refuses_connections_for_a_while_delays_and_loses_nothin
             .await;
             client.get("/healthz").await.assert_status(200);
         }
-        // Nobody can store anything, so what it reads now stays in its hands.
+        // Nobody can store anything, so the entries that it reads now stay pending.
         in_hand_of(&mut stream, "aggregator-1").await;
         trial.system.aggregators[1].kill();
         let refused = Instant::now();

@@ -1,4 +1,4 @@
-//! The publisher dies.
+//! The publisher is killed.
 
 use sluice_tests::proxy::Cut;
 use sluice_tests::proxy::redis::RedisProxy;
@@ -13,8 +13,9 @@ async fn a_killed_publisher_loses_no_request_and_counts_none_twice() {
     let proxy = RedisProxy::start(&setup.servers().redis.address(), Cut::After).await;
     let mut trial = Trial::begin("kill -9 of the publisher", setup.redis_through(proxy.address())).await;
     for _ in 0..5 {
-        // Some requests are on disk, and the publisher does not know it yet; more come behind them. So
-        // some are unanswered, and their clients repeat what is on disk, however fast the machine is.
+        // Some requests are on disk, but the publisher has not received the response of Redis yet, and more
+        // requests follow. So some requests have no response, and their clients repeat them, however fast the
+        // machine is.
         proxy.hold_answers();
         let load = &trial.load;
         wait_until("requests are on disk and unanswered", SOON, || async {
@@ -61,7 +62,7 @@ async fn a_publisher_without_redis_answers_503_and_stays_ready() {
         holds(answer.status == 202, || answer.text)
     })
     .await;
-    // The one without an answer may have been taken or not; the others were.
+    // The request without a response may have been accepted or not. The others were accepted.
     let end = system.wait_until_stored_at_least(2).await;
     assert!(end.fault().is_none() && (2..=3).contains(&end.rows), "{end:?}");
     for program in system.programs() {

@@ -1,4 +1,4 @@
-//! Redis dies.
+//! Redis is killed.
 
 use std::time::Duration;
 
@@ -20,7 +20,7 @@ async fn a_killed_redis_loses_nothing_that_was_answered() {
         let lock = trial.hold(&[0, 1, 2]).await;
         let pending = stream.pending().await.unwrap();
         if round % 2 == 0 {
-            // An append is on disk, and its answer dies with Redis.
+            // An append is on disk, and its response is lost when Redis is killed.
             proxy.hold_answers();
             wait_until("an append is on disk and unanswered", SOON, || async {
                 holds(proxy.kept() > 0, || format!("{} requests in flight", trial.load.in_flight()))
@@ -28,7 +28,8 @@ async fn a_killed_redis_loses_nothing_that_was_answered() {
             .await;
             on_disk += 1;
         } else {
-            // Redis has just answered, so it is not in the middle of a write: any moment after that.
+            // Redis has just responded, so it is not in the middle of a write. The next fault comes at any moment
+            // after that.
             tokio::time::sleep(Duration::from_micros(rand::random_range(0..5_000))).await;
         }
         let repeats = trial.load.repeats();

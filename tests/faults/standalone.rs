@@ -1,4 +1,4 @@
-//! The one process that is everything dies.
+//! The single process of a standalone system is killed.
 
 use std::path::Path;
 
@@ -15,11 +15,11 @@ async fn a_killed_standalone_process_goes_on_where_it_was() {
     let data = trial.system.dir.join("data");
     for round in 1..=6 {
         trial.carry_over().await;
-        // What is accepted from here on is in the log and cannot be stored.
+        // Events that are accepted from now on are in the log and cannot be stored.
         let mut store = WriteLock::take(&data.join("store.db")).await;
         trial.load.more(500).await;
         let log = if round % 2 == 0 {
-            // Some of it is stored after all, and cannot be acknowledged: it is in both files.
+            // Some of them are stored after all, and cannot be acknowledged: they are in both files.
             let mut log = WriteLock::take(&data.join("log.db")).await;
             let before = received(&trial).await;
             store.release().await;
@@ -44,7 +44,8 @@ async fn a_killed_standalone_process_goes_on_where_it_was() {
         })
         .await;
         trial.system.aggregators[0].start().await;
-        // Not before: the last connection that is closed moves the write-ahead log to its place, and
+        // Not earlier: when the last connection is closed, SQLite moves the write-ahead log into the database,
+        // and that must be done by the process under test.
         // that is left to the process under test.
         drop((store, log));
         trial.load.more(500).await;
@@ -55,7 +56,7 @@ async fn a_killed_standalone_process_goes_on_where_it_was() {
     assert!(tally.skipped > 0, "what was stored already is skipped by its receipts: {tally}");
 }
 
-/// The right to write to a file of SQLite: while it is held here, the process under test has to wait.
+/// The write lock of a SQLite file. While it is held, the process under test has to wait.
 struct WriteLock(SqliteConnection);
 
 impl WriteLock {
@@ -72,12 +73,12 @@ impl WriteLock {
     }
 }
 
-/// Events that are stored or dropped so far, as the file says.
+/// Returns the number of events that are stored or dropped so far, according to the file.
 async fn received(trial: &Trial) -> i64 {
     trial.system.reader().await.snapshot().await.unwrap().received
 }
 
-/// Entries in the log's file that the dead process had not acknowledged.
+/// Returns the number of entries in the file of the log that the killed process had not acknowledged.
 async fn unacknowledged(log: &Path) -> u64 {
     let mut connection = SqliteConnectOptions::new().filename(log).read_only(true).connect().await.unwrap();
     let entries: i64 = sqlx::query_scalar("SELECT count(*) FROM entries").fetch_one(&mut connection).await.unwrap();

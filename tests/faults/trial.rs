@@ -1,4 +1,4 @@
-//! What the fault tests have in common: a system under load and watch, and the final comparison.
+//! Shared parts of the fault tests: a system under load and watch, and the final comparison.
 
 use std::time::Duration;
 
@@ -6,28 +6,28 @@ use sluice_tests::stream::{Held, StreamReader};
 use sluice_tests::wait::holds;
 use sluice_tests::{Backend, Load, LoadOptions, Setup, System, TableLock, Tally, Watch, ledger, wait_until};
 
-/// After how long an entry is taken over from a replica that holds it.
+/// The time after which another replica claims a pending entry.
 pub const CLAIM_AFTER: Duration = Duration::from_secs(5);
-/// Snapshots of the database that must have been checked before a test may end.
+/// The minimum number of checked snapshots of the database in a test.
 const MOMENTS: u64 = 30;
-/// How long anything may take that has to happen.
+/// The timeout for every condition that a test waits for.
 pub const SOON: Duration = Duration::from_secs(180);
 
 /// A system under load and watch.
 pub struct Trial {
-    /// What is being broken.
+    /// The system in which the test causes faults.
     pub system: System,
-    /// Who uses it meanwhile.
+    /// The load on the system.
     pub load: Load,
     name: &'static str,
     watch: Watch,
     faults: u64,
     in_flight: u64,
-    /// Claimed, recovered and skipped, by processes that were killed since.
+    /// The entries claimed, recovered and skipped by processes that were killed since.
     carried_over: [u64; 3],
 }
 
-/// Three replicas that claim soon, on servers of their own.
+/// Three replicas with a short claim time, on servers of their own.
 pub async fn cluster() -> Setup {
     cluster_that_claims_after(CLAIM_AFTER).await
 }
@@ -40,16 +40,16 @@ pub async fn cluster_that_claims_after(claim_after: Duration) -> Setup {
 }
 
 impl Trial {
-    /// Starts the system, the watch and the load, and waits until events flow.
+    /// Starts the system, the watch and the load, and waits until events are stored.
     pub async fn begin(name: &'static str, setup: Setup) -> Self {
         Self::begin_with(name, setup, LoadOptions::default()).await
     }
 
-    /// [`Trial::begin`] for a fault that clients do not see: half of them send without a key, so
-    /// that nothing but the entries' own receipts tells a redelivery.
+    /// [`Trial::begin`] for a fault that clients do not notice. Half of the clients send without a key, so that
+    /// only the receipts of the entries can identify a redelivery.
     pub async fn begin_unseen(name: &'static str, setup: Setup) -> Self {
         let half = LoadOptions::default().clients / 2;
-        // What must be answered is not refused only because the machine is slow.
+        // A slow machine alone must not cause a request to be refused.
         let setup = setup.publisher("--append-timeout", "2m");
         Self::begin_with(name, setup, LoadOptions { unkeyed: half, ..LoadOptions::default() }).await
     }
@@ -62,7 +62,7 @@ impl Trial {
         Self { system, load, name, watch, faults: 0, in_flight: 0, carried_over: [0; 3] }
     }
 
-    /// Notes a fault, with how much was in flight when it came.
+    /// Records a fault, and the number of entries in flight at that moment.
     pub fn fault(&mut self, in_flight: u64) {
         assert!(
             in_flight > 0,
@@ -72,14 +72,14 @@ impl Trial {
         self.in_flight += in_flight;
     }
 
-    /// Adds up what the aggregators have counted: to be called before they are all killed, since
-    /// their counters die with them.
+    /// Adds up the counters of the aggregators. It must be called before they are all killed, because their
+    /// counters are in memory only.
     pub async fn carry_over(&mut self) {
         self.carried_over = counted(&self.system, self.carried_over).await;
     }
 
-    /// Lets nobody store anything, and waits until each of these aggregators has a batch in flight: what
-    /// follows hits these, for as long as the lock is held.
+    /// Prevents all replicas from storing, and waits until each of these aggregators has a batch in flight. The
+    /// next fault hits these batches, for as long as the lock is held.
     pub async fn hold(&self, aggregators: &[usize]) -> TableLock {
         let lock = TableLock::take(&self.system.store).await;
         for number in aggregators {
@@ -88,7 +88,7 @@ impl Trial {
         lock
     }
 
-    /// Waits until this aggregator stores something that it did not have at this moment.
+    /// Waits until this aggregator stores an entry that it did not have before the call.
     pub async fn commits(&self, aggregator: usize) {
         let name = self.system.aggregators[aggregator].name();
         let received = async || {
@@ -103,7 +103,7 @@ impl Trial {
         .await;
     }
 
-    /// Lets events flow once more, stops the load, and compares everything to the event.
+    /// Waits until more events are stored, stops the load, and compares every event.
     pub async fn end(self) -> Tally {
         self.load.more(1_000).await;
         wait_until("enough snapshots are checked", SOON, || async {
@@ -160,7 +160,7 @@ pub async fn in_hand_of(stream: &mut StreamReader, consumer: &str) {
     .await;
 }
 
-/// Waits until this consumer, which goes on reading, has acknowledged these entries.
+/// Waits until this consumer, which continues to read, has acknowledged these entries.
 pub async fn acknowledged(stream: &mut StreamReader, consumer: &str, held: &[Held]) {
     wait_until(&format!("{consumer} has acknowledged what it held"), SOON, || {
         let mut stream = stream.clone();
@@ -173,7 +173,7 @@ pub async fn acknowledged(stream: &mut StreamReader, consumer: &str, held: &[Hel
     .await;
 }
 
-/// Waits until nothing is pending for this consumer: others have taken it over.
+/// Waits until nothing is pending for this consumer, because others have claimed it.
 pub async fn nothing_left_of(stream: &mut StreamReader, consumer: &str) {
     wait_until(&format!("the entries of {consumer} are taken over"), SOON, || {
         let mut stream = stream.clone();

@@ -21,7 +21,7 @@ pub fn table() -> Vec<Bad> {
     [not_json(), not_utf8(), not_events(), fields(), payloads(), limits()].into_iter().flatten().collect()
 }
 
-/// Not JSON: 400, and no event is named, since there is none.
+/// Bodies that are not JSON: status 400, and no event is named because there is none.
 fn not_json() -> Vec<Bad> {
     let texts = [
         ("nothing", ""),
@@ -85,7 +85,7 @@ fn not_utf8() -> Vec<Bad> {
     ]
 }
 
-/// JSON, but not events.
+/// Bodies that are JSON but contain no valid list of events.
 fn not_events() -> Vec<Bad> {
     let event = r#"{"id":"1","payload":1}"#;
     let both = format!(r#"{{"events":[{event}],"topic":"a"}}"#);
@@ -113,7 +113,7 @@ fn not_events() -> Vec<Bad> {
     ]
 }
 
-/// An event of which one field is wrong.
+/// An event with one invalid field.
 fn fields() -> Vec<Bad> {
     let long_id = format!(r#"{{"id":"{}","payload":1}}"#, "i".repeat(513));
     let long_topic = format!(r#"{{"id":"1","payload":1,"topic":"{}"}}"#, "é".repeat(129));
@@ -170,7 +170,7 @@ fn fields() -> Vec<Bad> {
     ]
 }
 
-/// An event whose payload cannot be kept.
+/// An event whose payload cannot be stored.
 fn payloads() -> Vec<Bad> {
     let at = |what, payload: &str| {
         invalid(
@@ -196,7 +196,7 @@ fn payloads() -> Vec<Bad> {
     ]
 }
 
-/// Too much of something.
+/// Bodies that exceed a limit.
 fn limits() -> Vec<Bad> {
     let events: Vec<_> = (0..11).map(|n| format!(r#"{{"id":"{n}","payload":{n}}}"#)).collect();
     let nested = |depth: usize| format!("{}{}", "[".repeat(depth), "]".repeat(depth));
@@ -218,7 +218,7 @@ fn limits() -> Vec<Bad> {
     ]
 }
 
-/// As large as it may be: 16 events in all.
+/// The largest body that is allowed: 16 events in total.
 pub fn just_within_the_limits() -> Vec<Vec<u8>> {
     let one = |id: &str, payload: &str| format!(r#"{{"id":"{id}","payload":{payload}}}"#);
     let ten: Vec<_> = (0..10).map(|n| one(&format!("ten-{n}"), "0")).collect();

@@ -1,4 +1,4 @@
-//! Bodies that do not arrive, spoken in raw TCP.
+//! Bodies that do not arrive completely, sent over raw TCP.
 
 use std::time::Duration;
 
@@ -7,11 +7,11 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
-/// Longer than any answer should take, the slow ones included.
+/// Longer than any response should take, including the slow ones.
 const PATIENCE: Duration = Duration::from_secs(120);
 const BODY: &str = r#"{"topic":"bad","id":"1","payload":1}"#;
 
-/// Tries each, and fails on the first that is not refused as it should be.
+/// Tries each case, and fails on the first that is not refused as it should be.
 pub async fn refuse_all(base: &str) {
     let address = base.replace("http://", "");
     println!("a body that stops half way, with the connection open");
@@ -26,7 +26,7 @@ pub async fn refuse_all(base: &str) {
     let mut dripping = request(&address, "Content-Length: 10000\r\n", "").await;
     let (mut from, mut to) = dripping.split();
     let drip = async {
-        // The answer may be there before a write fails, so it is read to its end in any case.
+        // The response may arrive before a write fails, so it is always read to its end.
         while to.write_all(b" ").await.is_ok() {
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
@@ -75,7 +75,7 @@ async fn request(address: &str, header: &str, body: &str) -> TcpStream {
     connection
 }
 
-/// The answer, up to the end of the connection or of its announced length.
+/// Returns the response, up to the end of the connection or up to its announced length.
 async fn answer(connection: &mut (impl AsyncRead + Unpin)) -> String {
     let mut text = Vec::new();
     let read = async {

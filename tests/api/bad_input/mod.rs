@@ -1,5 +1,5 @@
-//! Bad input: each kind is answered by a problem document with the right status, code, index and
-//! field, and nothing of it is stored.
+//! Bad input: each kind is refused with a problem document that has the right status, code, index and field, and
+//! nothing of it is stored.
 
 mod bodies;
 mod connections;
@@ -27,7 +27,7 @@ async fn limited(backend: Backend) -> System {
     setup.start().await
 }
 
-/// Fails unless the system has nothing, and takes a good event as if nothing had happened.
+/// Fails unless the system is empty and accepts a good event as before.
 async fn assert_nothing_stored(system: &System) {
     let snapshot = system.publish_and_wait(0, &event("good", "1")).await;
     assert_eq!((snapshot.received, snapshot.rows, snapshot.dead_lettered), (1, 1, 0));

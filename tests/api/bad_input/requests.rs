@@ -1,11 +1,11 @@
-//! Requests that are wrong around their body: headers, methods, paths, query parameters.
+//! Requests with errors outside their body: headers, methods, paths, query parameters.
 
 use reqwest::header::HeaderValue;
 use sluice_tests::Client;
 
 const EVENT: &str = r#"{"topic":"bad","id":"1","payload":1}"#;
 
-/// Sends each, and fails on the first that is not refused as it should be.
+/// Sends each request, and fails on the first that is not refused as it should be.
 pub async fn refuse_all(client: &Client) {
     content_types(client).await;
     idempotency_keys(client).await;
