@@ -46,7 +46,6 @@ async fn a_killed_standalone_process_goes_on_where_it_was() {
         trial.system.aggregators[0].start().await;
         // Not earlier: when the last connection is closed, SQLite moves the write-ahead log into the database,
         // and that must be done by the process under test.
-        // that is left to the process under test.
         drop((store, log));
         trial.load.more(500).await;
         trial.fault(held);

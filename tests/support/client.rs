@@ -1,4 +1,4 @@
-//! HTTP as a client of the system speaks it.
+//! An HTTP client, as users of the system have one.
 
 use std::time::Duration;
 
@@ -12,7 +12,7 @@ pub struct Client {
     base: String,
 }
 
-/// What was answered.
+/// A response.
 #[derive(Debug, Clone)]
 pub struct Answer {
     /// The status code.
@@ -49,7 +49,7 @@ impl Answer {
         problem
     }
 
-    /// Fails unless the status is this one; hands the answer on.
+    /// Fails unless the response has this status, and returns it.
     #[track_caller]
     pub fn assert_status(self, status: u16) -> Self {
         assert_eq!(self.status, status, "{}", self.text);
@@ -58,7 +58,7 @@ impl Answer {
 }
 
 impl Client {
-    /// A client of the system at `base`.
+    /// Creates a client of the system at `base`.
     pub fn new(base: &str) -> Self {
         let http = reqwest::Client::builder().timeout(Duration::from_secs(120)).build().expect("an HTTP client");
         Self { http, base: base.to_owned() }
@@ -69,14 +69,14 @@ impl Client {
         self.try_send(request).await.unwrap_or_else(|e| panic!("no answer from {}: {e:?}", self.base))
     }
 
-    /// [`Client::send`], where no answer is a possible outcome.
+    /// Like [`Client::send`], for requests that may receive no response.
     pub async fn try_send(&self, request: reqwest::RequestBuilder) -> reqwest::Result<Answer> {
         let answer = request.send().await?;
         let (status, headers) = (answer.status().as_u16(), answer.headers().clone());
         Ok(Answer { status, headers, text: answer.text().await? })
     }
 
-    /// A request to a path, to be completed by the caller.
+    /// Returns a request to a path, to be completed by the caller.
     pub fn request(&self, method: &str, path: &str) -> reqwest::RequestBuilder {
         let method = method.parse().expect("a method");
         self.http.request(method, format!("{}{path}", self.base))
@@ -87,7 +87,7 @@ impl Client {
         self.send(self.request("GET", path)).await
     }
 
-    /// `GET path`, which must answer 200 with JSON.
+    /// Sends `GET path`, which must return 200 with JSON.
     pub async fn get_json(&self, path: &str) -> Value {
         let answer = self.get(path).await;
         assert_eq!(answer.status, 200, "GET {path}: {}", answer.text);
@@ -111,7 +111,7 @@ impl Client {
         self.send(request.header("Idempotency-Key", key).body(body.to_string())).await
     }
 
-    /// `POST /publish` of JSON, which must be accepted; answers how many events were.
+    /// Sends `POST /publish` with JSON, which must be accepted. Returns the number of accepted events.
     pub async fn publish(&self, body: &Value) -> u64 {
         let answer = self.publish_raw(body.to_string()).await;
         let start: String = body.to_string().chars().take(200).collect();

@@ -1,4 +1,4 @@
-//! Temporary folders that go with the test process, however it ends.
+//! Temporary directories that are removed after the test process, however it ends.
 
 use std::fs::{self, Permissions};
 use std::io;
@@ -9,7 +9,7 @@ use std::process::{ChildStdin, Command, Stdio};
 use std::sync::LazyLock;
 use std::sync::atomic::{AtomicU32, Ordering};
 
-/// The folder of this run, and the pipe whose end tells the sweeper that the run is over.
+/// The directory of this run, and the pipe whose end tells the cleanup shell that the run is over.
 struct Run {
     dir: PathBuf,
     _open_while_we_live: Option<ChildStdin>,
@@ -18,7 +18,8 @@ struct Run {
 static RUN: LazyLock<Run> = LazyLock::new(|| start_run().expect("a temporary folder for the run"));
 static NEXT: AtomicU32 = AtomicU32::new(0);
 
-/// A new empty folder under the run's folder. Others may enter it: Postgres runs as another user.
+/// Creates an empty directory in the directory of the run. Other users may enter it, because Postgres runs as
+/// another user.
 pub fn fresh(name: &str) -> PathBuf {
     let number = NEXT.fetch_add(1, Ordering::Relaxed);
     let dir = RUN.dir.join(format!("{number:03}-{name}"));
@@ -27,8 +28,8 @@ pub fn fresh(name: &str) -> PathBuf {
     dir
 }
 
-/// Statics are not dropped when a test process ends, and a killed one drops nothing at all, so a
-/// shell that outlives it removes the folder. `SLUICE_TEST_KEEP=1` keeps it.
+/// Statics are not dropped when a test process ends, and a killed process drops nothing at all. Therefore a shell
+/// that outlives the process removes the directory, unless `SLUICE_TEST_KEEP=1` is set.
 fn start_run() -> io::Result<Run> {
     let dir = tempfile::Builder::new().prefix("sluice-test-").tempdir()?.keep();
     open_to_others(&dir)?;
@@ -36,12 +37,12 @@ fn start_run() -> io::Result<Run> {
         println!("keeping {}", dir.display());
         return Ok(Run { dir, _open_while_we_live: None });
     }
-    // Servers die with us too, but not in the same instant: hence the second attempt.
+    // The servers end with this process, but not at the same instant: therefore the second attempt.
     let script = r#"cat >/dev/null; sleep 1; rm -rf "$1" || { sleep 5; rm -rf "$1"; }"#;
     let sweeper = Command::new("sh")
         .args(["-c", script, "sweeper"])
         .arg(&dir)
-        // Ctrl-C goes to the whole group of the test process, and must not reach the sweeper.
+        // Ctrl-C is sent to the whole process group of the test, and must not reach the cleanup shell.
         .process_group(0)
         .stdin(Stdio::piped())
         .stdout(Stdio::null())

@@ -1,4 +1,4 @@
-//! The comparison of what was sent with what is stored, to the event.
+//! Compares every event that was sent with the stored events.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -6,7 +6,7 @@ use std::fmt;
 use crate::load::{Sent, event};
 use crate::{Snapshot, System};
 
-/// What a fault test saw, printed at its end.
+/// The results of a fault test, printed at its end.
 #[derive(Debug, Clone, Default)]
 pub struct Tally {
     /// The test.
@@ -19,17 +19,17 @@ pub struct Tally {
     pub repeats: u64,
     /// The numbers of the database at the end.
     pub end: Snapshot,
-    /// How often the fault was made with work in flight.
+    /// The number of faults that happened with work in flight.
     pub faults: u64,
     /// Entries (or events, where there are no entries) in flight at the faults.
     pub pending: u64,
     /// Entries claimed from another consumer.
     pub claimed: u64,
-    /// Entries that a consumer found as its own after its restart.
+    /// Entries that a consumer found pending for itself after its restart.
     pub recovered: u64,
-    /// Receipts by which something was recognised as committed.
+    /// Receipts by which entries were recognised as committed.
     pub skipped: u64,
-    /// Snapshots in which the promise held.
+    /// Snapshots in which all counts were consistent.
     pub snapshots: u64,
 }
 
@@ -56,8 +56,8 @@ impl fmt::Display for Tally {
     }
 }
 
-/// Waits until all that was accepted is stored, and compares: every number, every row, every
-/// payload. Answers the numbers.
+/// Waits until all accepted events are stored, and compares every count, every row and every payload. Returns the
+/// counts.
 pub async fn final_comparison(system: &System, sent: &Sent) -> Snapshot {
     let end = system.wait_until_stored(sent.accepted).await;
     let numbers = (end.received as u64, end.unique as u64, end.duplicates as u64, end.conflicts);
@@ -73,7 +73,7 @@ pub async fn final_comparison(system: &System, sent: &Sent) -> Snapshot {
     end
 }
 
-/// The set of rows is the set of events below `distinct`, each with the payload that was sent.
+/// Checks that the rows are exactly the events below `distinct`, each with the payload that was sent.
 async fn compare_rows(system: &System, distinct: u64) {
     let rows = system.reader().await.rows().await.expect("the rows");
     let mut missing: HashMap<(String, String), String> = (0..distinct)

@@ -1,5 +1,6 @@
-//! What the suites stand on: real servers on free ports in temporary folders, our programs as a
-//! user starts them, known events, and the comparison of what was sent with what is stored.
+//! The foundation of the test suites: real servers on free ports in temporary directories, our programs started
+//! as a user starts them, events with known ids, and the comparison of the events that were sent with those that
+//! are stored.
 //!
 //! ```text
 //! Setup ──start──▶ System ── Redis, Postgres, publisher, aggregators │ standalone
@@ -7,7 +8,7 @@
 //!   └──stop──▶ Sent ──ledger::final_comparison──▶ rows = distinct ids, counters to the event
 //! ```
 //!
-//! Nothing here knows the programs' code: everything is seen from outside.
+//! Nothing here depends on the code of the programs: they are observed from outside only.
 
 #![allow(
     clippy::unwrap_used,

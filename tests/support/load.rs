@@ -1,4 +1,4 @@
-//! A load of known events: afterwards it is known, to the event, what must be stored.
+//! A load of events with known ids, so that every event that must be stored is known at the end.
 
 use std::sync::Arc;
 use std::sync::Mutex;
@@ -10,25 +10,25 @@ use rand::{RngExt, SeedableRng};
 use tokio::task::JoinHandle;
 use uuid::Uuid;
 
-/// How long one client repeats one request before it gives up, and how long it waits for the answer to
-/// one that it must not repeat.
+/// How long one client repeats one request before it fails, and how long it waits for the response to a request
+/// that it must not repeat.
 const PATIENCE: Duration = Duration::from_secs(180);
-/// How long a client waits for an answer before it repeats its request.
+/// How long a client waits for a response before it repeats its request.
 const ATTEMPT: Duration = Duration::from_secs(5);
 
 /// The shape of a load.
 #[derive(Debug, Clone, Copy)]
 pub struct LoadOptions {
-    /// Clients that send at once, each one request at a time.
+    /// Number of concurrent clients, each with one request at a time.
     pub clients: u64,
-    /// The most events in a request; the least is 1.
+    /// Maximum number of events in a request; the minimum is 1.
     pub batch: u64,
-    /// The share of events that were in a request before, from 0 to 1.
+    /// The share of events that were already in an earlier request, from 0 to 1.
     pub duplicate: f64,
-    /// How long a client rests between two requests.
+    /// How long a client waits between two requests.
     pub rest: Duration,
-    /// So many of the clients send without a key. They cannot repeat a request safely, so each
-    /// must be answered: only for faults that clients do not see.
+    /// The number of clients that send without a key. They cannot repeat a request safely, so each request must
+    /// receive a response. Use them only for faults that clients do not notice.
     pub unkeyed: u64,
 }
 
@@ -38,8 +38,8 @@ impl Default for LoadOptions {
     }
 }
 
-/// Clients that publish until they are told to stop. A request carries an `Idempotency-Key` and
-/// is repeated under it until it is answered, as a careful client does.
+/// Clients that publish until they are told to stop. Each request carries an `Idempotency-Key` and is repeated
+/// with it until it receives a response, as a careful client does.
 #[derive(Debug)]
 pub struct Load {
     shared: Arc<Shared>,
@@ -52,33 +52,33 @@ struct Shared {
     http: reqwest::Client,
     options: LoadOptions,
     stop: AtomicBool,
-    /// Ids handed out: event `n` for every `n` below.
+    /// The number of ids in use: event `n` exists for every `n` below it.
     distinct: AtomicU64,
-    /// Events in requests that were begun, each request once however often it was repeated.
+    /// Events in requests that were sent, each request counted once however often it was repeated.
     sent: AtomicU64,
     /// Events in requests that were answered 202.
     accepted: AtomicU64,
-    /// Requests begun and not answered yet.
+    /// Requests that were sent and have no response yet.
     in_flight: AtomicU64,
     /// Attempts beyond the first of a request.
     repeats: AtomicU64,
     refusal: Mutex<Option<String>>,
 }
 
-/// What a load sent.
+/// The events that a load has sent.
 #[derive(Debug, Clone, Copy)]
 pub struct Sent {
     /// Events in all requests, a repeated request once.
     pub sent: u64,
     /// Events in requests that were answered 202.
     pub accepted: u64,
-    /// Distinct events among them: [`event`] of every number below.
+    /// The number of distinct events among them: [`event`] of every number below it.
     pub distinct: u64,
     /// Attempts beyond the first of a request.
     pub repeats: u64,
 }
 
-/// Event number `n`: its topic, its id, and its payload as JSON text.
+/// Returns event number `n`: its topic, its id, and its payload as JSON text.
 pub fn event(n: u64) -> (String, String, String) {
     let payload = format!(r#"{{"n":{n},"text":"event no. {n} — ünïcødé","price":{n}.50,"tags":["a",{{"b":null}}]}}"#);
     (format!("topic-{}", n % 5), format!("evt-{n}"), payload)
@@ -103,22 +103,22 @@ impl Load {
         Self { shared, clients }
     }
 
-    /// Events accepted so far.
+    /// Returns the number of events accepted so far.
     pub fn accepted(&self) -> u64 {
         self.shared.accepted.load(Ordering::SeqCst)
     }
 
-    /// Attempts so far beyond the first of a request.
+    /// Returns the number of attempts so far beyond the first of a request.
     pub fn repeats(&self) -> u64 {
         self.shared.repeats.load(Ordering::SeqCst)
     }
 
-    /// Requests that are sent and not answered at this moment.
+    /// Returns the number of requests that are sent and have no response at this moment.
     pub fn in_flight(&self) -> u64 {
         self.shared.in_flight.load(Ordering::SeqCst)
     }
 
-    /// Waits until so many more events are accepted: the system works (again).
+    /// Waits until so many more events are accepted, which shows that the system works (again).
     pub async fn more(&self, events: u64) {
         let goal = self.accepted() + events;
         crate::wait_until(&format!("{events} more events are accepted"), PATIENCE, || async {
@@ -130,7 +130,7 @@ impl Load {
         .await;
     }
 
-    /// No new requests; those begun are repeated until they are answered.
+    /// Starts no new requests. Those that were sent are repeated until they receive a response.
     pub async fn stop(self) -> Sent {
         self.shared.stop.store(true, Ordering::SeqCst);
         for client in self.clients {
@@ -150,7 +150,7 @@ impl Load {
     }
 }
 
-/// One client: a request, its answer, a rest, the next.
+/// Runs one client: a request, its response, a pause, the next request.
 async fn client(shared: Arc<Shared>, seed: u64) {
     let mut random = StdRng::seed_from_u64(seed);
     let keyed = seed >= shared.options.unkeyed;
@@ -173,14 +173,14 @@ async fn client(shared: Arc<Shared>, seed: u64) {
     }
 }
 
-/// New events, and some that this or another client has sent, is sending, or has in this request.
+/// Returns new events, and some that this or another client has sent, is sending, or has in this request.
 fn batch(shared: &Shared, random: &mut StdRng) -> Vec<String> {
     let size = random.random_range(1..=shared.options.batch);
     (0..size)
         .map(|_| {
             let known = shared.distinct.load(Ordering::SeqCst);
             let again = known > 0 && random.random_bool(shared.options.duplicate);
-            // Half of the duplicates follow closely: those are the ones that race.
+            // Half of the duplicates follow closely, because these cause races.
             let near = known.saturating_sub(if random.random() { 100 } else { known });
             let n =
                 if again { random.random_range(near..known) } else { shared.distinct.fetch_add(1, Ordering::SeqCst) };
@@ -190,7 +190,7 @@ fn batch(shared: &Shared, random: &mut StdRng) -> Vec<String> {
         .collect()
 }
 
-/// One request until it is answered, with growing pauses; without a key only once.
+/// Sends one request until it receives a response, with growing pauses; without a key only once.
 async fn publish(
     shared: &Shared,
     body: &str,
@@ -210,7 +210,8 @@ async fn publish(
         let seen = match answer {
             Ok(answer) => {
                 let status = answer.status().as_u16();
-                // Accepted once the status is here; a body cut off behind it changes nothing.
+                // The request is accepted as soon as the status has arrived. A body that is cut off does not
+                // matter.
                 let text = answer.text().await.unwrap_or_default();
                 match status {
                     202 if text.is_empty() || text.contains(&format!("\"count\":{count}")) => return Ok(()),

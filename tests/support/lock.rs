@@ -1,4 +1,4 @@
-//! A lock on the table of events: what the aggregators have in flight stays in flight while it is held.
+//! A lock on the table of events: while it is held, the batches of the aggregators stay in flight.
 
 use std::time::Duration;
 
@@ -7,7 +7,7 @@ use sqlx::{AssertSqlSafe, Connection, Executor, PgConnection};
 use crate::store::StoreAddress;
 use crate::wait::{holds, wait_until};
 
-/// How long it may take until the lock is held, or a replica waits for it.
+/// The timeout for taking the lock, and for a replica to wait for it.
 const PATIENCE: Duration = Duration::from_secs(180);
 
 /// A lock on the table of events in Postgres: nobody stores anything until it is released.
@@ -20,7 +20,7 @@ pub struct TableLock {
 }
 
 impl TableLock {
-    /// Waits until it is held.
+    /// Waits until the lock is held.
     pub async fn take(store: &StoreAddress) -> Self {
         wait_until("the table of events is locked", PATIENCE, || async {
             Self::try_take(store).await.map_err(|error| error.to_string())
@@ -38,9 +38,9 @@ impl TableLock {
         Ok(Self { connection, pid, url: url.clone(), table })
     }
 
-    /// Waits until this replica has a batch that waits for the lock. Its entries cannot be
-    /// acknowledged before the lock is released, whatever the replica does: that entries are pending
-    /// would say less, because the acknowledgement of stored ones may be on its way.
+    /// Waits until this replica has a batch that waits for the lock. The entries of that batch cannot be
+    /// acknowledged before the lock is released, whatever the replica does. It would not be enough that entries
+    /// are pending, because the acknowledgement of stored entries may already be under way.
     pub async fn holds_up(&self, replica: &str) {
         wait_until(&format!("{replica} has a batch that it cannot store"), PATIENCE, || async {
             let waiting = self.held_up().await.map_err(|error| error.to_string())?;
@@ -58,8 +58,8 @@ impl TableLock {
         .await;
     }
 
-    /// The replicas that wait for the lock at this moment. On a connection of its own: within one
-    /// transaction Postgres tells of the other sessions always the same.
+    /// Returns the replicas that wait for the lock at this moment. It uses a connection of its own, because
+    /// within one transaction Postgres always returns the same snapshot of the other sessions.
     async fn held_up(&self) -> sqlx::Result<Vec<String>> {
         let sql = "SELECT substr(application_name, 8) FROM pg_locks JOIN pg_stat_activity USING (pid) \
                    WHERE NOT granted AND relation = $1::regclass AND starts_with(application_name, 'sluice ')";
@@ -67,12 +67,12 @@ impl TableLock {
         sqlx::query_scalar(sql).bind(&self.table).fetch_all(&mut connection).await
     }
 
-    /// The server's process that holds it.
+    /// Returns the process id of the server process that holds the lock.
     pub fn pid(&self) -> i32 {
         self.pid
     }
 
-    /// Lets it go; it must have held until now.
+    /// Releases the lock. It must have been held until now.
     pub async fn release(mut self) {
         self.connection.execute("COMMIT").await.expect("the lock was held until now");
     }

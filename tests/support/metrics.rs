@@ -1,6 +1,6 @@
-//! Prometheus text, read for a number.
+//! Reads a number from the Prometheus text format.
 
-/// The sum of all samples of a metric; 0 when it is not there (yet).
+/// Returns the sum of all samples of a metric; 0 while there are none.
 pub fn sum(text: &str, metric: &str) -> f64 {
     let samples = text.lines().filter_map(|line| {
         let rest = line.strip_prefix(metric)?;

@@ -4,14 +4,14 @@ use std::net::TcpListener;
 use std::sync::LazyLock;
 use std::sync::atomic::{AtomicU16, Ordering};
 
-/// Below the range from which the kernel takes ports for outgoing connections, so that a server
-/// which was killed finds its port free when it starts again.
+/// Below the range from which the kernel takes ports for outgoing connections, so that the port of a killed
+/// server is still free when it starts again.
 const FIRST: u16 = 12_000;
 const COUNT: u16 = 20_000;
 
 static NEXT: LazyLock<AtomicU16> = LazyLock::new(|| AtomicU16::new(rand::random_range(0..COUNT)));
 
-/// A port that nobody listens on, never handed out twice by this process.
+/// Returns a port that nobody listens on. This process never returns the same port twice.
 pub(crate) fn free() -> u16 {
     for _ in 0..COUNT {
         let port = FIRST + NEXT.fetch_add(1, Ordering::Relaxed) % COUNT;

@@ -11,14 +11,13 @@ use crate::process::{Process, command, tail};
 use crate::wait::wait_blocking;
 use crate::{dirs, ports};
 
-/// The database that the system under test uses; `postgres` is there beside it, for the tests.
+/// The database of the system under test. The database `postgres` on the same server is for the tests.
 pub const DATABASE: &str = "sluice";
 
-/// A fresh cluster, made once per run and copied for each server: initdb takes seconds.
+/// A new cluster, created once per run and copied for each server, because initdb takes seconds.
 static TEMPLATE: LazyLock<PathBuf> = LazyLock::new(make_template);
 
-/// A PostgreSQL server whose data survive [`PostgresServer::kill`] and
-/// [`PostgresServer::start_again`].
+/// A PostgreSQL server whose data survives [`PostgresServer::kill`] and [`PostgresServer::start_again`].
 #[derive(Debug)]
 pub struct PostgresServer {
     dir: PathBuf,
@@ -27,12 +26,13 @@ pub struct PostgresServer {
 }
 
 impl PostgresServer {
-    /// Starts one with an empty database. `fsync` as in production, or off where nothing is killed.
+    /// Starts a server with an empty database. `fsync` is on as in production, or off for tests that kill
+    /// nothing.
     pub fn start(fsync: bool) -> Self {
         Self::start_with(&format!("fsync = {}\n", if fsync { "on" } else { "off" }))
     }
 
-    /// Starts one with an empty database and these settings, a line each, which overrule ours.
+    /// Starts a server with an empty database and these settings, one on each line, which override ours.
     pub fn start_with(settings: &str) -> Self {
         let dir = dirs::fresh("postgres");
         let data = dir.join("data");
@@ -43,7 +43,7 @@ impl PostgresServer {
         server
     }
 
-    /// Starts it on the data it left, on the same port, and waits until it takes connections.
+    /// Starts the server again with its data on the same port, and waits until it accepts connections.
     pub fn start_again(&mut self) {
         let args = ["-D".to_owned(), self.data().display().to_string()];
         let log = self.dir.join("postgres.log");
@@ -59,8 +59,8 @@ impl PostgresServer {
         self.process = Some(process);
     }
 
-    /// `kill -9` of the server and all its backends, as when the machine dies. The postmaster is
-    /// stopped first, so that it cannot see its children die and say goodbye to anybody.
+    /// Sends `kill -9` to the server and all its backends, as if the machine failed. The postmaster is stopped
+    /// first, so that it cannot notice the end of its children and close connections in order.
     pub fn kill(&mut self) {
         let mut process = self.process.take().expect("Postgres runs");
         process.signal(Signal::STOP);
@@ -70,22 +70,22 @@ impl PostgresServer {
         process.kill();
     }
 
-    /// Its first process, the parent of the others, while it runs.
+    /// Returns the first process, the parent of the others, while it runs.
     pub fn process(&self) -> &Process {
         self.process.as_ref().expect("Postgres runs")
     }
 
-    /// The URL of the database under test.
+    /// Returns the URL of the database under test.
     pub fn url(&self) -> String {
         url_of(&self.address(), DATABASE)
     }
 
-    /// The URL of the other database, from which the one under test can be closed.
+    /// Returns the URL of the other database, over which connections to the one under test can be forbidden.
     pub fn maintenance_url(&self) -> String {
         url_of(&self.address(), "postgres")
     }
 
-    /// Its address, for a proxy.
+    /// Returns the address, for a proxy.
     pub fn address(&self) -> String {
         format!("127.0.0.1:{}", self.port)
     }
@@ -104,12 +104,12 @@ impl PostgresServer {
     }
 }
 
-/// A connection URL.
+/// Returns a connection URL.
 pub fn url_of(address: &str, database: &str) -> String {
     format!("postgres://postgres@{address}/{database}")
 }
 
-/// Postgres refuses to run as root.
+/// Returns the user of the server, because Postgres refuses to run as root.
 fn server_user() -> Option<&'static str> {
     rustix::process::geteuid().is_root().then_some("postgres")
 }
@@ -123,7 +123,7 @@ fn make_template() -> PathBuf {
     run(command(&program("initdb"), server_user())
         .args(["-U", "postgres", "-A", "trust", "-E", "UTF8", "--locale", "C", "--no-sync", "-D"])
         .arg(&data));
-    // A database without starting a server: one statement in single-user mode.
+    // Creates the database without starting a server: one statement in single-user mode.
     let script = format!("echo 'CREATE DATABASE {DATABASE}' | exec \"$@\"");
     run(command(Path::new("sh"), server_user())
         .args(["-c", &script, "single"])
@@ -134,8 +134,8 @@ fn make_template() -> PathBuf {
     data
 }
 
-/// A program of PostgreSQL: from `SLUICE_PG_BIN`, from Debian's folder (the newest version), or
-/// from the path.
+/// Returns a program of PostgreSQL: from `SLUICE_PG_BIN`, from the directory of Debian (the newest version), or
+/// from the `PATH`.
 fn program(name: &str) -> PathBuf {
     static BIN: LazyLock<Option<PathBuf>> = LazyLock::new(|| {
         if let Some(dir) = std::env::var_os("SLUICE_PG_BIN") {

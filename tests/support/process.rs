@@ -9,11 +9,11 @@ use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
 
-/// A request to the spawning thread.
+/// A request to the thread that starts processes.
 type Job = (Command, mpsc::Sender<io::Result<Child>>);
 
-/// The kernel sends a child its parent-death signal when the *thread* that started it ends, and
-/// every test has threads of its own: so one thread, which ends with the process, starts all.
+/// The kernel sends a child its parent-death signal when the *thread* that started it ends, and every test has
+/// threads of its own. Therefore a single thread, which ends with the process, starts all children.
 static SPAWNER: LazyLock<mpsc::Sender<Job>> = LazyLock::new(|| {
     let (jobs, queue) = mpsc::channel::<Job>();
     std::thread::Builder::new()
@@ -54,18 +54,18 @@ impl Process {
         Self { child, log: log.to_owned() }
     }
 
-    /// Sends a signal. A process that has ended already is left alone.
+    /// Sends a signal. A process that has already ended receives none.
     pub fn signal(&self, signal: Signal) {
         let _ = kill_process(self.pid(), signal);
     }
 
-    /// `kill -9`, and waits until it is gone.
+    /// Sends `kill -9`, and waits until the process has ended.
     pub fn kill(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
 
-    /// SIGTERM, and waits for its end; after `patience` it is killed and `None` returned.
+    /// Sends SIGTERM, and waits for the end. After `patience` the process is killed, and `None` is returned.
     pub fn terminate(&mut self, patience: Duration) -> Option<ExitStatus> {
         self.signal(Signal::TERM);
         let started = Instant::now();
@@ -79,19 +79,20 @@ impl Process {
         None
     }
 
-    /// How it ended, if it did.
+    /// Returns how the process ended, if it did.
     pub fn exited(&mut self) -> Option<ExitStatus> {
         self.child.try_wait().ok().flatten()
     }
 
-    /// The processes that it started itself and that still run.
+    /// Returns the processes that it started itself and that still run.
     pub fn children(&self) -> Vec<Pid> {
         let parent = self.child.id().to_string();
         let processes = std::fs::read_dir("/proc").expect("/proc").flatten();
         processes
             .filter_map(|entry| entry.file_name().to_str()?.parse::<i32>().ok())
             .filter(|pid| {
-                // pid (name) state ppid …; the name may hold spaces, so from its last parenthesis.
+                // The format is: pid (name) state ppid …. The name may contain spaces, so parse after its last
+                // parenthesis.
                 let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
                 let after_name = stat.rsplit(')').next().unwrap_or_default();
                 after_name.split_whitespace().nth(1) == Some(parent.as_str())
@@ -100,12 +101,12 @@ impl Process {
             .collect()
     }
 
-    /// The file with its output.
+    /// Returns the file with its output.
     pub fn log(&self) -> &Path {
         &self.log
     }
 
-    /// Its process id.
+    /// Returns its process id.
     pub fn id(&self) -> u32 {
         self.child.id()
     }
@@ -121,7 +122,7 @@ impl Drop for Process {
     }
 }
 
-/// `program`, to be killed by the kernel when we end, as `user` if one is given.
+/// Returns the command for `program`, which the kernel kills when this process ends, as `user` if one is given.
 pub fn command(program: &Path, user: Option<&str>) -> Command {
     let mut command = Command::new("setpriv");
     command.args(["--pdeathsig", "KILL"]);
@@ -136,7 +137,7 @@ fn log_file(path: &Path) -> io::Result<File> {
     OpenOptions::new().create(true).append(true).open(path)
 }
 
-/// The end of a log, for a failure message.
+/// Returns the end of a log, for a failure message.
 pub fn tail(log: &Path, lines: usize) -> String {
     let text = String::from_utf8_lossy(&std::fs::read(log).unwrap_or_default()).into_owned();
     let all: Vec<_> = text.lines().collect();

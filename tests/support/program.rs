@@ -13,7 +13,7 @@ use crate::wait::wait_until;
 /// How long a program may take from its start to its readiness.
 const START: Duration = Duration::from_secs(120);
 
-/// A program with its settings and its port, which it keeps over restarts.
+/// A program with its settings and its port, which are the same after a restart.
 #[derive(Debug)]
 pub struct Program {
     name: String,
@@ -26,7 +26,7 @@ pub struct Program {
 }
 
 impl Program {
-    /// A program that is not started yet. `--listen` is added; the log is `NAME.log` in `dir`.
+    /// Creates a program that is not started yet. `--listen` is added; the log is `NAME.log` in `dir`.
     pub fn new(name: &str, binary: &str, args: Vec<String>, env: &[(String, String)], dir: &Path) -> Self {
         let port = ports::free();
         let mut all = args;
@@ -35,25 +35,25 @@ impl Program {
         Self { name: name.to_owned(), binary: find(binary), args: all, env: env.to_vec(), log, port, process: None }
     }
 
-    /// Changes the value of an option that it was given, for its next start.
+    /// Changes the value of an option for its next start.
     pub fn replace_option(&mut self, option: &str, value: &str) {
         let at = self.args.iter().position(|arg| arg == option).expect("an option that was given");
         value.clone_into(&mut self.args[at + 1]);
     }
 
-    /// Starts it and waits until it says that it listens, and then until it is ready.
+    /// Starts the program, and waits until it listens and is ready.
     pub async fn start(&mut self) {
         self.launch();
         self.ready().await;
     }
 
-    /// Starts it, and waits for nothing.
+    /// Starts the program without waiting.
     pub fn launch(&mut self) {
         assert!(self.process.is_none(), "{} runs already", self.name);
         self.process = Some(Process::start(&self.binary, &self.args, &self.env, None, &self.log));
     }
 
-    /// Waits until `/readyz` answers 200.
+    /// Waits until `/readyz` returns 200.
     pub async fn ready(&mut self) {
         let client = reqwest::Client::new();
         let url = format!("{}/readyz", self.base());
@@ -74,30 +74,30 @@ impl Program {
         .await;
     }
 
-    /// `kill -9`.
+    /// Sends `kill -9`.
     pub fn kill(&mut self) {
         if let Some(mut process) = self.process.take() {
             process.kill();
         }
     }
 
-    /// SIGTERM, and waits for its end; `None` when it had to be killed after two minutes.
+    /// Sends SIGTERM, and waits for the end. Returns `None` when it had to be killed after two minutes.
     pub fn terminate(&mut self) -> Option<ExitStatus> {
         let mut process = self.process.take().expect("the program runs");
         process.terminate(Duration::from_secs(120))
     }
 
-    /// SIGSTOP: it does nothing any more, and its connections stay open.
+    /// Sends SIGSTOP: the program is suspended, and its connections stay open.
     pub fn freeze(&self) {
         self.process.as_ref().expect("the program runs").signal(Signal::STOP);
     }
 
-    /// SIGCONT.
+    /// Sends SIGCONT.
     pub fn thaw(&self) {
         self.process.as_ref().expect("the program runs").signal(Signal::CONT);
     }
 
-    /// Its process, while it runs.
+    /// Returns its process, while it runs.
     pub fn process(&self) -> &Process {
         self.process.as_ref().expect("the program runs")
     }
@@ -107,44 +107,44 @@ impl Program {
         self.process.is_some()
     }
 
-    /// Its name: that of its log, and of the consumer when it is an aggregator.
+    /// Returns its name, which is also the name of its log and, for an aggregator, of the consumer.
     pub fn name(&self) -> &str {
         &self.name
     }
 
-    /// The name of the program file.
+    /// Returns the name of the executable.
     pub fn binary_name(&self) -> &'static str {
         if self.binary.ends_with("sluice-publisher") { "sluice-publisher" } else { "sluice-aggregator" }
     }
 
-    /// Where it answers: `http://127.0.0.1:PORT`.
+    /// Returns the address on which it serves: `http://127.0.0.1:PORT`.
     pub fn base(&self) -> String {
         format!("http://127.0.0.1:{}", self.port)
     }
 
-    /// All it has logged, over its restarts.
+    /// Returns the whole log, over all restarts.
     pub fn log(&self) -> String {
         String::from_utf8_lossy(&std::fs::read(&self.log).unwrap_or_default()).into_owned()
     }
 
-    /// The file with its log.
+    /// Returns the file with its log.
     pub fn log_file(&self) -> &Path {
         &self.log
     }
 
-    /// Its settings, for a message.
+    /// Returns its settings, for a message.
     pub fn describe(&self) -> String {
         format!("{} {}", self.binary.display(), self.args.join(" "))
     }
 }
 
-/// A program to run: in `SLUICE_BIN_DIR`, or where cargo puts the programs beside our executable.
+/// Returns the path of an executable: in `SLUICE_BIN_DIR`, or in the directory to which cargo writes executables.
 pub fn find(binary: &str) -> PathBuf {
     let dir = std::env::var_os("SLUICE_BIN_DIR").map_or_else(
         || {
             let ours = std::env::current_exe().expect("the path of our executable");
             let dir = ours.parent().expect("its folder");
-            // A test is target/debug/deps/api-…, the bench target/release/sluice-bench.
+            // A test is target/debug/deps/api-…, and the benchmark target/release/sluice-bench.
             if dir.ends_with("deps") { dir.parent().expect("a target folder").to_owned() } else { dir.to_owned() }
         },
         PathBuf::from,

@@ -9,8 +9,8 @@ use crate::process::{Process, tail};
 use crate::wait::wait_blocking;
 use crate::{dirs, ports};
 
-/// A Redis server as the system wants it: every write on disk before it is answered, nothing
-/// evicted. Its data survive [`RedisServer::kill`] and [`RedisServer::start_again`].
+/// A Redis server with the settings that the system requires: every write is on disk before the response, and
+/// nothing is evicted. Its data survives [`RedisServer::kill`] and [`RedisServer::start_again`].
 #[derive(Debug)]
 pub struct RedisServer {
     dir: PathBuf,
@@ -20,12 +20,12 @@ pub struct RedisServer {
 }
 
 impl RedisServer {
-    /// Starts one with an empty folder.
+    /// Starts a server with an empty directory.
     pub fn start() -> Self {
         Self::start_with(&[])
     }
 
-    /// [`RedisServer::start`] with further settings, `--NAME` and value, which overrule ours.
+    /// Like [`RedisServer::start`], with further settings as `--NAME` and value, which override ours.
     pub fn start_with(settings: &[&str]) -> Self {
         let settings = settings.iter().map(|&word| word.to_owned()).collect();
         let mut server = Self { dir: dirs::fresh("redis"), port: ports::free(), settings, process: None };
@@ -33,7 +33,7 @@ impl RedisServer {
         server
     }
 
-    /// Starts it on the data it left, on the same port, and waits until it answers.
+    /// Starts the server again with its data on the same port, and waits until it responds.
     pub fn start_again(&mut self) {
         let dir = self.dir.display().to_string();
         let port = self.port.to_string();
@@ -59,22 +59,22 @@ impl RedisServer {
         self.process = Some(process);
     }
 
-    /// `kill -9`.
+    /// Sends `kill -9`.
     pub fn kill(&mut self) {
         self.process.take().expect("Redis runs").kill();
     }
 
-    /// Its process, while it runs.
+    /// Returns its process, while it runs.
     pub fn process(&self) -> &Process {
         self.process.as_ref().expect("Redis runs")
     }
 
-    /// Its URL.
+    /// Returns its URL.
     pub fn url(&self) -> String {
         format!("redis://127.0.0.1:{}", self.port)
     }
 
-    /// Its address, for a proxy.
+    /// Returns its address, for a proxy.
     pub fn address(&self) -> String {
         format!("127.0.0.1:{}", self.port)
     }

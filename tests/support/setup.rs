@@ -1,4 +1,4 @@
-//! What a test wants of its system, and the way from there to a running one.
+//! The description of the system that a test needs, and its start.
 
 use std::sync::LazyLock;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -10,12 +10,12 @@ use crate::store::StoreAddress;
 use crate::system::{Backend, OwnServers, System};
 use crate::{Client, dirs};
 
-/// Shared by the tests of one binary: nothing is killed there, so data need not reach the disk.
+/// Servers that the tests of one binary share. No test kills them, so data need not be synced to disk.
 static SHARED_REDIS: LazyLock<RedisServer> = LazyLock::new(RedisServer::start);
 static SHARED_POSTGRES: LazyLock<PostgresServer> = LazyLock::new(|| PostgresServer::start(false));
 static NEXT: AtomicU32 = AtomicU32::new(0);
 
-/// A description of a system; [`Setup::start`] makes it real.
+/// The description of a system. [`Setup::start`] starts it.
 #[derive(Debug)]
 pub struct Setup {
     backend: Backend,
@@ -43,43 +43,43 @@ impl Setup {
         }
     }
 
-    /// So many replicas; a standalone system stays one process.
+    /// Sets the number of replicas. A standalone system stays one process.
     pub fn aggregators(mut self, count: usize) -> Self {
         self.aggregators = count;
         self
     }
 
-    /// An option of the publisher's side.
+    /// Sets an option of the publisher.
     pub fn publisher(mut self, option: &str, value: &str) -> Self {
         self.publisher_args.extend([option.to_owned(), value.to_owned()]);
         self
     }
 
-    /// An option of the aggregator's side.
+    /// Sets an option of the aggregator.
     pub fn aggregator(mut self, option: &str, value: &str) -> Self {
         self.aggregator_args.extend([option.to_owned(), value.to_owned()]);
         self
     }
 
-    /// An option of a replica, which a standalone system does not have.
+    /// Sets an option of a replica, which a standalone system does not have.
     pub fn replica(self, option: &str, value: &str) -> Self {
         if self.backend == Backend::Standalone { self } else { self.aggregator(option, value) }
     }
 
-    /// An environment variable of all programs.
+    /// Sets an environment variable of all programs.
     pub fn env(mut self, name: &str, value: &str) -> Self {
         self.env.push((name.to_owned(), value.to_owned()));
         self
     }
 
-    /// Its own servers, which the test may break.
+    /// Uses servers for this system alone, which the test may stop or kill.
     pub async fn own_servers(mut self) -> Self {
         let start = || OwnServers { redis: RedisServer::start(), postgres: PostgresServer::start(true) };
         self.servers = Some(tokio::task::spawn_blocking(start).await.expect("servers"));
         self
     }
 
-    /// The servers of [`Setup::own_servers`], to put a proxy before one.
+    /// Returns the servers of [`Setup::own_servers`], so that a proxy can be placed in front of one.
     pub fn servers(&self) -> &OwnServers {
         self.servers.as_ref().expect("a setup with its own servers")
     }
@@ -96,7 +96,7 @@ impl Setup {
         self
     }
 
-    /// The URLs of its Redis and its Postgres.
+    /// Returns the URLs of its Redis and its Postgres.
     pub async fn urls(&self) -> (String, String) {
         match &self.servers {
             Some(servers) => (servers.redis.url(), servers.postgres.url()),
@@ -104,7 +104,7 @@ impl Setup {
         }
     }
 
-    /// Starts it and waits until all of it is ready.
+    /// Starts the system and waits until all of it is ready.
     pub async fn start(self) -> System {
         match self.backend {
             Backend::RedisPostgres => self.start_distributed().await,

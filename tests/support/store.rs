@@ -1,11 +1,11 @@
-//! The database read directly, beside the system's own API.
+//! Reads the database directly, without the system's API.
 
 use std::path::PathBuf;
 
 use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection};
 use sqlx::{AssertSqlSafe, ConnectOptions, Connection, Executor, PgConnection, Row};
 
-/// Where the rows are.
+/// The location of the rows.
 #[derive(Debug, Clone)]
 pub enum StoreAddress {
     /// A schema of a Postgres database.
@@ -19,7 +19,7 @@ pub enum StoreAddress {
     Sqlite(PathBuf),
 }
 
-/// The numbers of one moment, read in one snapshot of the database.
+/// All counts at one moment, read in one snapshot of the database.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Snapshot {
     /// Events that arrived.
@@ -37,12 +37,12 @@ pub struct Snapshot {
 }
 
 impl Snapshot {
-    /// Events that arrived, stored, dropped or put aside.
+    /// Returns the number of events that arrived: stored, dropped or in the dead letters.
     pub fn arrived(&self) -> u64 {
         (self.received + self.dead_lettered).cast_unsigned()
     }
 
-    /// Why this cannot be a state of a system that counts exactly; `None` when it can.
+    /// Returns why a system that counts exactly cannot be in this state; `None` when it can.
     pub fn fault(&self) -> Option<String> {
         if self.received != self.unique + self.duplicates {
             return Some(format!("received ≠ unique + duplicates: {self:?}"));
@@ -54,7 +54,7 @@ impl Snapshot {
 /// A stored event: topic, id, payload text.
 pub type StoredRow = (String, String, String);
 
-/// A connection that only reads.
+/// A read-only connection.
 #[derive(Debug)]
 pub enum StoreReader {
     /// To Postgres, with the prefix of its tables.
@@ -64,7 +64,7 @@ pub enum StoreReader {
 }
 
 impl StoreReader {
-    /// Connects. The tables must be there already.
+    /// Connects. The tables must already exist.
     pub async fn connect(address: &StoreAddress) -> sqlx::Result<Self> {
         match address {
             StoreAddress::Postgres { url, schema } => {
@@ -78,7 +78,7 @@ impl StoreReader {
         }
     }
 
-    /// All numbers in one statement, which reads one snapshot.
+    /// Reads all counts in one statement, which uses one snapshot.
     pub async fn snapshot(&mut self) -> sqlx::Result<Snapshot> {
         let sum = |column| format!("CAST(coalesce(sum({column}), 0) AS bigint)");
         let sql = format!(
@@ -111,7 +111,7 @@ impl StoreReader {
         }
     }
 
-    /// Events that this replica has committed.
+    /// Returns the number of events that this replica has committed.
     pub async fn received_by(&mut self, replica: &str) -> sqlx::Result<i64> {
         let sql = "SELECT CAST(coalesce(sum(received), 0) AS bigint) FROM %counters WHERE shard LIKE $1";
         let shards = format!("{replica}/%");
@@ -126,7 +126,7 @@ impl StoreReader {
         }
     }
 
-    /// The audit trail: dropped duplicates, and how many of them were conflicts.
+    /// Returns the audit trail: dropped duplicates, and how many of them were conflicts.
     pub async fn audit(&mut self) -> sqlx::Result<(i64, i64)> {
         let sql = "SELECT count(*), count(CASE WHEN conflict THEN 1 END) FROM %audit";
         match self {
@@ -139,7 +139,7 @@ impl StoreReader {
         }
     }
 
-    /// All stored events.
+    /// Returns all stored events.
     pub async fn rows(&mut self) -> sqlx::Result<Vec<StoredRow>> {
         match self {
             Self::Postgres(connection, prefix) => {

@@ -1,4 +1,4 @@
-//! The Redis stream read directly: what is in flight at a moment.
+//! Reads the Redis stream directly: the entries in flight at a moment.
 
 use std::time::Duration;
 
@@ -8,16 +8,16 @@ use redis::{AsyncCommands, RedisResult};
 /// The consumer group of the aggregators.
 const GROUP: &str = "aggregators";
 
-/// An entry in a consumer's hands.
+/// An entry that is pending for a consumer.
 #[derive(Debug, Clone)]
 pub struct Held {
-    /// Its place in the stream.
+    /// Its id in the stream.
     pub id: String,
-    /// How long ago the consumer got it, or last said that it is still at work on it.
+    /// The time since the consumer received it, or last extended its claim.
     pub idle: Duration,
 }
 
-/// A connection that looks at stream 0 of a prefix.
+/// A connection that reads stream 0 of a prefix.
 #[derive(Debug, Clone)]
 pub struct StreamReader {
     connection: MultiplexedConnection,
@@ -25,7 +25,7 @@ pub struct StreamReader {
 }
 
 impl StreamReader {
-    /// Connects, waiting for a server that is just starting.
+    /// Connects, and waits for a server that is starting.
     pub async fn connect(url: &str, prefix: &str) -> Self {
         let client = redis::Client::open(url).expect("a Redis URL");
         let connection = crate::wait_until("a connection to Redis", Duration::from_secs(60), || async {
@@ -35,13 +35,13 @@ impl StreamReader {
         Self { connection, key: format!("{prefix}:{{0}}") }
     }
 
-    /// Entries delivered and not acknowledged.
+    /// Returns the number of entries delivered and not acknowledged.
     pub async fn pending(&mut self) -> RedisResult<u64> {
         let reply: redis::streams::StreamPendingReply = self.connection.xpending(&self.key, GROUP).await?;
         Ok(reply.count() as u64)
     }
 
-    /// Entries delivered to one consumer and not acknowledged.
+    /// Returns the number of entries delivered to one consumer and not acknowledged.
     pub async fn pending_of(&mut self, consumer: &str) -> RedisResult<u64> {
         let reply: redis::streams::StreamPendingReply = self.connection.xpending(&self.key, GROUP).await?;
         Ok(match reply {
@@ -52,7 +52,7 @@ impl StreamReader {
         })
     }
 
-    /// The entries that were delivered to one consumer and not acknowledged, up to 10,000.
+    /// Returns the entries that were delivered to one consumer and not acknowledged, up to 10,000.
     pub async fn held_by(&mut self, consumer: &str) -> RedisResult<Vec<Held>> {
         let reply: redis::streams::StreamPendingCountReply =
             self.connection.xpending_consumer_count(&self.key, GROUP, "-", "+", 10_000, consumer).await?;
@@ -63,19 +63,19 @@ impl StreamReader {
         Ok(held.collect())
     }
 
-    /// The names of the group's consumers.
+    /// Returns the names of the consumers in the group.
     pub async fn consumers(&mut self) -> RedisResult<Vec<String>> {
         let reply: redis::streams::StreamInfoConsumersReply = self.connection.xinfo_consumers(&self.key, GROUP).await?;
         Ok(reply.consumers.into_iter().map(|c| c.name).collect())
     }
 
-    /// Entries not delivered yet; `None` is unknown.
+    /// Returns the number of entries not delivered yet; `None` when it is unknown.
     pub async fn lag(&mut self) -> RedisResult<Option<u64>> {
         let reply: redis::streams::StreamInfoGroupsReply = self.connection.xinfo_groups(&self.key).await?;
         Ok(reply.groups.iter().find(|g| g.name == GROUP).and_then(|g| g.lag).map(|lag| lag as u64))
     }
 
-    /// Entries in the stream, acknowledged or not.
+    /// Returns the number of entries in the stream, acknowledged or not.
     pub async fn length(&mut self) -> RedisResult<u64> {
         self.connection.xlen(&self.key).await
     }

@@ -1,4 +1,4 @@
-//! The whole system, on either backend, behind one address.
+//! The whole system, on either backend, at one address.
 
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
@@ -17,7 +17,7 @@ use crate::{Client, metrics};
 /// How long the system may take to catch up with what it accepted.
 pub const CATCH_UP: Duration = Duration::from_secs(300);
 
-/// Which implementations of the log and of the store.
+/// The implementations of the log and of the store.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Backend {
     /// Redis and Postgres: a publisher and aggregators.
@@ -26,7 +26,7 @@ pub enum Backend {
     Standalone,
 }
 
-/// Servers that belong to one system alone, so that it may break them.
+/// Servers that one system alone uses, so that the test may stop or kill them.
 #[derive(Debug)]
 pub struct OwnServers {
     /// Its Redis.
@@ -38,41 +38,41 @@ pub struct OwnServers {
 /// A running system. Dropping it kills its processes, and prints their logs if the test failed.
 #[derive(Debug)]
 pub struct System {
-    /// What it is made of.
+    /// The backend.
     pub backend: Backend,
-    /// Speaks to the one address that serves all.
+    /// A client of the one address that serves all requests.
     pub client: Client,
-    /// The publisher; none in a standalone system.
+    /// The publisher; `None` in a standalone system.
     pub publisher: Option<Program>,
-    /// The aggregators; in a standalone system the one process that is everything.
+    /// The aggregators; in a standalone system its single process.
     pub aggregators: Vec<Program>,
-    /// Servers that only this system uses.
+    /// Servers that this system alone uses.
     pub servers: Option<OwnServers>,
-    /// Where its rows are.
+    /// The location of its rows.
     pub store: StoreAddress,
-    /// URL and prefix of its stream; none in a standalone system.
+    /// URL and prefix of its stream; `None` in a standalone system.
     pub stream: Option<(String, String)>,
-    /// Its folder: logs, and the data of a standalone system.
+    /// Its directory: logs, and the data of a standalone system.
     pub dir: PathBuf,
 }
 
 impl System {
-    /// The address that serves all.
+    /// Returns the one address that serves all requests.
     pub fn base(&self) -> String {
         self.client.base().to_owned()
     }
 
-    /// All our programs.
+    /// Returns all our programs.
     pub fn programs(&mut self) -> impl Iterator<Item = &mut Program> {
         self.publisher.iter_mut().chain(&mut self.aggregators)
     }
 
-    /// The program that answers `/publish`.
+    /// Returns the program that serves `/publish`.
     pub fn ingest(&mut self) -> &mut Program {
         self.publisher.as_mut().unwrap_or_else(|| &mut self.aggregators[0])
     }
 
-    /// Stops all our programs by SIGTERM, each of which must exit 0, and starts them again.
+    /// Stops all our programs with SIGTERM, after which each must exit with 0, and starts them again.
     pub async fn restart(&mut self) {
         for program in self.programs() {
             let status = program.terminate();
@@ -83,7 +83,7 @@ impl System {
         }
     }
 
-    /// A connection that reads the database directly.
+    /// Returns a connection that reads the database directly.
     pub async fn reader(&self) -> StoreReader {
         wait_until("a connection to the database", Duration::from_secs(60), || async {
             StoreReader::connect(&self.store).await.map_err(|e| e.to_string())
@@ -91,21 +91,22 @@ impl System {
         .await
     }
 
-    /// A connection that looks at the stream.
+    /// Returns a connection that reads the stream directly.
     pub async fn stream(&self) -> StreamReader {
         let (url, prefix) = self.stream.as_ref().expect("a system with Redis");
         StreamReader::connect(url, prefix).await
     }
 
-    /// Waits until so many events have arrived in the database or in its dead letters, and
-    /// nothing is in flight any more. Answers the numbers then; more than expected is a failure.
+    /// Waits until so many events have arrived in the database or in its dead letters, and nothing is in flight
+    /// any more. Returns the counts at that time; more events than expected are a failure.
     pub async fn wait_until_stored(&self, expected: u64) -> Snapshot {
         let end = self.wait_until_stored_at_least(expected).await;
         assert_eq!(end.arrived(), expected, "events that arrived: {end:?}");
         end
     }
 
-    /// [`System::wait_until_stored`] where a request without an answer may have been taken too.
+    /// Like [`System::wait_until_stored`], for a test in which a request without a response may have been
+    /// accepted too.
     pub async fn wait_until_stored_at_least(&self, expected: u64) -> Snapshot {
         let mut reader = self.reader().await;
         let deadline = Instant::now() + CATCH_UP;
@@ -122,9 +123,9 @@ impl System {
         }
     }
 
-    /// The numbers, and the events that are accepted and not stored; `None` is unknown.
+    /// Returns the counts, and the number of events that are accepted and not stored; `None` when it is unknown.
     async fn look(&self, reader: &mut StoreReader) -> Result<(Snapshot, Option<u64>), String> {
-        // The backlog first: what is not in it any more is in the snapshot.
+        // The backlog is read first: events that are no longer in it are in the snapshot.
         let stats = self.client.get("/stats").await;
         if stats.status != 200 {
             return Err(format!("/stats answers {} {}", stats.status, stats.text));
@@ -133,14 +134,14 @@ impl System {
         Ok((snapshot, stats.json()["backlog"].as_u64()))
     }
 
-    /// Publishes a body that must be accepted, and waits until it is stored. Only for tests in
-    /// which nothing else is published; `before` is what arrived before.
+    /// Publishes a body that must be accepted, and waits until it is stored. Only for tests that publish nothing
+    /// else at the same time; `before` is the number of events that arrived earlier.
     pub async fn publish_and_wait(&self, before: u64, body: &Value) -> Snapshot {
         let count = self.client.publish(body).await;
         self.wait_until_stored(before + count).await
     }
 
-    /// The sum of a metric over the aggregators that run.
+    /// Returns the sum of a metric over the running aggregators.
     pub async fn aggregator_metric(&self, metric: &str) -> u64 {
         let mut sum = 0.0;
         for program in self.aggregators.iter().filter(|p| p.runs()) {

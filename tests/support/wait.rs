@@ -1,9 +1,9 @@
-//! Waiting for a condition, never for a time.
+//! Waits for a condition, never for a fixed time.
 
 use std::time::{Duration, Instant};
 
-/// Asks `check` again and again until it answers `Ok`, and hands that out. An `Err` is what was
-/// seen instead; the last of them is in the panic when `deadline` passes.
+/// Calls `check` repeatedly until it returns `Ok`, and returns its value. An `Err` describes the state that was
+/// observed instead; the panic contains the last of them when `deadline` passes.
 pub async fn wait_until<T, F, C>(what: &str, deadline: Duration, mut check: C) -> T
 where
     C: FnMut() -> F,
@@ -25,7 +25,7 @@ where
     }
 }
 
-/// [`wait_until`] for code outside a runtime.
+/// Like [`wait_until`], for code outside an async runtime.
 pub fn wait_blocking<T>(what: &str, deadline: Duration, mut check: impl FnMut() -> Result<T, String>) -> T {
     let started = Instant::now();
     loop {
@@ -37,7 +37,8 @@ pub fn wait_blocking<T>(what: &str, deadline: Duration, mut check: impl FnMut() 
     }
 }
 
-/// An answer for [`wait_until`]: `Ok` when it holds, else what was seen.
+/// Returns the result of a check for [`wait_until`]: `Ok` when the condition holds, and otherwise the observed
+/// state.
 pub fn holds(condition: bool, seen: impl FnOnce() -> String) -> Result<(), String> {
     if condition { Ok(()) } else { Err(seen()) }
 }

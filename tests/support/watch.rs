@@ -1,4 +1,4 @@
-//! The promise watched while it could be broken, not only at the end.
+//! Checks the counts during the whole test, not only at the end.
 
 use std::sync::Arc;
 use std::sync::Mutex;
@@ -12,8 +12,8 @@ use crate::store::{StoreAddress, StoreReader};
 /// How often a snapshot is taken.
 const EVERY: Duration = Duration::from_millis(100);
 
-/// Reads the numbers every 100 ms, each time in one snapshot of the database, and remembers the
-/// first that cannot be. A database that does not answer is left alone until the next time.
+/// Reads the counts every 100 ms, each time in one snapshot of the database, and records the first that are not
+/// possible. If the database does not respond, the next attempt is made after the usual interval.
 #[derive(Debug)]
 pub struct Watch {
     seen: Arc<Mutex<Seen>>,
@@ -28,21 +28,22 @@ struct Seen {
 }
 
 impl Watch {
-    /// Begins to watch.
+    /// Starts the watch.
     pub fn start(store: &StoreAddress) -> Self {
         let seen = Arc::new(Mutex::new(Seen::default()));
         let task = tokio::spawn(watch(store.clone(), seen.clone()));
         Self { seen, task }
     }
 
-    /// How many snapshots held so far. Fails if one did not.
+    /// Returns how many snapshots were consistent so far. Fails if one was not.
     pub fn checked(&self) -> u64 {
         let seen = self.seen.lock().expect("the lock");
         assert!(seen.fault.is_none(), "a snapshot broke the promise: {}", seen.fault.as_deref().unwrap_or_default());
         seen.checked
     }
 
-    /// Ends, and answers how many snapshots held. Fails if one did not, or if there was none.
+    /// Ends the watch, and returns how many snapshots were consistent. Fails if one was not, or if there were
+    /// none.
     pub fn finish(self) -> u64 {
         self.task.abort();
         let checked = self.checked();

@@ -1,4 +1,4 @@
-//! Proxies that cut a connection at a chosen message, or keep answers back until they are lost.
+//! Proxies that cut a connection at a chosen message, or hold responses back until they are lost.
 
 pub mod postgres;
 pub mod redis;
@@ -8,16 +8,16 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use tokio::sync::watch;
 
-/// At which side of a message the connection dies.
+/// The side of a message on which the connection is cut.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Cut {
-    /// The server never sees the message.
+    /// The server never receives the message.
     Before,
-    /// The server does what the message says, and its answer is lost.
+    /// The server executes the message, and its response is lost.
     After,
 }
 
-/// How often a proxy still cuts, and how often it did.
+/// The number of cuts that a proxy still has to make, and the number that it has made.
 #[derive(Debug, Clone)]
 pub(crate) struct CutPlan {
     cut: Cut,
@@ -45,8 +45,8 @@ impl CutPlan {
     }
 }
 
-/// A cut that was taken. When the connection ends before the cut is made, because the server refused
-/// the message or the client did not wait, the cut is left for another connection.
+/// A cut that was taken. When the connection ends before the cut is made, because the server refused the message
+/// or the client did not wait, the cut is returned for another connection.
 #[derive(Debug)]
 pub(crate) struct Taken {
     cut_plan: CutPlan,
@@ -73,7 +73,7 @@ impl Drop for Taken {
     }
 }
 
-/// Keeps answers back while it is closed.
+/// Holds responses back while it is closed.
 #[derive(Debug, Clone)]
 pub(crate) struct Gate {
     state: watch::Sender<GateState>,
@@ -83,7 +83,7 @@ pub(crate) struct Gate {
 #[derive(Debug, Clone, Copy, Default)]
 struct GateState {
     is_closed: bool,
-    /// How often the answers that were kept have been lost.
+    /// How often the responses that were held back have been lost.
     losses: u64,
 }
 
@@ -96,17 +96,17 @@ impl Gate {
         self.state.send_modify(|state| state.is_closed = true);
     }
 
-    /// Ends the connections whose answers are kept, and keeps no more.
+    /// Ends the connections whose responses are held back, and holds no further ones.
     pub(crate) fn lose(&self) {
         self.state.send_modify(|state| *state = GateState { is_closed: false, losses: state.losses + 1 });
     }
 
-    /// How many answers that count are kept at this moment.
+    /// Returns how many relevant responses are held back at this moment.
     pub(crate) fn kept(&self) -> u64 {
         self.kept.load(Ordering::SeqCst)
     }
 
-    /// Waits as long as it is closed. False when the answer is lost and the connection must end.
+    /// Waits as long as it is closed. Returns false when the response is lost and the connection must end.
     pub(crate) async fn pass(&self, counts: bool) -> bool {
         let mut state = self.state.subscribe();
         let before = *state.borrow_and_update();
@@ -120,7 +120,7 @@ impl Gate {
     }
 }
 
-/// Counts an answer for as long as it is kept.
+/// Counts a response for as long as it is held back.
 struct Kept(Arc<AtomicU64>);
 
 impl Kept {

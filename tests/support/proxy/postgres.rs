@@ -1,4 +1,4 @@
-//! A proxy that knows where in the Postgres protocol a transaction commits.
+//! A proxy that recognises in the Postgres protocol where a transaction commits.
 
 use std::io;
 use std::sync::Mutex;
@@ -23,8 +23,8 @@ pub struct PostgresProxy {
 }
 
 impl PostgresProxy {
-    /// Forwards to the server at `server`. It cuts nothing until it is armed, and keeps nothing back
-    /// until it is told to.
+    /// Forwards to the server at `server`. It cuts nothing until it is armed, and holds nothing back until it is
+    /// told to.
     pub async fn start(server: &str, cut: Cut) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port for the proxy");
         let address = listener.local_addr().expect("its address").to_string();
@@ -33,7 +33,7 @@ impl PostgresProxy {
         Self { address, cut_plan, gate }
     }
 
-    /// Where clients connect.
+    /// Returns the address to which clients connect.
     pub fn address(&self) -> &str {
         &self.address
     }
@@ -43,7 +43,7 @@ impl PostgresProxy {
         self.cut_plan.arm(times);
     }
 
-    /// How often it has cut.
+    /// Returns the number of cuts made.
     pub fn cuts(&self) -> u64 {
         self.cut_plan.done()
     }
@@ -53,12 +53,12 @@ impl PostgresProxy {
         self.gate.close();
     }
 
-    /// How many transactions with a batch are committed at this moment whose client waits for the answer.
+    /// Returns the number of committed transactions with a batch whose client waits for the response.
     pub fn kept(&self) -> u64 {
         self.gate.kept()
     }
 
-    /// Ends the connections whose answers are kept, so that the answers are lost, and keeps no more.
+    /// Ends the connections whose responses are held back, so that these are lost, and holds no further ones.
     pub fn lose_answers(&self) {
         self.gate.lose();
     }
@@ -68,18 +68,18 @@ async fn accept(listener: TcpListener, server: String, cut_plan: CutPlan, gate: 
     while let Ok((client, _)) = listener.accept().await {
         let (server, cut_plan, gate) = (server.clone(), cut_plan.clone(), gate.clone());
         tokio::spawn(async move {
-            // Either side's end ends the connection; why does not matter here.
+            // The end of either side ends the connection. The reason does not matter here.
             let _ = serve(client, &server, &cut_plan, &gate).await;
         });
     }
 }
 
-/// What the answering side must know of the COMMIT that was sent last.
+/// The state that the response side needs of the latest COMMIT.
 #[derive(Debug, Default)]
 struct Commit {
     /// Its transaction carried a batch.
     has_batch: bool,
-    /// Its answer must not be relayed.
+    /// Its response must not be forwarded.
     cut: Option<Taken>,
 }
 
@@ -118,7 +118,7 @@ async fn start_up(
     }
 }
 
-/// Client to server, message by message.
+/// Forwards from client to server, message by message.
 async fn relay_client(
     mut client: OwnedReadHalf,
     mut server: OwnedWriteHalf,
@@ -145,7 +145,7 @@ async fn relay_client(
     }
 }
 
-/// Server to client, message by message, up to the answer that must be lost.
+/// Forwards from server to client, message by message, up to the response that must be lost.
 async fn relay_server(
     mut server: OwnedReadHalf,
     mut client: OwnedWriteHalf,
@@ -164,18 +164,18 @@ async fn relay_server(
                 return Ok(());
             }
         } else if kind == b'E' {
-            // Nothing is committed: the cut is for another transaction.
+            // Nothing is committed: the cut is returned for another transaction.
             drop(commit.lock().expect("the lock").cut.take());
         }
         write(&mut client, kind, &message).await?;
     }
 }
 
-/// Whether a message of the client commits, at its end: a simple query, or the parsing of a statement.
+/// Whether a message of the client ends with a COMMIT, as a simple query or as the Parse of a statement.
 fn commits(kind: u8, message: &[u8]) -> bool {
     let text = match kind {
         b'Q' => message.split(|&b| b == 0).next().unwrap_or_default(),
-        // Parse: the statement's name, a zero byte, the text.
+        // Parse consists of the statement's name, a zero byte, and the text.
         b'P' => message.split(|&b| b == 0).nth(1).unwrap_or_default(),
         _ => return false,
     };

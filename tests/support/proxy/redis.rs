@@ -1,4 +1,4 @@
-//! A proxy that knows which Redis command appends, and which answer is its answer.
+//! A proxy that recognises the Redis command that appends, and the response to it.
 
 use std::collections::VecDeque;
 use std::io;
@@ -19,8 +19,8 @@ pub struct RedisProxy {
 }
 
 impl RedisProxy {
-    /// Forwards to the server at `server`. It cuts nothing until it is armed, and keeps nothing back
-    /// until it is told to.
+    /// Forwards to the server at `server`. It cuts nothing until it is armed, and holds nothing back until it is
+    /// told to.
     pub async fn start(server: &str, cut: Cut) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port for the proxy");
         let address = listener.local_addr().expect("its address").to_string();
@@ -29,7 +29,7 @@ impl RedisProxy {
         Self { address, cut_plan, gate }
     }
 
-    /// Where clients connect.
+    /// Returns the address to which clients connect.
     pub fn address(&self) -> &str {
         &self.address
     }
@@ -39,22 +39,22 @@ impl RedisProxy {
         self.cut_plan.arm(times);
     }
 
-    /// How often it has cut.
+    /// Returns the number of cuts made.
     pub fn cuts(&self) -> u64 {
         self.cut_plan.done()
     }
 
-    /// From now on no client learns that its append is done.
+    /// From now on no client receives the response to an append.
     pub fn hold_answers(&self) {
         self.gate.close();
     }
 
-    /// How many connections have an append that is done, with its answer kept.
+    /// Returns the number of connections with an append that is done and whose response is held back.
     pub fn kept(&self) -> u64 {
         self.gate.kept()
     }
 
-    /// Ends the connections whose answers are kept, so that the answers are lost, and keeps no more.
+    /// Ends the connections whose responses are held back, so that these are lost, and holds no further ones.
     pub fn lose_answers(&self) {
         self.gate.lose();
     }
@@ -64,32 +64,33 @@ async fn accept(listener: TcpListener, server: String, cut_plan: CutPlan, gate: 
     while let Ok((client, _)) = listener.accept().await {
         let (server, cut_plan, gate) = (server.clone(), cut_plan.clone(), gate.clone());
         tokio::spawn(async move {
-            // Either side's end ends the connection; why does not matter here.
+            // The end of either side ends the connection. The reason does not matter here.
             let _ = serve(client, &server, &cut_plan, &gate).await;
         });
     }
 }
 
-/// Answers come in the order of the commands, so a command's number is its answer's.
+/// Responses arrive in the order of the commands, so a command and its response have the same number.
 #[derive(Debug, Default)]
 struct Order {
     commands: u64,
-    /// The numbers of the appends that are not answered yet.
+    /// The numbers of the appends that have no response yet.
     appends: VecDeque<u64>,
-    /// An append was queued in a transaction, whose EXEC does it.
+    /// An append was queued in a transaction, and its EXEC executes it.
     is_queued: bool,
-    /// The append whose answer must not be relayed.
+    /// The append whose response must not be forwarded.
     cut: Option<(u64, Taken)>,
 }
 
 impl Order {
-    /// Whether a command appends when it is done: the EXEC, where the append is in a transaction.
+    /// Whether a command executes an append: the EXEC, if the append is in a transaction.
     fn appends(&mut self, command: &[u8]) -> bool {
         match &name(command)[..] {
             b"MULTI" => self.is_queued = false,
             b"XADD" => self.is_queued = true,
             b"EXEC" => return std::mem::take(&mut self.is_queued),
-            // The script that appends, which alone of the publisher's scripts carries as much as an entry.
+            // The script that appends. It is the only script of the publisher whose arguments are as large as an
+            // entry.
             b"EVALSHA" | b"FCALL" => return command.len() > 250,
             _ => {}
         }
@@ -123,7 +124,7 @@ async fn relay_client(
             if order.appends(&command) {
                 let number = order.commands;
                 order.appends.push_back(number);
-                // One cut ends the connection: a second append on it must not use up another.
+                // One cut ends the connection: a second append on it must not use up another cut.
                 let cut = if order.cut.is_none() { cut_plan.take() } else { None };
                 match cut {
                     Some(cut) if cut.side() == Cut::Before => {
@@ -155,7 +156,7 @@ async fn relay_server(
                 return Ok(());
             }
             let cut = order.lock().expect("the lock").cut.take_if(|(number, _)| *number == answers);
-            // An error is no append: the cut is for another one.
+            // An error is not an append: the cut is returned for another one.
             if let Some((_, cut)) = cut.filter(|_| answer[0] != b'-') {
                 cut.make();
                 return Ok(());
@@ -166,7 +167,7 @@ async fn relay_server(
     }
 }
 
-/// Whether this answer, of this number, says that an append is done.
+/// Whether this response, with this number, confirms an append.
 fn is_append(number: u64, answer: &[u8], order: &mut Order) -> bool {
     let is_append = order.appends.front() == Some(&number);
     if is_append {
@@ -175,12 +176,12 @@ fn is_append(number: u64, answer: &[u8], order: &mut Order) -> bool {
     is_append && answer[0] != b'-'
 }
 
-/// The name of a command, in capitals.
+/// Returns the name of a command, in capitals.
 fn name(command: &[u8]) -> Vec<u8> {
     command.splitn(4, |&b| b == b'\n').nth(2).unwrap_or_default().trim_ascii_end().to_ascii_uppercase()
 }
 
-/// One whole RESP value, as its bytes.
+/// Reads one complete RESP value, as its bytes.
 async fn frame(from: &mut BufReader<OwnedReadHalf>) -> io::Result<Vec<u8>> {
     let mut out = Vec::new();
     let mut left = 1_u64;
