@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 use std::time::{Duration, Instant};
 
-use sluice_log::{Appended, Delivered, LogError, LogReader, LogWriter};
+use sluice_log::{Appended, Delivered, LogError};
 
 use crate::backends::Backend;
 use crate::support::{self, append, bodies, done, fill, keyed, positions, read, wait_for};

@@ -128,7 +128,7 @@ pub(super) fn env_pod_name(name: &str) -> EnvVar {
 /// - Liveness: 6 times 10 s. `/healthz` depends on no other server. A restart helps only against a process
 ///   that is stuck, so a minute of load must not trigger it.
 /// - Readiness: 2 times 3 s. A pod that cannot work leaves the Service after about 6 s, and a single lost
-/// response does not remove it.
+///   response does not remove it.
 pub(super) fn http_probes(container: &mut Container, port: &str) {
     let get = |path: &str, period: i32, timeout: i32, failures: i32| Probe {
         http_get: Some(HTTPGetAction {
