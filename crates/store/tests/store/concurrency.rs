@@ -1,6 +1,7 @@
 //! Several commits at the same time.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use sluice_event::{EntryId, ReceiptId};
 use sluice_store::commit::Outcome;
@@ -73,31 +74,37 @@ pub async fn overlapping_keys_in_opposite_order_lose_nothing(test: TestStore) {
 
 pub async fn every_committed_state_is_consistent_while_batches_are_committed(test: TestStore) {
     let test = Arc::new(test);
+    let states = Arc::new(AtomicU64::new(0));
     let mut commits = JoinSet::new();
     for worker in 0..3 {
-        let test = Arc::clone(&test);
+        let (test, states) = (Arc::clone(&test), Arc::clone(&states));
+        // Until several states were read, however fast the commits and however slow the reads are.
         commits.spawn(async move {
-            for round in 0..20 {
-                let batch = batch_of(events((0..50).map(|i| (round * 50 + i) * 2 / 3)));
+            let mut rounds = 0;
+            while rounds < 20 || (states.load(Ordering::Relaxed) < 3 && rounds < 10_000) {
+                let batch = batch_of(events((0..50).map(|i| (rounds * 50 + i) * 2 / 3)));
                 test.commit_until_done(&shard(&test, worker), &batch).await;
+                rounds += 1;
             }
+            rounds * 50
         });
     }
     let both = "SELECT (SELECT count(*) FROM events) - (SELECT coalesce(sum(unique_processed), 0) FROM counters)";
     let postgres = both.replace("- (SELECT", "- (SELECT (").replace(" FROM counters)", ")::int8 FROM counters)");
-    let mut seen = 0;
+    let mut sent = 0;
     while !commits.is_empty() {
         let counts = test.counts().await;
         assert_eq!(counts.received, counts.unique + counts.duplicates, "{counts:?}");
         let difference = if matches!(test.place, crate::stores::Place::Postgres(_)) { &postgres } else { both };
         assert_eq!(test.number(difference).await, 0, "rows and unique_processed");
-        seen += 1;
+        states.fetch_add(1, Ordering::Relaxed);
         while let Some(done) = commits.try_join_next() {
-            done.unwrap();
+            sent += done.unwrap();
         }
     }
-    assert!(seen > 1, "states seen while committing: {seen}");
+    let states = states.load(Ordering::Relaxed);
+    assert!(states >= 3, "states seen while committing: {states}");
     let page = test.store.events(&EventQuery { limit: 1, ..EventQuery::default() }).await.unwrap();
     assert_eq!(page.events.len(), 1);
-    assert_eq!(test.counts().await.received, 3_000);
+    assert_eq!(test.counts().await.received, sent);
 }
