@@ -4,6 +4,10 @@ SHELL := /bin/bash
 .PHONY: help run setup test test-unit test-chart test-api test-faults lint bench bench-quick fuzz
 .PHONY: bench-instructions bench-instructions-accept
 
+# A failed test names its place and its reason. The backtraces of asynchronous tests are long and hide both.
+# To see one: make test-api RUST_BACKTRACE=1
+export RUST_BACKTRACE := 0
+
 # Where `make run` listens.
 LISTEN ?= 127.0.0.1:8080
 # The suites that run the programs from outside. Each command builds the whole workspace, so that all of them

@@ -20,9 +20,9 @@ async fn a_killed_postgres_keeps_what_was_committed_and_gets_the_rest_again() {
     for round in 0..4 {
         let lock = if round % 2 == 0 {
             // A batch is committed, but no aggregator receives the response: its entries stay in flight.
-            proxy.hold_answers();
+            proxy.hold_responses();
             wait_until("a batch is committed and its answer is not there", SOON, || async {
-                holds(proxy.kept() > 0, || "no COMMIT is unanswered".to_owned())
+                holds(proxy.held() > 0, || "no COMMIT is unanswered".to_owned())
             })
             .await;
             committed += 1;
@@ -34,7 +34,7 @@ async fn a_killed_postgres_keeps_what_was_committed_and_gets_the_rest_again() {
         let pending = stream.pending().await.unwrap();
         trial.system.servers.as_mut().unwrap().postgres.kill();
         drop(lock);
-        proxy.lose_answers();
+        proxy.lose_responses();
         trial.fault(pending);
         // Clients are served meanwhile, for longer than an entry may be pending before it is claimed.
         let killed = Instant::now();

@@ -16,16 +16,16 @@ async fn a_killed_publisher_loses_no_request_and_counts_none_twice() {
         // Some requests are on disk, but the publisher has not received the response of Redis yet, and more
         // requests follow. So some requests have no response, and their clients repeat them, however fast the
         // machine is.
-        proxy.hold_answers();
+        proxy.hold_responses();
         let load = &trial.load;
         wait_until("requests are on disk and unanswered", SOON, || async {
-            let (kept, in_flight) = (proxy.kept(), load.in_flight());
-            holds(kept > 0 && in_flight >= 4, || format!("{kept} appends unanswered, {in_flight} requests in flight"))
+            let (held, in_flight) = (proxy.held(), load.in_flight());
+            holds(held > 0 && in_flight >= 4, || format!("{held} appends unanswered, {in_flight} requests in flight"))
         })
         .await;
         trial.system.publisher.as_mut().unwrap().kill();
         let unanswered = trial.load.in_flight();
-        proxy.lose_answers();
+        proxy.lose_responses();
         trial.system.publisher.as_mut().unwrap().start().await;
         trial.fault(unanswered);
         trial.load.more(300).await;

@@ -21,9 +21,9 @@ async fn a_killed_redis_loses_nothing_that_was_answered() {
         let pending = stream.pending().await.unwrap();
         if round % 2 == 0 {
             // An append is on disk, and its response is lost when Redis is killed.
-            proxy.hold_answers();
+            proxy.hold_responses();
             wait_until("an append is on disk and unanswered", SOON, || async {
-                holds(proxy.kept() > 0, || format!("{} requests in flight", trial.load.in_flight()))
+                holds(proxy.held() > 0, || format!("{} requests in flight", trial.load.in_flight()))
             })
             .await;
             on_disk += 1;
@@ -34,7 +34,7 @@ async fn a_killed_redis_loses_nothing_that_was_answered() {
         }
         let repeats = trial.load.repeats();
         trial.system.servers.as_mut().unwrap().redis.kill();
-        proxy.lose_answers();
+        proxy.lose_responses();
         lock.release().await;
         trial.fault(pending);
         let load = &trial.load;

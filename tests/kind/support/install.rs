@@ -1,18 +1,21 @@
 //! The operator, installed once for all tests as a user installs it.
 
+use std::any::Any;
 use std::path::PathBuf;
 use std::sync::LazyLock;
 
 use super::cluster::{helm, kubectl, kubectl_with, root, try_helm, work};
 
-/// The namespace of the operator that looks after all tests.
+/// The namespace of the operator that reconciles the resources of all tests.
 pub const NAMESPACE: &str = "sluice-system";
 /// Its release.
 pub const RELEASE: &str = "sluice";
 /// Label of all namespaces of tests.
 pub const LABEL: &str = "sluice.dev/e2e";
 
-static INSTALLED: LazyLock<()> = LazyLock::new(start);
+/// The reason why the operator could not be installed is kept, because every test that needs it fails with it.
+static INSTALLED: LazyLock<Result<(), String>> =
+    LazyLock::new(|| std::panic::catch_unwind(start).map_err(|panic| message(&*panic)));
 
 /// The product's images, as `make images` named them.
 #[derive(Debug, Clone, Default)]
@@ -45,9 +48,16 @@ pub fn images() -> &'static Images {
     &IMAGES
 }
 
-/// Sees to it that the operator is installed.
+/// Installs the operator unless it is installed already. Panics in every test if that failed once.
 pub fn ensure() {
-    LazyLock::force(&INSTALLED);
+    if let Err(reason) = &*INSTALLED {
+        panic!("the operator could not be installed: {reason}");
+    }
+}
+
+fn message(panic: &(dyn Any + Send)) -> String {
+    let text = panic.downcast_ref::<String>().map(String::as_str).or_else(|| panic.downcast_ref::<&str>().copied());
+    text.unwrap_or("a panic without a message").to_owned()
 }
 
 /// The chart.
@@ -55,7 +65,7 @@ pub fn chart() -> PathBuf {
     root().join("charts/sluice")
 }
 
-/// From scratch: what an earlier run left is removed first.
+/// Installs the operator from scratch: what an earlier run left is removed first.
 fn start() {
     kubectl(&["delete", "namespace", "-l", LABEL, "--wait=false", "--ignore-not-found"]);
     uninstall();
@@ -63,7 +73,7 @@ fn start() {
     install(&[]);
 }
 
-/// A namespace whose pods must be `restricted`.
+/// Creates a namespace whose pods must be `restricted`.
 pub fn make_namespace(name: &str, labels: &[&str]) {
     let restricted = "pod-security.kubernetes.io/enforce: restricted";
     let labels: String = labels.iter().map(|label| format!("    {label}\n")).collect();

@@ -3,10 +3,93 @@
 pub mod postgres;
 pub mod redis;
 
+use std::io;
+use std::marker::PhantomData;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
+
+/// A running proxy for the protocol `P`.
+#[derive(Debug)]
+pub struct Proxy<P> {
+    address: String,
+    faults: Faults,
+    protocol: PhantomData<P>,
+}
+
+impl<P: Protocol> Proxy<P> {
+    /// Forwards to the server at `server`. It cuts nothing until it is armed, and holds nothing back until it is
+    /// told to.
+    pub async fn start(server: &str, cut: Cut) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port for the proxy");
+        let address = listener.local_addr().expect("its address").to_string();
+        let faults = Faults { cut_plan: CutPlan::new(cut), gate: Gate::new() };
+        tokio::spawn(accept::<P>(listener, server.to_owned(), faults.clone()));
+        Self { address, faults, protocol: PhantomData }
+    }
+
+    /// Returns the address to which clients connect.
+    pub fn address(&self) -> &str {
+        &self.address
+    }
+
+    /// Cuts at the next so many messages that `P` chooses.
+    pub fn arm(&self, times: u64) {
+        self.faults.cut_plan.arm(times);
+    }
+
+    /// Returns the number of cuts made.
+    pub fn cuts(&self) -> u64 {
+        self.faults.cut_plan.done()
+    }
+
+    /// From now on no client receives the response to a message that `P` chooses.
+    pub fn hold_responses(&self) {
+        self.faults.gate.close();
+    }
+
+    /// Returns the number of chosen messages that are executed and whose response is held back at this moment.
+    pub fn held(&self) -> u64 {
+        self.faults.gate.held()
+    }
+
+    /// Ends the connections whose responses are held back, so that these are lost, and holds no further ones.
+    pub fn lose_responses(&self) {
+        self.faults.gate.lose();
+    }
+}
+
+/// A protocol in which the proxy recognises the messages that matter to a test.
+pub trait Protocol: 'static {
+    /// Forwards one connection in both directions until it ends or a fault ends it.
+    fn forward(client: TcpStream, server: TcpStream, faults: &Faults) -> impl Future<Output = io::Result<()>> + Send;
+}
+
+/// The faults that the connections of one proxy share.
+#[derive(Debug, Clone)]
+pub struct Faults {
+    cut_plan: CutPlan,
+    gate: Gate,
+}
+
+async fn accept<P: Protocol>(listener: TcpListener, server: String, faults: Faults) {
+    while let Ok((client, _)) = listener.accept().await {
+        let (server, faults) = (server.clone(), faults.clone());
+        tokio::spawn(async move {
+            // The end of either side ends the connection. The reason does not matter here.
+            let _ = connect::<P>(client, &server, &faults).await;
+        });
+    }
+}
+
+async fn connect<P: Protocol>(client: TcpStream, server: &str, faults: &Faults) -> io::Result<()> {
+    let server = TcpStream::connect(server).await?;
+    client.set_nodelay(true)?;
+    server.set_nodelay(true)?;
+    P::forward(client, server, faults).await
+}
 
 /// The side of a message on which the connection is cut.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -77,7 +160,7 @@ impl Drop for Taken {
 #[derive(Debug, Clone)]
 pub(crate) struct Gate {
     state: watch::Sender<GateState>,
-    kept: Arc<AtomicU64>,
+    held: Arc<AtomicU64>,
 }
 
 #[derive(Debug, Clone, Copy, Default)]
@@ -89,7 +172,7 @@ struct GateState {
 
 impl Gate {
     pub(crate) fn new() -> Self {
-        Self { state: watch::Sender::new(GateState::default()), kept: Arc::default() }
+        Self { state: watch::Sender::new(GateState::default()), held: Arc::default() }
     }
 
     pub(crate) fn close(&self) {
@@ -102,8 +185,8 @@ impl Gate {
     }
 
     /// Returns how many relevant responses are held back at this moment.
-    pub(crate) fn kept(&self) -> u64 {
-        self.kept.load(Ordering::SeqCst)
+    pub(crate) fn held(&self) -> u64 {
+        self.held.load(Ordering::SeqCst)
     }
 
     /// Waits as long as it is closed. Returns false when the response is lost and the connection must end.
@@ -113,7 +196,7 @@ impl Gate {
         if !before.is_closed {
             return true;
         }
-        let _kept = counts.then(|| Kept::count(&self.kept));
+        let _held = counts.then(|| Held::count(&self.held));
         // The sender is part of this gate, so the wait cannot fail.
         let now = state.wait_for(|state| !state.is_closed || state.losses != before.losses).await.map(|state| *state);
         now.is_ok_and(|now| now.losses == before.losses)
@@ -121,16 +204,16 @@ impl Gate {
 }
 
 /// Counts a response for as long as it is held back.
-struct Kept(Arc<AtomicU64>);
+struct Held(Arc<AtomicU64>);
 
-impl Kept {
-    fn count(kept: &Arc<AtomicU64>) -> Self {
-        kept.fetch_add(1, Ordering::SeqCst);
-        Self(kept.clone())
+impl Held {
+    fn count(held: &Arc<AtomicU64>) -> Self {
+        held.fetch_add(1, Ordering::SeqCst);
+        Self(held.clone())
     }
 }
 
-impl Drop for Kept {
+impl Drop for Held {
     fn drop(&mut self) {
         self.0.fetch_sub(1, Ordering::SeqCst);
     }

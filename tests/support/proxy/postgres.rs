@@ -4,75 +4,22 @@ use std::io;
 use std::sync::Mutex;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
-use tokio::net::{TcpListener, TcpStream};
 
-use super::{Cut, CutPlan, Gate, Taken};
+use super::{Cut, CutPlan, Faults, Gate, Protocol, Proxy, Taken};
 
 /// A transaction whose client sent less than this since the last COMMIT carried no batch.
 const BATCH_BYTES: usize = 1_000;
 /// The first message of a connection may ask for encryption instead of starting.
 const ENCRYPTION_REQUESTS: [u32; 2] = [80_877_103, 80_877_104];
 
-/// A running proxy.
+/// The protocol of PostgreSQL. The proxy acts on each COMMIT of a transaction that carried a batch.
 #[derive(Debug)]
-pub struct PostgresProxy {
-    address: String,
-    cut_plan: CutPlan,
-    gate: Gate,
-}
+pub enum Postgres {}
 
-impl PostgresProxy {
-    /// Forwards to the server at `server`. It cuts nothing until it is armed, and holds nothing back until it is
-    /// told to.
-    pub async fn start(server: &str, cut: Cut) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port for the proxy");
-        let address = listener.local_addr().expect("its address").to_string();
-        let (cut_plan, gate) = (CutPlan::new(cut), Gate::new());
-        tokio::spawn(accept(listener, server.to_owned(), cut_plan.clone(), gate.clone()));
-        Self { address, cut_plan, gate }
-    }
-
-    /// Returns the address to which clients connect.
-    pub fn address(&self) -> &str {
-        &self.address
-    }
-
-    /// Cuts at the COMMIT of the next so many transactions that carried a batch.
-    pub fn arm(&self, times: u64) {
-        self.cut_plan.arm(times);
-    }
-
-    /// Returns the number of cuts made.
-    pub fn cuts(&self) -> u64 {
-        self.cut_plan.done()
-    }
-
-    /// From now on no client learns that its transaction is committed.
-    pub fn hold_answers(&self) {
-        self.gate.close();
-    }
-
-    /// Returns the number of committed transactions with a batch whose client waits for the response.
-    pub fn kept(&self) -> u64 {
-        self.gate.kept()
-    }
-
-    /// Ends the connections whose responses are held back, so that these are lost, and holds no further ones.
-    pub fn lose_answers(&self) {
-        self.gate.lose();
-    }
-}
-
-async fn accept(listener: TcpListener, server: String, cut_plan: CutPlan, gate: Gate) {
-    while let Ok((client, _)) = listener.accept().await {
-        let (server, cut_plan, gate) = (server.clone(), cut_plan.clone(), gate.clone());
-        tokio::spawn(async move {
-            // The end of either side ends the connection. The reason does not matter here.
-            let _ = serve(client, &server, &cut_plan, &gate).await;
-        });
-    }
-}
+/// A proxy before PostgreSQL.
+pub type PostgresProxy = Proxy<Postgres>;
 
 /// The state that the response side needs of the latest COMMIT.
 #[derive(Debug, Default)]
@@ -83,17 +30,16 @@ struct Commit {
     cut: Option<Taken>,
 }
 
-async fn serve(client: TcpStream, server: &str, cut_plan: &CutPlan, gate: &Gate) -> io::Result<()> {
-    let server = TcpStream::connect(server).await?;
-    client.set_nodelay(true)?;
-    server.set_nodelay(true)?;
-    let (mut from_client, mut to_client) = client.into_split();
-    let (mut from_server, mut to_server) = server.into_split();
-    start_up(&mut from_client, &mut to_client, &mut from_server, &mut to_server).await?;
-    let commit = Mutex::new(Commit::default());
-    tokio::select! {
-        end = relay_client(from_client, to_server, cut_plan, &commit) => end,
-        end = relay_server(from_server, to_client, gate, &commit) => end,
+impl Protocol for Postgres {
+    async fn forward(client: TcpStream, server: TcpStream, faults: &Faults) -> io::Result<()> {
+        let (mut from_client, mut to_client) = client.into_split();
+        let (mut from_server, mut to_server) = server.into_split();
+        start_up(&mut from_client, &mut to_client, &mut from_server, &mut to_server).await?;
+        let commit = Mutex::new(Commit::default());
+        tokio::select! {
+            end = relay_client(from_client, to_server, &faults.cut_plan, &commit) => end,
+            end = relay_server(from_server, to_client, &faults.gate, &commit) => end,
+        }
     }
 }
 

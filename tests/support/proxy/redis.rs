@@ -5,70 +5,17 @@ use std::io;
 use std::sync::Mutex;
 
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
+use tokio::net::TcpStream;
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
-use tokio::net::{TcpListener, TcpStream};
 
-use super::{Cut, CutPlan, Gate, Taken};
+use super::{Cut, CutPlan, Faults, Gate, Protocol, Proxy, Taken};
 
-/// A running proxy.
+/// The protocol of Redis. The proxy acts on each command that appends.
 #[derive(Debug)]
-pub struct RedisProxy {
-    address: String,
-    cut_plan: CutPlan,
-    gate: Gate,
-}
+pub enum Redis {}
 
-impl RedisProxy {
-    /// Forwards to the server at `server`. It cuts nothing until it is armed, and holds nothing back until it is
-    /// told to.
-    pub async fn start(server: &str, cut: Cut) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port for the proxy");
-        let address = listener.local_addr().expect("its address").to_string();
-        let (cut_plan, gate) = (CutPlan::new(cut), Gate::new());
-        tokio::spawn(accept(listener, server.to_owned(), cut_plan.clone(), gate.clone()));
-        Self { address, cut_plan, gate }
-    }
-
-    /// Returns the address to which clients connect.
-    pub fn address(&self) -> &str {
-        &self.address
-    }
-
-    /// Cuts at the next so many appends.
-    pub fn arm(&self, times: u64) {
-        self.cut_plan.arm(times);
-    }
-
-    /// Returns the number of cuts made.
-    pub fn cuts(&self) -> u64 {
-        self.cut_plan.done()
-    }
-
-    /// From now on no client receives the response to an append.
-    pub fn hold_answers(&self) {
-        self.gate.close();
-    }
-
-    /// Returns the number of connections with an append that is done and whose response is held back.
-    pub fn kept(&self) -> u64 {
-        self.gate.kept()
-    }
-
-    /// Ends the connections whose responses are held back, so that these are lost, and holds no further ones.
-    pub fn lose_answers(&self) {
-        self.gate.lose();
-    }
-}
-
-async fn accept(listener: TcpListener, server: String, cut_plan: CutPlan, gate: Gate) {
-    while let Ok((client, _)) = listener.accept().await {
-        let (server, cut_plan, gate) = (server.clone(), cut_plan.clone(), gate.clone());
-        tokio::spawn(async move {
-            // The end of either side ends the connection. The reason does not matter here.
-            let _ = serve(client, &server, &cut_plan, &gate).await;
-        });
-    }
-}
+/// A proxy before Redis.
+pub type RedisProxy = Proxy<Redis>;
 
 /// Responses arrive in the order of the commands, so a command and its response have the same number.
 #[derive(Debug, Default)]
@@ -98,16 +45,15 @@ impl Order {
     }
 }
 
-async fn serve(client: TcpStream, server: &str, cut_plan: &CutPlan, gate: &Gate) -> io::Result<()> {
-    let server = TcpStream::connect(server).await?;
-    client.set_nodelay(true)?;
-    server.set_nodelay(true)?;
-    let (from_client, to_client) = client.into_split();
-    let (from_server, to_server) = server.into_split();
-    let order = Mutex::new(Order::default());
-    tokio::select! {
-        end = relay_client(BufReader::new(from_client), to_server, cut_plan, &order) => end,
-        end = relay_server(BufReader::new(from_server), to_client, gate, &order) => end,
+impl Protocol for Redis {
+    async fn forward(client: TcpStream, server: TcpStream, faults: &Faults) -> io::Result<()> {
+        let (from_client, to_client) = client.into_split();
+        let (from_server, to_server) = server.into_split();
+        let order = Mutex::new(Order::default());
+        tokio::select! {
+            end = relay_client(BufReader::new(from_client), to_server, &faults.cut_plan, &order) => end,
+            end = relay_server(BufReader::new(from_server), to_client, &faults.gate, &order) => end,
+        }
     }
 }
 
@@ -147,33 +93,33 @@ async fn relay_server(
     gate: &Gate,
     order: &Mutex<Order>,
 ) -> io::Result<()> {
-    let mut answers = 0;
+    let mut number = 0;
     loop {
-        let answer = frame(&mut server).await?;
-        if answer[0] != b'>' {
-            let is_done = is_append(answers, &answer, &mut order.lock().expect("the lock"));
+        let response = frame(&mut server).await?;
+        if response[0] != b'>' {
+            let is_done = is_append(number, &response, &mut order.lock().expect("the lock"));
             if is_done && !gate.pass(true).await {
                 return Ok(());
             }
-            let cut = order.lock().expect("the lock").cut.take_if(|(number, _)| *number == answers);
+            let cut = order.lock().expect("the lock").cut.take_if(|(append, _)| *append == number);
             // An error is not an append: the cut is returned for another one.
-            if let Some((_, cut)) = cut.filter(|_| answer[0] != b'-') {
+            if let Some((_, cut)) = cut.filter(|_| response[0] != b'-') {
                 cut.make();
                 return Ok(());
             }
-            answers += 1;
+            number += 1;
         }
-        client.write_all(&answer).await?;
+        client.write_all(&response).await?;
     }
 }
 
 /// Whether this response, with this number, confirms an append.
-fn is_append(number: u64, answer: &[u8], order: &mut Order) -> bool {
+fn is_append(number: u64, response: &[u8], order: &mut Order) -> bool {
     let is_append = order.appends.front() == Some(&number);
     if is_append {
         order.appends.pop_front();
     }
-    is_append && answer[0] != b'-'
+    is_append && response[0] != b'-'
 }
 
 /// Returns the name of a command, in capitals.
