@@ -80,13 +80,13 @@ enum PublishRequest {
     request_body(content = PublishRequest, content_type = "application/json"),
     responses(
         (status = 202, description = "The events are on disk", body = Accepted),
-        (status = 400, description = "malformed_json, invalid_idempotency_key", body = Problem, content_type = "application/problem+json"),
-        (status = 408, description = "body_timeout", body = Problem, content_type = "application/problem+json"),
-        (status = 413, description = "body_too_large, too_many_events, payload_too_large", body = Problem, content_type = "application/problem+json"),
-        (status = 415, description = "unsupported_media_type", body = Problem, content_type = "application/problem+json"),
-        (status = 422, description = "invalid_event, payload_too_deep, idempotency_key_reused", body = Problem, content_type = "application/problem+json"),
-        (status = 429, description = "backlog_full, queue_full; see Retry-After", body = Problem, content_type = "application/problem+json"),
-        (status = 503, description = "log_unavailable; see Retry-After", body = Problem, content_type = "application/problem+json"),
+        (status = 400, description = "`malformed_json`, `invalid_idempotency_key`", body = Problem, content_type = "application/problem+json"),
+        (status = 408, description = "`body_timeout`", body = Problem, content_type = "application/problem+json"),
+        (status = 413, description = "`body_too_large`, `too_many_events`, `payload_too_large`", body = Problem, content_type = "application/problem+json"),
+        (status = 415, description = "`unsupported_media_type`", body = Problem, content_type = "application/problem+json"),
+        (status = 422, description = "`invalid_event`, `payload_too_deep`, `idempotency_key_reused`", body = Problem, content_type = "application/problem+json"),
+        (status = 429, description = "`backlog_full`, `queue_full`; see Retry-After", body = Problem, content_type = "application/problem+json"),
+        (status = 503, description = "`log_unavailable`; see Retry-After", body = Problem, content_type = "application/problem+json"),
     )
 )]
 fn publish() {}

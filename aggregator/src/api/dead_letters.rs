@@ -18,10 +18,10 @@ use sluice_store::commit;
 
 const DEFAULT_LIMIT: u32 = 100;
 const MAX_LIMIT: u32 = 1_000;
-/// Events shown of a dead letter that is a whole entry.
+/// The maximum number of events that are returned with a dead letter that is a whole entry.
 const MAX_SHOWN: usize = 10;
 
-/// Dead letters.
+/// A page of dead letters.
 #[derive(Debug, Serialize, ToSchema)]
 pub(super) struct DeadLetters {
     /// Newest first.
@@ -30,28 +30,28 @@ pub(super) struct DeadLetters {
     next_cursor: Option<String>,
 }
 
-/// Something that could not be stored.
+/// An entry or event that could not be stored.
 #[derive(Debug, Serialize, ToSchema)]
 struct DeadLetter {
-    /// For the replay.
+    /// The id, as the replay takes it.
     id: i64,
     /// When it became a dead letter.
     #[schema(format = DateTime)]
     failed_at: String,
-    /// The database's code; or `undecodable`, `kills_its_reader` for a whole entry.
+    /// The database's error code; for a whole entry `undecodable` or `kills_its_reader`.
     #[schema(example = "23514")]
     code: String,
-    /// Why, in words.
+    /// The reason as text.
     reason: String,
-    /// How many events it holds.
+    /// The number of events in it.
     events: u64,
-    /// Of a single event.
+    /// The topic, if it is a single event.
     topic: Option<String>,
-    /// Of a single event.
+    /// The event's id, if it is a single event.
     event_id: Option<String>,
-    /// Where its entry stood in the log.
+    /// The position of its entry in the log.
     position: String,
-    /// The first events in it, where they can be read.
+    /// The first 10 events in it; empty when it cannot be decoded.
     content: Vec<Shown>,
 }
 
@@ -87,6 +87,7 @@ impl From<sluice_store::DeadLetter> for DeadLetter {
     }
 }
 
+/// Returns the first events of a dead letter's body; none when it cannot be decoded.
 fn content(body: &[u8]) -> Vec<Shown> {
     let Ok(body) = sluice_event::compressed::expand(body) else { return Vec::new() };
     let Ok(entry) = sluice_event::entry::decode(&body) else { return Vec::new() };
@@ -102,16 +103,16 @@ fn content(body: &[u8]) -> Vec<Shown> {
     shown.collect()
 }
 
-/// What could not be stored, newest first.
+/// Lists the dead letters, newest first.
 #[utoipa::path(get, path = "/dead-letters", tag = "dead letters",
     params(
-        ("limit" = Option<u32>, Query, description = "At most so many: 100 by default, at most 1,000"),
-        ("cursor" = Option<String>, Query, description = "The next_cursor of the page before"),
+        ("limit" = Option<u32>, Query, description = "The maximum number of dead letters: 100 by default, at most 1,000"),
+        ("cursor" = Option<String>, Query, description = "The `next_cursor` of the previous page"),
     ),
     responses(
         (status = 200, description = "A page", body = DeadLetters),
         (status = 400, description = "`invalid_query`", body = Problem, content_type = "application/problem+json"),
-        (status = 503, description = "`store_unavailable`", body = Problem, content_type = "application/problem+json"),
+        (status = 503, description = "`store_unavailable`; through a publisher also `query_unavailable`", body = Problem, content_type = "application/problem+json"),
     ))]
 pub(super) async fn list(
     State(state): State<ApiState>,
@@ -128,7 +129,7 @@ pub(super) async fn list(
     Ok(Json(DeadLetters { dead_letters: letters.into_iter().map(DeadLetter::from).collect(), next_cursor }))
 }
 
-/// What a replay counted.
+/// The outcome of a replay.
 #[derive(Debug, Serialize, ToSchema)]
 pub(super) struct Replayed {
     replayed: TopicCounts,
@@ -141,7 +142,7 @@ pub(super) struct Replayed {
         (status = 200, description = "It is stored, or dropped as a duplicate", body = Replayed),
         (status = 404, description = "`not_found`: there is no such dead letter, or not any more", body = Problem, content_type = "application/problem+json"),
         (status = 409, description = "`still_refused`: it stays a dead letter", body = Problem, content_type = "application/problem+json"),
-        (status = 503, description = "`store_unavailable`", body = Problem, content_type = "application/problem+json"),
+        (status = 503, description = "`store_unavailable`; through a publisher also `query_unavailable`", body = Problem, content_type = "application/problem+json"),
     ))]
 pub(super) async fn replay(
     State(state): State<ApiState>,

@@ -1,4 +1,4 @@
-//! `/events`: what is stored, newest arrival first.
+//! `/events`: lists the stored events, newest arrival first, and returns single events by topic and id.
 
 use axum::Json;
 use axum::body::Body;
@@ -17,11 +17,11 @@ use super::state::ApiState;
 use sluice_store::{EventQuery, Page, StoredEvent};
 
 const NDJSON: &str = "application/x-ndjson";
-/// Events of a page without a `limit`.
+/// The maximum number of events in a page when the request has no `limit`.
 const DEFAULT_LIMIT: u32 = 100;
 const MAX_LIMIT: u32 = 1_000;
 const MAX_LIMIT_NDJSON: u32 = 10_000;
-/// Events that share a topic and an id, with other dedup fields.
+/// The maximum number of events returned that share a topic and an id and differ in other dedup fields.
 const MAX_ALIKE: u32 = 1_000;
 
 /// An event as stored.
@@ -41,10 +41,10 @@ pub(super) struct Event {
     /// As sent: any JSON.
     #[schema(value_type = Value)]
     payload: Box<RawValue>,
-    /// When the publisher took it.
+    /// When the publisher received it.
     #[schema(format = DateTime)]
     received_at: String,
-    /// The `X-Request-Id` of the request that brought it.
+    /// The `X-Request-Id` of the request that published it.
     request_id: String,
 }
 
@@ -53,7 +53,7 @@ impl TryFrom<StoredEvent> for Event {
 
     fn try_from(event: StoredEvent) -> Result<Self, Problem> {
         let payload = RawValue::from_string(event.payload).map_err(|error| {
-            store_problem(sluice_store::StoreError::Failed(format!("a stored payload is no JSON: {error}")))
+            store_problem(sluice_store::StoreError::Failed(format!("a stored payload is not JSON: {error}")))
         })?;
         Ok(Self {
             topic: event.topic,
@@ -76,20 +76,20 @@ pub(super) struct Events {
     next_cursor: Option<String>,
 }
 
-/// Events, newest arrival first, filtered; as JSON, or one per line as NDJSON.
+/// Lists events, newest arrival first, with filters; as JSON, or one per line as NDJSON.
 #[utoipa::path(get, path = "/events", tag = "events",
     params(
         ("topic" = Option<String>, Query, description = "Only this topic"),
         ("source" = Option<String>, Query, description = "Only from this source"),
         ("since" = Option<String>, Query, description = "Only with a timestamp at or after it"),
         ("until" = Option<String>, Query, description = "Only with a timestamp before it"),
-        ("limit" = Option<u32>, Query, description = "At most so many: 100 by default, at most 1,000; 10,000 as NDJSON"),
-        ("cursor" = Option<String>, Query, description = "The next_cursor of the page before"),
+        ("limit" = Option<u32>, Query, description = "The maximum number of events: 100 by default, at most 1,000 (10,000 as NDJSON)"),
+        ("cursor" = Option<String>, Query, description = "The `next_cursor` of the previous page"),
     ),
     responses(
         (status = 200, description = "A page. As NDJSON the next cursor is in the header X-Next-Cursor", body = Events),
         (status = 400, description = "`invalid_query`", body = Problem, content_type = "application/problem+json"),
-        (status = 503, description = "`store_unavailable`", body = Problem, content_type = "application/problem+json"),
+        (status = 503, description = "`store_unavailable`; through a publisher also `query_unavailable`", body = Problem, content_type = "application/problem+json"),
     ))]
 pub(super) async fn list(
     State(state): State<ApiState>,
@@ -113,7 +113,7 @@ pub(super) async fn list(
     if lines { as_lines(&events, next_cursor) } else { Ok(Json(Events { events, next_cursor }).into_response()) }
 }
 
-/// One event, by topic and id.
+/// Returns one event by topic and id.
 #[utoipa::path(get, path = "/events/{topic}/{event_id}", tag = "events",
     params(
         ("topic" = String, Path, description = "The topic"),
@@ -125,7 +125,7 @@ pub(super) async fn list(
         (status = 200, description = "The event that was stored first", body = Event),
         (status = 400, description = "`invalid_query`", body = Problem, content_type = "application/problem+json"),
         (status = 404, description = "`not_found`", body = Problem, content_type = "application/problem+json"),
-        (status = 503, description = "`store_unavailable`", body = Problem, content_type = "application/problem+json"),
+        (status = 503, description = "`store_unavailable`; through a publisher also `query_unavailable`", body = Problem, content_type = "application/problem+json"),
     ))]
 pub(super) async fn one(
     State(state): State<ApiState>,
@@ -136,7 +136,7 @@ pub(super) async fn one(
     let all = parameters.value::<bool>("all")?.unwrap_or(false);
     parameters.end()?;
     let missing = || not_found("no event with this topic and id is stored");
-    // What is not text in UTF-8 without NUL is no topic and no id.
+    // Topics and ids are UTF-8 text without NUL, so no stored event can match any other path.
     let Path((topic, event_id)) = path.map_err(|_| missing())?;
     if topic.contains('\0') || event_id.contains('\0') {
         return Err(missing());
@@ -154,11 +154,13 @@ pub(super) async fn one(
     })
 }
 
+/// Returns whether the client accepts NDJSON.
 fn wants_lines(headers: &HeaderMap) -> bool {
     let accepted = headers.get_all(header::ACCEPT).iter().filter_map(|value| value.to_str().ok());
     accepted.flat_map(|value| value.split(',')).any(|kind| kind.split(';').next().unwrap_or_default().trim() == NDJSON)
 }
 
+/// Returns a page as NDJSON; the next cursor is in a header, because each line is an event.
 fn as_lines(events: &[Event], next_cursor: Option<String>) -> Result<Response, Problem> {
     let mut lines = Vec::new();
     for event in events {

@@ -1,4 +1,4 @@
-//! The query API: a file per resource.
+//! The query API, with one file per resource.
 
 mod dead_letters;
 mod events;

@@ -1,4 +1,4 @@
-//! `/openapi.json`: the whole API, the publisher's part too, since one address serves both.
+//! `/openapi.json`: describes the whole API, including the publisher's part, because one address serves both.
 
 use axum::Json;
 use utoipa::OpenApi;
@@ -15,15 +15,64 @@ use utoipa::OpenApi;
         super::dead_letters::replay,
     ),
     tags(
-        (name = "events", description = "What is stored"),
-        (name = "statistics", description = "What was counted"),
-        (name = "dead letters", description = "What could not be stored"),
+        (name = "events", description = "The stored events"),
+        (name = "statistics", description = "Counts per topic and in total"),
+        (name = "dead letters", description = "Entries and events that could not be stored"),
     )
 )]
 struct Document;
 
 pub(super) async fn document() -> Json<utoipa::openapi::OpenApi> {
+    Json(whole())
+}
+
+/// Returns the document of the query API merged with that of the publisher.
+fn whole() -> utoipa::openapi::OpenApi {
     let mut document = Document::openapi();
     document.merge(sluice_publisher::openapi());
-    Json(document)
+    document
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use sluice_service::code::Code;
+
+    use super::*;
+
+    /// Codes that do not belong to one operation: any request to any path may get them.
+    const OF_ANY_REQUEST: [Code; 4] = [Code::BadRequest, Code::MethodNotAllowed, Code::HeaderTimeout, Code::Internal];
+    /// The probes are not part of the document.
+    const OF_PROBES: [Code; 1] = [Code::NotReady];
+
+    /// Returns each code that is in backticks in the description of an error response, with the status of
+    /// that response.
+    fn described() -> BTreeSet<(String, u16)> {
+        let document = serde_json::to_value(whole()).unwrap();
+        let mut found = BTreeSet::new();
+        for (path, operations) in document["paths"].as_object().unwrap() {
+            for (method, operation) in operations.as_object().unwrap() {
+                for (status, response) in operation["responses"].as_object().unwrap() {
+                    let status: u16 = status.parse().unwrap();
+                    if status < 400 {
+                        continue;
+                    }
+                    let description = response["description"].as_str().unwrap();
+                    let codes: Vec<_> = description.split('`').skip(1).step_by(2).collect();
+                    assert!(!codes.is_empty(), "{method} {path}: {status} names no code: {description}");
+                    found.extend(codes.into_iter().map(|code| (code.to_owned(), status)));
+                }
+            }
+        }
+        found
+    }
+
+    #[test]
+    fn each_code_of_an_operation_is_in_the_document_with_its_status_and_no_other_is() {
+        let general: Vec<_> = OF_ANY_REQUEST.into_iter().chain(OF_PROBES).collect();
+        let expected = Code::ALL.iter().filter(|code| !general.contains(code));
+        let expected = expected.map(|code| (code.as_str().to_owned(), code.status().as_u16())).collect();
+        assert_eq!(described(), expected);
+    }
 }

@@ -1,4 +1,4 @@
-//! Every problem that the query API itself answers with: its code, its words and its `Retry-After`.
+//! The problems that the query API itself returns, each with its code, its text and its `Retry-After`.
 
 use std::time::Duration;
 
@@ -6,10 +6,10 @@ use sluice_service::code::Code;
 use sluice_service::problem::Problem;
 use sluice_store::StoreError;
 
-/// A database that restarts is back within seconds.
+/// A database that restarts is available again within a few seconds.
 const STORE_RETRY: Duration = Duration::from_secs(2);
 
-/// Returns what a client is told of a store's error. The error itself is only logged.
+/// Returns the problem for an error of the store. The client gets a general text; the error itself is only logged.
 pub(super) fn store_problem(error: StoreError) -> Problem {
     match error {
         StoreError::Unavailable(_) | StoreError::Conflict(_) => Problem::new(Code::StoreUnavailable, error.to_string())
@@ -19,17 +19,17 @@ pub(super) fn store_problem(error: StoreError) -> Problem {
     }
 }
 
-/// The store refused a dead letter's events again, for the reason in `error`.
+/// Returns the problem for a replay whose events the store refused again; `error` has the reason.
 pub(super) fn still_refused(error: &StoreError) -> Problem {
     Problem::new(Code::StillRefused, error.to_string())
 }
 
-/// The event or the dead letter that the path names does not exist.
+/// Returns the problem for an event or a dead letter that does not exist.
 pub(super) fn not_found(detail: &str) -> Problem {
     Problem::new(Code::NotFound, detail)
 }
 
-/// A query parameter is unknown or has an invalid value.
+/// Returns the problem for a query parameter that is unknown or has an invalid value.
 pub(super) fn invalid_query(name: &str, message: &str) -> Problem {
     Problem::new(Code::InvalidQuery, format!("{name}: {message}")).at(None, Some(name))
 }

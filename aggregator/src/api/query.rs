@@ -1,4 +1,4 @@
-//! Reading query parameters: an unknown one is an error, not a filter that silently does nothing.
+//! Parses query parameters. An unknown one is an error, so that a misspelled filter is not silently ignored.
 
 use std::collections::BTreeMap;
 use std::fmt::Display;
@@ -12,7 +12,8 @@ use super::problems::invalid_query;
 pub(super) struct Parameters(BTreeMap<String, String>);
 
 impl Parameters {
-    /// Splits a query string.
+    /// Parses a query string. Returns an error when a parameter is given twice, contains NUL, or is not
+    /// percent-encoded UTF-8.
     pub fn parse(query: Option<&str>) -> Result<Self, Problem> {
         let mut parameters = BTreeMap::new();
         for pair in query.unwrap_or_default().split('&').filter(|pair| !pair.is_empty()) {
@@ -49,13 +50,13 @@ impl Parameters {
         }
     }
 
-    /// Removes `cursor` and returns where the page before ended.
+    /// Removes `cursor` and returns the position at which the previous page ended.
     pub fn cursor(&mut self) -> Result<Option<i64>, Problem> {
         let cursor = |text: String| read_cursor(&text).ok_or_else(|| invalid_query("cursor", "is not a next_cursor"));
         self.text("cursor").map(cursor).transpose()
     }
 
-    /// Refuses parameters that nobody has read.
+    /// Returns an error when there is a parameter that the handler has not read.
     pub fn end(self) -> Result<(), Problem> {
         match self.0.keys().next() {
             Some(name) => Err(invalid_query(name, "is not a parameter of this request")),
@@ -64,7 +65,7 @@ impl Parameters {
     }
 }
 
-/// Returns the text of a cursor. It is opaque to clients: what it holds may change.
+/// Returns the text of a cursor. It is opaque to clients, so that its content may change.
 pub(super) fn cursor(seq: i64) -> String {
     format!("s{seq:x}")
 }

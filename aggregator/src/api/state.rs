@@ -1,4 +1,4 @@
-//! What all handlers of the query API share.
+//! The state that all handlers of the query API share.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -6,7 +6,7 @@ use std::time::Instant;
 use sluice_log::LogReader;
 use sluice_store::{CommitOptions, Store};
 
-/// The store, the log, and how replays are committed. Cheap to clone.
+/// The store, the log and the commit options of replays. Cheap to clone.
 #[derive(Clone)]
 pub struct ApiState {
     pub(super) store: Arc<dyn Store>,
@@ -16,9 +16,9 @@ pub struct ApiState {
 }
 
 impl ApiState {
-    /// Returns the state of a server that starts now; `rules` are those of this replica.
+    /// Returns the state of a server that starts now; `rules` are the commit options of this replica.
     pub fn new(store: Arc<dyn Store>, log: Arc<dyn LogReader>, rules: CommitOptions) -> Self {
-        // Replays count on a shard of their own, so that they never wait for a worker's batch.
+        // Replays count in a separate shard, so that they never wait for a worker's batch.
         let rules = Arc::new(CommitOptions { shard: format!("{}/replay", rules.shard), ..rules });
         Self { store, log, rules, started: Instant::now() }
     }

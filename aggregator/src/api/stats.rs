@@ -1,4 +1,4 @@
-//! `/stats`: exact counts, what is on its way, and who is working on it.
+//! `/stats`: exact counts, the backlog, and the consumers of the log.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -14,10 +14,10 @@ use super::problems::store_problem;
 use super::state::ApiState;
 use sluice_store::Counts;
 
-/// How long the log may take: the counts are answered without it.
+/// How long the log may take to reply. After that the counts are returned without the log's part.
 const LOG_DEADLINE: Duration = Duration::from_secs(2);
 
-/// What was counted of a topic. `received = unique_processed + duplicate_dropped`, always.
+/// The counts of a topic or of all topics. `received = unique_processed + duplicate_dropped` always holds.
 #[derive(Debug, Serialize, ToSchema)]
 pub(super) struct TopicCounts {
     /// Events that arrived.
@@ -50,16 +50,16 @@ pub(super) struct Stats {
     dead_lettered: u64,
     /// Events accepted and not stored yet; null is unknown, not zero.
     backlog: Option<u64>,
-    /// Whether the log answered: `available` or `unavailable`.
+    /// Whether the log replied: `available` or `unavailable`.
     #[schema(example = "available")]
     log: &'static str,
-    /// `uptime_seconds`, under the name that older clients know.
+    /// The same as `uptime_seconds`, for older clients.
     uptime: f64,
     /// Seconds since this replica started.
     uptime_seconds: f64,
     /// The replicas that read the log.
     consumers: Vec<Consumer>,
-    /// Back to which moment of arrival duplicates are recognised; null is without limit.
+    /// The time of arrival back to which duplicates are recognised; null when there is no limit.
     #[schema(format = DateTime)]
     dedup_horizon: Option<String>,
     /// By name.
@@ -83,10 +83,10 @@ impl From<ConsumerInfo> for Consumer {
     }
 }
 
-/// Exact counts, per topic and in total.
+/// Returns exact counts, per topic and in total.
 #[utoipa::path(get, path = "/stats", tag = "statistics", responses(
     (status = 200, description = "All statistics", body = Stats),
-    (status = 503, description = "`store_unavailable`", body = Problem, content_type = "application/problem+json"),
+    (status = 503, description = "`store_unavailable`; through a publisher also `query_unavailable`", body = Problem, content_type = "application/problem+json"),
 ))]
 pub(super) async fn read(State(state): State<ApiState>) -> Result<Json<Stats>, Problem> {
     let (statistics, log) = tokio::join!(state.store.statistics(), ask_log(&state));
@@ -94,7 +94,7 @@ pub(super) async fn read(State(state): State<ApiState>) -> Result<Json<Stats>, P
     let (backlog, consumers, log) = match log {
         Ok((backlog, consumers)) => (backlog.events, consumers, "available"),
         Err(error) => {
-            tracing::warn!(%error, "statistics without the log's part");
+            tracing::warn!(%error, "returning statistics without the log's part");
             (None, Vec::new(), "unavailable")
         }
     };
@@ -119,6 +119,7 @@ pub(super) async fn read(State(state): State<ApiState>) -> Result<Json<Stats>, P
     }))
 }
 
+/// Returns the backlog and the consumers, or an error after [`LOG_DEADLINE`].
 async fn ask_log(state: &ApiState) -> Result<(Backlog, Vec<ConsumerInfo>), LogError> {
     let both = async { tokio::try_join!(state.log.backlog(), state.log.consumers()) };
     let late = |_| LogError::Unavailable(format!("no answer within {LOG_DEADLINE:?}"));

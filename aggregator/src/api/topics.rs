@@ -1,4 +1,4 @@
-//! `/topics`: what was counted of each.
+//! `/topics`: lists the topics with their counts.
 
 use axum::Json;
 use axum::extract::State;
@@ -27,10 +27,10 @@ struct Topic {
     counts: TopicCounts,
 }
 
-/// Topics by name, each with its counts.
+/// Lists the topics by name, each with its counts.
 #[utoipa::path(get, path = "/topics", tag = "statistics", responses(
     (status = 200, description = "All topics", body = Topics),
-    (status = 503, description = "`store_unavailable`", body = Problem, content_type = "application/problem+json"),
+    (status = 503, description = "`store_unavailable`; through a publisher also `query_unavailable`", body = Problem, content_type = "application/problem+json"),
 ))]
 pub(super) async fn list(State(state): State<ApiState>) -> Result<Json<Topics>, Problem> {
     let statistics = state.store.statistics().await.map_err(store_problem)?;

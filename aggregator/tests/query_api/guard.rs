@@ -1,4 +1,4 @@
-//! A refusal by the guard reaches every request of `standalone`.
+//! Every request to `standalone` passes the request guard, and a refusal by the guard is the response.
 
 use std::sync::Arc;
 

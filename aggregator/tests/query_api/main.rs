@@ -1,5 +1,5 @@
-//! What the query API answers when a part of the system is away, and of letters: over HTTP, against
-//! real stores and logs. What it answers otherwise is tested on the whole system.
+//! Tests of the query API over HTTP, against real stores and logs: its responses when the store or the log is
+//! unavailable, and its dead letters. All other responses are tested on the whole system.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
 
@@ -24,7 +24,7 @@ use sluice_store::{CommitOptions, NewDeadLetter, Store};
 use sluice_tests::{Client, dirs};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
-/// An address that nothing listens on: the port is bound and never accepts.
+/// Returns an address at which no server responds: the port is bound, but no connection is accepted.
 fn nowhere() -> (std::net::TcpListener, String) {
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let address = taken.local_addr().unwrap().to_string();
