@@ -10,7 +10,7 @@
 //!
 //! # How to change it
 //! **A second consumer group**: today the group's name is a constant (`redis/keys.rs`, `GROUP`) which every
-//! verb passes to its script; make it a setting of the reader. `redis/trim.lua` removes the entries that this
+//! operation passes to its script; make it a setting of the reader. `redis/trim.lua` removes the entries that this
 //! one group has acknowledged: it must use the lowest bound of all groups. The counter `acknowledged` of
 //! `redis/acknowledge.lua`, `group.lua` and `backlog.lua` must then exist once per group. In SQLite,
 //! acknowledging deletes the row (`sqlite/statements.rs`), and the entries in flight are those of one
@@ -37,7 +37,7 @@ use sluice_event::{BodyHash, IdempotencyKeyHash};
 pub struct Position {
     /// The number of the stream (partition), from 0.
     pub stream: u16,
-    /// Milliseconds since 1970 when it was appended, by the log's clock.
+    /// When it was appended: milliseconds since 1970, by the log's clock.
     pub millis: u64,
     /// Distinguishes entries of one millisecond.
     pub sequence: u64,
@@ -60,7 +60,7 @@ pub struct Append {
     pub keyed: Vec<KeyedRequest>,
 }
 
-/// The record of an `Idempotency-Key`: a key stands for one body until its time to live ends.
+/// The record of an `Idempotency-Key`: a key identifies one body until its time to live ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct KeyedRequest {
     /// Hash of the client and its key.
@@ -107,7 +107,7 @@ pub struct Claimed {
     /// Entries that a consumer left pending for too long. From now on they are pending for this consumer.
     pub entries: Vec<Delivered>,
     /// Entries that are pending but no longer in the log, so lost. Empty unless somebody trimmed the
-    /// stream by hand; otherwise an operator must be alerted.
+    /// stream by hand. If it is not empty, an operator must be alerted.
     pub lost: Vec<Position>,
     /// Whether this step reached the end of the pending entries of all streams.
     pub complete: bool,
@@ -129,7 +129,7 @@ pub struct Backlog {
 /// A consumer of the group.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ConsumerInfo {
-    /// Its name: the replica's.
+    /// Its name: the name of the replica.
     pub name: String,
     /// Entries delivered to it and not acknowledged.
     pub pending: u64,
@@ -167,15 +167,15 @@ pub trait LogWriter: Send + Sync + 'static {
 }
 
 /// One consumer of the consumer group. Every call creates the group where it is missing (after the
-/// log was lost), at the beginning of the stream: receipts absorb what is delivered again.
+/// log was lost), at the beginning of the stream: receipts make repeated deliveries harmless.
 #[async_trait]
 pub trait LogReader: Send + Sync + 'static {
-    /// Entries delivered to this consumer's name before it restarted and not acknowledged, behind
-    /// `after` in the order of positions; empty when there are no more. Does not wait.
+    /// Returns the entries that were delivered to this consumer's name before it restarted and are not acknowledged,
+    /// after `after` in the order of positions; empty when there are no more. Does not wait.
     async fn read_own_pending(&self, after: Option<Position>, entries: usize) -> Result<Vec<Delivered>, LogError>;
 
-    /// Entries never delivered to anyone: up to about `entries`, waiting up to `wait` for the
-    /// first (not at all when zero). Empty when none came.
+    /// Returns entries that were never delivered to any consumer: about `entries` at most. Waits up to `wait` for the
+    /// first one (not at all when zero); empty when none came.
     async fn read_new(&self, entries: usize, wait: Duration) -> Result<Vec<Delivered>, LogError>;
 
     /// Takes over entries that have been pending for a consumer for longer than `idle`. The cursor is
@@ -185,14 +185,15 @@ pub trait LogReader: Send + Sync + 'static {
     /// Resets the idle time of entries that are still in flight, so that no other consumer claims them.
     async fn extend_claim(&self, held: &[Position]) -> Result<(), LogError>;
 
-    /// Returns how often each was delivered: 1 after the first time, 0 when it is not pending (any more).
+    /// Returns how often each entry was delivered: 1 after the first time, 0 when it is not pending (any more).
     async fn deliveries(&self, held: &[Position]) -> Result<Vec<u64>, LogError>;
 
-    /// Acknowledges entries with their numbers of events; counts only what was still pending, and
-    /// returns how many entries that were. Works also when the log is full.
+    /// Acknowledges entries with their numbers of events. Counts only the entries that were still pending, and returns
+    /// their number. Works also when the log is full.
     async fn acknowledge(&self, done: &[(Position, u64)]) -> Result<u64, LogError>;
 
-    /// Removes acknowledged entries outside the replay window; returns the number of removed entries. Never removes an entry that is pending or undelivered.
+    /// Removes acknowledged entries outside the replay window; returns the number of removed entries. Never removes
+    /// an entry that is pending or undelivered.
     async fn trim(&self) -> Result<u64, LogError>;
 
     /// Returns the backlog.

@@ -1,10 +1,10 @@
-//! How long to wait before trying again.
+//! How long to wait before the next attempt after a failure.
 
 use std::time::Duration;
 
-/// Exponential backoff with full jitter: each wait is drawn evenly between zero and a bound that
-/// doubles from `first` up to `max`, so that many clients of a server that comes back do not
-/// all connect at once.
+/// Exponential backoff with full jitter: each wait is uniformly random between zero and a bound that doubles
+/// from `first` up to `max`, so that the clients of a server that is available again do not all connect at the
+/// same time.
 #[derive(Debug, Clone)]
 pub struct Backoff {
     first: Duration,
@@ -27,7 +27,7 @@ impl Backoff {
         wait
     }
 
-    /// Starts again from the first wait. Call it after a success.
+    /// Resets the bound to `first`. Call it after a success.
     pub fn reset(&mut self) {
         self.bound = self.first.min(self.max);
     }

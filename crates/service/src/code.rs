@@ -1,15 +1,15 @@
-//! The codes of all problems that any server of this workspace answers with: a closed set.
+//! The codes of all problems that the servers of this workspace return: a closed set.
 //! `docs/errors.md` has a section for each; a test compares the two in both directions.
 
 use std::fmt;
 
 use axum::http::StatusCode;
 
-/// Declares [`Code`], so that a code, its text and its status stand in one line and none can be
-/// missing from [`Code::ALL`].
+/// Declares [`Code`], so that a code, its text and its status are on one line and none can be missing from
+/// [`Code::ALL`].
 macro_rules! codes {
     ($($(#[$doc:meta])* $name:ident = $text:literal, $status:ident;)*) => {
-        /// Which problem a client has. Clients decide by it, so a code's text never changes.
+        /// Identifies a problem. Clients depend on the texts of the codes, so a text never changes.
         #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
         pub enum Code {
             $($(#[$doc])* $name,)*
@@ -19,7 +19,7 @@ macro_rules! codes {
             /// All codes, in the order of their statuses.
             pub const ALL: &[Self] = &[$(Self::$name,)*];
 
-            /// Returns the code's text, as it stands in a problem document and in metrics.
+            /// Returns the code's text, as in a problem document and in metrics.
             pub const fn as_str(self) -> &'static str {
                 match self {
                     $(Self::$name => $text,)*
@@ -28,7 +28,7 @@ macro_rules! codes {
 
             /// Returns the HTTP status that goes with this code. Only [`Code::BadRequest`] and
             /// [`Code::Internal`] may come with another status of the same class, when a handler
-            /// gave one without a body.
+            /// returned one without a body.
             pub const fn status(self) -> StatusCode {
                 match self {
                     $(Self::$name => StatusCode::$status,)*
@@ -39,7 +39,7 @@ macro_rules! codes {
 }
 
 codes! {
-    /// The request is refused for a reason that has no code of its own.
+    /// The request is refused for a reason that has no separate code.
     BadRequest = "bad_request", BAD_REQUEST;
     /// `POST /publish`: an `Idempotency-Key` is empty, too long, given twice or not visible ASCII.
     InvalidIdempotencyKey = "invalid_idempotency_key", BAD_REQUEST;
@@ -65,7 +65,7 @@ codes! {
     TooManyEvents = "too_many_events", PAYLOAD_TOO_LARGE;
     /// `POST /publish`: the body is not declared as plain JSON in UTF-8.
     UnsupportedMediaType = "unsupported_media_type", UNSUPPORTED_MEDIA_TYPE;
-    /// `POST /publish`: the `Idempotency-Key` came with another body before.
+    /// `POST /publish`: the `Idempotency-Key` was used with another body before.
     IdempotencyKeyReused = "idempotency_key_reused", UNPROCESSABLE_ENTITY;
     /// `POST /publish`: an event is missing a field or has an invalid one.
     InvalidEvent = "invalid_event", UNPROCESSABLE_ENTITY;

@@ -1,4 +1,4 @@
-//! One HTTP/1.1 connection, from the first byte to an orderly close.
+//! One HTTP/1.1 connection, from the first byte to a graceful close.
 
 use std::convert::Infallible;
 use std::future::{Future, poll_fn};
@@ -26,12 +26,12 @@ use crate::request_log;
 use crate::shortcut::{Counted, Shortcut};
 use crate::stall::StallGuard;
 
-/// How long a connection that is being closed still reads, and discards, what the client sends.
+/// How long a connection that is being closed continues to read, and to discard, what the client sends.
 const LINGER: Duration = Duration::from_secs(2);
 
 type Answer = Pin<Box<dyn Future<Output = Result<Response, Infallible>> + Send>>;
 
-/// Guard, shortcut and router: together they answer the requests of all connections of a server.
+/// The guard, the shortcut and the router, which handle the requests of all connections of a server.
 pub(crate) struct Served<S> {
     guard: SharedGuard,
     routes: Arc<Routes<S>>,
@@ -48,8 +48,8 @@ impl<S: Shortcut> Served<S> {
         Self { guard, routes: Arc::new(Routes { router, shortcut: shortcut.map(Counted::new).map(Arc::new) }) }
     }
 
-    /// Answers a request. This is the one place that every request of every server passes, before the
-    /// shortcut and the router: what is to hold for all requests is checked by the guard here.
+    /// Handles a request. Every request to every server passes through this function before the shortcut and the
+    /// router, so this is where the guard checks it.
     fn answer(&self, request: hyper::Request<Incoming>) -> Answer {
         let Some(guard) = self.guard.clone() else { return self.routes.answer(request) };
         let routes = self.routes.clone();
@@ -94,8 +94,8 @@ pub(crate) async fn serve<S: Shortcut>(
         ended = done(&mut connection) => Some(ended),
         () = shutdown.cancelled() => None,
     };
-    // `abort` is never cancelled before `shutdown` is, so the loop above need not poll it with every
-    // read and write. Boxed, so that a connection takes no memory for its end while it is served.
+    // `abort` is never cancelled before `shutdown` is, so the first select need not poll it at every read and
+    // write. The future is boxed, so that a connection needs no memory for it while it is served.
     let ending = Box::pin(end(connection, ended));
     tokio::select! {
         () = abort.cancelled() => {}
@@ -103,7 +103,7 @@ pub(crate) async fn serve<S: Shortcut>(
     }
 }
 
-/// Ends a connection in good order: answers the request in flight, if `ended` is `None`, and closes it.
+/// Ends a connection gracefully: finishes the request in flight, if `ended` is `None`, and closes it.
 async fn end<S>(mut connection: http1::Connection<TokioIo<StallGuard>, S>, ended: Option<hyper::Result<()>>)
 where
     S: HttpService<Incoming, ResBody = axum::body::Body> + Unpin,
@@ -128,7 +128,7 @@ where
     close(stream).await;
 }
 
-/// Serves until the connection has ended, and leaves its socket open.
+/// Serves until the connection has ended, without closing its socket.
 async fn done<S>(connection: &mut http1::Connection<TokioIo<StallGuard>, S>) -> hyper::Result<()>
 where
     S: HttpService<Incoming, ResBody = axum::body::Body> + Unpin,
@@ -138,8 +138,8 @@ where
     poll_fn(|context| connection.poll_without_shutdown(context)).await
 }
 
-/// Answers 408 to a client whose headers did not arrive in time: hyper itself closes the connection
-/// without an answer.
+/// Sends 408 to a client whose headers did not arrive in time, because hyper closes the connection without a
+/// response.
 async fn answer_header_timeout(stream: &mut TcpStream) {
     let body = Problem::new(Code::HeaderTimeout, "the request's headers did not arrive in time").into_response();
     let Ok(body) = axum::body::to_bytes(body.into_body(), 4_096).await else { return };
@@ -152,12 +152,12 @@ async fn answer_header_timeout(stream: &mut TcpStream) {
         stream.write_all(&body).await
     };
     if let Ok(Err(error)) | Err(error) = tokio::time::timeout(LINGER, written).await.map_err(std::io::Error::from) {
-        tracing::debug!(%error, "cannot answer a slow client");
+        tracing::debug!(%error, "cannot send 408 to a slow client");
     }
 }
 
-/// Closes the sending side first and reads on for up to [`LINGER`]: closing a socket with unread bytes
-/// in it resets the connection, and a client that still sends its body would lose the answer (413).
+/// Closes the sending side first and continues to read for up to [`LINGER`]. Closing a socket with unread bytes
+/// resets the connection, and a client that is still sending its body would lose the response (413).
 async fn close(mut stream: TcpStream) {
     let lingering = async {
         stream.shutdown().await?;

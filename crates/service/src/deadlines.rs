@@ -6,11 +6,11 @@ use std::time::Duration;
 #[derive(Debug, Clone, Copy)]
 pub struct Deadlines {
     /// From the moment at which a connection could send a request until the request's headers are
-    /// complete. A client that sent a part of them is answered 408; an idle one is disconnected.
+    /// complete. A client that has sent a part of them gets 408; an idle one is disconnected.
     pub headers: Duration,
-    /// How long a client may leave its answer unread before it is disconnected.
+    /// How long a client may leave its response unread before it is disconnected.
     pub write: Duration,
-    /// From the start of the shutdown until the connections that are left are closed by force.
+    /// From the start of the shutdown until the remaining connections are closed by force.
     pub shutdown_timeout: Duration,
 }
 

@@ -1,8 +1,8 @@
-//! The exit code of a program. (Wrong usage exits with 2: clap does that.)
+//! The exit code of a program. Wrong usage exits with 2, which clap does itself.
 
 use std::process::ExitCode;
 
-/// Returns exit code 0 for success; else 1, and writes the error and its causes to standard error.
+/// Returns exit code 0 on success. On failure, writes the error and its causes to standard error and returns 1.
 pub fn exit(result: anyhow::Result<()>) -> ExitCode {
     match result {
         Ok(()) => ExitCode::SUCCESS,

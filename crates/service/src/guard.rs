@@ -1,5 +1,5 @@
-//! The one hook that every request of a server passes before anything answers it. Authentication
-//! and the like belong here: what a layer on the router checks, a [`Shortcut`] does not.
+//! The one hook that every request to a server passes before it is handled. Authentication and similar checks
+//! belong here, because the requests of a [`Shortcut`] do not pass the layers of the router.
 //!
 //! [`Shortcut`]: crate::shortcut::Shortcut
 
@@ -17,36 +17,35 @@ use crate::problem::Problem;
 
 /// Decides whether a request is served.
 ///
-/// It is given the request without its body: method, path, query and headers, so that nobody can
-/// make a server read a body before it is let in. What it learns (a token's subject) it inserts into
-/// the request's extensions, where handlers and shortcuts find it. It is also asked about
-/// `/healthz`, `/readyz` and `/metrics`, and about paths that do not exist: which of them are open
-/// to all is its own decision.
+/// It receives the request without its body (method, path, query and headers), so that no handler reads the body
+/// of a request that is refused. It inserts what it learns (such as a token's subject) into the request's
+/// extensions, where handlers and shortcuts find it. It also checks requests to `/healthz`, `/readyz` and
+/// `/metrics`, and to paths that do not exist: it must decide which of them are public.
 pub trait RequestGuard: Send + Sync + 'static {
     /// Checks a request before the shortcut and the router.
     ///
-    /// The wait for its outcome is part of the request's duration in the log and in the metrics.
-    /// It runs outside of the request's span: what it logs does not carry the request's id.
+    /// The duration of the check is part of the request's duration in the log and in the metrics. The check runs
+    /// outside of the request's span: what it logs does not contain the request's id.
     ///
     /// # Errors
-    /// The problem that the client is answered with instead. It gets its request id, its line in the
-    /// log and its place in the metrics as every answer does. A panic is answered 500 `internal`.
+    /// The problem that the client gets instead. It has a request id, is logged, and is counted in the metrics like
+    /// every response. After a panic the client gets status 500 with the code `internal`.
     fn check<'r>(&'r self, request: &'r mut Parts) -> BoxFuture<'r, Result<(), Problem>>;
 }
 
-/// A guard as a server holds it: shared by all connections; `None` lets every request pass.
+/// A server's guard, shared by all its connections; with `None` every request passes.
 pub type SharedGuard = Option<Arc<dyn RequestGuard>>;
 
-/// What the guard made of a request. It travels in the request's extensions to the code that begins
-/// the request's log line, which answers with the refusal instead of calling a handler.
+/// The guard's decision about a request. The request carries it in its extensions to [`crate::request_log`],
+/// which returns the refusal instead of calling a handler.
 #[derive(Debug, Clone)]
 pub(crate) struct Checked {
-    /// When the request came in: before the guard was asked.
+    /// When the request arrived, before the guard was called.
     pub(crate) started: Instant,
     pub(crate) refusal: Option<Problem>,
 }
 
-/// Asks the guard, and returns the request with its decision in the extensions.
+/// Calls the guard, and returns the request with the decision in its extensions.
 pub(crate) async fn check(guard: &dyn RequestGuard, request: hyper::Request<Incoming>) -> hyper::Request<Incoming> {
     let started = Instant::now();
     let (mut parts, body) = request.into_parts();

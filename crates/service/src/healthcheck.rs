@@ -9,7 +9,7 @@ const DEADLINE: Duration = Duration::from_secs(3);
 /// Asks the server at `url` (such as `http://127.0.0.1:8080`) whether it is ready.
 ///
 /// # Errors
-/// When the server is not ready or does not answer within three seconds.
+/// When the server is not ready or does not respond within three seconds.
 pub async fn run(url: &str) -> anyhow::Result<()> {
     let url = format!("{}/readyz", url.trim_end_matches('/'));
     let client = reqwest::Client::builder().no_proxy().timeout(DEADLINE).build()?;
@@ -19,5 +19,5 @@ pub async fn run(url: &str) -> anyhow::Result<()> {
         return Ok(());
     }
     let body = answer.text().await.unwrap_or_default();
-    anyhow::bail!("{url} answers {status}: {}", body.trim());
+    anyhow::bail!("{url} returned {status}: {}", body.trim());
 }

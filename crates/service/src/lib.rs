@@ -1,8 +1,8 @@
-//! What all servers of this workspace share: serving with deadlines and an orderly shutdown, the
-//! hook that every request passes, problem details and their codes, probes, metrics, logging, and
-//! parsers of settings. It knows nothing of events but the type of a request's id.
+//! The parts that all servers of this workspace share: serving with deadlines and a graceful shutdown, the hook
+//! that every request passes, problem details and their codes, probes, metrics, logging, and parsers of settings.
+//! Of the event crate it uses only the type of a request's id.
 //!
-//! A program is put together from it like this:
+//! A program uses it like this:
 //!
 //! ```no_run
 //! # async fn program() -> anyhow::Result<()> {

@@ -14,12 +14,12 @@ use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
 pub struct Metric {
     /// Its name, as Prometheus shows it.
     pub name: &'static str,
-    /// Whether it only grows, goes up and down, or counts by buckets.
+    /// Counter, gauge or histogram.
     pub kind: MetricKind,
     /// The labels' names. The values of each must be a bounded set, because every combination of
-    /// values is a time series of its own.
+    /// values is a separate time series.
     pub labels: &'static [&'static str],
-    /// What one of it is: `events`, `seconds`, `bytes`, ...
+    /// The unit of its values: `events`, `seconds`, `bytes`, ...
     pub unit: &'static str,
 }
 
@@ -62,10 +62,10 @@ impl Metric {
     }
 }
 
-/// Requests answered. `path` is the route's pattern, `other` where there is none.
+/// Requests that got a response. `path` is the route's pattern, or `other` when there is none.
 pub const HTTP_REQUESTS: Metric =
     Metric::counter("sluice_http_requests_total", &["method", "path", "status"], "requests");
-/// The time from a request's head to its answer.
+/// The time from a request's head to its response.
 pub const HTTP_REQUEST_SECONDS: Metric = Metric::histogram("sluice_http_request_seconds", &["path"], "seconds");
 /// The memory that the process holds (its resident set). It has the name that Prometheus' client
 /// libraries give it, so that common dashboards find it.
@@ -76,12 +76,12 @@ pub const ALL: &[Metric] = &[HTTP_REQUESTS, HTTP_REQUEST_SECONDS, RESIDENT_MEMOR
 
 /// Bounds of every histogram of seconds: from half a millisecond to half a minute.
 const SECONDS: [f64; 15] = [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0];
-/// How often samples of histograms are moved to their buckets. They would take memory without bound
-/// when nobody scrapes.
+/// How often samples of histograms are moved to their buckets. Without this the samples would use more and more
+/// memory when nothing scrapes the metrics.
 const UPKEEP: Duration = Duration::from_secs(5);
 
-/// Makes the process record metrics, and returns the handle that renders them. Further calls
-/// return the same handle.
+/// Installs the process's recorder of metrics, and returns the handle that renders them. Further calls return the
+/// same handle.
 pub fn install() -> PrometheusHandle {
     static HANDLE: OnceLock<PrometheusHandle> = OnceLock::new();
     HANDLE.get_or_init(start).clone()

@@ -2,23 +2,23 @@
 //!
 //! A client that writes twice before it reads (PostgreSQL's COPY: the rows, then "done") is delayed
 //! by Nagle's algorithm until the first write is acknowledged, and the other side's kernel may take
-//! 40 ms to do that. `sqlx` neither sets the option nor hands out its socket.
+//! 40 ms to do that. `sqlx` neither sets the option nor gives access to its socket.
 
 use std::fs;
 use std::os::fd::{BorrowedFd, RawFd};
 
 use socket2::SockRef;
 
-/// Sets the option on every TCP socket that the process has open: none of them should be delayed.
-/// Descriptors that are no TCP sockets refuse the option, which has no effect.
+/// Sets the option on every TCP socket that the process has open, because none of them should be delayed.
+/// Descriptors that are not TCP sockets refuse the option, and the refusal is ignored.
 pub fn on_all_sockets() {
     // `/dev/fd` exists on Linux and on macOS.
     let Ok(open) = fs::read_dir("/dev/fd") else { return };
-    // Collected first: reading the folder opens one too.
+    // Collected first, because reading the folder opens a descriptor too.
     let numbers: Vec<RawFd> = open.flatten().filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect();
     for number in numbers {
-        // SAFETY: the descriptor is only lent to one `setsockopt`. Should another thread close it
-        // meanwhile, the call fails, or sets the option on a socket that has just been opened.
+        // SAFETY: the descriptor is borrowed for one call of `setsockopt` only. If another thread closes it in the
+        // meantime, the call fails or sets the option on a socket that has just been opened.
         #[allow(unsafe_code, reason = "there is no safe way to borrow a descriptor by its number")]
         let descriptor = unsafe { BorrowedFd::borrow_raw(number) };
         let _ = SockRef::from(&descriptor).set_tcp_nodelay(true);

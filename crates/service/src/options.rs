@@ -1,26 +1,26 @@
-//! How a server is run.
+//! The options of a server.
 
 use std::time::Duration;
 
 use crate::deadlines::Deadlines;
 use crate::guard::SharedGuard;
 
-/// What a server is given beside its listener and its routes.
+/// The options of a server, in addition to its listener and its routes.
 #[derive(Clone)]
 pub struct ServeOptions {
-    /// How long it waits for its clients and for its own end.
+    /// How long the server waits for its clients and for its shutdown.
     pub deadlines: Deadlines,
-    /// Checks every request before anything answers it. Without one nothing is checked, at no cost.
+    /// Checks every request before it is handled. With `None` every request passes, at no cost.
     pub guard: SharedGuard,
 }
 
 impl ServeOptions {
-    /// Returns the deadlines of [`Deadlines::new`] and no guard.
+    /// Returns options with the deadlines of [`Deadlines::new`] and without a guard.
     pub fn new(shutdown_timeout: Duration) -> Self {
         Self::from(Deadlines::new(shutdown_timeout))
     }
 
-    /// Has every request checked by this guard.
+    /// Sets the guard that checks every request.
     #[must_use]
     pub fn guarded_by(mut self, guard: SharedGuard) -> Self {
         self.guard = guard;

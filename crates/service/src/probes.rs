@@ -1,4 +1,4 @@
-//! `/healthz`, `/readyz` and `/metrics`.
+//! The liveness probe `/healthz`, the readiness probe `/readyz`, and `/metrics`.
 
 use std::time::Duration;
 
@@ -16,9 +16,9 @@ use crate::process_memory;
 /// How long the check behind `/readyz` may take.
 const READY_DEADLINE: Duration = Duration::from_secs(2);
 
-/// Returns the routes of the three probes. `/healthz` says that the process answers requests and
-/// depends on nothing else; `/readyz` asks `ready`, whose error is shown to the caller; `/metrics` is
-/// in Prometheus' text format, and includes the memory that the process takes at that moment.
+/// Returns the routes of the probes and of the metrics. `/healthz` succeeds while the process serves requests,
+/// and depends on nothing else. `/readyz` calls `ready` and returns its error to the client. `/metrics` returns
+/// the metrics in Prometheus' text format, including the memory that the process uses at that moment.
 pub fn router<S, F>(metrics: PrometheusHandle, ready: F) -> Router<S>
 where
     S: Clone + Send + Sync + 'static,

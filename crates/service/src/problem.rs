@@ -24,7 +24,7 @@ pub struct Problem {
     detail: Box<str>,
     index: Option<usize>,
     field: Option<Box<str>>,
-    /// Only logged: what the client must not see.
+    /// Only logged, because the client must not see it.
     cause: Option<Box<str>>,
     retry_after: Option<Duration>,
 }
@@ -36,21 +36,21 @@ struct Document<'p> {
     #[serde(rename = "type")]
     #[schema(example = "urn:sluice:problem:invalid_event")]
     uri: String,
-    /// The status in words.
+    /// The name of the status.
     #[schema(example = "Unprocessable Entity")]
     title: &'p str,
     /// The HTTP status.
     #[schema(example = 422)]
     status: u16,
-    /// Which problem it is, for programs; never changes.
+    /// The code of the problem, for programs; the text of a code never changes.
     #[schema(example = "invalid_event")]
     code: &'p str,
-    /// What is wrong, for people.
+    /// What is wrong, as text for a person.
     detail: &'p str,
-    /// Which event of the request, from 0.
+    /// The index of the event in the request, from 0.
     #[serde(skip_serializing_if = "Option::is_none")]
     index: Option<usize>,
-    /// Which field.
+    /// The field with the problem.
     #[serde(skip_serializing_if = "Option::is_none")]
     field: Option<&'p str>,
 }
@@ -93,7 +93,7 @@ impl Problem {
         Self { status, code, detail, index: None, field: None, cause, retry_after: None }
     }
 
-    /// Names the place: the event's index in the request, and its field.
+    /// Sets the place of the problem: the event's index in the request, from 0, and its field.
     #[must_use]
     pub fn at(mut self, index: Option<usize>, field: Option<&str>) -> Self {
         self.index = index;
@@ -101,14 +101,14 @@ impl Problem {
         self
     }
 
-    /// Says when to try again, in the header `Retry-After`: whole seconds, rounded up, at least one.
+    /// Sets the header `Retry-After`: whole seconds, rounded up, at least one.
     #[must_use]
     pub fn retry_after(mut self, wait: Duration) -> Self {
         self.retry_after = Some(wait);
         self
     }
 
-    /// Sets what the client is told, also from status 500 on. Nothing internal belongs here.
+    /// Sets the detail that the client sees, also from status 500 on. It must not contain internal information.
     #[must_use]
     pub fn public_detail(mut self, detail: impl Into<String>) -> Self {
         self.detail = detail.into().into_boxed_str();
@@ -120,19 +120,18 @@ impl Problem {
         self.status
     }
 
-    /// Returns which problem it is.
+    /// Returns the problem's code.
     pub fn code(&self) -> Code {
         self.code
     }
 
-    /// Returns what the client is told.
+    /// Returns the detail that the client sees.
     pub fn detail(&self) -> &str {
         &self.detail
     }
 }
 
-/// What the log says of a problem. It travels in the answer's extensions to the code that logs
-/// requests.
+/// What is logged about a problem. The response carries it in its extensions to the code that logs requests.
 #[derive(Debug, Clone)]
 pub(crate) struct Logged {
     pub(crate) code: Code,
@@ -153,12 +152,12 @@ impl IntoResponse for Problem {
     }
 }
 
-/// Answers a request for a path that nothing serves: a router's fallback.
+/// Returns the problem for a path that nothing serves. Use it as a router's fallback.
 pub async fn not_found() -> Problem {
     Problem::new(Code::NotFound, NOTHING_SERVED)
 }
 
-/// Returns the problem for an error answer that came without a body, by its status alone.
+/// Returns the problem for an error response without a body, chosen by its status alone.
 pub(crate) fn of_status(status: StatusCode) -> Problem {
     let (code, detail) = match status {
         StatusCode::NOT_FOUND => (Code::NotFound, NOTHING_SERVED),
@@ -169,7 +168,7 @@ pub(crate) fn of_status(status: StatusCode) -> Problem {
     Problem::with_status(status, code, detail)
 }
 
-/// Returns what the client of a failing server is told when nothing better is: no cause, no name.
+/// Returns the default detail for a server error. It names no cause and no internal component.
 fn general(status: StatusCode) -> &'static str {
     match status {
         StatusCode::SERVICE_UNAVAILABLE => "not available at the moment; try again",
@@ -178,7 +177,7 @@ fn general(status: StatusCode) -> &'static str {
     }
 }
 
-/// Returns whole seconds, at least one: a client that is told 0 would try again at once.
+/// Returns whole seconds, at least one: with 0 a client would try again at once.
 fn seconds(wait: Duration) -> u64 {
     let up = u64::from(wait.subsec_nanos() > 0);
     (wait.as_secs() + up).max(1)
@@ -223,7 +222,7 @@ mod tests {
         assert!(!json(&problem).to_string().contains("secret"));
         let response = problem.clone().into_response();
         assert!(response.extensions().get::<Logged>().unwrap().detail.contains("secret"));
-        assert!(json(&problem.public_detail("the log is away")).to_string().contains("the log is away"));
+        assert!(json(&problem.public_detail("the log is down")).to_string().contains("the log is down"));
     }
 
     #[test]

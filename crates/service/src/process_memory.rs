@@ -1,7 +1,6 @@
-//! The memory that the process takes, under the name that Prometheus' client libraries give it.
+//! The memory that the process uses, as a metric with the name that Prometheus' client libraries give it.
 
-/// Sets the metric to the resident memory at this moment. Where `/proc` does not exist, there is no
-/// such metric.
+/// Sets the metric to the resident memory at this moment. On systems without `/proc` the metric does not exist.
 pub(crate) fn measure() {
     let status = std::fs::read_to_string("/proc/self/status");
     if let Some(bytes) = status.ok().as_deref().and_then(resident) {

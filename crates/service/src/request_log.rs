@@ -1,4 +1,4 @@
-//! A request's id, its span, its line in the log and its metrics.
+//! Gives each request its id and its span, logs it, and counts it in the metrics.
 
 use std::any::Any;
 use std::panic::AssertUnwindSafe;
@@ -17,13 +17,13 @@ use crate::code::Code;
 use crate::guard::Checked;
 use crate::problem::{self, Logged, Problem};
 
-/// The header that carries the id, in requests and answers.
+/// The header with the request's id, in requests and responses.
 pub const HEADER: HeaderName = HeaderName::from_static("x-request-id");
 
-/// Gives the request its id and its span, answers what the guard refused, turns a panic or an error
-/// without a body into a problem, logs the outcome (refusals at info with their code, server errors at
-/// warn, the rest at debug), counts it, and returns the id in the answer's header.
-/// [`server::run`](crate::server::run) applies it to every request.
+/// Gives the request its id and its span, returns the guard's refusal instead of calling the handler when
+/// there is one, turns a panic or an error without a body into a problem, logs the outcome (refusals at info
+/// with their code, server errors at warn, the rest at debug), counts it, and sets the id in the response's
+/// header. [`server::run`](crate::server::run) applies it to every request.
 pub async fn middleware(mut request: Request, next: Next) -> Response {
     let (in_flight, refusal) = RequestInFlight::start(&mut request);
     let label = request.extensions().get::<MatchedPath>().map_or("other", MatchedPath::as_str).to_owned();
@@ -40,7 +40,7 @@ pub async fn middleware(mut request: Request, next: Next) -> Response {
     response
 }
 
-/// A request that is being answered.
+/// A request in flight.
 pub(crate) struct RequestInFlight {
     started: Instant,
     pub(crate) id: RequestId,
@@ -48,8 +48,8 @@ pub(crate) struct RequestInFlight {
 }
 
 impl RequestInFlight {
-    /// Takes note of a request's start and of its id, and returns the guard's refusal, if there is
-    /// one, which is the answer then.
+    /// Records a request's start and its id. Also returns the guard's refusal, if there is one: it is then
+    /// the response.
     pub(crate) fn start<B>(request: &mut Request<B>) -> (Self, Option<Problem>) {
         let (started, refusal) = match request.extensions_mut().remove::<Checked>() {
             Some(Checked { started, refusal }) => (started, refusal),
@@ -59,22 +59,22 @@ impl RequestInFlight {
         (Self { started, id, method: method_label(request.method()) }, refusal)
     }
 
-    /// Returns the span whose fields stand beside each line of the log about this request.
+    /// Returns the span whose fields are in each log line about this request.
     pub(crate) fn span(&self, path: &str) -> Span {
         tracing::info_span!("request", id = %self.id, method = self.method, path)
     }
 
-    /// Logs a client's own identifier that is no UUID beside ours, so that the client's operator
-    /// finds the request. At most 128 characters of it: anybody can send anything.
+    /// Logs the client's `X-Request-Id` if it is not a UUID, together with the id that replaces it, so that the
+    /// client's operator can find the request. Logs at most 128 characters, because a client may send a long text.
     pub(crate) fn log_foreign_id<B>(&self, span: &Span, request: &Request<B>) {
         if let Some(given) = id_header(request).filter(|text| RequestId::parse(text).is_none()) {
             let given: String = given.chars().take(128).collect();
-            span.in_scope(|| tracing::debug!(given, "the client's X-Request-Id is no UUID"));
+            span.in_scope(|| tracing::debug!(given, "the client's X-Request-Id is not a UUID"));
         }
     }
 
-    /// Logs the answer, and returns it as the client gets it, with the seconds that it took. `span`
-    /// is called only when something is logged.
+    /// Logs the response and returns it as it is sent to the client, with the request's duration in seconds.
+    /// `span` is called only when something is logged.
     pub(crate) fn finish(
         &self,
         answer: Result<Response, Box<dyn Any + Send>>,
@@ -103,7 +103,7 @@ fn id_header<B>(request: &Request<B>) -> Option<&str> {
     request.headers().get(HEADER).and_then(|value| value.to_str().ok())
 }
 
-/// Returns whether this is an error without a body: what a router answers by itself (404, 405).
+/// Returns whether this is an error without a body, as the router itself returns (404, 405).
 fn is_bare_error(response: &Response) -> bool {
     let status = response.status();
     (status.is_client_error() || status.is_server_error()) && !response.headers().contains_key(header::CONTENT_TYPE)
@@ -132,8 +132,8 @@ fn count(method: &'static str, path: String, status: StatusCode, seconds: f64) {
     metrics::histogram!(crate::metrics::HTTP_REQUEST_SECONDS.name, "path" => path).record(seconds);
 }
 
-/// Returns the method as a metric's label. Clients may send methods of their own invention, and
-/// the number of a label's values must not grow with them.
+/// Returns the method as a metric's label. Clients may send any method, and the number of a label's values
+/// must be bounded.
 fn method_label(method: &Method) -> &'static str {
     match *method {
         Method::GET => "GET",

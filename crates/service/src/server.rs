@@ -1,4 +1,4 @@
-//! Serving with deadlines, and an orderly shutdown.
+//! Serves connections with deadlines, and shuts down gracefully.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,21 +16,21 @@ use crate::deadlines::Deadlines;
 use crate::options::ServeOptions;
 use crate::shortcut::{NoShortcut, Shortcut};
 
-/// Connections served at the same time; further ones wait in the kernel's queue.
+/// The maximum number of connections served at the same time; further ones wait in the kernel's queue.
 const MAX_CONNECTIONS: usize = 8_192;
 
-/// Binds an address such as `0.0.0.0:8080`; port 0 takes a free one.
+/// Binds an address such as `0.0.0.0:8080`; port 0 selects a free port.
 ///
 /// # Errors
-/// When the address is taken or is no address.
+/// When the address is in use or invalid.
 pub async fn bind(address: &str) -> anyhow::Result<TcpListener> {
     TcpListener::bind(address).await.with_context(|| format!("cannot listen on {address}"))
 }
 
-/// Serves until `shutdown` is cancelled, then stops accepting connections and lets requests in
-/// flight finish for up to the shutdown timeout. Every request passes the guard of the options and
-/// then [`crate::request_log::middleware`]. The deadline of a body is the handler's to set: it knows
-/// how large a body it expects.
+/// Serves until `shutdown` is cancelled, then stops accepting connections and waits for the requests in flight
+/// for up to the shutdown timeout. Every request passes the guard of the options and then
+/// [`crate::request_log::middleware`]. A handler sets the deadline for reading the body itself, because only it
+/// knows how large a body it expects.
 ///
 /// # Errors
 /// When the listener has no address.
@@ -43,8 +43,8 @@ pub async fn run(
     serve(listener, Served::new(router, None::<NoShortcut>, options.guard), shutdown, options.deadlines).await
 }
 
-/// Does what [`run`] does, with one route that is answered past the router. The guard is asked
-/// about that route too.
+/// Serves as [`run`] does, with one route that is served without the router. The requests of that route pass the
+/// guard too.
 ///
 /// # Errors
 /// When the listener has no address.
@@ -74,7 +74,7 @@ async fn serve<S: Shortcut>(
     connections.close();
     tracing::info!(connections = connections.len(), "shutting down: finishing requests in flight");
     if tokio::time::timeout(deadlines.shutdown_timeout, connections.wait()).await.is_err() {
-        tracing::warn!(connections = connections.len(), "the shutdown timeout is over: closing the connections left");
+        tracing::warn!(connections = connections.len(), "the shutdown timeout is over: closing all connections");
         abort.cancel();
         connections.wait().await;
     }
@@ -104,7 +104,7 @@ async fn accept<S: Shortcut>(
         let stream: TcpStream = match accepted {
             Ok((stream, _)) => stream,
             Err(error) => {
-                // Mostly "too many open files": other connections must close before one can be opened.
+                // Usually "too many open files": other connections must close before a new one can be accepted.
                 tracing::warn!(%error, "cannot accept a connection");
                 tokio::time::sleep(backoff.next()).await;
                 continue;

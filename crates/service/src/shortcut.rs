@@ -1,9 +1,9 @@
-//! A route that is answered past the router: the one that nearly all requests are for.
+//! A route that is served without the router: the one that nearly all requests use.
 //!
-//! A router keeps its routes and its layers in boxes, clones them for each request, and has metrics
-//! looked up by their labels: for a request of one small event that took as long as the event itself.
-//! The answers of such a route are logged and counted as all others are ([`crate::request_log`]), and
-//! its requests pass the same guard ([`crate::guard`]).
+//! A router holds its routes and layers in boxes, clones them for each request, and its metrics are looked up by
+//! their labels. For a request with one small event this took as long as the event itself. The responses of a
+//! shortcut are logged and counted like all others ([`crate::request_log`]), and its requests pass the same guard
+//! ([`crate::guard`]).
 
 use std::panic::AssertUnwindSafe;
 use std::sync::{OnceLock, PoisonError, RwLock};
@@ -21,19 +21,19 @@ use sluice_event::RequestId;
 
 use crate::request_log::RequestInFlight;
 
-/// A route that is answered without the router. The router has it all the same, for other methods.
+/// A route that is served without the router. The router has the same path for other methods.
 pub trait Shortcut: Send + Sync + 'static {
-    /// Its method.
+    /// The route's method.
     const METHOD: Method;
-    /// Its path, which has no parameters.
+    /// The route's path, which has no parameters.
     const PATH: &'static str;
 
-    /// Answers a request. Nothing that it logs may be above the level debug: the request's span
-    /// exists only when debug is logged, or for the line about a refusal.
+    /// Handles a request and returns its response. It may log at debug and trace only, because the request's
+    /// span exists only when debug is logged, or for the log line about a refusal.
     fn answer(&self, id: RequestId, request: Request<Incoming>) -> impl Future<Output = Response> + Send;
 }
 
-/// The shortcut of a server that has none.
+/// The shortcut type of a server without a shortcut.
 pub(crate) enum NoShortcut {}
 
 impl Shortcut for NoShortcut {
@@ -49,7 +49,7 @@ impl Shortcut for NoShortcut {
 pub(crate) struct Counted<S> {
     shortcut: S,
     seconds: OnceLock<Histogram>,
-    /// A counter for each status that was answered; there are few of them.
+    /// A counter for each status that was returned; there are few of them.
     by_status: RwLock<Vec<(StatusCode, Counter)>>,
 }
 
@@ -63,10 +63,10 @@ impl<S: Shortcut> Counted<S> {
         request.uri().path() == S::PATH && *request.method() == S::METHOD
     }
 
-    /// Answers a request with all that [`crate::request_log::middleware`] does for the router.
+    /// Handles a request, including everything that [`crate::request_log::middleware`] does for the router.
     pub(crate) async fn answer(&self, mut request: Request<Incoming>) -> Response {
         let (in_flight, refusal) = RequestInFlight::start(&mut request);
-        // Writing the span's fields takes a good part of a small request's time: only when needed.
+        // Formatting the span's fields takes a large part of a small request's time, so it is done only if needed.
         let early = if LevelFilter::current() > LevelFilter::INFO { in_flight.span(S::PATH) } else { Span::none() };
         in_flight.log_foreign_id(&early, &request);
         let answer = match refusal {

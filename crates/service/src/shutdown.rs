@@ -1,11 +1,11 @@
-//! Turns SIGTERM and SIGINT into a token that cancels all that must stop.
+//! Turns SIGTERM and SIGINT into a cancellation token for everything that must stop.
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
-/// Returns a token that is cancelled by the first SIGTERM or SIGINT. A further SIGTERM changes
-/// nothing; a further SIGINT ends the process at once with exit code 1: somebody pressed Ctrl-C twice
-/// and does not want to wait for requests in flight.
+/// Returns a token that is cancelled by the first SIGTERM or SIGINT. A further SIGTERM has no effect. A further
+/// SIGINT ends the process at once with exit code 1, so that a user who presses Ctrl-C again need not wait for
+/// requests in flight.
 ///
 /// Must be called within the runtime.
 pub fn on_signal() -> CancellationToken {

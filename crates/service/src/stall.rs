@@ -1,4 +1,4 @@
-//! Disconnects a client that stops reading its answer.
+//! Disconnects a client that stops reading its response.
 
 use std::io;
 use std::pin::Pin;
@@ -9,10 +9,11 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::time::{Sleep, sleep};
 
-/// A connection whose writes fail when the client takes nothing for too long.
+/// A TCP stream whose writes fail when the client reads nothing for longer than `timeout`.
 pub(crate) struct StallGuard {
     stream: TcpStream,
     timeout: Duration,
+    /// Runs while a write cannot proceed.
     stalled: Option<Pin<Box<Sleep>>>,
 }
 
@@ -29,8 +30,8 @@ impl StallGuard {
         Pin::new(&mut self.stream)
     }
 
-    /// Measures from the first write that has to wait to the next that succeeds, and fails the write
-    /// when that takes longer than the timeout.
+    /// Starts the timeout at the first write or flush that cannot proceed, and stops it at the next one that
+    /// completes. Returns an error of the kind `TimedOut` when the timeout ends before that.
     fn watch<T>(&mut self, context: &mut Context<'_>, polled: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
         if polled.is_ready() {
             self.stalled = None;

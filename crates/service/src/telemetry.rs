@@ -1,4 +1,4 @@
-//! Logging to standard error: text on a terminal, JSON elsewhere.
+//! Logging to standard error: as text on a terminal, as JSON otherwise.
 
 use std::io::IsTerminal;
 
@@ -21,6 +21,6 @@ pub fn init() {
         tracing::subscriber::set_global_default(subscriber.json().with_span_list(false).finish())
     };
     if let (Ok(()), Some(error)) = (started, refused) {
-        tracing::warn!(%error, "{VARIABLE}={wanted} is no valid level or directive; logging at info");
+        tracing::warn!(%error, "{VARIABLE}={wanted} is not a valid level or directive; logging at info");
     }
 }

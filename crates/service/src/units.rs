@@ -5,7 +5,7 @@ use std::time::Duration;
 /// Parses a duration: a whole number with `ms`, `s`, `m`, `h` or `d`, such as `500ms`, `30s`, `24h`.
 ///
 /// # Errors
-/// A sentence's end that clap shows after the option's name.
+/// A text that clap shows after the option's name.
 pub fn duration(text: &str) -> Result<Duration, String> {
     let (number, unit) = split(text)?;
     let millis = match unit {
@@ -24,7 +24,7 @@ pub fn duration(text: &str) -> Result<Duration, String> {
 /// `MiB`, `GiB` (powers of 1,024), such as `64MiB`.
 ///
 /// # Errors
-/// A sentence's end that clap shows after the option's name.
+/// A text that clap shows after the option's name.
 pub fn bytes(text: &str) -> Result<u64, String> {
     let (number, unit) = split(text)?;
     let factor = match unit {

@@ -1,4 +1,4 @@
-//! The documents say of each problem code what the code says, and of no other.
+//! The documents list every problem code with its status, and no other codes.
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking; clippy spares only the test functions themselves")]
 

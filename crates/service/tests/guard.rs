@@ -28,7 +28,7 @@ const ID: &str = "0190b5a0-4d4b-7cc2-b7f0-6a4de2f9c0aa";
 #[derive(Clone)]
 struct Subject(String);
 
-/// Takes the subject from a header, as authentication by token would.
+/// Takes the subject from a header, as authentication with a token would.
 struct Tokens;
 
 impl RequestGuard for Tokens {

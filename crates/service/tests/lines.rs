@@ -1,5 +1,6 @@
-//! What is logged of requests that are answered past the router. Alone in its program: a thread of
-//! another test, which has no subscriber, would decide for all whether a line is wanted.
+//! What is logged about requests that are served without the router. This test has its own program: whether a log
+//! line is enabled is cached for the whole process, and a thread of another test, which has no subscriber, would
+//! disable it.
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking; clippy spares only the test functions themselves")]
 
@@ -51,7 +52,7 @@ impl Write for Lines {
 }
 
 impl Lines {
-    /// What is logged at a level while requests are answered: a refusal, and one that is accepted.
+    /// Returns the lines that are logged at a level for two requests: one that is refused and one that is accepted.
     async fn at(level: tracing::Level) -> Vec<serde_json::Value> {
         let lines = Self::default();
         let writer = lines.clone();

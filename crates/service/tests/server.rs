@@ -1,4 +1,4 @@
-//! The server's deadlines, its shutdown, and its answers where no handler answers.
+//! Tests of the server's deadlines, of its shutdown, and of the responses that do not come from a handler.
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking; clippy spares only the test functions themselves")]
 
@@ -32,7 +32,7 @@ async fn start(router: Router) -> Server {
     Server { address, shutdown, running }
 }
 
-/// Sends bytes and reads all that comes until the server closes.
+/// Sends bytes and returns all that the server sends until it closes the connection.
 async fn exchange(address: SocketAddr, request: &[u8]) -> String {
     let mut stream = TcpStream::connect(address).await.unwrap();
     stream.write_all(request).await.unwrap();
@@ -58,7 +58,7 @@ async fn a_request_in_flight_is_answered_after_the_shutdown_began() {
     let client = tokio::spawn(exchange_owned(server.address, request));
     has_started.recv().await.unwrap();
     server.shutdown.cancel();
-    // The listener is gone before the answer is: poll until connecting fails.
+    // The listener is closed before the response is sent: repeat until connecting fails.
     while TcpStream::connect(server.address).await.is_ok() {
         tokio::task::yield_now().await;
     }
@@ -184,13 +184,13 @@ async fn probes_say_what_they_are_asked() {
     let asked = ready.clone();
     let check = move || -> futures::future::BoxFuture<'static, Result<(), String>> {
         let ready = asked.load(std::sync::atomic::Ordering::SeqCst);
-        Box::pin(async move { if ready { Ok(()) } else { Err("the store is away".to_owned()) } })
+        Box::pin(async move { if ready { Ok(()) } else { Err("the store is down".to_owned()) } })
     };
     let server = start(probes::router(metrics::install(), check)).await;
     let url = format!("http://{}", server.address);
 
     let refused = healthcheck::run(&url).await.unwrap_err().to_string();
-    assert!(refused.contains("the store is away"), "{refused}");
+    assert!(refused.contains("the store is down"), "{refused}");
     ready.store(true, std::sync::atomic::Ordering::SeqCst);
     healthcheck::run(&url).await.unwrap();
 
@@ -200,6 +200,6 @@ async fn probes_say_what_they_are_asked() {
     assert!(text.contains("sluice_http_request_seconds_bucket"), "{text}");
     let memory = text.lines().find_map(|line| line.strip_prefix("process_resident_memory_bytes "));
     let memory: f64 = memory.unwrap_or("0").parse().unwrap();
-    // Where the kernel tells: this test takes more than a mebibyte and less than a gibibyte.
+    // On Linux the value is known: this test uses more than a mebibyte and less than a gibibyte.
     assert!(!cfg!(target_os = "linux") || (1 << 20..1 << 30).contains(&(memory as u64)), "{memory}");
 }

@@ -1,4 +1,4 @@
-//! The route that is answered past the router: nobody can tell.
+//! A route that is served without the router behaves like the routes of the router.
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking; clippy spares only the test functions themselves")]
 
@@ -77,14 +77,14 @@ async fn it_takes_its_own_requests_alone_and_they_are_answered_as_all_are() {
 #[tokio::test]
 async fn its_requests_are_counted_under_its_path_and_by_status() {
     let exported = metrics::install();
-    // Each of two servers has handles of its own, of the same counters.
+    // Each of the two servers has its own handles of the same counters.
     for address in [start().await, start().await] {
         for want in ["all", "silence", "all"] {
             ask(address, Method::POST, "/orders", want).await;
         }
     }
     let text = exported.render();
-    // Another test's requests may be among them.
+    // The counters may include requests of another test.
     let count = |series: &str| -> u64 {
         let line = text.lines().find_map(|line| line.strip_prefix(series));
         line.unwrap_or_else(|| panic!("no {series} in {text}")).trim().parse().unwrap()

@@ -1,4 +1,4 @@
-//! Requests become entries.
+//! Tests of how the publisher combines requests into entries.
 
 use std::collections::{BTreeSet, HashSet};
 
@@ -19,7 +19,7 @@ async fn requests_that_arrive_while_appends_are_in_flight_share_entries() {
         answer.unwrap().assert_status(202);
     }
     let entries = fixture.entries(0).await;
-    // One before, four in flight when Redis froze, and all the rest in the next.
+    // The first entry, four that were in flight when Redis was frozen, and one with all other requests.
     assert!(entries.len() <= 6, "{} entries", entries.len());
     let sizes: Vec<_> = entries.iter().map(|entry| entry.requests.len()).collect();
     assert_eq!(sizes.iter().sum::<usize>(), 201, "{sizes:?}");
@@ -39,7 +39,7 @@ async fn a_reused_key_is_refused_and_its_companions_are_stored() {
         accepted.push(fixture.publish(None, event(format!("in-flight-{n}"))));
         fixture.waiting(n + 1).await;
     }
-    // These share the next entry, which is refused as a whole and packed again.
+    // The following requests share the next entry, which is refused as a whole and packed again.
     for n in 0..3 {
         accepted.push(fixture.publish(None, event(format!("unkeyed-{n}"))));
     }
@@ -64,7 +64,7 @@ async fn a_reused_key_is_refused_and_its_companions_are_stored() {
         "unkeyed-2",
     ];
     assert_eq!(ids.iter().map(String::as_str).collect::<Vec<_>>(), expected);
-    assert_eq!(fixture.entries(0).await.len(), 6, "one before, four in flight, the rest packed again");
+    assert_eq!(fixture.entries(0).await.len(), 6, "the first, four in flight, and one that was packed again");
 }
 
 #[tokio::test]
@@ -104,7 +104,7 @@ async fn keyed_requests_go_to_the_stream_of_their_key_and_others_anywhere() {
         fixture.client.publish(&event(n)).await;
     }
     for stream in 0..4 {
-        // One stream in four stays empty once in thirty million runs.
+        // Each request takes a random stream: any of the four stays empty in about one of eight million runs.
         assert!(!fixture.entries(stream).await.is_empty(), "stream {stream} is empty");
     }
     for _ in 0..8 {

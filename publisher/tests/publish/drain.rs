@@ -1,4 +1,4 @@
-//! SIGTERM: requests in flight are answered, no new request is accepted, and the exit code is 0.
+//! After SIGTERM the requests in flight are completed, no new connection is accepted, and the exit code is 0.
 
 use rustix::process::Signal;
 use sluice_tests::wait::holds;
@@ -16,7 +16,7 @@ async fn what_is_in_hand_is_answered_before_the_end() {
     fixture.waiting(20).await;
     fixture.publisher.process().signal(Signal::TERM);
     let address = fixture.publisher.base().trim_start_matches("http://").to_owned();
-    wait_until("nothing new is taken", PATIENCE, || async {
+    wait_until("new connections are refused", PATIENCE, || async {
         let connected = TcpStream::connect(&address).await;
         holds(connected.is_err(), || "it still accepts connections".to_owned())
     })
@@ -25,7 +25,7 @@ async fn what_is_in_hand_is_answered_before_the_end() {
     for answer in requests {
         answer.await.unwrap().assert_status(202);
     }
-    let status = fixture.publisher.terminate().expect("it ends by itself");
+    let status = fixture.publisher.terminate().expect("the publisher exits by itself");
     assert_eq!(status.code(), Some(0), "{}", fixture.publisher.log());
     assert_eq!(fixture.event_ids().await.len(), 21);
 }

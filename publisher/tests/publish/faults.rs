@@ -1,4 +1,4 @@
-//! Redis goes away, comes back, and loses answers.
+//! Fault tests: Redis stops and starts again, and its replies are lost.
 
 use sluice_tests::proxy::Cut;
 use sluice_tests::proxy::redis::RedisProxy;
@@ -8,6 +8,7 @@ use sluice_tests::wait_until;
 
 use crate::fixture::{Fixture, PATIENCE, event};
 
+/// Starts a publisher that connects to Redis through a proxy, and publishes one event.
 async fn behind_a_proxy(cut: Cut) -> (Fixture, RedisProxy) {
     let redis = RedisServer::start();
     let proxy = RedisProxy::start(&redis.address(), cut).await;
@@ -24,7 +25,7 @@ async fn an_append_whose_answer_is_lost_is_repeated_under_the_same_entry_id() {
     fixture.client.publish(&event("1")).await;
     assert_eq!(proxy.cuts(), 1);
     let entries = fixture.entries(0).await;
-    assert_eq!(entries.len(), 3, "before, and twice the same: {entries:?}");
+    assert_eq!(entries.len(), 3, "the first entry, and the repeated one twice: {entries:?}");
     assert_eq!(entries[1].id, entries[2].id);
     assert_ne!(entries[0].id, entries[1].id);
     assert_eq!(fixture.metric("sluice_publish_append_repeats_total").await, 1.0);
@@ -47,7 +48,7 @@ async fn without_redis_requests_are_answered_503_and_the_publisher_stays_ready()
     let answer = fixture.client.publish_raw(event("lost").to_string()).await;
     let problem = answer.assert_problem(503, "log_unavailable");
     assert!(answer.headers.contains_key("retry-after"));
-    assert!(!problem.to_string().contains("127.0.0.1"), "the answer says where Redis is: {problem}");
+    assert!(!problem.to_string().contains("127.0.0.1"), "the response has the address of Redis: {problem}");
     assert_eq!(fixture.client.get("/readyz").await.status, 200);
     assert_eq!(fixture.client.get("/healthz").await.status, 200);
 

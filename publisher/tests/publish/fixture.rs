@@ -1,4 +1,4 @@
-//! A publisher with a Redis of its own, and what its stream holds.
+//! The test fixture: a publisher with its own Redis server, and functions that read the streams.
 
 use std::time::Duration;
 
@@ -13,6 +13,7 @@ use sluice_tests::wait::holds;
 use sluice_tests::{Answer, Client, dirs, metrics, wait_until};
 use tokio::task::JoinHandle;
 
+/// How long a condition may take before the test fails.
 pub const PATIENCE: Duration = Duration::from_secs(30);
 
 pub struct Fixture {
@@ -21,28 +22,29 @@ pub struct Fixture {
     pub client: Client,
 }
 
-/// An entry of the stream, as an aggregator would see it.
+/// An entry of a stream, decoded as an aggregator decodes it.
 #[derive(Debug)]
 pub struct Entry {
     pub id: EntryId,
-    /// Of each request: its id, its receipt, its event ids.
+    /// For each request: its id, its receipt and its event ids.
     pub requests: Vec<(RequestId, Option<ReceiptId>, Vec<String>)>,
 }
 
 impl Fixture {
-    /// Starts both; `options` are the publisher's.
+    /// Starts Redis and a publisher; `options` are further arguments of the publisher.
     pub async fn start(options: &[&str]) -> Self {
         Self::start_on(RedisServer::start(), options).await
     }
 
+    /// Starts a publisher on this Redis server.
     pub async fn start_on(redis: RedisServer, options: &[&str]) -> Self {
         let url = redis.url();
         Self::start_through(redis, &url, options).await
     }
 
-    /// The publisher reaches Redis at `url`.
+    /// Starts a publisher that connects to Redis at `url`, which may be the address of a proxy.
     pub async fn start_through(redis: RedisServer, url: &str, options: &[&str]) -> Self {
-        // More than by default, so that there is something to tell apart.
+        // More than the default, so that the tests can distinguish entries in flight from those that are packed later.
         let args = [&["serve", "--redis-url", url, "--stream-prefix", "t", "--max-appends", "4"], options].concat();
         let args = args.into_iter().map(str::to_owned).collect();
         let mut publisher = Program::new("publisher", "sluice-publisher", args, &[], &dirs::fresh("publisher"));
@@ -51,7 +53,7 @@ impl Fixture {
         Self { redis, publisher, client }
     }
 
-    /// Publishes in the background.
+    /// Publishes in a background task that returns the response.
     pub fn publish(&self, key: Option<&str>, body: Value) -> JoinHandle<Answer> {
         let (client, key) = (self.client.clone(), key.map(str::to_owned));
         tokio::spawn(async move {
@@ -62,7 +64,7 @@ impl Fixture {
         })
     }
 
-    /// Waits until so many requests wait for Redis.
+    /// Waits until exactly this number of requests wait for Redis.
     pub async fn waiting(&self, requests: u32) {
         wait_until(&format!("{requests} requests wait"), PATIENCE, || async {
             let seen = self.metric("sluice_publish_waiting_requests").await;
@@ -71,11 +73,13 @@ impl Fixture {
         .await;
     }
 
+    /// Returns the sum of a metric's series at the publisher.
     pub async fn metric(&self, name: &str) -> f64 {
         metrics::sum(&self.client.get("/metrics").await.text, name)
     }
 
-    /// Redis does nothing until it is thawed, and its connections stay open.
+    /// Stops the Redis process with SIGSTOP: its connections stay open, and it does not reply until
+    /// [`Fixture::thaw_redis`].
     pub fn freeze_redis(&self) {
         self.redis.process().signal(Signal::STOP);
     }
@@ -84,7 +88,7 @@ impl Fixture {
         self.redis.process().signal(Signal::CONT);
     }
 
-    /// All entries of a stream.
+    /// Returns all entries of a stream.
     pub async fn entries(&self, stream: u16) -> Vec<Entry> {
         let client = redis::Client::open(self.redis.url()).unwrap();
         let mut connection = client.get_multiplexed_async_connection().await.unwrap();
@@ -112,14 +116,14 @@ impl Fixture {
             .collect()
     }
 
-    /// The event ids in a stream, in order.
+    /// Returns the event ids in stream 0, in order.
     pub async fn event_ids(&self) -> Vec<String> {
         let entries = self.entries(0).await;
         entries.into_iter().flat_map(|entry| entry.requests).flat_map(|(_, _, ids)| ids).collect()
     }
 }
 
-/// An event with this id.
+/// Returns an event with this id.
 pub fn event(id: impl ToString) -> Value {
     json!({"event_id": id.to_string(), "payload": {"value": 100, "text": "x".repeat(200)}})
 }

@@ -1,4 +1,4 @@
-//! What the publisher does not answer itself is forwarded.
+//! The publisher forwards the requests that it does not serve itself.
 
 use std::time::Duration;
 
@@ -16,7 +16,7 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 
 use crate::fixture::{Fixture, event};
 
-/// A server that says what it was asked; it stops when the guard is dropped.
+/// Starts a server that returns each request as JSON, and returns its URL. It stops when the guard is dropped.
 async fn upstream() -> (String, DropGuard) {
     let listener = server::bind("127.0.0.1:0").await.unwrap();
     let url = format!("http://{}/base", listener.local_addr().unwrap());
@@ -38,7 +38,7 @@ async fn echo(headers: HeaderMap, uri: Uri, request: Request) -> impl IntoRespon
     let method = request.method().to_string();
     let body = axum::body::to_bytes(request.into_body(), 1 << 20).await.unwrap();
     let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok()).map(str::to_owned);
-    let said = json!({
+    let received = json!({
         "method": method,
         "uri": uri.to_string(),
         "body": String::from_utf8_lossy(&body),
@@ -47,7 +47,7 @@ async fn echo(headers: HeaderMap, uri: Uri, request: Request) -> impl IntoRespon
         "request_id": text("x-request-id"),
     });
     let headers = [("x-next-cursor", "c"), ("keep-alive", "timeout=9"), ("content-type", "application/json")];
-    (axum::http::StatusCode::IM_A_TEAPOT, headers, said.to_string())
+    (axum::http::StatusCode::IM_A_TEAPOT, headers, received.to_string())
 }
 
 #[tokio::test]
@@ -105,7 +105,7 @@ async fn without_aggregators_queries_are_answered_503_and_publishing_goes_on() {
     let fixture = Fixture::start(&["--query-url", &url]).await;
     assert_eq!(fixture.client.get("/stats").await.status, 418);
     drop(stop);
-    let answer = sluice_tests::wait_until("the aggregators are gone", Duration::from_secs(20), || async {
+    let answer = sluice_tests::wait_until("the aggregator has stopped", Duration::from_secs(20), || async {
         let answer = fixture.client.get("/stats").await;
         if answer.status == 418 { Err(answer.text) } else { Ok(answer) }
     })

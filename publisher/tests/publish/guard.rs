@@ -1,4 +1,4 @@
-//! A refusal by the guard reaches publishing, although that is answered past the router.
+//! Every request to `serve` passes the request guard, also publishing, which is served without the router.
 
 use std::sync::Arc;
 
@@ -26,7 +26,7 @@ impl RequestGuard for RefuseAll {
 
 #[tokio::test]
 async fn a_refusal_by_the_guard_reaches_every_request_of_serve() {
-    // Nothing is written: no Redis is needed.
+    // Nothing is appended, so no Redis server is needed.
     let arguments =
         ["sluice-publisher", "serve", "--redis-url", "redis://127.0.0.1:1", "--query-url", "http://127.0.0.1:1"];
     let Command::Serve(settings) = Cli::parse_from(arguments).command else { panic!("another command") };

@@ -1,4 +1,4 @@
-//! The publisher as a program, on a real Redis.
+//! Tests of the publisher program with a real Redis server.
 
 #![allow(
     clippy::unwrap_used,

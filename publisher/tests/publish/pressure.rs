@@ -1,4 +1,4 @@
-//! What there is too much of is refused with a word when to come back.
+//! Backpressure: requests beyond a limit are refused with status 429 and a `Retry-After`.
 
 use std::time::Duration;
 
@@ -99,7 +99,7 @@ async fn a_redis_that_runs_short_of_memory_refuses_well_before_it_is_full() {
 
 #[tokio::test]
 async fn a_redis_without_room_answers_429_and_not_503() {
-    // Backpressure by share is out of the way: it is Redis itself that refuses.
+    // The limit of the publisher is the whole memory, so that Redis itself refuses the append.
     let redis = RedisServer::start_with(&["--maxmemory", "4mb"]);
     let fixture = Fixture::start_on(redis, &["--max-memory", "1"]).await;
     let large = json!({"id": "1", "payload": noise(200 << 10)}).to_string();
@@ -111,7 +111,7 @@ async fn a_redis_without_room_answers_429_and_not_503() {
     assert_429(&answer, "backlog_full");
 }
 
-/// Text that does not get smaller by compression.
+/// Returns random text, which compresses badly.
 fn noise(bytes: usize) -> String {
     std::iter::repeat_with(|| format!("{:032x}", rand::random::<u128>())).take(bytes / 32).collect()
 }

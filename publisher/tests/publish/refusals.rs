@@ -1,4 +1,4 @@
-//! Every refusal has its own status and code, and nothing of the request is stored.
+//! Every refusal has its own status and code, and no event of a refused request is stored.
 
 use std::time::{Duration, Instant};
 
@@ -49,7 +49,7 @@ async fn each_refusal_has_its_status_and_code_and_nothing_is_stored() {
     fixture.client.get("/stats").await.assert_problem(404, "not_found");
     assert!(fixture.entries(0).await.is_empty());
 
-    // The same limits are not in the way of what is within them.
+    // Requests within the same limits are accepted.
     let no_type = fixture.client.request("POST", "/publish").body(good);
     assert_eq!(fixture.client.send(no_type).await.assert_status(202).json(), json!({"status": "accepted", "count": 1}));
     let wrapped = json!({"events": [event("2"), event("3")]});
@@ -60,7 +60,7 @@ async fn each_refusal_has_its_status_and_code_and_nothing_is_stored() {
 #[tokio::test]
 async fn a_body_without_a_length_is_refused_as_soon_as_it_is_too_large() {
     let fixture = Fixture::start(&SMALL).await;
-    // The client never ends its body, and still gets its answer.
+    // The client never completes its body, and still receives the response.
     let mut stream = connect(&fixture).await;
     let chunk = format!("{:x}\r\n{}\r\n", 3_000, "x".repeat(3_000));
     let head = "POST /publish HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n\r\n";

@@ -1,4 +1,4 @@
-//! The simulator as a program, against a publisher.
+//! Tests of the simulator program against a publisher.
 
 use std::collections::HashSet;
 use std::io::Write;
@@ -9,7 +9,7 @@ use sluice_tests::program::find;
 
 use crate::fixture::Fixture;
 
-/// Runs `simulate` to its end.
+/// Runs `simulate` until it exits.
 async fn simulate(url: &str, options: &[&str], input: &'static str) -> Output {
     let mut command = Command::new(find("sluice-publisher"));
     command.args(["simulate", "--url", url]).args(options);
@@ -22,6 +22,7 @@ async fn simulate(url: &str, options: &[&str], input: &'static str) -> Output {
     tokio::task::spawn_blocking(run).await.unwrap()
 }
 
+/// Parses the report on standard output, and asserts that the exit code is 0.
 fn report(output: &Output) -> Value {
     let error = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{}: {error}", output.status);
@@ -55,7 +56,7 @@ async fn it_sends_exactly_what_it_says() {
 
 #[tokio::test]
 async fn it_repeats_what_is_refused_for_a_moment() {
-    // One request at a time may wait, and sixteen are sent at once.
+    // Only one request may wait for the log, and sixteen are sent at the same time.
     let fixture = Fixture::start(&["--max-waiting", "1"]).await;
     fixture.freeze_redis();
     let url = fixture.client.base().to_owned();

@@ -15,7 +15,7 @@ use super::keys::StreamKeys;
 use super::script::Script;
 use crate::{Append, Appended, LogError};
 
-/// The longest number, in digits.
+/// The maximum number of digits of a number.
 const DIGITS: usize = 20;
 
 static APPEND: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("append.lua")));

@@ -157,7 +157,7 @@ impl BlockingLinks {
                 Ok(answer)
             }
             Ok(Err(error)) if breaks_connection(&error) => {
-                // The others most likely broke with it.
+                // The other idle connections are most likely broken too.
                 self.idle().clear();
                 Err(error.into())
             }
@@ -165,7 +165,7 @@ impl BlockingLinks {
                 self.idle().push(connection);
                 Err(error.into())
             }
-            Err(_) => Err(LogError::Unavailable("Redis did not answer a blocking read".into()).into()),
+            Err(_) => Err(LogError::Unavailable("Redis did not reply to a blocking read".into()).into()),
         }
     }
 

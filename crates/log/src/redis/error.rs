@@ -24,9 +24,9 @@ impl From<LogError> for Fault {
 impl From<Fault> for LogError {
     fn from(fault: Fault) -> Self {
         match fault {
-            // Both were repaired already and occurred again: somebody else removes them repeatedly.
+            // Both were repaired already and occurred again: something removes the group or the script repeatedly.
             Fault::NoGroup(text) => Self::Unavailable(text),
-            Fault::NoScript => Self::Unavailable("Redis forgets scripts as fast as they are loaded".into()),
+            Fault::NoScript => Self::Unavailable("Redis drops scripts as fast as they are loaded".into()),
             Fault::Log(error) => error,
         }
     }
@@ -48,15 +48,15 @@ impl From<RedisError> for Fault {
             "OOM" => Self::Log(LogError::Full(text)),
             "MISCONF" if text.contains("No space left") => Self::Log(LogError::Full(text)),
             "LOADING" | "BUSY" | "READONLY" | "MASTERDOWN" | "TRYAGAIN" | "CLUSTERDOWN" | "MISCONF" | "NOREPLICAS"
-            // A password that is being changed.
+            // These occur while a password is being changed.
             | "NOAUTH" | "WRONGPASS" => Self::Log(LogError::Unavailable(text)),
             _ => Self::Log(LogError::Failed(text)),
         }
     }
 }
 
-/// Whether the next command needs a new connection: this one broke, or does not answer, or its server is
-/// no longer the primary.
+/// Returns whether the next command needs a new connection: this one is broken, or the server does not reply, or
+/// the server is no longer the primary.
 pub(super) fn breaks_connection(error: &RedisError) -> bool {
     match code(error) {
         Some(code) => code == "READONLY" || code == "MASTERDOWN",
@@ -64,8 +64,8 @@ pub(super) fn breaks_connection(error: &RedisError) -> bool {
     }
 }
 
-/// The first word of the server's error; `None` when the error is not the server's. For an
-/// aborted transaction it is that of the command that caused the abort.
+/// Returns the first word of the server's error; `None` when the error does not come from the server. For an
+/// aborted transaction it is the word of the command that caused the abort.
 fn code(error: &RedisError) -> Option<String> {
     let code = error.code();
     if code.is_some_and(|code| code != "EXECABORT") {
@@ -75,7 +75,7 @@ fn code(error: &RedisError) -> Option<String> {
     errors.first().map(|(_, error)| error.code()).or(code).map(str::to_owned)
 }
 
-/// An answer of an unexpected shape.
+/// Returns the error for a reply of an unexpected shape.
 pub(super) fn unexpected(what: &str) -> LogError {
-    LogError::Failed(format!("unexpected answer to {what}"))
+    LogError::Failed(format!("unexpected reply to {what}"))
 }

@@ -1,4 +1,4 @@
-//! The names of the keys. The hash tag `{p}` puts all keys of a stream into one slot.
+//! The names of the keys. The hash tag `{p}` puts all keys of a stream into one hash slot.
 
 use sluice_event::IdempotencyKeyHash;
 
@@ -20,13 +20,13 @@ impl StreamKeys {
         Self { number, stream, counts }
     }
 
-    /// Where the body hash of a request with an `Idempotency-Key` is recorded.
+    /// Returns the key under which the body hash of a request with an `Idempotency-Key` is recorded.
     pub fn key_record(&self, key: IdempotencyKeyHash) -> String {
         format!("{}:key:{:032x}", self.stream, key.as_u128())
     }
 }
 
-/// Where the highest number of streams ever is recorded.
+/// Returns the key under which the highest number of streams ever used is recorded.
 pub(super) fn streams(prefix: &str) -> String {
     format!("{prefix}:streams")
 }

@@ -1,14 +1,14 @@
-//! The log on Redis streams (Redis from 7.0, Valkey), a file per verb.
+//! The log on Redis streams (Redis 7.0 or later, or Valkey), with one file per operation.
 //!
-//! Of stream `p` under prefix `X`, all in one slot:
+//! The keys of stream `p` with prefix `X`, all in one hash slot:
 //!
 //! | key | holds |
 //! |---|---|
 //! | `X:{p}` | the stream; an entry's fields are `e` (packed entry) and `n` (its number of events) |
-//! | `X:{p}:counts` | hash: events `appended` and `acknowledged`, ever |
+//! | `X:{p}:counts` | hash: the total numbers of events `appended` and `acknowledged` |
 //! | `X:{p}:key:<id>` | hash of the body that came with an `Idempotency-Key`, with an expiry |
 //!
-//! and, once, `X:streams`: the highest number of streams there ever was.
+//! One more key, `X:streams`, has the highest number of streams that was ever used.
 
 mod acknowledge;
 mod append;

@@ -21,7 +21,7 @@ const TOUCH_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Reads Redis streams as one consumer of the group. Connects when first used.
 ///
-/// May be shared: each concurrent [`LogReader::read_new`] has a connection of its own. A read that
+/// May be shared: each concurrent [`LogReader::read_new`] uses its own connection. A read that
 /// is cancelled leaves the entries delivered to it pending, to be claimed.
 pub struct RedisReader {
     settings: ReaderSettings,
@@ -37,13 +37,13 @@ struct CachedStreams {
     streams: Arc<[StreamKeys]>,
 }
 
-/// Runs a verb over all streams. When the group is missing, creates it and runs the verb again.
+/// Runs an operation over all streams. When the group is missing, creates it and runs the operation again.
 macro_rules! with_group {
     ($self:ident, |$streams:ident| $verb:expr) => {{
         let $streams = $self.streams().await?;
         match $verb.await {
             Err(Fault::NoGroup(reason)) => {
-                tracing::warn!(reason, "the consumer group is gone: Redis lost its data");
+                tracing::warn!(reason, "the consumer group is missing: Redis lost its data");
                 group::ensure(&$self.link, &$streams).await?;
                 Ok($verb.await?)
             }
@@ -68,7 +68,8 @@ impl RedisReader {
         })
     }
 
-    /// The streams to read: those in use and those of the past. Looks for more now and then.
+    /// Returns the streams to read: those in use and those used in the past. Looks for new ones at intervals of
+    /// [`STREAMS_TTL`].
     async fn streams(&self) -> Result<Arc<[StreamKeys]>, LogError> {
         let mut cached = self.cached.lock().await;
         if let Some(cached) = cached.as_ref().filter(|cached| cached.at.elapsed() < STREAMS_TTL) {
@@ -77,7 +78,7 @@ impl RedisReader {
         let at = Instant::now();
         let highest = streams::highest(&self.link, &self.settings.prefix).await?;
         let before = cached.as_ref().map_or(0, |cached| cached.streams.len());
-        // Never fewer than before: what was read once may hold pending entries.
+        // Never fewer than before, because a stream that was read may still have pending entries.
         let count = usize::from(highest.max(self.settings.streams).max(1)).max(before);
         let streams: Arc<[StreamKeys]> =
             (0..count).map(|number| StreamKeys::new(&self.settings.prefix, number as u16)).collect();
@@ -86,7 +87,7 @@ impl RedisReader {
         Ok(streams)
     }
 
-    /// After a read that found nothing.
+    /// Resets the consumer's idle time after a read that found nothing, at most once per [`TOUCH_INTERVAL`].
     async fn touch(&self, streams: &[StreamKeys]) -> Result<(), Fault> {
         let mut touched = self.touched.lock().await;
         if touched.is_none_or(|at| at.elapsed() >= TOUCH_INTERVAL) {

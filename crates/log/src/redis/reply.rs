@@ -13,7 +13,7 @@ pub(super) struct Found {
     pub entry: Option<Delivered>,
 }
 
-/// The answer of `XREADGROUP`: entries by stream, or nil when there are none.
+/// Decodes the reply to `XREADGROUP`: entries by stream, or nil when there are none.
 pub(super) fn by_stream(answer: Value, streams: &[StreamKeys]) -> Result<Vec<Found>, LogError> {
     let pairs: Vec<(Value, Value)> = match answer {
         Value::Nil => return Ok(Vec::new()),
@@ -30,17 +30,17 @@ pub(super) fn by_stream(answer: Value, streams: &[StreamKeys]) -> Result<Vec<Fou
     Ok(found)
 }
 
-/// A list of entries of one stream.
+/// Decodes a list of entries of one stream.
 pub(super) fn entries_of(entries: Value, stream: u16) -> Result<Vec<Found>, LogError> {
     list(entries)?.into_iter().map(|item| entry(item, stream)).collect()
 }
 
-/// A list of entry ids of one stream.
+/// Decodes a list of entry ids of one stream.
 pub(super) fn positions(ids: Value, stream: u16) -> Result<Vec<Position>, LogError> {
     list(ids)?.iter().map(|id| position(text(id)?, stream)).collect()
 }
 
-/// An array's items.
+/// Returns an array's items.
 pub(super) fn list(value: Value) -> Result<Vec<Value>, LogError> {
     match value {
         Value::Array(items) => Ok(items),
@@ -48,7 +48,7 @@ pub(super) fn list(value: Value) -> Result<Vec<Value>, LogError> {
     }
 }
 
-/// A string.
+/// Returns a string's text.
 pub(super) fn text(value: &Value) -> Result<&str, LogError> {
     match value {
         Value::BulkString(bytes) => std::str::from_utf8(bytes).map_err(|_| unexpected("a read of entries")),
@@ -57,7 +57,7 @@ pub(super) fn text(value: &Value) -> Result<&str, LogError> {
     }
 }
 
-/// An id as Redis writes it.
+/// Returns an id in the format of Redis.
 pub(super) fn id(position: &Position) -> String {
     format!("{}-{}", position.millis, position.sequence)
 }

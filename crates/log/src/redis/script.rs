@@ -12,19 +12,19 @@ pub(super) struct Script {
 }
 
 impl Script {
-    /// A script from its source.
+    /// Creates a script from its source.
     pub fn new(code: &'static str) -> Self {
         Self { code, hash: redis::Script::new(code).get_hash().to_owned() }
     }
 
-    /// A call with these keys, to which arguments are added.
+    /// Returns a call with these keys, to which the caller adds the arguments.
     pub fn call<K: ToRedisArgs>(&self, keys: &[K]) -> Cmd {
         let mut call = redis::cmd("EVALSHA");
         call.arg(&self.hash).arg(keys.len()).arg(keys);
         call
     }
 
-    /// Makes the call: one round trip unless the server has lost the script.
+    /// Runs the call: one round trip, unless the server does not have the script.
     pub async fn run<T: FromRedisValue>(&self, link: &Link, call: &Cmd) -> Result<T, Fault> {
         match link.query(call).await {
             Err(Fault::NoScript) => {

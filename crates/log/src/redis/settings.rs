@@ -22,12 +22,12 @@ pub struct ReaderSettings {
     pub url: String,
     /// The prefix of all keys.
     pub prefix: String,
-    /// How many streams there are at least: more are read when writers ever used more.
+    /// The minimum number of streams to read. More are read when a writer has ever used more.
     pub streams: u16,
-    /// This consumer's name in the group: the replica's, the same after a restart.
+    /// This consumer's name in the group: the name of the replica, which does not change at a restart.
     pub consumer: String,
     /// How long acknowledged entries stay in the stream before they are trimmed.
     pub replay_window: Duration,
-    /// How much memory acknowledged entries of one stream may take, in bytes.
+    /// The maximum memory of the acknowledged entries of one stream, in bytes.
     pub replay_window_bytes: u64,
 }

@@ -58,8 +58,8 @@ impl Deliveries {
         }
     }
 
-    /// Up to `max` that have been in flight for longer than `idle`, continuing from the last call; and whether
-    /// the round is complete.
+    /// Returns up to `max` entries that have been in flight for longer than `idle`, continuing from the last call;
+    /// and whether the round is complete.
     pub fn idle(&self, idle: Duration, max: usize) -> (Vec<Position>, bool) {
         let mut state = self.state();
         let from = state.claimed_to.map_or(Bound::Unbounded, Bound::Excluded);
@@ -70,7 +70,7 @@ impl Deliveries {
         (found, complete)
     }
 
-    /// Delivers one again, if it is still held for longer than `idle`.
+    /// Delivers an entry again, if it is still in flight for longer than `idle`; returns whether it was delivered.
     pub fn claim(&self, position: Position, idle: Duration) -> bool {
         match self.state().pending.get_mut(&position).filter(|held| held.since.elapsed() >= idle) {
             Some(held) => {
@@ -81,6 +81,7 @@ impl Deliveries {
         }
     }
 
+    /// Resets the idle time of entries that are still in flight.
     pub fn extend_claim(&self, positions: &[Position]) {
         let mut state = self.state();
         for position in positions {
@@ -90,18 +91,18 @@ impl Deliveries {
         }
     }
 
-    /// How often each was delivered; 0 for one that is not pending.
+    /// Returns how often each entry was delivered; 0 for one that is not pending.
     pub fn times(&self, positions: &[Position]) -> Vec<u64> {
         let state = self.state();
         positions.iter().map(|position| state.pending.get(position).map_or(0, |held| held.times)).collect()
     }
 
-    /// Removes an entry in flight, if it is there.
+    /// Removes and returns an entry in flight, if it is there.
     pub fn take(&self, position: Position) -> Option<Delivery> {
         self.state().pending.remove(&position)
     }
 
-    /// Inserts an entry again that was removed.
+    /// Inserts an entry that was removed, with its former state.
     pub fn restore(&self, position: Position, held: Delivery) {
         self.state().pending.insert(position, held);
     }

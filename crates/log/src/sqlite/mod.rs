@@ -1,8 +1,8 @@
 //! The log in a SQLite file, for a whole system in one process.
 //!
 //! One task writes: it commits all waiting commands in one transaction (WAL, synchronous FULL: on disk)
-//! and then replies. So commands share commits, no writer finds the file busy, and a cancelled call
-//! leaves nothing half done. Reads use connections of their own.
+//! and then replies. Therefore commands share commits, no writer finds the file busy, and a cancelled call
+//! leaves no partial change. Reads use separate connections.
 //!
 //! There is one consumer, in this process. What is delivered and not acknowledged is remembered
 //! in memory only: after a restart [`LogReader::read_new`] delivers all of it again, and
@@ -40,12 +40,12 @@ pub struct SqliteLog {
     pool: SqlitePool,
     deliveries: Arc<Deliveries>,
     appended: Arc<Notify>,
-    /// One read at a time: the next starts where this one ended.
+    /// Allows one read at a time, because each starts where the one before it ended.
     reading: Mutex<()>,
 }
 
 impl SqliteLog {
-    /// Opens the log in a folder, making it where there is none. Fails when another process (or
+    /// Opens the log in a folder, and creates it if it is missing. Fails when another process (or
     /// another `SqliteLog`) has it open.
     pub async fn open(settings: SqliteSettings) -> Result<Self, LogError> {
         let lock = open::lock(&settings.folder)?;
@@ -58,7 +58,7 @@ impl SqliteLog {
         Ok(Self { settings, writer, pool, deliveries, appended, reading: Mutex::default() })
     }
 
-    /// Ends it: what is being written is finished, then the folder may be opened again.
+    /// Closes the log: completes the writes in progress and releases the folder, which can then be opened again.
     pub async fn close(self) {
         self.pool.close().await;
         self.writer.close().await;
@@ -101,7 +101,7 @@ impl LogReader for SqliteLog {
         };
         loop {
             let mut appended = std::pin::pin!(self.appended.notified());
-            // From here on no append is missed.
+            // From here on the notification of an append cannot be missed.
             appended.as_mut().enable();
             let read = statements::read_after(&self.pool, self.deliveries.last(), entries.max(1)).await?;
             self.deliveries.deliver(&read);
@@ -116,7 +116,7 @@ impl LogReader for SqliteLog {
         let mut claimed = Claimed { complete, ..Claimed::default() };
         for position in candidates {
             let entry = statements::read_one(&self.pool, position).await?;
-            // Acknowledged meanwhile? Then there is nothing to claim, and nothing lost.
+            // An entry that was acknowledged in the meantime is neither claimed nor lost.
             if !self.deliveries.claim(position, idle) {
                 continue;
             }
@@ -145,7 +145,7 @@ impl LogReader for SqliteLog {
         self.writer.acknowledge(done.to_vec()).await
     }
 
-    /// Entries are freed when they are acknowledged; this forgets expired keys. Always 0.
+    /// Removes expired keys. Returns 0, because entries are removed when they are acknowledged.
     async fn trim(&self) -> Result<u64, LogError> {
         self.writer.forget_expired_keys().await?;
         Ok(0)

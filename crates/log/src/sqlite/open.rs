@@ -1,4 +1,4 @@
-//! Opening the folder: the lock that makes one process its owner, and the file's settings.
+//! Opens the folder: the lock that reserves it for one process, and the settings of the database file.
 
 use std::fs::{File, TryLockError};
 use std::path::Path;
@@ -10,17 +10,17 @@ use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, S
 use super::settings::SqliteSettings;
 use crate::LogError;
 
-/// Of a file that is made anew: entries are large, and a page is the least that is written.
+/// The page size of a new file. Entries are large, and a page is the smallest unit that is written.
 const PAGE_BYTES: u64 = 8 << 10;
-/// How far the write-ahead log grows before its pages are copied to where they belong. Most entries
-/// are acknowledged by then, and their pages written again: only the last content is copied.
+/// The size of the write-ahead log at which a checkpoint copies its pages to the database file. By then most
+/// entries are acknowledged and their pages were written again, and only the last content of a page is copied.
 const WAL_BYTES: u64 = 64 << 20;
-/// Pages in memory, in KiB: a transaction that does not fit is written in parts, some of them twice.
+/// The page cache, in KiB. A transaction that does not fit is written in parts, and some pages are written twice.
 const CACHE_KIB: i64 = 4 << 10;
-/// Only a safeguard: there is one writer.
+/// A safeguard only, because there is one writer.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Takes the folder for this process; the lock goes with the file, also when the process is killed.
+/// Locks the folder for this process. The lock is released when the file is closed, also when the process is killed.
 pub(super) fn lock(folder: &Path) -> Result<File, LogError> {
     let failed =
         |error: std::io::Error| LogError::Failed(format!("cannot open the log in {}: {error}", folder.display()));
@@ -36,7 +36,7 @@ pub(super) fn lock(folder: &Path) -> Result<File, LogError> {
     }
 }
 
-/// The one connection that writes, with the tables made.
+/// Opens the one connection that writes, and creates the tables if they are missing.
 pub(super) async fn writing(settings: &SqliteSettings) -> Result<SqlitePool, LogError> {
     let mut options = options(settings).pragma("cache_size", (-CACHE_KIB).to_string());
     if let Some(bytes) = settings.max_bytes {
@@ -53,7 +53,7 @@ pub(super) async fn writing(settings: &SqliteSettings) -> Result<SqlitePool, Log
     Ok(pool)
 }
 
-/// The connections that read: they neither wait for the writer nor hold it up.
+/// Opens the connections that read. They neither wait for the writer nor block it.
 pub(super) async fn reading(settings: &SqliteSettings) -> Result<SqlitePool, LogError> {
     let pool = SqlitePoolOptions::new().max_connections(2).idle_timeout(None).max_lifetime(None);
     Ok(pool.acquire_timeout(BUSY_TIMEOUT).connect_with(options(settings)).await?)

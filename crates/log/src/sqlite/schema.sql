@@ -1,12 +1,12 @@
--- Entries not acknowledged yet. AUTOINCREMENT: a number is never used twice.
+-- The entries that are not acknowledged yet. AUTOINCREMENT, so that a number is never used twice.
 CREATE TABLE IF NOT EXISTS entries (
   sequence INTEGER PRIMARY KEY AUTOINCREMENT,
-  millis   INTEGER NOT NULL, -- since 1970, never less than the entry's before
+  millis   INTEGER NOT NULL, -- since 1970, never less than that of the entry before
   events   INTEGER NOT NULL,
   body     BLOB    NOT NULL
 ) STRICT;
 
--- Events ever appended and acknowledged.
+-- The total numbers of events appended and acknowledged, in one row.
 CREATE TABLE IF NOT EXISTS counts (
   one          INTEGER PRIMARY KEY CHECK (one = 1),
   appended     INTEGER NOT NULL,
@@ -14,7 +14,7 @@ CREATE TABLE IF NOT EXISTS counts (
 ) STRICT;
 INSERT INTO counts VALUES (1, 0, 0) ON CONFLICT DO NOTHING;
 
--- What body an Idempotency-Key came with.
+-- The hash of the body that was sent with each Idempotency-Key, until the key expires.
 CREATE TABLE IF NOT EXISTS keys (
   key       BLOB PRIMARY KEY,
   body_hash BLOB    NOT NULL,

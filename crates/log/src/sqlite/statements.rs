@@ -7,12 +7,12 @@ use sqlx::{Row, SqliteConnection, SqlitePool};
 
 use crate::{Append, Appended, Delivered, LogError, Position};
 
-/// Milliseconds since 1970.
+/// Returns the current time in milliseconds since 1970.
 pub(super) fn now_millis() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as u64)
 }
 
-/// Appends, unless a request reuses a key with another body: then writes nothing.
+/// Appends an entry. If a request reuses a key with another body, nothing is written.
 pub(super) async fn append(
     connection: &mut SqliteConnection,
     append: &Append,
@@ -65,7 +65,7 @@ pub(super) async fn append(
     Ok(Appended::Stored { backlog: Some(backlog as u64) })
 }
 
-/// Removes acknowledged entries and counts their events; returns how many there were.
+/// Removes acknowledged entries and counts their events; returns the number of removed entries.
 pub(super) async fn acknowledge(
     connection: &mut SqliteConnection,
     done: impl Iterator<Item = (Position, u64)>,
@@ -99,35 +99,35 @@ pub(super) async fn forget_expired_keys(connection: &mut SqliteConnection, max: 
     Ok(deleted.rows_affected())
 }
 
-/// The time of the youngest entry, 0 when there is none.
+/// Returns the time of the newest entry in milliseconds since 1970; 0 when there is none.
 pub(super) async fn youngest_millis(pool: &SqlitePool) -> Result<u64, LogError> {
     let sql = "SELECT millis FROM entries ORDER BY sequence DESC LIMIT 1";
     let millis: Option<i64> = sqlx::query_scalar(sql).fetch_optional(pool).await?;
     Ok(millis.unwrap_or(0) as u64)
 }
 
-/// Entries behind `sequence`.
+/// Returns up to `max` entries after `sequence`, in order.
 pub(super) async fn read_after(pool: &SqlitePool, sequence: u64, max: usize) -> Result<Vec<Delivered>, LogError> {
     let sql = "SELECT sequence, millis, events, body FROM entries WHERE sequence > ? ORDER BY sequence LIMIT ?";
     let rows = sqlx::query(sql).bind(sequence as i64).bind(max as i64).fetch_all(pool).await?;
     rows.iter().map(delivered).collect()
 }
 
-/// The entry at a position.
+/// Returns the entry at a position.
 pub(super) async fn read_one(pool: &SqlitePool, position: Position) -> Result<Option<Delivered>, LogError> {
     let sql = "SELECT sequence, millis, events, body FROM entries WHERE sequence = ?";
     let row = sqlx::query(sql).bind(position.sequence as i64).fetch_optional(pool).await?;
     row.as_ref().map(delivered).transpose()
 }
 
-/// Events appended and not acknowledged.
+/// Returns the number of events appended and not acknowledged.
 pub(super) async fn outstanding(pool: &SqlitePool) -> Result<u64, LogError> {
     let sql = "SELECT max(appended - acknowledged, 0) FROM counts";
     let events: i64 = sqlx::query_scalar(sql).fetch_one(pool).await?;
     Ok(events as u64)
 }
 
-/// How many entries stand behind `sequence`, and the age of the oldest of all.
+/// Returns the number of entries after `sequence`, and the age of the oldest entry of all.
 pub(super) async fn undelivered(pool: &SqlitePool, sequence: u64) -> Result<(u64, Option<Duration>), LogError> {
     let sql = "SELECT (SELECT count(*) FROM entries WHERE sequence > ?),
                       (SELECT millis FROM entries ORDER BY sequence LIMIT 1)";
@@ -136,7 +136,7 @@ pub(super) async fn undelivered(pool: &SqlitePool, sequence: u64) -> Result<(u64
     Ok((entries as u64, age))
 }
 
-/// Bytes of the file that are in use.
+/// Returns the number of bytes in use in the file, without free pages.
 pub(super) async fn used_bytes(pool: &SqlitePool) -> Result<u64, LogError> {
     let sql = "SELECT (page_count - freelist_count) * page_size
                FROM pragma_page_count, pragma_freelist_count, pragma_page_size";

@@ -13,7 +13,7 @@ use super::delivery::{Deliveries, Delivery};
 use super::statements;
 use crate::{Append, Appended, LogError, Position};
 
-/// How many commands may wait, and so how many share a transaction at most.
+/// The maximum number of commands that wait, and so of those that share a transaction.
 const QUEUE: usize = 256;
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
 /// Expired keys are removed in steps, so that other commands can write in between.
@@ -64,7 +64,7 @@ impl Writer {
     pub async fn append(&self, append: Append) -> Result<Appended, LogError> {
         match self.send(Work::Append(append)).await? {
             Done::Appended(appended) => Ok(appended),
-            Done::Count(_) => Err(LogError::Failed("the log's writer answered something else".into())),
+            Done::Count(_) => Err(LogError::Failed("the log's writer sent an unexpected result".into())),
         }
     }
 
@@ -82,12 +82,12 @@ impl Writer {
         Ok(())
     }
 
-    /// Whether the task lives and reaches its file.
+    /// Checks that the task is running and can access its file.
     pub async fn check(&self) -> Result<(), LogError> {
         self.count(Work::Check).await.map(drop)
     }
 
-    /// Lets the task finish what it has.
+    /// Waits until the task has completed the commands that it has received.
     pub async fn close(self) {
         drop(self.commands);
         if let Err(error) = self.task.await {
@@ -98,7 +98,7 @@ impl Writer {
     async fn count(&self, work: Work) -> Result<u64, LogError> {
         match self.send(work).await? {
             Done::Count(count) => Ok(count),
-            Done::Appended(_) => Err(LogError::Failed("the log's writer answered something else".into())),
+            Done::Appended(_) => Err(LogError::Failed("the log's writer sent an unexpected result".into())),
         }
     }
 
@@ -109,7 +109,7 @@ impl Writer {
             self.commands.send(Command { work, answer }).await.map_err(|_| ended())?;
             answered.await.map_err(|_| ended())?
         };
-        let late = |_| LogError::Unavailable("the log's file did not answer in time".into());
+        let late = |_| LogError::Unavailable("writing to the log's file took too long".into());
         timeout(ANSWER_TIMEOUT, exchange).await.map_err(late)?
     }
 }
@@ -119,7 +119,7 @@ struct Task {
     idempotency_ttl: Duration,
     deliveries: Arc<Deliveries>,
     appended: Arc<Notify>,
-    /// No entry is older than the one before it, also when the clock is set back.
+    /// The time of the newest entry. No entry gets an earlier time, also when the clock is set back.
     youngest: u64,
 }
 
@@ -150,7 +150,7 @@ impl Task {
         self.pool.close().await;
     }
 
-    /// Commits them in one transaction, all or none.
+    /// Commits the commands in one transaction, all or none.
     async fn commit(&mut self, commands: &[Command]) -> Result<Vec<Done>, LogError> {
         let mut taken = Vec::new();
         match self.transact(commands, &mut taken).await {
@@ -181,8 +181,8 @@ impl Task {
         match self.work(&mut connection, commands, taken).await {
             Ok(done) => Ok(done),
             Err(error) => {
-                // SQLite may have rolled back already (it does when the disk is full) or not:
-                // closing the connection makes sure, and the next one starts clean.
+                // SQLite may or may not have rolled back already (it does when the disk is full). Closing the
+                // connection ends the transaction in both cases.
                 if let Err(error) = connection.close().await {
                     tracing::warn!(%error, "a connection to the log's file could not be closed");
                 }
@@ -236,5 +236,5 @@ fn answer(commands: impl Iterator<Item = Command>, done: Vec<Done>) {
 }
 
 fn nothing_done() -> LogError {
-    LogError::Failed("the log's writer did nothing".into())
+    LogError::Failed("the log's writer returned no result".into())
 }

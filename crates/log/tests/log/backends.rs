@@ -13,8 +13,9 @@ pub const IDEMPOTENCY_TTL: Duration = Duration::from_secs(3600);
 
 /// A log to test.
 pub trait Backend: Sized {
+    /// Starts an empty log.
     async fn start(idempotency_ttl: Duration) -> Self;
-    /// The consumer's process ends and starts again.
+    /// Ends the consumer's process and starts it again.
     async fn restart(self) -> Self;
     fn writer(&self) -> &dyn LogWriter;
     fn reader(&self) -> &dyn LogReader;
@@ -26,7 +27,7 @@ pub struct OnRedis {
     reader: RedisReader,
 }
 
-/// Settings of a writer and a reader on this server.
+/// Returns the settings of a writer and a reader on this server.
 pub fn settings(server: &RedisServer, consumer: &str) -> (WriterSettings, ReaderSettings) {
     let (url, prefix) = (server.url(), "test".to_owned());
     let writer =

@@ -1,4 +1,4 @@
-//! The log: one suite for every implementation, and what only Redis or only SQLite can show.
+//! Tests of the log: one suite for all implementations, and tests that apply only to Redis or only to SQLite.
 #![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests")]
 
 #[path = "../support/mod.rs"]

@@ -1,4 +1,4 @@
-//! Claims: entries that another consumer takes over, and entries that stay.
+//! Tests of claims: entries that another consumer takes over, and entries that stay with their consumer.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -61,7 +61,7 @@ async fn claims_go_round_all_streams_with_a_cursor_and_move_ownership() {
 
 #[tokio::test]
 async fn young_entries_do_not_stop_the_round() {
-    // XAUTOCLAIM looks at ten times COUNT entries at most and may find none of them old enough.
+    // XAUTOCLAIM examines at most ten times COUNT entries, and possibly none of them is idle for long enough.
     let group = Group::start(1).await;
     let (dead, living) = (group.consumer("dead"), group.consumer("living"));
     fill(&group.writer, 0, 100).await;
@@ -101,7 +101,7 @@ async fn entries_that_somebody_deleted_are_reported_and_break_nothing() {
         let id = format!("{}-{}", entry.position.millis, entry.position.sequence);
         let _: u64 = group.server.command(&format!("XDEL test:{{0}} {id}")).await;
     }
-    // Whole pages of deleted entries are not the end.
+    // A page that has only deleted entries does not end the reading.
     assert_eq!(one.read_own_pending(None, 2).await.unwrap(), held[7..9]);
     assert_eq!(one.read_own_pending(Some(held[8].position), 2).await.unwrap(), held[9..]);
 
@@ -111,7 +111,8 @@ async fn entries_that_somebody_deleted_are_reported_and_break_nothing() {
     assert!(claimed.complete);
     assert_eq!(two.claim(Duration::ZERO, 20).await.unwrap().lost, []);
 
-    // Their events were never acknowledged; with nothing left to do the counters agree again.
+    // The events of the deleted entries were never acknowledged. Trimming corrects the counters once no entry is
+    // pending or undelivered.
     two.acknowledge(&done(&claimed.entries)).await.unwrap();
     assert_eq!(two.backlog().await.unwrap().events, Some(7));
     two.trim().await.unwrap();

@@ -1,4 +1,4 @@
-//! Redis away, frozen, killed, demoted, forgetful.
+//! Tests with a Redis server that is stopped, frozen, killed or demoted, or that has lost its scripts.
 
 use std::time::{Duration, Instant};
 
@@ -38,14 +38,14 @@ async fn a_killed_redis_comes_back_with_all_that_was_answered() {
     let mut got = read(&reader, 5).await;
     reader.acknowledge(&done(&got[..2])).await.unwrap();
 
-    // A read that blocks while it happens is told, and does not hang.
+    // A read that blocks when the server is killed returns an error and does not hang.
     let blocked = async {
         let empty = RedisReader::new(ReaderSettings { prefix: "empty".into(), ..settings(&server, "a").1 }).unwrap();
         empty.read_new(1, Duration::from_secs(60)).await
     };
     let pid = server.info("process_id").await.to_string();
     let killing = async {
-        wait_for("the read blocks", async || (server.info("blocked_clients").await == 1).then_some(())).await;
+        wait_for("the read to block", async || (server.info("blocked_clients").await == 1).then_some(())).await;
         assert!(std::process::Command::new("kill").args(["-9", &pid]).status().unwrap().success());
     };
     let (blocked, ()) = futures::join!(blocked, killing);
@@ -59,7 +59,7 @@ async fn a_killed_redis_comes_back_with_all_that_was_answered() {
     got.extend(wait_for("the reader", async || reader.read_new(1, Duration::ZERO).await.ok()).await);
     got.extend(read(&reader, 21 - got.len()).await);
     assert_eq!(bodies(&got), appended);
-    // The first use of a connection that broke tells so, the next makes a new one.
+    // The first command on a broken connection returns an error; the next one opens a new connection.
     let acknowledged = wait_for("the acknowledgement", async || reader.acknowledge(&done(&got)).await.ok()).await;
     assert_eq!(acknowledged, 19);
     assert_eq!(reader.backlog().await.unwrap().events, Some(0));
@@ -93,7 +93,7 @@ async fn a_redis_that_was_demoted_is_unavailable() {
     let server = RedisServer::start().await;
     let writer = RedisWriter::new(settings(&server, "a").0).unwrap();
     fill(&writer, 0, 1).await;
-    // Of a primary that is not there; it goes on serving what it has, read only.
+    // The server becomes the replica of a primary that does not exist, and serves its data read-only.
     let _: String = server.command("REPLICAOF 127.0.0.1 1").await;
     let refused = writer.append(&append(1)).await;
     assert!(matches!(refused, Err(LogError::Unavailable(_))), "{refused:?}");
@@ -127,7 +127,7 @@ async fn a_user_and_its_password_come_from_the_url() {
         let refused = writer(url).append(&append(1)).await;
         assert!(matches!(refused, Err(LogError::Unavailable(_))), "{refused:?}");
         let text = refused.unwrap_err().to_string();
-        assert!(!text.contains("wrong@"), "a password must not get into a message: {text}");
+        assert!(!text.contains("wrong@"), "the message contains a password: {text}");
     }
     for url in [with(":other@"), with("sluice:secret@")] {
         writer(url).append(&append(1)).await.unwrap();

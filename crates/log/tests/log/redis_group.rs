@@ -1,4 +1,4 @@
-//! The consumer group: lost and made again, its counters, and who leaves it.
+//! Tests of the consumer group: its loss and its creation, its counters, and the removal of consumers.
 
 use std::time::Duration;
 
@@ -47,7 +47,7 @@ async fn every_verb_makes_the_group_where_it_is_missing() {
             5 => drop(reader.consumers().await.unwrap()),
             6 => drop(reader.remove_departed(Duration::ZERO).await.unwrap()),
             7 => assert!(reader.leave().await.unwrap()),
-            // Without a group: nothing is acknowledged, nothing is trimmed.
+            // Without a group nothing is acknowledged and nothing is trimmed.
             _ => {
                 assert_eq!(reader.acknowledge(&done(&held)).await.unwrap(), 0);
                 assert_eq!(reader.trim().await.unwrap(), 0);
@@ -88,7 +88,7 @@ async fn counters_are_counted_anew_when_the_group_was_removed() {
     reader.acknowledge(&done(&read[2..])).await.unwrap();
     assert_eq!(reader.backlog().await.unwrap().events, Some(6));
 
-    // The third is acknowledged but still in the stream: it comes again, and is in the backlog.
+    // The third entry is acknowledged but still in the stream: it is delivered again and is in the backlog.
     let _: u64 = server.command("XGROUP DESTROY test:{0} aggregators").await;
     let again = crate::support::read(&reader, 2).await;
     assert_eq!(again.iter().map(|entry| entry.events).collect::<Vec<_>>(), [5, 6]);
@@ -147,7 +147,7 @@ async fn departed_consumers_are_removed_only_without_pending_entries() {
     .await;
     assert_eq!(removed, ["idle"]);
     assert_eq!(reader.remove_departed(IDLE).await.unwrap(), [""; 0]);
-    assert_eq!(reader.backlog().await.unwrap().pending, 1, "what the holder held is still pending");
+    assert_eq!(reader.backlog().await.unwrap().pending, 1, "the entry of the holder is still pending");
 
     let claimed = reader.claim(Duration::ZERO, 10).await.unwrap();
     assert_eq!(claimed.entries, held);
@@ -159,7 +159,7 @@ async fn departed_consumers_are_removed_only_without_pending_entries() {
     assert_eq!(removed, ["holder"]);
     assert_eq!(reader.acknowledge(&done(&held)).await.unwrap(), 1);
 
-    // One that returns is welcome.
+    // A removed consumer can read again.
     fill(&writer, 0, 1).await;
     done_by_idle = read(&idle, 1).await;
     assert_eq!(idle.acknowledge(&done(&done_by_idle)).await.unwrap(), 1);
@@ -230,7 +230,7 @@ async fn removing_consumers_while_they_read_loses_no_entry() {
         }
     };
     futures::future::select(std::pin::pin!(reading), std::pin::pin!(removing)).await;
-    // Removed with an entry in its hands, that entry would be pending for nobody for ever.
+    // If a consumer were removed while an entry is pending for it, that entry could never be claimed.
     assert_eq!(acknowledged, ENTRIES as u64);
     assert_eq!(reader.backlog().await.unwrap().events, Some(0));
 }

@@ -1,4 +1,4 @@
-//! Redis at the end of its memory.
+//! Tests of Redis at its memory limit.
 
 use std::time::Duration;
 
@@ -12,7 +12,7 @@ fn large() -> Append {
     Append { stream: 0, entry: entry(1, 50_000), keyed: Vec::new() }
 }
 
-/// Appends until nothing more fits; answers how many did.
+/// Appends until the log is full; returns the number of entries appended.
 async fn fill_up(writer: &RedisWriter) -> u64 {
     let mut appended = 0;
     loop {
@@ -30,7 +30,7 @@ async fn at_maxmemory_appending_is_refused_and_all_that_frees_memory_works() {
     let server = RedisServer::start_with(&["--maxmemory", "16mb"]).await;
     let (writer, reader) = settings(&server, "a");
     let writer = RedisWriter::new(writer).unwrap();
-    // A long window: it is given up, since memory is short.
+    // A long replay window, which trimming ignores when memory is short.
     let reader = RedisReader::new(ReaderSettings { replay_window: Duration::from_secs(3600), ..reader }).unwrap();
     let appended = fill_up(&writer).await;
     assert!(appended > 20, "only {appended} entries fitted");
@@ -44,7 +44,7 @@ async fn at_maxmemory_appending_is_refused_and_all_that_frees_memory_works() {
     assert_eq!(server.command::<u64>("XLEN test:{0}").await, appended);
     assert_eq!(server.command::<Vec<String>>("KEYS *:key:*").await, [""; 0]);
 
-    // A fresh process, too: the group is made at maxmemory.
+    // The reader connects only now, so the group is created at maxmemory.
     let all = read(&reader, appended as usize).await;
     reader.extend_claim(&[all[0].position]).await.unwrap();
     assert_eq!(reader.claim(Duration::ZERO, 1).await.unwrap().entries.len(), 1);

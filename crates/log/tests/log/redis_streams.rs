@@ -1,4 +1,4 @@
-//! More streams, fewer streams.
+//! Tests with a number of streams that is raised or lowered.
 
 use std::time::Duration;
 

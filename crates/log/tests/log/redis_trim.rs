@@ -1,4 +1,4 @@
-//! What trimming takes, and what it never does.
+//! Tests of trimming: which entries it removes, and which it must never remove.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -27,7 +27,7 @@ async fn in_stream(server: &RedisServer) -> BTreeSet<Position> {
     entries.iter().map(|(id, _)| parse(id)).collect()
 }
 
-/// What a model of the group says after the same steps.
+/// A model of the group: the state that is expected after the same steps.
 #[derive(Default)]
 struct Model {
     backlog: u64,
@@ -45,11 +45,11 @@ async fn trimming_never_takes_what_is_pending_or_undelivered_whatever_happened_b
     }
 }
 
-/// Random steps of two consumers, with the stream compared to the model after each.
+/// Runs random steps of two consumers, and compares the stream with the model after each step.
 async fn interleave(server: &RedisServer, seed: u64) {
     let mut random = StdRng::seed_from_u64(seed);
     let writer = RedisWriter::new(settings(server, "").0).unwrap();
-    // With and without a window, which may only ever keep more.
+    // Half of the seeds have a replay window, with which more entries may stay in the stream, never fewer.
     let window = if seed.is_multiple_of(2) { Duration::ZERO } else { Duration::from_millis(5) };
     let consumers = ["a", "b"].map(|name| reader(server, name, window, 1 << 30));
     let mut model = Model::default();
@@ -86,7 +86,7 @@ async fn interleave(server: &RedisServer, seed: u64) {
         }
         let here = format!("seed {seed}, step {step}");
         let stream = in_stream(server).await;
-        assert!(model.pending.keys().all(|position| stream.contains(position)), "{here}: a pending entry is gone");
+        assert!(model.pending.keys().all(|position| stream.contains(position)), "{here}: a pending entry was removed");
         let kept = stream.iter().filter(|at| model.acknowledged.contains(at)).count();
         assert_eq!(stream.len(), kept + model.pending.len() + model.undelivered as usize, "{here}");
         let backlog = consumer.backlog().await.unwrap();
@@ -98,7 +98,7 @@ async fn interleave(server: &RedisServer, seed: u64) {
         consumers[0].trim().await.unwrap();
         let oldest = model.pending.keys().next();
         let left: Vec<_> = in_stream(server).await.into_iter().filter(|at| model.acknowledged.contains(at)).collect();
-        assert!(left.iter().all(|at| oldest.is_some_and(|oldest| at > oldest)), "seed {seed}: more could go");
+        assert!(left.iter().all(|at| oldest.is_some_and(|oldest| at > oldest)), "seed {seed}: trimmed too little");
     }
 }
 
@@ -107,7 +107,7 @@ async fn the_replay_window_keeps_what_is_young() {
     let server = RedisServer::start().await;
     let writer = RedisWriter::new(settings(&server, "").0).unwrap();
     let reader = reader(&server, "a", HOUR, 64 << 20);
-    // Two hours old, by its id.
+    // These entries are two hours old, by their ids.
     let time: (u64, u64) = server.command("TIME").await;
     for sequence in 0..5 {
         let id = format!("{}-{sequence}", (time.0 - 7200) * 1000);
@@ -133,7 +133,7 @@ async fn the_replay_window_shrinks_to_its_bytes() {
     for _ in 0..100 {
         let append = Append { stream: 0, entry: entry(1, 50_000), keyed: Vec::new() };
         writer.append(&append).await.unwrap();
-        // Entries of one millisecond go together: spread them as in life.
+        // Entries of one millisecond are trimmed together, so the entries are spread over time as in production.
         tokio::time::sleep(Duration::from_millis(2)).await;
     }
     let all = read(&reader, 100).await;
@@ -143,9 +143,9 @@ async fn the_replay_window_shrinks_to_its_bytes() {
     reader.trim().await.unwrap();
     let left = in_stream(&server).await;
     assert!(usage().await <= LIMIT * 11 / 10, "{} bytes, {} entries are left", usage().await, left.len());
-    assert!(left.len() >= 5, "only {} entries are left: more than it must was trimmed", left.len());
-    assert_eq!(left.last(), Some(&all[99].position), "the youngest stay");
-    assert_eq!(reader.trim().await.unwrap(), 0, "it fits now");
+    assert!(left.len() >= 5, "only {} entries are left: too much was trimmed", left.len());
+    assert_eq!(left.last(), Some(&all[99].position), "the newest entries stay");
+    assert_eq!(reader.trim().await.unwrap(), 0, "the window fits now");
 }
 
 #[tokio::test]

@@ -1,4 +1,4 @@
-//! The file: whose it is, how large it grows, what survives.
+//! Tests of the SQLite file: its lock, its size limit, and its content after failures.
 
 use std::path::Path;
 use std::time::Duration;
@@ -50,7 +50,7 @@ async fn a_full_file_refuses_appends_and_takes_acknowledgements() {
     assert!(log.pressure().await.unwrap().memory.unwrap() > 0.9);
     assert_eq!(log.pressure().await.unwrap().backlog, Some(appended));
 
-    // A large one does not take a small one with it that is committed at the same time.
+    // A large append that is refused does not make a small one fail that is committed at the same time.
     let (too_large, small) = (large(), append(1));
     let (refused, stored) = futures::join!(log.append(&too_large), log.append(&small));
     assert!(matches!(refused, Err(LogError::Full(_))), "{refused:?}");
@@ -91,7 +91,7 @@ async fn expired_keys_leave_the_file() {
     }
     let file = folder.path().join("data/log.db");
     let pool = sqlx::SqlitePool::connect(&format!("sqlite://{}", file.display())).await.unwrap();
-    crate::support::wait_for("the keys to go", async || {
+    crate::support::wait_for("the expired keys to be removed", async || {
         log.trim().await.unwrap();
         let left: i64 = sqlx::query_scalar("SELECT count(*) FROM keys").fetch_one(&pool).await.unwrap();
         (left == 0).then_some(())
@@ -105,7 +105,7 @@ async fn a_write_that_fails_half_way_leaves_nothing_behind_and_the_next_one_work
     let log = SqliteLog::open(settings(folder.path(), None)).await.unwrap();
     let file = folder.path().join("data/log.db");
     let pool = sqlx::SqlitePool::connect(&format!("sqlite://{}", file.display())).await.unwrap();
-    // Appending fails behind the insert of the entry.
+    // Appending fails after the insert of the entry.
     sqlx::query("ALTER TABLE counts RENAME TO hidden").execute(&pool).await.unwrap();
     for _ in 0..3 {
         let refused = log.append(&append(1)).await;

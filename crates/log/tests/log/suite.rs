@@ -1,4 +1,4 @@
-//! What every log must do.
+//! The tests that every log must pass.
 
 use std::collections::HashSet;
 use std::time::{Duration, Instant};
@@ -103,7 +103,7 @@ async fn a_restarted_consumer_gets_all_that_is_unacknowledged_again(log: impl Ba
     assert_eq!(everything(&log).await, []);
 }
 
-/// What a consumer gets at its start: its own pending entries, page by page, then new ones.
+/// Returns what a consumer reads at its start: its own pending entries, page by page, then new ones.
 async fn everything(log: &impl Backend) -> Vec<Delivered> {
     let mut read = Vec::new();
     loop {
@@ -144,21 +144,21 @@ async fn half(log: &impl Backend) -> Vec<Delivered> {
 
 async fn a_read_waits_for_the_first_entry(log: impl Backend) {
     let started = Instant::now();
-    // Longer than half a second, at which a client library gives up unless it is told not to.
+    // Longer than half a second, the default timeout of the Redis client library for a reply.
     let appending = async {
         tokio::time::sleep(Duration::from_millis(1200)).await;
         log.writer().append(&append(1)).await.unwrap();
     };
     let (read, ()) = futures::join!(log.reader().read_new(10, Duration::from_secs(15)), appending);
     assert_eq!(read.unwrap().len(), 1);
-    assert!(started.elapsed() < Duration::from_secs(10), "it came after {:?}", started.elapsed());
+    assert!(started.elapsed() < Duration::from_secs(10), "the read took {:?}", started.elapsed());
 }
 
 async fn a_read_that_finds_nothing_ends_with_its_wait(log: impl Backend) {
     assert_eq!(log.reader().read_new(10, Duration::ZERO).await.unwrap(), []);
     let started = Instant::now();
     assert_eq!(log.reader().read_new(10, Duration::from_millis(700)).await.unwrap(), []);
-    assert!(started.elapsed() >= Duration::from_millis(690), "it ended after {:?}", started.elapsed());
+    assert!(started.elapsed() >= Duration::from_millis(690), "the read took {:?}", started.elapsed());
 }
 
 async fn a_read_that_is_given_up_loses_nothing(log: impl Backend) {
@@ -170,9 +170,9 @@ async fn a_read_that_is_given_up_loses_nothing(log: impl Backend) {
     let started = Instant::now();
     let mut found = Vec::new();
     while found.len() < 3 {
-        assert!(started.elapsed() < support::PATIENCE, "only {} came", found.len());
+        assert!(started.elapsed() < support::PATIENCE, "only {} entries were read", found.len());
         found.extend(log.reader().read_new(10, Duration::from_millis(100)).await.unwrap());
-        // What went to a read that was given up comes as a claim.
+        // Entries that were delivered to a cancelled read are claimed.
         found.extend(log.reader().claim(Duration::from_secs(1), 10).await.unwrap().entries);
     }
     found.sort_by_key(|entry| entry.position);
@@ -200,7 +200,7 @@ async fn a_key_reused_with_another_body_writes_nothing(log: impl Backend) {
     assert_eq!(read(log.reader(), 1).await.len(), 1);
     assert_eq!(log.reader().read_new(10, Duration::ZERO).await.unwrap(), []);
 
-    // Nothing at all: the fresh key is still free for another body.
+    // Not even the fresh key was recorded: it can be used with another body.
     let stored = log.writer().append(&keyed(&[(fresh, other)])).await.unwrap();
     assert_eq!(stored, Appended::Stored { backlog: Some(2) });
 }
@@ -227,7 +227,7 @@ async fn a_key_is_forgotten_after_its_time<B: Backend>() {
     log.writer().append(&keyed(&[(key, body)])).await.unwrap();
     let reusing = keyed(&[(key, other)]);
     assert_eq!(log.writer().append(&reusing).await.unwrap(), Appended::KeyReused(vec![0]));
-    wait_for("the key to be free again", async || {
+    wait_for("the key to expire", async || {
         log.reader().trim().await.unwrap();
         matches!(log.writer().append(&reusing).await.unwrap(), Appended::Stored { .. }).then_some(())
     })
@@ -308,7 +308,7 @@ async fn claims_go_round_all_that_is_pending(log: impl Backend) {
         }
         assert!(calls < 50, "the round does not end");
     }
-    assert_eq!(claimed, read, "each comes once in a round");
+    assert_eq!(claimed, read, "each entry is claimed once in a round");
     assert!(calls >= 3);
 }
 
@@ -358,7 +358,7 @@ async fn a_consumer_is_listed_with_what_it_holds(log: impl Backend) {
     assert_eq!(consumers.len(), 1);
     assert_eq!(consumers[0].pending, 3);
     assert!(consumers[0].idle < support::PATIENCE);
-    assert_eq!(log.reader().remove_departed(Duration::ZERO).await.unwrap(), [""; 0], "never itself");
+    assert_eq!(log.reader().remove_departed(Duration::ZERO).await.unwrap(), [""; 0], "a consumer never removes itself");
 }
 
 async fn nothing_can_be_appended_to_a_stream_that_is_not_there(log: impl Backend) {

@@ -1,4 +1,4 @@
-//! Servers of the tests' own, and what is needed to talk about entries.
+//! Test support: Redis servers that the tests start themselves, and functions that create, append and read entries.
 #![allow(dead_code, reason = "each test file uses what it needs")]
 
 use std::net::TcpListener;
@@ -14,8 +14,8 @@ use tempfile::TempDir;
 /// How long a condition may take before the test fails.
 pub const PATIENCE: Duration = Duration::from_secs(20);
 
-/// A `redis-server` in a temporary folder. It ends when this is dropped, and when the thread that
-/// started it ends (so it never outlives a killed test).
+/// A `redis-server` in a temporary folder. It is killed when this is dropped, and when the thread that started it
+/// ends, so that it does not continue to run after a killed test.
 pub struct RedisServer {
     child: Child,
     pub port: u16,
@@ -24,20 +24,20 @@ pub struct RedisServer {
 }
 
 impl RedisServer {
-    /// Starts one that is durable as in production: an append-only file, synced at each write.
+    /// Starts a server that is durable as in production: an append-only file, synced at each write.
     pub async fn start() -> Self {
         Self::start_with(&[]).await
     }
 
-    /// Starts one with further arguments.
+    /// Starts a server with further arguments.
     pub async fn start_with(arguments: &[&str]) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let arguments: Vec<String> = arguments.iter().map(|argument| (*argument).to_owned()).collect();
         for _ in 0..20 {
-            // Between here and its start somebody else may take the port: then try another.
+            // Another process may take the port before the server does; then another port is tried.
             let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
             let mut child = spawn(port, &folder, &arguments);
-            if answers(&mut child, port).await {
+            if becomes_ready(&mut child, port).await {
                 return Self { child, port, folder, arguments };
             }
             let _ = child.kill();
@@ -50,18 +50,18 @@ impl RedisServer {
         format!("redis://127.0.0.1:{}/", self.port)
     }
 
-    /// `kill -9`.
+    /// Kills the server with SIGKILL.
     pub fn kill(&mut self) {
         self.child.kill().unwrap();
         self.child.wait().unwrap();
     }
 
-    /// Starts it again on the same port and the same files.
+    /// Starts the server again with the same port and the same files.
     pub async fn start_again(&mut self) {
         let deadline = Instant::now() + PATIENCE;
         while Instant::now() < deadline {
             self.child = spawn(self.port, &self.folder, &self.arguments);
-            if answers(&mut self.child, self.port).await {
+            if becomes_ready(&mut self.child, self.port).await {
                 return;
             }
             let _ = self.child.kill();
@@ -70,18 +70,18 @@ impl RedisServer {
         panic!("redis-server did not start again; its log:\n{}", log_of(&self.folder));
     }
 
-    /// Sends it a signal, by name.
+    /// Sends the server a signal, by name.
     pub fn signal(&self, signal: &str) {
         let sent = Command::new("kill").arg(format!("-{signal}")).arg(self.child.id().to_string()).status().unwrap();
         assert!(sent.success());
     }
 
-    /// A plain connection, to look behind the log's back.
+    /// Returns a plain connection, to inspect and change the data without the log.
     pub async fn raw(&self) -> redis::aio::MultiplexedConnection {
         redis::Client::open(self.url()).unwrap().get_multiplexed_async_connection().await.unwrap()
     }
 
-    /// One command, words separated by spaces.
+    /// Sends one command, whose words are separated by spaces.
     pub async fn command<T: redis::FromRedisValue>(&self, words: &str) -> T {
         let mut words = words.split_whitespace();
         let mut command = redis::cmd(words.next().unwrap());
@@ -92,7 +92,7 @@ impl RedisServer {
         command.query_async(&mut connection).await.unwrap()
     }
 
-    /// A number from INFO.
+    /// Returns a number from INFO.
     pub async fn info(&self, field: &str) -> u64 {
         let info: String = self.command("INFO").await;
         let value = info.lines().find_map(|line| line.strip_prefix(field)?.strip_prefix(':'));
@@ -129,8 +129,9 @@ fn spawn(port: u16, folder: &TempDir, arguments: &[String]) -> Child {
         .unwrap()
 }
 
-/// Whether it comes to answer: it has loaded its data and, asked for its pid, is the child.
-async fn answers(child: &mut Child, port: u16) -> bool {
+/// Waits until the server is ready: it has loaded its data, and the process that replies is the child. Returns
+/// `false` when the child exits or does not become ready in time.
+async fn becomes_ready(child: &mut Child, port: u16) -> bool {
     let client = redis::Client::open(format!("redis://127.0.0.1:{port}/")).unwrap();
     let deadline = Instant::now() + PATIENCE;
     while Instant::now() < deadline && child.try_wait().unwrap().is_none() {
@@ -152,24 +153,24 @@ fn log_of(folder: &TempDir) -> String {
     std::fs::read_to_string(path).unwrap_or_default()
 }
 
-/// An entry with this many events and a body of this many bytes, not to be decoded.
+/// Returns an entry with this number of events and a body of this number of bytes, which cannot be decoded.
 pub fn entry(events: u64, bytes: usize) -> PackedEntry {
     let id = EntryId::random();
     let body = id.as_bytes().iter().copied().cycle().take(bytes).collect();
     PackedEntry { id, events, body }
 }
 
-/// An append to stream 0 without keys.
+/// Returns an append to stream 0 without keys.
 pub fn append(events: u64) -> Append {
     append_to(0, events)
 }
 
-/// An append without keys.
+/// Returns an append without keys.
 pub fn append_to(stream: u16, events: u64) -> Append {
     Append { stream, entry: entry(events, 100), keyed: Vec::new() }
 }
 
-/// An append with these pairs of numbers, each of which stands for a key and for a body.
+/// Returns an append with keys. Each pair of numbers stands for a key and for a body.
 pub fn keyed(pairs: &[(u128, u128)]) -> Append {
     let request = |&(key, body): &(u128, u128)| KeyedRequest {
         key: IdempotencyKeyHash::from_u128(key),
@@ -179,7 +180,7 @@ pub fn keyed(pairs: &[(u128, u128)]) -> Append {
     Append { keyed, ..append(1) }
 }
 
-/// Appends entries with one event each; answers their bodies.
+/// Appends entries with one event each; returns their bodies.
 pub async fn fill(writer: &dyn LogWriter, stream: u16, entries: usize) -> Vec<Vec<u8>> {
     let mut bodies = Vec::new();
     for _ in 0..entries {
@@ -190,12 +191,12 @@ pub async fn fill(writer: &dyn LogWriter, stream: u16, entries: usize) -> Vec<Ve
     bodies
 }
 
-/// Reads until this many new entries have come.
+/// Reads until this number of new entries has arrived, and returns them.
 pub async fn read(reader: &dyn LogReader, entries: usize) -> Vec<Delivered> {
     let mut read = Vec::new();
     let deadline = Instant::now() + PATIENCE;
     while read.len() < entries {
-        assert!(Instant::now() < deadline, "only {} of {entries} entries came", read.len());
+        assert!(Instant::now() < deadline, "only {} of {entries} entries were read", read.len());
         read.extend(reader.read_new(entries - read.len(), Duration::from_millis(200)).await.unwrap());
     }
     read
@@ -209,19 +210,19 @@ pub fn bodies(entries: &[Delivered]) -> Vec<Vec<u8>> {
     entries.iter().map(|entry| entry.body.to_vec()).collect()
 }
 
-/// Positions with their numbers of events, as [`LogReader::acknowledge`] takes them.
+/// Returns positions with their numbers of events, as [`LogReader::acknowledge`] takes them.
 pub fn done(entries: &[Delivered]) -> Vec<(Position, u64)> {
     entries.iter().map(|entry| (entry.position, entry.events)).collect()
 }
 
-/// Asks until the answer is there, or fails with what was asked for.
+/// Calls `ask` until it returns a value, and returns that; fails with `what` after [`PATIENCE`].
 pub async fn wait_for<T, F: Future<Output = Option<T>>>(what: &str, mut ask: impl FnMut() -> F) -> T {
     let deadline = Instant::now() + PATIENCE;
     loop {
         if let Some(answer) = ask().await {
             return answer;
         }
-        assert!(Instant::now() < deadline, "waited in vain: {what}");
+        assert!(Instant::now() < deadline, "timed out waiting for {what}");
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
 }
