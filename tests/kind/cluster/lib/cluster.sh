@@ -38,6 +38,11 @@ stands() {
   [[ $(tr ' ' '\n' <<< "$ready" | grep -cx True) == "${#all[@]}" ]]
 }
 
+# Succeeds if the API server is ready and reports all nodes as Ready.
+serves() {
+  kube get --raw /readyz --request-timeout=5s > /dev/null 2>&1 && kube wait --for=condition=Ready nodes --all --timeout=5s
+}
+
 create() {
   local i
   {
