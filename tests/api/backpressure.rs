@@ -18,7 +18,7 @@ async fn a_full_backlog_is_answered_429_until_it_is_worked_off() {
             break answer;
         }
         accepted += 100;
-        assert!(accepted <= 100_000, "no end of acceptance");
+        assert!(accepted <= 100_000, "the publisher does not refuse events");
     };
     refused.assert_problem(429, "backlog_full");
     let wait = refused.headers["retry-after"].to_str().unwrap().parse::<u64>();
@@ -26,11 +26,11 @@ async fn a_full_backlog_is_answered_429_until_it_is_worked_off() {
     assert!(accepted >= 500, "{accepted}");
 
     system.aggregators[0].thaw();
-    wait_until("it takes events again", CATCH_UP, || async {
+    wait_until("the publisher accepts events again", CATCH_UP, || async {
         let answer = system.client.publish_raw(events("t", accepted..accepted + 100).to_string()).await;
         holds(answer.status == 202, || answer.text)
     })
     .await;
     let snapshot = system.wait_until_stored(accepted + 100).await;
-    assert_eq!(snapshot.rows as u64, accepted + 100, "nothing of what was refused is stored");
+    assert_eq!(snapshot.rows as u64, accepted + 100, "no refused event is stored");
 }

@@ -1,4 +1,5 @@
-//! Tests for the system of several processes only: replicas, streams, and a server of its own for each component.
+//! Tests that apply only to the system of several processes: replicas, streams, and components that stop
+//! independently.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! Small helpers that the tests share.
+//! Helper functions that the tests share.
 
 use serde_json::{Value, json};
 use sluice_tests::{Backend, Client, Setup, System};

@@ -14,7 +14,8 @@ on_both_backends!(
     three_workers_share_the_work_without_double_processing,
 );
 
-/// 16 clients start together. Each sends the 1,000 ids in its own order and in requests of its own sizes.
+/// Sends the same 1,000 ids from 16 clients that start at the same time, each in a different order and with
+/// requests of a different size. Returns the number of events sent.
 async fn flood(client: &Client) -> u64 {
     let start = Arc::new(Barrier::new(16));
     let clients = (0..16_u64).map(|number| {
@@ -54,12 +55,12 @@ async fn statistics_lose_no_update_under_concurrency(backend: Backend) {
     let load = Load::start(&system.base(), LoadOptions { clients: 16, ..LoadOptions::default() });
     // While events arrive, the reported counts must be consistent at every moment.
     let ask = async {
-        let mut told = 0;
+        let mut last = 0;
         loop {
             let [received, unique, duplicates] = counts(&system.client).await;
             assert_eq!(received, unique + duplicates);
-            assert!(received >= told, "statistics went back from {told} to {received}");
-            told = received;
+            assert!(received >= last, "statistics went back from {last} to {received}");
+            last = received;
         }
     };
     tokio::select! {

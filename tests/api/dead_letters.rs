@@ -17,7 +17,7 @@ on_both_backends!(
     without_dead_letters_the_list_is_empty,
 );
 
-/// Makes the database refuse events of topic `poison`, or removes that constraint.
+/// Makes the database refuse events of topic `poison` with a constraint or a trigger, or removes it again.
 async fn refuse_poison(system: &System, refuse: bool) {
     match &system.store {
         StoreAddress::Postgres { url, schema } => {
@@ -44,14 +44,14 @@ async fn refuse_poison(system: &System, refuse: bool) {
     }
 }
 
-/// A batch that contains refused events among good ones.
+/// Returns a batch of seven events, two of which the database refuses.
 fn mixed() -> Value {
     let topics = ["a", "b", "poison", "a", "poison", "b", "a"];
     topics.iter().enumerate().map(|(n, topic)| event(topic, &n.to_string())).collect()
 }
 
-fn id_of(letter: &Value) -> String {
-    letter["id"].to_string().replace('"', "")
+fn id_of(dead_letter: &Value) -> String {
+    dead_letter["id"].to_string().replace('"', "")
 }
 
 async fn a_refused_event_is_put_aside_and_the_rest_is_stored(backend: Backend) {
@@ -62,14 +62,14 @@ async fn a_refused_event_is_put_aside_and_the_rest_is_stored(backend: Backend) {
     assert_eq!(ids(&list(&system.client, "").await), ["6", "5", "3", "1", "0"]);
     assert_eq!(system.client.get_json("/stats").await["dead_lettered"], 2);
 
-    let letters = system.dead_letters(2).await;
-    let mut which: Vec<_> = letters.iter().map(|l| (l["topic"].as_str(), l["event_id"].as_str())).collect();
+    let dead_letters = system.dead_letters(2).await;
+    let mut which: Vec<_> = dead_letters.iter().map(|d| (d["topic"].as_str(), d["event_id"].as_str())).collect();
     which.sort_unstable();
     assert_eq!(which, [(Some("poison"), Some("2")), (Some("poison"), Some("4"))]);
-    for letter in &letters {
-        assert!(letter["reason"].as_str().is_some_and(|reason| reason.contains("poison")), "why: {letter}");
-        assert!(letter["code"].as_str().is_some_and(|code| !code.is_empty()), "a code: {letter}");
-        assert!(letter["failed_at"].as_str().is_some_and(|at| at.ends_with('Z')), "when: {letter}");
+    for dead_letter in &dead_letters {
+        assert!(dead_letter["reason"].as_str().is_some_and(|reason| reason.contains("poison")), "{dead_letter}");
+        assert!(dead_letter["code"].as_str().is_some_and(|code| !code.is_empty()), "{dead_letter}");
+        assert!(dead_letter["failed_at"].as_str().is_some_and(|at| at.ends_with('Z')), "{dead_letter}");
     }
 
     // Later events are stored as usual.
@@ -81,11 +81,11 @@ async fn a_replayed_dead_letter_is_stored_and_counted(backend: Backend) {
     let system = system(backend).await;
     refuse_poison(&system, true).await;
     system.publish_and_wait(0, &mixed()).await;
-    let letters = system.dead_letters(2).await;
+    let dead_letters = system.dead_letters(2).await;
     refuse_poison(&system, false).await;
 
-    for (done, letter) in letters.iter().enumerate() {
-        let path = format!("/dead-letters/{}/replay", id_of(letter));
+    for (done, dead_letter) in dead_letters.iter().enumerate() {
+        let path = format!("/dead-letters/{}/replay", id_of(dead_letter));
         system.client.post(&path).await.assert_status(200);
         assert_eq!(counts(&system.client).await, [6 + done as u64, 6 + done as u64, 0]);
         system.client.post(&path).await.assert_problem(404, "not_found");
@@ -102,8 +102,8 @@ async fn a_replay_that_is_refused_again_stays_a_dead_letter(backend: Backend) {
     let system = system(backend).await;
     refuse_poison(&system, true).await;
     system.publish_and_wait(0, &mixed()).await;
-    let letter = &system.dead_letters(2).await[0];
-    let answer = system.client.post(&format!("/dead-letters/{}/replay", id_of(letter))).await;
+    let dead_letter = &system.dead_letters(2).await[0];
+    let answer = system.client.post(&format!("/dead-letters/{}/replay", id_of(dead_letter))).await;
     answer.assert_problem(409, "still_refused");
     system.dead_letters(2).await;
     let snapshot = system.wait_until_stored(7).await;
@@ -114,12 +114,12 @@ async fn a_replayed_duplicate_is_counted_as_one(backend: Backend) {
     let system = system(backend).await;
     refuse_poison(&system, true).await;
     system.publish_and_wait(0, &event("poison", "1")).await;
-    let letter = &system.dead_letters(1).await[0];
+    let dead_letter = &system.dead_letters(1).await[0];
     refuse_poison(&system, false).await;
     // The event is sent again, and stored, before the dead letter of the first request is replayed.
     let snapshot = system.publish_and_wait(1, &event("poison", "1")).await;
     assert_eq!((snapshot.unique, snapshot.rows), (1, 1));
-    system.client.post(&format!("/dead-letters/{}/replay", id_of(letter))).await.assert_status(200);
+    system.client.post(&format!("/dead-letters/{}/replay", id_of(dead_letter))).await.assert_status(200);
     let snapshot = system.wait_until_stored(2).await;
     assert_eq!((snapshot.received, snapshot.unique, snapshot.duplicates, snapshot.rows), (2, 1, 1, 1));
     assert_eq!(snapshot.conflicts, 0);
@@ -132,10 +132,10 @@ async fn a_keyed_request_is_put_aside_once_and_replayed_once(backend: Backend) {
         system.client.publish_keyed("k", &mixed()).await.assert_status(202);
     }
     let snapshot = system.wait_until_stored(7).await;
-    assert_eq!((snapshot.received, snapshot.dead_lettered), (5, 2), "a repeated request puts nothing aside again");
+    assert_eq!((snapshot.received, snapshot.dead_lettered), (5, 2), "a repeated request creates no dead letters");
     refuse_poison(&system, false).await;
-    for letter in system.dead_letters(2).await {
-        system.client.post(&format!("/dead-letters/{}/replay", id_of(&letter))).await.assert_status(200);
+    for dead_letter in system.dead_letters(2).await {
+        system.client.post(&format!("/dead-letters/{}/replay", id_of(&dead_letter))).await.assert_status(200);
     }
     system.client.publish_keyed("k", &mixed()).await.assert_status(202);
     let snapshot = system.wait_until_stored(7).await;

@@ -90,7 +90,7 @@ async fn the_id_alone_can_be_the_key(backend: Backend) {
     let system = Setup::new(backend).aggregator("--dedup-fields", "event_id").start().await;
     let snapshot = system.publish_and_wait(0, &json!([event("a", "1"), event("b", "1")])).await;
     assert_eq!((snapshot.unique, snapshot.duplicates, snapshot.rows), (1, 1, 1));
-    assert_eq!(list(&system.client, "").await[0]["topic"], "a", "the first stays");
+    assert_eq!(list(&system.client, "").await[0]["topic"], "a", "the first one stays stored");
 }
 
 async fn with_the_source_in_the_key_all_are_listed(backend: Backend) {
@@ -101,7 +101,7 @@ async fn with_the_source_in_the_key_all_are_listed(backend: Backend) {
     assert_eq!((snapshot.unique, snapshot.duplicates, snapshot.rows), (3, 1, 3));
 
     let first = system.client.get_json("/events/t/1").await;
-    assert_eq!(first["source"], "x", "the first stored");
+    assert_eq!(first["source"], "x", "the one that was stored first");
     let all = system.client.get_json("/events/t/1?all=true").await;
     let sources: Vec<_> = all["events"].as_array().expect("a list").iter().map(|e| e["source"].clone()).collect();
     assert_eq!(sources, [json!("x"), json!("y"), Value::Null], "in the order of their arrival");

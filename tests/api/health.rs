@@ -1,4 +1,4 @@
-//! Probes, metrics, the description of the API, and request ids.
+//! Probes, metrics, the OpenAPI document, and request ids.
 
 use serde_json::Value;
 use sluice_tests::{Backend, Client, metrics};

@@ -20,7 +20,7 @@ async fn a_request_repeated_under_its_key_counts_once(backend: Backend) {
     let system = system(backend).await;
     for _ in 0..5 {
         let answer = system.client.publish_keyed("request-1", &events("t", 0..10)).await.assert_status(202);
-        assert_eq!(answer.json(), json!({"status": "accepted", "count": 10}), "each time the same answer");
+        assert_eq!(answer.json(), json!({"status": "accepted", "count": 10}), "each response is the same");
     }
     // This event is behind the repetitions in the stream: once it is stored, all of them have been processed.
     system.client.publish(&event("next", "1")).await;

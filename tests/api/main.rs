@@ -1,8 +1,8 @@
-//! The API suite: tests of the behaviour that a client can observe, on both backends, each test with a system of
-//! its own.
+//! The API suite: tests of the behaviour that a client can observe, on both backends. Each test has its own
+//! system.
 //!
-//! A test is written once as `async fn name(backend)`. [`on_both_backends`] makes the tests
-//! `redis_postgres::name` and `standalone::name` of it. README.md in the parent directory lists the test for each
+//! A test is written once as `async fn name(backend)`. [`on_both_backends`] generates the tests
+//! `redis_postgres::name` and `standalone::name` from it. README.md in the parent directory lists the test for each
 //! scenario of the earlier systems.
 
 #![allow(
@@ -10,10 +10,10 @@
     clippy::expect_used,
     clippy::panic,
     clippy::print_stdout,
-    reason = "a test fails by panicking and says on its output what it saw"
+    reason = "a test fails by panicking, and prints what it observed"
 )]
 
-/// Each of these `async fn(Backend)` becomes one test on Redis and Postgres, and one on SQLite.
+/// Generates two tests from each `async fn(Backend)`: one on Redis and Postgres, and one on SQLite.
 macro_rules! on_both_backends {
     ($($name:ident),+ $(,)?) => {
         mod redis_postgres {

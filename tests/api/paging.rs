@@ -73,7 +73,7 @@ async fn pages_neither_skip_nor_repeat_while_events_arrive(backend: Backend) {
         .await;
         let seen = pages(&system.client, &format!("limit={limit}")).await.concat();
         let distinct: HashSet<_> = seen.iter().collect();
-        assert_eq!(distinct.len(), seen.len(), "limit={limit}: an event came twice");
+        assert_eq!(distinct.len(), seen.len(), "limit={limit}: an event was repeated");
         let before: Vec<_> = seen.iter().filter(|id| id.starts_with("before/")).collect();
         let expected: Vec<_> = (0..2_000).rev().map(|n| format!("before/evt-{n}")).collect();
         assert!(before.iter().copied().eq(&expected), "limit={limit}: {} of 2,000 in order", before.len());
@@ -88,7 +88,7 @@ async fn pages_neither_skip_nor_repeat_while_events_arrive(backend: Backend) {
     system.wait_until_stored(sent).await;
     let seen = pages(&system.client, "limit=1000").await.concat();
     let distinct: HashSet<_> = seen.iter().collect();
-    assert_eq!((seen.len() as u64, distinct.len() as u64), (sent, sent), "at rest: all, once");
+    assert_eq!((seen.len() as u64, distinct.len() as u64), (sent, sent), "every event once");
 }
 
 async fn a_filter_holds_over_all_pages(backend: Backend) {

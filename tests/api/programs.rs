@@ -20,7 +20,7 @@ async fn run(name: &'static str, args: Vec<String>) -> Output {
         command.args(args).stdin(Stdio::null()).output().expect("the program runs")
     })
     .await
-    .expect("the program was waited for")
+    .expect("the task does not panic")
 }
 
 fn words(text: &str) -> Vec<String> {

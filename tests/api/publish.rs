@@ -68,7 +68,7 @@ async fn a_batch_with_one_invalid_event_stores_nothing_of_it(backend: Backend) {
 
     batch[37]["event_id"] = json!("evt-37");
     let snapshot = system.publish_and_wait(1, &batch).await;
-    assert_eq!((snapshot.received, snapshot.unique, snapshot.rows), (51, 51, 51), "mended, it is stored whole");
+    assert_eq!((snapshot.received, snapshot.unique, snapshot.rows), (51, 51, 51), "the corrected batch");
 }
 
 async fn a_batch_of_10_000_events_is_stored_whole(backend: Backend) {

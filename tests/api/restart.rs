@@ -57,7 +57,7 @@ async fn sigterm_drains_and_exits_0(backend: Backend) {
         }
         accepted
     });
-    sluice_tests::wait_until("some are stored", CATCH_UP, || async {
+    sluice_tests::wait_until("some events are stored", CATCH_UP, || async {
         let [received, ..] = counts(&system.client).await;
         sluice_tests::wait::holds(received > 500, || received.to_string())
     })
@@ -68,8 +68,8 @@ async fn sigterm_drains_and_exits_0(backend: Backend) {
 
     system.ingest().start().await;
     let answered = system.wait_until_stored_at_least(accepted).await;
-    // The request without a response may have been accepted: then it must be complete, otherwise nothing of it
-    // may exist.
+    // The request without a response may have been accepted: then all its events must be stored, otherwise
+    // none of them.
     assert!([accepted, accepted + 50].contains(&answered.rows.cast_unsigned()), "{accepted} accepted, {answered:?}");
     let mut stored: Vec<_> = system.reader().await.rows().await.unwrap().into_iter().map(|(_, id, _)| id).collect();
     let mut expected: Vec<_> = (0..answered.rows).map(|n| format!("evt-{n}")).collect();

@@ -1,4 +1,4 @@
-//! The simulator, whose `--verify` compares counts and rows itself.
+//! The simulator, including `--verify`, which compares the counts and the stored events with those it sent.
 
 use std::io::Write;
 use std::process::Stdio;
@@ -22,7 +22,7 @@ on_both_backends!(
     a_file_with_an_invalid_event_exits_1,
 );
 
-/// Runs `simulate` to its end, and returns its exit code and the object on its standard output.
+/// Runs `simulate` to its end. Returns its exit code, the object on its standard output, and its standard error.
 async fn simulate(system: &System, args: &str, input: &str) -> (Option<i32>, Value, String) {
     let mut command = process::command(&program::find("sluice-publisher"), None);
     command.args(["simulate", "--url", &system.base()]).args(args.split_whitespace());
@@ -34,7 +34,7 @@ async fn simulate(system: &System, args: &str, input: &str) -> (Option<i32>, Val
         let _ = child.stdin.take().expect("its input").write_all(input.as_bytes());
         child.wait_with_output().expect("the simulator ends")
     };
-    let output = tokio::task::spawn_blocking(run).await.expect("the simulator was waited for");
+    let output = tokio::task::spawn_blocking(run).await.expect("the task does not panic");
     let (out, err) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr).into_owned());
     (output.status.code(), serde_json::from_str(&out).unwrap_or(Value::String(out.into_owned())), err)
 }
@@ -105,10 +105,10 @@ async fn a_run_that_finds_what_it_never_sent_exits_1_and_names_the_event(backend
     let args = "--events 200 --duplicate 0.5 --topics 1 --run-id shared --verify";
     let (code, tally, err) = simulate(&system, args, "").await;
     assert_eq!(code, Some(1), "{tally}\n{err}");
-    let told: Vec<_> = tally["differences"].as_array().expect("what differs").iter().map(Value::to_string).collect();
+    let told: Vec<_> = tally["differences"].as_array().expect("an array").iter().map(Value::to_string).collect();
     assert!(told.iter().any(|line| line.contains("sim-shared-0/stranger")), "the event: {tally}");
     assert!(told.iter().any(|line| line.contains("/stats of sim-shared-0")), "the numbers: {tally}");
-    assert_eq!(told.len(), 2, "and nothing else: {tally}");
+    assert_eq!(told.len(), 2, "no other difference: {tally}");
 }
 
 /// Makes the database delete the row of one event in the same transaction that stores it.
@@ -150,5 +150,5 @@ async fn a_file_with_an_invalid_event_exits_1(backend: Backend) {
     // A request that is refused permanently is not repeated.
     let (code, _, err) = simulate(&system, "--file -", "{\"no\":\"event\"}").await;
     assert_eq!(code, Some(1), "{err}");
-    assert!(err.contains("event_id"), "it says what is wrong: {err}");
+    assert!(err.contains("event_id"), "the error names the field: {err}");
 }

@@ -1,4 +1,4 @@
-//! The CustomResourceDefinition inside the chart.
+//! The CustomResourceDefinition in the chart.
 
 use serde_json::Value;
 

@@ -1,4 +1,4 @@
-//! What the chart tells its user: the notes after installation and the table of values.
+//! The documentation of the chart: the notes after installation, and the descriptions of the values.
 
 use std::fs;
 use std::path::Path;
@@ -44,13 +44,13 @@ fn every_value_is_explained_where_it_stands() {
         } else if line.trim_start().starts_with('#') {
             explained = true;
         } else if !line.ends_with(':') {
-            assert!(explained, "values.yaml says nothing about: {line}");
+            assert!(explained, "values.yaml has no comment for: {line}");
         }
     }
 }
 
-/// `helm template` leaves the notes out and `helm install` wants a cluster, so a copy of the chart
-/// gets a template that shows them.
+/// Returns the rendered notes. `helm template` does not render them and `helm install` needs a cluster, so this
+/// adds a template that includes them to a copy of the chart.
 fn notes(release: Release) -> String {
     let folder = tempfile::tempdir().expect("a folder");
     copy(&chart(), folder.path());

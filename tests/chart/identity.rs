@@ -1,4 +1,4 @@
-//! Names, labels and annotations: of the release, and of its user.
+//! Names, labels and annotations: those that the chart sets, and those that the user adds.
 
 use std::collections::BTreeSet;
 

@@ -1,4 +1,4 @@
-//! Which images are used, and that a mirror can stand in for each.
+//! The images: their names, tags and digests, and the registry to pull them from.
 
 use crate::helm::{Release, text};
 
@@ -13,7 +13,7 @@ fn our_images_carry_the_charts_version_and_the_backends_their_major() {
     assert_eq!(objects.env("SLUICE_IMAGE_AGGREGATOR"), Some(&*format!("sluice-aggregator:{version}")));
     assert_eq!(objects.env("SLUICE_IMAGE_PUBLISHER"), Some(&*format!("sluice-publisher:{version}")));
     assert_eq!(objects.env("SLUICE_IMAGE_REDIS"), Some("redis:8"));
-    assert_eq!(objects.env("SLUICE_IMAGE_POSTGRES"), Some("postgres:{version}"), "as the resource asks");
+    assert_eq!(objects.env("SLUICE_IMAGE_POSTGRES"), Some("postgres:{version}"), "the resource determines the version");
 }
 
 #[test]

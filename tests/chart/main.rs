@@ -1,12 +1,12 @@
-//! The chart as Helm renders it, under the values that users set: no cluster needed.
+//! The chart as Helm renders it, with various values. These tests need no cluster.
 //!
-//! What only a cluster can tell (admission, upgrades, `helm test`) is in `tests/kind`.
+//! Tests that need a cluster (admission, upgrades, `helm test`) are in `tests/kind`.
 
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
     clippy::panic,
-    reason = "a test fails by panicking and says on its output what it saw"
+    reason = "a test fails by panicking, and prints what it observed"
 )]
 
 mod definition;

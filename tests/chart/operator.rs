@@ -1,4 +1,4 @@
-//! The operator's Deployment and what stands around it.
+//! The operator's Deployment, and the objects that refer to it: Service, probes, lease, tests.
 
 use serde_json::{Value, json};
 
@@ -19,7 +19,7 @@ fn the_operator_knows_each_variable_that_the_chart_sets() {
     let settings = read("operator/src/settings.rs");
     for variable in objects.container()["env"].as_array().expect("env") {
         let name = text(&variable["name"]);
-        // The level of logs is every program's, and no option.
+        // The log level is a variable of every program, not one of the operator's settings.
         let known = name == "SLUICE_LOG" || settings.contains(&format!("env = \"{name}\""));
         assert!(known, "the operator has no setting {name}");
     }
@@ -29,17 +29,17 @@ fn the_operator_knows_each_variable_that_the_chart_sets() {
 fn the_operators_pods_carry_the_name_by_which_policies_let_them_in() {
     let objects = Release::named("gate", "dam").set("nameOverride=other,test.resource=shop").objects();
     let expected = r#"OPERATOR_NAME: &str = "sluice-operator";"#;
-    assert!(read("operator/src/controller/build/names.rs").contains(expected), "the operator expects another");
+    assert!(read("operator/src/controller/build/names.rs").contains(expected), "the operator expects another name");
     let labels = &objects.one("Deployment")["spec"]["template"]["metadata"]["labels"];
     assert_eq!(labels["app.kubernetes.io/name"], "sluice-operator");
     for test in objects.all("Pod") {
-        assert_ne!(test["metadata"]["labels"]["app.kubernetes.io/name"], "sluice-operator", "it is not the operator");
+        assert_ne!(test["metadata"]["labels"]["app.kubernetes.io/name"], "sluice-operator", "it is another program");
     }
 }
 
 #[test]
 fn one_replica_has_no_disruption_budget_and_two_have_one_that_lets_drains_through() {
-    assert!(Release::new().objects().all("PodDisruptionBudget").is_empty(), "it would be of no use");
+    assert!(Release::new().objects().all("PodDisruptionBudget").is_empty(), "it would have no effect");
     let objects = Release::new().set("replicas=2").objects();
     assert_eq!(objects.one("PodDisruptionBudget")["spec"]["maxUnavailable"], 1);
     let without = Release::new().set("replicas=2,podDisruptionBudget.enabled=false").objects();
@@ -58,12 +58,12 @@ fn several_replicas_agree_on_one_lease_of_their_namespace() {
         .filter(|rule| rule["resources"] == json!(["leases"]) && !rule["resourceNames"].is_null())
         .map(|rule| &rule["resourceNames"])
         .collect();
-    assert_eq!(granted, [&json!([lease])], "the lease that it may renew is not the one it is told");
+    assert_eq!(granted, [&json!([lease])], "the role grants another lease than the operator uses");
 }
 
 #[test]
 fn the_namespaces_to_look_after_are_handed_to_the_operator() {
-    assert_eq!(Release::new().objects().env("SLUICE_NAMESPACES"), None, "none given is all");
+    assert_eq!(Release::new().objects().env("SLUICE_NAMESPACES"), None, "no list means all namespaces");
     let objects = Release::new().set("namespaces={shop,till}").objects();
     assert_eq!(objects.env("SLUICE_NAMESPACES"), Some("shop,till"));
 }
@@ -79,7 +79,7 @@ fn probes_service_and_monitor_point_at_the_port_where_the_operator_listens() {
     let ports = &objects.one("Service")["spec"]["ports"];
     assert_eq!(*ports, json!([{"name": "http", "port": 9999, "targetPort": "http"}]));
     assert_eq!(objects.one("ServiceMonitor")["spec"]["endpoints"][0]["port"], "http");
-    assert_eq!(Release::new().objects().all("ServiceMonitor").len(), 0, "not unless asked for");
+    assert_eq!(Release::new().objects().all("ServiceMonitor").len(), 0, "it is disabled by default");
 }
 
 #[test]
@@ -94,5 +94,5 @@ fn the_helm_test_reaches_the_operator_and_with_a_name_the_resource_too() {
     let service = text(&objects.one("Service")["metadata"]["name"]);
     assert!(args.iter().any(|args| args.contains(&format!("http://{service}.dam.svc:8082"))), "{args:?}");
     assert!(args.iter().any(|args| args.contains("http://shop-publisher.till.svc:8080")), "{args:?}");
-    assert_eq!(Release::new().objects().all("Pod").len(), 1, "no resource is named");
+    assert_eq!(Release::new().objects().all("Pod").len(), 1, "without a resource, only the operator is tested");
 }

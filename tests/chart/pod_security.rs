@@ -1,4 +1,4 @@
-//! Pod Security `restricted`, and what goes beyond it.
+//! The level `restricted` of the Pod Security Standards, and stricter settings.
 
 use crate::helm::{Release, texts};
 
@@ -20,7 +20,7 @@ fn every_pod_meets_restricted_and_cannot_write_its_root() {
             assert_eq!(security["allowPrivilegeEscalation"], false, "{name}");
             assert_eq!(security["readOnlyRootFilesystem"], true, "{name}");
             assert_eq!(texts(&security["capabilities"]["drop"]), ["ALL"], "{name}");
-            assert!(container["resources"]["requests"].is_object(), "{name} asks for nothing");
+            assert!(container["resources"]["requests"].is_object(), "{name} has no resource requests");
             assert!(container["command"].is_null(), "{name}: the image has no shell, only its program");
         }
     }

@@ -1,4 +1,4 @@
-//! What the operator may do, where, and that each rule says why.
+//! The RBAC rules: permissions, scope, and the comment that justifies each rule.
 
 use serde_json::Value;
 
@@ -10,10 +10,10 @@ fn each_rule_says_why() {
         let lines: Vec<&str> = text.lines().map(str::trim).collect();
         let mut rules = 0;
         for (number, line) in lines.iter().enumerate().filter(|(_, line)| line.starts_with("- apiGroups:")) {
-            assert!(lines[number - 1].starts_with("# "), "without a reason: {line} {}", lines[number + 1]);
+            assert!(lines[number - 1].starts_with("# "), "rule without a comment: {line} {}", lines[number + 1]);
             rules += 1;
         }
-        assert!(rules > 10, "{rules} rules were looked at");
+        assert!(rules > 10, "only {rules} rules were found");
     }
 }
 
@@ -43,7 +43,7 @@ fn the_operator_neither_changes_resources_nor_deletes_what_holds_data() {
             assert!(!verbs.contains(&"delete") && !verbs.contains(&"update"), "{rule}");
         }
         if resources.contains(&"eventaggregators") {
-            assert_eq!(verbs, ["list", "watch"], "its users write it");
+            assert_eq!(verbs, ["list", "watch"], "only users write it");
         }
     }
 }

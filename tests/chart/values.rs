@@ -1,4 +1,4 @@
-//! What the schema of the values refuses, and that it knows what it should.
+//! The schema of the values: it refuses invalid values, and describes every value.
 
 use serde_json::Value;
 
@@ -45,7 +45,7 @@ fn a_bad_value_is_refused_by_its_name() {
     for (pair, names) in cases {
         let refusal = Release::new().set(pair).refusal();
         assert!(refusal.contains("meet the specifications of the schema"), "--set {pair}: {refusal}");
-        // Each line is about one field; how its path is written differs between versions of Helm.
+        // Each line is about one field. The notation of its path depends on the version of Helm.
         let names_it = |line: &str| {
             let words: Vec<&str> = line.split(|c: char| !c.is_alphanumeric()).collect();
             names.split(' ').all(|name| words.contains(&name))
@@ -66,7 +66,7 @@ fn the_schema_knows_each_value_and_says_what_it_is() {
     compare("", &values, &schema, &schema);
 }
 
-/// Walks down both; objects that the schema leaves open (labels, selectors) end the way.
+/// Compares values and schema recursively, except below objects with arbitrary keys (labels, selectors).
 fn compare(path: &str, values: &Value, schema: &Value, whole: &Value) {
     let schema = match schema["$ref"].as_str() {
         Some(reference) => whole.pointer(reference.trim_start_matches('#')).expect("a definition"),
@@ -74,7 +74,7 @@ fn compare(path: &str, values: &Value, schema: &Value, whole: &Value) {
     };
     let Some(properties) = schema["properties"].as_object() else { return };
     let Some(values) = values.as_object() else { return };
-    assert_eq!(schema["additionalProperties"], false, "{path} lets unknown keys through");
+    assert_eq!(schema["additionalProperties"], false, "{path} allows unknown keys");
     for (key, value) in values {
         let known = properties.get(key).unwrap_or_else(|| panic!("the schema lacks {path}.{key}"));
         let says = known["description"].as_str().or_else(|| known["$ref"].as_str());

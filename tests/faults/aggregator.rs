@@ -57,7 +57,7 @@ async fn killed_aggregators_drain_their_own_pending_entries_when_they_return() {
         }
     }
     let tally = trial.end().await;
-    assert!(tally.recovered >= tally.pending, "each entry is drained by the one that held it: {tally}");
+    assert!(tally.recovered >= tally.pending, "each entry is drained by the consumer that held it: {tally}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -16,10 +16,10 @@ async fn a_lost_group_is_made_again_and_receipts_absorb_the_replay() {
         let lock = trial.hold(&[0, 1, 2]).await;
         let pending = stream.pending().await.unwrap();
         let gone: bool = connection.xgroup_destroy(format!("{prefix}:{{0}}"), "aggregators").await.unwrap();
-        assert!(gone, "there was no group to lose");
+        assert!(gone, "the group did not exist");
         lock.release().await;
         trial.fault(pending);
-        wait_until("the group is there again", SOON, || {
+        wait_until("the group exists again", SOON, || {
             let mut stream = stream.clone();
             async move {
                 let consumers = stream.consumers().await.map_err(|e| e.to_string())?;

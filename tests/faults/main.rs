@@ -1,6 +1,6 @@
-//! Faults under load: every promise to a client is checked while every process is killed.
+//! Faults under load: the guarantees to clients are checked while each process is killed.
 //!
-//! Each test has servers of its own. Its load consists of events with known ids, and each request is repeated
+//! Each test has its own servers. Its load consists of events with known ids, and each request is repeated
 //! with the same `Idempotency-Key` until it receives a response. A watch reads the counts and counts the rows
 //! every 100 ms in one snapshot of the database. Work is always in flight at a fault: a lock or a proxy prevents
 //! that it is finished before the fault. At the end the rows are the distinct ids that were sent, and every count
@@ -11,7 +11,7 @@
     clippy::expect_used,
     clippy::panic,
     clippy::print_stdout,
-    reason = "a test fails by panicking and says on its output what it saw"
+    reason = "a test fails by panicking, and prints what it observed"
 )]
 
 mod aggregator;

@@ -8,7 +8,7 @@ use sluice_tests::wait::holds;
 use sluice_tests::{Client, wait_until};
 use sqlx::{AssertSqlSafe, Connection, Executor, PgConnection};
 
-use crate::trial::{CLAIM_AFTER, SOON, Trial, cluster, in_hand_of};
+use crate::trial::{CLAIM_AFTER, SOON, Trial, cluster, in_flight_of};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_killed_postgres_keeps_what_was_committed_and_gets_the_rest_again() {
@@ -21,8 +21,8 @@ async fn a_killed_postgres_keeps_what_was_committed_and_gets_the_rest_again() {
         let lock = if round % 2 == 0 {
             // A batch is committed, but no aggregator receives the response: its entries stay in flight.
             proxy.hold_responses();
-            wait_until("a batch is committed and its answer is not there", SOON, || async {
-                holds(proxy.held() > 0, || "no COMMIT is unanswered".to_owned())
+            wait_until("a batch is committed and its response is held back", SOON, || async {
+                holds(proxy.held() > 0, || "no response is held back".to_owned())
             })
             .await;
             committed += 1;
@@ -41,7 +41,7 @@ async fn a_killed_postgres_keeps_what_was_committed_and_gets_the_rest_again() {
         while killed.elapsed() < CLAIM_AFTER + CLAIM_AFTER / 2 {
             trial.load.more(100).await;
         }
-        assert!(stream.pending().await.unwrap() > 0, "nobody can have stored anything");
+        assert!(stream.pending().await.unwrap() > 0, "nothing can have been stored");
         trial.system.servers.as_mut().unwrap().postgres.start_again();
         trial.load.more(500).await;
         for aggregator in &mut trial.system.aggregators {
@@ -73,15 +73,15 @@ async fn a_postgres_that_refuses_connections_for_a_while_delays_and_loses_nothin
         trial.fault(pending);
         for aggregator in &trial.system.aggregators {
             let client = Client::new(&aggregator.base());
-            wait_until("the aggregator says that it is not ready", SOON, || async {
+            wait_until("the aggregator reports that it is not ready", SOON, || async {
                 let answer = client.get("/readyz").await;
                 holds(answer.status == 503, || answer.text)
             })
             .await;
             client.get("/healthz").await.assert_status(200);
         }
-        // Nobody can store anything, so the entries that it reads now stay pending.
-        in_hand_of(&mut stream, "aggregator-1").await;
+        // Nothing can be stored, so the entries that it reads now stay pending.
+        in_flight_of(&mut stream, "aggregator-1").await;
         trial.system.aggregators[1].kill();
         let refused = Instant::now();
         while refused.elapsed() < CLAIM_AFTER + CLAIM_AFTER / 2 {

@@ -18,9 +18,9 @@ async fn a_killed_publisher_loses_no_request_and_counts_none_twice() {
         // machine is.
         proxy.hold_responses();
         let load = &trial.load;
-        wait_until("requests are on disk and unanswered", SOON, || async {
+        wait_until("requests are on disk and without a response", SOON, || async {
             let (held, in_flight) = (proxy.held(), load.in_flight());
-            holds(held > 0 && in_flight >= 4, || format!("{held} appends unanswered, {in_flight} requests in flight"))
+            holds(held > 0 && in_flight >= 4, || format!("{held} responses held, {in_flight} requests in flight"))
         })
         .await;
         trial.system.publisher.as_mut().unwrap().kill();
@@ -49,7 +49,7 @@ async fn a_publisher_without_redis_answers_503_and_stays_ready() {
     system.client.get("/readyz").await.assert_status(200);
     system.client.get("/events").await.assert_status(200);
     let aggregator = sluice_tests::Client::new(&system.aggregators[0].base());
-    wait_until("the aggregator says that it is not ready", SOON, || async {
+    wait_until("the aggregator reports that it is not ready", SOON, || async {
         let answer = aggregator.get("/readyz").await;
         holds(answer.status == 503, || answer.text)
     })
@@ -57,7 +57,7 @@ async fn a_publisher_without_redis_answers_503_and_stays_ready() {
     aggregator.get("/healthz").await.assert_status(200);
 
     system.servers.as_mut().unwrap().redis.start_again();
-    wait_until("it takes events again", SOON, || async {
+    wait_until("the publisher accepts events again", SOON, || async {
         let answer = system.client.publish_raw(r#"{"id":"after","payload":1}"#).await;
         holds(answer.status == 202, || answer.text)
     })

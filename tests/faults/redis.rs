@@ -22,7 +22,7 @@ async fn a_killed_redis_loses_nothing_that_was_answered() {
         if round % 2 == 0 {
             // An append is on disk, and its response is lost when Redis is killed.
             proxy.hold_responses();
-            wait_until("an append is on disk and unanswered", SOON, || async {
+            wait_until("an append is on disk and without a response", SOON, || async {
                 holds(proxy.held() > 0, || format!("{} requests in flight", trial.load.in_flight()))
             })
             .await;
@@ -38,7 +38,7 @@ async fn a_killed_redis_loses_nothing_that_was_answered() {
         lock.release().await;
         trial.fault(pending);
         let load = &trial.load;
-        wait_until("clients are told, or see no answer", SOON, || async {
+        wait_until("clients get an error or no response", SOON, || async {
             holds(load.repeats() > repeats, || format!("no request was repeated, {} in flight", load.in_flight()))
         })
         .await;
@@ -47,5 +47,5 @@ async fn a_killed_redis_loses_nothing_that_was_answered() {
     }
     let tally = trial.end().await;
     assert!(tally.repeats > 0, "{tally}");
-    assert!(tally.skipped >= on_disk, "what was on disk is recognised when it comes again: {tally}");
+    assert!(tally.skipped >= on_disk, "appends on disk are recognised when they are repeated: {tally}");
 }

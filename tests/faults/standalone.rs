@@ -19,7 +19,7 @@ async fn a_killed_standalone_process_goes_on_where_it_was() {
         let mut store = WriteLock::take(&data.join("store.db")).await;
         trial.load.more(500).await;
         let log = if round % 2 == 0 {
-            // Some of them are stored after all, and cannot be acknowledged: they are in both files.
+            // Some of them are stored, but cannot be acknowledged, so they are in both files.
             let mut log = WriteLock::take(&data.join("log.db")).await;
             let before = received(&trial).await;
             store.release().await;
@@ -39,7 +39,7 @@ async fn a_killed_standalone_process_goes_on_where_it_was() {
         let held = unacknowledged(&data.join("log.db")).await;
         let repeats = trial.load.repeats();
         let load = &trial.load;
-        wait_until("clients see no answer", SOON, || async {
+        wait_until("clients get no response", SOON, || async {
             holds(load.repeats() > repeats, || format!("no request was repeated, {} in flight", load.in_flight()))
         })
         .await;
@@ -66,7 +66,7 @@ impl WriteLock {
         Self(connection)
     }
 
-    /// The connection stays open.
+    /// Releases the lock. The connection remains open.
     async fn release(&mut self) {
         self.0.execute("ROLLBACK").await.unwrap();
     }

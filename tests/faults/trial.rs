@@ -9,7 +9,7 @@ use sluice_tests::{Backend, Load, LoadOptions, Setup, System, TableLock, Tally, 
 /// The time after which another replica claims a pending entry.
 pub const CLAIM_AFTER: Duration = Duration::from_secs(5);
 /// The minimum number of checked snapshots of the database in a test.
-const MOMENTS: u64 = 30;
+const MIN_SNAPSHOTS: u64 = 30;
 /// The timeout for every condition that a test waits for.
 pub const SOON: Duration = Duration::from_secs(180);
 
@@ -27,12 +27,12 @@ pub struct Trial {
     carried_over: [u64; 3],
 }
 
-/// Three replicas with a short claim time, on servers of their own.
+/// Returns the setup of three replicas with a short claim time, on servers that only this test uses.
 pub async fn cluster() -> Setup {
     cluster_that_claims_after(CLAIM_AFTER).await
 }
 
-/// Three replicas on servers of their own.
+/// Returns the setup of three replicas with this claim time, on servers that only this test uses.
 pub async fn cluster_that_claims_after(claim_after: Duration) -> Setup {
     let claim_after = format!("{}ms", claim_after.as_millis());
     let setup = Setup::new(Backend::RedisPostgres).aggregators(3);
@@ -45,8 +45,8 @@ impl Trial {
         Self::begin_with(name, setup, LoadOptions::default()).await
     }
 
-    /// [`Trial::begin`] for a fault that clients do not notice. Half of the clients send without a key, so that
-    /// only the receipts of the entries can identify a redelivery.
+    /// Like [`Trial::begin`], for a fault that clients do not notice. Half of the clients send without a key, so
+    /// that only the receipts of the entries can identify a redelivery.
     pub async fn begin_unseen(name: &'static str, setup: Setup) -> Self {
         let half = LoadOptions::default().clients / 2;
         // A slow machine alone must not cause a request to be refused.
@@ -72,8 +72,8 @@ impl Trial {
         self.in_flight += in_flight;
     }
 
-    /// Adds up the counters of the aggregators. It must be called before they are all killed, because their
-    /// counters are in memory only.
+    /// Adds the counters of the aggregators to the carried sums. It must be called before they are all killed,
+    /// because their counters are in memory only.
     pub async fn carry_over(&mut self) {
         self.carried_over = counted(&self.system, self.carried_over).await;
     }
@@ -107,7 +107,7 @@ impl Trial {
     pub async fn end(self) -> Tally {
         self.load.more(1_000).await;
         wait_until("enough snapshots are checked", SOON, || async {
-            holds(self.watch.checked() >= MOMENTS, || format!("{} of {MOMENTS}", self.watch.checked()))
+            holds(self.watch.checked() >= MIN_SNAPSHOTS, || format!("{} of {MIN_SNAPSHOTS}", self.watch.checked()))
         })
         .await;
         let sent = self.load.stop().await;
@@ -132,11 +132,12 @@ impl Trial {
             snapshots: self.watch.finish(),
         };
         println!("{tally}");
-        assert!(tally.faults > 0, "no fault was made");
+        assert!(tally.faults > 0, "the test caused no fault");
         tally
     }
 }
 
+/// Returns the sums, with the current values of the counters added: claimed, recovered, skipped.
 async fn counted(system: &System, mut sums: [u64; 3]) -> [u64; 3] {
     for (sum, metric) in sums.iter_mut().zip([CLAIMED, RECOVERED, SKIPPED]) {
         *sum += system.aggregator_metric(metric).await;
@@ -149,7 +150,7 @@ const RECOVERED: &str = "sluice_entries_recovered_total";
 const SKIPPED: &str = "sluice_receipts_skipped_total";
 
 /// Waits until this consumer has entries in flight, at a time when nothing can be stored.
-pub async fn in_hand_of(stream: &mut StreamReader, consumer: &str) {
+pub async fn in_flight_of(stream: &mut StreamReader, consumer: &str) {
     wait_until(&format!("entries are pending for {consumer}"), SOON, || {
         let mut stream = stream.clone();
         async move {
@@ -162,7 +163,7 @@ pub async fn in_hand_of(stream: &mut StreamReader, consumer: &str) {
 
 /// Waits until this consumer, which continues to read, has acknowledged these entries.
 pub async fn acknowledged(stream: &mut StreamReader, consumer: &str, held: &[Held]) {
-    wait_until(&format!("{consumer} has acknowledged what it held"), SOON, || {
+    wait_until(&format!("{consumer} has acknowledged its entries"), SOON, || {
         let mut stream = stream.clone();
         async move {
             let now = stream.held_by(consumer).await.map_err(|e| e.to_string())?;

@@ -1,5 +1,5 @@
-//! The chart where only an API server can say whether it is right: admission, an upgrade that
-//! changes the definition, rights that suffice and no more.
+//! Tests of the chart that need an API server: admission, an upgrade that changes the
+//! CustomResourceDefinition, and RBAC permissions that are sufficient and minimal.
 
 use std::fs;
 use std::path::Path;
@@ -14,7 +14,7 @@ async fn the_api_server_accepts_everything_rendered_and_restricted_namespaces_ad
     let stage = Stage::shared("dry-run").await;
     let own = stage.namespace.name.clone();
     blocking(move || {
-        // A Deployment whose pods would not be admitted is accepted; this makes it say so.
+        // The API server accepts a Deployment whose pods would not be admitted. With this label it at least warns.
         kubectl(&["label", "namespace", &own, "pod-security.kubernetes.io/warn=restricted"]);
         let only = format!("namespaces={{{own}}}");
         for set in ["replicas=1", "replicas=2,test.resource=shop,labels.team=water,annotations.owner=anna", &only] {
@@ -47,7 +47,7 @@ async fn the_resource_of_the_notes_can_be_pasted() {
     .await;
 }
 
-/// Under a group of its own: other tests are using the product's.
+/// The definition has its own API group, because other tests use the product's group at the same time.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_upgrade_brings_a_changed_definition_and_uninstalling_leaves_it_with_its_resources() {
     let stage = Stage::shared("definition").await;
@@ -65,7 +65,7 @@ async fn an_upgrade_brings_a_changed_definition_and_uninstalling_leaves_it_with_
         let resource = format!("apiVersion: {own}.example/v1alpha1\nkind: EventAggregator\nmetadata:\n  name: shop\n");
         let with_news = format!("{resource}spec:\n  news: \"yes\"\n");
         let apply = ["apply", "--validate=strict", "-n", &own, "-f", "-"];
-        assert!(!try_kubectl(&apply, &with_news).status.success(), "the definition knows no news yet");
+        assert!(!try_kubectl(&apply, &with_news).status.success(), "the old definition has no field `news`");
 
         let before = "              deletionPolicy:\n";
         replace(&file, before, &format!("              news: {{type: string}}\n{before}"));
@@ -74,8 +74,8 @@ async fn an_upgrade_brings_a_changed_definition_and_uninstalling_leaves_it_with_
         kubectl_with(&apply, &with_news);
 
         helm(&["uninstall", "gate", "--namespace", &own, "--wait"]);
-        let kept = kubectl(&["get", &definition.name, "-n", &own, "-o", "jsonpath={.items[*].spec.news}"]);
-        assert_eq!(kept, "yes", "the resource stays");
+        let left = kubectl(&["get", &definition.name, "-n", &own, "-o", "jsonpath={.items[*].spec.news}"]);
+        assert_eq!(left, "yes", "the resource is not deleted");
 
         release("install", "weir", &own, &chart, &["--take-ownership"]);
         helm(&["uninstall", "weir", "--namespace", &own, "--wait"]);
@@ -89,12 +89,12 @@ async fn roles_in_one_namespace_suffice_to_look_after_it_and_allow_nothing_elsew
     let stage = Stage::alone("roles").await;
     let own = stage.namespace.name.clone();
     let release = own.clone();
-    // The operator of all namespaces stands back meanwhile.
-    let _back = blocking(move || {
-        let back = Back;
+    // Meanwhile the operator of the other tests must not reconcile this namespace.
+    let _defaults = blocking(move || {
+        let defaults = DefaultSettings;
         install::upgrade(&["--set", &format!("namespaces={{{NAMESPACE}}}")]);
         install_for(&release);
-        back
+        defaults
     })
     .await;
     crate::support::trial::create(&stage.namespace, "shop", small(1)).await;
@@ -130,7 +130,7 @@ async fn roles_in_one_namespace_suffice_to_look_after_it_and_allow_nothing_elsew
     .await;
 }
 
-/// Two operators for this namespace alone, whose `helm test` publishes to the resource `shop`.
+/// Installs two operators for this namespace only. Their `helm test` publishes to the resource `shop`.
 fn install_for(namespace: &str) {
     let chart = chart().display().to_string();
     let tag = |image: &str| image.rsplit_once(':').map_or_else(String::new, |(_, tag)| tag.to_owned());
@@ -143,7 +143,7 @@ fn install_for(namespace: &str) {
     helm(&["install", "gate", &chart, "--namespace", namespace, "--wait", "--timeout=10m", "--set", &set]);
 }
 
-/// Whether the operator of the release `gate` in `own` may do this in a namespace.
+/// Returns whether the operator of the release `gate` in `own` is allowed to do `what` in `namespace`.
 fn may(own: &str, what: &str, namespace: &str) -> bool {
     let account = format!("--as=system:serviceaccount:{own}:gate-sluice");
     let mut args = vec!["auth", "can-i", &account, "-n", namespace];
@@ -151,16 +151,16 @@ fn may(own: &str, what: &str, namespace: &str) -> bool {
     try_kubectl(&args, "").status.success()
 }
 
-/// Puts the operator of all tests back to all namespaces.
-struct Back;
+/// Restores the default settings of the operator that all tests share when it is dropped.
+struct DefaultSettings;
 
-impl Drop for Back {
+impl Drop for DefaultSettings {
     fn drop(&mut self) {
         install::upgrade(&[]);
     }
 }
 
-/// A definition of the test's own, which Helm keeps and so the test must remove.
+/// The definition of this test. Helm does not delete it on uninstall, so it is deleted when this is dropped.
 struct Definition {
     name: String,
 }
@@ -171,7 +171,7 @@ impl Drop for Definition {
     }
 }
 
-/// Without pods: it is about what stands around them.
+/// Installs or upgrades a release without operator pods, because the test is about the other objects.
 fn release(verb: &str, name: &str, namespace: &str, chart: &Path, more: &[&str]) {
     let chart = chart.display().to_string();
     let args = [verb, name, &chart, "--namespace", namespace, "--set", "replicas=0", "--wait", "--timeout=10m"];
@@ -184,7 +184,7 @@ fn replace(file: &Path, from: &str, to: &str) {
     fs::write(file, text.replace(from, to)).expect("a file");
 }
 
-/// Helm renders for a version that it was built with, unless told the server's.
+/// Returns the version of the API server. Without it Helm renders for the Kubernetes version it was built with.
 fn server_version() -> String {
     let version: serde_json::Value =
         serde_json::from_str(&kubectl(&["version", "-o", "json"])).expect("versions as JSON");

@@ -1,4 +1,4 @@
-//! The way from nothing to events, as its user goes it.
+//! The steps of a user, from the installation to the first events.
 
 use std::time::Instant;
 
@@ -12,7 +12,7 @@ use crate::support::install::{self, NAMESPACE, RELEASE};
 use crate::support::load::Load;
 use crate::support::trial::{NAME, OPERATOR, Stage, Trial};
 
-/// What the chart's notes tell a user to paste.
+/// The resource that the chart's notes tell a user to apply.
 const RESOURCE: &str = "\
 apiVersion: sluice.dev/v1alpha1
 kind: EventAggregator
@@ -38,7 +38,7 @@ async fn a_user_installs_applies_waits_publishes_and_asks() {
 
     let mut trial = Trial::on("the flow of a user", stage).await;
     trial.note(format!("from apply to Ready {:.1} s", ready.as_secs_f64()));
-    // A condition never lies: at this moment every pod is ready.
+    // The condition Ready must be exact: at this moment every pod is ready.
     let namespace = trial.namespace().clone();
     let pods = namespace.pods().list(&Default::default()).await.expect("pods").items;
     assert_eq!(pods.len(), 3 + 2 + 1 + 1, "aggregators, publishers, Redis, Postgres");
@@ -55,7 +55,7 @@ async fn a_user_installs_applies_waits_publishes_and_asks() {
     let told = ["received", "unique_processed", "duplicate_dropped"].map(|name| stats[name].as_i64());
     assert_eq!(told, [tally.end.received, tally.end.unique, tally.end.duplicates].map(Some), "/stats: {stats}");
 
-    // An upgrade starts operators anew that other tests have taken away.
+    // An upgrade starts the operator again, so it must not run while another test has scaled the operator to zero.
     let operator = OPERATOR.write().await;
     let test = move || {
         install::upgrade(&["--set", &format!("test.resource={NAME},test.namespace={own}")]);

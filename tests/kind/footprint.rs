@@ -1,5 +1,5 @@
-//! What the operator costs while nothing changes: its memory, and what it asks of the API server in a
-//! minute. `make measure-operator` runs it; it prints a table and leaves it in `footprint.md`.
+//! Measures the cost of an idle operator: its resident memory, and its requests to the API server per
+//! minute. `make measure-operator` runs it. It prints a table and writes it to `footprint.md`.
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
@@ -19,13 +19,13 @@ use crate::support::trial::{NAME, Stage, create, small};
 
 const METRICS_PORT: u16 = 8082;
 const REQUESTS: &str = "sluice_operator_api_requests_total";
-const LOOKS: &str = "sluice_operator_reconciles_total";
-/// As RBAC knows them, in the order of the table.
+const RECONCILES: &str = "sluice_operator_reconciles_total";
+/// The verbs of RBAC, in the order of the table's columns.
 const VERBS: [&str; 7] = ["get", "list", "watch", "create", "update", "patch", "delete"];
 
 const MANY: usize = 50;
 const MINUTE: Duration = Duration::from_secs(60);
-/// Longer than what follows from one change keeps the operator busy.
+/// Longer than the operator needs to process all consequences of one change.
 const QUIET: Duration = Duration::from_secs(15);
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -49,25 +49,25 @@ async fn the_operators_footprint_is_measured() {
     quiet().await;
     let many = Row::measured(&MANY.to_string(), "10 min").await;
 
-    let _back = DefaultSettings;
+    let _defaults = DefaultSettings;
     blocking(|| install::upgrade(&["--set", "extraArgs={--resync=1m}"])).await;
-    // A new operator looks at all of them at once, and then again about a minute later: from the middle
-    // of that round on, each minute has as many looks as any other.
+    // A new operator reconciles all resources at once, and again about a minute later. From the middle of
+    // this second round, every minute has the same number of reconciliations.
     let middle = 1.5 * MANY as f64;
     wait_until("the new operator's second round is half done", SOON, || async {
         let sample = Sample::take().await?;
-        holds(sample.looks >= middle, || format!("{} looks", sample.looks))
+        holds(sample.reconciles >= middle, || format!("{} reconciliations", sample.reconciles))
     })
     .await;
-    let looking = Row::measured(&MANY.to_string(), "1 min").await;
+    let resyncing = Row::measured(&MANY.to_string(), "1 min").await;
 
-    let table = table(&[one, many, looking]);
+    let table = table(&[one, many, resyncing]);
     println!("{table}");
-    std::fs::write(work().join("footprint.md"), table).expect("the table is written");
+    std::fs::write(work().join("footprint.md"), table).expect("footprint.md is written");
 }
 
-/// A resource whose servers are the first one's. Nothing of it runs: what is measured is the
-/// operator, and fifty systems do not fit on a small machine.
+/// Returns the spec of a resource that uses the servers of the first one and has no pods. The test
+/// measures the operator, and fifty complete systems do not fit on a small machine.
 fn without_pods() -> Value {
     let external = |key: &str| json!({ "external": { "secretRef": { "name": "servers", "key": key } } });
     json!({
@@ -76,7 +76,7 @@ fn without_pods() -> Value {
     })
 }
 
-/// Makes a Secret with the URLs of the first resource's servers.
+/// Creates a Secret with the URLs of the first resource's servers.
 async fn share_servers(namespace: &Namespace) {
     let host = |part: &str| format!("{NAME}-{part}.{}.svc", namespace.name);
     let redis = namespace.secret(&format!("{NAME}-redis"), "password").await;
@@ -92,17 +92,20 @@ async fn share_servers(namespace: &Namespace) {
     blocking(move || kubectl_with(&["apply", "-n", &own, "-f", "-"], &secret.to_string())).await;
 }
 
-/// What the operator's metrics say at one moment.
+/// The values of the operator's metrics at one moment.
 #[derive(Debug)]
 struct Sample {
     at: Instant,
+    /// Bytes.
     resident: f64,
-    looks: f64,
+    /// The number of reconciliations since the operator started.
+    reconciles: f64,
+    /// The number of requests to the API server since the operator started, by verb.
     requests: BTreeMap<&'static str, f64>,
 }
 
 impl Sample {
-    /// Through the API server: the pod's address exists only inside the cluster.
+    /// Reads the metrics through the API server, because the pod's address is reachable only inside the cluster.
     async fn take() -> Result<Self, String> {
         let pod = operators::only().await?;
         let forward = Forward::start(&client().await, NAMESPACE, &pod.name_any(), METRICS_PORT).await;
@@ -113,7 +116,7 @@ impl Sample {
         Ok(Self {
             at: Instant::now(),
             resident: metrics::sum(&text, "process_resident_memory_bytes"),
-            looks: metrics::sum(&text, LOOKS),
+            reconciles: metrics::sum(&text, RECONCILES),
             requests: VERBS.into_iter().map(of_verb).collect(),
         })
     }
@@ -123,31 +126,34 @@ impl Sample {
     }
 }
 
-/// Waits until the operator has looked at nothing for a while.
+/// Waits until the operator has reconciled nothing for [`QUIET`].
 async fn quiet() {
     let mut last = Sample::taken().await;
     let until = Instant::now() + SOON;
     while last.at.elapsed() < QUIET {
-        assert!(Instant::now() < until, "the operator finds no rest: {last:?}");
+        assert!(Instant::now() < until, "the operator does not become idle: {last:?}");
         tokio::time::sleep(Duration::from_secs(1)).await;
         let next = Sample::taken().await;
-        if next.looks > last.looks {
+        if next.reconciles > last.reconciles {
             last = next;
         }
     }
 }
 
-/// A line of the table.
+/// A row of the table.
 struct Row {
     resources: String,
     resync: &'static str,
+    /// Bytes.
     resident: f64,
-    looks: f64,
+    /// Reconciliations per minute.
+    reconciles: f64,
+    /// Requests per minute, in the order of [`VERBS`].
     requests: Vec<f64>,
 }
 
 impl Row {
-    /// Of the minute that follows.
+    /// Measures during the next minute.
     async fn measured(resources: &str, resync: &'static str) -> Self {
         let before = Sample::taken().await;
         tokio::time::sleep(MINUTE).await;
@@ -158,7 +164,7 @@ impl Row {
             resources: resources.to_owned(),
             resync,
             resident: after.resident,
-            looks: (after.looks - before.looks) / minutes,
+            reconciles: (after.reconciles - before.reconciles) / minutes,
             requests: requests.collect(),
         }
     }
@@ -166,23 +172,23 @@ impl Row {
 
 fn table(rows: &[Row]) -> String {
     let mut table = format!(
-        "| resources | looked at every | resident memory | looks | {} | all requests |\n|---|---|{}\n",
+        "| resources | reconciled every | resident memory | reconciliations | {} | all requests |\n|---|---|{}\n",
         VERBS.join(" | "),
         "---:|".repeat(VERBS.len() + 3),
     );
-    for Row { resources, resync, resident, looks, requests } in rows {
+    for Row { resources, resync, resident, reconciles, requests } in rows {
         let by_verb: Vec<_> = requests.iter().map(|count| format!("{count:.0}")).collect();
         let (mib, all) = (resident / f64::from(1 << 20), requests.iter().sum::<f64>());
         let _ = writeln!(
             table,
-            "| {resources} | {resync} | {mib:.1} MiB | {looks:.0} | {} | {all:.0} |",
+            "| {resources} | {resync} | {mib:.1} MiB | {reconciles:.0} | {} | {all:.0} |",
             by_verb.join(" | ")
         );
     }
     table
 }
 
-/// Puts the operator of all tests back to its default settings.
+/// Restores the default settings of the operator that all tests share when it is dropped.
 struct DefaultSettings;
 
 impl Drop for DefaultSettings {

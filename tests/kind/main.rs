@@ -1,15 +1,15 @@
-//! The product on a real cluster, as its user meets it: installed by Helm, asked for by a resource,
-//! under load from inside the cluster, while pods, processes and nodes go away.
+//! The product on a real cluster, as a user runs it: installed by Helm, configured by a resource, and
+//! under load from inside the cluster, while pods are deleted, processes killed and nodes drained.
 //!
-//! `make test-kind` runs it; `SLUICE_KIND_KUBECONFIG` (or `KUBECONFIG`) names the cluster, which must
-//! be one that kind made. Each test has a namespace of its own and a resource in it.
+//! `make test-kind` runs it. `SLUICE_KIND_KUBECONFIG` (or `KUBECONFIG`) names the cluster, which must
+//! have been created by kind. Each test has its own namespace with one resource.
 
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
     clippy::panic,
     clippy::print_stdout,
-    reason = "a test fails by panicking and says on its output what it saw"
+    reason = "a test fails by panicking, and prints what it observed"
 )]
 
 mod chart;

@@ -1,4 +1,4 @@
-//! Everything is killed or deleted while events flow.
+//! Each component is killed or deleted while events flow.
 
 use std::time::Instant;
 
@@ -27,9 +27,9 @@ async fn a_deleted_aggregator_pod_is_replaced_and_commits_again() {
     let deleted = Instant::now();
     held.release();
     trial.fault(held.pending);
-    wait_until("another pod has its place", SOON, || async {
+    wait_until("a new pod has the same name", SOON, || async {
         let uid = namespace.pods().get(ONE).await.map_err(|error| error.to_string())?.uid();
-        holds(uid != before.uid(), || "still the same".to_owned())
+        holds(uid != before.uid(), || "it is still the old pod".to_owned())
     })
     .await;
     let took = trial.next_commit_of(ONE, deleted).await;
@@ -85,19 +85,19 @@ async fn a_restarted_publisher_answers_every_request_once() {
     let process = Process::of(&before);
     let redis = Process::of(&namespace.pod("shop-redis-0").await);
     let held = trial.hold().await;
-    // While Redis is stopped no request can be answered, so one that waits is hit by the kill.
+    // While Redis is stopped, no request gets a response. So the kill interrupts requests that are in flight.
     redis.stop();
     requests_wait(&namespace, &before).await;
     process.kill();
-    redis.go_on();
+    redis.resume();
     held.release();
     trial.fault(held.pending);
     namespace.restarted_pod(&before).await;
     let tally = trial.end().await;
-    assert!(tally.repeats > 0, "no request was repeated: the publisher was killed at rest; {tally}");
+    assert!(tally.repeats > 0, "no request was repeated, so none was in flight when the publisher was killed; {tally}");
 }
 
-/// Waits until the publisher has requests that are not answered.
+/// Waits until the publisher has requests in flight.
 async fn requests_wait(namespace: &Namespace, publisher: &Pod) {
     let forward = Forward::start(&namespace.client, &namespace.name, &publisher.name_any(), 8080).await;
     let client = Client::new(&format!("http://{}", forward.address()));
@@ -111,40 +111,41 @@ async fn requests_wait(namespace: &Namespace, publisher: &Pod) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_killed_redis_loses_nothing_that_was_answered() {
-    server("Redis kill -9", "redis-kill", "shop-redis-0", Way::Kill).await;
+    server("Redis kill -9", "redis-kill", "shop-redis-0", Disruption::Kill).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_deleted_redis_pod_comes_back_with_its_stream() {
-    server("Redis pod deleted", "redis-deleted", "shop-redis-0", Way::Delete).await;
+    server("Redis pod deleted", "redis-deleted", "shop-redis-0", Disruption::Delete).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_killed_postgres_keeps_what_was_committed_and_gets_the_rest_again() {
-    server("Postgres kill -9", "postgres-kill", "shop-postgres-0", Way::Kill).await;
+    server("Postgres kill -9", "postgres-kill", "shop-postgres-0", Disruption::Kill).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_deleted_postgres_pod_comes_back_with_its_rows() {
-    server("Postgres pod deleted", "postgres-deleted", "shop-postgres-0", Way::Delete).await;
+    server("Postgres pod deleted", "postgres-deleted", "shop-postgres-0", Disruption::Delete).await;
 }
 
+/// What happens to the server.
 #[derive(Clone, Copy)]
-enum Way {
+enum Disruption {
     Kill,
     Delete,
 }
 
-/// A server goes while entries are in flight, and comes back; events flow again.
-async fn server(name: &'static str, slug: &str, pod: &str, way: Way) {
+/// Kills a server, or deletes its pod, while entries are in flight, and waits until events flow again.
+async fn server(name: &'static str, slug: &str, pod: &str, disruption: Disruption) {
     let mut trial = Trial::begin(name, slug, 2).await;
     trial.load(Load::default()).await;
     let before = trial.namespace().pod(pod).await;
     let process = Process::of(&before);
     let held = trial.hold().await;
-    match way {
-        Way::Kill => process.kill(),
-        Way::Delete => trial.namespace().delete_pod(pod).await,
+    match disruption {
+        Disruption::Kill => process.kill(),
+        Disruption::Delete => trial.namespace().delete_pod(pod).await,
     }
     let gone = Instant::now();
     held.release();

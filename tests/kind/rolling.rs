@@ -1,4 +1,4 @@
-//! Pods are replaced on purpose while events flow: another image, a node taken out.
+//! Planned replacement of pods while events flow: a new image, and the drain of a node.
 
 use kube::ResourceExt;
 use serde_json::json;
@@ -22,12 +22,12 @@ async fn another_image_is_rolled_out_under_load() {
     namespace.ready(NAME).await;
     for pod in namespace.pods_of(NAME, "aggregator").await {
         let image = pod.spec.as_ref().and_then(|spec| spec.containers[0].image.clone());
-        assert_eq!(image.as_deref(), Some(next.as_str()), "Ready means that {} is of the new image", pod.name_any());
+        assert_eq!(image.as_deref(), Some(next.as_str()), "Ready means that {} has the new image", pod.name_any());
     }
     trial.end().await;
 }
 
-/// Gives an image a second name on every node: to Kubernetes it is another.
+/// Gives an image a second name on every node, and returns it. For Kubernetes this is a different image.
 fn another_name(image: &str) -> String {
     let next = format!("{image}-next");
     let nodes = kubectl(&["get", "nodes", "-o", "jsonpath={.items[*].metadata.name}"]);
@@ -38,7 +38,7 @@ fn another_name(image: &str) -> String {
     next
 }
 
-/// A node that takes pods again, however the test ends.
+/// A drained node. It is made schedulable again when this is dropped, also when the test fails.
 struct Drained(String);
 
 impl Drop for Drained {
@@ -53,7 +53,7 @@ async fn a_node_is_drained_under_load() {
     let namespace = trial.namespace().clone();
     let nodes = kubectl(&["get", "nodes", "-l", "node-role.kubernetes.io/control-plane", "-o", "name"]);
     let control_plane = nodes.trim().trim_start_matches("node/").to_owned();
-    // Where nobody is drained.
+    // The load runs on the control plane, which is not drained.
     trial.load(Load { node: Some(control_plane), ..Load::default() }).await;
     let pods = namespace.pods().list(&Default::default()).await.expect("pods").items;
     let aggregator = namespace.pod("shop-aggregator-0").await;

@@ -1,4 +1,4 @@
-//! More and fewer aggregators while events flow.
+//! The number of aggregators changes while events flow.
 
 use std::time::Instant;
 
@@ -11,7 +11,7 @@ use crate::support::load::Load;
 use crate::support::objects::{Namespace, SOON};
 use crate::support::trial::{NAME, Stage, Trial, small};
 
-/// As its user scales it.
+/// Scales the resource with `kubectl scale`, and waits until it is Ready.
 async fn scale(namespace: &Namespace, replicas: usize) {
     let own = namespace.name.clone();
     let scale = move || {
@@ -19,14 +19,15 @@ async fn scale(namespace: &Namespace, replicas: usize) {
     };
     tokio::task::spawn_blocking(scale).await.expect("scaled");
     namespace.ready(NAME).await;
-    assert_eq!(namespace.pods_of(NAME, "aggregator").await.len(), replicas, "Ready means that so many run");
+    assert_eq!(namespace.pods_of(NAME, "aggregator").await.len(), replicas, "Ready means that this many run");
 }
 
+/// Returns the names of the first `count` aggregators.
 fn replicas(count: usize) -> Vec<String> {
     (0..count).map(|number| format!("shop-aggregator-{number}")).collect()
 }
 
-/// Waits until the group's consumers are these replicas and no others.
+/// Waits until the consumers of the group are exactly the first `count` replicas.
 async fn consumers_are(trial: &Trial, count: usize) {
     wait_until(&format!("the group has {count} consumers"), SOON, || async {
         let consumers = trial.consumers().await;
@@ -44,7 +45,7 @@ async fn replicas_come_and_go_while_events_flow() {
     scale(&namespace, 5).await;
     let mut shares = Vec::new();
     for replica in replicas(5) {
-        wait_until(&format!("{replica} has committed events of its own"), SOON, || async {
+        wait_until(&format!("{replica} has committed events"), SOON, || async {
             let events = trial.received_by(&replica).await;
             holds(events > 0, || format!("{events}"))
         })
@@ -53,7 +54,7 @@ async fn replicas_come_and_go_while_events_flow() {
     }
     trial.note(format!("committed by each of 5: {}", shares.join(" ")));
 
-    // What a leaving replica has in flight it commits, or leaves to the others.
+    // A replica that terminates commits its entries in flight, or the other replicas claim them.
     let held = trial.hold().await;
     let own = namespace.name.clone();
     let fewer = move || kubectl(&["-n", &own, "scale", "eventaggregator/shop", "--replicas=2"]);
@@ -94,12 +95,12 @@ async fn without_replicas_the_backlog_is_kept() {
     scale(&namespace, 0).await;
     consumers_are(&trial, 0).await;
     trial.send(Load::fast(EVENTS)).await;
-    wait_until("the status says how much waits", SOON, || async {
+    wait_until("the status reports the backlog", SOON, || async {
         let status = namespace.resource(NAME).await["status"].clone();
         holds(status["backlog"] == EVENTS, || status.to_string())
     })
     .await;
-    assert_eq!(trial.snapshot().await.received, 0, "nobody was there to store anything");
+    assert_eq!(trial.snapshot().await.received, 0, "no replica ran that could store events");
     let waiting = trial.lag().await.expect("the lag is known");
     trial.fault(waiting);
     scale(&namespace, 2).await;
@@ -114,11 +115,11 @@ async fn autoscaling_follows_the_backlog_up_and_down() {
         json!({ "minReplicas": 1, "maxReplicas": 3, "targetBacklog": 3_000, "stabilizationSeconds": 15 });
     let mut trial = Trial::with("autoscaling 1 → 3 → 1", Stage::shared("autoscaling").await, spec).await;
     let namespace = trial.namespace().clone();
-    // A load alone: the backlog must end with it.
+    // Only loads that end are started, and no continuous flow, so that the backlog can become empty.
     trial.send(Load::default()).await;
     trial.stored(1).await;
-    // Nobody can store anything, new replicas neither: the backlog grows, and stays for as long as
-    // it takes to see three.
+    // No replica can store anything, not even a new one. So the backlog grows, and remains until three
+    // replicas have been observed.
     let lock = trial.lock().await;
     trial.send(Load::fast(20_000)).await;
     let grown = running(&namespace, 3).await;
@@ -132,7 +133,7 @@ async fn autoscaling_follows_the_backlog_up_and_down() {
     trial.end().await;
 }
 
-/// Waits until so many aggregators should run and do; answers after how many seconds.
+/// Waits until `count` aggregators are desired and running, and returns the seconds that this took.
 async fn running(namespace: &Namespace, count: usize) -> f64 {
     let began = Instant::now();
     wait_until(&format!("{count} replicas by autoscaling"), SOON, || async {

@@ -4,19 +4,19 @@
 pub struct Bad {
     /// What is wrong with it.
     pub what: &'static str,
-    /// The bytes.
+    /// The bytes of the body.
     pub body: Vec<u8>,
-    /// The status.
+    /// The expected status.
     pub status: u16,
-    /// The problem's code.
+    /// The expected problem code.
     pub code: &'static str,
-    /// The event that is named, from 0.
+    /// The index of the event that the problem names, from 0.
     pub index: Option<u64>,
-    /// The field that is named.
+    /// The field that the problem names.
     pub field: Option<&'static str>,
 }
 
-/// All kinds.
+/// Returns the malformed bodies of all kinds.
 pub fn table() -> Vec<Bad> {
     [not_json(), not_utf8(), not_events(), fields(), payloads(), limits()].into_iter().flatten().collect()
 }
@@ -33,13 +33,13 @@ fn not_json() -> Vec<Bad> {
         ("an array that does not end", r#"[{"id":"1","payload":1}"#),
         ("a string that does not end", r#"{"id":"1","payload":"x"#),
         ("a payload that does not end", r#"{"id":"1","payload":{"a":[1,2}"#),
-        ("text behind the end", r#"{"id":"1","payload":1} and more"#),
+        ("text after the end", r#"{"id":"1","payload":1} and more"#),
         ("two documents", r#"{"id":"1","payload":1}{"id":"2","payload":1}"#),
         ("NDJSON", "{\"id\":\"1\",\"payload\":1}\n{\"id\":\"2\",\"payload\":1}"),
         ("single quotes", "{'id':'1','payload':1}"),
         ("names without quotes", "{id:\"1\",payload:1}"),
-        ("a comma behind the last event", r#"[{"id":"1","payload":1},]"#),
-        ("a comma behind the last member", r#"{"id":"1","payload":1,}"#),
+        ("a comma after the last event", r#"[{"id":"1","payload":1},]"#),
+        ("a comma after the last member", r#"{"id":"1","payload":1,}"#),
         ("no comma between members", r#"{"id":"1" "payload":1}"#),
         ("no comma between events", r#"[{"id":"1","payload":1} {"id":"2","payload":1}]"#),
         ("no colon", r#"{"id" "1","payload":1}"#),
@@ -63,7 +63,7 @@ fn not_json() -> Vec<Bad> {
         ("half a Unicode escape", r#"{"id":"1","payload":"\u00"}"#),
         ("a Unicode escape with other letters", r#"{"id":"1","payload":"\u00zz"}"#),
         ("a byte order mark", "\u{feff}{\"id\":\"1\",\"payload\":1}"),
-        ("a NUL behind the end", "{\"id\":\"1\",\"payload\":1}\0"),
+        ("a NUL after the end", "{\"id\":\"1\",\"payload\":1}\0"),
     ];
     texts.map(|(what, text)| malformed(what, text.as_bytes().to_vec())).into()
 }
@@ -159,7 +159,7 @@ fn fields() -> Vec<Bad> {
         at("a time zone by name", r#""timestamp":"2026-01-31T12:00:00Z[UTC]""#, "timestamp"),
         at("a year of five digits", r#""timestamp":"12026-01-31T12:00:00Z""#, "timestamp"),
         at("a year before the first", r#""timestamp":"0000-01-01T00:00:00Z""#, "timestamp"),
-        at("a time in another order", r#""timestamp":"31.01.2026 12:00""#, "timestamp"),
+        at("a time in another format", r#""timestamp":"31.01.2026 12:00""#, "timestamp"),
         at("a time given twice", r#""timestamp":"2026-01-31","timestamp":"2026-01-31""#, "timestamp"),
         at("a source that is a number", r#""source":1"#, "source"),
         at("a source that is a list", r#""source":["shop"]"#, "source"),
@@ -191,7 +191,7 @@ fn payloads() -> Vec<Bad> {
         at("NUL in a list", r#"[1,["\u0000"]]"#),
         at("the first half of a surrogate pair", r#""\ud83d""#),
         at("the second half of a surrogate pair", r#""\ude00""#),
-        at("a surrogate pair the wrong way round", r#""\ude00\ud83d""#),
+        at("a surrogate pair in the wrong order", r#""\ude00\ud83d""#),
         at("half a surrogate pair in a key", r#"{"\ud800":1}"#),
     ]
 }
@@ -213,12 +213,12 @@ fn limits() -> Vec<Bad> {
         deep("lists and objects nested too deep", &format!(r#"[{{"a":{}}}]"#, nested(7))),
         large("a string that is too large", &format!("\"{}\"", "x".repeat(1_023))),
         large("a number that is too large", &"9".repeat(1_025)),
-        large("depth without end", &nested(20_000)),
+        large("nesting of 20,000 levels", &nested(20_000)),
         bad("a body that is too large", format!("\"{}\"", "x".repeat(65_535)), 413, "body_too_large", None, None),
     ]
 }
 
-/// The largest body that is allowed: 16 events in total.
+/// Returns bodies that are each as large as one of the limits allows: 16 events in total.
 pub fn just_within_the_limits() -> Vec<Vec<u8>> {
     let one = |id: &str, payload: &str| format!(r#"{{"id":"{id}","payload":{payload}}}"#);
     let ten: Vec<_> = (0..10).map(|n| one(&format!("ten-{n}"), "0")).collect();

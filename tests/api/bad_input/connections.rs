@@ -11,7 +11,7 @@ use tokio::time::timeout;
 const PATIENCE: Duration = Duration::from_secs(120);
 const BODY: &str = r#"{"topic":"bad","id":"1","payload":1}"#;
 
-/// Tries each case, and fails on the first that is not refused as it should be.
+/// Sends each incomplete or invalid body, and fails on the first that is not refused with the expected problem.
 pub async fn refuse_all(base: &str) {
     let address = base.replace("http://", "");
     println!("a body that stops half way, with the connection open");
@@ -22,7 +22,7 @@ pub async fn refuse_all(base: &str) {
     let mut silent = request(&address, "Content-Length: 37\r\n", "").await;
     assert_problem(&answer(&mut silent).await, 408, "body_timeout");
 
-    println!("a body that arrives byte by byte, for ever");
+    println!("a body that arrives byte by byte, without an end");
     let mut dripping = request(&address, "Content-Length: 10000\r\n", "").await;
     let (mut from, mut to) = dripping.split();
     let drip = async {
@@ -40,23 +40,23 @@ pub async fn refuse_all(base: &str) {
 
     println!("a body shorter than announced, and the end of the connection");
     let mut truncated = request(&address, "Content-Length: 37\r\n", &BODY[..20]).await;
-    truncated.shutdown().await.expect("half a close");
+    truncated.shutdown().await.expect("the write side is closed");
     assert_problem(&answer(&mut truncated).await, 400, "malformed_json");
 
-    println!("chunks that end without their end");
+    println!("chunks without the last one");
     let mut truncated = request(&address, "Transfer-Encoding: chunked\r\n", "24\r\n{\"topic\":").await;
-    truncated.shutdown().await.expect("half a close");
+    truncated.shutdown().await.expect("the write side is closed");
     assert_problem(&answer(&mut truncated).await, 400, "malformed_json");
 
-    println!("a chunk of no known length");
+    println!("a chunk with an invalid length");
     let mut broken = request(&address, "Transfer-Encoding: chunked\r\n", &format!("zz\r\n{BODY}\r\n0\r\n\r\n")).await;
     assert_problem(&answer(&mut broken).await, 400, "malformed_json");
 
-    println!("more announced than is allowed, and nothing sent");
+    println!("a Content-Length above the limit, and no body");
     let mut announced = request(&address, "Content-Length: 99999999\r\n", "").await;
     assert_problem(&answer(&mut announced).await, 413, "body_too_large");
 
-    println!("chunks that are more than is allowed, without an end");
+    println!("chunks above the limit, without an end");
     let chunks = format!("c350\r\n{}\r\n", " ".repeat(50_000)).repeat(2);
     let mut endless = request(&address, "Transfer-Encoding: chunked\r\n", &chunks).await;
     assert_problem(&answer(&mut endless).await, 413, "body_too_large");
@@ -67,11 +67,11 @@ pub async fn refuse_all(base: &str) {
     }
 }
 
-/// A connection on which a request was begun.
+/// Opens a connection, and sends the head of a request and the beginning of its body.
 async fn request(address: &str, header: &str, body: &str) -> TcpStream {
     let mut connection = TcpStream::connect(address).await.expect("a connection");
     let head = format!("POST /publish HTTP/1.1\r\nHost: {address}\r\nContent-Type: application/json\r\n{header}\r\n");
-    connection.write_all(format!("{head}{body}").as_bytes()).await.expect("it reads");
+    connection.write_all(format!("{head}{body}").as_bytes()).await.expect("the server reads");
     connection
 }
 
@@ -87,7 +87,7 @@ async fn answer(connection: &mut (impl AsyncRead + Unpin)) -> String {
             }
         }
     };
-    timeout(PATIENCE, read).await.unwrap_or_else(|_| panic!("no answer within {PATIENCE:?}"));
+    timeout(PATIENCE, read).await.unwrap_or_else(|_| panic!("no response within {PATIENCE:?}"));
     String::from_utf8_lossy(&text).into_owned()
 }
 

@@ -1,5 +1,5 @@
 //! Bad input: each kind is refused with a problem document that has the right status, code, index and field, and
-//! nothing of it is stored.
+//! none of its events is stored.
 
 mod bodies;
 mod connections;
@@ -16,7 +16,7 @@ on_both_backends!(
     what_is_just_within_the_limits_is_stored,
 );
 
-/// Limits small enough to be exceeded cheaply.
+/// Starts a system with limits that small requests can exceed.
 async fn limited(backend: Backend) -> System {
     let setup = Setup::new(backend)
         .publisher("--max-body-bytes", "64KiB")
@@ -27,7 +27,7 @@ async fn limited(backend: Backend) -> System {
     setup.start().await
 }
 
-/// Fails unless the system is empty and accepts a good event as before.
+/// Asserts that the system has stored nothing and still accepts a valid event.
 async fn assert_nothing_stored(system: &System) {
     let snapshot = system.publish_and_wait(0, &event("good", "1")).await;
     assert_eq!((snapshot.received, snapshot.rows, snapshot.dead_lettered), (1, 1, 0));

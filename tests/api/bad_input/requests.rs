@@ -5,7 +5,7 @@ use sluice_tests::Client;
 
 const EVENT: &str = r#"{"topic":"bad","id":"1","payload":1}"#;
 
-/// Sends each request, and fails on the first that is not refused as it should be.
+/// Sends each request, and fails on the first that is not refused with the expected problem.
 pub async fn refuse_all(client: &Client) {
     content_types(client).await;
     idempotency_keys(client).await;
@@ -74,7 +74,7 @@ async fn methods(client: &Client) {
         println!("{method} {path}");
         let answer = client.send(client.request(method, path).body(EVENT)).await;
         answer.assert_problem(405, "method_not_allowed");
-        assert!(answer.headers.contains_key("allow"), "405 says what is allowed: {:?}", answer.headers);
+        assert!(answer.headers.contains_key("allow"), "a 405 names the allowed methods: {:?}", answer.headers);
     }
 }
 

@@ -1,4 +1,4 @@
-//! A namespace that goes while nobody looks after it.
+//! A namespace that is deleted while no operator runs.
 
 use serde_json::json;
 
@@ -8,18 +8,18 @@ use crate::support::install::{NAMESPACE, RELEASE};
 use crate::support::operators;
 use crate::support::trial::{NAME, OPERATOR, Stage, create, small};
 
-/// No operator runs for as long as this lives.
-struct Away;
+/// While this exists, no operator runs. On drop the operator is scaled to one replica again.
+struct NoOperator;
 
-impl Away {
-    async fn send() -> Self {
-        let away = Self;
+impl NoOperator {
+    async fn begin() -> Self {
+        let absence = Self;
         operators::run(0).await;
-        away
+        absence
     }
 }
 
-impl Drop for Away {
+impl Drop for NoOperator {
     fn drop(&mut self) {
         try_kubectl(&["-n", NAMESPACE, "scale", &format!("deployment/{RELEASE}"), "--replicas=1"], "");
     }
@@ -35,21 +35,21 @@ async fn a_namespace_can_be_deleted_while_the_operator_is_away_and_the_operator_
     assert_eq!(pods.lines().count(), 4, "{pods}");
 
     let operator = OPERATOR.write().await;
-    let away = Away::send().await;
+    let absence = NoOperator::begin().await;
     let name = doomed.namespace.name.clone();
     blocking(move || kubectl(&["delete", "namespace", &name, "--timeout=10m"])).await;
-    drop(away);
+    drop(absence);
     blocking(|| {
         let deployment = format!("deployment/{RELEASE}");
         kubectl(&["-n", NAMESPACE, "rollout", "status", &deployment, "--timeout=10m"]);
     })
     .await;
 
-    // It works: this is its own answer, which needs the lease, the watch and the right to write.
+    // The operator works again: for this condition it needs the lease, the watch and permission to write.
     create(&stage.namespace, NAME, json!({ "paused": true })).await;
     assert_eq!(stage.namespace.condition(NAME, "Ready", "Unknown").await.0, "Paused");
     let system = operators::system().await;
     let log = kubectl_in(&system, &["logs", &format!("deployment/{RELEASE}"), "--tail=-1"]).await;
-    assert!(!log.contains(&doomed.namespace.name), "what is gone is of no concern:\n{log}");
+    assert!(!log.contains(&doomed.namespace.name), "the log mentions a deleted namespace:\n{log}");
     drop(operator);
 }

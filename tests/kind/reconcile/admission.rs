@@ -1,4 +1,4 @@
-//! What the API server refuses, and in which words.
+//! Invalid resources and changes: the API server refuses them and names the field.
 
 use kube::api::{DynamicObject, ListParams, Patch, PatchParams, PostParams};
 use serde_json::{Value, json};
@@ -8,7 +8,7 @@ use crate::support::cluster::{blocking, try_kubectl};
 use crate::support::objects::event_aggregator;
 use crate::support::trial::{NAME, Stage, create};
 
-/// The name, the spec, and the field that the refusal must name.
+/// Returns invalid new resources: the name, the spec, and the field that the error must name.
 fn new_resources() -> Vec<(String, Value, &'static str)> {
     let long = "a".repeat(41);
     let specs = [
@@ -44,7 +44,7 @@ fn new_resources() -> Vec<(String, Value, &'static str)> {
     specs.into_iter().map(|(spec, field)| ("other".to_owned(), spec, field)).chain(names).collect()
 }
 
-/// Never started: it is about what is stored.
+/// Returns the spec of a stored resource. It is paused, because the test needs no pods.
 fn stored() -> Value {
     json!({
         "paused": true,
@@ -54,7 +54,7 @@ fn stored() -> Value {
     })
 }
 
-/// The change, as `kubectl patch --type=merge` makes it, and the field that the refusal must name.
+/// Returns invalid changes of the stored resource: the merge patch, and the field that the error must name.
 fn changes() -> Vec<(Value, &'static str)> {
     let redis = |storage: Value| json!({ "redis": { "managed": { "storage": storage } } });
     let postgres = |managed: Value| json!({ "postgres": { "managed": managed } });
@@ -72,7 +72,7 @@ fn changes() -> Vec<(Value, &'static str)> {
             postgres(json!({ "storage": { "storageClassName": "fast" } })),
             "spec.postgres.managed.storage.storageClassName",
         ),
-        // Taken away, it is the default, which is less.
+        // Without this field the size is the default, which is smaller.
         (postgres(json!({ "storage": { "size": null } })), "spec.postgres.managed.storage.size"),
         (postgres(json!({ "version": 16 })), "spec.postgres.managed.version"),
         (json!({ "redis": external }), "spec.redis"),
@@ -82,6 +82,7 @@ fn changes() -> Vec<(Value, &'static str)> {
     ]
 }
 
+/// Asserts that the API server refused a request with status 422 and an error that names `field`.
 fn refused<T: std::fmt::Debug>(answer: kube::Result<T>, field: &str, what: &str) {
     match answer {
         Err(kube::Error::Api(status)) => {
@@ -122,7 +123,8 @@ async fn what_cannot_work_is_refused_by_the_name_of_its_field_and_nothing_is_sto
             .await;
         refused(scaled, "replicas", &format!("scaling to {replicas}"));
     }
-    // As kubectl sends it: the API server drops unknown fields silently unless it is told not to.
+    // This one is sent by kubectl, which requests strict validation. Without it the API server drops unknown
+    // fields silently.
     let misspelt = "apiVersion: sluice.dev/v1alpha1\nkind: EventAggregator\nmetadata: {name: other}\nspec: {aggregator: {replica: 3}}\n";
     let own = namespace.name.clone();
     let output = blocking(move || try_kubectl(&["create", "-n", &own, "-f", "-"], misspelt)).await;
@@ -133,5 +135,5 @@ async fn what_cannot_work_is_refused_by_the_name_of_its_field_and_nothing_is_sto
     let all = api.list(&ListParams::default()).await.expect("resources");
     assert_eq!(all.items.len(), 1, "nothing that was refused is stored: {all:?}");
     let made = kubectl_in(namespace, &["get", "pods,persistentvolumeclaims,secrets,services", "-o", "name"]).await;
-    assert_eq!(made, "", "a paused resource makes nothing");
+    assert_eq!(made, "", "the operator creates nothing for a paused resource");
 }

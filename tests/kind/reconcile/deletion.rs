@@ -1,4 +1,4 @@
-//! What becomes of the data when a resource is deleted.
+//! The data of a deleted resource: retained or deleted, according to its `deletionPolicy`.
 
 use kube::api::DeleteParams;
 use serde_json::{Value, json};
@@ -10,13 +10,14 @@ use crate::support::load::Load;
 use crate::support::objects::{Namespace, SOON};
 use crate::support::trial::{NAME, Trial, create, small};
 
+/// The kinds of objects that hold data and passwords.
 const KEPT: &str = "secrets,persistentvolumeclaims";
 
 async fn kept(namespace: &Namespace) -> Objects {
     objects(namespace, KEPT, &["-l", OF_RESOURCE]).await
 }
 
-/// Names with uids: the very same objects.
+/// Returns the names with their uids, which show whether the objects are the same ones.
 fn identities(objects: &Objects) -> Vec<(&str, &str)> {
     objects.iter().map(|(name, object)| (name.as_str(), text(object, "/metadata/uid"))).collect()
 }
@@ -37,7 +38,7 @@ async fn deleting_a_resource_keeps_its_data_for_the_next_of_its_name_unless_it_s
 
     delete(&namespace).await;
     let left = kept(&namespace).await;
-    assert_eq!(identities(&left), identities(&before), "passwords and volumes stay");
+    assert_eq!(identities(&left), identities(&before), "passwords and volumes are retained");
     for (name, object) in &left {
         assert_eq!(object["metadata"]["deletionTimestamp"], Value::Null, "{name}: {:#}", object["metadata"]);
         assert_eq!(object["metadata"]["ownerReferences"], Value::Null, "{name}: {:#}", object["metadata"]);
@@ -50,8 +51,8 @@ async fn deleting_a_resource_keeps_its_data_for_the_next_of_its_name_unless_it_s
     for name in ["Secret/shop-redis", "Secret/shop-postgres"] {
         assert_eq!(again[name]["data"], before[name]["data"], "{name} is the same password");
     }
-    assert_eq!(trial.snapshot().await, first.end, "rows and counters are those of the first");
-    wait_until("the status has the totals of the first", SOON, || async {
+    assert_eq!(trial.snapshot().await, first.end, "rows and counters are those of the first resource");
+    wait_until("the status has the totals of the first resource", SOON, || async {
         let status = namespace.resource(NAME).await["status"].clone();
         holds(status["totals"]["received"] == first.end.received, || format!("{status:#}"))
     })
@@ -59,18 +60,18 @@ async fn deleting_a_resource_keeps_its_data_for_the_next_of_its_name_unless_it_s
     trial.log_in().await;
     trial.send(Load::fast(2_000)).await;
     trial.fault_elsewhere();
-    trial.note("made again".to_owned());
+    trial.note("created again".to_owned());
     trial.end().await;
 
     namespace.patch(NAME, json!({ "spec": { "deletionPolicy": "Delete" } })).await;
-    wait_until("passwords and volumes have owners to go with", SOON, || async {
+    wait_until("passwords and volumes have an owner", SOON, || async {
         let all = kept(&namespace).await;
         let without: Vec<_> = all
             .iter()
             .filter(|(_, object)| object["metadata"]["ownerReferences"].is_null())
             .map(|(name, _)| name)
             .collect();
-        holds(without.is_empty(), || format!("not {without:?}"))
+        holds(without.is_empty(), || format!("{without:?} have none"))
     })
     .await;
     delete(&namespace).await;

@@ -1,4 +1,4 @@
-//! What others do to the objects of a resource.
+//! Drift: other clients change, delete and label the objects of a resource.
 
 use serde_json::{Value, json};
 use sluice_tests::wait::holds;
@@ -8,7 +8,7 @@ use super::{COMPONENT, MADE, OF_RESOURCE, Objects, asked, containers, kubectl_in
 use crate::support::objects::{Namespace, SOON};
 use crate::support::trial::{NAME, Stage, create, small};
 
-/// Object and merge patch.
+/// An object, and a merge patch that the operator must revert.
 const CHANGES: [(&str, &str); 11] = [
     ("Service/shop-publisher", r#"{"spec":{"ports":[{"name":"http","port":9090,"targetPort":"http"}]}}"#),
     ("Service/shop-aggregator", r#"{"spec":{"selector":{"matches":"nobody"}}}"#),
@@ -24,14 +24,15 @@ const CHANGES: [(&str, &str); 11] = [
 ];
 const DELETED: [&str; 3] =
     ["NetworkPolicy/shop-aggregator", "Service/shop-aggregator-pods", "Deployment/shop-publisher"];
-/// Kinds without a status: another version is another content.
+/// Kinds without a status: their `resourceVersion` changes only when their content changes.
 const PLAIN: [&str; 4] = ["ServiceAccount", "ConfigMap", "NetworkPolicy", "Service"];
 
 async fn made(namespace: &Namespace) -> Objects {
     objects(namespace, MADE, &["-l", OF_RESOURCE]).await
 }
 
-/// What somebody asked for, but for what the test added and what a new object gets anew.
+/// Returns the desired content, without the labels and annotations that the test added, and without the
+/// addresses that a new object is assigned.
 fn essence(object: &Value) -> Value {
     let mut essence = asked(object);
     for (map, key) in [("labels", "team"), ("annotations", "owner")] {
@@ -81,14 +82,14 @@ async fn what_others_change_is_put_back_and_what_they_add_is_kept() {
     let version = |object: &Value| text(object, "/metadata/resourceVersion").to_owned();
     for (name, object) in &before {
         let is_new = uid(object) != uid(&after[name]);
-        assert_eq!(is_new, DELETED.contains(&name.as_str()), "{name} is made anew when it was deleted, and only then");
+        assert_eq!(is_new, DELETED.contains(&name.as_str()), "{name} is created again only if it was deleted");
         let was_touched = is_new || CHANGES.iter().any(|(changed, _)| changed == name);
         let is_plain = PLAIN.iter().any(|kind| name.starts_with(&format!("{kind}/")));
         if is_plain && !was_touched {
-            assert_eq!(version(object), version(&after[name]), "{name} was not changed, and is written all the same");
+            assert_eq!(version(object), version(&after[name]), "{name} was written without a change");
         }
     }
-    let now = wait_until("the parts whose pods were touched run again", SOON, || async {
+    let now = wait_until("the components with changed pods run again", SOON, || async {
         let now = containers(namespace).await;
         holds(ran.keys().eq(now.keys()) && now["publisher"].len() == 1 && now["aggregator"].len() == 1, || {
             format!("{now:#?}")

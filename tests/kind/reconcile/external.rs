@@ -1,4 +1,4 @@
-//! Redis and PostgreSQL that are there already.
+//! Redis and PostgreSQL that the operator does not manage.
 
 use kube::api::DeleteParams;
 use serde_json::{Value, json};
@@ -27,7 +27,7 @@ initdb -D /data/db -U events --auth=scram-sha-256 --pwfile=/data/password --enco
 echo 'host all all all scram-sha-256' >> /data/db/pg_hba.conf
 exec postgres -D /data/db -c listen_addresses='*' -c unix_socket_directories=/data -c fsync=off";
 
-/// A server that is none of the operator's: a pod under a Service.
+/// Returns the manifest of a server that the operator does not manage: a pod and its Service.
 fn server(name: &str, image: &str, port: u16, script: &str) -> Value {
     let labels = json!({ "app": name });
     let pod = json!({
@@ -58,7 +58,7 @@ fn server(name: &str, image: &str, port: u16, script: &str) -> Value {
     json!({ "apiVersion": "v1", "kind": "List", "items": [pod, service] })
 }
 
-/// The image that the operator would start a server of this kind from.
+/// Returns the image that the operator would use for a server of this kind.
 async fn image(variable: &str) -> String {
     let path = format!("jsonpath={{.spec.template.spec.containers[0].env[?(@.name=='{variable}')].value}}");
     let deployment = format!("deployment/{}", install::RELEASE);
@@ -121,7 +121,7 @@ async fn external_servers_are_used_and_a_wrong_password_is_said_without_being_sh
     set_redis(namespace, RIGHT).await;
     namespace.ready(NAME).await;
 
-    // From here on it is the other's password that is wrong.
+    // From here on the password of Postgres is wrong.
     set_postgres(namespace, WRONG).await;
     let (_, message) = says(namespace, "Ready", "False", "password authentication failed").await;
     assert!(message.contains("shop-aggregator-0"), "{message}");
@@ -144,7 +144,7 @@ async fn external_servers_are_used_and_a_wrong_password_is_said_without_being_sh
     deleting_the_resource_leaves_the_servers(namespace).await;
 }
 
-/// No object, event or log holds the password that was refused.
+/// Asserts that no object, event or log contains the password that was refused.
 async fn nothing_shows_the_wrong_password(namespace: &Namespace) {
     let shown = kubectl_in(
         namespace,
@@ -165,7 +165,7 @@ async fn nothing_shows_the_wrong_password(namespace: &Namespace) {
     }
 }
 
-/// The servers and their Secrets are not the resource's: they stay when it is deleted.
+/// Asserts that the servers and their Secrets still exist after the resource is deleted.
 async fn deleting_the_resource_leaves_the_servers(namespace: &Namespace) {
     namespace.resources().delete(NAME, &DeleteParams::default()).await.expect("deleted");
     super::gone(namespace, "pods,statefulsets,deployments").await;

@@ -12,10 +12,10 @@ use crate::support::trial::{NAME, Trial};
 const MISSING: &str = "sluice-aggregator:no-such-tag";
 const REASON: &str = "ImagePullBackOff";
 
-/// Waits until an event on the resource has this reason; answers it.
+/// Waits until the resource has an event with this reason, and returns it.
 async fn event(namespace: &Namespace, reason: &str) -> Value {
     let selector = format!("involvedObject.kind=EventAggregator,involvedObject.name={NAME},reason={reason}");
-    wait_until(&format!("an event says {reason}"), SOON, || async {
+    wait_until(&format!("an event has reason {reason}"), SOON, || async {
         let events = kubectl_in(namespace, &["get", "events", "--field-selector", &selector, "-o", "json"]).await;
         let events: Value = serde_json::from_str(&events).expect("events");
         let found = events["items"].as_array().and_then(|events| events.first().cloned());
@@ -47,7 +47,7 @@ async fn a_bad_image_is_said_and_harms_nothing_and_mending_it_is_enough() {
     assert_eq!(told["type"], "Warning", "{told:#}");
     assert!(told["message"].as_str().is_some_and(|message| message.contains(MISSING)), "{told:#}");
 
-    // The aggregator that is not replaced yet goes on.
+    // The aggregator that is not replaced yet continues to store events.
     trial.send(Load::fast(2_000)).await;
     trial.more(500).await;
     let during = containers(&namespace).await;
@@ -66,6 +66,6 @@ async fn a_bad_image_is_said_and_harms_nothing_and_mending_it_is_enough() {
         holds(after["aggregator"].len() == 2, || format!("{after:#?}")).map(|()| after)
     })
     .await;
-    assert_eq!(oldest(&after), oldest(&before), "it is of the good image, and is left alone");
+    assert_eq!(oldest(&after), oldest(&before), "its image is the right one, so it is not replaced");
     trial.end().await;
 }

@@ -1,5 +1,5 @@
-//! What the operator does by itself: it makes what is asked for, changes what must change and nothing
-//! else, puts back what others change, and says what is wrong.
+//! Reconciliation: the operator creates the desired objects, changes only what must change, reverts
+//! drift, and reports what is wrong.
 
 mod absent;
 mod admission;
@@ -27,24 +27,24 @@ use crate::support::cluster::{blocking, kubectl};
 use crate::support::objects::{Namespace, SOON};
 use crate::support::trial::NAME;
 
-/// Selects everything that belongs to the resource.
+/// The label selector of all objects that belong to the resource.
 const OF_RESOURCE: &str = "app.kubernetes.io/instance=shop";
-/// The kinds of objects that the operator makes and puts back.
+/// The kinds of objects that the operator creates, and whose drift it reverts.
 const MADE: &str = "serviceaccounts,configmaps,networkpolicies,services,poddisruptionbudgets,statefulsets,deployments";
 const COMPONENT: &str = "app.kubernetes.io/component";
 
 /// Objects by `Kind/name`.
 type Objects = BTreeMap<String, Value>;
-/// Ids of the running containers, by part of the resource.
+/// Names of pods with the ids of their containers, by component of the resource.
 type Containers = BTreeMap<String, BTreeSet<String>>;
 
-/// `kubectl` in a namespace; it must succeed.
+/// Runs `kubectl` in a namespace, which must succeed, and returns its standard output.
 async fn kubectl_in(namespace: &Namespace, args: &[&str]) -> String {
     let args: Vec<String> = ["-n", &namespace.name].iter().chain(args).map(|&arg| arg.to_owned()).collect();
     blocking(move || kubectl(&args.iter().map(String::as_str).collect::<Vec<_>>())).await
 }
 
-/// Objects of these kinds, of the whole namespace or as `selection` limits them.
+/// Returns the objects of these kinds in a namespace, limited by the options in `selection`.
 async fn objects(namespace: &Namespace, kinds: &str, selection: &[&str]) -> Objects {
     let args = [["get", kinds, "-o", "json", "--show-managed-fields"].as_slice(), selection].concat();
     let list: Value = serde_json::from_str(&kubectl_in(namespace, &args).await).expect("a list");
@@ -53,12 +53,13 @@ async fn objects(namespace: &Namespace, kinds: &str, selection: &[&str]) -> Obje
     items.into_iter().map(|item| (name(&item), item)).collect()
 }
 
-/// A text in an object; empty when there is none.
+/// Returns the string at a JSON pointer, or an empty one if there is none.
 fn text<'a>(object: &'a Value, pointer: &str) -> &'a str {
     object.pointer(pointer).and_then(Value::as_str).unwrap_or_default()
 }
 
-/// What somebody asked for: an object without what the cluster itself writes.
+/// Returns the desired content of an object: without its status, and without the metadata that the cluster
+/// writes.
 fn asked(object: &Value) -> Value {
     let mut asked = object.clone();
     if let Some(fields) = asked.as_object_mut() {
@@ -75,7 +76,7 @@ fn asked(object: &Value) -> Value {
     asked
 }
 
-/// Containers that run for the resource.
+/// Returns the containers of the resource, without those of terminating pods.
 async fn containers(namespace: &Namespace) -> Containers {
     let pods = namespace.pods().list(&ListParams::default().labels(OF_RESOURCE)).await.expect("pods");
     let mut containers = Containers::new();
@@ -88,20 +89,22 @@ async fn containers(namespace: &Namespace) -> Containers {
     containers
 }
 
-/// The parts all of whose containers are others now. A part is replaced whole or not at all.
+/// Returns the components whose containers have been replaced. Panics if only some containers of a component
+/// have been replaced.
 fn replaced(before: &Containers, after: &Containers) -> Vec<String> {
     assert!(before.keys().eq(after.keys()), "{before:#?}\n{after:#?}");
     let others = before.iter().filter(|(part, ids)| after[*part] != **ids);
     let whole = |(part, ids): (&String, &BTreeSet<String>)| {
-        assert!(ids.is_disjoint(&after[part]), "{part} is replaced in part: {ids:#?}\n{:#?}", after[part]);
+        assert!(ids.is_disjoint(&after[part]), "{part} is partly replaced: {ids:#?}\n{:#?}", after[part]);
         part.clone()
     };
     others.map(whole).collect()
 }
 
-/// Waits until a condition has this status and its reason or message contains `word`; answers both.
+/// Waits until a condition has this status and its reason or message contains `word`. Returns the reason and the
+/// message.
 async fn says(namespace: &Namespace, condition: &str, status: &str, word: &str) -> (String, String) {
-    wait_until(&format!("{NAME} has {condition}={status} and says {word:?}"), SOON, || async {
+    wait_until(&format!("{NAME} has {condition}={status} and mentions {word:?}"), SOON, || async {
         let resource = namespace.resource(NAME).await;
         let conditions = resource["status"]["conditions"].as_array().cloned().unwrap_or_default();
         let found = conditions.iter().find(|found| found["type"] == condition).cloned().unwrap_or_default();
@@ -113,7 +116,7 @@ async fn says(namespace: &Namespace, condition: &str, status: &str, word: &str) 
     .await
 }
 
-/// Waits until nothing of the resource is left of these kinds.
+/// Waits until the resource has no objects of these kinds any more.
 async fn gone(namespace: &Namespace, kinds: &str) {
     wait_until(&format!("no {kinds} of {NAME} are left"), SOON, || async {
         let left = kubectl_in(namespace, &["get", kinds, "-l", OF_RESOURCE, "-o", "name"]).await;

@@ -1,4 +1,4 @@
-//! Two resources of one name.
+//! Two resources with the same name in different namespaces.
 
 use kube::api::DeleteParams;
 use serde_json::Value;
@@ -22,7 +22,7 @@ async fn resources_of_one_name_in_two_namespaces_do_not_know_of_each_other() {
         assert_ne!(passwords.0, passwords.1, "{secret}");
     }
 
-    // The very same events go to both: whoever got those of the other would find duplicates.
+    // Both receive the same events. If one received events of the other, it would count duplicates.
     stays.send(Load { events: 10_000, rate: 400, ..Load::default() }).await;
     goes.send(Load { events: 3_000, rate: 400, ..Load::default() }).await;
     goes.end().await;
@@ -32,6 +32,6 @@ async fn resources_of_one_name_in_two_namespaces_do_not_know_of_each_other() {
     stays.fault_elsewhere();
     stays.send(Load::fast(2_000)).await;
     stays.end().await;
-    assert_eq!(containers(&one).await, before, "nothing of the other was touched");
+    assert_eq!(containers(&one).await, before, "no container of the other resource was replaced");
     assert_eq!(one.resource(NAME).await["metadata"]["deletionTimestamp"], Value::Null);
 }

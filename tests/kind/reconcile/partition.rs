@@ -1,4 +1,4 @@
-//! The network between pods breaks and heals.
+//! Network partitions between pods.
 
 use k8s_openapi::api::core::v1::Pod;
 use kube::ResourceExt;
@@ -14,15 +14,16 @@ use crate::support::trial::{NAME, Trial};
 
 const ONE: &str = "shop-aggregator-1";
 
-/// Packets between pods are dropped, in both directions, for as long as this lives.
+/// While this exists, packets between certain pods are dropped in both directions.
 struct Partition {
-    /// Node and rule.
+    /// Nodes, and the iptables rule on each.
     rules: Vec<(String, String)>,
 }
 
 impl Partition {
-    /// Cuts each of these pods off from a server. On the pod's own node: whatever leaves it passes
-    /// there, with its own address and, behind a Service, already that of the server's pod.
+    /// Drops the packets between each of these pods and a server. The rules are on the node of the pod: all
+    /// its packets pass there with the addresses of both pods, because the address of a Service has already been
+    /// translated.
     fn between(pods: &[Pod], server: &Pod) -> Self {
         let mut partition = Self { rules: Vec::new() };
         for pod in pods {
@@ -48,7 +49,7 @@ fn address(pod: &Pod) -> &str {
     pod.status.as_ref().and_then(|status| status.pod_ip.as_deref()).expect("a pod that runs has an address")
 }
 
-/// Waits until a pod says that it is (not) ready.
+/// Waits until the readiness of a pod is `ready`.
 async fn is(namespace: &Namespace, pod: &str, ready: bool) {
     wait_until(&format!("{pod} is ready: {ready}"), SOON, || async {
         let pod = namespace.pods().get(pod).await.map_err(|error| error.to_string())?;
@@ -71,8 +72,8 @@ async fn aggregators_that_are_cut_off_from_redis_or_postgres_go_on_when_the_netw
     trial.fault(held.pending);
     is(&namespace, ONE, false).await;
     let (_, message) = says(&namespace, "AggregatorReady", "False", ONE).await;
-    assert!(message.contains("log"), "{message:?} does not say that it is the log that {ONE} lacks");
-    // The other takes over what it had in flight.
+    assert!(message.contains("log"), "{message:?} does not name the log as the reason");
+    // The other aggregator claims its entries.
     trial.more(1_000).await;
     trial.send(Load { events: 6_000, rate: 300, ..Load::default() }).await;
     drop(partition);
@@ -94,7 +95,7 @@ async fn aggregators_that_are_cut_off_from_redis_or_postgres_go_on_when_the_netw
     let before = trial.snapshot().await;
     let (_, message) = says(&namespace, "Ready", "False", "store").await;
     assert!(message.starts_with("AggregatorReady"), "{message}");
-    assert_eq!(trial.snapshot().await, before, "nothing reaches Postgres, so nothing is stored");
+    assert_eq!(trial.snapshot().await, before, "nothing is stored without a connection to Postgres");
     drop(partition);
     let healed = Instant::now();
     trial.more(1).await;

@@ -1,4 +1,4 @@
-//! Which pods a change replaces.
+//! Rollouts: which pods a change of the spec replaces.
 
 use serde_json::{Value, json};
 
@@ -13,7 +13,7 @@ async fn a_change_replaces_the_pods_that_it_is_about_and_no_others() {
     namespace.ready(NAME).await;
 
     let policies = async || kubectl_in(namespace, &["get", "networkpolicies", "-o", "name"]).await.lines().count();
-    assert_eq!(policies().await, 5, "one of each part, and the one that denies the rest");
+    assert_eq!(policies().await, 5, "one for each component, and one that denies everything else");
     let mut before = containers(namespace).await;
     let changes: [(Value, &[&str]); 5] = [
         (json!({ "aggregator": { "workers": 3 } }), &["aggregator"]),

@@ -1,4 +1,4 @@
-//! Passwords that are changed by hand.
+//! Passwords that the user changes in their Secrets.
 
 use k8s_openapi::api::core::v1::Secret;
 use kube::ResourceExt;
@@ -12,9 +12,10 @@ use crate::support::load::Load;
 use crate::support::objects::{Namespace, SOON, is_ready};
 use crate::support::trial::{NAME, Trial};
 
-/// Waits until all containers of these parts are others and ready, and the resource is Ready.
+/// Waits until all containers of these components are replaced and ready and the resource is Ready. Returns the
+/// new containers.
 async fn rolled(namespace: &Namespace, before: &Containers, parts: &[&str]) -> Containers {
-    wait_until(&format!("{parts:?} are rolled"), SOON, || async {
+    wait_until(&format!("{parts:?} are replaced"), SOON, || async {
         let now = containers(namespace).await;
         for part in parts {
             let pods = namespace.pods_of(NAME, part).await;
@@ -22,7 +23,7 @@ async fn rolled(namespace: &Namespace, before: &Containers, parts: &[&str]) -> C
             let old: Vec<_> = now.get(*part).into_iter().flatten().filter(|id| before[*part].contains(*id)).collect();
             let complete = now.get(*part).map(|ids| ids.len()) == Some(before[*part].len());
             holds(unready.is_empty() && old.is_empty() && complete, || {
-                format!("{part}: not ready {unready:?}, of before {old:?}, {now:#?}")
+                format!("{part}: not ready {unready:?}, not replaced {old:?}, {now:#?}")
             })?;
         }
         Ok(())
@@ -54,7 +55,7 @@ async fn a_changed_password_rolls_the_pods_that_use_it_and_events_flow_on() {
         trial.fault(held.pending);
         let after = rolled(&namespace, &before, users).await;
         assert_eq!(replaced(&before, &after), users, "{secret}: {before:#?}\n{after:#?}");
-        assert_eq!(namespace.secret(secret, "password").await, password, "it stays as it was set");
+        assert_eq!(namespace.secret(secret, "password").await, password, "the operator does not change it");
         trial.log_in().await;
     }
     trial.send(Load::fast(2_000)).await;

@@ -1,4 +1,4 @@
-//! Pod Security's level `restricted`.
+//! The level `restricted` of the Pod Security Standards.
 
 use serde_json::{Value, json};
 
@@ -9,7 +9,7 @@ use crate::support::trial::{NAME, Stage, create, small};
 
 const LEVEL: &str = "pod-security.kubernetes.io";
 
-/// What the API server says, on both outputs, to a dry run.
+/// Runs `kubectl` with a server-side dry run, and returns whether it succeeded and the text on both outputs.
 async fn dry_run(namespace: &str, verb: &str, object: &Value) -> (bool, String) {
     let (own, verb, manifest) = (namespace.to_owned(), verb.to_owned(), object.to_string());
     let output = blocking(move || try_kubectl(&[&verb, "-n", &own, "--dry-run=server", "-f", "-"], &manifest)).await;
@@ -17,6 +17,7 @@ async fn dry_run(namespace: &str, verb: &str, object: &Value) -> (bool, String) 
     (output.status.success(), said)
 }
 
+/// Returns the spec of a pod that `restricted` does not allow.
 fn privileged() -> Value {
     json!({ "containers": [{ "name": "shell", "image": "shell", "securityContext": { "privileged": true } }] })
 }
@@ -43,13 +44,13 @@ async fn a_namespace_that_enforces_restricted_admits_every_pod_of_a_resource() {
     }
     assert_eq!(parts, 4, "a pod of each part is admitted and ready");
 
-    // Of a template the API server only warns, and where it is told to.
+    // The API server does not refuse a pod template. It only warns, and only in a namespace with this label.
     kubectl_in(namespace, &["label", "namespace", own, &format!("{LEVEL}/warn=restricted")]).await;
     let sets = objects(namespace, "statefulsets,deployments", &[]).await;
     assert_eq!(sets.len(), 4, "{:?}", sets.keys());
     for (name, mut set) in sets {
         if let Some(metadata) = set["metadata"].as_object_mut() {
-            // Whatever version is there.
+            // Without a version the replacement cannot conflict with a change by the operator.
             metadata.retain(|field, _| !["managedFields", "resourceVersion"].contains(&field.as_str()));
         }
         set["spec"]["template"]["metadata"]["annotations"]["looked-at"] = "again".into();
@@ -57,6 +58,6 @@ async fn a_namespace_that_enforces_restricted_admits_every_pod_of_a_resource() {
         assert!(accepted && !said.contains("would violate"), "{name}: {said}");
         set["spec"]["template"]["spec"]["containers"][0]["securityContext"] = json!({ "privileged": true });
         let (_, said) = dry_run(own, "replace", &set).await;
-        assert!(said.contains("would violate PodSecurity \"restricted"), "{name}, made worse on purpose: {said}");
+        assert!(said.contains("would violate PodSecurity \"restricted"), "{name} with a privileged container: {said}");
     }
 }

@@ -1,4 +1,4 @@
-//! Nothing happens while nothing happens.
+//! The operator writes nothing while nothing changes.
 
 use std::time::Duration;
 
@@ -15,8 +15,8 @@ use crate::support::trial::{NAME, OPERATOR, Stage, create, small};
 const MINUTE: Duration = Duration::from_secs(60);
 const QUIET: Duration = Duration::from_secs(5);
 
-/// Every kind that a namespace can have, but events and leases. Other tests add kinds and remove
-/// them again, in a group that ends in `example`.
+/// Returns every namespaced kind except events and leases. Kinds in a group that ends in `example` are left
+/// out too, because other tests add and remove them.
 async fn kinds() -> String {
     let kinds = blocking(|| kubectl(&["api-resources", "--namespaced", "--verbs=list", "-o", "name"])).await;
     let counted = |kind: &&str| {
@@ -31,7 +31,7 @@ async fn kinds() -> String {
     kinds.join(",")
 }
 
-/// The objects that are not what they were.
+/// Returns the names of the objects that were created, changed or deleted.
 fn changes(before: &Objects, after: &Objects) -> Vec<String> {
     let names = before.keys().chain(after.keys().filter(|name| !before.contains_key(*name)));
     let version = |object: Option<&Value>| object.map(|object| text(object, "/metadata/resourceVersion").to_owned());
@@ -39,8 +39,8 @@ fn changes(before: &Objects, after: &Objects) -> Vec<String> {
     changed.cloned().collect()
 }
 
-/// For a failure: an object then and now, with the times and names of its writers.
-fn story(name: &str, before: &Objects, after: &Objects) -> String {
+/// Describes the change of an object for an assertion message: both states, and the writers with their times.
+fn describe(name: &str, before: &Objects, after: &Objects) -> String {
     let writers = after.get(name).and_then(|object| object["metadata"]["managedFields"].as_array().cloned());
     let writers = writers.unwrap_or_default();
     let writers: Vec<_> =
@@ -55,13 +55,14 @@ fn story(name: &str, before: &Objects, after: &Objects) -> String {
     format!("{name}, written by {}\n{}\n→ {}", writers.join(", "), plain(before.get(name)), plain(after.get(name)))
 }
 
-/// A pod whose status alone is another: the kubelet writes it by its own lights.
+/// Returns whether only the status of a pod changed. The kubelet writes it, at times that do not depend on the
+/// operator.
 fn is_kubelets(name: &str, before: &Objects, after: &Objects) -> bool {
     let same = before.get(name).map(asked) == after.get(name).map(asked);
     name.starts_with("Pod/") && same
 }
 
-/// The containers of the operator, which must be there for its silence to mean something.
+/// Returns the ready containers of the operator. The test is only meaningful while the operator runs.
 async fn operators() -> Vec<String> {
     let pods = operators::pods().await.expect("operators");
     let statuses = pods.into_iter().filter_map(|pod| pod.status?.container_statuses).flatten();
@@ -104,8 +105,8 @@ async fn an_idle_resource_is_not_written_to_for_a_minute_nor_is_anything_of_it()
             break;
         }
         let kubelets = changed.iter().all(|name| is_kubelets(name, &before, &after));
-        let stories: Vec<_> = changed.iter().map(|name| story(name, &before, &after)).collect();
-        assert!(kubelets && !last, "changed within a minute:\n{}", stories.join("\n\n"));
+        let descriptions: Vec<_> = changed.iter().map(|name| describe(name, &before, &after)).collect();
+        assert!(kubelets && !last, "changed within a minute:\n{}", descriptions.join("\n\n"));
         before = until_steady().await;
     }
     assert_eq!(operators().await, running, "the operator ran all the time");

@@ -1,4 +1,4 @@
-//! A stored object that the operator's type does not take.
+//! A stored object that the operator cannot deserialize.
 
 use kube::ResourceExt;
 use kube::api::{Patch, PatchParams};
@@ -16,15 +16,15 @@ use crate::support::operators;
 use crate::support::trial::{NAME, OPERATOR, Stage, create, small};
 
 const BAD: &str = "unreadable";
-/// The API server takes this for a time: it looks at the digits of the offset from UTC and not at
-/// what they say. No type of a time does.
+/// The API server accepts this timestamp, because it checks only that the offset from UTC consists of digits.
+/// The operator cannot parse it, because no such offset exists.
 const NEVER: &str = "2026-02-03T04:05:06+99:99";
 
-/// Replaces the conditions in the status, as somebody with the right to might.
+/// Replaces the conditions in the status, like another client with permission to write the status.
 async fn set_conditions(namespace: &Namespace, conditions: &[Value]) {
     let patch = Patch::Merge(json!({ "status": { "conditions": conditions } }));
     let patched = namespace.resources().patch_status(BAD, &PatchParams::default(), &patch).await;
-    patched.expect("the API server takes it");
+    patched.expect("the API server accepts it");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -40,7 +40,7 @@ async fn an_object_that_cannot_be_read_is_named_and_holds_up_no_other() {
     });
     set_conditions(namespace, &[conditions.as_slice(), &[foreign]].concat()).await;
 
-    // An operator that starts now finds it in its first list, together with all that are good.
+    // An operator that starts now gets it in its first list, together with all valid objects.
     let restarting = OPERATOR.write().await;
     blocking(|| {
         let deployment = format!("deployment/{RELEASE}");
@@ -59,7 +59,7 @@ async fn an_object_that_cannot_be_read_is_named_and_holds_up_no_other() {
     .await;
     let forward = Forward::start(&namespace.client, NAMESPACE, &pod, 8082).await;
     let client = Client::new(&format!("http://{}", forward.address()));
-    // It is counted after it is logged.
+    // The operator counts the error after it has logged it.
     wait_until("the operator's metrics count it", SOON, || async {
         let answer = client.try_send(client.request("GET", "/metrics")).await.map_err(|error| error.to_string())?;
         let of_it = answer.text.lines().filter(|line| line.contains("\"Unparsable\""));
@@ -75,7 +75,7 @@ async fn an_object_that_cannot_be_read_is_named_and_holds_up_no_other() {
     namespace.ready(NAME).await;
     assert_eq!(namespace.variable("shop-aggregator", "SLUICE_WORKERS").await, "3");
 
-    // Nobody needs to tell the operator that it can be read again.
+    // The operator notices without a restart that the object is valid again.
     set_conditions(namespace, &conditions).await;
     namespace.patch(BAD, json!({ "spec": { "streams": 2 } })).await;
     namespace.condition(BAD, "Ready", "Unknown").await;

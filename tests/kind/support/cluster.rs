@@ -1,4 +1,4 @@
-//! The cluster and the tools that speak to it.
+//! The cluster under test, and the command line tools that the tests use on it.
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -8,7 +8,7 @@ use std::sync::LazyLock;
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Client, Config};
 
-/// What every kind cluster's context is called, before its own name.
+/// The prefix of the context's name of every kind cluster.
 const CONTEXT: &str = "kind-";
 
 static CLUSTER: LazyLock<Cluster> = LazyLock::new(Cluster::find);
@@ -18,7 +18,8 @@ struct Cluster {
 }
 
 impl Cluster {
-    /// Refuses everything but a kind cluster on this machine: these tests kill and drain.
+    /// Returns the cluster that the environment names. Panics unless it is a kind cluster on this machine,
+    /// because the tests kill processes and drain nodes.
     fn find() -> Self {
         let named = ["SLUICE_KIND_KUBECONFIG", "KUBECONFIG"].iter().find_map(std::env::var_os);
         let kubeconfig = PathBuf::from(named.expect("SLUICE_KIND_KUBECONFIG or KUBECONFIG names the cluster"));
@@ -30,35 +31,35 @@ impl Cluster {
             ["https://127.0.0.1:", "https://localhost:", "https://[::1]:"].iter().any(|own| server.starts_with(own));
         assert!(
             context.starts_with(CONTEXT) && is_local && config.clusters.len() == 1,
-            "context {context:?} at {server:?} is no kind cluster on this machine, and these tests break what they run on"
+            "context {context:?} at {server:?} is not a kind cluster on this machine, and these tests cause faults"
         );
         Self { kubeconfig }
     }
 }
 
-/// The top of the repository.
+/// Returns the root folder of the repository.
 pub fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("..").canonicalize().expect("the repository")
 }
 
-/// Where everything that the tests on the cluster write is.
+/// Returns the folder of all files that the tests on the cluster write.
 pub fn work() -> PathBuf {
     std::env::var_os("SLUICE_KIND_DIR").map_or_else(|| root().join("target/kind"), PathBuf::from)
 }
 
-/// A client for the runtime that this is called in.
+/// Returns a client that belongs to the async runtime of the caller. Each test has its own runtime.
 pub async fn client() -> Client {
     let config = Kubeconfig::read_from(&CLUSTER.kubeconfig).expect("a kubeconfig");
     let config = Config::from_custom_kubeconfig(config, &KubeConfigOptions::default()).await.expect("a configuration");
     Client::try_from(config).expect("a client")
 }
 
-/// Runs something that blocks, such as the tools below, beside the runtime's own work.
+/// Runs blocking code, such as the tools below, on a thread where it does not block the async runtime.
 pub async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
     tokio::task::spawn_blocking(work).await.expect("no panic")
 }
 
-/// A tool that `make kind-up` made, or the path's.
+/// Returns the command for a tool that `make kind-up` built, or for the one on the path.
 fn tool(name: &str) -> Command {
     let built = work().join("bin").join(name);
     let mut command = Command::new(if built.exists() { built } else { PathBuf::from(name) });
@@ -66,39 +67,39 @@ fn tool(name: &str) -> Command {
     command
 }
 
-/// Runs `kubectl`, which must succeed, and answers what it printed.
+/// Runs `kubectl`, which must succeed, and returns its standard output.
 pub fn kubectl(args: &[&str]) -> String {
     succeeded("kubectl", args, try_kubectl(args, ""))
 }
 
-/// [`kubectl`] with standard input.
+/// Like [`kubectl`], with this standard input.
 pub fn kubectl_with(args: &[&str], input: &str) -> String {
     succeeded("kubectl", args, try_kubectl(args, input))
 }
 
-/// `kubectl`, which may fail.
+/// Runs `kubectl`, which may fail, with this standard input.
 pub fn try_kubectl(args: &[&str], input: &str) -> Output {
     let mut command = tool("kubectl");
     let child = command.args(args).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn();
     let mut child = child.expect("kubectl");
     let mut pipe = child.stdin.take().expect("its input");
-    // It may end without reading it all.
+    // The program may end without having read all of its input.
     let _ = pipe.write_all(input.as_bytes());
     drop(pipe);
     child.wait_with_output().expect("kubectl")
 }
 
-/// Runs `helm`, which must succeed, and answers what it printed.
+/// Runs `helm`, which must succeed, and returns its standard output.
 pub fn helm(args: &[&str]) -> String {
     succeeded("helm", args, try_helm(args))
 }
 
-/// `helm`, which may fail.
+/// Runs `helm`, which may fail.
 pub fn try_helm(args: &[&str]) -> Output {
     tool("helm").args(args).stdin(Stdio::null()).output().expect("helm")
 }
 
-/// Runs a command on a node, which is a container on this machine.
+/// Runs a command on a node, which is a container on this machine, and returns its standard output.
 pub fn on_node(node: &str, args: &[&str]) -> String {
     let output = Command::new("docker").args(["exec", node]).args(args).stdin(Stdio::null()).output();
     succeeded(&format!("docker exec {node}"), args, output.expect("docker"))

@@ -1,13 +1,13 @@
-//! Everything there is to know about a namespace whose test failed.
+//! The state of a namespace whose test failed: its objects, events and logs.
 
 use std::fmt::Write;
 
 use super::cluster::{try_kubectl, work};
 
-/// Lines of each container's log that go to the test's own output.
+/// The number of lines of each container's log that are printed.
 const TAIL: &str = "--tail=15";
 
-/// Writes objects, events and logs to a file, and prints what is short of it.
+/// Writes objects, events and logs to a file, and prints a summary.
 pub fn dump(namespace: &str) {
     let folder = work().join("dumps");
     let _ = std::fs::create_dir_all(&folder);
@@ -28,7 +28,7 @@ pub fn dump(namespace: &str) {
     section(&mut all, super::install::NAMESPACE, &["logs", "-l", super::operators::LABELS, "--tail=2000", "--prefix"]);
     let _ = std::fs::write(&file, &all);
 
-    println!("── namespace {namespace}, in full in {}", file.display());
+    println!("── namespace {namespace}, completely in {}", file.display());
     for args in
         [["get", "eventaggregators,pods", "-o", "wide"].as_slice(), &["get", "events", "--sort-by=.lastTimestamp"]]
     {

@@ -1,5 +1,5 @@
-//! Events that flow for as long as a test takes: small loads, one behind the other, until they are told
-//! to stop. A load of a fixed length may end before the moment that a test waits for.
+//! A continuous flow of events: small loads in sequence, until the flow is stopped. A single load of a
+//! fixed length could end before the state that a test waits for is reached.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -9,21 +9,21 @@ use tokio::task::JoinHandle;
 use super::load::{Load, Running};
 use super::objects::Namespace;
 
-/// More loads than the longest test has time for: without it a test that hangs would go on for ever.
-const MOST: usize = 100;
+/// More loads than the longest test needs. The limit ends a test that would otherwise never end.
+const MAX_LOADS: usize = 100;
 
-/// Numbers of loads: no two loads of a trial have the same events.
+/// The source of load numbers. Loads with different numbers have different events.
 #[derive(Debug, Clone, Default)]
 pub struct Numbers(Arc<AtomicU64>);
 
 impl Numbers {
-    /// One that no other load has.
+    /// Returns a number that no other load of this trial has.
     pub fn next(&self) -> u64 {
         self.0.fetch_add(1, Ordering::SeqCst)
     }
 }
 
-/// A flow that was started. Dropped, it starts no load any more.
+/// A running flow. It starts no further load after it is dropped.
 #[derive(Debug)]
 pub struct Flow {
     is_stopped: Arc<AtomicBool>,
@@ -38,7 +38,7 @@ impl Flow {
         Self { is_stopped, task }
     }
 
-    /// Waits for the end of the load that runs; answers all of them.
+    /// Waits until the current load has ended, and returns all loads of the flow.
     pub async fn stop(mut self) -> Vec<Running> {
         self.is_stopped.store(true, Ordering::SeqCst);
         (&mut self.task).await.expect("every load of the flow succeeds")
@@ -58,11 +58,12 @@ async fn flow(
     numbers: Numbers,
     is_stopped: Arc<AtomicBool>,
 ) -> Vec<Running> {
-    // It does not verify: that would wait until all is stored, and meanwhile nothing would flow.
+    // These loads do not verify: each would wait until its events are stored, and no events would flow
+    // meanwhile.
     let load = Load { events: 4_000, rate: 200, batch: 20, concurrency: 2, verify: false, node, ..Load::default() };
     let mut loads = Vec::new();
     while !is_stopped.load(Ordering::SeqCst) {
-        assert!(loads.len() < MOST, "{MOST} loads have ended one behind the other, and the test has not");
+        assert!(loads.len() < MAX_LOADS, "{MAX_LOADS} loads have ended, and the test has not");
         let running = load.start(&namespace, resource, numbers.next()).await;
         running.finish(&namespace).await;
         loads.push(running);

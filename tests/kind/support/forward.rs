@@ -1,4 +1,5 @@
-//! A port of a pod, reached through the API server: addresses of pods exist only inside the cluster.
+//! Forwards a local port to a pod through the API server, because the addresses of pods are reachable only
+//! inside the cluster.
 
 use std::net::SocketAddr;
 
@@ -8,8 +9,8 @@ use tokio::io::copy_bidirectional;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinHandle;
 
-/// An address on this machine whose connections end in a pod of a given name, whichever pod that is
-/// at the time; while there is none they are closed.
+/// A local address whose connections are forwarded to the pod that has a given name at the time of the
+/// connection. While there is no such pod, connections are closed.
 #[derive(Debug)]
 pub struct Forward {
     address: SocketAddr,
@@ -17,7 +18,7 @@ pub struct Forward {
 }
 
 impl Forward {
-    /// Begins to listen.
+    /// Starts to listen, on a free port.
     pub async fn start(client: &Client, namespace: &str, pod: &str, port: u16) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
         let address = listener.local_addr().expect("its address");
@@ -26,7 +27,7 @@ impl Forward {
         Self { address, task }
     }
 
-    /// Where it listens.
+    /// Returns the local address.
     pub fn address(&self) -> SocketAddr {
         self.address
     }
@@ -44,13 +45,13 @@ async fn accept(listener: TcpListener, pods: Api<Pod>, pod: String, port: u16) {
     }
 }
 
-/// What goes wrong here the client sees as a connection that ends.
+/// Forwards one connection. After an error the client sees only that the connection is closed.
 async fn join(mut connection: TcpStream, pods: Api<Pod>, pod: String, port: u16) {
     let _ = connection.set_nodelay(true);
     let Ok(mut forwarder) = pods.portforward(&pod, &[port]).await else { return };
     let Some(mut stream) = forwarder.take_stream(port) else { return };
     let refused = forwarder.take_error(port);
-    // It also resolves, to nothing, when all is well and nobody will report anything any more.
+    // This future also completes, with `None`, when there was no error and none can follow.
     let refused = async {
         let reported = match refused {
             Some(error) => error.await,

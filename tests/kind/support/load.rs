@@ -1,5 +1,5 @@
-//! Load from inside the cluster: the simulator in a Job. Its events follow from its seed and run, so
-//! that it is known here which ids must be stored.
+//! Load from inside the cluster: the simulator runs in a Job. Its seed and its run id determine its
+//! events, so the test can compute which ids must be stored.
 
 use std::time::Duration;
 
@@ -13,25 +13,25 @@ use sluice_tests::wait_until;
 use super::install;
 use super::objects::Namespace;
 
-/// Longer than any load that a test asks for, with all its faults.
+/// Longer than any load of a test takes, with all its faults.
 const FINISHED: Duration = Duration::from_secs(1_800);
 
-/// The shape of a load.
+/// The options of a load.
 #[derive(Debug, Clone)]
 pub struct Load {
-    /// Events, duplicates included.
+    /// The number of events, duplicates included.
     pub events: u32,
-    /// Share of events that were sent before.
+    /// The fraction of the events that are duplicates, from 0 to 1.
     pub duplicate: f64,
-    /// Events per second; 0 is as fast as they are answered.
+    /// Events per second. 0 means that each request is sent as soon as a response arrives.
     pub rate: u32,
-    /// Events in a request.
+    /// The number of events in a request.
     pub batch: u32,
-    /// Requests at the same time.
+    /// The number of requests in flight at the same time.
     pub concurrency: u16,
-    /// Compares what is stored at the end by itself, too.
+    /// Whether the simulator compares its events with the stored ones at its end.
     pub verify: bool,
-    /// Where its pod runs, when that matters.
+    /// The node that its pod must run on, if any.
     pub node: Option<String>,
 }
 
@@ -41,25 +41,25 @@ impl Default for Load {
     }
 }
 
-/// What the simulator says at its end.
+/// The report that the simulator prints at its end.
 #[derive(Debug, Clone, Deserialize)]
 pub struct Report {
-    /// Events in requests that were answered, duplicates included.
+    /// The number of events in requests that got a response, duplicates included.
     pub sent: u64,
-    /// Events that the answers said to be accepted.
+    /// The number of accepted events, according to the responses.
     pub accepted: u64,
-    /// Different events among them.
+    /// The number of distinct events among them.
     pub unique: u64,
-    /// Attempts beyond the first of each request.
+    /// The number of attempts after the first of each request.
     pub retries: u64,
-    /// Whether it found everything stored once and counted exactly.
+    /// Whether every event was stored once and counted exactly. `None` without `--verify`.
     pub verified: Option<bool>,
 }
 
-/// A load that was started.
+/// A load that has been started.
 #[derive(Debug, Clone)]
 pub struct Running {
-    /// Its Job.
+    /// The name of its Job.
     pub job: String,
     seed: u64,
     events: u32,
@@ -67,12 +67,12 @@ pub struct Running {
 }
 
 impl Load {
-    /// As fast as it is answered, for some seconds.
+    /// Returns a load of so many events without a rate limit. It takes some seconds.
     pub fn fast(events: u32) -> Self {
         Self { events, rate: 0, batch: 100, ..Self::default() }
     }
 
-    /// Starts it. Different numbers are different events.
+    /// Starts the load. Loads with different numbers have different events.
     pub async fn start(&self, namespace: &Namespace, resource: &str, number: u64) -> Running {
         let seed = 1_000 + number;
         let name = format!("load-{number}");
@@ -135,23 +135,23 @@ impl Load {
 }
 
 impl Running {
-    /// Different events in it.
+    /// Returns the number of distinct events of this load.
     pub fn distinct(&self) -> u64 {
         u64::from(self.events) - (f64::from(self.events) * self.duplicate).round() as u64
     }
 
-    /// The topics of its events begin with this.
+    /// Returns the prefix of the topics of its events.
     fn topic(&self) -> String {
         format!("sim-{}-", self.job)
     }
 
-    /// Number of the event with this topic and id, if it is one of this load.
+    /// Returns the number of the event with this topic and id, or `None` if it does not belong to this load.
     pub fn number(&self, topic: &str, event_id: &str) -> Option<u64> {
         let number = event_id.strip_prefix(&format!("{:016x}-", self.seed))?.parse().ok()?;
         (topic.starts_with(&self.topic()) && number < self.distinct()).then_some(number)
     }
 
-    /// Waits until it is over, successfully, and reads its report.
+    /// Waits until the load has ended, and returns its report. Panics if its Job failed.
     pub async fn finish(&self, namespace: &Namespace) -> Report {
         let api: Api<Job> = Api::namespaced(namespace.client.clone(), &namespace.name);
         let succeeded = wait_until(&format!("{} has ended", self.job), FINISHED, || async {

@@ -1,9 +1,9 @@
-//! What the tests on the cluster stand on.
+//! Shared parts of the tests on the cluster.
 //!
 //! ```text
 //! Trial ── namespace, resource, Ready ──▶ Load (a Job inside the cluster, known ids)
-//!   │ ports to Redis and Postgres, through the API server     │ the fault, with work in flight
-//!   └──────────── end: rows, counters and stream compared ◀───┘──▶ a line in the table of tallies
+//!   │ ports to Redis and Postgres, through the API server     │ the fault, with entries in flight
+//!   └──────────── end: rows, counters and stream compared ◀───┘──▶ a row in the table of tallies
 //! ```
 
 pub mod cluster;

@@ -1,4 +1,4 @@
-//! Processes of containers, by their id on their node.
+//! Signals to the processes of containers, by their process id on their node.
 
 use std::collections::BTreeMap;
 
@@ -8,7 +8,7 @@ use kube::ResourceExt;
 use super::cluster::on_node;
 use super::objects::node_of;
 
-/// The first process of a pod's container.
+/// The main process of a pod's first container.
 #[derive(Debug, Clone)]
 pub struct Process {
     node: String,
@@ -16,7 +16,7 @@ pub struct Process {
 }
 
 impl Process {
-    /// Finds it by the container's id.
+    /// Finds the process by the id of the container.
     pub fn of(pod: &Pod) -> Self {
         let statuses = pod.status.as_ref().and_then(|status| status.container_statuses.as_ref());
         let container = statuses.and_then(|all| all.first()?.container_id.as_deref()).unwrap_or_default();
@@ -30,24 +30,24 @@ impl Process {
         Self { node, id }
     }
 
-    /// `kill -9`: with the first process the kernel ends all others of the container.
+    /// Sends SIGKILL. When the main process ends, the kernel kills all other processes of the container.
     pub fn kill(&self) {
         signal(std::slice::from_ref(self), "-KILL");
     }
 
-    /// Stops it where it is.
+    /// Pauses the process (SIGSTOP).
     pub fn stop(&self) {
         signal(std::slice::from_ref(self), "-STOP");
     }
 
-    /// Lets it go on after [`Process::stop`].
-    pub fn go_on(&self) {
+    /// Resumes the process after [`Process::stop`] (SIGCONT).
+    pub fn resume(&self) {
         signal(std::slice::from_ref(self), "-CONT");
     }
 }
 
-/// Sends a signal to processes, all those of a node at once. `-STOP` stops them where they are, and
-/// `-CONT` lets them go on; one that is gone is no error.
+/// Sends a signal, such as `-STOP`, to processes, with one command for each node. It is no error if a
+/// process does not exist any more.
 pub fn signal(processes: &[Process], signal: &str) {
     let mut nodes: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
     for process in processes {

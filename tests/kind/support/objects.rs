@@ -1,4 +1,4 @@
-//! Objects of the cluster, read and waited for.
+//! Functions that read objects of the cluster, change them and wait for their conditions.
 
 use std::time::Duration;
 
@@ -11,10 +11,10 @@ use serde_json::Value;
 use sluice_tests::wait::holds;
 use sluice_tests::wait_until;
 
-/// How long a change on this machine may take that pods have to be started for.
+/// The timeout for every condition that a test waits for. It allows for the start of pods on a slow machine.
 pub const SOON: Duration = Duration::from_secs(420);
 
-/// The resource's kind.
+/// Returns the kind EventAggregator for the untyped API.
 pub fn event_aggregator() -> ApiResource {
     ApiResource::from_gvk_with_plural(
         &GroupVersionKind::gvk("sluice.dev", "v1alpha1", "EventAggregator"),
@@ -22,40 +22,40 @@ pub fn event_aggregator() -> ApiResource {
     )
 }
 
-/// A namespace and what is in it.
+/// A namespace and access to its objects.
 #[derive(Clone)]
 pub struct Namespace {
-    /// Its name.
+    /// The name of the namespace.
     pub name: String,
-    /// The client.
+    /// The client for the API server.
     pub client: Client,
 }
 
 impl Namespace {
-    /// The pods in it.
+    /// Returns the API of its pods.
     pub fn pods(&self) -> Api<Pod> {
         Api::namespaced(self.client.clone(), &self.name)
     }
 
-    /// The resources in it.
+    /// Returns the API of its EventAggregators.
     pub fn resources(&self) -> Api<DynamicObject> {
         Api::namespaced_with(self.client.clone(), &self.name, &event_aggregator())
     }
 
-    /// A resource as JSON.
+    /// Returns a resource as JSON.
     pub async fn resource(&self, name: &str) -> Value {
         let resource = self.resources().get(name).await.expect("the resource");
         serde_json::to_value(resource).expect("JSON")
     }
 
-    /// Changes a resource as `kubectl patch --type=merge` does.
+    /// Changes a resource like `kubectl patch --type=merge`.
     pub async fn patch(&self, name: &str, change: Value) {
         let patched = self.resources().patch(name, &PatchParams::default(), &Patch::Merge(change)).await;
         patched.expect("the change is accepted");
     }
 
-    /// Waits until a condition of the resource speaks of its present spec and has this status;
-    /// answers its reason and message.
+    /// Waits until a condition of the resource is of the current generation and has this status, and
+    /// returns its reason and message.
     pub async fn condition(&self, name: &str, of: &str, status: &str) -> (String, String) {
         let what = format!("{name} has {of}={status}");
         wait_until(&what, SOON, || async {
@@ -71,33 +71,33 @@ impl Namespace {
         .await
     }
 
-    /// Waits until the resource is Ready as its present spec asks.
+    /// Waits until the resource is Ready in its current generation.
     pub async fn ready(&self, name: &str) {
         self.condition(name, "Ready", "True").await;
     }
 
-    /// A pod.
+    /// Returns the pod of this name, which must exist.
     pub async fn pod(&self, name: &str) -> Pod {
         self.pods().get(name).await.unwrap_or_else(|error| panic!("pod {name}: {error}"))
     }
 
-    /// Deletes a pod as `kubectl delete pod` does, without waiting.
+    /// Deletes a pod, and does not wait until it is gone.
     pub async fn delete_pod(&self, name: &str) {
         self.pods().delete(name, &DeleteParams::default()).await.expect("the pod is deleted");
     }
 
-    /// The pod of this name, once it is ready and its container is not the one of `before`.
+    /// Waits until the pod with the name of `before` is ready with another container, and returns it.
     pub async fn restarted_pod(&self, before: &Pod) -> Pod {
         let name = before.name_any();
-        wait_until(&format!("the container of {name} is another, and ready"), SOON, || async {
+        wait_until(&format!("{name} is ready with a new container"), SOON, || async {
             let pod = self.pods().get(&name).await.map_err(|error| error.to_string())?;
-            let another = container_of(&pod) != container_of(before);
-            holds(another && is_ready(&pod), || format!("another: {another}, {:?}", pod.status)).map(|()| pod)
+            let is_new = container_of(&pod) != container_of(before);
+            holds(is_new && is_ready(&pod), || format!("new container: {is_new}, {:?}", pod.status)).map(|()| pod)
         })
         .await
     }
 
-    /// Pods of a part of a resource.
+    /// Returns the pods of a component of a resource, sorted by name, without those that terminate.
     pub async fn pods_of(&self, resource: &str, component: &str) -> Vec<Pod> {
         let labels = format!("app.kubernetes.io/instance={resource},app.kubernetes.io/component={component}");
         let list = self.pods().list(&ListParams::default().labels(&labels)).await.expect("pods");
@@ -107,7 +107,7 @@ impl Namespace {
         pods
     }
 
-    /// A value in a Secret.
+    /// Returns a value of a Secret.
     pub async fn secret(&self, name: &str, key: &str) -> String {
         let api: Api<Secret> = Api::namespaced(self.client.clone(), &self.name);
         let secret = api.get(name).await.unwrap_or_else(|error| panic!("Secret {name}: {error}"));
@@ -115,7 +115,7 @@ impl Namespace {
         String::from_utf8(value.0).expect("text")
     }
 
-    /// The value of a variable of a set's first container.
+    /// Returns an environment variable in the pod template of a StatefulSet.
     pub async fn variable(&self, set: &str, name: &str) -> String {
         let api: Api<StatefulSet> = Api::namespaced(self.client.clone(), &self.name);
         let set = api.get(set).await.expect("the set");
@@ -125,13 +125,13 @@ impl Namespace {
         found.unwrap_or_else(|| panic!("no variable {name}"))
     }
 
-    /// A pod's log.
+    /// Returns the log of a pod, or a text with the error.
     pub async fn log(&self, pod: &str) -> String {
         self.pods().logs(pod, &LogParams::default()).await.unwrap_or_else(|error| format!("no log: {error}"))
     }
 }
 
-/// Whether a pod says that it is ready and is not going.
+/// Returns whether a pod has the condition Ready and is not terminating.
 pub fn is_ready(pod: &Pod) -> bool {
     let conditions = pod.status.as_ref().and_then(|status| status.conditions.as_ref());
     let ready = conditions.is_some_and(|all| all.iter().any(|one| one.type_ == "Ready" && one.status == "True"));
@@ -143,7 +143,7 @@ fn container_of(pod: &Pod) -> Option<&str> {
     statuses.and_then(|all| all.first()?.container_id.as_deref())
 }
 
-/// The node that a pod runs on.
+/// Returns the name of the node that a pod runs on.
 pub fn node_of(pod: &Pod) -> &str {
     pod.spec.as_ref().and_then(|spec| spec.node_name.as_deref()).expect("a pod that runs")
 }

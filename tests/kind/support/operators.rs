@@ -1,4 +1,4 @@
-//! The operators that look after all tests: where they are, and how many run.
+//! The operator pods that reconcile the resources of all tests: their namespace, and how many run.
 
 use k8s_openapi::api::core::v1::Pod;
 use kube::api::ListParams;
@@ -9,21 +9,21 @@ use super::cluster::{blocking, client, kubectl};
 use super::install::{NAMESPACE, RELEASE};
 use super::objects::{Namespace, SOON, is_ready};
 
-/// Selects their pods.
+/// The label selector of the operator pods.
 pub const LABELS: &str = "app.kubernetes.io/name=sluice-operator";
 
-/// Their namespace.
+/// Returns the namespace of the operator.
 pub async fn system() -> Namespace {
     Namespace { name: NAMESPACE.to_owned(), client: client().await }
 }
 
-/// Their pods, those that come and go included.
+/// Returns the operator pods, including those that start or terminate.
 pub async fn pods() -> Result<Vec<Pod>, String> {
     let pods = system().await.pods().list(&ListParams::default().labels(LABELS)).await;
     pods.map(|list| list.items).map_err(|error| error.to_string())
 }
 
-/// The pod of the one that runs, where one runs and no other comes or goes.
+/// Returns the operator pod, if there is exactly one and it is ready.
 pub async fn only() -> Result<Pod, String> {
     let mut pods = pods().await?;
     let ready = pods.iter().filter(|pod| is_ready(pod)).count();
@@ -31,7 +31,7 @@ pub async fn only() -> Result<Pod, String> {
     Ok(pods.remove(0))
 }
 
-/// Scales them to so many, and waits until just these run.
+/// Scales the operator to `count` replicas, and waits until exactly these are ready.
 pub async fn run(count: usize) {
     blocking(move || {
         let (deployment, replicas) = (format!("deployment/{RELEASE}"), format!("--replicas={count}"));

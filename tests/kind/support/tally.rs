@@ -1,4 +1,4 @@
-//! What a test saw, a line each, and the table of all of them.
+//! The numbers of each test, as a line of output and as a row in the table of all tests.
 
 use std::fmt;
 use std::io::Write;
@@ -10,23 +10,23 @@ use super::cluster::work;
 /// The numbers of one test.
 #[derive(Debug, Clone, Default)]
 pub struct Tally {
-    /// What was done to the system.
+    /// The name of the scenario.
     pub name: String,
-    /// Events in requests that were answered 202.
+    /// The number of events in requests with response 202.
     pub accepted: u64,
-    /// Different events among them.
+    /// The number of distinct events among them.
     pub distinct: u64,
-    /// Attempts beyond the first of each request.
+    /// The number of attempts after the first of each request.
     pub repeats: u64,
-    /// The numbers of the database at the end.
+    /// The counts and rows of the database at the end.
     pub end: Snapshot,
-    /// Faults, and entries pending at their moments.
+    /// The number of faults.
     pub faults: u64,
-    /// See above.
+    /// The sum of the entries or requests in flight at these faults.
     pub in_flight: u64,
-    /// Snapshots of the database in which the promise held.
+    /// The number of checked snapshots of the database. In each of them the counts were consistent.
     pub snapshots: u64,
-    /// What else was measured.
+    /// Other measurements.
     pub notes: Vec<String>,
 }
 
@@ -56,7 +56,7 @@ impl fmt::Display for Tally {
 }
 
 impl Tally {
-    /// Prints it, and adds it to the table.
+    /// Prints the numbers, and adds them to the table.
     pub fn publish(&self) {
         println!("{self}");
         let end = &self.end;
@@ -78,7 +78,7 @@ impl Tally {
     }
 }
 
-/// One write, so that lines of tests that end together do not mix.
+/// Appends a row with one write, so that the rows of tests that end at the same time do not mix.
 fn append(line: &str) {
     let path = work().join("tallies");
     let new = !path.exists();

@@ -1,4 +1,4 @@
-//! A resource of its own in a namespace of its own, under load and watch, and the final comparison.
+//! A trial: one resource in its own namespace, under load, with a watch on its database and a final comparison.
 
 use std::collections::HashSet;
 use std::sync::LazyLock;
@@ -20,44 +20,46 @@ use super::objects::{Namespace, SOON, event_aggregator};
 use super::tally::Tally;
 use super::{cluster, dump, install};
 
-/// The resource's name.
+/// The name of the resource.
 pub const NAME: &str = "shop";
 
-/// Written by a test that needs the whole cluster for itself.
+/// Locked exclusively by a test that must run alone on the cluster, and shared by all others.
 static CLUSTER: LazyLock<RwLock<()>> = LazyLock::new(RwLock::default);
 
-/// Written by a test that takes the operator away, read by one that cannot do without it for long.
+/// Locked exclusively by a test that stops or restarts the operator, and shared by tests that need it to run.
+/// Most tests take no lock: they only wait longer while the operator is stopped.
 pub static OPERATOR: LazyLock<RwLock<()>> = LazyLock::new(RwLock::default);
 
-/// Held for its drop alone.
+/// The lock on [`CLUSTER`] that a stage holds. It is released when the stage is dropped.
 #[allow(dead_code, reason = "a lock is held, not read")]
 enum Place {
-    /// Within that of another, which outlives it.
+    /// No lock: the stage beside it holds one, and is dropped later.
     Beside,
     Shared(RwLockReadGuard<'static, ()>),
     Alone(RwLockWriteGuard<'static, ()>),
 }
 
-/// A namespace of the test's own, dumped when the test fails and removed in any case.
+/// The namespace of one test. On drop it is deleted, and before that its state is dumped if the test failed.
+/// With `SLUICE_TEST_KEEP` set it is not deleted.
 pub struct Stage {
-    /// It.
+    /// The namespace.
     pub namespace: Namespace,
     _place: Place,
 }
 
 impl Stage {
-    /// A new one beside those of other tests.
+    /// Creates a namespace for a test that can run at the same time as others.
     pub async fn shared(name: &str) -> Self {
         Self::make(name, Place::Shared(CLUSTER.read().await)).await
     }
 
-    /// A new one when no other test runs.
+    /// Waits until no other test runs, and creates a namespace. Other tests wait until it is dropped.
     pub async fn alone(name: &str) -> Self {
         Self::make(name, Place::Alone(CLUSTER.write().await)).await
     }
 
-    /// A second one for the same test, which must drop it before this. Not [`Stage::shared`] again: that
-    /// would wait behind a test that waits to be alone.
+    /// Creates a second namespace for the same test, which must drop it before this one. [`Stage::shared`]
+    /// would deadlock here: the second lock waits for a test that waits for the first lock to be released.
     pub async fn beside(&self, name: &str) -> Self {
         Self::make(name, Place::Beside).await
     }
@@ -87,7 +89,7 @@ impl Drop for Stage {
     }
 }
 
-/// A resource whose parts ask for little: several tests share a small machine.
+/// Returns a spec with small resource requests, because several tests share one machine.
 pub fn small(replicas: i32) -> Value {
     let resources = json!({ "requests": { "cpu": "20m", "memory": "32Mi" } });
     json!({
@@ -105,7 +107,8 @@ pub async fn create(namespace: &Namespace, name: &str, spec: Value) {
     namespace.resources().create(&PostParams::default(), &resource).await.expect("the resource is accepted");
 }
 
-/// Where the rows are, and the stream with its prefix, behind the ports of Redis and Postgres.
+/// Returns the address of the store, and the URL of Redis with the prefix of the streams, both through
+/// the forwarded ports.
 async fn addresses(namespace: &Namespace, [redis, postgres]: &[Forward; 2]) -> (StoreAddress, (String, String)) {
     let of = |part: &str| format!("{NAME}-{part}");
     let redis_password = namespace.secret(&of("redis"), "password").await;
@@ -117,9 +120,9 @@ async fn addresses(namespace: &Namespace, [redis, postgres]: &[Forward; 2]) -> (
     (StoreAddress::Postgres { url, schema }, stream)
 }
 
-/// A system under load and watch.
+/// A system under load, whose database is watched.
 pub struct Trial {
-    /// Where it is.
+    /// Its namespace.
     pub stage: Stage,
     name: &'static str,
     store: StoreAddress,
@@ -135,39 +138,39 @@ pub struct Trial {
     forwards: [Forward; 2],
 }
 
-/// Aggregators stopped with entries in flight.
+/// Aggregators that are paused with entries in flight.
 pub struct Held {
     processes: Vec<Process>,
-    /// How many entries.
+    /// The number of entries in flight.
     pub pending: u64,
 }
 
 impl Held {
-    /// Lets them go on; one that is gone is no error.
+    /// Resumes the aggregators. It is no error if a process does not exist any more.
     pub fn release(&self) {
         signal(&self.processes, "-CONT");
     }
 
-    /// Ends them all.
+    /// Kills the aggregators (SIGKILL).
     pub fn kill(&self) {
         signal(&self.processes, "-KILL");
     }
 }
 
 impl Trial {
-    /// A system of so many aggregators, ready.
+    /// Creates a system with this number of aggregators, and waits until it is Ready.
     pub async fn begin(name: &'static str, slug: &str, replicas: i32) -> Self {
         Self::with(name, Stage::shared(slug).await, small(replicas)).await
     }
 
-    /// A system on a stage.
+    /// Creates a system with this spec, and waits until it is Ready.
     pub async fn with(name: &'static str, stage: Stage, spec: Value) -> Self {
         create(&stage.namespace, NAME, spec).await;
         stage.namespace.ready(NAME).await;
         Self::on(name, stage).await
     }
 
-    /// The system that is there already.
+    /// Starts a trial of a system that exists already.
     pub async fn on(name: &'static str, stage: Stage) -> Self {
         let namespace = &stage.namespace;
         let of = |part: &str| format!("{NAME}-{part}");
@@ -193,20 +196,20 @@ impl Trial {
         }
     }
 
-    /// Looks with the passwords as they are now.
+    /// Reads the passwords again after they have changed, and restarts the watch with them.
     pub async fn log_in(&mut self) {
         self.snapshots += self.watch.take().map_or(0, Watch::finish);
         (self.store, self.stream) = addresses(&self.stage.namespace, &self.forwards).await;
         self.watch = Some(Watch::start(&self.store));
     }
 
-    /// Its namespace.
+    /// Returns the namespace of the trial.
     pub fn namespace(&self) -> &Namespace {
         &self.stage.namespace
     }
 
-    /// Starts a load and waits until events are stored. Beside it and behind it events flow until the
-    /// end of the trial: whatever needs them finds them, however long everything takes.
+    /// Starts a load, and waits until events are stored. In addition it starts a continuous flow of events
+    /// until the end of the trial, so that events arrive during every later step, however long it takes.
     pub async fn load(&mut self, load: Load) {
         let before = self.snapshot().await.received;
         let node = load.node.clone();
@@ -217,13 +220,13 @@ impl Trial {
         self.stored(before + 1).await;
     }
 
-    /// Starts a load, which ends when all of it is sent.
+    /// Starts a load, which ends when all its events have been sent.
     pub async fn send(&mut self, load: Load) {
         let running = load.start(self.namespace(), NAME, self.numbers.next()).await;
         self.loads.push(running);
     }
 
-    /// Waits until so many events have been received in all.
+    /// Waits until the counter `received` has reached this value.
     pub async fn stored(&self, received: i64) {
         wait_until(&format!("{received} events are received"), SOON, || async {
             let snapshot = self.try_snapshot().await?;
@@ -232,13 +235,13 @@ impl Trial {
         .await;
     }
 
-    /// Waits until so many more have been received: events flow (again). They come for certain after
-    /// [`Trial::load`] alone.
+    /// Waits until this number of further events has been received, which shows that events flow (again).
+    /// Only after [`Trial::load`] it is certain that further events arrive.
     pub async fn more(&self, events: i64) {
         self.stored(self.snapshot().await.received + events).await;
     }
 
-    /// The numbers of the database.
+    /// Returns the counts and the number of rows in the database.
     pub async fn snapshot(&self) -> Snapshot {
         wait_until("a snapshot of the database", SOON, || self.try_snapshot()).await
     }
@@ -248,7 +251,7 @@ impl Trial {
         read.await.map_err(|error: sqlx::Error| error.to_string())
     }
 
-    /// Events that each of these replicas has committed.
+    /// Returns the number of events that a replica has committed.
     pub async fn received_by(&self, replica: &str) -> i64 {
         wait_until("the counters of a replica", SOON, || async {
             let read = async { StoreReader::connect(&self.store).await?.received_by(replica).await };
@@ -257,7 +260,7 @@ impl Trial {
         .await
     }
 
-    /// Waits until a replica commits something, and answers how long that took.
+    /// Waits until a replica commits events, and returns the time since `since`.
     pub async fn next_commit_of(&self, replica: &str, since: Instant) -> Duration {
         let before = self.received_by(replica).await;
         wait_until(&format!("{replica} commits"), SOON, || async {
@@ -268,25 +271,25 @@ impl Trial {
         since.elapsed()
     }
 
-    /// Entries delivered and not acknowledged.
+    /// Returns the number of entries that are delivered and not acknowledged.
     pub async fn pending(&self) -> u64 {
         self.stream(async |stream| stream.pending().await).await
     }
 
-    /// The names of the group's consumers.
+    /// Returns the names of the consumers of the group, sorted.
     pub async fn consumers(&self) -> Vec<String> {
         let mut names = self.stream(async |stream| stream.consumers().await).await;
         names.sort();
         names
     }
 
-    /// Entries not delivered yet.
+    /// Returns the number of entries that are not delivered yet, or `None` if Redis cannot determine it.
     pub async fn lag(&self) -> Option<u64> {
         self.stream(async |stream| stream.lag().await).await
     }
 
     async fn stream<T>(&self, ask: impl AsyncFn(&mut StreamReader) -> redis::RedisResult<T>) -> T {
-        wait_until("Redis answers", SOON, || async {
+        wait_until("Redis responds", SOON, || async {
             let (url, prefix) = &self.stream;
             let mut stream = StreamReader::connect(url, prefix).await;
             ask(&mut stream).await.map_err(|error| error.to_string())
@@ -294,14 +297,15 @@ impl Trial {
         .await
     }
 
-    /// Stops all aggregators when one of them has a batch in flight: what follows hits its entries.
+    /// Pauses all aggregators at a moment when one of them has a batch in flight, so that the next fault
+    /// affects its entries.
     pub async fn hold(&self) -> Held {
         let lock = self.lock().await;
         lock.holds_up_any().await;
         self.stop_all(lock, async |stream| stream.pending().await).await
     }
 
-    /// [`Trial::hold`] when this replica has a batch in flight.
+    /// Like [`Trial::hold`], at a moment when this replica has a batch in flight.
     pub async fn hold_of(&self, replica: &str) -> Held {
         let lock = self.lock().await;
         lock.holds_up(replica).await;
@@ -321,12 +325,12 @@ impl Trial {
         held
     }
 
-    /// Lets nobody store anything until it is released.
+    /// Prevents all replicas from storing events until the lock is released.
     pub async fn lock(&self) -> TableLock {
         TableLock::take(&self.store).await
     }
 
-    /// Notes a fault, with how much was in flight when it came.
+    /// Records a fault, and the number of entries or requests in flight at that moment.
     pub fn fault(&mut self, in_flight: u64) {
         assert!(
             in_flight > 0,
@@ -336,17 +340,18 @@ impl Trial {
         self.in_flight += in_flight;
     }
 
-    /// Notes a fault that does not touch entries.
+    /// Records a fault that does not affect entries.
     pub fn fault_elsewhere(&mut self) {
         self.faults += 1;
     }
 
-    /// Notes a measurement.
+    /// Adds a measurement to the tally.
     pub fn note(&mut self, text: String) {
         self.notes.push(text);
     }
 
-    /// Waits until all loads are over, and compares everything to the event.
+    /// Waits until all loads have ended, and compares the counts, the rows and the stream with the events that
+    /// were sent.
     pub async fn end(&mut self) -> Tally {
         if let Some(flow) = self.flow.take() {
             self.loads.extend(flow.stop().await);
@@ -380,7 +385,7 @@ impl Trial {
         tally
     }
 
-    /// The rows are exactly the ids that the loads sent.
+    /// Asserts that the rows are exactly the events that the loads sent.
     async fn compare_rows(&self, distinct: u64) {
         let rows = StoreReader::connect(&self.store).await.expect("Postgres").rows().await.expect("the rows");
         let mut seen = HashSet::new();

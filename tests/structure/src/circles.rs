@@ -1,14 +1,14 @@
-//! Circles of files: a file that uses another which uses the first, directly or through more files.
+//! Circles of files (cyclic dependencies): two files that use each other, directly or through other files.
 //!
 //! A file uses another if a `use` or a path in its code (`crate::a::b()`, `super::X`) names something that
-//! the other defines; re-exports are followed to the definition. `mod x;` and `pub use x::Y;` alone do not
-//! make a parent use its child, and what is `#[cfg(test)]` does not count.
+//! the other defines. Re-exports are followed to the definition. A parent does not use its child only because
+//! of `mod x;` and `pub use x::Y;`. Code under `#[cfg(test)]` is ignored.
 
 use crate::modules::{Modules, roots};
 use crate::sources::Sources;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-/// By the file that uses and the file that is used: the line, and the path that stands there.
+/// By the using file and the used file: the line of the first use, and the path that is written there.
 type Edges = BTreeMap<String, BTreeMap<String, (usize, String)>>;
 
 /// Returns a description of each circle: `a.rs -> b.rs -> a.rs`, and a line for each of its uses.
@@ -33,7 +33,7 @@ fn edges(modules: &Modules) -> Edges {
     let mut edges = Edges::new();
     for (index, module) in modules.iter() {
         for used in &module.uses.paths {
-            // A single name is what a `use` brought, and is counted there unless that was a re-export.
+            // A single name was imported by a `use`, which is an edge already unless it is a re-export.
             let single = used.segments.len() == 1;
             let reexported = module.uses.imports.get(&used.segments[0]).is_some_and(|import| import.reexported);
             if single && !reexported {

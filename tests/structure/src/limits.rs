@@ -4,9 +4,9 @@ use crate::sources::{Source, Sources};
 use proc_macro2::{TokenStream, TokenTree};
 use syn::visit::{self, Visit};
 
-/// The most lines that a file may have: what a reader can hold in mind, with its tests.
+/// The maximum number of lines in a file, its unit tests included. Longer files should be divided.
 pub const MAX_FILE_LINES: usize = 450;
-/// The most lines from a function's opening to its closing brace.
+/// The maximum number of lines from a function's opening to its closing brace.
 pub const MAX_FUNCTION_LINES: usize = 70;
 
 /// Returns the files that have more than [`MAX_FILE_LINES`].

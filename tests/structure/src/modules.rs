@@ -4,12 +4,12 @@ use crate::sources::Sources;
 use crate::uses::{Uses, attributes, for_tests_only, path_attribute};
 use std::collections::{BTreeMap, BTreeSet};
 
-/// A re-export may name another; a crate that compiles has no longer chains than this.
+/// The maximum length of a chain of re-exports. The limit ends the resolution if re-exports form a cycle.
 const MAX_REEXPORTS: usize = 16;
 
-/// One module, in a file of its own or in braces.
+/// One module, in its own file or in braces.
 pub struct Module {
-    /// The path of the file that it stands in.
+    /// The path of the file that contains the module.
     pub file: String,
     pub uses: Uses,
     parent: Option<usize>,
@@ -65,8 +65,8 @@ impl Modules {
         self.0.iter().enumerate()
     }
 
-    /// Returns the file that defines what `path` names in the module `from`, or `None` if the path leads
-    /// out of the crate or names something that is local.
+    /// Returns the file that defines the item that `path` names in the module `from`, or `None` if the item
+    /// belongs to another crate or is a local name.
     pub fn file_of(&self, from: usize, path: &[String]) -> Option<&str> {
         self.resolve(from, path, 0).map(|module| self.0[module].file.as_str())
     }
@@ -78,7 +78,7 @@ impl Modules {
             "crate" => self.walk(0, rest, depth),
             "self" => self.walk(from, rest, depth),
             "super" => self.walk(module.parent?, rest, depth),
-            // A single name that is a module's too is a variable or a field.
+            // A single name is a variable or a field, even if a module has the same name.
             name => match module.children.get(name) {
                 Some(child) if !rest.is_empty() => self.walk(*child, rest, depth),
                 Some(_) => None,
@@ -146,7 +146,7 @@ pub fn roots(sources: &Sources) -> Vec<String> {
     sources.iter().map(|(path, _)| path.to_owned()).filter(|path| !declared.contains(path)).collect()
 }
 
-/// Returns the folder, the name and the `#[path]` of each child in a file of its own, those of tests too.
+/// Returns the folder, the name and the `#[path]` of each child that has its own file, those of tests too.
 fn declared(items: &[syn::Item], folder: &str) -> Vec<(String, String, Option<String>)> {
     let mut found = vec![];
     for item in items {

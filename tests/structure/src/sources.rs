@@ -30,7 +30,7 @@ impl Sources {
             .context("git ls-files")?;
         ensure!(listed.status.success(), "git ls-files: {}", String::from_utf8_lossy(&listed.stderr));
         let paths = String::from_utf8(listed.stdout)?;
-        // git lists a file that was removed from the disk alone, too.
+        // git also lists files that are deleted in the working tree but still in the index.
         let present = paths.lines().filter(|path| root.join(path).is_file());
         let texts = present.map(|path| Ok((path.to_owned(), std::fs::read_to_string(root.join(path))?)));
         Self::parse(texts.collect::<Result<Vec<_>>>()?)

@@ -1,10 +1,10 @@
-//! What one module uses and defines, collected from its syntax tree.
+//! The uses and definitions of one module, collected from its syntax tree.
 
 use proc_macro2::{Span, TokenStream, TokenTree};
 use std::collections::{BTreeMap, BTreeSet};
 use syn::visit::{self, Visit};
 
-/// A path as it stands in the source: `["crate", "batch", "Batch"]`, and the line where it stands.
+/// A path as it is written in the source, such as `["crate", "batch", "Batch"]`, and its line.
 #[derive(Clone)]
 pub struct Used {
     pub segments: Vec<String>,
@@ -23,13 +23,13 @@ pub struct Import {
 pub struct Uses {
     /// Every path, those of `use` declarations too, except re-exports.
     pub paths: Vec<Used>,
-    /// By the name under which each is known in the module.
+    /// The imports, by their name in the module.
     pub imports: BTreeMap<String, Import>,
     /// The modules of which everything is imported (`use a::*`).
     pub globs: Vec<Vec<String>>,
     /// The names of the items that the module defines itself.
     pub items: BTreeSet<String>,
-    /// The names of child modules in files of their own, with the value of a `#[path]`.
+    /// The names of child modules that have their own files, with the value of a `#[path]`.
     pub files: Vec<(String, Option<String>)>,
 }
 
@@ -94,7 +94,8 @@ impl Uses {
         self.imports.insert(name, Import { path, reexported });
     }
 
-    /// Collects the paths from the arguments of a macro, which need not be Rust: names with `::` between them.
+    /// Collects the paths (names with `::` between them) from the arguments of a macro. These need not be valid
+    /// Rust, so they cannot be parsed.
     fn scan(&mut self, tokens: TokenStream) {
         let mut path: Vec<String> = vec![];
         let mut start = None;
@@ -163,12 +164,12 @@ impl<'ast> Visit<'ast> for Uses {
         self.scan(called.tokens.clone());
     }
 
-    // `pub(super)` and `#[serde(…)]` use nothing of another file.
+    // Visibilities such as `pub(super)`, and attributes, contain paths that do not use another file.
     fn visit_visibility(&mut self, _: &'ast syn::Visibility) {}
     fn visit_attribute(&mut self, _: &'ast syn::Attribute) {}
 }
 
-/// Whether an attribute is `#[cfg(test)]`, or a `cfg` that needs `test` among others.
+/// Returns whether an attribute is `#[cfg(test)]`, or a `cfg` that requires `test` among other options.
 pub fn for_tests_only(attribute: &syn::Attribute) -> bool {
     let syn::Meta::List(list) = &attribute.meta else { return false };
     let words = list.tokens.to_string();
@@ -176,7 +177,7 @@ pub fn for_tests_only(attribute: &syn::Attribute) -> bool {
     list.path.is_ident("cfg") && has("test") && !has("not") && !has("any")
 }
 
-/// Returns the attributes of an item, of whatever kind it is.
+/// Returns the attributes of an item of any kind.
 pub fn attributes(item: &syn::Item) -> &[syn::Attribute] {
     match item {
         syn::Item::Const(item) => &item.attrs,

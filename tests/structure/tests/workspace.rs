@@ -1,4 +1,4 @@
-//! The rules, applied to the sources of this workspace.
+//! Applies the rules to the sources of this workspace.
 
 use sluice_structure::sources::Sources;
 use sluice_structure::{circles, limits};
