@@ -105,7 +105,7 @@ mod tests {
         let mut run = Run::starting_with(1);
         assert_eq!(run.at(0, Some(500)), 5);
         assert_eq!(run.at(10, Some(0)), 5);
-        assert_eq!(run.at(30, Some(290)), 5, "a lull is no end");
+        assert_eq!(run.at(30, Some(290)), 5, "a short pause removes no aggregators");
         assert_eq!(run.at(59, Some(0)), 5);
         assert_eq!(run.at(61, Some(0)), 3, "three were needed half a minute ago");
         assert_eq!(run.at(92, Some(0)), 1);
@@ -133,6 +133,6 @@ mod tests {
         let from_zero = Autoscaling { min_replicas: 0, ..SCALING };
         let mut scaler = Scaler::new(0, run.start);
         assert_eq!(scaler.decide(&from_zero, Some(0), run.start), 0);
-        assert_eq!(scaler.decide(&from_zero, Some(1), run.start), 1, "one event is enough to wake one");
+        assert_eq!(scaler.decide(&from_zero, Some(1), run.start), 1, "one event is enough to start an aggregator");
     }
 }

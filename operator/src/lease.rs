@@ -1,5 +1,5 @@
-//! Leader election: of several operators only the one that holds a Lease acts. Clocks of other machines are not
-//! trusted: a lease has expired when it has not changed for its duration, by the clock of this machine.
+//! Leader election: of several operators only the one that holds a Lease acts. The clocks of other machines are
+//! not trusted: a lease has expired when it has not changed for its duration, measured by the clock of this machine.
 
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -12,7 +12,7 @@ use kube::{Api, Client};
 use sluice_service::backoff::Backoff;
 use tokio_util::sync::CancellationToken;
 
-/// The part of one operator in the election.
+/// One operator's participation in the leader election.
 pub struct Election {
     api: Api<Lease>,
     name: String,
@@ -28,7 +28,7 @@ struct Observed {
 }
 
 impl Election {
-    /// Creates the part of an operator. No other operator may have the same `identity`.
+    /// Creates the participation of an operator. No other operator may have the same `identity`.
     pub fn new(client: Client, namespace: &str, name: &str, identity: &str, duration: Duration) -> Self {
         Self {
             api: Api::namespaced(client, namespace),
@@ -44,7 +44,7 @@ impl Election {
         *self.contact.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Waits until the lease is held, and returns true. Returns false if it is told to stop before.
+    /// Waits until this operator holds the lease, and returns true. Returns false if `stop` is cancelled first.
     pub async fn win(&self, stop: &CancellationToken) -> bool {
         let mut observed = Observed { version: None, since: Instant::now() };
         let mut backoff = Backoff::new(self.duration / 10, self.duration / 3);
@@ -52,7 +52,7 @@ impl Election {
             match self.try_win(&mut observed).await {
                 Ok(true) => return true,
                 Ok(false) => backoff.reset(),
-                Err(error) => tracing::warn!(%error, lease = self.name, "cannot ask for the lease, trying again"),
+                Err(error) => tracing::warn!(%error, lease = self.name, "cannot request the lease, trying again"),
             }
             // At least a tenth of the duration: with a backoff of zero the loop would send requests without a pause.
             let wait = self.duration / 10 + backoff.next();
@@ -63,11 +63,12 @@ impl Election {
         }
     }
 
-    /// Renews the held lease until it is told to stop.
+    /// Renews the held lease until `stop` is cancelled.
     ///
     /// # Errors
     /// If another operator took the lease, or if it could not be renewed in time.
     pub async fn renew_until(&self, stop: &CancellationToken) -> anyhow::Result<()> {
+        // Earlier than the lease expires: this operator must have stopped before another one takes over.
         let deadline = self.duration * 2 / 3;
         let mut renewed = Instant::now();
         loop {
@@ -81,7 +82,7 @@ impl Election {
                 Ok(Ok(true)) => renewed = began,
                 Ok(Ok(false)) => anyhow::bail!("the lease {} was taken by another operator", self.name),
                 Ok(Err(error)) => tracing::warn!(%error, lease = self.name, "cannot renew the lease, trying again"),
-                Err(_) => tracing::warn!(lease = self.name, "the API server does not answer in time"),
+                Err(_) => tracing::warn!(lease = self.name, "the API server did not respond in time"),
             }
             if renewed.elapsed() >= deadline {
                 anyhow::bail!("the lease {} could not be renewed for {deadline:?}", self.name);
@@ -103,8 +104,8 @@ impl Election {
         };
         match tokio::time::timeout(self.duration / 3, released).await {
             Ok(Ok(())) => tracing::info!(lease = self.name, "released the lease"),
-            Ok(Err(error)) => tracing::warn!(%error, lease = self.name, "cannot release the lease: it runs out"),
-            Err(_) => tracing::warn!(lease = self.name, "cannot release the lease in time: it runs out"),
+            Ok(Err(error)) => tracing::warn!(%error, lease = self.name, "cannot release the lease: it will expire"),
+            Err(_) => tracing::warn!(lease = self.name, "cannot release the lease in time: it will expire"),
         }
     }
 
@@ -148,7 +149,7 @@ impl Election {
         }
         lease.spec.get_or_insert_default().renew_time = Some(MicroTime(Timestamp::now()));
         match self.api.replace(&self.name, &PostParams::default(), &lease).await {
-            // Somebody else wrote the lease meanwhile. The next renewal finds out who it was.
+            // Another client changed the lease meanwhile. The next renewal shows who holds it.
             Err(kube::Error::Api(status)) if status.code == 409 => Ok(true),
             renewed => renewed.map(|_| true),
         }
@@ -166,7 +167,7 @@ impl Election {
         }
     }
 
-    /// The duration for which its holder requested it.
+    /// Returns the duration that the holder of the lease requested.
     fn held_for(&self, lease: &Lease) -> Duration {
         let seconds = lease.spec.as_ref().and_then(|spec| spec.lease_duration_seconds);
         seconds.and_then(|seconds| u64::try_from(seconds).ok()).map_or(self.duration, Duration::from_secs)

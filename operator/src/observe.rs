@@ -1,6 +1,6 @@
 //! Reads backlog and totals of all resources from their programs at an interval, writes them to the status if
 //! they changed, and drives autoscaling. This is separate from reconciling: numbers that change with every
-//! event must not make the operator read every object.
+//! event must not cause the operator to read every object.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -101,10 +101,10 @@ impl Observer {
         if self.context.decisions.observe(&uid, scaling, current, backlog, Instant::now()) {
             let decided = self.context.decisions.get(&uid);
             tracing::info!(name = resource.name_any(), backlog, decided, "scaling the aggregators");
-            // A full channel means that reconciles are delayed: the next observation tries again.
+            // If the channel is full, reconciles are delayed. The decision is stored, and the next reconcile uses it.
             let woken = ObjectRef::new(&resource.name_any()).within(&resource.namespace().unwrap_or_default());
             if wake.try_send(woken).is_err() {
-                tracing::debug!(name = resource.name_any(), "cannot wake the controller");
+                tracing::debug!(name = resource.name_any(), "cannot request a reconcile");
             }
         }
     }

@@ -22,6 +22,8 @@ pub struct Programs {
 }
 
 impl Programs {
+    /// Creates the client.
+    ///
     /// # Errors
     /// If no HTTP client can be created.
     pub fn new() -> anyhow::Result<Self> {
@@ -68,16 +70,16 @@ impl Programs {
 
     /// Returns the response; `None` when it does not arrive in time or is too long.
     async fn get(&self, url: &str) -> Option<(reqwest::StatusCode, String)> {
-        let answer = async {
-            let mut answer = self.http.get(url).send().await?;
+        let response = async {
+            let mut response = self.http.get(url).send().await?;
             let mut body = Vec::new();
-            while let Some(chunk) = answer.chunk().await? {
-                anyhow::ensure!(body.len() + chunk.len() <= MAX_RESPONSE, "the answer is too long");
+            while let Some(chunk) = response.chunk().await? {
+                anyhow::ensure!(body.len() + chunk.len() <= MAX_RESPONSE, "the response is too long");
                 body.extend_from_slice(&chunk);
             }
-            anyhow::Ok((answer.status(), String::from_utf8(body)?))
+            anyhow::Ok((response.status(), String::from_utf8(body)?))
         };
-        answer.await.inspect_err(|error| tracing::debug!(url, %error, "no answer")).ok()
+        response.await.inspect_err(|error| tracing::debug!(url, %error, "no response")).ok()
     }
 }
 

@@ -49,7 +49,7 @@ pub async fn run(settings: RunSettings) -> anyhow::Result<()> {
     let router = probes::router(metrics, ready(election.clone(), settings.lease.lease_duration * 2));
     let serving = server::run(listener, router, stop.clone(), ServeOptions::new(settings.shutdown_timeout));
     let leading = async {
-        // Whatever the reason for which this task ends, the process ends with it.
+        // The process ends together with this task, whatever the reason.
         let _ending = stop.clone().drop_guard();
         lead(&settings, &election, context, &stop).await
     };

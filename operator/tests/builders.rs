@@ -1,5 +1,5 @@
-//! Compares all objects that are built, with every field, with a file, so that each change of a builder shows in
-//! the diff of that file. `BLESS=1 cargo test -p sluice-operator --test builders` writes the files again.
+//! Compares every field of all built objects with a file, so that each change of a builder is visible in the diff
+//! of that file. `BLESS=1 cargo test -p sluice-operator --test builders` writes the files again.
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
@@ -90,8 +90,8 @@ fn a_replica_is_given_more_time_to_stop_than_it_takes_to_drain() {
     let aggregator = &built["statefulSets"][2]["spec"]["template"]["spec"];
     assert!(aggregator["terminationGracePeriodSeconds"].as_i64().unwrap() > 30);
     let publisher = &built["deployments"][0]["spec"]["template"]["spec"];
-    let lame = publisher["containers"][0]["lifecycle"]["preStop"]["sleep"]["seconds"].as_i64().unwrap();
-    assert!(publisher["terminationGracePeriodSeconds"].as_i64().unwrap() > 25 + lame);
+    let pre_stop = publisher["containers"][0]["lifecycle"]["preStop"]["sleep"]["seconds"].as_i64().unwrap();
+    assert!(publisher["terminationGracePeriodSeconds"].as_i64().unwrap() > 25 + pre_stop);
 }
 
 #[test]

@@ -22,12 +22,12 @@ fn accepts(program: Command, container: &Container) {
     let mut program = program;
     program.build();
     let command = container.args.as_ref().unwrap()[0].clone();
-    let options = program.find_subcommand(&command).unwrap_or_else(|| panic!("there is no {command}")).clone();
+    let options = program.find_subcommand(&command).unwrap_or_else(|| panic!("no subcommand {command}")).clone();
     let mut line = vec![program.get_name().to_owned(), command.clone()];
     for variable in container.env.iter().flatten().filter(|variable| variable.name.starts_with("SLUICE_")) {
         let named = |option: &&clap::Arg| option.get_env().is_some_and(|env| env == variable.name.as_str());
         let option = options.get_arguments().find(named);
-        let option = option.unwrap_or_else(|| panic!("{command} knows no {}", variable.name));
+        let option = option.unwrap_or_else(|| panic!("{command} has no option for {}", variable.name));
         // The value of a Secret is not available here. Any valid URL is sufficient.
         let value = variable.value.clone().unwrap_or_else(|| "redis://somewhere".to_owned());
         line.extend([format!("--{}", option.get_long().unwrap()), value]);

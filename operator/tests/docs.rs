@@ -63,7 +63,7 @@ fn every_metric_of_the_operator_is_explained() {
     let metrics: Vec<_> = sluice_operator::metrics::ALL.iter().map(|metric| metric.name).collect();
     assert!(metrics.len() >= 5, "{metrics:?}");
     let missing: Vec<_> = metrics.into_iter().filter(|metric| !docs.contains(&format!("`{metric}"))).collect();
-    assert!(missing.is_empty(), "docs/operations.md says nothing of {missing:?}");
+    assert!(missing.is_empty(), "docs/operations.md does not explain {missing:?}");
 }
 
 /// Reads all files below a folder.

@@ -30,11 +30,11 @@ async fn the_first_wins_and_the_second_waits_as_long_as_the_lease_is_renewed() {
     let (first, second) = (election(&api, "a"), election(&api, "b"));
     assert!(first.win(&stop).await);
     assert_eq!(holder(&api), "a");
-    let keeping = first.renew_until(&stop);
+    let renewing = first.renew_until(&stop);
     let waiting = timeout(DURATION * 4, second.win(&stop));
     tokio::select! {
-        lost = keeping => panic!("{lost:?}"),
-        won = waiting => assert!(won.is_err(), "two leaders"),
+        lost = renewing => panic!("{lost:?}"),
+        won = waiting => assert!(won.is_err(), "there are two leaders"),
     }
     assert_eq!(holder(&api), "a");
 }
@@ -68,7 +68,7 @@ async fn a_leader_whose_lease_was_taken_leaves() {
     let first = election(&api, "a");
     assert!(first.win(&stop).await);
     api.change(LEASE, |lease| lease["spec"]["holderIdentity"] = json!("b"));
-    let lost = timeout(DURATION * 3, first.renew_until(&stop)).await.expect("it notices");
+    let lost = timeout(DURATION * 3, first.renew_until(&stop)).await.expect("the loss is noticed");
     assert!(lost.unwrap_err().to_string().contains("taken"));
 }
 

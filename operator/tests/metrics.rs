@@ -95,7 +95,7 @@ fn every_recorded_metric_is_of_the_crates_set_with_its_type_and_labels() {
             // A name that is not a constant, such as a literal, is in no set.
             let constant = call.name.strip_suffix(".name").and_then(|path| path.rsplit("::").next());
             let metric = set.iter().find(|metric| constant == constants.get(metric.name).map(String::as_str));
-            let metric = metric.unwrap_or_else(|| panic!("{folder}: {call:?} is not of the set"));
+            let metric = metric.unwrap_or_else(|| panic!("{folder}: {call:?} is not in the set"));
             assert_eq!(call.kind, metric.kind.as_str(), "{folder}: {}", metric.name);
             assert_eq!(call.labels, metric.labels.iter().map(|&label| label.to_owned()).collect(), "{}", metric.name);
             unrecorded.remove(metric.name);
@@ -116,7 +116,7 @@ fn libraries_without_a_set_record_nothing() {
 fn names_follow_the_rules_of_prometheus() {
     let all: Vec<_> = SETS.iter().flat_map(|(_, _, set)| *set).collect();
     let names: BTreeSet<_> = all.iter().map(|metric| metric.name).collect();
-    assert_eq!(names.len(), all.len(), "two programs record one name");
+    assert_eq!(names.len(), all.len(), "two metrics have the same name");
     for metric in all {
         assert!(metric.name.starts_with("sluice_") || metric.name.starts_with("process_"), "{}", metric.name);
         assert_eq!(metric.name.ends_with("_total"), metric.kind == MetricKind::Counter, "{}", metric.name);

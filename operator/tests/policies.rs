@@ -1,4 +1,4 @@
-//! Compares the connections that the built NetworkPolicies allow with the arrows of the design.
+//! Compares the connections that the built NetworkPolicies allow with those that the design requires.
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
@@ -45,7 +45,7 @@ fn namespace_labels(namespace: &str) -> BTreeMap<String, String> {
 }
 
 fn selects(selector: &LabelSelector, labels: &BTreeMap<String, String>) -> bool {
-    assert!(selector.match_expressions.is_none(), "not understood by this test");
+    assert!(selector.match_expressions.is_none(), "this test does not support match expressions");
     selector.match_labels.iter().flatten().all(|(key, value)| labels.get(key) == Some(value))
 }
 

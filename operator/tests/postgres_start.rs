@@ -12,13 +12,13 @@ const SCRIPT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/src/controller/build/
 /// Much longer than the fast programs need, and much shorter than the slow program sleeps.
 const SOON: Duration = Duration::from_secs(20);
 
-/// Creates a directory that looks like a data directory. It is slow while a file `slow` exists.
+/// Creates a directory that looks like a data directory, and sleeps if the file `slow` exists.
 const INITDB: &str = r#"#!/bin/sh
 mkdir "$2" && echo 17 > "$2/PG_VERSION"
 echo initdb >> "$TRACE"
 if [ -e "$SLOW" ]; then exec sleep 300; fi
 "#;
-/// Records its arguments.
+/// Records how it is called.
 const POSTGRES: &str = r#"#!/bin/sh
 case "$1" in
   --version) echo 'postgres (PostgreSQL) 17.4 (Debian 17.4-1)' ;;
@@ -27,6 +27,7 @@ case "$1" in
 esac
 "#;
 
+/// A temporary folder with the stand-in programs and the data directory.
 struct Volume(PathBuf);
 
 impl Volume {
@@ -45,6 +46,7 @@ impl Volume {
         self.0.join(name)
     }
 
+    /// Clears the trace and starts the script.
     fn start(&self) -> Child {
         fs::write(self.path("trace"), "").unwrap();
         let path = format!("{}:{}", self.path("bin").display(), std::env::var("PATH").unwrap());
@@ -54,7 +56,7 @@ impl Volume {
         command.stdin(Stdio::null()).spawn().unwrap()
     }
 
-    /// Returns the calls of the programs since the start, one on each line.
+    /// Returns what the programs recorded since the start of the script, a line for each call or statement.
     fn trace(&self) -> Vec<String> {
         fs::read_to_string(self.path("trace")).unwrap().lines().map(str::to_owned).collect()
     }
@@ -66,6 +68,7 @@ impl Drop for Volume {
     }
 }
 
+/// Waits until `check` returns a value, and returns it.
 fn soon<T>(what: &str, mut check: impl FnMut() -> Option<T>) -> T {
     let end = Instant::now() + SOON;
     loop {
@@ -77,8 +80,9 @@ fn soon<T>(what: &str, mut check: impl FnMut() -> Option<T>) -> T {
     }
 }
 
+/// Waits until the script ends.
 fn ended(child: &mut Child) -> ExitStatus {
-    soon("it ends", || child.try_wait().unwrap())
+    soon("the script ends", || child.try_wait().unwrap())
 }
 
 #[test]
@@ -86,11 +90,11 @@ fn a_start_that_is_told_to_stop_ends_at_once_and_the_next_one_begins_anew() {
     let volume = Volume::new();
     fs::write(volume.path("slow"), "").unwrap();
     let mut cut = volume.start();
-    soon("the folder is being made", || volume.trace().contains(&"initdb".to_owned()).then_some(()));
+    soon("initdb is running", || volume.trace().contains(&"initdb".to_owned()).then_some(()));
     assert!(Command::new("kill").arg(cut.id().to_string()).status().unwrap().success());
     // The script must exit by itself and not by the signal, so that the container reports its exit code.
     assert_eq!(ended(&mut cut).code(), Some(143));
-    assert!(!volume.path("pgdata").exists(), "what is not complete is not in its place");
+    assert!(!volume.path("pgdata").exists(), "an incomplete data directory is not used");
 
     fs::remove_file(volume.path("slow")).unwrap();
     assert!(ended(&mut volume.start()).success());
@@ -100,5 +104,5 @@ fn a_start_that_is_told_to_stop_ends_at_once_and_the_next_one_begins_anew() {
     assert!(volume.path("pgdata/PG_VERSION").exists() && !volume.path("pgdata.new").exists());
 
     assert!(ended(&mut volume.start()).success());
-    assert_eq!(volume.trace(), [password, "serves"], "a folder that is there stays");
+    assert_eq!(volume.trace(), [password, "serves"], "an existing data directory is used again");
 }

@@ -362,7 +362,7 @@ async fn a_volume_that_cannot_grow_is_said_and_its_set_is_left() {
     trial.reconcile().await.unwrap();
     let writes = trial.api.writes();
     assert!(!writes.iter().any(|call| call.starts_with("DELETE")), "{writes:?}");
-    assert!(writes.contains(&"APPLY statefulsets/ledger-aggregator".to_owned()), "all else is done: {writes:?}");
+    assert!(writes.contains(&"APPLY statefulsets/ledger-aggregator".to_owned()), "the rest is applied: {writes:?}");
     assert!(!writes.contains(&"APPLY statefulsets/ledger-redis".to_owned()), "{writes:?}");
     assert_eq!(trial.condition("Ready")["reason"], "VolumeRefused");
 }

@@ -1,8 +1,12 @@
-{{/* Name of the chart's objects: the release's, with the chart's unless it says so already. */}}
+{{/* Name of the chart, or the one that replaces it. */}}
 {{- define "sluice.name" -}}
 {{- default .Chart.Name .Values.nameOverride | trunc 40 | trimSuffix "-" }}
 {{- end }}
 
+{{/*
+Name of the chart's objects: the name of the release and the name of the chart, or the name of the release
+alone if it contains the name of the chart.
+*/}}
 {{- define "sluice.fullname" -}}
 {{- $name := include "sluice.name" . }}
 {{- if .Values.fullnameOverride }}
@@ -14,7 +18,10 @@
 {{- end }}
 {{- end }}
 
-{{/* Name of what belongs to the cluster: two releases of one name live in two namespaces. */}}
+{{/*
+Name of cluster-scoped objects, and of objects in the namespaces that the operator reconciles. It contains the
+namespace of the release, because releases in different namespaces can have the same name.
+*/}}
 {{- define "sluice.clusterName" -}}
 {{- printf "%s-%s" .Release.Namespace (include "sluice.fullname" .) }}
 {{- end }}
@@ -28,8 +35,8 @@
 {{- end }}
 
 {{/*
-What selects the operator's pods: never changes over the life of a release. By the name alone the
-NetworkPolicies of resources let the operator in.
+Labels that select the operator's pods. They must not change while the release exists, because the selector of
+a Deployment is immutable. The NetworkPolicies of resources allow connections from pods with this name.
 */}}
 {{- define "sluice.selector" -}}
 app.kubernetes.io/name: sluice-operator
@@ -46,7 +53,10 @@ app.kubernetes.io/component: operator
 {{- toYaml (merge (include "sluice.selector" . | fromYaml) $own .Values.labels) }}
 {{- end }}
 
-{{/* The annotations of an object, its own before everybody's, under `metadata`: (list . OWN). */}}
+{{/*
+The field `annotations` of an object's metadata: (list . OWN). The object's own annotations override those of
+the value `annotations`.
+*/}}
 {{- define "sluice.annotations" -}}
 {{- with merge (dict) (index . 1) (index . 0).Values.annotations }}
   annotations:
@@ -64,7 +74,7 @@ app.kubernetes.io/component: operator
 {{- end }}
 {{- end }}
 
-{{/* What every pod of the chart says, to be admitted under Pod Security `restricted`. */}}
+{{/* Security context of every pod of the chart: what the Pod Security level `restricted` requires. */}}
 {{- define "sluice.podSecurityContext" -}}
 runAsNonRoot: true
 runAsUser: 65532

@@ -1,53 +1,55 @@
 {{/*
-What the operator may do where it looks after resources, and why. The same for a ClusterRole and
-for the Roles of single namespaces.
+The permissions of the operator in the namespaces whose resources it reconciles, each with its reason. They are
+the same for the ClusterRole and for the Roles of single namespaces.
 */}}
 {{- define "sluice.rules" -}}
-# The resources that it reconciles. Users make, change and remove them; it does not.
+# The resources that it reconciles. Only users create, change and delete them.
 - apiGroups: [sluice.dev]
   resources: [eventaggregators]
   verbs: [list, watch]
-# What it found out goes into their status alone.
+# It writes only the status of the resources.
 - apiGroups: [sluice.dev]
   resources: [eventaggregators/status]
   verbs: [patch]
-# Redis, PostgreSQL, aggregators and publishers. Server-side apply of what is missing needs create.
-# A set is deleted, without its pods, to be made anew when its volumes grow; the others when a
-# resource no longer wants them.
+# Redis, PostgreSQL, aggregators and publishers. Server-side apply of an object that does not exist needs
+# create. A StatefulSet is deleted, without its pods, and created again when its volumes grow. Other objects
+# are deleted when the resource no longer needs them.
 - apiGroups: [apps]
   resources: [statefulsets, deployments]
   verbs: [get, list, watch, create, patch, delete]
-# Where the parts find each other, how they are set up, and who they are.
+# The DNS names by which the components find each other, their configuration, and their accounts.
 - apiGroups: [""]
   resources: [services, configmaps, serviceaccounts]
   verbs: [get, list, watch, create, patch, delete]
-# Who may reach whom.
+# The connections that are allowed between pods.
 - apiGroups: [networking.k8s.io]
   resources: [networkpolicies]
   verbs: [get, list, watch, create, patch, delete]
-# Drains take one pod of a part at a time.
+# A node drain may evict one pod of each component at a time.
 - apiGroups: [policy]
   resources: [poddisruptionbudgets]
   verbs: [get, list, watch, create, patch, delete]
-# Passwords are made once, by create; patch changes whether they go with their resource. Those that
-# a resource refers to are read, and watched, since a changed one rolls the pods that use it: their
-# names are not known here. None is deleted.
+# A password is generated once, by create. Patch adds or removes its owner reference, which decides whether it
+# is deleted with its resource. Secrets to which a resource refers are read and watched, because the pods that
+# use one are replaced when it changes. Their names are not known here, so the rule covers all Secrets. The
+# operator deletes none.
 - apiGroups: [""]
   resources: [secrets]
   verbs: [get, list, watch, create, patch]
-# Volumes grow by their claims. The sets make the claims, and keep or delete them.
+# A volume grows when its claim is patched. Kubernetes creates the claims for the StatefulSets, and retains or
+# deletes them.
 - apiGroups: [""]
   resources: [persistentvolumeclaims]
   verbs: [list, watch, patch]
-# Why a pod does not start, for the conditions.
+# The conditions report the reason for which a pod does not start.
 - apiGroups: [""]
   resources: [pods]
   verbs: [list, watch]
-# Autoscaling stands back where somebody else's autoscaler scales the resource.
+# The operator does not scale a resource that a HorizontalPodAutoscaler scales.
 - apiGroups: [autoscaling]
   resources: [horizontalpodautoscalers]
   verbs: [list]
-# What changed and what went wrong, told on the resource; repeated ones are counted up by patch.
+# Events about changes and errors of a resource. Patch increases the count of a repeated event.
 - apiGroups: [events.k8s.io]
   resources: [events]
   verbs: [create, patch]

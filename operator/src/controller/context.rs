@@ -1,4 +1,4 @@
-//! The clients, settings and memory that all reconciles share.
+//! The clients, settings and state that all reconciles share.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
@@ -18,9 +18,9 @@ const FIRST_RETRY: Duration = Duration::from_secs(1);
 /// The upper bound of the exponential backoff.
 const LAST_RETRY: Duration = Duration::from_secs(300);
 
-/// The clients, settings and memory that all reconciles share.
+/// The clients, settings and state that all reconciles share.
 pub struct Context {
-    /// Talks to the API server.
+    /// The client of the API server.
     pub client: Client,
     /// Queries the programs of resources over HTTP.
     pub programs: Programs,

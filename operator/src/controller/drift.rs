@@ -1,5 +1,5 @@
-//! Decides whether an object has drifted and must be applied. A write that changes nothing would still be
-//! a write, so a steady state must not apply anything.
+//! Decides whether an object has drifted and must be applied. Applying an unchanged object would still be a
+//! write request, so in a steady state nothing must be applied.
 //!
 //! An object has not drifted when it contains everything that is desired, including the annotation with
 //! the hash of the desired object. (Without the hash, a field that is no longer desired would stay.)

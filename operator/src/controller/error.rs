@@ -66,10 +66,10 @@ pub enum Error {
         /// The message of the API server.
         message: String,
     },
-    /// The API server did not answer all requests of a reconcile in time.
+    /// The API server did not respond to all requests of a reconcile in time.
     #[error("the API server did not answer within {0:?}")]
     TimedOut(std::time::Duration),
-    /// The API server refused a request, or did not answer it.
+    /// The API server refused a request, or did not respond to it.
     #[error("cannot {action}: {source}")]
     Api {
         /// The request in words, as in "cannot {action}".

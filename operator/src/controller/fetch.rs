@@ -39,7 +39,7 @@ pub struct Live {
 /// Reads all objects that exist for `resource`.
 ///
 /// # Errors
-/// [`Error::Api`] when the API server refuses or does not answer a request.
+/// [`Error::Api`] when the API server refuses a request or does not respond to it.
 pub async fn fetch(client: &Client, programs: &Programs, resource: &EventAggregator) -> Result<Live> {
     let names = names_of(resource);
     let reader = Reader {

@@ -131,7 +131,7 @@ mod tests {
         defaulted(&json!({"metadata": {"name": name}, "spec": spec}))
     }
 
-    /// The messages with which the API server would refuse `new` (after `old`).
+    /// Returns the messages with which the API server would refuse `new`, which replaces `old` if that is given.
     fn refusals(new: &Value, old: Option<&Value>) -> Vec<String> {
         match Validator::new().validate(&schema(), new, old) {
             Ok(()) => Vec::new(),
@@ -148,7 +148,7 @@ mod tests {
         let (old, new) = (object("shop", old), object("shop", new));
         let refused = refusals(&new, Some(&old));
         assert!(refused.iter().any(|message| message.contains(names)), "{new}: {refused:?} does not name {names}");
-        assert_eq!(refusals(&old, Some(&old)), Vec::<String>::new(), "an object is a valid change of itself");
+        assert_eq!(refusals(&old, Some(&old)), Vec::<String>::new(), "an update that changes nothing is valid");
     }
 
     #[test]
@@ -176,8 +176,8 @@ mod tests {
         spec_refused(json!({"postgres": {"managed": {"storage": {"size": "0"}}}}), "size");
     }
 
-    /// A bare number is refused by its type before a rule sees it: rules ask `isQuantity`, which knows
-    /// text alone.
+    /// The rules call `isQuantity`, which accepts only strings. The type refuses a number before a rule is
+    /// evaluated.
     #[test]
     fn quantities_that_rules_look_at_are_text() {
         let spec = &schema()["properties"]["spec"]["properties"];
@@ -189,7 +189,7 @@ mod tests {
         }
     }
 
-    /// An error would stand where the message should, and refuse what is valid.
+    /// An error of evaluation would replace the message, and would also refuse valid objects.
     #[test]
     fn no_rule_fails_with_an_error_whatever_is_left_out() {
         let mut rules = Vec::new();
@@ -199,8 +199,8 @@ mod tests {
             let variants = variants(path, node);
             for new in &variants {
                 for old in [None].into_iter().chain(variants.iter().map(Some)) {
-                    // A change is of stored objects, which have their defaults; else a rule also sees
-                    // the default of what it stands on, without the defaults of its fields.
+                    // On an update both objects are stored objects, which have their defaults. On creation a
+                    // rule is also evaluated against the default of its parent, whose fields have none.
                     let bare = old.is_none() && node.get("default").is_some();
                     let node = if bare { without_defaults(node) } else { node.clone() };
                     checked += 1;
@@ -214,7 +214,7 @@ mod tests {
         assert!(rules.len() >= 7 && checked > 100, "{} schemas with rules, {checked} objects", rules.len());
     }
 
-    /// The schemas that have rules of their own.
+    /// Collects the schemas that have rules, each with its path.
     fn with_rules(path: &str, schema: &Value, found: &mut Vec<(String, Value)>) {
         if schema.get("x-kubernetes-validations").is_some() {
             found.push((path.to_owned(), schema.clone()));
@@ -227,7 +227,7 @@ mod tests {
         }
     }
 
-    /// An object with all fields, with each field left out, and with none; but for required ones.
+    /// Returns objects with all fields, with each single field left out, and with none. Required fields stay.
     fn variants(path: &str, schema: &Value) -> Vec<Value> {
         let mut full = sample(schema);
         if path.is_empty() {
@@ -247,10 +247,10 @@ mod tests {
         variants
     }
 
-    /// A value of the schema's type with all its fields.
+    /// Returns a value of the schema's type with all its fields.
     fn sample(schema: &Value) -> Value {
         match schema["type"].as_str() {
-            // A quantity, where it is one.
+            // The default of a quantity is a valid quantity, and "x" is not.
             Some("string") if schema["default"].is_string() => schema["default"].clone(),
             Some("object") => {
                 let fields = schema["properties"].as_object().into_iter().flatten();

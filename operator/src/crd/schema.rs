@@ -25,7 +25,8 @@ pub fn crd() -> CustomResourceDefinition {
 /// # Errors
 /// When it cannot be serialized as YAML, which its types rule out.
 pub fn yaml() -> Result<String, serde_yaml::Error> {
-    // It is converted to a value first, whose maps are sorted: the text changes only with the types.
+    // It is converted to a value first, because the maps of a value are sorted: the text then changes only when
+    // the types change.
     serde_yaml::to_string(&serde_yaml::to_value(crd())?)
 }
 

@@ -1,10 +1,15 @@
-{{/* What the pods of `helm test` share. Their images have no shell: they run our own programs. */}}
+{{/*
+The common parts of the pods of `helm test`. The pods run our own programs, because the images have no shell.
+*/}}
 {{- define "sluice.testHook" -}}
 helm.sh/hook: test
 helm.sh/hook-delete-policy: before-hook-creation,hook-succeeded
 {{- end }}
 
-{{/* Not the operator's, by which policies let it in and Services select it. */}}
+{{/*
+The name differs from that of the operator's pods, because Services select the operator by it and NetworkPolicies
+allow its connections by it.
+*/}}
 {{- define "sluice.testLabels" -}}
 {{- toYaml (merge (dict "app.kubernetes.io/name" "sluice-test" "app.kubernetes.io/component" "test") (include "sluice.labels" . | fromYaml)) }}
 {{- end }}

@@ -64,8 +64,8 @@ pub(super) fn build(plan: &Plan, checksums: &Checksums, objects: &mut Objects) {
     objects.stateful_sets.push(set::stateful_set(plan, COMPONENT, aggregator.replicas, service, template));
 }
 
-/// Returns the headless Service that gives each pod a DNS name. A pod that is not ready has one too: the
-/// operator asks it why.
+/// Returns the headless Service that gives each pod a DNS name. A pod that is not ready has one too, because the
+/// operator asks the pod itself for the reason.
 fn pods_service(plan: &Plan) -> k8s_openapi::api::core::v1::Service {
     let mut service = set::service(plan, COMPONENT, "http", AGGREGATOR_PORT);
     service.metadata.name = Some(plan.names.aggregator_pods());

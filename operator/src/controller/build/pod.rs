@@ -126,7 +126,7 @@ pub(super) fn env_pod_name(name: &str) -> EnvVar {
 /// - Startup: 60 times 1 s. The programs answer `/healthz` as soon as they listen, before they connect to
 ///   Redis or PostgreSQL. Only the start of the process on a busy node takes time.
 /// - Liveness: 6 times 10 s. `/healthz` depends on no other server. A restart helps only against a process
-///   that is stuck, so a minute of load must not trigger it.
+///   that hangs, so a minute of high load must not trigger it.
 /// - Readiness: 2 times 3 s. A pod that cannot work leaves the Service after about 6 s, and a single lost
 ///   response does not remove it.
 pub(super) fn http_probes(container: &mut Container, port: &str) {

@@ -12,8 +12,8 @@ use crate::contract::{AGGREGATOR_PORT, PUBLISHER_COMMAND, PUBLISHER_PORT, env};
 use crate::controller::plan::{Checksums, Plan};
 
 const COMPONENT: Component = Component::Publisher;
-/// Seconds for which a stopping publisher still accepts requests. Some nodes send requests to it until
-/// they have learnt that it leaves the Service.
+/// Seconds for which a stopping publisher still accepts requests. Nodes send requests to it until they have
+/// received the new endpoints of the Service.
 const PRE_STOP_SECONDS: i64 = 5;
 /// Seconds between the shutdown timeout of the program and SIGKILL.
 const GRACE_MARGIN: i64 = 10;
