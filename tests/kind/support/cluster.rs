@@ -4,12 +4,16 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::sync::LazyLock;
+use std::time::{Duration, Instant};
 
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Client, Config};
 
 /// The prefix of the context's name of every kind cluster.
 const CONTEXT: &str = "kind-";
+
+/// How long a command is repeated while the API server fails.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 static CLUSTER: LazyLock<Cluster> = LazyLock::new(Cluster::find);
 
@@ -67,14 +71,30 @@ fn tool(name: &str) -> Command {
     command
 }
 
-/// Runs `kubectl`, which must succeed, and returns its standard output.
+/// Runs `kubectl`, which must succeed, and returns its standard output. Runs it again while the API server itself
+/// fails, for up to a minute.
 pub fn kubectl(args: &[&str]) -> String {
-    succeeded("kubectl", args, try_kubectl(args, ""))
+    kubectl_with(args, "")
 }
 
 /// Like [`kubectl`], with this standard input.
 pub fn kubectl_with(args: &[&str], input: &str) -> String {
-    succeeded("kubectl", args, try_kubectl(args, input))
+    let started = Instant::now();
+    loop {
+        let output = try_kubectl(args, input);
+        if !server_failed(&output) || started.elapsed() > PATIENCE {
+            return succeeded("kubectl", args, output);
+        }
+        std::thread::sleep(Duration::from_secs(1));
+    }
+}
+
+/// Returns whether a command failed because the API server, or its etcd, could not serve it. On a busy machine both
+/// may be too slow, or be restarted by their probes.
+fn server_failed(output: &Output) -> bool {
+    let signs = ["etcdserver: ", "(InternalError)", "(ServiceUnavailable)", "(Timeout)", "connection refused"];
+    let errors = String::from_utf8_lossy(&output.stderr);
+    !output.status.success() && signs.iter().any(|sign| errors.contains(sign))
 }
 
 /// Runs `kubectl`, which may fail, with this standard input.

@@ -2,6 +2,7 @@
 
 use std::collections::HashSet;
 use std::sync::LazyLock;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use kube::api::{DynamicObject, PostParams};
@@ -100,11 +101,25 @@ pub fn small(replicas: i32) -> Value {
     })
 }
 
-/// Creates a resource, which must be accepted.
+/// Creates a resource, which must be accepted. Repeats the request while the API server fails: on a busy machine
+/// etcd may be too slow.
 pub async fn create(namespace: &Namespace, name: &str, spec: Value) {
     let mut resource = DynamicObject::new(name, &event_aggregator());
     resource.data = json!({ "spec": spec });
-    namespace.resources().create(&PostParams::default(), &resource).await.expect("the resource is accepted");
+    let has_failed = AtomicBool::new(false);
+    wait_until("the API server stores the resource", SOON, || async {
+        match namespace.resources().create(&PostParams::default(), &resource).await {
+            Ok(_) => Ok(()),
+            Err(kube::Error::Api(status)) if status.code >= 500 => {
+                has_failed.store(true, Ordering::Relaxed);
+                Err(status.message)
+            }
+            // A request that failed may have been executed.
+            Err(kube::Error::Api(status)) if status.code == 409 && has_failed.load(Ordering::Relaxed) => Ok(()),
+            Err(error) => panic!("the resource is refused: {error}"),
+        }
+    })
+    .await;
 }
 
 /// Returns the address of the store, and the URL of Redis with the prefix of the streams, both through
