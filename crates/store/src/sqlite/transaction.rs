@@ -20,6 +20,9 @@ use crate::{Counts, DeadLetter, Dropped, Inserted, NewDeadLetter, Row, StoreErro
 static INSERT_RECEIPTS: LazyLock<Bulk> = LazyLock::new(|| {
     Bulk::new("INSERT INTO receipts (id, committed_at) VALUES", "(?,?)", "ON CONFLICT DO NOTHING RETURNING id")
 });
+static RENEW_RECEIPTS: LazyLock<Bulk> = LazyLock::new(|| {
+    Bulk::new("UPDATE receipts SET committed_at = max(committed_at, ?) WHERE id IN (", "?", ")")
+});
 static INSERT_EVENTS: LazyLock<Bulk> = LazyLock::new(|| {
     Bulk::new(
         // OR FAIL leaves the rows before a refused one in place; the caller rolls back the transaction or the
@@ -180,7 +183,21 @@ async fn insert_receipts(
         let insert = ids.iter().fold(sqlx::query_scalar::<_, ReceiptId>(text), |insert, id| insert.bind(*id).bind(now));
         new.extend(insert.fetch_all(&mut *connection).await.map_err(of_statement)?);
     }
+    if new.len() < ids.len() {
+        let stored: Vec<_> = ids.iter().filter(|id| !new.contains(id)).copied().collect();
+        renew_receipts(connection, &stored, now).await?;
+    }
     Ok(new)
+}
+
+/// Retains receipts that were stored before for as long as new ones: the log, too, remembers an
+/// `Idempotency-Key` from its last use on.
+async fn renew_receipts(connection: &mut SqliteConnection, ids: &[ReceiptId], now: i64) -> Result<(), StoreError> {
+    for (text, ids) in RENEW_RECEIPTS.statements(ids) {
+        let renew = ids.iter().fold(sqlx::query(text).bind(now), |renew, id| renew.bind(*id));
+        renew.execute(&mut *connection).await.map_err(of_statement)?;
+    }
+    Ok(())
 }
 
 async fn insert_events(

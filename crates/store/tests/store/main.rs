@@ -75,7 +75,8 @@ on_both_stores! {
         where_the_source_tells_events_apart_all_are_found
         an_empty_store_answers_everything;
     receipts:
-        receipts_are_dropped_only_after_their_time;
+        receipts_are_dropped_only_after_their_time
+        a_receipt_that_is_used_again_is_retained_as_long_as_a_new_one;
     retention:
         old_events_go_and_the_statistics_say_how_far_back_duplicates_are_recognised
         without_retention_nothing_goes

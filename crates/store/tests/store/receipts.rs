@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use sluice_store::Maintenance;
+use sluice_store::{Counts, Maintenance};
 
 use crate::batches::*;
 use crate::stores::{Place, TestStore};
@@ -32,6 +32,17 @@ pub async fn receipts_are_dropped_only_after_their_time(test: TestStore) {
     maintain().await;
     let repeated = test.commit(&again(&old)).await;
     assert_eq!((repeated.skipped, repeated.counts.duplicates), (0, 1), "it is a second sending now");
+}
+
+pub async fn a_receipt_that_is_used_again_is_retained_as_long_as_a_new_one(test: TestStore) {
+    let repeated = batch_of(events(0..300));
+    test.commit(&repeated).await;
+    for round in 1..=4 {
+        age(&test, RECEIPTS_TTL * 3 / 4).await;
+        test.store.maintain(&Maintenance { receipts_ttl: RECEIPTS_TTL, retention: None }).await.unwrap();
+        assert_eq!(test.commit(&again(&repeated)).await.skipped, 1, "repetition {round}");
+    }
+    assert_eq!(test.counts().await, Counts { received: 300, unique: 300, ..Counts::default() });
 }
 
 /// Lets so much time pass for the receipts.
