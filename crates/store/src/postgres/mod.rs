@@ -12,6 +12,7 @@ mod insert_strategy;
 mod locks;
 mod query;
 mod receipts;
+mod removals;
 mod retention;
 mod schema;
 mod session;
@@ -21,7 +22,6 @@ mod timestamptz;
 mod transaction;
 
 use std::collections::HashSet;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, RwLock};
 
 use async_trait::async_trait;
@@ -39,8 +39,10 @@ use crate::{
 use connections::{Connections, Lease};
 use insert::BatchTarget;
 use insert_strategy::InsertStrategies;
+use removals::Removals;
 use schema::Schema;
 use session::{QUERY_TIMEOUT, Session};
+use transaction::Begun;
 
 /// The store on PostgreSQL.
 pub struct PostgresStore {
@@ -50,8 +52,7 @@ pub struct PostgresStore {
     /// The settings that the schema was created with, once it is prepared.
     schema: RwLock<Option<Schema>>,
     dedup_cache: DedupCache,
-    /// How many times rows were removed.
-    removals: AtomicU64,
+    removals: Removals,
     strategies: Arc<InsertStrategies>,
 }
 
@@ -71,7 +72,7 @@ impl PostgresStore {
             queries,
             schema: RwLock::new(None),
             dedup_cache: DedupCache::new(settings.dedup_cache_keys),
-            removals: AtomicU64::new(0),
+            removals: Removals::default(),
             strategies: Arc::default(),
         })
     }
@@ -125,7 +126,7 @@ impl PostgresStore {
         // Both are asked, so that neither reports an old loss later.
         if self.queries.take_tables_missing() | self.commits.take_tables_missing() {
             self.set_schema(None);
-            self.removals.fetch_add(1, Ordering::AcqRel);
+            self.removals.count_lost_tables();
         }
     }
 }
@@ -143,9 +144,9 @@ impl Store for PostgresStore {
         let schema = self.schema().await?;
         let begun = async {
             let mut lease = self.commits.lease().await?;
-            let (batch, new) = transaction::begin(&mut lease, receipts).await?;
+            let Begun { batch, removed_events, new } = transaction::begin(&mut lease, receipts).await?;
             // Each of the two only increases, and so does their sum.
-            let generation = lease.generation() + self.removals.load(Ordering::Acquire);
+            let generation = lease.generation() + self.removals.observe(removed_events);
             let target = BatchTarget { payload_type: schema.payload_type, batch };
             let transaction = transaction::Transaction::new(lease, target, generation, Arc::clone(&self.strategies));
             Ok((Box::new(transaction) as Box<dyn StoreTransaction>, new))
@@ -189,12 +190,7 @@ impl Store for PostgresStore {
         let removed = async {
             receipts::maintain(&mut lease, schema, maintenance.receipts_ttl).await?;
             // Receipts are dropped by whole partitions, uncounted.
-            let events = retention::maintain(&mut lease, schema, maintenance).await;
-            // If it fails, some events may have been deleted.
-            if !matches!(events, Ok(0)) {
-                self.removals.fetch_add(1, Ordering::AcqRel);
-            }
-            Ok((events?, 0))
+            Ok((retention::maintain(&mut lease, schema, maintenance).await?, 0))
         }
         .await;
         self.finish(lease, removed)

@@ -65,8 +65,9 @@ struct Chunk {
     last: Option<i64>,
 }
 
-/// Deletes old events, and records how far back duplicates are recognised from now on, in one transaction.
-/// Returns `None` if another replica is doing so at this time.
+/// Deletes old events, and records in the same transaction how many were deleted and how far back duplicates are
+/// recognised from now on. Every transaction that begins later reads the number, in all replicas, and so learns
+/// that events it has cached as stored may have been deleted. Returns `None` if another replica is doing so at this time.
 async fn delete_chunk(
     lease: &mut Lease,
     schema: &str,
@@ -99,10 +100,13 @@ async fn delete_chunk(
         .await?;
         if deleted > 0 {
             sqlx::query(
-                "INSERT INTO settings AS s (name, value) VALUES ('dedup_horizon', $1::int8::text) \
-                 ON CONFLICT (name) DO UPDATE SET value = greatest(s.value::int8, $1)::text",
+                "INSERT INTO settings AS s (name, value) \
+                 VALUES ('dedup_horizon', $1::int8::text), ('removed_events', $2::int8::text) \
+                 ON CONFLICT (name) DO UPDATE SET value = CASE s.name \
+                     WHEN 'removed_events' THEN s.value::int8 + $2 ELSE greatest(s.value::int8, $1) END::text",
             )
             .bind(cutoff.0.as_micros())
+            .bind(deleted)
             .execute(&mut *transaction)
             .await?;
         }

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use sluice_event::{EventKey, PayloadHash, ReceiptId};
 use sluice_log::Position;
+use sqlx::postgres::PgRow;
 use sqlx::{AssertSqlSafe, Row as _, SqlSafeStr};
 
 use super::connections::Lease;
@@ -14,27 +15,42 @@ use super::insert_strategy::{self, InsertStrategies, Inserter};
 use super::{counters, insert, query, receipts};
 use crate::{Counts, DeadLetter, Dropped, Inserted, NewDeadLetter, Row, StoreError, Transaction as StoreTransaction};
 
-/// Begins a transaction and inserts receipts, in one round trip. Returns the number of the batch, which is
-/// the high bits of its events' `seq`, and the receipts that are new.
+/// What [`begin`] reads.
+pub(super) struct Begun {
+    /// The number of the batch, which is the high bits of its events' `seq`.
+    pub batch: i64,
+    /// How many events retention had removed when the transaction began.
+    pub removed_events: i64,
+    /// The receipts that are new.
+    pub new: HashSet<ReceiptId>,
+}
+
+/// Begins a transaction and inserts receipts, in one round trip.
 ///
 /// The table is locked before the number of the open receipt partition is read, so that this partition
 /// cannot be closed before the transaction ends ([`receipts`] says why). The savepoint that COPY needs
 /// ([`insert_strategy::SAVEPOINT`]) is set last, so that it costs no round trip of its own.
-pub(super) async fn begin(lease: &mut Lease, ids: &[ReceiptId]) -> Result<(i64, HashSet<ReceiptId>), StoreError> {
+pub(super) async fn begin(lease: &mut Lease, ids: &[ReceiptId]) -> Result<Begun, StoreError> {
     let begin = format!(
         "BEGIN ISOLATION LEVEL READ COMMITTED; \
          LOCK TABLE ONLY receipts IN ROW EXCLUSIVE MODE; \
-         SELECT nextval('event_batches')::text FROM receipt_epochs WHERE closed_at IS NULL; \
+         SELECT nextval('event_batches')::text, (SELECT value FROM settings WHERE name = 'removed_events') \
+         FROM receipt_epochs WHERE closed_at IS NULL; \
          {}; {}",
         receipts::execute(ids),
         insert_strategy::SAVEPOINT,
     );
     let rows = lease.run_for_rows(AssertSqlSafe(begin)).await?;
     let no_partition = || StoreError::Failed("there is no open partition of receipts".into());
-    let (batch, new) = rows.split_first().ok_or_else(no_partition)?;
+    let (first, new) = rows.split_first().ok_or_else(no_partition)?;
     // Without an open partition the first row would be missing, and a receipt, which is no number, be first.
-    let batch = batch.try_get::<&str, _>(0).ok().and_then(|batch| batch.parse().ok()).ok_or_else(no_partition)?;
-    Ok((batch, receipts::read(new)?))
+    let batch = number(first, 0).ok_or_else(no_partition)?;
+    Ok(Begun { batch, removed_events: number(first, 1).unwrap_or(0), new: receipts::read(new)? })
+}
+
+/// Reads a number in text format; `None` if it is NULL or no number.
+fn number(row: &PgRow, column: usize) -> Option<i64> {
+    row.try_get::<Option<&str>, _>(column).ok().flatten().and_then(|number| number.parse().ok())
 }
 
 /// Marks an attempt to store an entry and returns how many were marked. Not part of the batch's

@@ -50,7 +50,8 @@ pub struct SqliteStore {
     readers: SqlitePool,
     keyer: Keyer,
     dedup_cache: DedupCache,
-    /// How many times rows were removed.
+    /// How many times rows were removed. It changes only while the writer is locked, so that every transaction that
+    /// begins later knows.
     removals: AtomicU64,
 }
 
@@ -141,12 +142,7 @@ impl Store for SqliteStore {
     }
 
     async fn maintain(&self, maintenance: &Maintenance) -> Result<(u64, u64), StoreError> {
-        let removed = retention::maintain(&self.writer, maintenance).await;
-        // If it fails, some events may have been deleted.
-        if !matches!(removed, Ok((0, _))) {
-            self.removals.fetch_add(1, Ordering::AcqRel);
-        }
-        removed
+        retention::maintain(&self.writer, &self.removals, maintenance).await
     }
 
     async fn ping(&self) -> Result<(), StoreError> {

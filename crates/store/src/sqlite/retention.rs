@@ -1,6 +1,7 @@
 //! Deletes rows that are older than the retention time, in small steps, so that batches are stored in between.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use sluice_event::Timestamp;
@@ -21,7 +22,11 @@ const MAX_DURATION: Duration = Duration::from_secs(5);
 
 /// Deletes old events, receipts, marks of attempts and audit rows. Returns the number of deleted events and of
 /// deleted receipts.
-pub(super) async fn maintain(writer: &Arc<Mutex<Writer>>, maintenance: &Maintenance) -> Result<(u64, u64), StoreError> {
+pub(super) async fn maintain(
+    writer: &Arc<Mutex<Writer>>,
+    removals: &AtomicU64,
+    maintenance: &Maintenance,
+) -> Result<(u64, u64), StoreError> {
     let until = Instant::now() + MAX_DURATION;
     let receipts = delete_receipts(writer, before(maintenance.receipts_ttl)?, until).await?;
     let Some(retention) = maintenance.retention else {
@@ -31,7 +36,7 @@ pub(super) async fn maintain(writer: &Arc<Mutex<Writer>>, maintenance: &Maintena
     delete_audit(writer, cutoff).await?;
     let (mut after, mut total, mut without) = (0, 0, 0);
     while Instant::now() < until {
-        let chunk = delete_chunk(writer, after, cutoff).await?;
+        let chunk = delete_chunk(writer, removals, after, cutoff).await?;
         total += chunk.deleted;
         without = if chunk.deleted == 0 { without + 1 } else { 0 };
         after = chunk.last.unwrap_or(after);
@@ -56,20 +61,31 @@ struct Chunk {
 }
 
 /// Deletes the old events of one chunk, in one transaction.
-async fn delete_chunk(writer: &Arc<Mutex<Writer>>, after: i64, cutoff: i64) -> Result<Chunk, StoreError> {
+async fn delete_chunk(
+    writer: &Arc<Mutex<Writer>>,
+    removals: &AtomicU64,
+    after: i64,
+    cutoff: i64,
+) -> Result<Chunk, StoreError> {
     let mut guard = writer::lock(writer).await?;
     guard.begin().await?;
     let chunk = delete_events(guard.current().await?, after, cutoff).await;
-    match chunk {
-        Ok(_) => guard.commit().await?,
+    match &chunk {
+        Ok(chunk) => {
+            if chunk.deleted > 0 {
+                // Before the commit, whose outcome may stay unknown.
+                removals.fetch_add(1, Ordering::AcqRel);
+            }
+            guard.commit().await?;
+        }
         // Rolls back.
         Err(_) => guard.connection().await.map(|_| ())?,
     }
     chunk
 }
 
-/// Deletes the old ones among the next events, and records how far back duplicates are recognised
-/// from now on.
+/// Deletes the old ones among the next events, and records how many were deleted and how far back duplicates are
+/// recognised from now on.
 async fn delete_events(connection: &mut SqliteConnection, after: i64, cutoff: i64) -> Result<Chunk, StoreError> {
     let select =
         sqlx::query_as("SELECT count(*), max(seq) FROM (SELECT seq FROM events WHERE seq > ? ORDER BY seq LIMIT ?)");
@@ -79,11 +95,15 @@ async fn delete_events(connection: &mut SqliteConnection, after: i64, cutoff: i6
     let delete = delete.bind(after).bind(last.unwrap_or(after)).bind(cutoff);
     let deleted = delete.execute(&mut *connection).await.map_err(of_statement)?.rows_affected();
     if deleted > 0 {
-        let horizon = sqlx::query(
-            "INSERT INTO settings (name, value) VALUES ('dedup_horizon', CAST(?1 AS TEXT)) \
-             ON CONFLICT (name) DO UPDATE SET value = CAST(max(CAST(value AS INTEGER), ?1) AS TEXT)",
+        let record = sqlx::query(
+            "INSERT INTO settings (name, value) \
+             VALUES ('dedup_horizon', CAST(?1 AS TEXT)), ('removed_events', CAST(?2 AS TEXT)) \
+             ON CONFLICT (name) DO UPDATE SET value = CAST(CASE name \
+                 WHEN 'removed_events' THEN CAST(value AS INTEGER) + ?2 \
+                 ELSE max(CAST(value AS INTEGER), ?1) END AS TEXT)",
         );
-        horizon.bind(cutoff).execute(connection).await.map_err(of_statement)?;
+        let record = record.bind(cutoff).bind(deleted.cast_signed());
+        record.execute(connection).await.map_err(of_statement)?;
     }
     Ok(Chunk { examined, deleted, last })
 }

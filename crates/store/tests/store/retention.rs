@@ -17,7 +17,7 @@ fn maintenance(retention: Option<Duration>) -> Maintenance {
 pub async fn old_events_go_and_the_statistics_say_how_far_back_duplicates_are_recognised(test: TestStore) {
     // More than one chunk of them.
     test.commit(&batch_of(events(0..6_000))).await;
-    test.age("events", "received_at", DAY * 2).await;
+    test.make_stored_events_older(DAY * 2).await;
     test.commit(&batch_of(events(6_000..6_010))).await;
     assert_eq!(test.statistics().await.dedup_horizon, None);
 
@@ -43,7 +43,7 @@ pub async fn without_retention_nothing_goes(test: TestStore) {
 
 pub async fn an_event_that_retention_removed_is_new_again(test: TestStore) {
     test.commit(&batch_of(events(0..3))).await;
-    test.age("events", "received_at", DAY * 2).await;
+    test.make_stored_events_older(DAY * 2).await;
     test.store.maintain(&maintenance(Some(DAY))).await.unwrap();
     let outcome = test.commit(&batch_of(events(0..3))).await;
     assert_eq!(outcome.counts, Counts { received: 3, unique: 3, ..Counts::default() });

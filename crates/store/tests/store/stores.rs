@@ -184,6 +184,11 @@ impl TestStore {
         .await;
     }
 
+    /// Lets so much time pass for the events that are stored.
+    pub async fn make_stored_events_older(&self, by: Duration) {
+        self.age("events", "received_at", by).await;
+    }
+
     /// Makes what is stored so much older.
     pub async fn age(&self, table: &str, column: &str, by: Duration) {
         let micros = by.as_micros();

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use sluice_store::commit::{Outcome, commit, replay};
 use sluice_store::postgres::PostgresSettings;
-use sluice_store::{CommitOptions, Counts, Store, StoreError};
+use sluice_store::{CommitOptions, Counts, Maintenance, Store, StoreError};
 use sluice_tests::wait_until;
 use sqlx::{Connection, PgConnection};
 use tokio::task::{JoinHandle, JoinSet};
@@ -13,6 +13,12 @@ use tokio::task::{JoinHandle, JoinSet};
 use super::faults::{cut_connections, named};
 use crate::batches::*;
 use crate::stores::{Place, TestStore, direct, fresh_schema, opened};
+
+const DAY: Duration = Duration::from_secs(24 * 3_600);
+
+fn retention(retention: Duration) -> Maintenance {
+    Maintenance { receipts_ttl: DAY, retention: Some(retention) }
+}
 
 /// A second replica on the same tables.
 async fn replica(test: &TestStore) -> Arc<dyn Store> {
@@ -63,6 +69,21 @@ async fn keys_that_another_replica_stored_are_found_whatever_this_one_expects() 
         next += 50;
     }
     assert_eq!(test.rows().await, i64::from(next));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_event_that_another_replica_removed_is_new_for_every_transaction_that_begins_later() {
+    let test = TestStore::postgres().await;
+    let other = replica(&test).await;
+    for round in 1..=3 {
+        assert_eq!(test.commit(&batch_of(events(0..10))).await.counts.unique, 10, "round {round}");
+        assert_eq!(test.commit(&batch_of(events(0..10))).await.counts.duplicates, 10, "round {round}: cached");
+        test.make_stored_events_older(DAY * 2).await;
+        assert_eq!(other.maintain(&retention(DAY)).await.unwrap().0, 10);
+        assert_eq!(test.rows().await, 0);
+    }
+    assert_eq!(test.commit(&batch_of(events(0..10))).await.counts.unique, 10, "its replica removed nothing itself");
+    assert_eq!(test.number("SELECT value::int8 FROM settings WHERE name = 'removed_events'").await, 30);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -1,0 +1,38 @@
+//! How often rows were removed, as far as this process knows. It is a part of the generation of the deduplication
+//! cache: a key whose row was removed must not be taken for stored.
+
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+/// Counts the removals of rows that this process has noticed.
+#[derive(Debug, Default)]
+pub(super) struct Removals(Mutex<State>);
+
+#[derive(Debug, Default)]
+struct State {
+    /// The number of removed events that was read last.
+    removed_events: i64,
+    noticed: u64,
+}
+
+impl Removals {
+    /// Takes the number of events that retention had removed when a transaction began, whichever replica removed them.
+    /// Returns how many removals have been noticed. Any other number than the last one is a removal: a smaller one
+    /// is that of a transaction that began earlier, or of a database that was restored.
+    pub fn observe(&self, removed_events: i64) -> u64 {
+        let mut state = self.state();
+        if state.removed_events != removed_events {
+            state.removed_events = removed_events;
+            state.noticed += 1;
+        }
+        state.noticed
+    }
+
+    /// Counts the loss of all rows: the tables were missing.
+    pub fn count_lost_tables(&self) {
+        self.state().noticed += 1;
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
