@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use sluice_service::backoff::Backoff;
-use sluice_store::Maintenance;
+use sluice_store::{Maintenance, Removed};
 use tokio_util::sync::CancellationToken;
 
 use crate::metrics;
@@ -16,6 +16,11 @@ const TRIM_EVERY: Duration = Duration::from_millis(500);
 const BACKLOG_EVERY: Duration = Duration::from_secs(5);
 /// Rows expire after hours or days, so one more minute does not matter.
 const MAINTAIN_EVERY: Duration = Duration::from_secs(60);
+/// How long one call of the store may delete. Then the age of the oldest entry is looked at again, and `stop`.
+const MAINTAIN_DURATION: Duration = Duration::from_secs(5);
+/// The pause after a call that ended for lack of time: rows that expire faster than once a minute's few seconds
+/// can delete would else pile up.
+const MAINTAIN_AGAIN: Duration = Duration::from_millis(100);
 
 /// Trims the log until `stop`.
 pub async fn trim(consumer: &Consumer, stop: &CancellationToken) {
@@ -60,7 +65,9 @@ pub async fn maintain(
     retention: Option<Duration>,
     stop: &CancellationToken,
 ) {
-    while pause(MAINTAIN_EVERY, stop).await {
+    let mut wait = MAINTAIN_EVERY;
+    while pause(wait, stop).await {
+        wait = MAINTAIN_EVERY;
         let oldest = match consumer.log.backlog().await {
             Ok(backlog) => backlog.oldest.unwrap_or_default(),
             Err(error) => {
@@ -68,10 +75,31 @@ pub async fn maintain(
                 continue;
             }
         };
-        let maintenance = Maintenance { receipts_ttl: idempotency_ttl + oldest, retention };
+        let maintenance =
+            Maintenance { receipts_ttl: idempotency_ttl + oldest, retention, max_duration: MAINTAIN_DURATION };
         match consumer.store.maintain(&maintenance).await {
-            Ok((events, receipts)) => tracing::debug!(events, receipts, "removed expired events and receipts"),
+            Ok(removed) => {
+                tracing::debug!(?removed, "removed what has expired");
+                wait = wait_after(&removed);
+            }
             Err(error) => tracing::warn!(%error, "maintenance failed, trying again in a minute"),
         }
+    }
+}
+
+/// Returns how long to wait after a call of maintenance: hardly at all while rows are left that have expired.
+fn wait_after(removed: &Removed) -> Duration {
+    if removed.more { MAINTAIN_AGAIN } else { MAINTAIN_EVERY }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn maintenance_goes_on_at_once_while_its_time_was_not_enough() {
+        let removed = |more| Removed { events: 100_000, more, ..Removed::default() };
+        assert_eq!(wait_after(&removed(true)), MAINTAIN_AGAIN);
+        assert_eq!(wait_after(&removed(false)), MAINTAIN_EVERY);
     }
 }

@@ -291,6 +291,21 @@ pub struct Maintenance {
     pub receipts_ttl: Duration,
     /// Events that arrived longer ago than this are deleted; `None` retains them for ever.
     pub retention: Option<Duration>,
+    /// The time after which one call begins no further step.
+    pub max_duration: Duration,
+}
+
+/// What one call of [`Store::maintain`] has deleted.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Removed {
+    /// Number of events.
+    pub events: u64,
+    /// Number of receipts. Those that are dropped by whole partitions are not counted.
+    pub receipts: u64,
+    /// Number of rows of the audit trail.
+    pub audit: u64,
+    /// Whether the call ended because its time was over, and rows are left that are older than the time limits.
+    pub more: bool,
 }
 
 /// A database of events, statistics, receipts and dead letters.
@@ -320,9 +335,8 @@ pub trait Store: Send + Sync + 'static {
     /// Returns dead letters with ids below `before`, newest first, at most `limit`.
     async fn dead_letters(&self, before: Option<i64>, limit: u32) -> Result<Vec<DeadLetter>, StoreError>;
 
-    /// Deletes, in bounded steps, the rows that are older than the time limits. Returns the number of deleted
-    /// events and receipts (receipts that are dropped by whole partitions are not counted).
-    async fn maintain(&self, maintenance: &Maintenance) -> Result<(u64, u64), StoreError>;
+    /// Deletes, in bounded steps, the rows that are older than the time limits.
+    async fn maintain(&self, maintenance: &Maintenance) -> Result<Removed, StoreError>;
 
     /// Returns an error unless the database answers.
     async fn ping(&self) -> Result<(), StoreError>;

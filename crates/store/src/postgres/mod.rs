@@ -33,7 +33,7 @@ pub use settings::{PayloadType, PostgresSettings};
 
 use crate::dedup_cache::DedupCache;
 use crate::{
-    DeadLetter, EventQuery, Maintenance, Page, Statistics, Store, StoreError, StoredEvent,
+    DeadLetter, EventQuery, Maintenance, Page, Removed, Statistics, Store, StoreError, StoredEvent,
     Transaction as StoreTransaction,
 };
 use connections::{Connections, Lease};
@@ -184,13 +184,12 @@ impl Store for PostgresStore {
         self.finish(lease, dead_letters)
     }
 
-    async fn maintain(&self, maintenance: &Maintenance) -> Result<(u64, u64), StoreError> {
+    async fn maintain(&self, maintenance: &Maintenance) -> Result<Removed, StoreError> {
         let (_, mut lease) = self.query().await?;
         let schema = &self.settings.schema;
         let removed = async {
             receipts::maintain(&mut lease, schema, maintenance.receipts_ttl).await?;
-            // Receipts are dropped by whole partitions, uncounted.
-            Ok((retention::maintain(&mut lease, schema, maintenance).await?, 0))
+            retention::maintain(&mut lease, schema, maintenance).await
         }
         .await;
         self.finish(lease, removed)

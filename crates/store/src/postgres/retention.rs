@@ -16,38 +16,48 @@ use super::connections::Lease;
 use super::errors::within;
 use super::locks::lock_id;
 use super::timestamptz::Timestamptz;
-use crate::{Maintenance, StoreError};
+use crate::{Maintenance, Removed, StoreError};
 
 /// Rows examined in one transaction: it takes milliseconds, so that batches hardly wait for its locks.
 const CHUNK: i64 = 5_000;
 /// Chunks in a row without an old event, after which the walk ends. One chunk may consist of rows that
 /// arrived out of order.
 const MAX_CHUNKS_WITHOUT: u32 = 2;
-/// The time after which one call begins no further chunk; the next call continues.
-const MAX_DURATION: Duration = Duration::from_secs(5);
 
-/// Deletes old events, old marks of attempts and old audit rows. Returns the number of deleted events.
-pub(super) async fn maintain(lease: &mut Lease, schema: &str, maintenance: &Maintenance) -> Result<u64, StoreError> {
-    let until = Instant::now() + MAX_DURATION;
+/// Deletes old events, old marks of attempts and old audit rows: by turns, so that none of them has to wait for
+/// the others to be finished.
+pub(super) async fn maintain(
+    lease: &mut Lease,
+    schema: &str,
+    maintenance: &Maintenance,
+) -> Result<Removed, StoreError> {
+    let until = Instant::now() + maintenance.max_duration;
     forget_attempts(lease, maintenance.receipts_ttl).await?;
+    let mut removed = Removed::default();
     let Some(retention) = maintenance.retention else {
-        return Ok(0);
+        return Ok(removed);
     };
     let cutoff = cutoff(lease, retention).await?;
-    delete_audit(lease, cutoff).await?;
-    let (mut after, mut total, mut without) = (0, 0, 0);
-    while Instant::now() < until {
-        let Some(chunk) = delete_chunk(lease, schema, after, cutoff).await? else {
-            break;
-        };
-        total += chunk.deleted.cast_unsigned();
-        without = if chunk.deleted == 0 { without + 1 } else { 0 };
-        after = chunk.last.unwrap_or(after);
-        if chunk.examined < CHUNK || without == MAX_CHUNKS_WITHOUT {
-            break;
+    let (mut after, mut without) = (0, 0);
+    let (mut events_left, mut audit_left) = (true, true);
+    loop {
+        if events_left {
+            let chunk = delete_chunk(lease, schema, after, cutoff).await?;
+            removed.events += chunk.deleted.cast_unsigned();
+            without = if chunk.deleted == 0 { without + 1 } else { 0 };
+            after = chunk.last.unwrap_or(after);
+            events_left = chunk.examined == CHUNK && without < MAX_CHUNKS_WITHOUT;
+        }
+        if audit_left {
+            let deleted = delete_audit(lease, cutoff).await?;
+            removed.audit += deleted.cast_unsigned();
+            audit_left = deleted == CHUNK;
+        }
+        removed.more = events_left || audit_left;
+        if !removed.more || Instant::now() >= until {
+            return Ok(removed);
         }
     }
-    Ok(total)
 }
 
 /// Returns the time before which events are old, by the database's clock.
@@ -59,6 +69,7 @@ async fn cutoff(lease: &mut Lease, retention: Duration) -> Result<Timestamptz, S
     cutoff.map(Timestamptz).ok_or_else(|| StoreError::Failed("the retention reaches back before the year 1".into()))
 }
 
+#[derive(Default)]
 struct Chunk {
     examined: i64,
     deleted: i64,
@@ -68,12 +79,7 @@ struct Chunk {
 /// Deletes old events, and records in the same transaction how many were deleted and how far back duplicates are
 /// recognised from now on. Every transaction that begins later reads the number, in all replicas, and so learns
 /// that events it has cached as stored may have been deleted. Returns `None` if another replica is doing so at this time.
-async fn delete_chunk(
-    lease: &mut Lease,
-    schema: &str,
-    after: i64,
-    cutoff: Timestamptz,
-) -> Result<Option<Chunk>, StoreError> {
+async fn delete_chunk(lease: &mut Lease, schema: &str, after: i64, cutoff: Timestamptz) -> Result<Chunk, StoreError> {
     let deadline = lease.deadline();
     let work = async {
         let mut transaction = lease.begin().await?;
@@ -83,7 +89,7 @@ async fn delete_chunk(
             .await?;
         if !mine {
             transaction.rollback().await?;
-            return Ok(None);
+            return Ok(Chunk::default());
         }
         let (examined, deleted, last) = sqlx::query_as::<_, (i64, i64, Option<i64>)>(
             "WITH examined AS MATERIALIZED ( \
@@ -111,7 +117,7 @@ async fn delete_chunk(
             .await?;
         }
         transaction.commit().await?;
-        Ok(Some(Chunk { examined, deleted, last }))
+        Ok(Chunk { examined, deleted, last })
     };
     let chunk = within(deadline, work).await;
     lease.converted(chunk)
@@ -124,10 +130,14 @@ async fn forget_attempts(lease: &mut Lease, ttl: Duration) -> Result<(), StoreEr
     lease.execute(delete).await
 }
 
-/// Deletes old rows of the audit trail, which is retained for as long as the events.
-async fn delete_audit(lease: &mut Lease, cutoff: Timestamptz) -> Result<(), StoreError> {
-    let delete = sqlx::query(
-        "DELETE FROM audit WHERE ctid = ANY (ARRAY (SELECT ctid FROM audit WHERE at < $1 ORDER BY at LIMIT 50000))",
+/// Deletes a chunk of old rows of the audit trail, which is retained for as long as the events. Returns how many.
+async fn delete_audit(lease: &mut Lease, cutoff: Timestamptz) -> Result<i64, StoreError> {
+    let delete = sqlx::query_as(
+        "WITH gone AS ( \
+             DELETE FROM audit \
+             WHERE ctid = ANY (ARRAY (SELECT ctid FROM audit WHERE at < $1 ORDER BY at LIMIT $2)) RETURNING 1) \
+         SELECT count(*) FROM gone",
     );
-    lease.execute(delete.bind(cutoff)).await
+    let (deleted,): (i64,) = lease.fetch_one(delete.bind(cutoff).bind(CHUNK)).await?;
+    Ok(deleted)
 }

@@ -24,7 +24,7 @@ use tokio::sync::Mutex;
 
 use crate::dedup_cache::DedupCache;
 use crate::{
-    DeadLetter, EventQuery, Maintenance, Page, Statistics, Store, StoreError, StoredEvent,
+    DeadLetter, EventQuery, Maintenance, Page, Removed, Statistics, Store, StoreError, StoredEvent,
     Transaction as StoreTransaction,
 };
 use errors::{of_statement, within};
@@ -141,7 +141,7 @@ impl Store for SqliteStore {
         within(query::dead_letters(&self.readers, before, limit)).await
     }
 
-    async fn maintain(&self, maintenance: &Maintenance) -> Result<(u64, u64), StoreError> {
+    async fn maintain(&self, maintenance: &Maintenance) -> Result<Removed, StoreError> {
         retention::maintain(&self.writer, &self.removals, maintenance).await
     }
 

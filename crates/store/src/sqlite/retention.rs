@@ -10,41 +10,50 @@ use tokio::sync::Mutex;
 
 use super::errors::of_statement;
 use super::writer::{self, Writer};
-use crate::{Maintenance, StoreError};
+use crate::{Maintenance, Removed, StoreError};
 
 /// Rows examined in one transaction.
 const CHUNK: i64 = 5_000;
 /// Chunks in a row without an old event, after which the walk ends: rows are in the order of their arrival, so
 /// nearly all old ones come first.
 const MAX_CHUNKS_WITHOUT: u32 = 2;
-/// The time after which one call begins no further chunk; the next call continues.
-const MAX_DURATION: Duration = Duration::from_secs(5);
-
-/// Deletes old events, receipts, marks of attempts and audit rows. Returns the number of deleted events and of
-/// deleted receipts.
+/// Deletes old events, receipts, marks of attempts and audit rows: by turns, so that none of them has to wait for
+/// the others to be finished.
 pub(super) async fn maintain(
     writer: &Arc<Mutex<Writer>>,
     removals: &AtomicU64,
     maintenance: &Maintenance,
-) -> Result<(u64, u64), StoreError> {
-    let until = Instant::now() + MAX_DURATION;
-    let receipts = delete_receipts(writer, before(maintenance.receipts_ttl)?, until).await?;
-    let Some(retention) = maintenance.retention else {
-        return Ok((0, receipts));
-    };
-    let cutoff = before(retention)?;
-    delete_audit(writer, cutoff).await?;
-    let (mut after, mut total, mut without) = (0, 0, 0);
-    while Instant::now() < until {
-        let chunk = delete_chunk(writer, removals, after, cutoff).await?;
-        total += chunk.deleted;
-        without = if chunk.deleted == 0 { without + 1 } else { 0 };
-        after = chunk.last.unwrap_or(after);
-        if chunk.examined < CHUNK || without == MAX_CHUNKS_WITHOUT {
-            break;
+) -> Result<Removed, StoreError> {
+    let until = Instant::now() + maintenance.max_duration;
+    let expired = before(maintenance.receipts_ttl)?;
+    let cutoff = maintenance.retention.map(before).transpose()?;
+    forget_attempts(writer, expired).await?;
+    let mut removed = Removed::default();
+    let (mut after, mut without) = (0, 0);
+    let (mut receipts_left, mut events_left, mut audit_left) = (true, true, true);
+    loop {
+        if receipts_left {
+            let deleted = delete_receipts(writer, expired).await?;
+            removed.receipts += deleted;
+            receipts_left = deleted == CHUNK.cast_unsigned();
+        }
+        if let Some(cutoff) = cutoff.filter(|_| events_left) {
+            let chunk = delete_chunk(writer, removals, after, cutoff).await?;
+            removed.events += chunk.deleted;
+            without = if chunk.deleted == 0 { without + 1 } else { 0 };
+            after = chunk.last.unwrap_or(after);
+            events_left = chunk.examined == CHUNK && without < MAX_CHUNKS_WITHOUT;
+        }
+        if let Some(cutoff) = cutoff.filter(|_| audit_left) {
+            let deleted = delete_audit(writer, cutoff).await?;
+            removed.audit += deleted;
+            audit_left = deleted == CHUNK.cast_unsigned();
+        }
+        removed.more = receipts_left || (cutoff.is_some() && (events_left || audit_left));
+        if !removed.more || Instant::now() >= until {
+            return Ok(removed);
         }
     }
-    Ok((total, receipts))
 }
 
 /// Returns the time that is `age` ago, in µs since 1970.
@@ -108,33 +117,29 @@ async fn delete_events(connection: &mut SqliteConnection, after: i64, cutoff: i6
     Ok(Chunk { examined, deleted, last })
 }
 
-/// Deletes old receipts, and old marks of attempts: their entries are in no stream any more.
-async fn delete_receipts(writer: &Arc<Mutex<Writer>>, before: i64, until: Instant) -> Result<u64, StoreError> {
+/// Deletes old marks of attempts: their entries are in no stream any more.
+async fn forget_attempts(writer: &Arc<Mutex<Writer>>, before: i64) -> Result<(), StoreError> {
     let mut guard = writer::lock(writer).await?;
-    let attempts = sqlx::query("DELETE FROM attempts WHERE at < ?").bind(before);
-    attempts.execute(guard.connection().await?).await.map_err(of_statement)?;
-    drop(guard);
-    let mut total = 0;
-    while Instant::now() < until {
-        let mut guard = writer::lock(writer).await?;
-        let delete =
-            sqlx::query("DELETE FROM receipts WHERE id IN (SELECT id FROM receipts WHERE committed_at < ? LIMIT ?)");
-        let delete = delete.bind(before).bind(CHUNK).execute(guard.connection().await?).await;
-        let deleted = delete.map_err(of_statement)?.rows_affected();
-        total += deleted;
-        if deleted < CHUNK.cast_unsigned() {
-            break;
-        }
-    }
-    Ok(total)
+    let delete = sqlx::query("DELETE FROM attempts WHERE at < ?").bind(before);
+    delete.execute(guard.connection().await?).await.map(|_| ()).map_err(of_statement)
 }
 
-/// Deletes old rows of the audit trail, which is retained for as long as the events. Its rows are in the order of
-/// their time.
-async fn delete_audit(writer: &Arc<Mutex<Writer>>, cutoff: i64) -> Result<(), StoreError> {
+/// Deletes a chunk of old receipts, and returns how many.
+async fn delete_receipts(writer: &Arc<Mutex<Writer>>, before: i64) -> Result<u64, StoreError> {
+    let mut guard = writer::lock(writer).await?;
+    let delete =
+        sqlx::query("DELETE FROM receipts WHERE id IN (SELECT id FROM receipts WHERE committed_at < ? LIMIT ?)");
+    let deleted = delete.bind(before).bind(CHUNK).execute(guard.connection().await?).await;
+    Ok(deleted.map_err(of_statement)?.rows_affected())
+}
+
+/// Deletes a chunk of old rows of the audit trail, which is retained for as long as the events, and returns how
+/// many. Its rows are in the order of their time.
+async fn delete_audit(writer: &Arc<Mutex<Writer>>, cutoff: i64) -> Result<u64, StoreError> {
     let mut guard = writer::lock(writer).await?;
     let delete = sqlx::query(
-        "DELETE FROM audit WHERE rowid IN (SELECT rowid FROM (SELECT rowid, at FROM audit ORDER BY rowid LIMIT 50000) WHERE at < ?)",
+        "DELETE FROM audit WHERE rowid IN (SELECT rowid FROM (SELECT rowid, at FROM audit ORDER BY rowid LIMIT ?) WHERE at < ?)",
     );
-    delete.bind(cutoff).execute(guard.connection().await?).await.map(|_| ()).map_err(of_statement)
+    let deleted = delete.bind(CHUNK).bind(cutoff).execute(guard.connection().await?).await;
+    Ok(deleted.map_err(of_statement)?.rows_affected())
 }

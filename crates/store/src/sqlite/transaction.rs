@@ -20,9 +20,8 @@ use crate::{Counts, DeadLetter, Dropped, Inserted, NewDeadLetter, Row, StoreErro
 static INSERT_RECEIPTS: LazyLock<Bulk> = LazyLock::new(|| {
     Bulk::new("INSERT INTO receipts (id, committed_at) VALUES", "(?,?)", "ON CONFLICT DO NOTHING RETURNING id")
 });
-static RENEW_RECEIPTS: LazyLock<Bulk> = LazyLock::new(|| {
-    Bulk::new("UPDATE receipts SET committed_at = max(committed_at, ?) WHERE id IN (", "?", ")")
-});
+static RENEW_RECEIPTS: LazyLock<Bulk> =
+    LazyLock::new(|| Bulk::new("UPDATE receipts SET committed_at = max(committed_at, ?) WHERE id IN (", "?", ")"));
 static INSERT_EVENTS: LazyLock<Bulk> = LazyLock::new(|| {
     Bulk::new(
         // OR FAIL leaves the rows before a refused one in place; the caller rolls back the transaction or the

@@ -80,6 +80,7 @@ on_both_stores! {
     retention:
         old_events_go_and_the_statistics_say_how_far_back_duplicates_are_recognised
         without_retention_nothing_goes
+        a_call_that_ends_for_lack_of_time_says_that_more_is_left
         an_event_that_retention_removed_is_new_again;
     settings:
         a_store_made_with_other_dedup_fields_is_refused

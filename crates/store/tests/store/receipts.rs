@@ -11,7 +11,8 @@ const RECEIPTS_TTL: Duration = Duration::from_secs(3_600);
 
 pub async fn receipts_are_dropped_only_after_their_time(test: TestStore) {
     let maintain = async || {
-        let maintenance = Maintenance { receipts_ttl: RECEIPTS_TTL, retention: None };
+        let maintenance =
+            Maintenance { receipts_ttl: RECEIPTS_TTL, retention: None, max_duration: Duration::from_secs(5) };
         test.store.maintain(&maintenance).await.unwrap();
     };
     let old = batch_of(events([1]));
@@ -39,7 +40,14 @@ pub async fn a_receipt_that_is_used_again_is_retained_as_long_as_a_new_one(test:
     test.commit(&repeated).await;
     for round in 1..=4 {
         age(&test, RECEIPTS_TTL * 3 / 4).await;
-        test.store.maintain(&Maintenance { receipts_ttl: RECEIPTS_TTL, retention: None }).await.unwrap();
+        test.store
+            .maintain(&Maintenance {
+                receipts_ttl: RECEIPTS_TTL,
+                retention: None,
+                max_duration: Duration::from_secs(5),
+            })
+            .await
+            .unwrap();
         assert_eq!(test.commit(&again(&repeated)).await.skipped, 1, "repetition {round}");
     }
     assert_eq!(test.counts().await, Counts { received: 300, unique: 300, ..Counts::default() });

@@ -14,7 +14,10 @@ use crate::stores::{Place, TestStore, direct, options};
 const RECEIPTS_TTL: Duration = Duration::from_secs(3_600);
 
 async fn maintain(test: &TestStore) {
-    test.store.maintain(&Maintenance { receipts_ttl: RECEIPTS_TTL, retention: None }).await.unwrap();
+    test.store
+        .maintain(&Maintenance { receipts_ttl: RECEIPTS_TTL, retention: None, max_duration: Duration::from_secs(5) })
+        .await
+        .unwrap();
 }
 
 /// Makes the open partition old enough to be closed.
