@@ -49,7 +49,7 @@ pub struct RuleArgs {
     /// How long an Idempotency-Key is remembered: within this time a repeated request is not stored again
     #[arg(long, env = "SLUICE_IDEMPOTENCY_TTL", default_value = "24h", value_parser = duration, value_name = "TIME")]
     pub idempotency_ttl: Duration,
-    /// Age at which events are removed, counted from their arrival; without it events are never removed
+    /// Age at which events are removed, counted from when they were stored; without it events are never removed
     #[arg(long, env = "SLUICE_RETENTION", value_parser = duration, value_name = "TIME")]
     pub retention: Option<Duration>,
     /// Largest number of new events in one transaction. With duplicates among them, which need no row, a

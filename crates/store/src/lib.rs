@@ -10,6 +10,7 @@ pub mod dedup_cache;
 mod isolate;
 mod page;
 pub mod postgres;
+mod retention_clock;
 pub mod sqlite;
 
 use std::collections::{BTreeMap, HashMap, HashSet};
@@ -279,7 +280,8 @@ pub struct Statistics {
     pub topics: BTreeMap<String, Counts>,
     /// Number of events in dead letters at this time.
     pub dead_lettered: u64,
-    /// The earliest time of arrival for which duplicates are recognised; `None` is unlimited.
+    /// All events that were stored since this time, by the store's clock, are there, so duplicates of them are
+    /// recognised; `None` is unlimited.
     pub dedup_horizon: Option<Timestamp>,
 }
 
@@ -289,7 +291,7 @@ pub struct Maintenance {
     /// Receipts older than this are deleted, by the store's clock: the time to live of an `Idempotency-Key`
     /// plus the age of the oldest entry in any stream.
     pub receipts_ttl: Duration,
-    /// Events that arrived longer ago than this are deleted; `None` retains them for ever.
+    /// Events that were stored longer ago than this, by the store's clock, are deleted; `None` retains them for ever.
     pub retention: Option<Duration>,
     /// The time after which one call begins no further step.
     pub max_duration: Duration,

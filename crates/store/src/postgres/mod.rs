@@ -3,6 +3,7 @@
 //! All tables are in one schema, so that two resources can share a database. Commits and queries have
 //! separate connections, so that neither can use up those of the other.
 
+mod arrival_marks;
 mod connections;
 mod copy;
 mod counters;
@@ -32,6 +33,7 @@ pub use schema::migrate;
 pub use settings::{PayloadType, PostgresSettings};
 
 use crate::dedup_cache::DedupCache;
+use crate::retention_clock::RetentionClock;
 use crate::{
     DeadLetter, EventQuery, Maintenance, Page, Removed, Statistics, Store, StoreError, StoredEvent,
     Transaction as StoreTransaction,
@@ -53,6 +55,7 @@ pub struct PostgresStore {
     schema: RwLock<Option<Schema>>,
     dedup_cache: DedupCache,
     removals: Removals,
+    retention_clock: RetentionClock,
     strategies: Arc<InsertStrategies>,
 }
 
@@ -73,6 +76,7 @@ impl PostgresStore {
             schema: RwLock::new(None),
             dedup_cache: DedupCache::new(settings.dedup_cache_keys),
             removals: Removals::default(),
+            retention_clock: RetentionClock::default(),
             strategies: Arc::default(),
         })
     }
@@ -189,7 +193,7 @@ impl Store for PostgresStore {
         let schema = &self.settings.schema;
         let removed = async {
             receipts::maintain(&mut lease, schema, maintenance.receipts_ttl).await?;
-            retention::maintain(&mut lease, schema, maintenance).await
+            retention::maintain(&mut lease, schema, &self.retention_clock, maintenance).await
         }
         .await;
         self.finish(lease, removed)

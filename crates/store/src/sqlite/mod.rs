@@ -1,6 +1,7 @@
 //! The store in a SQLite file: one connection writes and a few read at the same time (WAL mode). Every commit
 //! is on disk when it returns (synchronous FULL).
 
+mod arrival_marks;
 mod bulk;
 mod errors;
 mod query;
@@ -12,7 +13,6 @@ mod writer;
 use std::collections::HashSet;
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -28,6 +28,7 @@ use crate::{
     Transaction as StoreTransaction,
 };
 use errors::{of_statement, within};
+use retention::Retention;
 use writer::Writer;
 
 /// Number of connections that read.
@@ -50,9 +51,7 @@ pub struct SqliteStore {
     readers: SqlitePool,
     keyer: Keyer,
     dedup_cache: DedupCache,
-    /// How many times rows were removed. It changes only while the writer is locked, so that every transaction that
-    /// begins later knows.
-    removals: AtomicU64,
+    retention: Retention,
 }
 
 impl SqliteStore {
@@ -86,12 +85,13 @@ impl SqliteStore {
             .acquire_timeout(BUSY_TIMEOUT)
             .test_before_acquire(false)
             .connect_lazy_with(reading);
+        let writer = Arc::new(Mutex::new(writer));
         Ok(Self {
-            writer: Arc::new(Mutex::new(writer)),
+            retention: Retention::new(Arc::clone(&writer)),
+            writer,
             readers,
             keyer: keyer.clone(),
             dedup_cache: DedupCache::new(dedup_cache_keys),
-            removals: AtomicU64::new(0),
         })
     }
 
@@ -114,7 +114,7 @@ impl Store for SqliteStore {
     ) -> Result<(Box<dyn StoreTransaction>, HashSet<ReceiptId>), StoreError> {
         let mut writer = writer::lock(&self.writer).await?;
         let last_seq = writer.begin().await?;
-        let generation = self.removals.load(Ordering::Acquire);
+        let generation = self.retention.removals();
         let mut transaction = transaction::Transaction::new(writer, last_seq, generation);
         let new = transaction.insert_receipts(receipts).await?;
         Ok((Box::new(transaction), new))
@@ -142,7 +142,7 @@ impl Store for SqliteStore {
     }
 
     async fn maintain(&self, maintenance: &Maintenance) -> Result<Removed, StoreError> {
-        retention::maintain(&self.writer, &self.removals, maintenance).await
+        self.retention.maintain(maintenance).await
     }
 
     async fn ping(&self) -> Result<(), StoreError> {

@@ -8,51 +8,96 @@ use sluice_event::Timestamp;
 use sqlx::SqliteConnection;
 use tokio::sync::Mutex;
 
+use super::arrival_marks::{self, Mark};
 use super::errors::of_statement;
 use super::writer::{self, Writer};
+use crate::retention_clock::RetentionClock;
 use crate::{Maintenance, Removed, StoreError};
 
-/// Rows examined in one transaction.
+/// Rows deleted in one transaction.
 const CHUNK: i64 = 5_000;
-/// Chunks in a row without an old event, after which the walk ends: rows are in the order of their arrival, so
-/// nearly all old ones come first.
-const MAX_CHUNKS_WITHOUT: u32 = 2;
-/// Deletes old events, receipts, marks of attempts and audit rows: by turns, so that none of them has to wait for
-/// the others to be finished.
-pub(super) async fn maintain(
-    writer: &Arc<Mutex<Writer>>,
-    removals: &AtomicU64,
-    maintenance: &Maintenance,
-) -> Result<Removed, StoreError> {
-    let until = Instant::now() + maintenance.max_duration;
-    let expired = before(maintenance.receipts_ttl)?;
-    let cutoff = maintenance.retention.map(before).transpose()?;
-    forget_attempts(writer, expired).await?;
-    let mut removed = Removed::default();
-    let (mut after, mut without) = (0, 0);
-    let (mut receipts_left, mut events_left, mut audit_left) = (true, true, true);
-    loop {
-        if receipts_left {
-            let deleted = delete_receipts(writer, expired).await?;
-            removed.receipts += deleted;
-            receipts_left = deleted == CHUNK.cast_unsigned();
+
+/// What is shared by the calls of [`maintain`].
+pub(super) struct Retention {
+    writer: Arc<Mutex<Writer>>,
+    clock: RetentionClock,
+    /// How many times rows were removed. It changes only while the writer is locked, so that every transaction that
+    /// begins later knows.
+    removals: AtomicU64,
+}
+
+impl Retention {
+    pub fn new(writer: Arc<Mutex<Writer>>) -> Self {
+        Self { writer, clock: RetentionClock::default(), removals: AtomicU64::new(0) }
+    }
+
+    /// Returns how many times rows were removed.
+    pub fn removals(&self) -> u64 {
+        self.removals.load(Ordering::Acquire)
+    }
+
+    /// Deletes old events, receipts, marks of attempts and audit rows: by turns, so that none of them has to wait
+    /// for the others to be finished.
+    pub async fn maintain(&self, maintenance: &Maintenance) -> Result<Removed, StoreError> {
+        let until = Instant::now() + maintenance.max_duration;
+        let expired = before(maintenance.receipts_ttl)?;
+        forget_attempts(&self.writer, expired).await?;
+        let mark = self.update_marks(maintenance.retention).await?;
+        let mut removed = Removed::default();
+        let (mut receipts_left, mut events_left, mut audit_left) = (true, mark.is_some(), mark.is_some());
+        loop {
+            if receipts_left {
+                let deleted = delete_receipts(&self.writer, expired).await?;
+                removed.receipts += deleted;
+                receipts_left = deleted == CHUNK.cast_unsigned();
+            }
+            if let Some(mark) = mark.filter(|_| events_left) {
+                let deleted = self.delete_chunk(mark).await?;
+                removed.events += deleted;
+                events_left = deleted == CHUNK.cast_unsigned();
+            }
+            if let Some(mark) = mark.filter(|_| audit_left) {
+                let deleted = delete_audit(&self.writer, mark.noted_at).await?;
+                removed.audit += deleted;
+                audit_left = deleted == CHUNK.cast_unsigned();
+            }
+            removed.more = receipts_left || events_left || audit_left;
+            if !removed.more || Instant::now() >= until {
+                return Ok(removed);
+            }
         }
-        if let Some(cutoff) = cutoff.filter(|_| events_left) {
-            let chunk = delete_chunk(writer, removals, after, cutoff).await?;
-            removed.events += chunk.deleted;
-            without = if chunk.deleted == 0 { without + 1 } else { 0 };
-            after = chunk.last.unwrap_or(after);
-            events_left = chunk.examined == CHUNK && without < MAX_CHUNKS_WITHOUT;
+    }
+
+    /// Adds a mark of arrival. Returns the one up to which events are older than the retention.
+    async fn update_marks(&self, retention: Option<Duration>) -> Result<Option<Mark>, StoreError> {
+        let mut guard = writer::lock(&self.writer).await?;
+        let last_seq = guard.begin().await?;
+        let mark = arrival_marks::update(guard.current().await?, last_seq, &self.clock, retention).await;
+        end(&mut guard, &mark).await?;
+        self.clock.observed();
+        mark
+    }
+
+    /// Deletes events up to a mark, in one transaction. Returns how many.
+    async fn delete_chunk(&self, mark: Mark) -> Result<u64, StoreError> {
+        let mut guard = writer::lock(&self.writer).await?;
+        guard.begin().await?;
+        let deleted = delete_events(guard.current().await?, mark).await;
+        if !matches!(deleted, Ok(0)) {
+            // Before the commit, whose outcome may stay unknown.
+            self.removals.fetch_add(1, Ordering::AcqRel);
         }
-        if let Some(cutoff) = cutoff.filter(|_| audit_left) {
-            let deleted = delete_audit(writer, cutoff).await?;
-            removed.audit += deleted;
-            audit_left = deleted == CHUNK.cast_unsigned();
-        }
-        removed.more = receipts_left || (cutoff.is_some() && (events_left || audit_left));
-        if !removed.more || Instant::now() >= until {
-            return Ok(removed);
-        }
+        end(&mut guard, &deleted).await?;
+        deleted
+    }
+}
+
+/// Commits, or rolls back after an error.
+async fn end<T>(writer: &mut Writer, result: &Result<T, StoreError>) -> Result<(), StoreError> {
+    match result {
+        Ok(_) => writer.commit().await,
+        // Returns the connection outside of the transaction.
+        Err(_) => writer.connection().await.map(|_| ()),
     }
 }
 
@@ -63,45 +108,13 @@ fn before(age: Duration) -> Result<i64, StoreError> {
     time.map(Timestamp::as_micros).ok_or_else(|| StoreError::Failed(format!("{age:?} reaches back before the year 1")))
 }
 
-struct Chunk {
-    examined: i64,
-    deleted: u64,
-    last: Option<i64>,
-}
-
-/// Deletes the old events of one chunk, in one transaction.
-async fn delete_chunk(
-    writer: &Arc<Mutex<Writer>>,
-    removals: &AtomicU64,
-    after: i64,
-    cutoff: i64,
-) -> Result<Chunk, StoreError> {
-    let mut guard = writer::lock(writer).await?;
-    guard.begin().await?;
-    let chunk = delete_events(guard.current().await?, after, cutoff).await;
-    match &chunk {
-        Ok(chunk) => {
-            if chunk.deleted > 0 {
-                // Before the commit, whose outcome may stay unknown.
-                removals.fetch_add(1, Ordering::AcqRel);
-            }
-            guard.commit().await?;
-        }
-        // Rolls back.
-        Err(_) => guard.connection().await.map(|_| ())?,
-    }
-    chunk
-}
-
-/// Deletes the old ones among the next events, and records how many were deleted and how far back duplicates are
+/// Deletes the oldest events up to a mark, and records how many were deleted and how far back duplicates are
 /// recognised from now on.
-async fn delete_events(connection: &mut SqliteConnection, after: i64, cutoff: i64) -> Result<Chunk, StoreError> {
-    let select =
-        sqlx::query_as("SELECT count(*), max(seq) FROM (SELECT seq FROM events WHERE seq > ? ORDER BY seq LIMIT ?)");
-    let (examined, last): (i64, Option<i64>) =
-        select.bind(after).bind(CHUNK).fetch_one(&mut *connection).await.map_err(of_statement)?;
-    let delete = sqlx::query("DELETE FROM events WHERE seq > ? AND seq <= ? AND received_at < ?");
-    let delete = delete.bind(after).bind(last.unwrap_or(after)).bind(cutoff);
+async fn delete_events(connection: &mut SqliteConnection, mark: Mark) -> Result<u64, StoreError> {
+    let delete = sqlx::query(
+        "DELETE FROM events WHERE seq <= (SELECT max(seq) FROM (SELECT seq FROM events WHERE seq <= ? ORDER BY seq LIMIT ?))",
+    );
+    let delete = delete.bind(mark.seq).bind(CHUNK);
     let deleted = delete.execute(&mut *connection).await.map_err(of_statement)?.rows_affected();
     if deleted > 0 {
         let record = sqlx::query(
@@ -111,10 +124,10 @@ async fn delete_events(connection: &mut SqliteConnection, after: i64, cutoff: i6
                  WHEN 'removed_events' THEN CAST(value AS INTEGER) + ?2 \
                  ELSE max(CAST(value AS INTEGER), ?1) END AS TEXT)",
         );
-        let record = record.bind(cutoff).bind(deleted.cast_signed());
+        let record = record.bind(mark.noted_at).bind(deleted.cast_signed());
         record.execute(connection).await.map_err(of_statement)?;
     }
-    Ok(Chunk { examined, deleted, last })
+    Ok(deleted)
 }
 
 /// Deletes old marks of attempts: their entries are in no stream any more.
@@ -135,11 +148,11 @@ async fn delete_receipts(writer: &Arc<Mutex<Writer>>, before: i64) -> Result<u64
 
 /// Deletes a chunk of old rows of the audit trail, which is retained for as long as the events, and returns how
 /// many. Its rows are in the order of their time.
-async fn delete_audit(writer: &Arc<Mutex<Writer>>, cutoff: i64) -> Result<u64, StoreError> {
+async fn delete_audit(writer: &Arc<Mutex<Writer>>, before: i64) -> Result<u64, StoreError> {
     let mut guard = writer::lock(writer).await?;
     let delete = sqlx::query(
         "DELETE FROM audit WHERE rowid IN (SELECT rowid FROM (SELECT rowid, at FROM audit ORDER BY rowid LIMIT ?) WHERE at < ?)",
     );
-    let deleted = delete.bind(CHUNK).bind(cutoff).execute(guard.connection().await?).await;
+    let deleted = delete.bind(CHUNK).bind(before).execute(guard.connection().await?).await;
     Ok(deleted.map_err(of_statement)?.rows_affected())
 }

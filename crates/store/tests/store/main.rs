@@ -81,6 +81,10 @@ on_both_stores! {
         old_events_go_and_the_statistics_say_how_far_back_duplicates_are_recognised
         without_retention_nothing_goes
         a_call_that_ends_for_lack_of_time_says_that_more_is_left
+        the_clock_of_a_publisher_does_not_decide_when_its_events_go
+        a_clock_that_is_set_forward_or_back_removes_nothing_and_keeps_nothing
+        a_process_that_starts_after_a_long_time_removes_nothing_in_its_first_call
+        events_that_were_stored_before_there_were_marks_go_by_the_time_of_the_publisher
         an_event_that_retention_removed_is_new_again;
     settings:
         a_store_made_with_other_dedup_fields_is_refused

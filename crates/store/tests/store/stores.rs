@@ -186,7 +186,29 @@ impl TestStore {
 
     /// Lets so much time pass for the events that are stored.
     pub async fn make_stored_events_older(&self, by: Duration) {
-        self.age("events", "received_at", by).await;
+        self.age_marks(by).await;
+        let micros = by.as_micros();
+        // The marks that maintenance would have added: then, and a moment ago.
+        self.run(&match &self.place {
+            Place::Postgres(_) => format!(
+                "INSERT INTO arrival_marks (batch, noted_at, counts_from) \
+                 SELECT last_value, at, at FROM event_batches, \
+                     (VALUES (now() - {micros} * interval '1 microsecond'), (now())) AS v (at)"
+            ),
+            Place::Sqlite(_) => format!(
+                "INSERT INTO arrival_marks (seq, noted_at, counts_from) \
+                 SELECT seq, at, at FROM sqlite_sequence, \
+                     (SELECT unixepoch() * 1000000 - {micros} AS at UNION ALL SELECT unixepoch() * 1000000) \
+                 WHERE name = 'events' ORDER BY at"
+            ),
+        })
+        .await;
+    }
+
+    /// Lets so much time pass for the marks of arrival, and nothing else: as if the clock had been set forward.
+    pub async fn age_marks(&self, by: Duration) {
+        self.age("arrival_marks", "noted_at", by).await;
+        self.age("arrival_marks", "counts_from", by).await;
     }
 
     /// Makes what is stored so much older.
