@@ -90,6 +90,7 @@ pub(crate) fn commit_error(error: &StoreError) {
     let kind = match error {
         StoreError::Refused { .. } => "refused",
         StoreError::Conflict(_) => "conflict",
+        StoreError::TooSlow(_) => "too_slow",
         StoreError::Unavailable(_) => "unavailable",
         StoreError::Failed(_) => "failed",
     };

@@ -100,7 +100,7 @@ async fn migrate_when_reachable(store: &PostgresStore, stop: &CancellationToken)
     loop {
         match store.migrate().await {
             Ok(()) => return Ok(true),
-            Err(error @ (StoreError::Unavailable(_) | StoreError::Conflict(_))) => {
+            Err(error @ (StoreError::Unavailable(_) | StoreError::Conflict(_) | StoreError::TooSlow(_))) => {
                 tracing::warn!(%error, "cannot prepare the tables yet, trying again");
             }
             Err(error) => return Err(error),

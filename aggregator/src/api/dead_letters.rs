@@ -113,6 +113,7 @@ fn content(body: &[u8]) -> Vec<Shown> {
         (status = 200, description = "A page", body = DeadLetters),
         (status = 400, description = "`invalid_query`", body = Problem, content_type = "application/problem+json"),
         (status = 503, description = "`store_unavailable`; through a publisher also `query_unavailable`", body = Problem, content_type = "application/problem+json"),
+        (status = 504, description = "`query_too_slow`", body = Problem, content_type = "application/problem+json"),
     ))]
 pub(super) async fn list(
     State(state): State<ApiState>,
@@ -143,6 +144,7 @@ pub(super) struct Replayed {
         (status = 404, description = "`not_found`: there is no such dead letter, or not any more", body = Problem, content_type = "application/problem+json"),
         (status = 409, description = "`still_refused`: it stays a dead letter", body = Problem, content_type = "application/problem+json"),
         (status = 503, description = "`store_unavailable`; through a publisher also `query_unavailable`", body = Problem, content_type = "application/problem+json"),
+        (status = 504, description = "`query_too_slow`", body = Problem, content_type = "application/problem+json"),
     ))]
 pub(super) async fn replay(
     State(state): State<ApiState>,

@@ -90,6 +90,7 @@ pub(super) struct Events {
         (status = 200, description = "A page. As NDJSON the next cursor is in the header X-Next-Cursor", body = Events),
         (status = 400, description = "`invalid_query`", body = Problem, content_type = "application/problem+json"),
         (status = 503, description = "`store_unavailable`; through a publisher also `query_unavailable`", body = Problem, content_type = "application/problem+json"),
+        (status = 504, description = "`query_too_slow`", body = Problem, content_type = "application/problem+json"),
     ))]
 pub(super) async fn list(
     State(state): State<ApiState>,
@@ -126,6 +127,7 @@ pub(super) async fn list(
         (status = 400, description = "`invalid_query`", body = Problem, content_type = "application/problem+json"),
         (status = 404, description = "`not_found`", body = Problem, content_type = "application/problem+json"),
         (status = 503, description = "`store_unavailable`; through a publisher also `query_unavailable`", body = Problem, content_type = "application/problem+json"),
+        (status = 504, description = "`query_too_slow`", body = Problem, content_type = "application/problem+json"),
     ))]
 pub(super) async fn one(
     State(state): State<ApiState>,

@@ -87,6 +87,7 @@ impl From<ConsumerInfo> for Consumer {
 #[utoipa::path(get, path = "/stats", tag = "statistics", responses(
     (status = 200, description = "All statistics", body = Stats),
     (status = 503, description = "`store_unavailable`; through a publisher also `query_unavailable`", body = Problem, content_type = "application/problem+json"),
+    (status = 504, description = "`query_too_slow`", body = Problem, content_type = "application/problem+json"),
 ))]
 pub(super) async fn read(State(state): State<ApiState>) -> Result<Json<Stats>, Problem> {
     let (statistics, log) = tokio::join!(state.store.statistics(), ask_log(&state));

@@ -31,6 +31,7 @@ struct Topic {
 #[utoipa::path(get, path = "/topics", tag = "statistics", responses(
     (status = 200, description = "All topics", body = Topics),
     (status = 503, description = "`store_unavailable`; through a publisher also `query_unavailable`", body = Problem, content_type = "application/problem+json"),
+    (status = 504, description = "`query_too_slow`", body = Problem, content_type = "application/problem+json"),
 ))]
 pub(super) async fn list(State(state): State<ApiState>) -> Result<Json<Topics>, Problem> {
     let statistics = state.store.statistics().await.map_err(store_problem)?;

@@ -91,7 +91,7 @@ impl Consumer {
                 Err(error) => {
                     metrics::commit_error(&error);
                     match error {
-                        StoreError::Conflict(_) => {
+                        StoreError::Conflict(_) | StoreError::TooSlow(_) => {
                             tracing::debug!(%error, "the commit met another transaction, trying again")
                         }
                         _ => tracing::warn!(%error, entries = batch.entries.len(), "cannot commit, trying again"),

@@ -21,7 +21,9 @@ use sluice_store::commit::{Batch, commit};
 use sluice_store::postgres::{PostgresSettings, PostgresStore};
 use sluice_store::sqlite::SqliteStore;
 use sluice_store::{CommitOptions, NewDeadLetter, Store};
+use sluice_tests::postgres::PostgresServer;
 use sluice_tests::{Client, dirs};
+use sqlx::{Connection, PgConnection};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 /// Returns an address at which no server responds: the port is bound, but no connection is accepted.
@@ -95,6 +97,21 @@ async fn without_the_store_every_resource_says_when_to_come_back() {
     }
     client.post("/dead-letters/1/replay").await.assert_problem(503, "store_unavailable");
     client.get("/openapi.json").await.assert_status(200);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_query_that_takes_too_long_says_so() {
+    let server = PostgresServer::start(false);
+    let settings = PostgresSettings { url: server.url(), ..PostgresSettings::default() };
+    let store = Arc::new(PostgresStore::connect(&settings).unwrap());
+    store.migrate().await.unwrap();
+    let mut connection = PgConnection::connect(&settings.url).await.unwrap();
+    let slow = "ALTER TABLE sluice.counters RENAME TO slow; \
+                CREATE VIEW sluice.counters AS SELECT slow.* FROM pg_sleep(60) LEFT JOIN sluice.slow ON true";
+    sqlx::raw_sql(slow).execute(&mut connection).await.unwrap();
+    let (client, _serving) = serve(store, sqlite_log().await).await;
+    client.get("/stats").await.assert_problem(504, "query_too_slow");
+    client.get("/events").await.assert_status(200);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -85,6 +85,8 @@ codes! {
     QueryUnavailable = "query_unavailable", SERVICE_UNAVAILABLE;
     /// Query API: the store does not answer.
     StoreUnavailable = "store_unavailable", SERVICE_UNAVAILABLE;
+    /// Query API: the query took too long and was ended.
+    QueryTooSlow = "query_too_slow", GATEWAY_TIMEOUT;
 }
 
 impl fmt::Display for Code {

@@ -50,6 +50,10 @@ pub enum StoreError {
     /// helps.
     #[error("conflict with another transaction: {0}")]
     Conflict(String),
+    /// A statement took longer than it may and was ended by the database. Repeating it helps only if it has less to
+    /// do, or if the database was overloaded.
+    #[error("the statement took too long: {0}")]
+    TooSlow(String),
     /// The database cannot be reached or does not answer. Whether a commit happened is unknown; repeating it
     /// is safe, because the receipts tell.
     #[error("the store is unavailable: {0}")]

@@ -29,6 +29,7 @@ pub(super) fn of_statement(error: sqlx::Error) -> StoreError {
             let message = format!("{code}: {}", database.message());
             match SqlState::from_code(&code).meaning() {
                 Meaning::Conflict => StoreError::Conflict(message),
+                Meaning::TooSlow => StoreError::TooSlow(message),
                 Meaning::Unavailable => StoreError::Unavailable(message),
                 Meaning::RefusesData | Meaning::MissingTables | Meaning::Failed => StoreError::Failed(message),
             }

@@ -183,7 +183,9 @@ impl Inserter<'_> {
                 self.strategies.state().on_inserted(found_stored(rows, inserted));
             }
             // A deadlock with another replica, for example.
-            Err(StoreError::Conflict(_)) => self.strategies.state().on_unique_violation(Strategy::LookUpAll),
+            Err(StoreError::Conflict(_) | StoreError::TooSlow(_)) => {
+                self.strategies.state().on_unique_violation(Strategy::LookUpAll);
+            }
             _ => {}
         }
         inserted

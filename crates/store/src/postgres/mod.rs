@@ -1,7 +1,7 @@
 //! The store on PostgreSQL.
 //!
-//! All tables are in one schema, so that two resources can share a database. Commits and queries have
-//! separate connections, so that neither can use up those of the other.
+//! All tables are in one schema, so that two resources can share a database. Commits, lists of events, other
+//! queries, maintenance and probes have separate connections, so that none can use up those of another.
 
 mod arrival_marks;
 mod connections;
@@ -46,11 +46,22 @@ use schema::Schema;
 use session::{QUERY_TIMEOUT, Session};
 use transaction::Begun;
 
+/// Number of connections for maintenance: one call at a time uses one.
+const MAINTENANCE: u32 = 1;
+/// Number of connections for probes and marks of attempts: a probe while a mark is being written.
+const CHECKS: u32 = 2;
+
 /// The store on PostgreSQL.
 pub struct PostgresStore {
     settings: PostgresSettings,
     commits: Connections,
+    /// For lists of events, which may look at many rows.
+    lists: Connections,
+    /// For all other queries of the API.
     queries: Connections,
+    maintenance: Connections,
+    /// For probes, and for the marks of attempts, without which entries that other replicas left cannot be recovered.
+    checks: Connections,
     /// The settings that the schema was created with, once it is prepared.
     schema: RwLock<Option<Schema>>,
     dedup_cache: DedupCache,
@@ -68,11 +79,14 @@ impl PostgresStore {
         let options = settings.connect_options()?;
         let session = Session::commits(settings, &[receipts::PREPARE, counters::PREPARE]);
         let commits = Connections::new(options.clone(), settings.workers, session);
-        let queries = Connections::new(options, settings.api_connections, Session::queries(settings));
+        let querying = |connections| Connections::new(options.clone(), connections, Session::queries(settings));
         Ok(Self {
             settings: settings.clone(),
             commits,
-            queries,
+            lists: querying(settings.api_connections / 2),
+            queries: querying(settings.api_connections.div_ceil(2)),
+            maintenance: querying(MAINTENANCE),
+            checks: querying(CHECKS),
             schema: RwLock::new(None),
             dedup_cache: DedupCache::new(settings.dedup_cache_keys),
             removals: Removals::default(),
@@ -106,11 +120,11 @@ impl PostgresStore {
         }
     }
 
-    /// Returns a connection for a query, to a schema that is prepared.
-    async fn query(&self) -> Result<(Schema, Lease), StoreError> {
-        let lease = self.queries.lease().await?;
+    /// Returns one of these connections, to a schema that is prepared.
+    async fn lease(&self, connections: &Connections) -> Result<Lease, StoreError> {
+        let lease = connections.lease().await?;
         match tokio::time::timeout(QUERY_TIMEOUT, self.schema()).await {
-            Ok(schema) => Ok((schema?, lease)),
+            Ok(schema) => schema.map(|_| lease),
             Err(_) => Err(StoreError::Unavailable("the schema is being migrated".into())),
         }
     }
@@ -127,8 +141,9 @@ impl PostgresStore {
     /// Called after an error: if the tables are missing, because the database was created anew, the next
     /// call creates them.
     fn check_tables(&self) {
-        // Both are asked, so that neither reports an old loss later.
-        if self.queries.take_tables_missing() | self.commits.take_tables_missing() {
+        // All are asked, so that none reports an old loss later.
+        let all = [&self.commits, &self.lists, &self.queries, &self.maintenance, &self.checks];
+        if all.map(Connections::take_tables_missing).contains(&true) {
             self.set_schema(None);
             self.removals.count_lost_tables();
         }
@@ -159,37 +174,41 @@ impl Store for PostgresStore {
     }
 
     async fn mark_attempt(&self, position: Position) -> Result<u32, StoreError> {
-        let (_, mut lease) = self.query().await?;
+        let mut lease = self.lease(&self.checks).await?;
         let attempts = transaction::mark_attempt(&mut lease, position).await;
         self.finish(lease, attempts)
     }
 
     async fn events(&self, query: &EventQuery) -> Result<Page, StoreError> {
-        let (_, mut lease) = self.query().await?;
-        let page = query::events(&mut lease, query).await;
-        self.finish(lease, page)
+        let mut lease = self.lease(&self.lists).await?;
+        match query::events(&mut lease, query).await {
+            Ok((page, true)) => self.finish(lease, Ok(page)),
+            // The connection is closed: reading the rest of the answer could take longer than a new one.
+            Ok((page, false)) => Ok(page),
+            Err(error) => self.finish(lease, Err(error)),
+        }
     }
 
     async fn event(&self, topic: &str, event_id: &str, limit: u32) -> Result<Vec<StoredEvent>, StoreError> {
-        let (_, mut lease) = self.query().await?;
+        let mut lease = self.lease(&self.queries).await?;
         let events = query::event(&mut lease, &self.settings.keyer, topic, event_id, limit).await;
         self.finish(lease, events)
     }
 
     async fn statistics(&self) -> Result<Statistics, StoreError> {
-        let (_, mut lease) = self.query().await?;
+        let mut lease = self.lease(&self.queries).await?;
         let statistics = query::statistics(&mut lease).await;
         self.finish(lease, statistics)
     }
 
     async fn dead_letters(&self, before: Option<i64>, limit: u32) -> Result<Vec<DeadLetter>, StoreError> {
-        let (_, mut lease) = self.query().await?;
+        let mut lease = self.lease(&self.queries).await?;
         let dead_letters = query::dead_letters(&mut lease, before, limit).await;
         self.finish(lease, dead_letters)
     }
 
     async fn maintain(&self, maintenance: &Maintenance) -> Result<Removed, StoreError> {
-        let (_, mut lease) = self.query().await?;
+        let mut lease = self.lease(&self.maintenance).await?;
         let schema = &self.settings.schema;
         let removed = async {
             receipts::maintain(&mut lease, schema, maintenance.receipts_ttl).await?;
@@ -200,7 +219,7 @@ impl Store for PostgresStore {
     }
 
     async fn ping(&self) -> Result<(), StoreError> {
-        let (_, mut lease) = self.query().await?;
+        let mut lease = self.lease(&self.checks).await?;
         let pong = lease.ping().await;
         self.finish(lease, pong)
     }

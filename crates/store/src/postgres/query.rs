@@ -1,13 +1,17 @@
 //! The queries of the API.
 
+use std::time::Instant;
+
+use futures::TryStreamExt;
 use sluice_event::{Keyer, RequestId, Timestamp};
 use sluice_log::Position;
 use sqlx::postgres::PgRow;
 use sqlx::{FromRow, Row as _};
 
 use super::connections::Lease;
+use super::errors::within;
 use super::timestamptz::Timestamptz;
-use crate::page::PageBuilder;
+use crate::page::{PageBuilder, Step};
 use crate::{Counts, DeadLetter, EventQuery, NewDeadLetter, Page, Statistics, StoreError, StoredEvent};
 
 macro_rules! events {
@@ -19,40 +23,82 @@ macro_rules! events {
     };
 }
 
-/// Returns a page of events.
-pub(super) async fn events(lease: &mut Lease, query: &EventQuery) -> Result<Page, StoreError> {
+/// Returns a page of events, and whether the connection can be used again: not if the page ended in the middle of
+/// an answer, whose rest may be large.
+pub(super) async fn events(lease: &mut Lease, query: &EventQuery) -> Result<(Page, bool), StoreError> {
     let mut page = PageBuilder::new(query);
-    while let Some(query) = page.next_query() {
-        page.append(some_events(lease, &query).await?, query.limit);
+    let mut reusable = true;
+    while let Some(step) = page.next_step() {
+        let began = Instant::now();
+        let from = match step.rows {
+            Some(rows) => last_of(lease, query.topic.as_deref(), step.before, rows).await?,
+            None => None,
+        };
+        reusable = read_step(lease, query, step, from, &mut page).await?;
+        page.end_step(from, began.elapsed());
     }
-    Ok(page.build())
+    Ok((page.build(), reusable))
 }
 
-/// Returns events, newest first: one more than the limit, if there is one more. The index on `seq`, or the
-/// one on `(topic, seq)`, gives the order; the other filters are applied to each row that the scan passes.
-async fn some_events(lease: &mut Lease, query: &EventQuery) -> Result<Vec<StoredEvent>, StoreError> {
+/// Returns the `seq` of the last of so many rows, newest first; `None` if there are fewer.
+async fn last_of(lease: &mut Lease, topic: Option<&str>, before: i64, rows: u32) -> Result<Option<i64>, StoreError> {
+    let text = match topic {
+        None => "SELECT seq FROM events WHERE seq < $1 ORDER BY seq DESC OFFSET $2 LIMIT 1",
+        Some(_) => "SELECT seq FROM events WHERE seq < $1 AND topic = $3 ORDER BY seq DESC OFFSET $2 LIMIT 1",
+    };
+    let mut select = sqlx::query_as(text).bind(before).bind(i64::from(rows) - 1);
+    if let Some(topic) = topic {
+        select = select.bind(topic);
+    }
+    let row: Option<(i64,)> = lease.fetch_optional(select).await?;
+    Ok(row.map(|(seq,)| seq))
+}
+
+/// Adds the events of a step to the page. The index on `seq`, or the one on `(topic, seq)`, gives the order; the
+/// other filters are applied to each row. Rows are read one by one, so that no more of them are in memory than the
+/// page may have. Returns whether all of them were read.
+async fn read_step(
+    lease: &mut Lease,
+    query: &EventQuery,
+    step: Step,
+    from: Option<i64>,
+    page: &mut PageBuilder,
+) -> Result<bool, StoreError> {
     // Two texts, because a plan for "any topic or this one" would use neither index.
     let text = match query.topic {
         None => events!(
-            "WHERE seq < $1 AND ($2::text IS NULL OR source = $2) AND ($3::timestamptz IS NULL OR ts >= $3) \
-             AND ($4::timestamptz IS NULL OR ts < $4) ORDER BY seq DESC LIMIT $5"
+            "WHERE seq < $1 AND seq >= $6 AND ($2::text IS NULL OR source = $2) \
+             AND ($3::timestamptz IS NULL OR ts >= $3) AND ($4::timestamptz IS NULL OR ts < $4) \
+             ORDER BY seq DESC LIMIT $5"
         ),
         Some(_) => events!(
-            "WHERE seq < $1 AND ($2::text IS NULL OR source = $2) AND ($3::timestamptz IS NULL OR ts >= $3) \
-             AND ($4::timestamptz IS NULL OR ts < $4) AND topic = $6 ORDER BY seq DESC LIMIT $5"
+            "WHERE seq < $1 AND seq >= $6 AND ($2::text IS NULL OR source = $2) \
+             AND ($3::timestamptz IS NULL OR ts >= $3) AND ($4::timestamptz IS NULL OR ts < $4) AND topic = $7 \
+             ORDER BY seq DESC LIMIT $5"
         ),
     };
     let mut select = sqlx::query_as::<_, EventRow>(text)
-        .bind(query.before.unwrap_or(i64::MAX))
+        .bind(step.before)
         .bind(query.source.as_deref())
         .bind(query.since.map(Timestamptz))
         .bind(query.until.map(Timestamptz))
-        .bind(i64::from(query.limit) + 1);
+        .bind(i64::from(step.limit))
+        .bind(from.unwrap_or(i64::MIN));
     if let Some(topic) = &query.topic {
         select = select.bind(topic);
     }
-    let rows = lease.fetch_all(select).await?;
-    Ok(rows.into_iter().map(|row| row.0).collect())
+    let deadline = lease.deadline();
+    let read = async {
+        let mut rows = select.fetch(&mut **lease);
+        while let Some(EventRow(event)) = rows.try_next().await? {
+            if !page.push(event) {
+                return Ok(page.step_is_read());
+            }
+        }
+        Ok(true)
+    };
+    let read = within(deadline, read).await;
+    lease.converted(read)
 }
 
 /// Returns the events with this topic and id: by key if these two determine it, else by the index that the

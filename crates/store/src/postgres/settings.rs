@@ -50,7 +50,7 @@ pub struct PostgresSettings {
     pub schema: String,
     /// Number of connections for commits: one per worker.
     pub workers: u32,
-    /// Number of connections for queries and maintenance.
+    /// Number of connections for queries of the API: half of them for lists of events, which may take long.
     pub api_connections: u32,
     /// Idle time after which other replicas take over the entries of a stuck replica. No transaction of the
     /// stuck replica may live longer, so every time-out is shorter than this.

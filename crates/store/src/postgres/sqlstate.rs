@@ -57,6 +57,8 @@ pub(super) enum Meaning {
     RefusesData,
     /// Another transaction prevented this one: repeating it helps.
     Conflict,
+    /// The statement was cancelled, because it took too long.
+    TooSlow,
     /// The server cannot be used for now.
     Unavailable,
     /// The tables of the store do not exist (any more): they have to be created again.
@@ -110,9 +112,8 @@ impl SqlState {
             | Self::CheckOptionViolation
             | Self::ProgramLimitExceeded
             | Self::RaisedException => Meaning::RefusesData,
-            Self::SerializationFailure | Self::Deadlock | Self::LockNotAvailable | Self::QueryCanceled => {
-                Meaning::Conflict
-            }
+            Self::SerializationFailure | Self::Deadlock | Self::LockNotAvailable => Meaning::Conflict,
+            Self::QueryCanceled => Meaning::TooSlow,
             Self::ConnectionException
             | Self::ReadOnlyTransaction
             | Self::IdleInTransactionTimeout
@@ -146,9 +147,10 @@ mod tests {
 
     #[test]
     fn codes_that_a_repetition_may_pass_are_told_from_lasting_faults() {
-        for code in ["40001", "40P01", "55P03", "57014"] {
+        for code in ["40001", "40P01", "55P03"] {
             assert_eq!(meaning(code), Meaning::Conflict, "{code}");
         }
+        assert_eq!(meaning("57014"), Meaning::TooSlow);
         for code in ["08006", "25006", "25P03", "25P04", "53200", "53300", "57P01", "57P03"] {
             assert_eq!(meaning(code), Meaning::Unavailable, "{code}");
         }

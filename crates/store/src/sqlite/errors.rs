@@ -4,14 +4,17 @@ use std::time::Duration;
 
 use crate::StoreError;
 
-/// The longest that a query may take.
-const QUERY_TIMEOUT: Duration = Duration::from_secs(10);
+/// The longest that a query may take: then SQLite interrupts it.
+pub(super) const QUERY_TIMEOUT: Duration = Duration::from_secs(10);
+/// The longest wait for a query and its connection. It is over only if the disk does not answer: then SQLite cannot
+/// interrupt anything.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(17);
 
 /// Gives a query a deadline.
 pub(super) async fn within<T>(query: impl Future<Output = Result<T, StoreError>>) -> Result<T, StoreError> {
-    match tokio::time::timeout(QUERY_TIMEOUT, query).await {
+    match tokio::time::timeout(ANSWER_TIMEOUT, query).await {
         Ok(result) => result,
-        Err(_) => Err(StoreError::Conflict(format!("the query took longer than {QUERY_TIMEOUT:?}"))),
+        Err(_) => Err(StoreError::Unavailable(format!("no answer within {ANSWER_TIMEOUT:?}"))),
     }
 }
 
@@ -23,6 +26,8 @@ pub(super) fn of_statement(error: sqlx::Error) -> StoreError {
         sqlx::Error::Database(_) => match code(&error) & 0xff {
             // SQLITE_BUSY, SQLITE_LOCKED: another process has locked the file.
             5 | 6 => StoreError::Conflict(message),
+            // SQLITE_INTERRUPT: its time was over.
+            9 => StoreError::TooSlow(message),
             // SQLITE_IOERR, SQLITE_CANTOPEN: the disk may come back, and the file is opened again.
             10 | 14 => StoreError::Unavailable(message),
             // Full disk, read-only, corrupt, not a database: somebody has to repair it.

@@ -5,6 +5,7 @@ mod arrival_marks;
 mod bulk;
 mod errors;
 mod query;
+mod readers;
 mod retention;
 mod schema;
 mod transaction;
@@ -18,8 +19,8 @@ use std::time::Duration;
 use async_trait::async_trait;
 use sluice_event::{Keyer, ReceiptId};
 use sluice_log::Position;
-use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
-use sqlx::{ConnectOptions, SqlitePool};
+use sqlx::ConnectOptions;
+use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqliteSynchronous};
 use tokio::sync::Mutex;
 
 use crate::dedup_cache::DedupCache;
@@ -27,12 +28,16 @@ use crate::{
     DeadLetter, EventQuery, Maintenance, Page, Removed, Statistics, Store, StoreError, StoredEvent,
     Transaction as StoreTransaction,
 };
-use errors::{of_statement, within};
+use errors::{QUERY_TIMEOUT, of_statement, within};
+use readers::Readers;
 use retention::Retention;
 use writer::Writer;
 
-/// Number of connections that read.
-const READERS: u32 = 4;
+/// Number of connections for lists of events, which may take long; for all other queries; and for the check that the
+/// file can be read, which must not wait for any query.
+const LISTS: u32 = 2;
+const QUERIES: u32 = 2;
+const CHECKS: u32 = 1;
 /// The longest that a write waits for another process that has the file locked (a backup, a shell).
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 /// Size of the page cache in KiB. It is mostly used by pages of the key's index, because keys are random. Other
@@ -48,7 +53,9 @@ const WAL_BYTES: u32 = 64 << 20;
 /// The store in a SQLite file.
 pub struct SqliteStore {
     writer: Arc<Mutex<Writer>>,
-    readers: SqlitePool,
+    lists: Readers,
+    queries: Readers,
+    checks: Readers,
     keyer: Keyer,
     dedup_cache: DedupCache,
     retention: Retention,
@@ -75,21 +82,14 @@ impl SqliteStore {
             .disable_statement_logging();
         let mut writer = Writer::new(options);
         schema::prepare(writer.connection().await?, keyer).await?;
-        let reading = SqliteConnectOptions::new()
-            .filename(path)
-            .read_only(true)
-            .busy_timeout(BUSY_TIMEOUT)
-            .disable_statement_logging();
-        let readers = SqlitePoolOptions::new()
-            .max_connections(READERS)
-            .acquire_timeout(BUSY_TIMEOUT)
-            .test_before_acquire(false)
-            .connect_lazy_with(reading);
+        let readers = |max_connections| Readers::new(path, max_connections, QUERY_TIMEOUT);
         let writer = Arc::new(Mutex::new(writer));
         Ok(Self {
             retention: Retention::new(Arc::clone(&writer)),
             writer,
-            readers,
+            lists: readers(LISTS),
+            queries: readers(QUERIES),
+            checks: readers(CHECKS),
             keyer: keyer.clone(),
             dedup_cache: DedupCache::new(dedup_cache_keys),
         })
@@ -97,7 +97,9 @@ impl SqliteStore {
 
     /// Closes the file, after the transaction that is being written.
     pub async fn close(&self) {
-        self.readers.close().await;
+        for readers in [&self.lists, &self.queries, &self.checks] {
+            readers.close().await;
+        }
         self.writer.lock().await.close().await;
     }
 }
@@ -126,19 +128,20 @@ impl Store for SqliteStore {
     }
 
     async fn events(&self, query: &EventQuery) -> Result<Page, StoreError> {
-        within(query::events(&self.readers, query)).await
+        within(async { query::events(&mut *self.lists.lease().await?, query).await }).await
     }
 
     async fn event(&self, topic: &str, event_id: &str, limit: u32) -> Result<Vec<StoredEvent>, StoreError> {
-        within(query::event(&self.readers, &self.keyer, topic, event_id, limit)).await
+        within(async { query::event(&mut *self.queries.lease().await?, &self.keyer, topic, event_id, limit).await })
+            .await
     }
 
     async fn statistics(&self) -> Result<Statistics, StoreError> {
-        within(query::statistics(&self.readers)).await
+        within(async { query::statistics(&mut *self.queries.lease().await?).await }).await
     }
 
     async fn dead_letters(&self, before: Option<i64>, limit: u32) -> Result<Vec<DeadLetter>, StoreError> {
-        within(query::dead_letters(&self.readers, before, limit)).await
+        within(async { query::dead_letters(&mut *self.queries.lease().await?, before, limit).await }).await
     }
 
     async fn maintain(&self, maintenance: &Maintenance) -> Result<Removed, StoreError> {
@@ -146,7 +149,10 @@ impl Store for SqliteStore {
     }
 
     async fn ping(&self) -> Result<(), StoreError> {
-        let ping = sqlx::query("SELECT 1").execute(&self.readers);
-        within(async { ping.await.map(|_| ()).map_err(of_statement) }).await
+        let ping = async {
+            let mut reader = self.checks.lease().await?;
+            sqlx::query("SELECT 1").execute(&mut *reader).await.map(|_| ()).map_err(of_statement)
+        };
+        within(ping).await
     }
 }

@@ -1,12 +1,15 @@
 //! The queries of the API.
 
+use std::time::Instant;
+
+use futures::TryStreamExt;
 use sluice_event::{Keyer, RequestId, Timestamp};
 use sluice_log::Position;
 use sqlx::sqlite::SqliteRow;
-use sqlx::{FromRow, Row as _, SqliteConnection, SqlitePool};
+use sqlx::{FromRow, Row as _, SqliteConnection};
 
 use super::errors::of_statement;
-use crate::page::PageBuilder;
+use crate::page::{PageBuilder, Step};
 use crate::{Counts, DeadLetter, EventQuery, NewDeadLetter, Page, Statistics, StoreError, StoredEvent};
 
 macro_rules! events {
@@ -16,45 +19,81 @@ macro_rules! events {
 }
 
 /// Returns a page of events.
-pub(super) async fn events(readers: &SqlitePool, query: &EventQuery) -> Result<Page, StoreError> {
+pub(super) async fn events(reader: &mut SqliteConnection, query: &EventQuery) -> Result<Page, StoreError> {
     let mut page = PageBuilder::new(query);
-    while let Some(query) = page.next_query() {
-        page.append(some_events(readers, &query).await?, query.limit);
+    while let Some(step) = page.next_step() {
+        let began = Instant::now();
+        let from = match step.rows {
+            Some(rows) => last_of(reader, query.topic.as_deref(), step.before, rows).await?,
+            None => None,
+        };
+        read_step(reader, query, step, from, &mut page).await.map_err(of_statement)?;
+        page.end_step(from, began.elapsed());
     }
     Ok(page.build())
 }
 
-/// Returns events, newest first: one more than the limit, if there is one more. The table in the order of
-/// `seq`, or the index on `(topic, seq)`, gives the order; the other filters are applied to each row that the
-/// scan passes.
-async fn some_events(readers: &SqlitePool, query: &EventQuery) -> Result<Vec<StoredEvent>, StoreError> {
+/// Returns the `seq` of the last of so many rows, newest first; `None` if there are fewer.
+async fn last_of(
+    reader: &mut SqliteConnection,
+    topic: Option<&str>,
+    before: i64,
+    rows: u32,
+) -> Result<Option<i64>, StoreError> {
+    let text = match topic {
+        None => "SELECT seq FROM events WHERE seq < ?1 ORDER BY seq DESC LIMIT 1 OFFSET ?2",
+        Some(_) => "SELECT seq FROM events WHERE seq < ?1 AND topic = ?3 ORDER BY seq DESC LIMIT 1 OFFSET ?2",
+    };
+    let mut select = sqlx::query_scalar(text).bind(before).bind(i64::from(rows) - 1);
+    if let Some(topic) = topic {
+        select = select.bind(topic);
+    }
+    select.fetch_optional(reader).await.map_err(of_statement)
+}
+
+/// Adds the events of a step to the page. The table in the order of `seq`, or the index on `(topic, seq)`, gives the
+/// order; the other filters are applied to each row. Rows are read one by one, so that no more of them are in memory
+/// than the page may have.
+async fn read_step(
+    reader: &mut SqliteConnection,
+    query: &EventQuery,
+    step: Step,
+    from: Option<i64>,
+    page: &mut PageBuilder,
+) -> Result<(), sqlx::Error> {
     let text = match query.topic {
         None => events!(
-            "WHERE seq < ?1 AND (?2 IS NULL OR source = ?2) AND (?3 IS NULL OR ts >= ?3) \
+            "WHERE seq < ?1 AND seq >= ?6 AND (?2 IS NULL OR source = ?2) AND (?3 IS NULL OR ts >= ?3) \
              AND (?4 IS NULL OR ts < ?4) ORDER BY seq DESC LIMIT ?5"
         ),
         Some(_) => events!(
-            "WHERE seq < ?1 AND (?2 IS NULL OR source = ?2) AND (?3 IS NULL OR ts >= ?3) \
-             AND (?4 IS NULL OR ts < ?4) AND topic = ?6 ORDER BY seq DESC LIMIT ?5"
+            "WHERE seq < ?1 AND seq >= ?6 AND (?2 IS NULL OR source = ?2) AND (?3 IS NULL OR ts >= ?3) \
+             AND (?4 IS NULL OR ts < ?4) AND topic = ?7 ORDER BY seq DESC LIMIT ?5"
         ),
     };
     let mut select = sqlx::query_as::<_, EventRow>(text)
-        .bind(query.before.unwrap_or(i64::MAX))
+        .bind(step.before)
         .bind(query.source.as_deref())
         .bind(query.since.map(Timestamp::as_micros))
         .bind(query.until.map(Timestamp::as_micros))
-        .bind(i64::from(query.limit) + 1);
+        .bind(step.limit)
+        .bind(from.unwrap_or(i64::MIN));
     if let Some(topic) = &query.topic {
         select = select.bind(&**topic);
     }
-    let rows = select.fetch_all(readers).await.map_err(of_statement)?;
-    Ok(rows.into_iter().map(|row| row.0).collect())
+    let mut rows = select.fetch(reader);
+    while let Some(EventRow(event)) = rows.try_next().await? {
+        if !page.push(event) {
+            break;
+        }
+    }
+    Ok(())
 }
 
 /// Returns the events with this topic and id: by key if these two determine it, else by the index that the
 /// file then has.
 pub(super) async fn event(
-    readers: &SqlitePool,
+    reader: &mut SqliteConnection,
     keyer: &Keyer,
     topic: &str,
     event_id: &str,
@@ -70,12 +109,12 @@ pub(super) async fn event(
     if let Some(key) = key {
         select = select.bind(key);
     }
-    let rows = select.fetch_all(readers).await.map_err(of_statement)?;
+    let rows = select.fetch_all(reader).await.map_err(of_statement)?;
     Ok(rows.into_iter().map(|row| row.0).collect())
 }
 
 /// Returns all statistics. One statement, so one snapshot.
-pub(super) async fn statistics(readers: &SqlitePool) -> Result<Statistics, StoreError> {
+pub(super) async fn statistics(reader: &mut SqliteConnection) -> Result<Statistics, StoreError> {
     let select = sqlx::query(
         "SELECT topic, sum(received), sum(unique_processed), sum(duplicate_dropped), sum(conflicts), NULL, NULL \
          FROM counters GROUP BY topic \
@@ -83,7 +122,7 @@ pub(super) async fn statistics(readers: &SqlitePool) -> Result<Statistics, Store
          SELECT NULL, NULL, NULL, NULL, NULL, (SELECT coalesce(sum(events), 0) FROM dead_letters), \
                 (SELECT CAST(value AS INTEGER) FROM settings WHERE name = 'dedup_horizon')",
     );
-    let rows = select.fetch_all(readers).await.map_err(of_statement)?;
+    let rows = select.fetch_all(reader).await.map_err(of_statement)?;
     let mut statistics = Statistics::default();
     for row in &rows {
         add(&mut statistics, row).map_err(of_statement)?;
@@ -119,13 +158,13 @@ macro_rules! dead_letter_columns {
 
 /// Returns dead letters, newest first.
 pub(super) async fn dead_letters(
-    readers: &SqlitePool,
+    reader: &mut SqliteConnection,
     before: Option<i64>,
     limit: u32,
 ) -> Result<Vec<DeadLetter>, StoreError> {
     let text = concat!("SELECT ", dead_letter_columns!(), " FROM dead_letters WHERE id < ? ORDER BY id DESC LIMIT ?");
     let select = sqlx::query_as::<_, DeadLetterRow>(text).bind(before.unwrap_or(i64::MAX)).bind(i64::from(limit));
-    let rows = select.fetch_all(readers).await.map_err(of_statement)?;
+    let rows = select.fetch_all(reader).await.map_err(of_statement)?;
     Ok(rows.into_iter().map(|row| row.0).collect())
 }
 

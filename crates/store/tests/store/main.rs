@@ -71,6 +71,8 @@ on_both_stores! {
         each_filter_holds_and_all_hold_together
         pages_neither_skip_nor_repeat_while_events_arrive
         a_page_of_large_events_ends_early_and_goes_on
+        a_page_is_bounded_also_when_large_events_follow_small_ones
+        a_filter_without_an_index_finds_what_is_rare_and_ends_where_nothing_matches
         the_same_id_in_two_topics_is_two_events
         where_the_source_tells_events_apart_all_are_found
         an_empty_store_answers_everything;

@@ -144,3 +144,51 @@ pub async fn a_page_of_large_events_ends_early_and_goes_on(test: TestStore) {
     assert!(seen.iter().eq(&(0..150).rev().map(|id| id.to_string()).collect::<Vec<_>>()), "{seen:?}");
     assert!(pages > 1, "{pages} pages");
 }
+
+pub async fn a_page_is_bounded_also_when_large_events_follow_small_ones(test: TestStore) {
+    let payload = format!("\"{}\"", "x".repeat(250_000));
+    test.commit(&batch_of((0..150).map(|id| event("t", id, &payload)).collect())).await;
+    // The newest ones tell nothing about the size of the others.
+    test.commit(&batch_of(events(150..250))).await;
+    let mut query = of(1_000);
+    let mut seen = Vec::new();
+    loop {
+        let page = test.store.events(&query).await.unwrap();
+        let bytes: usize = page.events.iter().map(|event| event.payload.len()).sum();
+        assert!(bytes <= 16 << 20, "a page of {bytes} bytes");
+        seen.extend(page.events.into_iter().map(|event| event.event_id));
+        query.before = page.next;
+        if page.next.is_none() {
+            break;
+        }
+        // A connection that was left in the middle of an answer serves nobody else.
+        assert_eq!(test.counts().await.unique, 250);
+    }
+    assert!(seen.iter().eq(&(0..250).rev().map(|id| id.to_string()).collect::<Vec<_>>()), "{seen:?}");
+}
+
+pub async fn a_filter_without_an_index_finds_what_is_rare_and_ends_where_nothing_matches(test: TestStore) {
+    for first in (0..30_000_u32).step_by(10_000) {
+        let source = |id: u32| if id.is_multiple_of(7_000) { "rare" } else { "usual" };
+        let batch = (first..first + 10_000).map(|id| from(source(id), event("t", id, "0")));
+        test.commit(&batch_of(batch.collect())).await;
+    }
+    let all = async |query: EventQuery| {
+        let (mut query, mut seen) = (query, Vec::new());
+        loop {
+            let page = test.store.events(&query).await.unwrap();
+            seen.extend(page.events.into_iter().map(|event| event.event_id));
+            query.before = page.next;
+            if page.next.is_none() {
+                return seen;
+            }
+        }
+    };
+    for topic in [None, Some("t".to_owned())] {
+        let source = |source: &str| EventQuery { topic: topic.clone(), source: Some(source.into()), ..of(2) };
+        assert_eq!(all(source("rare")).await, ["28000", "21000", "14000", "7000", "0"]);
+        assert!(all(source("nobody")).await.is_empty());
+        let never = Some(at("1990-01-01T00:00:00Z"));
+        assert!(all(EventQuery { topic: topic.clone(), until: never, ..of(10) }).await.is_empty());
+    }
+}

@@ -105,7 +105,9 @@ impl TestStore {
         loop {
             match commit(&*self.store, options, batch).await {
                 Ok(outcome) => return outcome,
-                Err(StoreError::Conflict(_) | StoreError::Unavailable(_)) => tokio::task::yield_now().await,
+                Err(StoreError::Conflict(_) | StoreError::TooSlow(_) | StoreError::Unavailable(_)) => {
+                    tokio::task::yield_now().await;
+                }
                 Err(error) => panic!("{error}"),
             }
         }

@@ -4,3 +4,4 @@ mod dedup_cache;
 mod faults;
 mod receipt_partitions;
 mod schemas;
+mod slow_queries;
