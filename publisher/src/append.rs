@@ -42,6 +42,10 @@ pub(crate) async fn append(stream: u16, log: &dyn LogWriter, gate: &Gate, mut re
                 gate.close(&cause);
                 return finish(requests, &Outcome::Full);
             }
+            Err(LogError::NoSpace(cause)) => {
+                gate.close_for_space(&cause);
+                return finish(requests, &Outcome::NoSpace);
+            }
             Err(error @ (LogError::Unavailable(_) | LogError::Failed(_))) => {
                 return finish(requests, &Outcome::Failed(error.to_string()));
             }

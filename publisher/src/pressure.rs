@@ -1,14 +1,14 @@
 //! Backpressure: while the log is too full, requests are refused.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::Duration;
 
-use sluice_log::{LogWriter, Pressure};
+use sluice_log::{LogError, LogWriter, Pressure};
 use sluice_service::backoff::Backoff;
 use sluice_service::problem::Problem;
 
-use crate::problems::backlog_full;
+use crate::problems::{backlog_full, log_full};
 
 /// How often the log is asked how full it is while requests are accepted, and while they are refused.
 const POLL_OPEN: Duration = Duration::from_millis(500);
@@ -20,20 +20,29 @@ const MAX_BACKOFF: Duration = Duration::from_secs(5);
 pub(crate) struct Gate {
     max_backlog: u64,
     max_memory: f64,
-    closed: AtomicBool,
+    state: AtomicU8,
 }
+
+/// The states of the gate: open, closed because of the backlog or the memory, closed because the disk is full.
+const OPEN: u8 = 0;
+const FULL: u8 = 1;
+const NO_SPACE: u8 = 2;
 
 impl Gate {
     pub(crate) fn new(max_backlog: u64, max_memory: f64) -> Self {
-        Self { max_backlog, max_memory, closed: AtomicBool::new(false) }
+        Self { max_backlog, max_memory, state: AtomicU8::new(OPEN) }
     }
 
     /// Refuses a request while the log is too full.
     ///
     /// # Errors
-    /// `backlog_full`.
+    /// `backlog_full` or `log_full`.
     pub(crate) fn check(&self) -> Result<(), Problem> {
-        if self.closed.load(Ordering::Relaxed) { Err(backlog_full()) } else { Ok(()) }
+        match self.state.load(Ordering::Relaxed) {
+            OPEN => Ok(()),
+            NO_SPACE => Err(log_full()),
+            _ => Err(backlog_full()),
+        }
     }
 
     /// Closes the gate when the backlog of one stream is too long. It never opens it: one stream's backlog
@@ -46,13 +55,20 @@ impl Gate {
 
     /// Refuses requests from now on.
     pub(crate) fn close(&self, reason: &str) {
-        if !self.closed.swap(true, Ordering::Relaxed) {
+        if self.state.swap(FULL, Ordering::Relaxed) != FULL {
             tracing::warn!(reason, "the log is too full: refusing requests");
         }
     }
 
+    /// Refuses requests from now on, because the disk of the log is full.
+    pub(crate) fn close_for_space(&self, reason: &str) {
+        if self.state.swap(NO_SPACE, Ordering::Relaxed) != NO_SPACE {
+            tracing::error!(reason, "the disk of the log is full: refusing requests");
+        }
+    }
+
     fn open(&self) {
-        if self.closed.swap(false, Ordering::Relaxed) {
+        if self.state.swap(OPEN, Ordering::Relaxed) != OPEN {
             tracing::info!("the log has room again: taking requests");
         }
     }
@@ -65,7 +81,13 @@ impl Gate {
                 Ok(pressure) => {
                     backoff.reset();
                     self.update(pressure);
-                    if self.closed.load(Ordering::Relaxed) { POLL_CLOSED } else { POLL_OPEN }
+                    if self.state.load(Ordering::Relaxed) == OPEN { POLL_OPEN } else { POLL_CLOSED }
+                }
+                Err(LogError::NoSpace(reason)) => {
+                    backoff.reset();
+                    set_metrics(Pressure { backlog: None, memory: None });
+                    self.close_for_space(&reason);
+                    POLL_CLOSED
                 }
                 Err(error) => {
                     tracing::debug!(%error, "cannot ask how full the log is");
@@ -121,6 +143,15 @@ mod tests {
         assert!(!refused_after(&[at(Some(100), None), at(Some(99), None)]));
         // An unknown state does not count as full: an append reports a full log.
         assert!(!refused_after(&[at(None, None)]));
+    }
+
+    #[test]
+    fn a_full_disk_has_a_refusal_of_its_own_until_the_log_has_room() {
+        let gate = Gate::new(100, 0.8);
+        gate.close_for_space("the disk is full");
+        assert_eq!(gate.check().unwrap_err().code(), Code::LogFull);
+        gate.update(Pressure { backlog: Some(0), memory: None });
+        assert!(gate.check().is_ok());
     }
 
     #[test]

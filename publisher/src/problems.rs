@@ -10,12 +10,21 @@ use sluice_service::problem::Problem;
 const QUEUE_RETRY: Duration = Duration::from_secs(1);
 /// A full log has room again when aggregators have stored a part of the backlog.
 const BACKLOG_RETRY: Duration = Duration::from_secs(2);
+/// Somebody has to make room on a full disk.
+const SPACE_RETRY: Duration = Duration::from_secs(10);
 /// Redis or an aggregator that restarts is back within seconds.
 const UNAVAILABLE_RETRY: Duration = Duration::from_secs(1);
 
 /// The log is too full.
 pub(crate) fn backlog_full() -> Problem {
     Problem::new(Code::BacklogFull, "too many events are not stored yet; come back later").retry_after(BACKLOG_RETRY)
+}
+
+/// The disk of the log is full.
+pub(crate) fn log_full() -> Problem {
+    Problem::new(Code::LogFull, "the log has no space on its disk")
+        .public_detail("the log has no space on its disk; nothing was written")
+        .retry_after(SPACE_RETRY)
 }
 
 /// Too many requests, or too many bytes of bodies, wait for the log.

@@ -36,6 +36,8 @@ pub(crate) enum Outcome {
     KeyReused,
     /// The log is full. Nothing was written.
     Full,
+    /// The disk of the log is full. Nothing was written.
+    NoSpace,
     /// The log did not confirm it, for this reason: it may or may not be written.
     Failed(String),
 }

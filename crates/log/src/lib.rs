@@ -146,6 +146,10 @@ pub enum LogError {
     /// It has no room for more entries. Nothing was written.
     #[error("the log is full: {0}")]
     Full(String),
+    /// The disk under it is full. Nothing was written. It has room again when somebody makes room, so
+    /// [`LogWriter::pressure`] returns this error too for a while.
+    #[error("the log has no space on its disk: {0}")]
+    NoSpace(String),
     /// It returned an error that a retry does not resolve.
     #[error("the log failed: {0}")]
     Failed(String),

@@ -77,6 +77,8 @@ codes! {
     QueueFull = "queue_full", TOO_MANY_REQUESTS;
     /// The server failed; its log has the cause.
     Internal = "internal", INTERNAL_SERVER_ERROR;
+    /// `POST /publish`: the disk of the log is full.
+    LogFull = "log_full", SERVICE_UNAVAILABLE;
     /// `POST /publish`: the log did not confirm the request.
     LogUnavailable = "log_unavailable", SERVICE_UNAVAILABLE;
     /// `GET /readyz`: the server cannot do its work at the moment.

@@ -14,7 +14,7 @@ impl From<sqlx::Error> for LogError {
             sqlx::Error::Database(error) => {
                 // The low byte is the primary result code.
                 match error.code().and_then(|code| code.parse::<i32>().ok()).map(|code| code & 0xff) {
-                    Some(FULL) => Self::Full(text),
+                    Some(FULL) => Self::NoSpace(text),
                     Some(BUSY | LOCKED | IO) => Self::Unavailable(text),
                     _ => Self::Failed(text),
                 }

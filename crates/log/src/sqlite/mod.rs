@@ -12,6 +12,7 @@ mod delivery;
 mod error;
 mod open;
 mod settings;
+mod space;
 mod statements;
 mod writer;
 
@@ -28,6 +29,7 @@ use crate::{
 };
 use delivery::Deliveries;
 pub use settings::SqliteSettings;
+use space::Space;
 use writer::Writer;
 
 /// The name of the only consumer.
@@ -38,6 +40,7 @@ pub struct SqliteLog {
     settings: SqliteSettings,
     writer: Writer,
     pool: SqlitePool,
+    space: Space,
     deliveries: Arc<Deliveries>,
     appended: Arc<Notify>,
     /// Allows one read at a time, because each starts where the one before it ended.
@@ -55,7 +58,7 @@ impl SqliteLog {
         let appended = Arc::new(Notify::new());
         let writer =
             Writer::start(writing, settings.idempotency_ttl, deliveries.clone(), appended.clone(), lock).await?;
-        Ok(Self { settings, writer, pool, deliveries, appended, reading: Mutex::default() })
+        Ok(Self { settings, writer, pool, space: Space::default(), deliveries, appended, reading: Mutex::default() })
     }
 
     /// Closes the log: completes the writes in progress and releases the folder, which can then be opened again.
@@ -75,10 +78,13 @@ impl LogWriter for SqliteLog {
         if append.stream != 0 {
             return Err(LogError::Failed(format!("there is no stream {}, only 0", append.stream)));
         }
-        self.writer.append(append.clone()).await
+        let appended = self.writer.append(append.clone()).await;
+        self.space.observe(&appended);
+        appended
     }
 
     async fn pressure(&self) -> Result<Pressure, LogError> {
+        self.space.check()?;
         let backlog = Some(statements::outstanding(&self.pool).await?);
         let memory = match self.settings.max_bytes {
             Some(max) => Some(statements::used_bytes(&self.pool).await? as f64 / max.max(1) as f64),
