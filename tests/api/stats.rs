@@ -1,6 +1,6 @@
 //! The statistics: the names of their fields, and that they are exact.
 
-use serde_json::json;
+use serde_json::{Value, json};
 use sluice_tests::system::CATCH_UP;
 use sluice_tests::wait::holds;
 use sluice_tests::{Backend, wait_until};
@@ -11,6 +11,7 @@ on_both_backends!(
     the_statistics_have_the_documented_keys,
     the_statistics_agree_with_the_rows,
     the_statistics_are_told_by_topic,
+    topics_are_paged_and_the_statistics_list_as_many_as_asked_for,
     the_statistics_stay_as_they_are_while_nothing_arrives,
     the_uptime_grows,
     the_backlog_returns_to_zero,
@@ -63,6 +64,30 @@ async fn the_statistics_are_told_by_topic(backend: Backend) {
     for (name, count) in expected.as_object().unwrap() {
         assert_eq!(&stats["topics"]["a"][name], count, "{stats}");
         assert_eq!(&listed[0][name], count, "{topics}");
+    }
+}
+
+async fn topics_are_paged_and_the_statistics_list_as_many_as_asked_for(backend: Backend) {
+    let system = system(backend).await;
+    let sent: Value = (0..25).flat_map(|n| (0..=n % 3).map(move |_| event(&format!("topic-{n:02}"), "1"))).collect();
+    system.publish_and_wait(0, &sent).await;
+    let mut path = "/topics?limit=10".to_owned();
+    let mut names = Vec::new();
+    loop {
+        let page = system.client.get_json(&path).await;
+        names
+            .extend(page["topics"].as_array().unwrap().iter().map(|topic| topic["topic"].as_str().unwrap().to_owned()));
+        match page["next_cursor"].as_str() {
+            Some(cursor) => path = format!("/topics?limit=10&cursor={cursor}"),
+            None => break,
+        }
+    }
+    assert!(names.iter().eq(&(0..25).map(|n| format!("topic-{n:02}")).collect::<Vec<_>>()), "{names:?}");
+    let stats = system.client.get_json("/stats?topics=2").await;
+    assert_eq!((stats["topics"].as_object().unwrap().len(), &stats["topic_count"]), (2, &json!(25)), "{stats}");
+    assert_eq!((&stats["received"], &stats["unique_processed"]), (&json!(49), &json!(25)), "{stats}");
+    for path in ["/stats?topics=10001", "/stats?topics=x", "/stats?n=1", "/topics?limit=0", "/topics?cursor=s1"] {
+        system.client.get(path).await.assert_problem(400, "invalid_query");
     }
 }
 

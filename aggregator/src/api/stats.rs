@@ -4,18 +4,22 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use axum::Json;
-use axum::extract::State;
+use axum::extract::{RawQuery, State};
 use serde::Serialize;
 use sluice_log::{Backlog, ConsumerInfo, LogError};
 use sluice_service::problem::Problem;
 use utoipa::ToSchema;
 
-use super::problems::store_problem;
+use super::problems::{invalid_query, store_problem};
+use super::query::Parameters;
 use super::state::ApiState;
 use sluice_store::Counts;
 
 /// How long the log may take to reply. After that the counts are returned without the log's part.
 const LOG_DEADLINE: Duration = Duration::from_secs(2);
+/// Topics of an answer without the parameter `topics`.
+const DEFAULT_TOPICS: u32 = 1_000;
+const MAX_TOPICS: u32 = 10_000;
 
 /// The counts of a topic or of all topics. `received = unique_processed + duplicate_dropped` always holds.
 #[derive(Debug, Serialize, ToSchema)]
@@ -62,7 +66,9 @@ pub(super) struct Stats {
     /// The time of arrival back to which duplicates are recognised; null when there is no limit.
     #[schema(format = DateTime)]
     dedup_horizon: Option<String>,
-    /// By name.
+    /// Number of topics.
+    topic_count: u64,
+    /// The topics with the most arrivals, by name.
     topics: BTreeMap<String, TopicCounts>,
 }
 
@@ -83,14 +89,26 @@ impl From<ConsumerInfo> for Consumer {
     }
 }
 
-/// Returns exact counts, per topic and in total.
-#[utoipa::path(get, path = "/stats", tag = "statistics", responses(
-    (status = 200, description = "All statistics", body = Stats),
-    (status = 503, description = "`store_unavailable`; through a publisher also `query_unavailable`", body = Problem, content_type = "application/problem+json"),
-    (status = 504, description = "`query_too_slow`", body = Problem, content_type = "application/problem+json"),
-))]
-pub(super) async fn read(State(state): State<ApiState>) -> Result<Json<Stats>, Problem> {
-    let (statistics, log) = tokio::join!(state.store.statistics(), ask_log(&state));
+/// Returns exact counts, in total and of the topics with the most arrivals.
+#[utoipa::path(get, path = "/stats", tag = "statistics",
+    params(
+        ("topics" = Option<u32>, Query, description = "The maximum number of topics: 1,000 by default, at most 10,000. \
+            The totals are always those of all topics"),
+    ),
+    responses(
+        (status = 200, description = "The statistics", body = Stats),
+        (status = 400, description = "`invalid_query`", body = Problem, content_type = "application/problem+json"),
+        (status = 503, description = "`store_unavailable`; through a publisher also `query_unavailable`", body = Problem, content_type = "application/problem+json"),
+        (status = 504, description = "`query_too_slow`", body = Problem, content_type = "application/problem+json"),
+    ))]
+pub(super) async fn read(State(state): State<ApiState>, RawQuery(query): RawQuery) -> Result<Json<Stats>, Problem> {
+    let mut parameters = Parameters::parse(query.as_deref())?;
+    let max_topics = parameters.value("topics")?.unwrap_or(DEFAULT_TOPICS);
+    if max_topics > MAX_TOPICS {
+        return Err(invalid_query("topics", &format!("must be a whole number from 0 to {MAX_TOPICS}")));
+    }
+    parameters.end()?;
+    let (statistics, log) = tokio::join!(state.store.statistics(max_topics), ask_log(&state));
     let statistics = statistics.map_err(store_problem)?;
     let (backlog, consumers, log) = match log {
         Ok((backlog, consumers)) => (backlog.events, consumers, "available"),
@@ -99,16 +117,9 @@ pub(super) async fn read(State(state): State<ApiState>) -> Result<Json<Stats>, P
             (None, Vec::new(), "unavailable")
         }
     };
-    let mut total = Counts::default();
-    for counts in statistics.topics.values() {
-        total.received += counts.received;
-        total.unique += counts.unique;
-        total.duplicates += counts.duplicates;
-        total.conflicts += counts.conflicts;
-    }
     let uptime = state.started.elapsed().as_secs_f64();
     Ok(Json(Stats {
-        total: total.into(),
+        total: statistics.total.into(),
         dead_lettered: statistics.dead_lettered,
         backlog,
         log,
@@ -116,6 +127,7 @@ pub(super) async fn read(State(state): State<ApiState>) -> Result<Json<Stats>, P
         uptime_seconds: uptime,
         consumers: consumers.into_iter().map(Consumer::from).collect(),
         dedup_horizon: statistics.dedup_horizon.map(|moment| moment.to_string()),
+        topic_count: statistics.topic_count,
         topics: statistics.topics.into_iter().map(|(topic, counts)| (topic, counts.into())).collect(),
     }))
 }

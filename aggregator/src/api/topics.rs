@@ -1,20 +1,27 @@
 //! `/topics`: lists the topics with their counts.
 
 use axum::Json;
-use axum::extract::State;
+use axum::extract::{RawQuery, State};
 use serde::Serialize;
 use sluice_service::problem::Problem;
 use utoipa::ToSchema;
 
-use super::problems::store_problem;
+use super::problems::{invalid_query, store_problem};
+use super::query::Parameters;
 use super::state::ApiState;
 use super::stats::TopicCounts;
 
-/// All topics.
+/// Topics of a page without a `limit`.
+const DEFAULT_LIMIT: u32 = 1_000;
+const MAX_LIMIT: u32 = 10_000;
+
+/// A page of topics.
 #[derive(Debug, Serialize, ToSchema)]
 pub(super) struct Topics {
-    /// By name.
+    /// By name, in the order of the database.
     topics: Vec<Topic>,
+    /// The `cursor` of the next page; null at the end.
+    next_cursor: Option<String>,
 }
 
 /// A topic.
@@ -28,13 +35,64 @@ struct Topic {
 }
 
 /// Lists the topics by name, each with its counts.
-#[utoipa::path(get, path = "/topics", tag = "statistics", responses(
-    (status = 200, description = "All topics", body = Topics),
-    (status = 503, description = "`store_unavailable`; through a publisher also `query_unavailable`", body = Problem, content_type = "application/problem+json"),
-    (status = 504, description = "`query_too_slow`", body = Problem, content_type = "application/problem+json"),
-))]
-pub(super) async fn list(State(state): State<ApiState>) -> Result<Json<Topics>, Problem> {
-    let statistics = state.store.statistics().await.map_err(store_problem)?;
-    let topics = statistics.topics.into_iter().map(|(topic, counts)| Topic { topic, counts: counts.into() });
-    Ok(Json(Topics { topics: topics.collect() }))
+#[utoipa::path(get, path = "/topics", tag = "statistics",
+    params(
+        ("limit" = Option<u32>, Query, description = "The maximum number of topics: 1,000 by default, at most 10,000"),
+        ("cursor" = Option<String>, Query, description = "The next_cursor of the previous page"),
+    ),
+    responses(
+        (status = 200, description = "A page of topics", body = Topics),
+        (status = 400, description = "`invalid_query`", body = Problem, content_type = "application/problem+json"),
+        (status = 503, description = "`store_unavailable`; through a publisher also `query_unavailable`", body = Problem, content_type = "application/problem+json"),
+        (status = 504, description = "`query_too_slow`", body = Problem, content_type = "application/problem+json"),
+    ))]
+pub(super) async fn list(State(state): State<ApiState>, RawQuery(query): RawQuery) -> Result<Json<Topics>, Problem> {
+    let mut parameters = Parameters::parse(query.as_deref())?;
+    let limit = parameters.limit(DEFAULT_LIMIT, MAX_LIMIT)?;
+    let after = match parameters.text("cursor") {
+        Some(text) => Some(read_cursor(&text).ok_or_else(|| invalid_query("cursor", "is not a next_cursor"))?),
+        None => None,
+    };
+    parameters.end()?;
+    let page = state.store.topics(after.as_deref(), limit).await.map_err(store_problem)?;
+    let topics = page.topics.into_iter().map(|(topic, counts)| Topic { topic, counts: counts.into() });
+    Ok(Json(Topics { topics: topics.collect(), next_cursor: page.next.as_deref().map(cursor) }))
+}
+
+/// Returns the cursor after a topic: the hexadecimal of its bytes, because a topic may have any characters.
+fn cursor(topic: &str) -> String {
+    use std::fmt::Write;
+    topic.bytes().fold("t".to_owned(), |mut cursor, byte| {
+        // Writing to a string cannot fail.
+        let _ = write!(cursor, "{byte:02x}");
+        cursor
+    })
+}
+
+fn read_cursor(text: &str) -> Option<String> {
+    let digits = text.strip_prefix('t')?.as_bytes().chunks(2);
+    let byte = |pair: &[u8]| match pair {
+        [high, low] => {
+            let digit = |digit: &u8| char::from(*digit).to_digit(16);
+            u8::try_from(digit(high)? * 16 + digit(low)?).ok()
+        }
+        _ => None,
+    };
+    let bytes: Option<Vec<u8>> = digits.map(byte).collect();
+    String::from_utf8(bytes?).ok().filter(|topic| !topic.contains('\0'))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_cursor_after_any_topic_is_read_back() {
+        for topic in ["", "orders", "ü/%?&", "a\nb"] {
+            assert_eq!(read_cursor(&cursor(topic)).as_deref(), Some(topic));
+        }
+        for text in ["", "s1", "t1", "tzz", "tff", "t00", "t+1"] {
+            assert_eq!(read_cursor(text), None, "{text:?}");
+        }
+    }
 }

@@ -21,6 +21,10 @@ const MAINTAIN_DURATION: Duration = Duration::from_secs(5);
 /// The pause after a call that ended for lack of time: rows that expire faster than once a minute's few seconds
 /// can delete would else pile up.
 const MAINTAIN_AGAIN: Duration = Duration::from_millis(100);
+/// Each time reads all counters once. A minute after a start all replicas have read from the log, so that their names
+/// are known; adding up the counters of one that is there would be no error.
+const FOLD_FIRST: Duration = Duration::from_secs(60);
+const FOLD_EVERY: Duration = Duration::from_secs(3_600);
 
 /// Trims the log until `stop`.
 pub async fn trim(consumer: &Consumer, stop: &CancellationToken) {
@@ -51,6 +55,29 @@ pub async fn measure_backlog(consumer: &Consumer, stop: &CancellationToken) {
             Err(error) => {
                 metrics::backlog(&sluice_log::Backlog::default());
                 metrics::log_error("backlog", &error);
+            }
+        }
+    }
+}
+
+/// Adds up the counters of consumers that are gone until `stop`: where replicas get a new name with each start, each
+/// would leave rows for every topic.
+pub async fn fold_counters(consumer: &Consumer, stop: &CancellationToken) {
+    let mut wait = FOLD_FIRST;
+    while pause(wait, stop).await {
+        wait = FOLD_EVERY;
+        let mut names: Vec<_> = match consumer.log.consumers().await {
+            Ok(consumers) => consumers.into_iter().map(|consumer| consumer.name).collect(),
+            Err(error) => {
+                metrics::log_error("consumers", &error);
+                continue;
+            }
+        };
+        names.push(consumer.options.shard.clone());
+        match consumer.store.fold_counters(&names).await {
+            Ok(rows) => tracing::debug!(rows, "added up the counters of consumers that are gone"),
+            Err(error) => {
+                tracing::warn!(%error, "cannot add up the counters of consumers that are gone, trying again in an hour")
             }
         }
     }

@@ -57,6 +57,8 @@ pub async fn aggregate(
     let (c, s) = (consumer.clone(), stop.clone());
     tasks.spawn(async move { housekeeping::measure_backlog(&c, &s).await });
     let (c, s) = (consumer.clone(), stop.clone());
+    tasks.spawn(async move { housekeeping::fold_counters(&c, &s).await });
+    let (c, s) = (consumer.clone(), stop.clone());
     tasks.spawn(async move { housekeeping::maintain(&c, settings.idempotency_ttl, settings.retention, &s).await });
 
     let finished = async {

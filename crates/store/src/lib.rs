@@ -277,16 +277,39 @@ pub struct Page {
     pub next: Option<i64>,
 }
 
-/// All statistics, from one snapshot.
+/// The statistics, from one snapshot.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Statistics {
-    /// The counts of each topic.
+    /// The sum of the counts of all topics.
+    pub total: Counts,
+    /// Number of topics.
+    pub topic_count: u64,
+    /// The counts of the topics with the most arrivals: as many topics as were asked for.
     pub topics: BTreeMap<String, Counts>,
     /// Number of events in dead letters at this time.
     pub dead_lettered: u64,
     /// All events that were stored since this time, by the store's clock, are there, so duplicates of them are
     /// recognised; `None` is unlimited.
     pub dedup_horizon: Option<Timestamp>,
+}
+
+/// A page of topics.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct TopicPage {
+    /// The topics with their counts, in the database's order of their names.
+    pub topics: Vec<(String, Counts)>,
+    /// The topic after which the next page begins; `None` if there are no more topics.
+    pub next: Option<String>,
+}
+
+impl TopicPage {
+    /// Makes a page of at most `limit` topics from a list that has one more if there are more.
+    fn new(mut topics: Vec<(String, Counts)>, limit: u32) -> Self {
+        let more = topics.len() > limit as usize;
+        topics.truncate(limit as usize);
+        let next = topics.last().filter(|_| more).map(|(topic, _)| topic.clone());
+        Self { topics, next }
+    }
 }
 
 /// The time limits that maintenance applies.
@@ -335,14 +358,24 @@ pub trait Store: Send + Sync + 'static {
     /// dedup fields possibly several.
     async fn event(&self, topic: &str, event_id: &str, limit: u32) -> Result<Vec<StoredEvent>, StoreError>;
 
-    /// Returns all statistics, from one snapshot.
-    async fn statistics(&self) -> Result<Statistics, StoreError>;
+    /// Returns the statistics, from one snapshot, with the counts of at most `max_topics` topics.
+    async fn statistics(&self, max_topics: u32) -> Result<Statistics, StoreError>;
+
+    /// Returns the counts of at most `limit` topics, beginning after the topic `after`.
+    async fn topics(&self, after: Option<&str>, limit: u32) -> Result<TopicPage, StoreError>;
 
     /// Returns dead letters with ids below `before`, newest first, at most `limit`.
     async fn dead_letters(&self, before: Option<i64>, limit: u32) -> Result<Vec<DeadLetter>, StoreError>;
 
     /// Deletes, in bounded steps, the rows that are older than the time limits.
     async fn maintain(&self, maintenance: &Maintenance) -> Result<Removed, StoreError>;
+
+    /// Adds up the counters whose shard belongs to none of these consumers in one row per topic, so that consumers
+    /// that are gone leave no rows behind. The sums stay exact, also if one of them commits at this time. Returns the
+    /// number of rows that were added up. A store with one consumer has nothing to do here.
+    async fn fold_counters(&self, _consumers: &[String]) -> Result<u64, StoreError> {
+        Ok(0)
+    }
 
     /// Returns an error unless the database answers.
     async fn ping(&self) -> Result<(), StoreError>;

@@ -17,6 +17,8 @@ use crate::error_chain::error_chain;
 
 const REQUEST: Duration = Duration::from_secs(30);
 const PAGE: &str = "1000";
+/// The maximum number of topics in `/stats`: a store may have many more topics than the plan.
+const TOPICS: &str = "10000";
 /// The maximum number of differences that are listed; further ones are only counted.
 const LISTED: usize = 20;
 /// The depth limit of payloads: deeper than any payload of a plan.
@@ -106,7 +108,7 @@ impl Verifier<'_> {
     async fn wait_until_counted(&self, expected: &HashMap<String, Counts>) -> anyhow::Result<HashMap<String, Counts>> {
         let mut backoff = Backoff::new(Duration::from_millis(20), Duration::from_millis(500));
         loop {
-            let body = self.get(self.address(&["stats"], &[])?).await?;
+            let body = self.get(self.address(&["stats"], &[("topics", TOPICS)])?).await?;
             let stats: Stats = serde_json::from_slice(&body).context("/stats is not as it should be")?;
             let received = |topic: &str| stats.topics.get(topic).map_or(0, |counts| counts.received);
             let behind = expected.iter().any(|(topic, counts)| received(topic) < counts.received);

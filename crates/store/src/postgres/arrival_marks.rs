@@ -103,7 +103,8 @@ async fn thin_out(connection: &mut PgConnection) -> Result<(), sqlx::Error> {
 async fn newest_older_than(connection: &mut PgConnection, age: Duration) -> Result<Option<Mark>, sqlx::Error> {
     let select = sqlx::query_as::<_, (i64, i64, Timestamptz)>(
         "SELECT id, batch, noted_at FROM arrival_marks \
-         WHERE counts_from <= clock_timestamp() - $1 * interval '1 microsecond' ORDER BY counts_from DESC, id DESC LIMIT 1",
+         WHERE counts_from <= clock_timestamp() - $1 * interval '1 microsecond' \
+         ORDER BY counts_from DESC, id DESC LIMIT 1",
     );
     let Some((id, batch, Timestamptz(noted_at))) = select.bind(micros(age)).fetch_optional(&mut *connection).await?
     else {

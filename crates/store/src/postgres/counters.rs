@@ -3,7 +3,12 @@
 
 use std::collections::BTreeMap;
 
-use crate::Counts;
+use sqlx::{Connection, PgConnection};
+
+use super::arrival_marks;
+use super::connections::Lease;
+use super::errors::within;
+use crate::{Counts, StoreError};
 
 /// Prepares the statement that increments the counters. Topics and shard are passed as the hexadecimal of
 /// their bytes, which contains nothing that would have to be escaped.
@@ -32,6 +37,56 @@ pub(super) fn execute(shard: &str, counts: &BTreeMap<&str, Counts>) -> String {
         column(|c| c.duplicates),
         column(|c| c.conflicts),
     )
+}
+
+/// The shard that has the counts of consumers that are gone. Each other shard has a `/` in its name.
+const FORMER: &str = "former consumers";
+/// Rows added up in one transaction.
+const CHUNK: i64 = 5_000;
+
+/// Adds up the rows whose shard belongs to none of these consumers (`consumer/worker`), in the shard of former
+/// consumers. Returns how many. If one of them commits at this time all the same, its rows are left for the next time,
+/// without a wait; and a commit that meets a row while it is deleted waits, and begins a new one.
+pub(super) async fn fold(lease: &mut Lease, schema: &str, consumers: &[String]) -> Result<u64, StoreError> {
+    let deadline = lease.deadline();
+    let mut total = 0;
+    loop {
+        let folded = within(deadline, fold_chunk(lease, schema, consumers)).await;
+        let folded = lease.converted(folded)?;
+        total += folded.cast_unsigned();
+        if folded < CHUNK {
+            return Ok(total);
+        }
+    }
+}
+
+async fn fold_chunk(connection: &mut PgConnection, schema: &str, consumers: &[String]) -> Result<i64, sqlx::Error> {
+    let mut transaction = connection.begin().await?;
+    if !arrival_marks::try_lock(&mut transaction, schema).await? {
+        transaction.rollback().await?;
+        return Ok(0);
+    }
+    let fold = sqlx::query_scalar(
+        "WITH gone AS ( \
+             DELETE FROM counters WHERE ctid = ANY (ARRAY ( \
+                 SELECT ctid FROM counters WHERE shard <> $1 \
+                   AND NOT EXISTS (SELECT FROM unnest($2::text[]) AS n (name) WHERE starts_with(shard, name || '/')) \
+                 LIMIT $3 FOR UPDATE SKIP LOCKED)) \
+             RETURNING topic, received, unique_processed, duplicate_dropped, conflicts), \
+         added AS ( \
+             INSERT INTO counters AS c (topic, shard, received, unique_processed, duplicate_dropped, conflicts) \
+             SELECT topic, $1, sum(received), sum(unique_processed), sum(duplicate_dropped), sum(conflicts) \
+             FROM gone GROUP BY topic \
+             ON CONFLICT (topic, shard) DO UPDATE SET \
+                 received = c.received + excluded.received, \
+                 unique_processed = c.unique_processed + excluded.unique_processed, \
+                 duplicate_dropped = c.duplicate_dropped + excluded.duplicate_dropped, \
+                 conflicts = c.conflicts + excluded.conflicts) \
+         SELECT count(*) FROM gone",
+    );
+    let folded = fold.bind(FORMER).bind(consumers).bind(CHUNK).fetch_one(&mut *transaction).await?;
+    transaction.commit().await?;
+    Ok(folded)
 }
 
 fn list(values: impl Iterator<Item = String>) -> String {

@@ -35,7 +35,7 @@ pub use settings::{PayloadType, PostgresSettings};
 use crate::dedup_cache::DedupCache;
 use crate::retention_clock::RetentionClock;
 use crate::{
-    DeadLetter, EventQuery, Maintenance, Page, Removed, Statistics, Store, StoreError, StoredEvent,
+    DeadLetter, EventQuery, Maintenance, Page, Removed, Statistics, Store, StoreError, StoredEvent, TopicPage,
     Transaction as StoreTransaction,
 };
 use connections::{Connections, Lease};
@@ -195,10 +195,22 @@ impl Store for PostgresStore {
         self.finish(lease, events)
     }
 
-    async fn statistics(&self) -> Result<Statistics, StoreError> {
+    async fn statistics(&self, max_topics: u32) -> Result<Statistics, StoreError> {
         let mut lease = self.lease(&self.queries).await?;
-        let statistics = query::statistics(&mut lease).await;
+        let statistics = query::statistics(&mut lease, max_topics).await;
         self.finish(lease, statistics)
+    }
+
+    async fn topics(&self, after: Option<&str>, limit: u32) -> Result<TopicPage, StoreError> {
+        let mut lease = self.lease(&self.queries).await?;
+        let topics = query::topics(&mut lease, after, limit).await;
+        self.finish(lease, topics)
+    }
+
+    async fn fold_counters(&self, consumers: &[String]) -> Result<u64, StoreError> {
+        let mut lease = self.lease(&self.maintenance).await?;
+        let folded = counters::fold(&mut lease, &self.settings.schema, consumers).await;
+        self.finish(lease, folded)
     }
 
     async fn dead_letters(&self, before: Option<i64>, limit: u32) -> Result<Vec<DeadLetter>, StoreError> {

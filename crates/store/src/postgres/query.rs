@@ -12,7 +12,7 @@ use super::connections::Lease;
 use super::errors::within;
 use super::timestamptz::Timestamptz;
 use crate::page::{PageBuilder, Step};
-use crate::{Counts, DeadLetter, EventQuery, NewDeadLetter, Page, Statistics, StoreError, StoredEvent};
+use crate::{Counts, DeadLetter, EventQuery, NewDeadLetter, Page, Statistics, StoreError, StoredEvent, TopicPage};
 
 macro_rules! events {
     ($rest:literal) => {
@@ -124,24 +124,30 @@ pub(super) async fn event(
     Ok(rows.into_iter().map(|row| row.0).collect())
 }
 
-/// Returns all statistics. One statement, so one snapshot.
-pub(super) async fn statistics(lease: &mut Lease) -> Result<Statistics, StoreError> {
+/// Returns the statistics. One statement, so one snapshot.
+pub(super) async fn statistics(lease: &mut Lease, max_topics: u32) -> Result<Statistics, StoreError> {
     let select = sqlx::query_as(
-        "SELECT topic, sum(received)::int8, sum(unique_processed)::int8, sum(duplicate_dropped)::int8, \
-                sum(conflicts)::int8, NULL::int8, NULL::int8 \
-         FROM counters GROUP BY topic \
+        "WITH topics AS MATERIALIZED ( \
+             SELECT topic, sum(received)::int8 AS received, sum(unique_processed)::int8 AS uniques, \
+                    sum(duplicate_dropped)::int8 AS duplicates, sum(conflicts)::int8 AS conflicts \
+             FROM counters GROUP BY topic) \
+         (SELECT topic, received, uniques, duplicates, conflicts, NULL::int8, NULL::int8, NULL::int8 \
+          FROM topics ORDER BY received DESC, topic LIMIT $1) \
          UNION ALL \
-         SELECT NULL, NULL, NULL, NULL, NULL, \
+         SELECT NULL, coalesce(sum(received), 0)::int8, coalesce(sum(uniques), 0)::int8, \
+                coalesce(sum(duplicates), 0)::int8, coalesce(sum(conflicts), 0)::int8, count(*), \
                 (SELECT coalesce(sum(events), 0)::int8 FROM dead_letters), \
-                (SELECT value::int8 FROM settings WHERE name = 'dedup_horizon')",
+                (SELECT value::int8 FROM settings WHERE name = 'dedup_horizon') \
+         FROM topics",
     );
     let mut statistics = Statistics::default();
-    for row in lease.fetch_all(select).await? {
+    for row in lease.fetch_all(select.bind(i64::from(max_topics))).await? {
         match row {
             StatisticsRow::Topic(topic, counts) => {
                 statistics.topics.insert(topic, counts);
             }
-            StatisticsRow::Totals { dead_lettered, dedup_horizon } => {
+            StatisticsRow::Totals { total, topic_count, dead_lettered, dedup_horizon } => {
+                (statistics.total, statistics.topic_count) = (total, topic_count);
                 (statistics.dead_lettered, statistics.dedup_horizon) = (dead_lettered, dedup_horizon);
             }
         }
@@ -149,25 +155,64 @@ pub(super) async fn statistics(lease: &mut Lease) -> Result<Statistics, StoreErr
     Ok(statistics)
 }
 
+macro_rules! topics {
+    ($where:literal) => {
+        concat!(
+            "SELECT topic, sum(received)::int8, sum(unique_processed)::int8, sum(duplicate_dropped)::int8, \
+                    sum(conflicts)::int8 FROM counters ",
+            $where,
+            "GROUP BY topic ORDER BY topic LIMIT $1"
+        )
+    };
+}
+
+/// Returns a page of topics. The primary key of the counters gives the order, so no other topics are read.
+pub(super) async fn topics(lease: &mut Lease, after: Option<&str>, limit: u32) -> Result<TopicPage, StoreError> {
+    // Two texts, because a plan for "after this topic or all" would not begin in the middle of the index.
+    let text = match after {
+        None => topics!(""),
+        Some(_) => topics!("WHERE topic > $2 "),
+    };
+    let mut select = sqlx::query_as::<_, TopicRow>(text).bind(i64::from(limit) + 1);
+    if let Some(after) = after {
+        select = select.bind(after);
+    }
+    let rows = lease.fetch_all(select).await?;
+    Ok(TopicPage::new(rows.into_iter().map(|TopicRow(topic, counts)| (topic, counts)).collect(), limit))
+}
+
+struct TopicRow(String, Counts);
+
+impl<'r> FromRow<'r, PgRow> for TopicRow {
+    fn from_row(row: &'r PgRow) -> Result<Self, sqlx::Error> {
+        Ok(Self(row.try_get(0)?, counts(row)?))
+    }
+}
+
 enum StatisticsRow {
     Topic(String, Counts),
-    Totals { dead_lettered: u64, dedup_horizon: Option<Timestamp> },
+    Totals { total: Counts, topic_count: u64, dead_lettered: u64, dedup_horizon: Option<Timestamp> },
 }
 
 impl<'r> FromRow<'r, PgRow> for StatisticsRow {
     fn from_row(row: &'r PgRow) -> Result<Self, sqlx::Error> {
         let Some(topic) = row.try_get(0)? else {
-            let dedup_horizon = row.try_get::<Option<i64>, _>(6)?.and_then(Timestamp::from_micros);
-            return Ok(Self::Totals { dead_lettered: number(row, 5)?, dedup_horizon });
+            let dedup_horizon = row.try_get::<Option<i64>, _>(7)?.and_then(Timestamp::from_micros);
+            let (topic_count, dead_lettered) = (number(row, 5)?, number(row, 6)?);
+            return Ok(Self::Totals { total: counts(row)?, topic_count, dead_lettered, dedup_horizon });
         };
-        let counts = Counts {
-            received: number(row, 1)?,
-            unique: number(row, 2)?,
-            duplicates: number(row, 3)?,
-            conflicts: number(row, 4)?,
-        };
-        Ok(Self::Topic(topic, counts))
+        Ok(Self::Topic(topic, counts(row)?))
     }
+}
+
+/// Reads the counts from the columns after the topic.
+fn counts(row: &PgRow) -> Result<Counts, sqlx::Error> {
+    Ok(Counts {
+        received: number(row, 1)?,
+        unique: number(row, 2)?,
+        duplicates: number(row, 3)?,
+        conflicts: number(row, 4)?,
+    })
 }
 
 fn number(row: &PgRow, column: usize) -> Result<u64, sqlx::Error> {

@@ -75,7 +75,8 @@ async fn thin_out(connection: &mut SqliteConnection, now: i64) -> Result<(), sql
 /// Returns the newest mark from this time or before, and deletes those before it.
 async fn newest_until(connection: &mut SqliteConnection, time: i64) -> Result<Option<Mark>, sqlx::Error> {
     let select = sqlx::query_as::<_, (i64, i64, i64)>(
-        "SELECT rowid, seq, noted_at FROM arrival_marks WHERE counts_from <= ? ORDER BY counts_from DESC, rowid DESC LIMIT 1",
+        "SELECT rowid, seq, noted_at FROM arrival_marks WHERE counts_from <= ? \
+         ORDER BY counts_from DESC, rowid DESC LIMIT 1",
     );
     let Some((row, seq, noted_at)) = select.bind(time).fetch_optional(&mut *connection).await? else {
         return Ok(None);

@@ -25,7 +25,7 @@ use tokio::sync::Mutex;
 
 use crate::dedup_cache::DedupCache;
 use crate::{
-    DeadLetter, EventQuery, Maintenance, Page, Removed, Statistics, Store, StoreError, StoredEvent,
+    DeadLetter, EventQuery, Maintenance, Page, Removed, Statistics, Store, StoreError, StoredEvent, TopicPage,
     Transaction as StoreTransaction,
 };
 use errors::{QUERY_TIMEOUT, of_statement, within};
@@ -136,8 +136,12 @@ impl Store for SqliteStore {
             .await
     }
 
-    async fn statistics(&self) -> Result<Statistics, StoreError> {
-        within(async { query::statistics(&mut *self.queries.lease().await?).await }).await
+    async fn statistics(&self, max_topics: u32) -> Result<Statistics, StoreError> {
+        within(async { query::statistics(&mut *self.queries.lease().await?, max_topics).await }).await
+    }
+
+    async fn topics(&self, after: Option<&str>, limit: u32) -> Result<TopicPage, StoreError> {
+        within(async { query::topics(&mut *self.queries.lease().await?, after, limit).await }).await
     }
 
     async fn dead_letters(&self, before: Option<i64>, limit: u32) -> Result<Vec<DeadLetter>, StoreError> {

@@ -10,7 +10,7 @@ use sqlx::{FromRow, Row as _, SqliteConnection};
 
 use super::errors::of_statement;
 use crate::page::{PageBuilder, Step};
-use crate::{Counts, DeadLetter, EventQuery, NewDeadLetter, Page, Statistics, StoreError, StoredEvent};
+use crate::{Counts, DeadLetter, EventQuery, NewDeadLetter, Page, Statistics, StoreError, StoredEvent, TopicPage};
 
 macro_rules! events {
     ($rest:literal) => {
@@ -113,16 +113,22 @@ pub(super) async fn event(
     Ok(rows.into_iter().map(|row| row.0).collect())
 }
 
-/// Returns all statistics. One statement, so one snapshot.
-pub(super) async fn statistics(reader: &mut SqliteConnection) -> Result<Statistics, StoreError> {
+/// Returns the statistics. One statement, so one snapshot.
+pub(super) async fn statistics(reader: &mut SqliteConnection, max_topics: u32) -> Result<Statistics, StoreError> {
     let select = sqlx::query(
-        "SELECT topic, sum(received), sum(unique_processed), sum(duplicate_dropped), sum(conflicts), NULL, NULL \
-         FROM counters GROUP BY topic \
+        "WITH topics AS MATERIALIZED ( \
+             SELECT topic, sum(received) AS received, sum(unique_processed) AS uniques, \
+                    sum(duplicate_dropped) AS duplicates, sum(conflicts) AS conflicts \
+             FROM counters GROUP BY topic) \
+         SELECT * FROM (SELECT topic, received, uniques, duplicates, conflicts, NULL, NULL, NULL \
+             FROM topics ORDER BY received DESC, topic LIMIT ?) \
          UNION ALL \
-         SELECT NULL, NULL, NULL, NULL, NULL, (SELECT coalesce(sum(events), 0) FROM dead_letters), \
-                (SELECT CAST(value AS INTEGER) FROM settings WHERE name = 'dedup_horizon')",
+         SELECT NULL, coalesce(sum(received), 0), coalesce(sum(uniques), 0), coalesce(sum(duplicates), 0), \
+                coalesce(sum(conflicts), 0), count(*), (SELECT coalesce(sum(events), 0) FROM dead_letters), \
+                (SELECT CAST(value AS INTEGER) FROM settings WHERE name = 'dedup_horizon') \
+         FROM topics",
     );
-    let rows = select.fetch_all(reader).await.map_err(of_statement)?;
+    let rows = select.bind(max_topics).fetch_all(reader).await.map_err(of_statement)?;
     let mut statistics = Statistics::default();
     for row in &rows {
         add(&mut statistics, row).map_err(of_statement)?;
@@ -132,18 +138,41 @@ pub(super) async fn statistics(reader: &mut SqliteConnection) -> Result<Statisti
 
 fn add(statistics: &mut Statistics, row: &SqliteRow) -> Result<(), sqlx::Error> {
     let Some(topic) = row.try_get::<Option<String>, _>(0)? else {
-        statistics.dead_lettered = number(row, 5)?;
-        statistics.dedup_horizon = row.try_get::<Option<i64>, _>(6)?.and_then(Timestamp::from_micros);
+        (statistics.total, statistics.topic_count) = (counts(row)?, number(row, 5)?);
+        statistics.dead_lettered = number(row, 6)?;
+        statistics.dedup_horizon = row.try_get::<Option<i64>, _>(7)?.and_then(Timestamp::from_micros);
         return Ok(());
     };
-    let counts = Counts {
+    statistics.topics.insert(topic, counts(row)?);
+    Ok(())
+}
+
+/// Returns a page of topics.
+pub(super) async fn topics(
+    reader: &mut SqliteConnection,
+    after: Option<&str>,
+    limit: u32,
+) -> Result<TopicPage, StoreError> {
+    // No text is before the empty one, but a topic may be empty.
+    let select = sqlx::query(
+        "SELECT topic, sum(received), sum(unique_processed), sum(duplicate_dropped), sum(conflicts) \
+         FROM counters WHERE topic >= ?1 AND topic IS NOT ?2 GROUP BY topic ORDER BY topic LIMIT ?3",
+    );
+    let select = select.bind(after.unwrap_or_default()).bind(after).bind(i64::from(limit) + 1);
+    let rows = select.fetch_all(reader).await.map_err(of_statement)?;
+    let topic = |row: &SqliteRow| Ok((row.try_get(0)?, counts(row)?));
+    let topics = rows.iter().map(topic).collect::<Result<_, sqlx::Error>>().map_err(of_statement)?;
+    Ok(TopicPage::new(topics, limit))
+}
+
+/// Reads the counts from the columns after the topic.
+fn counts(row: &SqliteRow) -> Result<Counts, sqlx::Error> {
+    Ok(Counts {
         received: number(row, 1)?,
         unique: number(row, 2)?,
         duplicates: number(row, 3)?,
         conflicts: number(row, 4)?,
-    };
-    statistics.topics.insert(topic, counts);
-    Ok(())
+    })
 }
 
 fn number(row: &SqliteRow, column: usize) -> Result<u64, sqlx::Error> {

@@ -112,7 +112,8 @@ fn before(age: Duration) -> Result<i64, StoreError> {
 /// recognised from now on.
 async fn delete_events(connection: &mut SqliteConnection, mark: Mark) -> Result<u64, StoreError> {
     let delete = sqlx::query(
-        "DELETE FROM events WHERE seq <= (SELECT max(seq) FROM (SELECT seq FROM events WHERE seq <= ? ORDER BY seq LIMIT ?))",
+        "DELETE FROM events WHERE seq <= ( \
+             SELECT max(seq) FROM (SELECT seq FROM events WHERE seq <= ? ORDER BY seq LIMIT ?))",
     );
     let delete = delete.bind(mark.seq).bind(CHUNK);
     let deleted = delete.execute(&mut *connection).await.map_err(of_statement)?.rows_affected();
@@ -151,7 +152,8 @@ async fn delete_receipts(writer: &Arc<Mutex<Writer>>, before: i64) -> Result<u64
 async fn delete_audit(writer: &Arc<Mutex<Writer>>, before: i64) -> Result<u64, StoreError> {
     let mut guard = writer::lock(writer).await?;
     let delete = sqlx::query(
-        "DELETE FROM audit WHERE rowid IN (SELECT rowid FROM (SELECT rowid, at FROM audit ORDER BY rowid LIMIT ?) WHERE at < ?)",
+        "DELETE FROM audit WHERE rowid IN ( \
+             SELECT rowid FROM (SELECT rowid, at FROM audit ORDER BY rowid LIMIT ?) WHERE at < ?)",
     );
     let deleted = delete.bind(CHUNK).bind(before).execute(guard.connection().await?).await;
     Ok(deleted.map_err(of_statement)?.rows_affected())

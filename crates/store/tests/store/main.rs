@@ -73,6 +73,8 @@ on_both_stores! {
         a_page_of_large_events_ends_early_and_goes_on
         a_page_is_bounded_also_when_large_events_follow_small_ones
         a_filter_without_an_index_finds_what_is_rare_and_ends_where_nothing_matches
+        the_statistics_list_the_largest_topics_beside_exact_totals
+        topics_are_listed_in_pages_each_once
         the_same_id_in_two_topics_is_two_events
         where_the_source_tells_events_apart_all_are_found
         an_empty_store_answers_everything;

@@ -1,10 +1,11 @@
 //! The queries of the API.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use sluice_event::Event;
-use sluice_store::{EventQuery, Statistics, StoredEvent};
+use sluice_store::{Counts, EventQuery, Statistics, StoredEvent};
 
 use crate::batches::*;
 use crate::stores::TestStore;
@@ -191,4 +192,38 @@ pub async fn a_filter_without_an_index_finds_what_is_rare_and_ends_where_nothing
         let never = Some(at("1990-01-01T00:00:00Z"));
         assert!(all(EventQuery { topic: topic.clone(), until: never, ..of(10) }).await.is_empty());
     }
+}
+
+pub async fn the_statistics_list_the_largest_topics_beside_exact_totals(test: TestStore) {
+    let topic = |number: u32| event(&format!("topic-{number:02}"), 1, "0");
+    // Topic 20 arrives twenty times, topic 19 nineteen times, and so on.
+    let sent = (1..=20).flat_map(|number| (0..number).map(move |_| topic(number))).collect();
+    test.commit(&batch_of(sent)).await;
+    let statistics = test.store.statistics(3).await.unwrap();
+    assert_eq!(statistics.topics.keys().collect::<Vec<_>>(), ["topic-18", "topic-19", "topic-20"]);
+    assert_eq!(statistics.topics["topic-19"].received, 19);
+    assert_eq!(statistics.total, Counts { received: 210, unique: 20, duplicates: 190, conflicts: 0 });
+    assert_eq!(statistics.topic_count, 20);
+    let without_topics = test.store.statistics(0).await.unwrap();
+    assert_eq!(without_topics, Statistics { topics: BTreeMap::new(), ..statistics });
+}
+
+pub async fn topics_are_listed_in_pages_each_once(test: TestStore) {
+    let names: Vec<_> = (0..25).map(|number| format!("topic-{number:02}")).collect();
+    test.commit(&batch_of(names.iter().map(|name| event(name, 1, "0")).collect())).await;
+    test.commit(&batch_of(vec![event("", 1, "0"), event("", 1, "0")])).await;
+    let (mut after, mut listed, mut pages) = (None::<String>, Vec::new(), 0);
+    loop {
+        let page = test.store.topics(after.as_deref(), 13).await.unwrap();
+        assert!(page.topics.len() <= 13);
+        listed.extend(page.topics);
+        pages += 1;
+        after = page.next;
+        if after.is_none() {
+            break;
+        }
+    }
+    assert_eq!((listed[0].0.as_str(), listed[0].1.received), ("", 2), "the empty topic is one too");
+    assert!(listed[1..].iter().map(|(topic, _)| topic).eq(&names), "{listed:?}");
+    assert_eq!(pages, 2, "the second page is full, and the last");
 }

@@ -35,7 +35,7 @@ async fn a_file_that_somebody_has_locked_is_a_conflict() {
     let batch = batch_of(events([1]));
     let committed = commit(&*test.store, &test.options, &batch).await;
     assert!(matches!(committed, Err(StoreError::Conflict(_))), "{committed:?}");
-    test.store.statistics().await.expect("reading goes on");
+    test.store.statistics(1_000).await.expect("reading goes on");
     sqlx::raw_sql("COMMIT").execute(&mut somebody).await.unwrap();
     assert_eq!(test.commit(&batch).await.counts.unique, 1);
 }

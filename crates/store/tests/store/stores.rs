@@ -114,18 +114,12 @@ impl TestStore {
     }
 
     pub async fn statistics(&self) -> Statistics {
-        self.store.statistics().await.expect("statistics")
+        self.store.statistics(1_000).await.expect("statistics")
     }
 
     /// The counters of all topics.
     pub async fn counts(&self) -> Counts {
-        let statistics = self.statistics().await;
-        statistics.topics.values().fold(Counts::default(), |sum, c| Counts {
-            received: sum.received + c.received,
-            unique: sum.unique + c.unique,
-            duplicates: sum.duplicates + c.duplicates,
-            conflicts: sum.conflicts + c.conflicts,
-        })
+        self.statistics().await.total
     }
 
     /// Runs statements on the database itself.

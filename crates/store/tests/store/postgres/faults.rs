@@ -99,7 +99,7 @@ async fn a_store_made_while_the_server_is_away_works_once_it_is_there() {
     assert_eq!(outcome.counts.unique, 10, "and it was migrated on the way");
 
     server.kill();
-    assert!(matches!(store.statistics().await, Err(StoreError::Unavailable(_))));
+    assert!(matches!(store.statistics(1_000).await, Err(StoreError::Unavailable(_))));
     server.start_again();
     let repeated = wait_until("the batch is committed", Duration::from_secs(10), async || {
         commit(&store, &options(settings.keyer.clone()), &batch).await.map_err(|e| e.to_string())
@@ -131,7 +131,7 @@ async fn a_frozen_server_is_unavailable_within_the_claim_time() {
     assert!(matches!(beginning, Err(StoreError::Unavailable(_))), "{beginning:?}");
     assert!(elapsed < claim_after, "a new transaction answered after {elapsed:?}");
     let started = Instant::now();
-    let asked = test.store.statistics().await;
+    let asked = test.store.statistics(1_000).await;
     assert!(matches!(asked, Err(StoreError::Unavailable(_))), "{asked:?}");
     println!("a query answered after {:?}", started.elapsed());
 
@@ -140,7 +140,7 @@ async fn a_frozen_server_is_unavailable_within_the_claim_time() {
     }
     server.process().signal(Signal::CONT);
     wait_until("the store answers again", Duration::from_secs(20), async || {
-        test.store.statistics().await.map_err(|e| e.to_string())
+        test.store.statistics(1_000).await.map_err(|e| e.to_string())
     })
     .await;
     assert_eq!(test.commit(&batch_of(events(5..15))).await.counts.unique, 5);
@@ -186,5 +186,5 @@ async fn more_callers_than_connections_wait_or_are_told() {
     assert!(matches!(&refused, Err(StoreError::Unavailable(m)) if m.contains("no connection")), "{refused:?}");
     transaction.commit("", &BTreeMap::new()).await.unwrap();
     test.commit(&batch_of(events([1]))).await;
-    test.store.statistics().await.expect("queries have connections of their own");
+    test.store.statistics(1_000).await.expect("queries have connections of their own");
 }

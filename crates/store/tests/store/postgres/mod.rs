@@ -1,5 +1,6 @@
 //! Tests that only apply to PostgreSQL: partitions of receipts, lost connections, locks, schemas.
 
+mod counters;
 mod dedup_cache;
 mod faults;
 mod receipt_partitions;
