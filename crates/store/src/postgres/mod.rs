@@ -41,6 +41,7 @@ use crate::{
 use connections::{Connections, Lease};
 use insert::BatchTarget;
 use insert_strategy::InsertStrategies;
+use receipts::Partitions;
 use removals::Removals;
 use schema::Schema;
 use session::{QUERY_TIMEOUT, Session};
@@ -67,6 +68,7 @@ pub struct PostgresStore {
     dedup_cache: DedupCache,
     removals: Removals,
     retention_clock: RetentionClock,
+    receipt_partitions: Partitions,
     strategies: Arc<InsertStrategies>,
 }
 
@@ -91,6 +93,7 @@ impl PostgresStore {
             dedup_cache: DedupCache::new(settings.dedup_cache_keys),
             removals: Removals::default(),
             retention_clock: RetentionClock::default(),
+            receipt_partitions: Partitions::new(settings.claim_after),
             strategies: Arc::default(),
         })
     }
@@ -223,7 +226,7 @@ impl Store for PostgresStore {
         let mut lease = self.lease(&self.maintenance).await?;
         let schema = &self.settings.schema;
         let removed = async {
-            receipts::maintain(&mut lease, schema, maintenance.receipts_ttl).await?;
+            self.receipt_partitions.maintain(&mut lease, schema, maintenance.receipts_ttl).await?;
             retention::maintain(&mut lease, schema, &self.retention_clock, maintenance).await
         }
         .await;

@@ -6,12 +6,14 @@ use std::time::Duration;
 
 use sluice_store::CommitOptions;
 use sluice_store::{Counts, Maintenance};
+use sluice_tests::wait_until;
 use tokio::task::JoinSet;
 
 use crate::batches::*;
 use crate::stores::{Place, TestStore, direct, options};
 
 const RECEIPTS_TTL: Duration = Duration::from_secs(3_600);
+const PATIENCE: Duration = Duration::from_secs(20);
 
 async fn maintain(test: &TestStore) {
     test.store
@@ -149,4 +151,61 @@ async fn a_backup_delays_dropping_a_partition_but_neither_closing_it_nor_a_batch
     sqlx::raw_sql("COMMIT").execute(&mut backup).await.unwrap();
     maintain(&test).await;
     assert_eq!((recorded_partitions(&test).await, partitions(&test).await), (1, 1));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn while_a_dump_runs_no_batch_waits_for_a_partition_to_be_dropped() {
+    let test = Arc::new(TestStore::postgres().await);
+    let Place::Postgres(settings) = &test.place else { unreachable!() };
+    test.commit(&batch_of(events([1]))).await;
+    age_partition(&test).await;
+    maintain(&test).await;
+    test.age("receipt_epochs", "closed_at", RECEIPTS_TTL * 2).await;
+    let mut dump = direct(settings).await;
+    sqlx::raw_sql("BEGIN; LOCK TABLE receipts IN ACCESS SHARE MODE").execute(&mut dump).await.unwrap();
+    let age = "SELECT (extract(epoch FROM clock_timestamp() - now()) * 1000)::int8";
+    while sqlx::query_scalar::<_, i64>(age).fetch_one(&mut dump).await.unwrap() < 1_100 {
+        tokio::task::yield_now().await;
+    }
+    let maintaining = tokio::spawn({
+        let test = Arc::clone(&test);
+        async move { maintain(&test).await }
+    });
+    let mut waited = 0;
+    while !maintaining.is_finished() {
+        waited +=
+            test.number("SELECT count(*) FROM pg_locks WHERE NOT granted AND relation = 'receipts'::regclass").await;
+    }
+    maintaining.await.unwrap();
+    assert_eq!((waited, recorded_partitions(&test).await), (0, 2), "it is left for later without a wait");
+    sqlx::raw_sql("COMMIT").execute(&mut dump).await.unwrap();
+    maintain(&test).await;
+    assert_eq!(recorded_partitions(&test).await, 1);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_step_that_did_not_get_its_lock_waits_longer_the_next_time() {
+    let test = Arc::new(TestStore::postgres().await);
+    let Place::Postgres(settings) = &test.place else { unreachable!() };
+    test.commit(&batch_of(events([1]))).await;
+    age_partition(&test).await;
+    let mut slow = direct(settings).await;
+    sqlx::raw_sql("BEGIN; LOCK TABLE ONLY receipts IN ROW EXCLUSIVE MODE").execute(&mut slow).await.unwrap();
+    for _ in 0..2 {
+        maintain(&test).await;
+        assert_eq!(recorded_partitions(&test).await, 1, "the slow transaction prevents it");
+    }
+    let maintaining = tokio::spawn({
+        let test = Arc::clone(&test);
+        async move { maintain(&test).await }
+    });
+    wait_until("the third step waits for more than two seconds", PATIENCE, async || {
+        let waits = "SELECT count(*) FROM pg_locks WHERE NOT granted AND relation = 'receipts'::regclass \
+                     AND waitstart < clock_timestamp() - interval '2.2 seconds'";
+        if test.number(waits).await > 0 { Ok(()) } else { Err("it does not".to_owned()) }
+    })
+    .await;
+    sqlx::raw_sql("COMMIT").execute(&mut slow).await.unwrap();
+    maintaining.await.unwrap();
+    assert_eq!(recorded_partitions(&test).await, 2);
 }
