@@ -1,9 +1,9 @@
-//! Whether the clock that the ages of events are counted by can be believed.
+//! Decides whether the clock by which the ages of events are counted can be trusted.
 //!
 //! Events are removed by the time at which they were stored, which **marks of arrival** tell: rows that say which
 //! events were the last ones at which time, by the database's clock. Maintenance adds a mark about once a minute.
-//! So the distance between the newest mark and the present is known: no longer than the time since this process
-//! last saw to it, which it measures by a clock that nobody sets. Where the database's clock says otherwise, it was
+//! So the distance between the newest mark and the present is known: it is no longer than the time since this process
+//! last updated the marks, which it measures by a monotonic clock. Where the database's clock says otherwise, it was
 //! set, and the marks are moved by the difference, so that no event ages by it.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -19,19 +19,19 @@ const UNOBSERVED: Duration = Duration::from_secs(600);
 /// What is concluded from the distance between the newest mark and the present.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Observation {
-    /// The clock can be believed.
+    /// The clock can be trusted.
     Steady,
     /// The clock was set forward, or back, by so many microseconds.
     Jumped(i64),
-    /// Nobody saw to the marks for longer than the retention: either no process ran, or the clock was set meanwhile.
+    /// No process updated the marks for longer than the retention: either none ran, or the clock was set meanwhile.
     /// Nothing is removed in this call. If the clock is corrected before the next one, that is noticed.
     Unobserved,
 }
 
-/// What a process knows of the marks of arrival.
+/// What a process knows about the marks of arrival.
 #[derive(Debug, Default)]
 pub(crate) struct RetentionClock {
-    /// When this process last saw to the marks, by a clock that nobody sets.
+    /// When this process last updated the marks, by a monotonic clock.
     observed: Mutex<Option<Instant>>,
 }
 
