@@ -61,25 +61,13 @@ pub(super) async fn list(State(state): State<ApiState>, RawQuery(query): RawQuer
 
 /// Returns the cursor after a topic: the hexadecimal of its bytes, because a topic may have any characters.
 fn cursor(topic: &str) -> String {
-    use std::fmt::Write;
-    topic.bytes().fold("t".to_owned(), |mut cursor, byte| {
-        // Writing to a string cannot fail.
-        let _ = write!(cursor, "{byte:02x}");
-        cursor
-    })
+    format!("t{}", hex::encode(topic))
 }
 
 fn read_cursor(text: &str) -> Option<String> {
-    let digits = text.strip_prefix('t')?.as_bytes().chunks(2);
-    let byte = |pair: &[u8]| match pair {
-        [high, low] => {
-            let digit = |digit: &u8| char::from(*digit).to_digit(16);
-            u8::try_from(digit(high)? * 16 + digit(low)?).ok()
-        }
-        _ => None,
-    };
-    let bytes: Option<Vec<u8>> = digits.map(byte).collect();
-    String::from_utf8(bytes?).ok().filter(|topic| !topic.contains('\0'))
+    let bytes = hex::decode(text.strip_prefix('t')?).ok()?;
+    // PostgreSQL takes no NUL in a text.
+    String::from_utf8(bytes).ok().filter(|topic| !topic.contains('\0'))
 }
 
 #[cfg(test)]

@@ -85,7 +85,8 @@ impl PostgresStore {
         Ok(Self {
             settings: settings.clone(),
             commits,
-            lists: querying(settings.api_connections / 2),
+            // At least one, or no list would ever get a connection.
+            lists: querying((settings.api_connections / 2).max(1)),
             queries: querying(settings.api_connections.div_ceil(2)),
             maintenance: querying(MAINTENANCE),
             checks: querying(CHECKS),
