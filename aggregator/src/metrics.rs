@@ -47,6 +47,9 @@ pub const LAG_ENTRIES: Metric = Metric::gauge("sluice_lag_entries", &[], "entrie
 /// Entries read by some replica and not acknowledged.
 pub const PENDING_ENTRIES: Metric = Metric::gauge("sluice_pending_entries", &[], "entries");
 
+/// Sessions of the database that were ended because they were stuck in COPY and held receipts back.
+pub const SESSIONS_ENDED: Metric = Metric::counter("sluice_sessions_ended_total", &[], "sessions");
+
 /// Every metric that only the aggregator records.
 pub const ALL: &[Metric] = &[
     BATCHES_COMMITTED,
@@ -67,6 +70,7 @@ pub const ALL: &[Metric] = &[
     BACKLOG_EVENTS,
     LAG_ENTRIES,
     PENDING_ENTRIES,
+    SESSIONS_ENDED,
 ];
 
 /// Counts a committed batch.
@@ -141,4 +145,9 @@ pub(crate) fn backlog(backlog: &Backlog) {
     gauge!(BACKLOG_EVENTS.name).set(or_nan(backlog.events));
     gauge!(LAG_ENTRIES.name).set(or_nan(backlog.lag));
     gauge!(PENDING_ENTRIES.name).set(backlog.pending as f64);
+}
+
+/// Sets the number of sessions of the database that this process has ended.
+pub(crate) fn sessions_ended(sessions: u64) {
+    counter!(SESSIONS_ENDED.name).absolute(sessions);
 }

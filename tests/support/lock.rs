@@ -61,7 +61,7 @@ impl TableLock {
     /// Returns the replicas that wait for the lock at this moment. It uses a connection of its own, because
     /// within one transaction Postgres always returns the same snapshot of the other sessions.
     async fn held_up(&self) -> sqlx::Result<Vec<String>> {
-        let sql = "SELECT substr(application_name, 8) FROM pg_locks JOIN pg_stat_activity USING (pid) \
+        let sql = "SELECT substring(application_name FROM '[^/]*$') FROM pg_locks JOIN pg_stat_activity USING (pid) \
                    WHERE NOT granted AND relation = $1::regclass AND starts_with(application_name, 'sluice ')";
         let mut connection = PgConnection::connect(&self.url).await?;
         sqlx::query_scalar(sql).bind(&self.table).fetch_all(&mut connection).await

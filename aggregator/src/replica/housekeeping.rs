@@ -50,6 +50,7 @@ pub async fn trim(consumer: &Consumer, stop: &CancellationToken) {
 /// Measures the backlog for the metrics until `stop`.
 pub async fn measure_backlog(consumer: &Consumer, stop: &CancellationToken) {
     while pause(BACKLOG_EVERY, stop).await {
+        metrics::sessions_ended(consumer.store.ended_sessions());
         match consumer.log.backlog().await {
             Ok(backlog) => metrics::backlog(&backlog),
             Err(error) => {

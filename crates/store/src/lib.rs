@@ -377,6 +377,12 @@ pub trait Store: Send + Sync + 'static {
         Ok(0)
     }
 
+    /// Returns how many sessions of the database this process has ended, because they were stuck and held receipts
+    /// that a batch waited for. A store without such sessions returns zero.
+    fn ended_sessions(&self) -> u64 {
+        0
+    }
+
     /// Returns an error unless the database answers.
     async fn ping(&self) -> Result<(), StoreError>;
 }

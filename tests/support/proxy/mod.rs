@@ -25,7 +25,7 @@ impl<P: Protocol> Proxy<P> {
     pub async fn start(server: &str, cut: Cut) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port for the proxy");
         let address = listener.local_addr().expect("its address").to_string();
-        let faults = Faults { cut_plan: CutPlan::new(cut), gate: Gate::new() };
+        let faults = Faults { cut_plan: CutPlan::new(cut), gate: Gate::new(), stalls: CutPlan::new(Cut::Before) };
         tokio::spawn(accept::<P>(listener, server.to_owned(), faults.clone()));
         Self { address, faults, protocol: PhantomData }
     }
@@ -72,6 +72,8 @@ pub trait Protocol: 'static {
 pub struct Faults {
     cut_plan: CutPlan,
     gate: Gate,
+    /// The messages after which the proxy forwards nothing more from the client.
+    stalls: CutPlan,
 }
 
 async fn accept<P: Protocol>(listener: TcpListener, server: String, faults: Faults) {

@@ -7,7 +7,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 
-use super::{Cut, CutPlan, Faults, Gate, Protocol, Proxy, Taken};
+use super::{Cut, CutPlan, Faults, Protocol, Proxy, Taken};
 
 /// A transaction whose client sent less than this since the last COMMIT carried no batch.
 const BATCH_BYTES: usize = 1_000;
@@ -21,9 +21,24 @@ pub enum Postgres {}
 /// A proxy before PostgreSQL.
 pub type PostgresProxy = Proxy<Postgres>;
 
-/// The state that the response side needs of the latest COMMIT.
+impl PostgresProxy {
+    /// Forwards nothing more from the client, and keeps both connections open, once the server waits for the data of
+    /// the next so many COPY statements. So the server sees a client that is frozen or cut off.
+    pub fn stall_copies(&self, times: u64) {
+        self.faults.stalls.arm(times);
+    }
+
+    /// Returns the number of COPY statements that were stalled.
+    pub fn stalled(&self) -> u64 {
+        self.faults.stalls.done()
+    }
+}
+
+/// The state that both sides of a connection share.
 #[derive(Debug, Default)]
 struct Commit {
+    /// Nothing more is forwarded from the client.
+    is_stalled: bool,
     /// Its transaction carried a batch.
     has_batch: bool,
     /// Its response must not be forwarded.
@@ -38,7 +53,7 @@ impl Protocol for Postgres {
         let commit = Mutex::new(Commit::default());
         tokio::select! {
             end = relay_client(from_client, to_server, &faults.cut_plan, &commit) => end,
-            end = relay_server(from_server, to_client, &faults.gate, &commit) => end,
+            end = relay_server(from_server, to_client, faults, &commit) => end,
         }
     }
 }
@@ -84,8 +99,11 @@ async fn relay_client(
                     cut.make();
                     return Ok(());
                 }
-                cut => *commit.lock().expect("the lock") = Commit { has_batch, cut },
+                cut => *commit.lock().expect("the lock") = Commit { has_batch, cut, is_stalled: false },
             }
+        }
+        if commit.lock().expect("the lock").is_stalled {
+            std::future::pending::<()>().await;
         }
         write(&mut server, kind, &message).await?;
     }
@@ -95,19 +113,24 @@ async fn relay_client(
 async fn relay_server(
     mut server: OwnedReadHalf,
     mut client: OwnedWriteHalf,
-    gate: &Gate,
+    faults: &Faults,
     commit: &Mutex<Commit>,
 ) -> io::Result<()> {
     loop {
         let (kind, message) = read(&mut server).await?;
         if kind == b'C' && message.starts_with(b"COMMIT") {
-            let Commit { has_batch, cut } = std::mem::take(&mut *commit.lock().expect("the lock"));
+            let Commit { has_batch, cut, .. } = std::mem::take(&mut *commit.lock().expect("the lock"));
             if let Some(cut) = cut {
                 cut.make();
                 return Ok(());
             }
-            if !gate.pass(has_batch).await {
+            if !faults.gate.pass(has_batch).await {
                 return Ok(());
+            }
+        } else if kind == b'G' {
+            if let Some(stall) = faults.stalls.take() {
+                stall.make();
+                commit.lock().expect("the lock").is_stalled = true;
             }
         } else if kind == b'E' {
             // Nothing is committed: the cut is returned for another transaction.

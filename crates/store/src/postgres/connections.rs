@@ -16,7 +16,7 @@ use sqlx::query::{Query, QueryAs};
 use sqlx::{AssertSqlSafe, ConnectOptions, Connection, FromRow, SqlSafeStr};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use super::errors::{of_statement, within};
+use super::errors::{of_insert, of_statement, within};
 use super::session::Session;
 use super::sqlstate::{Meaning, SqlState};
 use crate::StoreError;
@@ -49,6 +49,8 @@ struct Shared {
     generation: AtomicU64,
     /// Whether a statement reported that the store's tables are missing, until somebody asked.
     tables_missing: AtomicBool,
+    /// Whether a statement waited for a lock in vain, until somebody asked.
+    lock_timed_out: AtomicBool,
 }
 
 impl Shared {
@@ -60,11 +62,20 @@ impl Shared {
         self.generation.fetch_add(1, Ordering::AcqRel);
     }
 
-    /// Converts an error, and notes if it says that the tables are missing.
-    fn convert(&self, error: sqlx::Error) -> StoreError {
-        if SqlState::of(&error).is_some_and(|state| state.meaning() == Meaning::MissingTables) {
-            self.tables_missing.store(true, Ordering::Release);
+    /// Notes if an error says that the tables are missing, or that a lock was not available.
+    fn note(&self, error: &sqlx::Error) {
+        match SqlState::of(error) {
+            Some(SqlState::LockNotAvailable) => self.lock_timed_out.store(true, Ordering::Release),
+            Some(state) if state.meaning() == Meaning::MissingTables => {
+                self.tables_missing.store(true, Ordering::Release);
+            }
+            _ => {}
         }
+    }
+
+    /// Notes an error and converts it.
+    fn convert(&self, error: sqlx::Error) -> StoreError {
+        self.note(&error);
         of_statement(error)
     }
 }
@@ -121,6 +132,12 @@ impl Connections {
     /// Returns whether a statement has reported missing tables since this was last called.
     pub fn take_tables_missing(&self) -> bool {
         self.shared.tables_missing.swap(false, Ordering::AcqRel)
+    }
+
+    /// Returns whether a statement has waited for a lock in vain since this was last called.
+    pub fn take_lock_timed_out(&self) -> bool {
+        // Called before every batch: only a load in the normal case.
+        self.shared.lock_timed_out.load(Ordering::Acquire) && self.shared.lock_timed_out.swap(false, Ordering::AcqRel)
     }
 
     /// Returns an idle connection and the generation in which it was opened.
@@ -183,6 +200,12 @@ impl Lease {
     /// Removes the connection from the set.
     pub fn into_connection(self) -> PgConnection {
         self.connection
+    }
+
+    /// Converts an error of the statement that inserts events, whose data may be refused.
+    pub fn of_insert(&self, error: sqlx::Error) -> StoreError {
+        self.loss.shared.note(&error);
+        of_insert(error)
     }
 
     /// Converts the result of a call on the connection itself.

@@ -5,7 +5,7 @@ use sluice_event::{EventKey, Timestamp};
 use sqlx::postgres::PgBindIterExt;
 
 use super::connections::Lease;
-use super::errors::{of_insert, within};
+use super::errors::within;
 use super::settings::PayloadType;
 use super::timestamptz::Timestamptz;
 use crate::{Dropped, Inserted, NewDeadLetter, Row, StoreError};
@@ -82,7 +82,8 @@ async fn insert(lease: &mut Lease, target: BatchTarget, rows: &[Row<'_>]) -> Res
         .bind(events().map(|event| &*event.event_id).bind_iter())
         .bind(events().map(|event| event.source.as_deref()).bind_iter())
         .bind(events().map(|event| &*event.payload).bind_iter());
-    let new = within(lease.deadline(), query.fetch_one(&mut **lease)).await.map_err(of_insert)?;
+    let new = within(lease.deadline(), query.fetch_one(&mut **lease)).await;
+    let new = new.map_err(|error| lease.of_insert(error))?;
     Ok(new.unwrap_or_default())
 }
 

@@ -24,7 +24,6 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use sluice_event::{EventKey, PayloadHash};
 
 use super::connections::Lease;
-use super::errors::of_insert;
 use super::insert::BatchTarget;
 use super::sqlstate::SqlState;
 use super::{copy, insert};
@@ -225,7 +224,7 @@ impl Inserter<'_> {
                 self.lease.run(ROLLBACK).await?;
                 Ok(false)
             }
-            Err(error) => Err(of_insert(error)),
+            Err(error) => Err(self.lease.of_insert(error)),
         }
     }
 }

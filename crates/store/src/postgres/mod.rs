@@ -19,10 +19,12 @@ mod schema;
 mod session;
 mod settings;
 mod sqlstate;
+mod stuck_sessions;
 mod timestamptz;
 mod transaction;
 
 use std::collections::HashSet;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, RwLock};
 
 use async_trait::async_trait;
@@ -67,6 +69,8 @@ pub struct PostgresStore {
     schema: RwLock<Option<Schema>>,
     dedup_cache: DedupCache,
     removals: Removals,
+    /// How many sessions that were stuck in COPY this process has ended.
+    ended_sessions: AtomicU64,
     retention_clock: RetentionClock,
     receipt_partitions: Partitions,
     strategies: Arc<InsertStrategies>,
@@ -93,6 +97,7 @@ impl PostgresStore {
             schema: RwLock::new(None),
             dedup_cache: DedupCache::new(settings.dedup_cache_keys),
             removals: Removals::default(),
+            ended_sessions: AtomicU64::new(0),
             retention_clock: RetentionClock::default(),
             receipt_partitions: Partitions::new(settings.claim_after),
             strategies: Arc::default(),
@@ -142,6 +147,19 @@ impl PostgresStore {
         result
     }
 
+    /// Called after a batch waited for a lock in vain: whoever holds it may be stuck for ever.
+    async fn end_stuck_sessions(&self) {
+        let ended = async {
+            let mut lease = self.lease(&self.checks).await?;
+            let ended = stuck_sessions::end(&mut lease, &self.settings).await;
+            self.finish(lease, ended)
+        };
+        match ended.await {
+            Ok(ended) => _ = self.ended_sessions.fetch_add(ended, Ordering::Relaxed),
+            Err(error) => tracing::warn!(%error, "cannot look for sessions of the database that are stuck"),
+        }
+    }
+
     /// Called after an error: if the tables are missing, because the database was created anew, the next
     /// call creates them.
     fn check_tables(&self) {
@@ -165,6 +183,9 @@ impl Store for PostgresStore {
         receipts: &[ReceiptId],
     ) -> Result<(Box<dyn StoreTransaction>, HashSet<ReceiptId>), StoreError> {
         let schema = self.schema().await?;
+        if self.commits.take_lock_timed_out() {
+            self.end_stuck_sessions().await;
+        }
         let begun = async {
             let mut lease = self.commits.lease().await?;
             let Begun { batch, removed_events, new } = transaction::begin(&mut lease, receipts).await?;
@@ -232,6 +253,10 @@ impl Store for PostgresStore {
         }
         .await;
         self.finish(lease, removed)
+    }
+
+    fn ended_sessions(&self) -> u64 {
+        self.ended_sessions.load(Ordering::Relaxed)
     }
 
     async fn ping(&self) -> Result<(), StoreError> {

@@ -7,7 +7,11 @@ use std::time::Duration;
 use sluice_event::Keyer;
 use sqlx::postgres::PgConnectOptions;
 
+use super::locks::lock_id;
 use crate::StoreError;
+
+/// The longest schema name that is written out in the name of a session: it leaves room for the replica's name.
+const MAX_SCHEMA_BYTES: usize = 32;
 
 /// The type of the payload column, chosen when the schema is created.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -91,6 +95,42 @@ impl PostgresSettings {
             .url
             .parse()
             .map_err(|error| StoreError::Failed(format!("the database's URL cannot be used: {error}")))?;
-        Ok(options.application_name(&format!("sluice {}", self.replica)))
+        Ok(options.application_name(&self.application_name()))
+    }
+
+    /// Returns the name of this replica's sessions in `pg_stat_activity`: the schema and the replica. The server cuts
+    /// it to 63 bytes.
+    pub fn application_name(&self) -> String {
+        format!("{}{}", self.application_prefix(), self.replica)
+    }
+
+    /// Returns how the names of all sessions begin that use this schema. A schema whose name is long, or is not plain
+    /// text, is represented by a hash: the server would cut it, or replace characters of it.
+    pub(super) fn application_prefix(&self) -> String {
+        let is_plain = self.schema.bytes().all(|byte| byte == b' ' || byte.is_ascii_graphic());
+        if is_plain && self.schema.len() <= MAX_SCHEMA_BYTES {
+            return format!("sluice {}/", self.schema);
+        }
+        format!("sluice {:016x}/", lock_id(&self.schema, "session"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn prefix(schema: &str) -> String {
+        PostgresSettings { schema: schema.to_owned(), ..PostgresSettings::default() }.application_prefix()
+    }
+
+    #[test]
+    fn the_name_of_a_session_tells_its_schema_within_what_the_server_keeps_of_it() {
+        assert_eq!(prefix("sluice_shop"), "sluice sluice_shop/");
+        let long = "a".repeat(63);
+        for schema in [&*long, "ereignisse_für_müller"] {
+            let prefix = prefix(schema);
+            assert!(prefix.len() <= 40 && prefix.is_ascii(), "{prefix}");
+        }
+        assert_ne!(prefix(&long), prefix(&"b".repeat(63)));
     }
 }

@@ -162,7 +162,7 @@ async fn two_workers() -> TwoWorkers {
 async fn waiting_process(settings: &PostgresSettings) -> i32 {
     let waiting = "SELECT pid FROM pg_stat_activity WHERE application_name = $1 AND wait_event_type = 'Lock'";
     wait_until("the first waits for the counters", Duration::from_secs(10), async || {
-        let process = sqlx::query_scalar(waiting).bind(format!("sluice {}", settings.replica));
+        let process = sqlx::query_scalar(waiting).bind(settings.application_name());
         let process: Option<i32> = process.fetch_optional(&mut direct(settings).await).await.unwrap();
         process.ok_or_else(|| "nobody waits".to_owned())
     })

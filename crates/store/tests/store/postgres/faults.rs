@@ -20,7 +20,7 @@ use crate::stores::{Place, TestStore, direct, fresh_schema, on_server, options};
 /// Ends the server's side of all connections that the store has open.
 pub async fn cut_connections(settings: &PostgresSettings) -> u64 {
     let cut = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = $1";
-    let cut = sqlx::query(cut).bind(format!("sluice {}", settings.replica));
+    let cut = sqlx::query(cut).bind(settings.application_name());
     cut.execute(&mut direct(settings).await).await.unwrap().rows_affected()
 }
 

@@ -6,3 +6,4 @@ mod faults;
 mod receipt_partitions;
 mod schemas;
 mod slow_queries;
+mod stuck_copy;
