@@ -29,8 +29,11 @@ pub(crate) async fn work(consumer: &Consumer, worker: usize, stop: &Cancellation
         let Some(next) = next else { break };
         stored = next;
     }
-    let entries = consumer.intake.lock().await.take_surplus();
-    store_and_acknowledge(consumer, &options, ReadBatch { entries, redelivered: false }, stop).await;
+    loop {
+        let surplus = consumer.intake.lock().await.next_surplus();
+        let Some(batch) = surplus else { break };
+        store_and_acknowledge(consumer, &options, batch, stop).await;
+    }
 }
 
 /// Reads the next batch; `None` once `stop` is cancelled.

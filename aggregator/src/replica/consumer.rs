@@ -10,7 +10,7 @@ use sluice_event::entry::{self, DecodeError};
 use sluice_event::{EntryId, compressed};
 use sluice_log::{Delivered, LogReader, Position};
 use sluice_service::backoff::Backoff;
-use sluice_store::commit::{Batch, Outcome, commit};
+use sluice_store::commit::{Batch, MAX_BATCH_EVENTS, commit};
 use sluice_store::{CommitOptions, NewDeadLetter, Store, StoreError};
 use tokio::sync::Mutex;
 use tokio_util::sync::CancellationToken;
@@ -18,6 +18,9 @@ use tokio_util::sync::CancellationToken;
 use crate::metrics;
 use crate::replica::batch_size::AdaptiveBatchSize;
 use crate::replica::intake::{BatchLimits, Intake};
+
+/// The number of failures in a row from which a commit that is repeated is a warning, whatever its reason.
+const FAILURES_TO_WARN: u32 = 3;
 
 /// One consumer of the consumer group. The workers of a replica share it.
 pub struct Consumer {
@@ -29,6 +32,7 @@ pub struct Consumer {
     pub options: CommitOptions,
     /// How long an entry may be pending before another replica claims it.
     pub claim_after: Duration,
+    pub(crate) limits: BatchLimits,
     pub(crate) batch_size: AdaptiveBatchSize,
     pub(crate) intake: Mutex<Intake>,
 }
@@ -44,7 +48,7 @@ impl Consumer {
     ) -> Self {
         let batch_size = AdaptiveBatchSize::new(limits.events);
         let intake = Mutex::new(Intake::new(log.clone(), limits));
-        Self { log, store, options, claim_after, batch_size, intake }
+        Self { log, store, options, claim_after, limits, batch_size, intake }
     }
 
     /// Returns the options of one worker, with a shard of its own: two transactions that add to the same
@@ -53,8 +57,8 @@ impl Consumer {
         CommitOptions { shard: format!("{}/{worker}", self.options.shard), ..self.options.clone() }
     }
 
-    /// Stores entries in one transaction, which also removes the marked attempts of `attempted`. Returns
-    /// the entries to acknowledge: none when `stop` came first.
+    /// Stores entries: in one transaction, or in several if that takes too long. The transaction also removes the
+    /// marked attempts of `attempted`. Returns the entries to acknowledge: not all when `stop` came first.
     pub(crate) async fn store_all(
         &self,
         options: &CommitOptions,
@@ -62,45 +66,76 @@ impl Consumer {
         attempted: Option<Position>,
         stop: &CancellationToken,
     ) -> Acknowledgeable {
+        let mut stored = Acknowledgeable::default();
+        // Parts that are still to be stored, the next one last.
+        let mut parts = vec![entries];
+        while let Some(part) = parts.pop() {
+            match self.store_part(options, part, attempted, stop).await {
+                Commit::Done(acknowledgeable) => stored.0.extend(acknowledgeable),
+                Commit::Halve => {
+                    let (first, second) = part.split_at(part.len() / 2);
+                    parts.extend([second, first]);
+                }
+                // The entries stay pending. This replica reads them again when it starts, or another one claims
+                // them.
+                Commit::Stopped => break,
+            }
+        }
+        stored
+    }
+
+    async fn store_part(
+        &self,
+        options: &CommitOptions,
+        entries: &[Delivered],
+        attempted: Option<Position>,
+        stop: &CancellationToken,
+    ) -> Commit {
         let bodies: Vec<_> = entries.iter().map(|entry| compressed::expand(&entry.body)).collect();
         let (batch, acknowledgeable) = decode(entries, &bodies, attempted);
         if acknowledgeable.is_empty() {
-            return Acknowledgeable::default();
+            return Commit::Done(Vec::new());
         }
-        let Some(outcome) = self.commit(options, &batch, stop).await else {
-            // Stopped before the commit: the entries stay pending. This replica reads them again when it
-            // starts, or another one claims them.
-            return Acknowledgeable::default();
-        };
-        metrics::committed(&outcome);
-        self.batch_size.learn(&outcome.counts);
-        Acknowledgeable(acknowledgeable)
-    }
-
-    /// Commits, and repeats until it succeeds or `stop` is cancelled. It never gives up by itself: without
-    /// its store the replica can do nothing else. Repeating is safe, because receipts make it idempotent.
-    async fn commit(&self, options: &CommitOptions, batch: &Batch<'_>, stop: &CancellationToken) -> Option<Outcome> {
+        // The number of events that an entry was appended with is outside of its body, and may be wrong.
+        if batch.events() > MAX_BATCH_EVENTS && entries.len() > 1 {
+            return Commit::Halve;
+        }
         let mut backoff = Backoff::new(Duration::from_millis(20), Duration::from_secs(5));
+        let mut failures = 0;
         loop {
             let began = Instant::now();
-            match commit(&*self.store, options, batch).await {
+            let error = match commit(&*self.store, options, &batch).await {
                 Ok(outcome) => {
                     metrics::commit_time(began.elapsed());
-                    return Some(outcome);
+                    metrics::committed(&outcome);
+                    self.batch_size.learn(&outcome.counts);
+                    return Commit::Done(acknowledgeable);
                 }
-                Err(error) => {
-                    metrics::commit_error(&error);
-                    match error {
-                        StoreError::Conflict(_) | StoreError::TooSlow(_) => {
-                            tracing::debug!(%error, "the commit met another transaction, trying again")
-                        }
-                        _ => tracing::warn!(%error, entries = batch.entries.len(), "cannot commit, trying again"),
-                    }
-                }
+                Err(error) => error,
+            };
+            failures += 1;
+            metrics::commit_error(&error);
+            report(&error, failures, entries.len());
+            if entries.len() > 1 && self.took_too_long(&error, began.elapsed()) {
+                tracing::warn!(entries = entries.len(), "the batch takes too long and is stored in two halves");
+                return Commit::Halve;
             }
+            // It never gives up by itself: without its store the replica can do nothing else. Repeating is safe,
+            // because receipts make it idempotent.
             if !pause(backoff.next(), stop).await {
-                return None;
+                return Commit::Stopped;
             }
+        }
+    }
+
+    /// Returns whether a transaction failed because it has too much to do: it would fail again. The store ends a
+    /// statement that takes too long; over a slow connection this replica gives up itself, after half of the claim
+    /// time.
+    fn took_too_long(&self, error: &StoreError, time: Duration) -> bool {
+        match error {
+            StoreError::TooSlow(_) => true,
+            StoreError::Unavailable(_) => time >= self.claim_after / 2,
+            _ => false,
         }
     }
 
@@ -143,6 +178,27 @@ impl Consumer {
     }
 }
 
+/// The result of storing entries in one transaction.
+enum Commit {
+    /// They are stored, and these may be acknowledged.
+    Done(Vec<(Position, u64)>),
+    /// They have to be stored in two transactions.
+    Halve,
+    /// `stop` was cancelled before they were stored.
+    Stopped,
+}
+
+/// Logs a commit that failed and is repeated. Batches meet each other's transactions now and then; if one fails
+/// several times in a row, something else is in its way.
+fn report(error: &StoreError, failures: u32, entries: usize) {
+    let may_pass = matches!(error, StoreError::Conflict(_) | StoreError::TooSlow(_));
+    if may_pass && failures < FAILURES_TO_WARN {
+        tracing::debug!(%error, entries, failures, "cannot commit, trying again");
+    } else {
+        tracing::warn!(%error, entries, failures, "cannot commit, trying again");
+    }
+}
+
 /// Entries that may be acknowledged because their batch is committed, each with its number of events.
 #[derive(Debug, Default)]
 pub(crate) struct Acknowledgeable(Vec<(Position, u64)>);
@@ -168,6 +224,11 @@ fn decode<'a>(
     for (delivered, body) in entries.iter().zip(bodies) {
         let position = delivered.position;
         match body.as_ref().map_err(DecodeError::clone).and_then(|body| entry::decode(body)) {
+            Ok(entry) if entry.requests.iter().map(|request| request.events.len()).sum::<usize>() > MAX_BATCH_EVENTS => {
+                let reason = format!("it has more than {MAX_BATCH_EVENTS} events, which no transaction may store");
+                tracing::error!(%position, reason, "the entry becomes a dead letter");
+                batch.dead_letters.push(raw_dead_letter(delivered, "undecodable", &reason));
+            }
             Ok(entry) => batch.entries.push((position, entry)),
             Err(error @ DecodeError::UnknownVersion(_)) => {
                 metrics::unknown_version();

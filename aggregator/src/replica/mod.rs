@@ -4,11 +4,13 @@
 //! [`consumer`] decodes, commits and acknowledges them, [`recover`] takes over entries of dead replicas,
 //! and `suspects` stores alone the entries that may have killed them.
 
+mod batch_cut;
 pub mod batch_size;
 mod consume;
 pub mod consumer;
 pub mod housekeeping;
 pub mod intake;
+mod read_size;
 pub mod recover;
 mod suspects;
 

@@ -86,6 +86,16 @@ impl Buffers {
     }
 }
 
+/// Returns the number of bytes that [`expand`] makes of an entry, by its header and without expanding it. What cannot
+/// be expanded counts as it is.
+pub fn expanded_len(body: &[u8]) -> usize {
+    let header = body.split_at_checked(HEADER).filter(|(header, _)| header.first() == Some(&COMPRESSED));
+    let length = header.and_then(|(_, rest)| rest.split_first_chunk::<LENGTH>());
+    let Some((length, block)) = length else { return body.len() };
+    let length = u32::from_le_bytes(*length) as usize;
+    if length > block.len().saturating_mul(MAX_EXPANSION) { body.len() } else { HEADER + length }
+}
+
 /// Returns the entry in the form that [`crate::entry::decode`] reads.
 ///
 /// # Errors

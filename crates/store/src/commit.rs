@@ -20,6 +20,17 @@ pub struct Batch<'a> {
     pub attempted: Option<Position>,
 }
 
+/// The largest number of events in a batch. Their numbers in the order of arrival (`seq`) have 20 bits within a batch:
+/// events that shared a number would be skipped by a client that lists them in pages.
+pub const MAX_BATCH_EVENTS: usize = 1 << 20;
+
+impl Batch<'_> {
+    /// Returns the number of events in its entries.
+    pub fn events(&self) -> usize {
+        self.entries.iter().flat_map(|(_, entry)| &entry.requests).map(|request| request.events.len()).sum()
+    }
+}
+
 /// The result of a committed batch.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Outcome {
@@ -37,6 +48,9 @@ pub struct Outcome {
 /// Any but [`StoreError::Refused`]. Then the batch was not stored, or the outcome is unknown; repeating it is
 /// safe in both cases.
 pub async fn commit(store: &dyn Store, options: &CommitOptions, batch: &Batch<'_>) -> Result<Outcome, StoreError> {
+    if batch.events() > MAX_BATCH_EVENTS {
+        return Err(StoreError::Failed(format!("a batch of more than {MAX_BATCH_EVENTS} events is never stored")));
+    }
     match attempt(store, options, batch, false).await {
         // Each savepoint costs a round trip, so they are only set after a row was refused.
         Err(StoreError::Refused { code, message }) => {

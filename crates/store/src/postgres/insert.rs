@@ -8,6 +8,7 @@ use super::connections::Lease;
 use super::errors::within;
 use super::settings::PayloadType;
 use super::timestamptz::Timestamptz;
+use crate::commit::MAX_BATCH_EVENTS;
 use crate::{Dropped, Inserted, NewDeadLetter, Row, StoreError};
 
 /// Bits of `seq` below the batch's number.
@@ -87,11 +88,11 @@ async fn insert(lease: &mut Lease, target: BatchTarget, rows: &[Row<'_>]) -> Res
     Ok(new.unwrap_or_default())
 }
 
-/// Returns the `seq` of a row: by batch, and in stream order within a batch. Batches stay far below a
-/// million events; if one did not, all of its events would still be stored, and only the last ones would
-/// share a `seq`.
+const _: () = assert!(MAX_BATCH_EVENTS == 1 << ORDINAL_BITS, "each event of a batch has a `seq` of its own");
+
+/// Returns the `seq` of a row: by batch, and in stream order within a batch.
 pub(super) fn seq(batch: i64, ordinal: u32) -> i64 {
-    batch << ORDINAL_BITS | i64::from(ordinal.min((1 << ORDINAL_BITS) - 1))
+    batch << ORDINAL_BITS | i64::from(ordinal)
 }
 
 /// Inserts dead letters.
