@@ -10,6 +10,8 @@ use sluice_service::metrics::Metric;
 use sluice_store::StoreError;
 use sluice_store::commit::Outcome;
 
+use crate::replica::commit_watch::{CommitWatch, Reason};
+
 /// Transactions committed.
 pub const BATCHES_COMMITTED: Metric = Metric::counter("sluice_batches_committed_total", &[], "batches");
 /// Events that arrived in committed batches: new ones and duplicates.
@@ -47,6 +49,10 @@ pub const LAG_ENTRIES: Metric = Metric::gauge("sluice_lag_entries", &[], "entrie
 /// Entries read by some replica and not acknowledged.
 pub const PENDING_ENTRIES: Metric = Metric::gauge("sluice_pending_entries", &[], "entries");
 
+/// The age of the oldest batch that is read and not committed; 0 when there is none.
+pub const OLDEST_BATCH_SECONDS: Metric = Metric::gauge("sluice_oldest_uncommitted_batch_seconds", &[], "seconds");
+/// Batches whose commit has failed at least three times in a row. `reason` is why it failed last.
+pub const STUCK_BATCHES: Metric = Metric::gauge("sluice_stuck_batches", &["reason"], "batches");
 /// Sessions of the database that were ended because they were stuck in COPY and held receipts back.
 pub const SESSIONS_ENDED: Metric = Metric::counter("sluice_sessions_ended_total", &[], "sessions");
 
@@ -70,6 +76,8 @@ pub const ALL: &[Metric] = &[
     BACKLOG_EVENTS,
     LAG_ENTRIES,
     PENDING_ENTRIES,
+    OLDEST_BATCH_SECONDS,
+    STUCK_BATCHES,
     SESSIONS_ENDED,
 ];
 
@@ -150,4 +158,14 @@ pub(crate) fn backlog(backlog: &Backlog) {
 /// Sets the number of sessions of the database that this process has ended.
 pub(crate) fn sessions_ended(sessions: u64) {
     counter!(SESSIONS_ENDED.name).absolute(sessions);
+}
+
+/// Sets the gauges of the batches that are not committed.
+pub(crate) fn uncommitted(watch: &CommitWatch) {
+    gauge!(OLDEST_BATCH_SECONDS.name).set(watch.oldest().as_secs_f64());
+    let stuck = watch.stuck();
+    for reason in Reason::ALL {
+        let batches = stuck.iter().filter(|batch| batch.reason == reason).count();
+        gauge!(STUCK_BATCHES.name, "reason" => reason.label()).set(batches as f64);
+    }
 }

@@ -10,24 +10,30 @@ use futures::future::BoxFuture;
 use sluice_log::LogReader;
 use sluice_store::Store;
 
+use crate::replica::commit_watch::CommitWatch;
+
 /// How long the store and the log may each take to answer.
 const DEADLINE: Duration = Duration::from_secs(2);
 
-/// Returns the readiness check, which `GET /readyz` calls. Its error says in words what is missing.
+/// Returns the readiness check, which `GET /readyz` calls. Its error says in words what is missing. If the replica is
+/// ready, it returns what is wrong nevertheless: commits that are stuck. It stays ready then, because its queries work.
 /// `prepared` is set once the store's tables are created or upgraded.
 pub fn ready(
     store: Arc<dyn Store>,
     log: Arc<dyn LogReader>,
     prepared: Arc<AtomicBool>,
-) -> impl Fn() -> BoxFuture<'static, Result<(), String>> + Clone + Send + Sync + 'static {
+    commit_watch: Arc<CommitWatch>,
+) -> impl Fn() -> BoxFuture<'static, Result<Vec<String>, String>> + Clone + Send + Sync + 'static {
     move || {
         let (store, log, prepared) = (store.clone(), log.clone(), prepared.clone());
+        let commit_watch = commit_watch.clone();
         async move {
             if !prepared.load(Ordering::Acquire) {
                 return Err("the store's tables are not prepared yet".to_owned());
             }
             in_time("the store", store.ping()).await?;
-            in_time("the log", log.ping()).await
+            in_time("the log", log.ping()).await?;
+            Ok(commit_watch.notes())
         }
         .boxed()
     }

@@ -46,14 +46,15 @@ pub async fn run(settings: RunSettings) -> anyhow::Result<()> {
 
     let migrated = Arc::new(AtomicBool::new(false));
     let api = api::router(ApiState::new(store.clone(), log.clone(), options.clone()));
-    let probes = probes::router(metrics, ready(store.clone(), log.clone(), migrated.clone()));
-    let listener = server::bind(&settings.listen.to_string()).await?;
-
     let limits = BatchLimits {
         events: settings.rules.batch_events.unwrap_or(BATCH_EVENTS),
         linger: settings.rules.batch_linger,
     };
-    let consumer = Consumer::new(log, store.clone(), options, limits, settings.claim_after);
+    let consumer = Consumer::new(log.clone(), store.clone(), options, limits, settings.claim_after);
+    let ready = ready(store.clone(), log, migrated.clone(), consumer.commit_watch.clone());
+    let probes = probes::router(metrics, ready);
+    let listener = server::bind(&settings.listen.to_string()).await?;
+
     let replica_settings = ReplicaSettings {
         workers: settings.workers,
         consumer_ttl: settings.consumer_ttl.max(settings.claim_after * 2),

@@ -85,14 +85,13 @@ impl Standalone {
         let published = CancellationToken::new();
         let publisher = sluice_publisher::Publisher::start(log.clone(), &settings.ingest);
         let api = api::router(ApiState::new(store.clone(), log.clone(), options.clone()));
-        let ready = ready(store.clone(), log.clone(), Arc::new(AtomicBool::new(true)));
-        let probes = probes::router(metrics::install(), ready);
-        let router = sluice_publisher::router(publisher).merge(api).merge(probes);
-
         let settings = settings.rules;
         let limits =
             BatchLimits { events: settings.batch_events.unwrap_or(BATCH_EVENTS), linger: settings.batch_linger };
-        let consumer = Consumer::new(log, store, options, limits, CLAIM_AFTER);
+        let consumer = Consumer::new(log.clone(), store.clone(), options, limits, CLAIM_AFTER);
+        let ready = ready(store, log, Arc::new(AtomicBool::new(true)), consumer.commit_watch.clone());
+        let probes = probes::router(metrics::install(), ready);
+        let router = sluice_publisher::router(publisher).merge(api).merge(probes);
         let replica_settings = ReplicaSettings {
             workers: 1,
             consumer_ttl: CLAIM_AFTER * 2,

@@ -17,10 +17,8 @@ use tokio_util::sync::CancellationToken;
 
 use crate::metrics;
 use crate::replica::batch_size::AdaptiveBatchSize;
+use crate::replica::commit_watch::{CommitWatch, STUCK_AFTER, WatchedBatch};
 use crate::replica::intake::{BatchLimits, Intake};
-
-/// The number of failures in a row from which a commit that is repeated is a warning, whatever its reason.
-const FAILURES_TO_WARN: u32 = 3;
 
 /// One consumer of the consumer group. The workers of a replica share it.
 pub struct Consumer {
@@ -32,6 +30,8 @@ pub struct Consumer {
     pub options: CommitOptions,
     /// How long an entry may be pending before another replica claims it.
     pub claim_after: Duration,
+    /// What the commits wait for.
+    pub commit_watch: Arc<CommitWatch>,
     pub(crate) limits: BatchLimits,
     pub(crate) batch_size: AdaptiveBatchSize,
     pub(crate) intake: Mutex<Intake>,
@@ -48,7 +48,7 @@ impl Consumer {
     ) -> Self {
         let batch_size = AdaptiveBatchSize::new(limits.events);
         let intake = Mutex::new(Intake::new(log.clone(), limits));
-        Self { log, store, options, claim_after, limits, batch_size, intake }
+        Self { log, store, options, claim_after, commit_watch: Arc::default(), limits, batch_size, intake }
     }
 
     /// Returns the options of one worker, with a shard of its own: two transactions that add to the same
@@ -67,11 +67,15 @@ impl Consumer {
         stop: &CancellationToken,
     ) -> Acknowledgeable {
         let mut stored = Acknowledgeable::default();
+        let watched = self.commit_watch.begin();
         // Parts that are still to be stored, the next one last.
         let mut parts = vec![entries];
         while let Some(part) = parts.pop() {
-            match self.store_part(options, part, attempted, stop).await {
-                Commit::Done(acknowledgeable) => stored.0.extend(acknowledgeable),
+            match self.store_part(options, part, attempted, &watched, stop).await {
+                Commit::Done(acknowledgeable) => {
+                    watched.progressed();
+                    stored.0.extend(acknowledgeable);
+                }
                 Commit::Halve => {
                     let (first, second) = part.split_at(part.len() / 2);
                     parts.extend([second, first]);
@@ -89,6 +93,7 @@ impl Consumer {
         options: &CommitOptions,
         entries: &[Delivered],
         attempted: Option<Position>,
+        watched: &WatchedBatch<'_>,
         stop: &CancellationToken,
     ) -> Commit {
         let bodies: Vec<_> = entries.iter().map(|entry| compressed::expand(&entry.body)).collect();
@@ -101,7 +106,6 @@ impl Consumer {
             return Commit::Halve;
         }
         let mut backoff = Backoff::new(Duration::from_millis(20), Duration::from_secs(5));
-        let mut failures = 0;
         loop {
             let began = Instant::now();
             let error = match commit(&*self.store, options, &batch).await {
@@ -113,9 +117,8 @@ impl Consumer {
                 }
                 Err(error) => error,
             };
-            failures += 1;
             metrics::commit_error(&error);
-            report(&error, failures, entries.len());
+            report(&error, watched.failed(&error), entries.len());
             if entries.len() > 1 && self.took_too_long(&error, began.elapsed()) {
                 tracing::warn!(entries = entries.len(), "the batch takes too long and is stored in two halves");
                 return Commit::Halve;
@@ -188,14 +191,14 @@ enum Commit {
     Stopped,
 }
 
-/// Logs a commit that failed and is repeated. Batches meet each other's transactions now and then; if one fails
-/// several times in a row, something else is in its way.
-fn report(error: &StoreError, failures: u32, entries: usize) {
+/// Logs a commit that failed and is repeated, with the number of failures in a row and the age of the batch.
+fn report(error: &StoreError, (failures, age): (u32, Duration), entries: usize) {
     let may_pass = matches!(error, StoreError::Conflict(_) | StoreError::TooSlow(_));
-    if may_pass && failures < FAILURES_TO_WARN {
-        tracing::debug!(%error, entries, failures, "cannot commit, trying again");
+    let age_seconds = age.as_secs();
+    if may_pass && failures < STUCK_AFTER {
+        tracing::debug!(%error, entries, failures, age_seconds, "cannot commit, trying again");
     } else {
-        tracing::warn!(%error, entries, failures, "cannot commit, trying again");
+        tracing::warn!(%error, entries, failures, age_seconds, "cannot commit, trying again");
     }
 }
 

@@ -14,6 +14,8 @@ use crate::replica::consumer::{Consumer, pause};
 const TRIM_EVERY: Duration = Duration::from_millis(500);
 /// More often than Prometheus scrapes by default, which is once a minute.
 const BACKLOG_EVERY: Duration = Duration::from_secs(5);
+/// Often, so that an alert is not late; it costs nothing.
+const WATCH_EVERY: Duration = Duration::from_secs(1);
 /// Rows expire after hours or days, so one more minute does not matter.
 const MAINTAIN_EVERY: Duration = Duration::from_secs(60);
 /// How long one call of the store may delete. Then the age of the oldest entry is looked at again, and `stop`.
@@ -50,7 +52,6 @@ pub async fn trim(consumer: &Consumer, stop: &CancellationToken) {
 /// Measures the backlog for the metrics until `stop`.
 pub async fn measure_backlog(consumer: &Consumer, stop: &CancellationToken) {
     while pause(BACKLOG_EVERY, stop).await {
-        metrics::sessions_ended(consumer.store.ended_sessions());
         match consumer.log.backlog().await {
             Ok(backlog) => metrics::backlog(&backlog),
             Err(error) => {
@@ -80,6 +81,17 @@ pub async fn fold_counters(consumer: &Consumer, stop: &CancellationToken) {
             Err(error) => {
                 tracing::warn!(%error, "cannot add up the counters of consumers that are gone, trying again in an hour")
             }
+        }
+    }
+}
+
+/// Shows in the metrics what the commits wait for, until `stop`.
+pub async fn watch_commits(consumer: &Consumer, stop: &CancellationToken) {
+    loop {
+        metrics::uncommitted(&consumer.commit_watch);
+        metrics::sessions_ended(consumer.store.ended_sessions());
+        if !pause(WATCH_EVERY, stop).await {
+            return;
         }
     }
 }

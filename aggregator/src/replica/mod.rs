@@ -6,6 +6,7 @@
 
 mod batch_cut;
 pub mod batch_size;
+pub mod commit_watch;
 mod consume;
 pub mod consumer;
 pub mod housekeeping;
@@ -60,6 +61,8 @@ pub async fn aggregate(
     tasks.spawn(async move { housekeeping::measure_backlog(&c, &s).await });
     let (c, s) = (consumer.clone(), stop.clone());
     tasks.spawn(async move { housekeeping::fold_counters(&c, &s).await });
+    let (c, s) = (consumer.clone(), stop.clone());
+    tasks.spawn(async move { housekeeping::watch_commits(&c, &s).await });
     let (c, s) = (consumer.clone(), stop.clone());
     tasks.spawn(async move { housekeeping::maintain(&c, settings.idempotency_ttl, settings.retention, &s).await });
 

@@ -64,6 +64,13 @@ pub enum StoreError {
     Failed(String),
 }
 
+impl StoreError {
+    /// Returns whether the store's disk is full: PostgreSQL's code 53100 (disk_full), SQLite's 13 (SQLITE_FULL).
+    pub fn is_disk_full(&self) -> bool {
+        matches!(self, Self::Failed(message) if message.starts_with("53100") || message.contains("(code: 13)"))
+    }
+}
+
 /// Fails if the dedup fields differ from those of the stored events: their keys would be different, so that no
 /// stored event would be recognised as a duplicate.
 fn check_dedup_fields(stored: &str, wanted: &str) -> Result<(), StoreError> {
