@@ -117,8 +117,8 @@ fn postgres_settings(settings: &RunSettings, replica: &str) -> PostgresSettings 
         url: settings.postgres.database_url.clone(),
         schema: settings.postgres.database_schema.clone(),
         payload_type: settings.postgres.payload_type,
-        // One more for claimed entries and replayed dead letters.
-        workers: u32::from(settings.workers) + 1,
+        // One more for claimed entries, and one for the dead letter that is being replayed.
+        workers: u32::from(settings.workers) + 2,
         claim_after: settings.claim_after,
         keyer: settings.rules.keyer(),
         dedup_cache_keys: settings.rules.dedup_cache_keys as usize,

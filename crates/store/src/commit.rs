@@ -1,12 +1,18 @@
 //! Stores a batch in one transaction: receipts, events, counters and dead letters. The effect is exactly
 //! once, whichever process is killed, because a repetition of any part finds its receipt.
 
+use std::collections::HashSet;
+use std::time::Duration;
+
 use sluice_event::entry::{self, DecodeError, Entry};
 use sluice_event::{EntryId, ReceiptId, compressed};
 use sluice_log::Position;
 
 use crate::arrivals::{Arrivals, Tally};
-use crate::{CommitOptions, Counts, NewDeadLetter, Store, StoreError, Transaction};
+use crate::{CommitOptions, Counts, DeadLetter, NewDeadLetter, Store, StoreError, Transaction};
+
+/// The longest that a replay waits for another one.
+const REPLAY_WAIT: Duration = Duration::from_secs(5);
 
 /// Decoded entries, and entries to dead-letter together with them.
 #[derive(Debug, Default)]
@@ -68,22 +74,50 @@ pub async fn commit(store: &dyn Store, options: &CommitOptions, batch: &Batch<'_
 /// [`StoreError::Refused`] if the store still refuses the events or the entry cannot be decoded: then the dead
 /// letter is unchanged. Others as for [`commit`].
 pub async fn replay(store: &dyn Store, options: &CommitOptions, id: i64) -> Result<Option<Outcome>, StoreError> {
-    let (mut transaction, _) = store.begin(&[]).await?;
-    let Some(stored) = transaction.take_dead_letter(id).await? else {
-        return Ok(None);
-    };
+    // On a connection for queries: a request for a dead letter that does not exist, or that cannot be decoded, must not
+    // take a connection from the commits.
+    let Some(stored) = dead_letter(store, id).await? else { return Ok(None) };
     let undecodable =
         |error: DecodeError| StoreError::Refused { code: "undecodable".into(), message: error.to_string() };
     let body = compressed::expand(&stored.content.body).map_err(undecodable)?;
     let entry = entry::decode(&body).map_err(undecodable)?;
+    let replaying = tokio::time::timeout(REPLAY_WAIT, store.replays().lock()).await;
+    let _replaying = replaying.map_err(|_| StoreError::Unavailable("other dead letters are being replayed".into()))?;
+    let (mut transaction, _) = store.begin(&[]).await?;
+    match write_dead_letter(&mut *transaction, store, options, &stored, &entry).await {
+        Ok(Some(written)) => end(transaction, options, Ok(written)).await.map(Some),
+        Ok(None) => {
+            transaction.rollback().await;
+            Ok(None)
+        }
+        Err(error) => end(transaction, options, Err(error)).await.map(Some),
+    }
+}
+
+async fn dead_letter(store: &dyn Store, id: i64) -> Result<Option<DeadLetter>, StoreError> {
+    let Some(before) = id.checked_add(1) else { return Ok(None) };
+    let newest = store.dead_letters(Some(before), 1).await?.into_iter().next();
+    Ok(newest.filter(|dead_letter| dead_letter.id == id))
+}
+
+/// Deletes a dead letter and stores its events. Returns `None` if somebody else has deleted it.
+async fn write_dead_letter<'a, 's>(
+    transaction: &mut dyn Transaction,
+    store: &'s dyn Store,
+    options: &'s CommitOptions,
+    stored: &DeadLetter,
+    entry: &'a Entry<'a>,
+) -> Result<Option<Written<'a, 's>>, StoreError> {
+    if transaction.take_dead_letter(stored.id).await?.is_none() {
+        return Ok(None);
+    }
     // The receipt of the entry was stored when it was dead-lettered; those of its requests decide.
     let receipts = sorted(entry.requests.iter().filter_map(|r| r.receipt));
     let mut fresh = transaction.insert_receipts(&receipts).await?;
     let mut arrivals = Arrivals::new(options);
     let skipped = arrivals.add_requests(stored.content.position, &entry.requests, &mut fresh);
-    let tally = arrivals.insert(&mut *transaction, store.dedup_cache()).await?;
-    let outcome = finish(transaction, options, tally, Vec::new(), None).await?;
-    Ok(Some(Outcome { skipped, ..outcome }))
+    let tally = arrivals.insert(transaction, store.dedup_cache()).await?;
+    write_rest(transaction, tally, Vec::new(), None, skipped).await.map(Some)
 }
 
 async fn attempt(
@@ -96,8 +130,20 @@ async fn attempt(
     let requests = entries.clone().flat_map(|e| &e.requests).filter_map(|r| r.receipt);
     let dead_letters = batch.dead_letters.iter().filter_map(|(_, entry)| entry.map(ReceiptId::from));
     let receipts = sorted(entries.map(|e| e.id.into()).chain(requests).chain(dead_letters));
-    let (mut transaction, mut fresh) = store.begin(&receipts).await?;
+    let (mut transaction, fresh) = store.begin(&receipts).await?;
+    let written = write_batch(&mut *transaction, store, options, batch, fresh, isolating).await;
+    end(transaction, options, written).await
+}
 
+/// Writes everything but the counters.
+async fn write_batch<'a, 's>(
+    transaction: &mut dyn Transaction,
+    store: &'s dyn Store,
+    options: &'s CommitOptions,
+    batch: &'a Batch<'a>,
+    mut fresh: HashSet<ReceiptId>,
+    isolating: bool,
+) -> Result<Written<'a, 's>, StoreError> {
     let mut arrivals = Arrivals::new(options);
     let mut skipped = 0;
     for (position, entry) in &batch.entries {
@@ -115,12 +161,11 @@ async fn attempt(
         }
     }
     let tally = if isolating {
-        arrivals.isolate(&mut *transaction).await?
+        arrivals.isolate(transaction).await?
     } else {
-        arrivals.insert(&mut *transaction, store.dedup_cache()).await?
+        arrivals.insert(transaction, store.dedup_cache()).await?
     };
-    let outcome = finish(transaction, options, tally, dead_letters, batch.attempted).await?;
-    Ok(Outcome { skipped, ..outcome })
+    write_rest(transaction, tally, dead_letters, batch.attempted, skipped).await
 }
 
 /// Returns the ids of receipts without repetitions, sorted so that two transactions never deadlock.
@@ -131,14 +176,23 @@ fn sorted(ids: impl Iterator<Item = ReceiptId>) -> Vec<ReceiptId> {
     ids
 }
 
-/// Writes everything but the events, and commits.
-async fn finish(
-    mut transaction: Box<dyn Transaction>,
-    options: &CommitOptions,
-    mut tally: Tally<'_, '_>,
+/// What a transaction has written.
+struct Written<'a, 's> {
+    tally: Tally<'a, 's>,
+    /// Number of dead-lettered events.
+    dead_lettered: u64,
+    /// Number of entries and requests skipped by their receipts.
+    skipped: u64,
+}
+
+/// Writes what is left after the events.
+async fn write_rest<'a, 's>(
+    transaction: &mut dyn Transaction,
+    mut tally: Tally<'a, 's>,
     mut dead_letters: Vec<NewDeadLetter>,
     attempted: Option<Position>,
-) -> Result<Outcome, StoreError> {
+    skipped: u64,
+) -> Result<Written<'a, 's>, StoreError> {
     dead_letters.append(&mut tally.dead_letters);
     if !dead_letters.is_empty() {
         transaction.insert_dead_letters(&dead_letters).await?;
@@ -149,6 +203,25 @@ async fn finish(
     if let Some(position) = attempted {
         transaction.forget_attempts(position).await?;
     }
+    Ok(Written { tally, dead_lettered: dead_letters.iter().map(|d| d.events).sum(), skipped })
+}
+
+/// Adds to the counters and commits. After an error that leaves the database as it was, rolls back, so that the
+/// connection can be used again: a connection that is closed counts as lost, and then no cached key is trusted.
+async fn end(
+    transaction: Box<dyn Transaction>,
+    options: &CommitOptions,
+    written: Result<Written<'_, '_>, StoreError>,
+) -> Result<Outcome, StoreError> {
+    let Written { tally, dead_lettered, skipped } = match written {
+        Ok(written) => written,
+        Err(error) => {
+            if error.leaves_connection_usable() {
+                transaction.rollback().await;
+            }
+            return Err(error);
+        }
+    };
     transaction.commit(&options.shard, &tally.counts).await?;
     let mut total = Counts::default();
     for counts in tally.counts.values() {
@@ -158,5 +231,5 @@ async fn finish(
         total.conflicts += counts.conflicts;
     }
     tally.record_stored();
-    Ok(Outcome { counts: total, dead_lettered: dead_letters.iter().map(|d| d.events).sum(), skipped: 0 })
+    Ok(Outcome { counts: total, dead_lettered, skipped })
 }

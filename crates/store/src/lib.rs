@@ -65,6 +65,11 @@ pub enum StoreError {
 }
 
 impl StoreError {
+    /// Returns whether the database answered and did nothing, so that the connection can be used again.
+    fn leaves_connection_usable(&self) -> bool {
+        matches!(self, Self::Refused { .. } | Self::Conflict(_) | Self::TooSlow(_))
+    }
+
     /// Returns whether the store's disk is full: PostgreSQL's code 53100 (disk_full), SQLite's 13 (SQLITE_FULL).
     pub fn is_disk_full(&self) -> bool {
         matches!(self, Self::Failed(message) if message.starts_with("53100") || message.contains("(code: 13)"))
@@ -235,6 +240,10 @@ pub trait Transaction: Send {
     /// Adds to the counters of each `(topic, shard)` and commits. The counters are last, because their rows are
     /// the ones that concurrent transactions would wait for. After an error the outcome is unknown.
     async fn commit(self: Box<Self>, shard: &str, counts: &BTreeMap<&str, Counts>) -> Result<(), StoreError>;
+
+    /// Rolls back, and keeps what the next transaction can use, such as the connection. Called after an error that says
+    /// that the database is there and did nothing.
+    async fn rollback(self: Box<Self>) {}
 }
 
 /// An event as stored.
@@ -383,6 +392,10 @@ pub trait Store: Send + Sync + 'static {
     async fn fold_counters(&self, _consumers: &[String]) -> Result<u64, StoreError> {
         Ok(0)
     }
+
+    /// Returns the lock that a replay of a dead letter holds: there is one at a time, so that replays cannot use up the
+    /// connections of commits.
+    fn replays(&self) -> &tokio::sync::Mutex<()>;
 
     /// Returns how many sessions of the database this process has ended, because they were stuck and held receipts
     /// that a batch waited for. A store without such sessions returns zero.

@@ -197,6 +197,13 @@ impl Lease {
         }
     }
 
+    /// Rolls its transaction back and makes the connection available to others. It is closed if that fails.
+    pub async fn roll_back(mut self) {
+        if self.run("ROLLBACK").await.is_ok() {
+            self.give_back();
+        }
+    }
+
     /// Removes the connection from the set.
     pub fn into_connection(self) -> PgConnection {
         self.connection

@@ -54,6 +54,16 @@ const MAINTENANCE: u32 = 1;
 /// Number of connections for probes and marks of attempts: a probe while a mark is being written.
 const CHECKS: u32 = 2;
 
+/// Bits of a generation that hold the number of removals: enough for a thousand a second for two years.
+const REMOVAL_BITS: u32 = 36;
+
+/// Returns the number that represents a pair of lost connections and noticed removals. Different pairs have different
+/// numbers, which increase with each of the two: with their sum, a transaction that uses an older connection and began
+/// after a removal would trust the keys of one that uses a newer connection and began before it.
+fn generation(lost_connections: u64, removals: u64) -> u64 {
+    lost_connections << REMOVAL_BITS | removals.min((1 << REMOVAL_BITS) - 1)
+}
+
 /// The store on PostgreSQL.
 pub struct PostgresStore {
     settings: PostgresSettings,
@@ -69,6 +79,8 @@ pub struct PostgresStore {
     schema: RwLock<Option<Schema>>,
     dedup_cache: DedupCache,
     removals: Removals,
+    /// Held by the replay of a dead letter.
+    replays: tokio::sync::Mutex<()>,
     /// How many sessions that were stuck in COPY this process has ended.
     ended_sessions: AtomicU64,
     retention_clock: RetentionClock,
@@ -97,6 +109,7 @@ impl PostgresStore {
             schema: RwLock::new(None),
             dedup_cache: DedupCache::new(settings.dedup_cache_keys),
             removals: Removals::default(),
+            replays: tokio::sync::Mutex::default(),
             ended_sessions: AtomicU64::new(0),
             retention_clock: RetentionClock::default(),
             receipt_partitions: Partitions::new(settings.claim_after),
@@ -188,9 +201,17 @@ impl Store for PostgresStore {
         }
         let begun = async {
             let mut lease = self.commits.lease().await?;
-            let Begun { batch, removed_events, new } = transaction::begin(&mut lease, receipts).await?;
-            // Each of the two only increases, and so does their sum.
-            let generation = lease.generation() + self.removals.observe(removed_events);
+            let begun = transaction::begin(&mut lease, receipts).await;
+            let Begun { batch, removed_events, new } = match begun {
+                Ok(begun) => begun,
+                Err(error) => {
+                    if error.leaves_connection_usable() {
+                        lease.roll_back().await;
+                    }
+                    return Err(error);
+                }
+            };
+            let generation = generation(lease.generation(), self.removals.observe(removed_events));
             let target = BatchTarget { payload_type: schema.payload_type, batch };
             let transaction = transaction::Transaction::new(lease, target, generation, Arc::clone(&self.strategies));
             Ok((Box::new(transaction) as Box<dyn StoreTransaction>, new))
@@ -255,6 +276,10 @@ impl Store for PostgresStore {
         self.finish(lease, removed)
     }
 
+    fn replays(&self) -> &tokio::sync::Mutex<()> {
+        &self.replays
+    }
+
     fn ended_sessions(&self) -> u64 {
         self.ended_sessions.load(Ordering::Relaxed)
     }
@@ -263,5 +288,17 @@ impl Store for PostgresStore {
         let mut lease = self.lease(&self.checks).await?;
         let pong = lease.ping().await;
         self.finish(lease, pong)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::generation;
+
+    #[test]
+    fn each_pair_of_lost_connections_and_removals_is_a_generation_of_its_own() {
+        assert_ne!(generation(5, 1), generation(6, 0));
+        assert!(generation(5, 1) > generation(5, 0) && generation(6, 0) > generation(5, 0));
+        assert!(generation(6, 0) > generation(5, u64::MAX));
     }
 }

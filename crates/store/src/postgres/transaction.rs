@@ -177,12 +177,20 @@ impl StoreTransaction for Transaction {
         if self.failed {
             return Err(StoreError::Failed("a transaction that failed cannot be committed".into()));
         }
-        if counts.is_empty() {
-            self.run("COMMIT").await?;
+        let ran = if counts.is_empty() {
+            self.run("COMMIT").await
         } else {
-            self.run(AssertSqlSafe(format!("{}; COMMIT", counters::execute(shard, counts)))).await?;
+            self.run(AssertSqlSafe(format!("{}; COMMIT", counters::execute(shard, counts)))).await
+        };
+        match &ran {
+            Ok(()) => self.lease.give_back(),
+            Err(error) if error.leaves_connection_usable() => self.lease.roll_back().await,
+            Err(_) => {}
         }
-        self.lease.give_back();
-        Ok(())
+        ran
+    }
+
+    async fn rollback(self: Box<Self>) {
+        self.lease.roll_back().await;
     }
 }

@@ -59,6 +59,8 @@ pub struct SqliteStore {
     keyer: Keyer,
     dedup_cache: DedupCache,
     retention: Retention,
+    /// Held by the replay of a dead letter.
+    replays: Mutex<()>,
 }
 
 impl SqliteStore {
@@ -92,6 +94,7 @@ impl SqliteStore {
             checks: readers(CHECKS),
             keyer: keyer.clone(),
             dedup_cache: DedupCache::new(dedup_cache_keys),
+            replays: Mutex::default(),
         })
     }
 
@@ -150,6 +153,10 @@ impl Store for SqliteStore {
 
     async fn maintain(&self, maintenance: &Maintenance) -> Result<Removed, StoreError> {
         self.retention.maintain(maintenance).await
+    }
+
+    fn replays(&self) -> &Mutex<()> {
+        &self.replays
     }
 
     async fn ping(&self) -> Result<(), StoreError> {

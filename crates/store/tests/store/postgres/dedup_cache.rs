@@ -207,3 +207,39 @@ async fn a_dead_letter_whose_event_another_replica_stored_since_is_replayed_as_a
     assert_eq!(replayed.counts, Counts { received: 1, unique: 0, duplicates: 1, conflicts: 1 });
     assert_eq!(test.statistics().await.dead_lettered, 0);
 }
+
+/// Returns the server's processes that serve this store.
+async fn processes(settings: &PostgresSettings) -> Vec<i32> {
+    let select = "SELECT pid FROM pg_stat_activity WHERE application_name = $1 ORDER BY pid";
+    let select = sqlx::query_scalar(select).bind(settings.application_name());
+    select.fetch_all(&mut direct(settings).await).await.unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_refused_or_not_there_keeps_connections_open_and_cached_keys_valid() {
+    let settings = PostgresSettings { claim_after: Duration::from_millis(1_200), ..named(fresh_schema()) };
+    let test = TestStore::on_postgres(settings.clone()).await;
+    test.refuse_poison().await;
+    test.commit(&batch_of(vec![event("t", 1, "{}"), event("t", 2, "\"poison\"")])).await;
+    test.commit(&batch_of(vec![event("t", 3, "{}")])).await;
+    let id = test.store.dead_letters(None, 1).await.unwrap()[0].id;
+    let before = processes(&settings).await;
+    // As a lost commit would be: the store finds it missing only if it is asked.
+    test.run("DELETE FROM events").await;
+
+    for missing in [id + 1, -1, i64::MAX] {
+        assert_eq!(replay(&*test.store, &test.options, missing).await.unwrap(), None);
+    }
+    let refused = replay(&*test.store, &test.options, id).await;
+    assert!(matches!(refused, Err(StoreError::Refused { .. })), "{refused:?}");
+    let mut somebody = direct(&settings).await;
+    sqlx::raw_sql("BEGIN; LOCK TABLE events").execute(&mut somebody).await.unwrap();
+    let conflict = commit(&*test.store, &test.options, &batch_of(events([7]))).await;
+    assert!(matches!(conflict, Err(StoreError::Conflict(_))), "{conflict:?}");
+    sqlx::raw_sql("COMMIT").execute(&mut somebody).await.unwrap();
+
+    let cached = test.commit(&batch_of(vec![event("t", 3, "{}")])).await.counts;
+    assert_eq!(cached, Counts { received: 1, unique: 0, duplicates: 1, conflicts: 0 }, "the key is still trusted");
+    let after = processes(&settings).await;
+    assert!(before.iter().all(|process| after.contains(process)), "{before:?} are open after it: {after:?}");
+}
