@@ -206,6 +206,13 @@ fn report(error: &StoreError, (failures, age): (u32, Duration), entries: usize) 
 #[derive(Debug, Default)]
 pub(crate) struct Acknowledgeable(Vec<(Position, u64)>);
 
+impl Acknowledgeable {
+    /// Returns whether nothing was committed.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+}
+
 /// Sleeps for `time`, or until `stop` is cancelled. Returns whether to go on: false once it is cancelled.
 pub(crate) async fn pause(time: Duration, stop: &CancellationToken) -> bool {
     tokio::select! {

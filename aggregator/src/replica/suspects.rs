@@ -5,7 +5,7 @@
 use std::time::Duration;
 
 use sluice_event::entry;
-use sluice_log::Delivered;
+use sluice_log::{Delivered, Position};
 use sluice_service::backoff::Backoff;
 use sluice_store::CommitOptions;
 use sluice_store::commit::{Batch, commit};
@@ -19,6 +19,8 @@ use crate::replica::consumer::{Consumer, pause, raw_dead_letter};
 const SUSPECT_DELIVERIES: u64 = 3;
 /// The number of attempts, each marked in the store beforehand, after which an entry becomes a dead letter.
 const MAX_ATTEMPTS: u32 = 3;
+/// The longest that a stopping replica waits until a mark is taken back.
+const UNMARK_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Stores each suspect among redelivered entries alone, and acknowledges it. Returns the other entries.
 pub(crate) async fn store_suspects_alone(
@@ -47,6 +49,16 @@ pub(crate) async fn store_suspects_alone(
     others
 }
 
+/// Takes the mark of an attempt back that did not end, because the replica stops: the entry did not kill it. If the
+/// store does not do so in time, the mark stays.
+async fn unmark(consumer: &Consumer, position: Position) {
+    match tokio::time::timeout(UNMARK_TIMEOUT, consumer.store.unmark_attempt(position)).await {
+        Ok(Ok(())) => tracing::debug!(%position, "took the mark of an attempt back"),
+        Ok(Err(error)) => tracing::warn!(%error, %position, "cannot take the mark of an attempt back"),
+        Err(_) => tracing::warn!(%position, "could not take the mark of an attempt back in time"),
+    }
+}
+
 /// Marks an attempt in the store, then stores the entry; it becomes a dead letter after too many attempts.
 async fn store_alone(consumer: &Consumer, options: &CommitOptions, suspect: &Delivered, stop: &CancellationToken) {
     let position = suspect.position;
@@ -63,6 +75,9 @@ async fn store_alone(consumer: &Consumer, options: &CommitOptions, suspect: &Del
     if attempts <= MAX_ATTEMPTS {
         tracing::info!(%position, attempts, "the entry was delivered often and is stored alone");
         let stored = consumer.store_all(options, std::slice::from_ref(suspect), Some(position), stop).await;
+        if stored.is_empty() {
+            unmark(consumer, position).await;
+        }
         return consumer.acknowledge(&stored, stop).await;
     }
     let reason = format!("its reader died in each of {MAX_ATTEMPTS} attempts");

@@ -367,6 +367,9 @@ pub trait Store: Send + Sync + 'static {
     /// been marked.
     async fn mark_attempt(&self, position: Position) -> Result<u32, StoreError>;
 
+    /// Takes one mark of an attempt back: the process stops in an orderly way, so the entry did not kill it.
+    async fn unmark_attempt(&self, position: Position) -> Result<(), StoreError>;
+
     /// Returns a page of events.
     async fn events(&self, query: &EventQuery) -> Result<Page, StoreError>;
 

@@ -225,6 +225,12 @@ impl Store for PostgresStore {
         self.finish(lease, attempts)
     }
 
+    async fn unmark_attempt(&self, position: Position) -> Result<(), StoreError> {
+        let mut lease = self.lease(&self.checks).await?;
+        let unmarked = transaction::unmark_attempt(&mut lease, position).await;
+        self.finish(lease, unmarked)
+    }
+
     async fn events(&self, query: &EventQuery) -> Result<Page, StoreError> {
         let mut lease = self.lease(&self.lists).await?;
         match query::events(&mut lease, query).await {

@@ -64,6 +64,12 @@ pub(super) async fn mark_attempt(lease: &mut Lease, position: Position) -> Resul
     Ok(attempts.unsigned_abs())
 }
 
+/// Takes a mark back.
+pub(super) async fn unmark_attempt(lease: &mut Lease, position: Position) -> Result<(), StoreError> {
+    let unmark = sqlx::query("UPDATE attempts SET attempts = greatest(attempts - 1, 0) WHERE position = $1");
+    lease.execute(unmark.bind(position.to_string())).await
+}
+
 /// The transaction. It owns its connection until it is committed. If it is dropped before, the connection
 /// is closed and the server rolls back.
 pub(super) struct Transaction {

@@ -130,6 +130,11 @@ impl Store for SqliteStore {
         transaction::mark_attempt(writer.connection().await?, position).await
     }
 
+    async fn unmark_attempt(&self, position: Position) -> Result<(), StoreError> {
+        let mut writer = writer::lock(&self.writer).await?;
+        transaction::unmark_attempt(writer.connection().await?, position).await
+    }
+
     async fn events(&self, query: &EventQuery) -> Result<Page, StoreError> {
         within(async { query::events(&mut *self.lists.lease().await?, query).await }).await
     }

@@ -64,6 +64,12 @@ pub(super) async fn mark_attempt(connection: &mut SqliteConnection, position: Po
     Ok(u32::try_from(marked).unwrap_or(u32::MAX))
 }
 
+/// Takes a mark back.
+pub(super) async fn unmark_attempt(connection: &mut SqliteConnection, position: Position) -> Result<(), StoreError> {
+    let unmark = sqlx::query("UPDATE attempts SET attempts = max(attempts - 1, 0) WHERE position = ?");
+    unmark.bind(position.to_string()).execute(connection).await.map(|_| ()).map_err(of_statement)
+}
+
 /// The transaction. If it is dropped before it is committed, it is rolled back.
 pub(super) struct Transaction {
     writer: OwnedMutexGuard<Writer>,

@@ -183,3 +183,14 @@ pub async fn a_topic_may_be_empty_or_hold_what_has_a_meaning_in_sql(test: TestSt
     expected.sort_by(|a, b| a.0.cmp(&b.0));
     assert_eq!(stored, expected);
 }
+
+pub async fn an_attempt_that_was_taken_back_does_not_count(test: TestStore) {
+    for _ in 0..3 {
+        assert_eq!(test.store.mark_attempt(position(7)).await.unwrap(), 1);
+        test.store.unmark_attempt(position(7)).await.unwrap();
+    }
+    // There is none to take back.
+    test.store.unmark_attempt(position(7)).await.unwrap();
+    test.store.unmark_attempt(position(8)).await.unwrap();
+    assert_eq!(test.store.mark_attempt(position(7)).await.unwrap(), 1);
+}

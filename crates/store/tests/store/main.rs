@@ -52,6 +52,7 @@ on_both_stores! {
         a_large_batch_is_stored_whole
         the_audit_trail_has_a_row_for_each_dropped_duplicate
         attempts_are_counted_until_the_entry_is_committed
+        an_attempt_that_was_taken_back_does_not_count
         a_forced_key_collision_drops_the_second_event_as_a_conflict;
     concurrency:
         two_commits_of_the_same_entries_at_once_store_them_once
