@@ -15,6 +15,7 @@ use crate::api::{self, ApiState};
 use crate::ready::ready;
 use crate::replica::consumer::{Consumer, pause};
 use crate::replica::intake::BatchLimits;
+use crate::replica::name_check::warn_if_name_is_used;
 use crate::replica::{ReplicaSettings, aggregate};
 use crate::settings::{PostgresArgs, RunSettings};
 use sluice_store::CommitOptions;
@@ -42,7 +43,7 @@ pub async fn run(settings: RunSettings) -> anyhow::Result<()> {
         replay_window: settings.replay_window,
         replay_window_bytes: settings.replay_window_bytes,
     })?);
-    let options = CommitOptions { keyer: settings.rules.keyer(), shard: name, audit: settings.rules.audit };
+    let options = CommitOptions { keyer: settings.rules.keyer(), shard: name.clone(), audit: settings.rules.audit };
 
     let migrated = Arc::new(AtomicBool::new(false));
     let api = api::router(ApiState::new(store.clone(), log.clone(), options.clone()));
@@ -66,6 +67,7 @@ pub async fn run(settings: RunSettings) -> anyhow::Result<()> {
         let done = async {
             if migrate_when_reachable(&store, &stop).await? {
                 migrated.store(true, Ordering::Release);
+                warn_if_name_is_used(&*consumer.log, &name, &stop).await;
                 aggregate(Arc::new(consumer), replica_settings, stop.clone()).await?;
             }
             anyhow::Ok(())
@@ -99,7 +101,12 @@ pub async fn migrate(args: &PostgresArgs) -> anyhow::Result<()> {
 async fn migrate_when_reachable(store: &PostgresStore, stop: &CancellationToken) -> Result<bool, StoreError> {
     let mut backoff = Backoff::new(Duration::from_millis(200), Duration::from_secs(5));
     loop {
-        match store.migrate().await {
+        // Dropping it closes the connection, and the server ends the migration.
+        let migrated = tokio::select! {
+            migrated = store.migrate() => migrated,
+            () = stop.cancelled() => return Ok(false),
+        };
+        match migrated {
             Ok(()) => return Ok(true),
             Err(error @ (StoreError::Unavailable(_) | StoreError::Conflict(_) | StoreError::TooSlow(_))) => {
                 tracing::warn!(%error, "cannot prepare the tables yet, trying again");

@@ -11,6 +11,7 @@ mod consume;
 pub mod consumer;
 pub mod housekeeping;
 pub mod intake;
+pub mod name_check;
 mod read_size;
 pub mod recover;
 mod suspects;
