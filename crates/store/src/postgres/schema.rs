@@ -16,6 +16,9 @@ use crate::{StoreError, check_dedup_fields};
 
 /// The longest wait for another process that is migrating the same schema.
 const LOCK_TIMEOUT: Duration = Duration::from_secs(60);
+/// The longest wait for a lock on a table. All batches queue behind this wait, so it is short; the migration is then
+/// repeated.
+const TABLE_LOCK_TIMEOUT: Duration = Duration::from_secs(3);
 /// The longest that migrating may take: creating an index on a large table takes minutes.
 const DEADLINE: Duration = Duration::from_secs(30 * 60);
 
@@ -30,7 +33,7 @@ pub(super) struct Schema {
 ///
 /// # Errors
 /// [`StoreError::Unavailable`] if the database does not answer, [`StoreError::Conflict`] if another process
-/// has been migrating for a minute, [`StoreError::Failed`] if the database refuses.
+/// has been migrating for a minute or uses a table, [`StoreError::Failed`] if the database refuses.
 pub async fn migrate(settings: &PostgresSettings) -> Result<(), StoreError> {
     let mut lease = lock(settings).await?;
     let migrated = bounded(migrate_locked(&mut lease, settings)).await;
@@ -60,6 +63,7 @@ async fn lock(settings: &PostgresSettings) -> Result<Lease, StoreError> {
     let mut lease = Connections::new(settings.connect_options()?, 1, session).lease().await?;
     let lock = sqlx::query("SELECT pg_advisory_lock($1)").bind(lock_id(&settings.schema, "migrate"));
     within(LOCK_TIMEOUT + Duration::from_secs(5), lock.execute(&mut *lease)).await.map_err(of_statement)?;
+    lease.run(AssertSqlSafe(format!("SET lock_timeout = {}", TABLE_LOCK_TIMEOUT.as_millis()))).await?;
     Ok(lease)
 }
 

@@ -44,7 +44,13 @@ impl Session {
     /// Returns the session of migrations: their statements have no limit on the server, and wait for a lock
     /// for at most `lock_timeout`.
     pub fn migrations(settings: &PostgresSettings, lock_timeout: Duration, deadline: Duration) -> Self {
-        let sql = format!("{} SET statement_timeout = 0;", common(settings, deadline, lock_timeout));
+        // A process that is told to stop closes the connection in the middle of a statement, and the server must notice
+        // it before the statement ends. Servers before version 14 do not have the setting.
+        let sql = format!(
+            "{} SET statement_timeout = 0; \
+             SELECT set_config(name, '1s', false) FROM pg_settings WHERE name = 'client_connection_check_interval';",
+            common(settings, deadline, lock_timeout)
+        );
         Self { sql, deadline, lease_timeout: LEASE_TIMEOUT }
     }
 }

@@ -1,8 +1,11 @@
 //! Schemas, their settings, and databases that somebody else set up.
 
+use std::time::{Duration, Instant};
+
 use sluice_event::{EntryId, Event};
 use sluice_store::postgres::{PayloadType, PostgresSettings, PostgresStore, migrate};
 use sluice_store::{EventQuery, StoreError};
+use sluice_tests::wait_until;
 use sqlx::AssertSqlSafe;
 use tokio::task::JoinSet;
 
@@ -129,4 +132,38 @@ async fn other_defaults_of_the_database_change_nothing() {
         format!("{}?options[default_transaction_isolation]=serializable&options[synchronous_commit]=off", settings.url);
     let test = TestStore::on_postgres(PostgresSettings { url, ..settings }).await;
     crate::concurrency::overlapping_keys_in_opposite_order_lose_nothing(test).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_migration_waits_shortly_for_a_table_that_is_in_use() {
+    let settings = fresh_schema();
+    migrate(&settings).await.unwrap();
+    let mut somebody = direct(&settings).await;
+    sqlx::raw_sql("BEGIN; LOCK TABLE _sqlx_migrations").execute(&mut somebody).await.unwrap();
+    let began = Instant::now();
+    let refused = migrate(&settings).await;
+    assert!(matches!(refused, Err(StoreError::Conflict(_))), "{refused:?}");
+    assert!(began.elapsed() < Duration::from_secs(30), "batches would have queued for {:?}", began.elapsed());
+    sqlx::raw_sql("COMMIT").execute(&mut somebody).await.unwrap();
+    migrate(&settings).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_migration_that_is_given_up_ends_in_the_server_too() {
+    let settings = PostgresSettings { replica: EntryId::random().to_string(), ..fresh_schema() };
+    migrate(&settings).await.unwrap();
+    // As another process that is migrating: the wait for it is up to a minute.
+    let hash = sluice_event::key::hash128_of_parts(&[b"sluice", b"migrate", settings.schema.as_bytes()]);
+    let id = i64::from_be_bytes(*hash.first_chunk().unwrap());
+    let mut somebody = direct(&settings).await;
+    sqlx::query("SELECT pg_advisory_lock($1)").bind(id).execute(&mut somebody).await.unwrap();
+    let given_up = tokio::time::timeout(Duration::from_secs(2), migrate(&settings)).await;
+    assert!(given_up.is_err(), "{given_up:?}");
+    wait_until("its session ends", Duration::from_secs(30), async || {
+        let left = sqlx::query_scalar("SELECT count(*) FROM pg_stat_activity WHERE application_name = $1");
+        let left = left.bind(settings.application_name()).fetch_one(&mut direct(&settings).await).await;
+        let left: i64 = left.map_err(|error| error.to_string())?;
+        if left == 0 { Ok(()) } else { Err(format!("{left} sessions")) }
+    })
+    .await;
 }
