@@ -10,7 +10,7 @@ use sluice_event::entry::{self, DecodeError};
 use sluice_event::{EntryId, compressed};
 use sluice_log::{Delivered, LogReader, Position};
 use sluice_service::backoff::Backoff;
-use sluice_store::commit::{Batch, MAX_BATCH_EVENTS, commit};
+use sluice_store::commit::{Batch, MAX_BATCH_EVENTS, commit, events_of};
 use sluice_store::{CommitOptions, NewDeadLetter, Store, StoreError};
 use tokio::sync::Mutex;
 use tokio_util::sync::CancellationToken;
@@ -234,7 +234,7 @@ fn decode<'a>(
     for (delivered, body) in entries.iter().zip(bodies) {
         let position = delivered.position;
         match body.as_ref().map_err(DecodeError::clone).and_then(|body| entry::decode(body)) {
-            Ok(entry) if entry.requests.iter().map(|request| request.events.len()).sum::<usize>() > MAX_BATCH_EVENTS => {
+            Ok(entry) if events_of(&entry) > MAX_BATCH_EVENTS => {
                 let reason = format!("it has more than {MAX_BATCH_EVENTS} events, which no transaction may store");
                 tracing::error!(%position, reason, "the entry becomes a dead letter");
                 batch.dead_letters.push(raw_dead_letter(delivered, "undecodable", &reason));

@@ -33,8 +33,13 @@ pub const MAX_BATCH_EVENTS: usize = 1 << 20;
 impl Batch<'_> {
     /// Returns the number of events in its entries.
     pub fn events(&self) -> usize {
-        self.entries.iter().flat_map(|(_, entry)| &entry.requests).map(|request| request.events.len()).sum()
+        self.entries.iter().map(|(_, entry)| events_of(entry)).sum()
     }
+}
+
+/// Returns the number of events in an entry, as it was decoded.
+pub fn events_of(entry: &Entry<'_>) -> usize {
+    entry.requests.iter().map(|request| request.events.len()).sum()
 }
 
 /// The result of a committed batch.
@@ -81,6 +86,10 @@ pub async fn replay(store: &dyn Store, options: &CommitOptions, id: i64) -> Resu
         |error: DecodeError| StoreError::Refused { code: "undecodable".into(), message: error.to_string() };
     let body = compressed::expand(&stored.content.body).map_err(undecodable)?;
     let entry = entry::decode(&body).map_err(undecodable)?;
+    if events_of(&entry) > MAX_BATCH_EVENTS {
+        let message = format!("it has more than {MAX_BATCH_EVENTS} events");
+        return Err(StoreError::Refused { code: "too_many_events".into(), message });
+    }
     let replaying = tokio::time::timeout(REPLAY_WAIT, store.replays().lock()).await;
     let _replaying = replaying.map_err(|_| StoreError::Unavailable("other dead letters are being replayed".into()))?;
     let (mut transaction, _) = store.begin(&[]).await?;

@@ -1,6 +1,6 @@
 //! Tests that only apply to SQLite: a file that others open too, or that is no database.
 
-use sluice_event::{EntryId, Keyer};
+use sluice_event::{EntryId, Event, Keyer};
 use sluice_store::commit::commit;
 use sluice_store::sqlite::SqliteStore;
 use sluice_store::{Counts, StoreError};
@@ -66,4 +66,14 @@ async fn nothing_of_a_statement_that_was_refused_half_way_is_left() {
     let (_, id) = letters[0].content.event.clone().unwrap();
     assert!(["100", "150"].contains(&&*id), "{id}");
     assert_eq!(letters[0].content.code, "SQLITE_2067");
+}
+
+/// On either store: the number of an event within its batch has 20 bits.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_batch_with_more_events_than_there_are_numbers_in_a_batch_is_not_stored() {
+    let test = TestStore::sqlite().await;
+    let small = Event { topic: "t".into(), event_id: "1".into(), payload: "1".into(), ..event("t", 1, "1") };
+    let failed = commit(&*test.store, &test.options, &batch_of(vec![small; (1 << 20) + 1])).await;
+    assert!(matches!(&failed, Err(StoreError::Failed(message)) if message.contains("1048576")), "{failed:?}");
+    assert_eq!(test.rows().await, 0);
 }
