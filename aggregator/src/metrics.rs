@@ -104,6 +104,7 @@ pub(crate) fn commit_error(error: &StoreError) {
         StoreError::Conflict(_) => "conflict",
         StoreError::TooSlow(_) => "too_slow",
         StoreError::Unavailable(_) => "unavailable",
+        StoreError::DiskFull(_) => "disk_full",
         StoreError::Failed(_) => "failed",
     };
     counter!(COMMIT_ERRORS.name, "kind" => kind).increment(1);

@@ -15,6 +15,9 @@ pub(super) fn store_problem(error: StoreError) -> Problem {
         StoreError::Unavailable(_) | StoreError::Conflict(_) => Problem::new(Code::StoreUnavailable, error.to_string())
             .public_detail("the store does not answer; try again")
             .retry_after(STORE_RETRY),
+        StoreError::DiskFull(_) => Problem::new(Code::StoreUnavailable, error.to_string())
+            .public_detail("the disk of the store is full")
+            .retry_after(STORE_RETRY),
         StoreError::TooSlow(_) => Problem::new(Code::QueryTooSlow, error.to_string())
             .public_detail("the query took too long and was ended; ask for less: a topic, or fewer topics or events"),
         StoreError::Refused { .. } | StoreError::Failed(_) => Problem::new(Code::Internal, error.to_string()),

@@ -59,7 +59,7 @@ impl From<&StoreError> for Reason {
             StoreError::Conflict(_) => Self::Conflict,
             StoreError::TooSlow(_) => Self::TooSlow,
             StoreError::Unavailable(_) => Self::Unavailable,
-            error if error.is_disk_full() => Self::DiskFull,
+            StoreError::DiskFull(_) => Self::DiskFull,
             StoreError::Failed(_) | StoreError::Refused { .. } => Self::Failed,
         }
     }
@@ -174,7 +174,7 @@ mod tests {
         let (first, _second) = (watch.begin(), watch.begin());
         watch.state().batches.values_mut().for_each(|batch| batch.since -= age);
         assert!(watch.oldest() >= age);
-        let full = StoreError::Failed("53100: could not extend file".into());
+        let full = StoreError::DiskFull("53100: could not extend file".into());
         first.failed(&full);
         first.failed(&full);
         first.progressed();
@@ -189,13 +189,5 @@ mod tests {
         assert!(notes[0].ends_with("after 3 attempts: the disk of the store is full"), "{notes:?}");
         drop(first);
         assert!(watch.stuck().is_empty());
-    }
-
-    #[test]
-    fn a_full_disk_is_recognised_on_both_databases() {
-        for message in ["53100: could not extend file", "(code: 13) database or disk is full"] {
-            assert_eq!(Reason::from(&StoreError::Failed(message.into())), Reason::DiskFull, "{message}");
-        }
-        assert_eq!(Reason::from(&StoreError::Failed("42501: permission denied".into())), Reason::Failed);
     }
 }

@@ -58,8 +58,10 @@ pub enum StoreError {
     /// is safe, because the receipts tell.
     #[error("the store is unavailable: {0}")]
     Unavailable(String),
-    /// Any other error, which is neither due to the data nor temporary: a missing table, a missing permission,
-    /// a full disk.
+    /// The disk of the database is full. Repeating helps once somebody has made room.
+    #[error("the disk of the store is full: {0}")]
+    DiskFull(String),
+    /// Any other error, which is neither due to the data nor temporary: a missing table, a missing permission.
     #[error("the store failed: {0}")]
     Failed(String),
 }
@@ -68,11 +70,6 @@ impl StoreError {
     /// Returns whether the database answered and did nothing, so that the connection can be used again.
     fn leaves_connection_usable(&self) -> bool {
         matches!(self, Self::Refused { .. } | Self::Conflict(_) | Self::TooSlow(_))
-    }
-
-    /// Returns whether the store's disk is full: PostgreSQL's code 53100 (disk_full), SQLite's 13 (SQLITE_FULL).
-    pub fn is_disk_full(&self) -> bool {
-        matches!(self, Self::Failed(message) if message.starts_with("53100") || message.contains("(code: 13)"))
     }
 }
 

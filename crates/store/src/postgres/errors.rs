@@ -31,6 +31,7 @@ pub(super) fn of_statement(error: sqlx::Error) -> StoreError {
                 Meaning::Conflict => StoreError::Conflict(message),
                 Meaning::TooSlow => StoreError::TooSlow(message),
                 Meaning::Unavailable => StoreError::Unavailable(message),
+                Meaning::DiskFull => StoreError::DiskFull(message),
                 Meaning::RefusesData | Meaning::MissingTables | Meaning::Failed => StoreError::Failed(message),
             }
         }

@@ -2,6 +2,13 @@
 //!
 //! The codes are those of PostgreSQL's documentation, appendix A, "PostgreSQL Error Codes".
 
+/// The classes that PostgreSQL uses for itself.
+const SERVER_CLASSES: &[&str] = &[
+    "00", "01", "02", "03", "08", "09", "0A", "0B", "0F", "0L", "0P", "0Z", "10", "20", "21", "22", "23", "24", "25",
+    "26", "27", "28", "2B", "2D", "2F", "34", "38", "39", "3B", "3D", "3F", "40", "42", "44", "53", "54", "55", "57",
+    "58", "72", "F0", "HV", "P0", "XX",
+];
+
 /// An SQLSTATE, or the class of one where all codes of the class mean the same.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum SqlState {
@@ -31,6 +38,8 @@ pub(super) enum SqlState {
     DuplicateTable,
     /// Class 44: a violated check option.
     CheckOptionViolation,
+    /// 53100: the server's disk is full.
+    DiskFull,
     /// 53200: the server is out of memory.
     OutOfMemory,
     /// 53300: the server has too many connections.
@@ -43,7 +52,8 @@ pub(super) enum SqlState {
     QueryCanceled,
     /// 57P01 to 57P05: the server is stopping or starting, or ended the session.
     OperatorIntervention,
-    /// P0001: a trigger that somebody added raised an exception.
+    /// Raised by a trigger that somebody added: class P0 (PL/pgSQL), classes 09, 38 and 39 (triggered actions and
+    /// external routines), and classes that PostgreSQL itself does not use.
     RaisedException,
     /// All others: faults in a statement, in the server, in its files or its permissions. They say nothing
     /// about the data.
@@ -63,6 +73,8 @@ pub(super) enum Meaning {
     Unavailable,
     /// The tables of the store do not exist (any more): they have to be created again.
     MissingTables,
+    /// The server's disk is full.
+    DiskFull,
     /// A fault that repeating does not remove.
     Failed,
 }
@@ -86,11 +98,11 @@ impl SqlState {
             "40P01" => Self::Deadlock,
             "42P01" => Self::UndefinedTable,
             "42P07" => Self::DuplicateTable,
+            "53100" => Self::DiskFull,
             "53200" => Self::OutOfMemory,
             "53300" => Self::TooManyConnections,
             "55P03" => Self::LockNotAvailable,
             "57014" => Self::QueryCanceled,
-            "P0001" => Self::RaisedException,
             _ if code.starts_with("57P0") => Self::OperatorIntervention,
             _ => match code.get(..2) {
                 Some("08") => Self::ConnectionException,
@@ -98,6 +110,8 @@ impl SqlState {
                 Some("23") => Self::ConstraintViolation,
                 Some("44") => Self::CheckOptionViolation,
                 Some("54") => Self::ProgramLimitExceeded,
+                Some("09" | "38" | "39" | "P0") => Self::RaisedException,
+                Some(class) if !SERVER_CLASSES.contains(&class) => Self::RaisedException,
                 _ => Self::Other,
             },
         }
@@ -122,6 +136,7 @@ impl SqlState {
             | Self::TooManyConnections
             | Self::OperatorIntervention => Meaning::Unavailable,
             Self::UndefinedSchema | Self::UndefinedTable => Meaning::MissingTables,
+            Self::DiskFull => Meaning::DiskFull,
             Self::DuplicateTable | Self::Other => Meaning::Failed,
         }
     }
@@ -137,10 +152,10 @@ mod tests {
 
     #[test]
     fn only_codes_about_the_data_refuse_it() {
-        for code in ["22021", "22P02", "22P05", "23502", "23505", "23514", "44000", "54000", "54001", "P0001"] {
+        for code in ["22021", "22P02", "22P05", "23502", "23505", "23514", "44000", "54000", "54001", "P0001", "P0002", "38001", "45000", "SL001"] {
             assert_eq!(meaning(code), Meaning::RefusesData, "{code}");
         }
-        for code in ["", "21000", "40001", "42P01", "42601", "53100", "57014", "XX000", "XX001", "P0002"] {
+        for code in ["", "0A000", "21000", "40001", "42P01", "42601", "53100", "57014", "XX000", "XX001"] {
             assert_ne!(meaning(code), Meaning::RefusesData, "{code}");
         }
     }
@@ -157,7 +172,8 @@ mod tests {
         for code in ["42P01", "3F000"] {
             assert_eq!(meaning(code), Meaning::MissingTables, "{code}");
         }
-        for code in ["", "42601", "42501", "42P07", "53100", "XX001", "P0002"] {
+        assert_eq!(meaning("53100"), Meaning::DiskFull);
+        for code in ["", "42601", "42501", "42P07", "XX001"] {
             assert_eq!(meaning(code), Meaning::Failed, "{code}");
         }
     }

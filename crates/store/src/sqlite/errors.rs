@@ -30,7 +30,9 @@ pub(super) fn of_statement(error: sqlx::Error) -> StoreError {
             9 => StoreError::TooSlow(message),
             // SQLITE_IOERR, SQLITE_CANTOPEN: the disk may come back, and the file is opened again.
             10 | 14 => StoreError::Unavailable(message),
-            // Full disk, read-only, corrupt, not a database: somebody has to repair it.
+            // SQLITE_FULL.
+            13 => StoreError::DiskFull(message),
+            // Read-only, corrupt, not a database: somebody has to repair it.
             _ => StoreError::Failed(message),
         },
         sqlx::Error::WorkerCrashed | sqlx::Error::PoolTimedOut | sqlx::Error::Io(_) => StoreError::Unavailable(message),

@@ -167,3 +167,23 @@ async fn a_migration_that_is_given_up_ends_in_the_server_too() {
     })
     .await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_event_that_a_trigger_refuses_with_a_code_of_its_own_is_put_aside_and_the_others_are_stored() {
+    for code in ["45000", "P0002", "SL001"] {
+        let test = TestStore::postgres().await;
+        test.run(&format!(
+            "CREATE FUNCTION check_row() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN \
+                 IF NEW.payload::text LIKE '%poison%' THEN RAISE EXCEPTION 'no poison' USING ERRCODE = '{code}'; END IF; \
+                 RETURN NEW; END $$; \
+             CREATE TRIGGER check_row BEFORE INSERT ON events FOR EACH ROW EXECUTE FUNCTION check_row()"
+        ))
+        .await;
+        let mut sent = events(0..10);
+        sent[3] = event("t", 3, "\"poison\"");
+        let outcome = test.commit(&batch_of(sent)).await;
+        assert_eq!((outcome.counts.unique, outcome.dead_lettered), (9, 1), "{code}");
+        let dead_letters = test.store.dead_letters(None, 10).await.unwrap();
+        assert_eq!((dead_letters.len(), &*dead_letters[0].content.code), (1, code));
+    }
+}
