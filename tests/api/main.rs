@@ -52,3 +52,4 @@ mod publish;
 mod restart;
 mod simulator;
 mod stats;
+mod stuck;

@@ -63,6 +63,13 @@ impl StreamReader {
         Ok(held.collect())
     }
 
+    /// Reads up to so many new entries under the name of a consumer, and leaves them pending.
+    pub async fn read_as(&mut self, consumer: &str, entries: usize) -> RedisResult<()> {
+        let mut read = redis::cmd("XREADGROUP");
+        read.arg("GROUP").arg(GROUP).arg(consumer).arg("COUNT").arg(entries).arg("STREAMS").arg(&self.key).arg(">");
+        read.query_async(&mut self.connection).await
+    }
+
     /// Returns the names of the consumers in the group.
     pub async fn consumers(&mut self) -> RedisResult<Vec<String>> {
         let reply: redis::streams::StreamInfoConsumersReply = self.connection.xinfo_consumers(&self.key, GROUP).await?;
