@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
 .PHONY: help run setup test test-unit test-chart test-api test-faults lint bench bench-quick fuzz
-.PHONY: bench-instructions bench-instructions-accept
+.PHONY: bench-bounds bench-instructions bench-instructions-accept
 
 # A failed test names its place and its reason. The backtraces of asynchronous tests are long and hide both.
 # To see one: make test-api RUST_BACKTRACE=1
@@ -52,6 +52,9 @@ bench: setup ## rates, latency, growth and cost, compared with COPY and per-even
 
 bench-quick: setup ## the same with fewer rounds and without growth; two minutes
 	cargo run --release --locked -p sluice-bench -- --quick
+
+bench-bounds: setup ## what hostile clients can do: memory, and the share that an honest client still gets; four minutes
+	cargo run --release --locked -p sluice-bench -- --bounds
 
 bench-instructions: ## instruction counts of the hot path, compared with the recorded ones (part of lint)
 	@scripts/instructions

@@ -7,12 +7,14 @@
 //!    │    └─ each scenario: empty tables · checkpoint · run · compare what is stored · figures
 //!    ├─ latency at shares of the highest rate                                                (latency)
 //!    └─ rates, queries and memory as the tables grow                                         (growth)
+//! or, with `--bounds`: an honest client beside each kind of hostile client                   (bounds)
 //! figures ──▶ tables, results.json                                                           (report)
 //! ```
 //!
 //! Other work on the machine changes the rates for seconds at a time. Therefore each scenario is measured
 //! once in each round, and rates are compared only with rates of the same round.
 
+mod bounds;
 mod growth;
 mod latency;
 mod load;
@@ -37,9 +39,13 @@ use crate::report::json;
 
 #[tokio::main]
 async fn main() -> ExitCode {
-    let plan = Plan::from(Cli::parse());
+    let cli = Cli::parse();
     // In a separate task, because the library that the tests share panics when it cannot continue.
-    let outcome = tokio::spawn(run_and_report(plan)).await.context("the task of the benchmark failed").flatten();
+    let measured = match cli.bounds() {
+        Some(hostile) => tokio::spawn(measure_bounds(hostile.to_vec())),
+        None => tokio::spawn(run_and_report(Plan::from(cli))),
+    };
+    let outcome = measured.await.context("the task of the benchmark failed").flatten();
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
@@ -60,6 +66,13 @@ async fn run_and_report(plan: Plan) -> anyhow::Result<()> {
     let written =
         format!("\n{report}\nwritten to {} and, for programs, to results.json in the same folder\n", path.display());
     std::io::stdout().write_all(written.as_bytes())?;
+    Ok(())
+}
+
+async fn measure_bounds(hostile: Vec<bounds::Hostile>) -> anyhow::Result<()> {
+    system::sluice::build()?;
+    let table = bounds::run(&hostile).await?;
+    std::io::stdout().write_all(format!("\n{table}\n").as_bytes())?;
     Ok(())
 }
 

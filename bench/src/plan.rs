@@ -2,6 +2,8 @@
 
 use clap::{Parser, ValueEnum};
 
+use crate::bounds::Hostile;
+
 /// Measures Sluice, and compares it with PostgreSQL's COPY of the same rows in the same run, and with
 /// services of the kind that it replaces.
 ///
@@ -29,6 +31,16 @@ pub struct Cli {
     /// Measure only these scenarios, in every round; order and case do not matter
     #[arg(long, value_name = "SCENARIO", value_delimiter = ',', ignore_case = true)]
     only: Vec<Scenario>,
+    /// Measure what hostile clients can do instead: all of them, or those that are named
+    #[arg(long, value_name = "CLIENT", value_delimiter = ',', num_args = 0.., conflicts_with = "only")]
+    bounds: Option<Vec<Hostile>>,
+}
+
+impl Cli {
+    /// Returns the hostile clients to measure instead of the scenarios; none means all of them.
+    pub fn bounds(&self) -> Option<&[Hostile]> {
+        self.bounds.as_deref()
+    }
 }
 
 /// Everything that can be measured.

@@ -38,7 +38,8 @@ pub(super) fn names(columns: &[Column]) -> Vec<(Group, String)> {
     names
 }
 
-pub(super) fn align(head: &[String], rows: &[Vec<String>]) -> String {
+/// Returns a Markdown table whose columns are aligned; all but the first to the right.
+pub fn align(head: &[String], rows: &[Vec<String>]) -> String {
     let width = |column: usize| rows.iter().chain([&head.to_vec()]).map(|row| row[column].chars().count()).max();
     let widths: Vec<usize> = (0..head.len()).map(|column| width(column).unwrap_or(0)).collect();
     let mut out = String::new();
