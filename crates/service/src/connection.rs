@@ -4,12 +4,15 @@ use std::convert::Infallible;
 use std::future::{Future, poll_fn};
 use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use axum::Router;
+use axum::body::{Body, HttpBody};
 use axum::middleware::from_fn;
-use axum::response::{IntoResponse, Response};
-use hyper::body::Incoming;
+use axum::response::Response;
+use bytes::Bytes;
+use hyper::body::{Frame, Incoming, SizeHint};
 use hyper::server::conn::http1;
 use hyper::service::{HttpService, Service, service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -18,14 +21,19 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio_util::sync::CancellationToken;
 
+use crate::client_stream::ClientStream;
 use crate::code::Code;
 use crate::deadlines::Deadlines;
 use crate::guard::{self, SharedGuard};
-use crate::problem::{MEDIA_TYPE, Problem};
-use crate::request_log;
+use crate::open_connections::{Busy, Connection};
+use crate::problem::{self, Problem};
+use crate::request_log::{self, refuse_head};
 use crate::shortcut::{Counted, Shortcut};
-use crate::stall::StallGuard;
 
+/// The maximum number of bytes of a request's head, and of a body that were received and not handed to its handler.
+const MAX_BUFFER: usize = 64 << 10;
+/// How long a connection that is closed to make room for others may take to send the end of a response.
+const CLOSING_TIMEOUT: Duration = Duration::from_secs(1);
 /// How long a connection that is being closed continues to read, and to discard, what the client sends.
 const LINGER: Duration = Duration::from_secs(2);
 
@@ -50,53 +58,101 @@ impl<S: Shortcut> Served<S> {
 
     /// Handles a request. Every request to every server passes through this function before the shortcut and the
     /// router, so this is where the guard checks it.
-    fn answer(&self, request: hyper::Request<Incoming>) -> Answer {
-        let Some(guard) = self.guard.clone() else { return self.routes.answer(request) };
+    fn answer(&self, request: hyper::Request<Incoming>, busy: Busy) -> Answer {
+        let Some(guard) = self.guard.clone() else { return self.routes.answer(request, busy) };
         let routes = self.routes.clone();
         Box::pin(async move {
             let request = guard::check(&*guard, request).await;
-            routes.answer(request).await
+            routes.answer(request, busy).await
         })
     }
 }
 
 impl<S: Shortcut> Routes<S> {
-    fn answer(&self, request: hyper::Request<Incoming>) -> Answer {
+    /// The connection is busy until the response is complete. The responses of the shortcut are small and complete at
+    /// once; those of the router may be long.
+    fn answer(&self, request: hyper::Request<Incoming>, busy: Busy) -> Answer {
         match &self.shortcut {
             Some(shortcut) if shortcut.matches(&request) => {
                 let shortcut = shortcut.clone();
-                Box::pin(async move { Ok(shortcut.answer(request).await) })
+                Box::pin(async move {
+                    let response = shortcut.answer(request).await;
+                    drop(busy);
+                    Ok(response)
+                })
             }
-            _ => Box::pin(self.router.call(request)),
+            _ => {
+                let answering = self.router.call(request);
+                Box::pin(async move { Ok(answering.await?.map(|body| Body::new(BusyBody { body, _busy: busy }))) })
+            }
         }
     }
 }
 
-/// Serves one connection until either side closes it. Once `shutdown` is cancelled, the connection
-/// ends after the request in flight; once `abort` is cancelled too, it ends at once.
+/// A response's body whose connection is busy until the body is complete.
+struct BusyBody {
+    body: Body,
+    _busy: Busy,
+}
+
+impl HttpBody for BusyBody {
+    type Data = Bytes;
+    type Error = axum::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
+        Pin::new(&mut self.body).poll_frame(context)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
+/// Serves one connection until either side closes it. Once `shutdown` is cancelled, or the connection is closed to make
+/// room for others, it ends after the request in flight; once `abort` is cancelled too, it ends at once.
 pub(crate) async fn serve<S: Shortcut>(
     stream: TcpStream,
     served: Arc<Served<S>>,
     deadlines: Deadlines,
+    state: Arc<Connection>,
     shutdown: CancellationToken,
     abort: CancellationToken,
 ) {
     if let Err(error) = stream.set_nodelay(true) {
         tracing::debug!(%error, "cannot set TCP_NODELAY");
     }
-    let service = service_fn(move |request| served.answer(request));
+    let service = {
+        let state = state.clone();
+        service_fn(move |request| served.answer(request, state.busy()))
+    };
     let mut http = http1::Builder::new();
-    http.timer(TokioTimer::new()).header_read_timeout(deadlines.headers);
-    let mut connection = http.serve_connection(TokioIo::new(StallGuard::new(stream, deadlines.write)), service);
+    http.timer(TokioTimer::new()).header_read_timeout(deadlines.headers).max_buf_size(MAX_BUFFER);
+    let stream = ClientStream::new(stream, deadlines.write, state.clone());
+    let mut connection = http.serve_connection(TokioIo::new(stream), service);
 
     let ended = tokio::select! {
         biased;
         ended = done(&mut connection) => Some(ended),
-        () = shutdown.cancelled() => None,
+        () = state.closing.cancelled() => None,
     };
     // `abort` is never cancelled before `shutdown` is, so the first select need not poll it at every read and
     // write. The future is boxed, so that a connection needs no memory for it while it is served.
-    let ending = Box::pin(end(connection, ended));
+    let makes_room = ended.is_none() && !shutdown.is_cancelled();
+    let ending = Box::pin(async move {
+        if makes_room {
+            // Others wait for its place: what it has not received by then is lost.
+            let _ = tokio::time::timeout(CLOSING_TIMEOUT, end(connection, ended)).await;
+        } else {
+            end(connection, ended).await;
+        }
+    });
     tokio::select! {
         () = abort.cancelled() => {}
         () = ending => {}
@@ -104,7 +160,7 @@ pub(crate) async fn serve<S: Shortcut>(
 }
 
 /// Ends a connection gracefully: finishes the request in flight, if `ended` is `None`, and closes it.
-async fn end<S>(mut connection: http1::Connection<TokioIo<StallGuard>, S>, ended: Option<hyper::Result<()>>)
+async fn end<S>(mut connection: http1::Connection<TokioIo<ClientStream>, S>, ended: Option<hyper::Result<()>>)
 where
     S: HttpService<Incoming, ResBody = axum::body::Body> + Unpin,
     S::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
@@ -118,18 +174,22 @@ where
         }
     };
     let parts = connection.into_parts();
-    let mut stream = parts.io.into_inner().into_inner();
+    let (mut stream, refused) = parts.io.into_inner().into_inner();
+    if let Some(status) = refused {
+        send(&mut stream, refuse_head(problem::of_head(status))).await;
+    }
     if let Err(error) = &ended {
         tracing::debug!(%error, "a connection ended early");
         if error.is_timeout() && !parts.read_buf.is_empty() {
-            answer_header_timeout(&mut stream).await;
+            let late = Problem::new(Code::HeaderTimeout, "the request's headers did not arrive in time");
+            send(&mut stream, refuse_head(late)).await;
         }
     }
     close(stream).await;
 }
 
 /// Serves until the connection has ended, without closing its socket.
-async fn done<S>(connection: &mut http1::Connection<TokioIo<StallGuard>, S>) -> hyper::Result<()>
+async fn done<S>(connection: &mut http1::Connection<TokioIo<ClientStream>, S>) -> hyper::Result<()>
 where
     S: HttpService<Incoming, ResBody = axum::body::Body> + Unpin,
     S::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
@@ -138,21 +198,23 @@ where
     poll_fn(|context| connection.poll_without_shutdown(context)).await
 }
 
-/// Sends 408 to a client whose headers did not arrive in time, because hyper closes the connection without a
-/// response.
-async fn answer_header_timeout(stream: &mut TcpStream) {
-    let body = Problem::new(Code::HeaderTimeout, "the request's headers did not arrive in time").into_response();
-    let Ok(body) = axum::body::to_bytes(body.into_body(), 4_096).await else { return };
-    let head = format!(
-        "HTTP/1.1 408 Request Timeout\r\ncontent-type: {MEDIA_TYPE}\r\ncontent-length: {}\r\nconnection: close\r\n\r\n",
-        body.len()
-    );
-    let written = async {
-        stream.write_all(head.as_bytes()).await?;
-        stream.write_all(&body).await
-    };
-    if let Ok(Err(error)) | Err(error) = tokio::time::timeout(LINGER, written).await.map_err(std::io::Error::from) {
-        tracing::debug!(%error, "cannot send 408 to a slow client");
+/// Sends a response past hyper, which closes a connection without a response when the headers do not arrive in time,
+/// and with one that has no body when it refuses them.
+async fn send(stream: &mut TcpStream, response: Response) {
+    let (parts, body) = response.into_parts();
+    let Ok(body) = axum::body::to_bytes(body, 4_096).await else { return };
+    let mut bytes = format!("HTTP/1.1 {}\r\n", parts.status).into_bytes();
+    for (name, value) in &parts.headers {
+        bytes.extend_from_slice(name.as_str().as_bytes());
+        bytes.extend_from_slice(b": ");
+        bytes.extend_from_slice(value.as_bytes());
+        bytes.extend_from_slice(b"\r\n");
+    }
+    bytes.extend_from_slice(format!("content-length: {}\r\nconnection: close\r\n\r\n", body.len()).as_bytes());
+    bytes.extend_from_slice(&body);
+    let written = tokio::time::timeout(LINGER, stream.write_all(&bytes)).await;
+    if let Ok(Err(error)) | Err(error) = written.map_err(std::io::Error::from) {
+        tracing::debug!(%error, "cannot send a refusal");
     }
 }
 

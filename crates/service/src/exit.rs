@@ -2,8 +2,11 @@
 
 use std::process::ExitCode;
 
+use crate::telemetry;
+
 /// Returns exit code 0 on success. On failure, writes the error and its causes to standard error and returns 1.
 pub fn exit(result: anyhow::Result<()>) -> ExitCode {
+    telemetry::flush();
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {

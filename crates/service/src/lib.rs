@@ -20,14 +20,19 @@
 //! ```
 
 pub mod backoff;
+mod client_stream;
 pub mod code;
 mod connection;
 pub mod deadlines;
 pub mod exit;
 pub mod guard;
 pub mod healthcheck;
+pub mod log_limit;
+mod log_writer;
 pub mod metrics;
 pub mod no_delay;
+mod open_connections;
+mod open_files;
 pub mod options;
 pub mod probes;
 pub mod problem;
@@ -36,6 +41,5 @@ pub mod request_log;
 pub mod server;
 pub mod shortcut;
 pub mod shutdown;
-mod stall;
 pub mod telemetry;
 pub mod units;

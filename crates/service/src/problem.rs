@@ -168,6 +168,16 @@ pub(crate) fn of_status(status: StatusCode) -> Problem {
     Problem::with_status(status, code, detail)
 }
 
+/// Returns the problem for a head that hyper refuses with this status.
+pub(crate) fn of_head(status: StatusCode) -> Problem {
+    let detail = match status {
+        StatusCode::URI_TOO_LONG => "the path with its query is too long",
+        StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE => "the headers are too long, or there are too many",
+        _ => "the request is not valid HTTP/1.1",
+    };
+    Problem::with_status(status, Code::BadRequest, detail)
+}
+
 /// Returns the default detail for a server error. It names no cause and no internal component.
 fn general(status: StatusCode) -> &'static str {
     match status {

@@ -15,15 +15,22 @@ use tracing::{Instrument, Span};
 
 use crate::code::Code;
 use crate::guard::Checked;
+use crate::log_limit::LogLimit;
 use crate::problem::{self, Logged, Problem};
 
 /// The header with the request's id, in requests and responses.
 pub const HEADER: HeaderName = HeaderName::from_static("x-request-id");
 
+/// Refusals and failures, of which any client can cause any number.
+static REFUSED: LogLimit = LogLimit::per_second(20);
+static FAILED: LogLimit = LogLimit::per_second(20);
+/// The maximum number of characters of a path in the log.
+const MAX_PATH: usize = 256;
+
 /// Gives the request its id and its span, returns the guard's refusal instead of calling the handler when
 /// there is one, turns a panic or an error without a body into a problem, logs the outcome (refusals at info
-/// with their code, server errors at warn, the rest at debug), counts it, and sets the id in the response's
-/// header. [`server::run`](crate::server::run) applies it to every request.
+/// with their code, server errors at warn, each at a bounded rate, the rest at debug), counts it, and sets the
+/// id in the response's header. [`server::run`](crate::server::run) applies it to every request.
 pub async fn middleware(mut request: Request, next: Next) -> Response {
     let (in_flight, refusal) = RequestInFlight::start(&mut request);
     let label = request.extensions().get::<MatchedPath>().map_or("other", MatchedPath::as_str).to_owned();
@@ -61,6 +68,8 @@ impl RequestInFlight {
 
     /// Returns the span whose fields are in each log line about this request.
     pub(crate) fn span(&self, path: &str) -> Span {
+        let end = path.char_indices().nth(MAX_PATH).map_or(path.len(), |(end, _)| end);
+        let path = path.get(..end).unwrap_or_default();
         tracing::info_span!("request", id = %self.id, method = self.method, path)
     }
 
@@ -99,6 +108,15 @@ impl RequestInFlight {
     }
 }
 
+/// Returns the response to a request whose head hyper refuses or never receives, and logs and counts it like all
+/// others.
+pub(crate) fn refuse_head(problem: Problem) -> Response {
+    let in_flight = RequestInFlight { started: Instant::now(), id: RequestId::random(), method: "OTHER" };
+    let (response, seconds) = in_flight.finish(Ok(problem.into_response()), || in_flight.span(""));
+    count(in_flight.method, "other".to_owned(), response.status(), seconds);
+    response
+}
+
 fn id_header<B>(request: &Request<B>) -> Option<&str> {
     request.headers().get(HEADER).and_then(|value| value.to_str().ok())
 }
@@ -113,10 +131,14 @@ fn log(response: &Response, seconds: f64, span: impl FnOnce() -> Span) {
     let status = response.status().as_u16();
     match response.extensions().get::<Logged>() {
         Some(Logged { code, detail }) if status >= 500 => {
-            span().in_scope(|| tracing::warn!(status, code = code.as_str(), detail, seconds, "request failed"));
+            let Some(left_out) = FAILED.allow() else { return };
+            let code = code.as_str();
+            span().in_scope(|| tracing::warn!(status, code, detail, seconds, left_out, "request failed"));
         }
         Some(Logged { code, detail }) => {
-            span().in_scope(|| tracing::info!(status, code = code.as_str(), detail, seconds, "request refused"));
+            let Some(left_out) = REFUSED.allow() else { return };
+            let code = code.as_str();
+            span().in_scope(|| tracing::info!(status, code, detail, seconds, left_out, "request refused"));
         }
         None if LevelFilter::current() >= LevelFilter::DEBUG => {
             span().in_scope(|| tracing::debug!(status, seconds, "request answered"));

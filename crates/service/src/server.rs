@@ -6,18 +6,16 @@ use std::time::Duration;
 use anyhow::Context;
 use axum::Router;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::backoff::Backoff;
 use crate::connection::{self, Served};
 use crate::deadlines::Deadlines;
+use crate::open_connections::OpenConnections;
+use crate::open_files;
 use crate::options::ServeOptions;
 use crate::shortcut::{NoShortcut, Shortcut};
-
-/// The maximum number of connections served at the same time; further ones wait in the kernel's queue.
-const MAX_CONNECTIONS: usize = 8_192;
 
 /// Binds an address such as `0.0.0.0:8080`; port 0 selects a free port.
 ///
@@ -64,6 +62,7 @@ async fn serve<S: Shortcut>(
     shutdown: CancellationToken,
     deadlines: Deadlines,
 ) -> anyhow::Result<()> {
+    open_files::raise_limit();
     let address = listener.local_addr().context("the listener has no address")?;
     tracing::info!(%address, "listening");
     let connections = TaskTracker::new();
@@ -90,14 +89,14 @@ async fn accept<S: Shortcut>(
     deadlines: Deadlines,
     connections: &TaskTracker,
 ) {
-    let slots = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+    let open = OpenConnections::new();
     let mut backoff = Backoff::new(Duration::from_millis(10), Duration::from_secs(1));
     loop {
         let next = async {
-            let slot = slots.clone().acquire_owned().await;
-            (listener.accept().await, slot)
+            let place = open.place().await;
+            (listener.accept().await, place)
         };
-        let (accepted, slot) = tokio::select! {
+        let (accepted, place) = tokio::select! {
             () = shutdown.cancelled() => return,
             next = next => next,
         };
@@ -111,10 +110,11 @@ async fn accept<S: Shortcut>(
             }
         };
         backoff.reset();
-        let serving = connection::serve(stream, served.clone(), deadlines, shutdown.clone(), abort.clone());
+        let (connection, place) = open.register(place, shutdown);
+        let serving = connection::serve(stream, served.clone(), deadlines, connection, shutdown.clone(), abort.clone());
         connections.spawn(async move {
             serving.await;
-            drop(slot);
+            drop(place);
         });
     }
 }

@@ -3,6 +3,8 @@
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
+use crate::telemetry;
+
 /// Returns a token that is cancelled by the first SIGTERM or SIGINT. A further SIGTERM has no effect. A further
 /// SIGINT ends the process at once with exit code 1, so that a user who presses Ctrl-C again need not wait for
 /// requests in flight.
@@ -30,5 +32,6 @@ async fn listen(mut terminate: Signal, mut interrupt: Signal, token: Cancellatio
     token.cancel();
     interrupt.recv().await;
     tracing::warn!("interrupted again: stopping at once");
+    telemetry::flush();
     std::process::exit(1);
 }

@@ -23,11 +23,16 @@ struct Server {
 }
 
 async fn start(router: Router) -> Server {
+    start_with(router, Duration::from_millis(300)).await
+}
+
+/// Starts a server with this deadline for heads.
+async fn start_with(router: Router, headers: Duration) -> Server {
     let listener = server::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let shutdown = CancellationToken::new();
     let soon = Duration::from_millis(300);
-    let deadlines = Deadlines { headers: soon, write: soon, shutdown_timeout: Duration::from_secs(5) };
+    let deadlines = Deadlines { headers, write: soon, shutdown_timeout: Duration::from_secs(5) };
     let running = tokio::spawn(server::run(listener, router, shutdown.clone(), deadlines.into()));
     Server { address, shutdown, running }
 }
@@ -109,6 +114,71 @@ async fn headers_that_never_end_are_answered_408() {
     assert!(answer.starts_with("HTTP/1.1 408 "), "{answer}");
     assert!(answer.contains("urn:sluice:problem:header_timeout"), "{answer}");
     assert!(began.elapsed() < Duration::from_secs(10));
+}
+
+/// Asserts that this is a problem with this status and a request id.
+fn assert_refused(answer: &str, status: u16) {
+    assert!(answer.starts_with(&format!("HTTP/1.1 {status} ")), "{answer}");
+    let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+    let id = head.lines().find_map(|line| line.strip_prefix("x-request-id: ")).unwrap();
+    assert!(RequestId::parse(id).is_some(), "{answer}");
+    assert!(head.contains("content-type: application/problem+json"), "{answer}");
+    let problem: serde_json::Value = serde_json::from_str(body).unwrap();
+    assert_eq!(problem["status"], status);
+}
+
+#[tokio::test]
+async fn what_hyper_itself_refuses_is_a_problem_with_an_id() {
+    let server = start(Router::new().route("/", get(|| async { "" }))).await;
+    let long = format!("GET /{} HTTP/1.1\r\nhost: x\r\n\r\n", "x".repeat(70_000));
+    for (request, statuses) in [
+        ("nonsense\r\n\r\n", &[400][..]),
+        ("GET / HTTP/1.1\r\nbad header\r\n\r\n", &[400]),
+        ("GET / HTTP/1.1\r\ncontent-length: x\r\n\r\n", &[400]),
+        (&long, &[414, 431]),
+    ] {
+        let answer = exchange(server.address, request.as_bytes()).await;
+        let status = answer.get(9..12).and_then(|status| status.parse().ok()).unwrap_or(0);
+        assert!(statuses.contains(&status), "{request:.40} → {answer}");
+        assert_refused(&answer, status);
+    }
+    // After a good request on the same connection too.
+    let answer = exchange(server.address, b"GET / HTTP/1.1\r\nhost: x\r\n\r\nnonsense\r\n\r\n").await;
+    assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
+    assert_refused(&answer[answer.rfind("HTTP/1.1 4").unwrap()..], 400);
+}
+
+#[tokio::test]
+async fn a_head_of_more_than_64_kib_is_refused_before_it_ends() {
+    let server = start(Router::new().route("/", get(|| async { "" }))).await;
+    let head = format!("GET / HTTP/1.1\r\nhost: x\r\nx-long: {}", "x".repeat(100 << 10));
+    let answer = exchange(server.address, head.as_bytes()).await;
+    assert_refused(&answer, 431);
+    let most = format!("GET / HTTP/1.1\r\nhost: x\r\nconnection: close\r\nx-long: {}\r\n\r\n", "x".repeat(50 << 10));
+    let answer = exchange(server.address, most.as_bytes()).await;
+    assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
+}
+
+#[tokio::test]
+async fn all_long_heads_together_are_bounded_and_short_ones_are_not() {
+    let server = start_with(Router::new().route("/", get(|| async { "" })), Duration::from_secs(60)).await;
+    // 400 heads of 60 KiB are more than the 16 MiB that all may have beyond their first 8 KiB.
+    let head = format!("GET / HTTP/1.1\r\nhost: x\r\nx-long: {}", "x".repeat(60 << 10));
+    let mut unfinished = Vec::new();
+    for _ in 0..400 {
+        let mut stream = TcpStream::connect(server.address).await.unwrap();
+        stream.write_all(head.as_bytes()).await.unwrap();
+        unfinished.push(stream);
+    }
+    let mut closed = 0;
+    for stream in &mut unfinished {
+        let mut answer = [0; 1];
+        let read = tokio::time::timeout(Duration::from_millis(20), stream.read(&mut answer)).await;
+        closed += usize::from(matches!(read, Ok(Ok(0) | Err(_))));
+    }
+    assert!((50..350).contains(&closed), "{closed} were closed");
+    let answer = exchange(server.address, b"GET / HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n").await;
+    assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
 }
 
 #[tokio::test]
