@@ -7,7 +7,7 @@ use sluice_log::{Append, Appended, LogError, LogWriter};
 use sluice_service::backoff::Backoff;
 use tokio::time::{Instant, sleep_until, timeout_at};
 
-use crate::pressure::Gate;
+use crate::pressure::{Full, Gate};
 use crate::waiting::{Outcome, Waiting};
 
 const FIRST_BACKOFF: Duration = Duration::from_millis(20);
@@ -38,14 +38,8 @@ pub(crate) async fn append(stream: u16, log: &dyn LogWriter, gate: &Gate, mut re
                     return finish(requests, &Outcome::Failed(cause));
                 }
             }
-            Err(LogError::Full(cause)) => {
-                gate.close(&cause);
-                return finish(requests, &Outcome::Full);
-            }
-            Err(LogError::NoSpace(cause)) => {
-                gate.close_for_space(&cause);
-                return finish(requests, &Outcome::NoSpace);
-            }
+            Err(LogError::Full(cause)) => return refuse(gate, Full::Memory, &cause, requests),
+            Err(LogError::NoSpace(cause)) => return refuse(gate, Full::Disk, &cause, requests),
             Err(error @ (LogError::Unavailable(_) | LogError::Failed(_))) => {
                 return finish(requests, &Outcome::Failed(error.to_string()));
             }
@@ -97,6 +91,12 @@ fn refuse_reused(requests: Vec<Waiting>, indexes: &[usize]) -> Vec<Waiting> {
         number += usize::from(keyed);
     }
     rest
+}
+
+/// Refuses these requests and the following ones, because the log has no room.
+fn refuse(gate: &Gate, full: Full, cause: &str, requests: Vec<Waiting>) {
+    gate.close(full, cause);
+    finish(requests, &Outcome::Full(full));
 }
 
 fn finish(requests: Vec<Waiting>, outcome: &Outcome) {

@@ -85,7 +85,7 @@ enum PublishRequest {
         (status = 413, description = "`body_too_large`, `too_many_events`, `payload_too_large`", body = Problem, content_type = "application/problem+json"),
         (status = 415, description = "`unsupported_media_type`", body = Problem, content_type = "application/problem+json"),
         (status = 422, description = "`invalid_event`, `payload_too_deep`, `idempotency_key_reused`", body = Problem, content_type = "application/problem+json"),
-        (status = 429, description = "`backlog_full`, `queue_full`; see Retry-After", body = Problem, content_type = "application/problem+json"),
+        (status = 429, description = "`backlog_full`, `log_memory_full`, `queue_full`; see Retry-After", body = Problem, content_type = "application/problem+json"),
         (status = 503, description = "`log_full`, `log_unavailable`; see Retry-After", body = Problem, content_type = "application/problem+json"),
     )
 )]

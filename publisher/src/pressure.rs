@@ -8,25 +8,48 @@ use sluice_log::{LogError, LogWriter, Pressure};
 use sluice_service::backoff::Backoff;
 use sluice_service::problem::Problem;
 
-use crate::problems::{backlog_full, log_full};
+use crate::problems::{backlog_full, log_full, log_memory_full};
 
 /// How often the log is asked how full it is while requests are accepted, and while they are refused.
 const POLL_OPEN: Duration = Duration::from_millis(500);
 const POLL_CLOSED: Duration = Duration::from_millis(100);
 const MAX_BACKOFF: Duration = Duration::from_secs(5);
 
+/// What the log has no room for. Each has a refusal of its own, because each asks for another repair.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+pub(crate) enum Full {
+    /// Too many events are accepted and not stored yet.
+    Backlog = 1,
+    /// Its memory is short.
+    Memory = 2,
+    /// Its disk is full.
+    Disk = 3,
+}
+
+impl Full {
+    const ALL: [Self; 3] = [Self::Backlog, Self::Memory, Self::Disk];
+
+    /// Returns the refusal.
+    pub(crate) fn problem(self) -> Problem {
+        match self {
+            Self::Backlog => backlog_full(),
+            Self::Memory => log_memory_full(),
+            Self::Disk => log_full(),
+        }
+    }
+}
+
 /// Open while the log has room. An append that reports a full log closes it; only asking the log how
 /// full it is opens it again.
 pub(crate) struct Gate {
     max_backlog: u64,
     max_memory: f64,
+    /// [`OPEN`], or the value of a [`Full`].
     state: AtomicU8,
 }
 
-/// The states of the gate: open, closed because of the backlog or the memory, closed because the disk is full.
 const OPEN: u8 = 0;
-const FULL: u8 = 1;
-const NO_SPACE: u8 = 2;
 
 impl Gate {
     pub(crate) fn new(max_backlog: u64, max_memory: f64) -> Self {
@@ -36,12 +59,12 @@ impl Gate {
     /// Refuses a request while the log is too full.
     ///
     /// # Errors
-    /// `backlog_full` or `log_full`.
+    /// `backlog_full`, `log_memory_full` or `log_full`.
     pub(crate) fn check(&self) -> Result<(), Problem> {
-        match self.state.load(Ordering::Relaxed) {
-            OPEN => Ok(()),
-            NO_SPACE => Err(log_full()),
-            _ => Err(backlog_full()),
+        let state = self.state.load(Ordering::Relaxed);
+        match Full::ALL.into_iter().find(|&full| full as u8 == state) {
+            Some(full) => Err(full.problem()),
+            None => Ok(()),
         }
     }
 
@@ -49,21 +72,18 @@ impl Gate {
     /// is only a part of the whole.
     pub(crate) fn observe(&self, backlog: Option<u64>) {
         if let Some(backlog) = backlog.filter(|&events| events >= self.max_backlog) {
-            self.close(&format!("{backlog} events are not stored yet"));
+            self.close(Full::Backlog, &format!("{backlog} events are not stored yet"));
         }
     }
 
     /// Refuses requests from now on.
-    pub(crate) fn close(&self, reason: &str) {
-        if self.state.swap(FULL, Ordering::Relaxed) != FULL {
-            tracing::warn!(reason, "the log is too full: refusing requests");
+    pub(crate) fn close(&self, full: Full, reason: &str) {
+        if self.state.swap(full as u8, Ordering::Relaxed) == full as u8 {
+            return;
         }
-    }
-
-    /// Refuses requests from now on, because the disk of the log is full.
-    pub(crate) fn close_for_space(&self, reason: &str) {
-        if self.state.swap(NO_SPACE, Ordering::Relaxed) != NO_SPACE {
-            tracing::error!(reason, "the disk of the log is full: refusing requests");
+        match full {
+            Full::Backlog | Full::Memory => tracing::warn!(reason, "the log is too full: refusing requests"),
+            Full::Disk => tracing::error!(reason, "the disk of the log is full: refusing requests"),
         }
     }
 
@@ -86,7 +106,7 @@ impl Gate {
                 Err(LogError::NoSpace(reason)) => {
                     backoff.reset();
                     set_metrics(Pressure { backlog: None, memory: None });
-                    self.close_for_space(&reason);
+                    self.close(Full::Disk, &reason);
                     POLL_CLOSED
                 }
                 Err(error) => {
@@ -107,7 +127,7 @@ impl Gate {
         match pressure {
             Pressure { backlog: Some(backlog), .. } if backlog >= self.max_backlog => self.observe(Some(backlog)),
             Pressure { memory: Some(memory), .. } if memory >= self.max_memory => {
-                self.close(&format!("{:.0}% of its memory is in use", memory * 100.0));
+                self.close(Full::Memory, &format!("{:.0}% of its memory is in use", memory * 100.0));
             }
             _ => self.open(),
         }
@@ -126,29 +146,29 @@ mod tests {
 
     use super::*;
 
-    fn refused_after(pressures: &[Pressure]) -> bool {
+    fn refused_after(pressures: &[Pressure]) -> Option<Code> {
         let gate = Gate::new(100, 0.8);
         for &pressure in pressures {
             gate.update(pressure);
         }
-        gate.check().is_err()
+        gate.check().err().map(|problem| problem.code())
     }
 
     #[test]
     fn a_full_log_refuses_until_it_has_room() {
         let at = |backlog, memory| Pressure { backlog, memory };
-        assert!(!refused_after(&[at(Some(99), Some(0.7))]));
-        assert!(refused_after(&[at(Some(100), Some(0.1))]));
-        assert!(refused_after(&[at(Some(0), Some(0.8))]));
-        assert!(!refused_after(&[at(Some(100), None), at(Some(99), None)]));
+        assert_eq!(refused_after(&[at(Some(99), Some(0.7))]), None);
+        assert_eq!(refused_after(&[at(Some(100), Some(0.1))]), Some(Code::BacklogFull));
+        assert_eq!(refused_after(&[at(Some(0), Some(0.8))]), Some(Code::LogMemoryFull));
+        assert_eq!(refused_after(&[at(Some(100), None), at(Some(99), None)]), None);
         // An unknown state does not count as full: an append reports a full log.
-        assert!(!refused_after(&[at(None, None)]));
+        assert_eq!(refused_after(&[at(None, None)]), None);
     }
 
     #[test]
     fn a_full_disk_has_a_refusal_of_its_own_until_the_log_has_room() {
         let gate = Gate::new(100, 0.8);
-        gate.close_for_space("the disk is full");
+        gate.close(Full::Disk, "the disk is full");
         assert_eq!(gate.check().unwrap_err().code(), Code::LogFull);
         gate.update(Pressure { backlog: Some(0), memory: None });
         assert!(gate.check().is_ok());

@@ -8,16 +8,21 @@ use sluice_service::problem::Problem;
 
 /// A full queue is emptied by the next appends, which take milliseconds.
 const QUEUE_RETRY: Duration = Duration::from_secs(1);
-/// A full log has room again when aggregators have stored a part of the backlog.
+/// A log has room again when aggregators have stored a part of the backlog.
 const BACKLOG_RETRY: Duration = Duration::from_secs(2);
 /// Somebody has to make room on a full disk.
 const SPACE_RETRY: Duration = Duration::from_secs(10);
 /// Redis or an aggregator that restarts is back within seconds.
 const UNAVAILABLE_RETRY: Duration = Duration::from_secs(1);
 
-/// The log is too full.
+/// Too many events are accepted and not stored yet.
 pub(crate) fn backlog_full() -> Problem {
     Problem::new(Code::BacklogFull, "too many events are not stored yet; come back later").retry_after(BACKLOG_RETRY)
+}
+
+/// The memory of the log is short.
+pub(crate) fn log_memory_full() -> Problem {
+    Problem::new(Code::LogMemoryFull, "the log has too little memory left; come back later").retry_after(BACKLOG_RETRY)
 }
 
 /// The disk of the log is full.

@@ -14,7 +14,7 @@ use crate::admission::{Reservation, Slot};
 use crate::coalesce::{self, Coalescer};
 use crate::pack::Packed;
 use crate::pressure::Gate;
-use crate::problems::{backlog_full, key_reused, log_full, log_unavailable, queue_full};
+use crate::problems::{key_reused, log_unavailable, queue_full};
 use crate::settings::IngestArgs;
 use crate::waiting::{Outcome, Waiting};
 
@@ -74,7 +74,7 @@ impl Publisher {
     /// Refuses a request before its body is read, if it would be refused afterwards.
     ///
     /// # Errors
-    /// `backlog_full`, `log_full` or `queue_full`.
+    /// `backlog_full`, `log_memory_full`, `log_full` or `queue_full`.
     pub(crate) fn check_room(&self) -> Result<(), Problem> {
         self.shared.gate.check()?;
         if self.shared.slots.available_permits() == 0 { Err(queue_full()) } else { Ok(()) }
@@ -89,7 +89,7 @@ impl Publisher {
     /// with a key goes to the stream of its key, which remembers the key; others go to any stream.
     ///
     /// # Errors
-    /// `queue_full`, `backlog_full`, `log_full`, `idempotency_key_reused` or `log_unavailable`.
+    /// `queue_full`, `log_memory_full`, `log_full`, `idempotency_key_reused` or `log_unavailable`.
     pub(crate) async fn append(&self, packed: Packed) -> Result<(), Problem> {
         let slot = Slot::take(&self.shared.slots)?;
         let deadline = Instant::now() + self.shared.append_timeout;
@@ -105,8 +105,7 @@ impl Publisher {
         match tokio::time::timeout_at(deadline, answer).await {
             Ok(Ok(Outcome::Stored)) => Ok(()),
             Ok(Ok(Outcome::KeyReused)) => Err(key_reused()),
-            Ok(Ok(Outcome::Full)) => Err(backlog_full()),
-            Ok(Ok(Outcome::NoSpace)) => Err(log_full()),
+            Ok(Ok(Outcome::Full(full))) => Err(full.problem()),
             Ok(Ok(Outcome::Failed(cause))) => Err(log_unavailable(&cause)),
             Ok(Err(_)) => Err(log_unavailable("the coalescer stopped")),
             Err(_) => Err(log_unavailable("no answer within the append timeout")),

@@ -5,6 +5,7 @@ use tokio::time::Instant;
 
 use crate::admission::Slot;
 use crate::pack::Packed;
+use crate::pressure::Full;
 
 /// A request between its validation and the response of the log.
 pub(crate) struct Waiting {
@@ -34,10 +35,8 @@ pub(crate) enum Outcome {
     Stored,
     /// Its key was used with another body before. Nothing was written.
     KeyReused,
-    /// The log is full. Nothing was written.
-    Full,
-    /// The disk of the log is full. Nothing was written.
-    NoSpace,
+    /// The log has no room. Nothing was written.
+    Full(Full),
     /// The log did not confirm it, for this reason: it may or may not be written.
     Failed(String),
 }

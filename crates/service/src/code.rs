@@ -71,8 +71,10 @@ codes! {
     InvalidEvent = "invalid_event", UNPROCESSABLE_ENTITY;
     /// `POST /publish`: a payload has too many nested levels.
     PayloadTooDeep = "payload_too_deep", UNPROCESSABLE_ENTITY;
-    /// `POST /publish`: the log is too full.
+    /// `POST /publish`: too many events are accepted and not stored yet.
     BacklogFull = "backlog_full", TOO_MANY_REQUESTS;
+    /// `POST /publish`: the memory of the log is too full.
+    LogMemoryFull = "log_memory_full", TOO_MANY_REQUESTS;
     /// `POST /publish`: too many requests wait for the log.
     QueueFull = "queue_full", TOO_MANY_REQUESTS;
     /// The server failed; its log has the cause.

@@ -92,7 +92,7 @@ async fn a_redis_that_runs_short_of_memory_refuses_well_before_it_is_full() {
         if answer.status == 202 { Err(answer.text) } else { Ok(answer) }
     })
     .await;
-    assert_429(&answer, "backlog_full");
+    assert_429(&answer, "log_memory_full");
     let ratio = fixture.metric("sluice_publish_log_memory_ratio").await;
     assert!((0.5..0.95).contains(&ratio), "{ratio}");
 }
@@ -108,7 +108,7 @@ async fn a_redis_without_room_answers_429_and_not_503() {
         if answer.status == 202 { Err(answer.text) } else { Ok(answer) }
     })
     .await;
-    assert_429(&answer, "backlog_full");
+    assert_429(&answer, "log_memory_full");
 }
 
 /// Returns random text, which compresses badly.

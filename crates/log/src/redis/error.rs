@@ -46,7 +46,7 @@ impl From<RedisError> for Fault {
             // UNBLOCKED: the stream was removed while a read was waiting for it.
             "NOGROUP" | "UNBLOCKED" => Self::NoGroup(text),
             "OOM" => Self::Log(LogError::Full(text)),
-            "MISCONF" if text.contains("No space left") => Self::Log(LogError::Full(text)),
+            "MISCONF" if text.contains("No space left") => Self::Log(LogError::NoSpace(text)),
             "LOADING" | "BUSY" | "READONLY" | "MASTERDOWN" | "TRYAGAIN" | "CLUSTERDOWN" | "MISCONF" | "NOREPLICAS"
             // These occur while a password is being changed.
             | "NOAUTH" | "WRONGPASS" => Self::Log(LogError::Unavailable(text)),
@@ -78,4 +78,22 @@ fn code(error: &RedisError) -> Option<String> {
 /// Returns the error for a reply of an unexpected shape.
 pub(super) fn unexpected(what: &str) -> LogError {
     LogError::Failed(format!("unexpected reply to {what}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn full_memory_and_a_full_disk_are_told_apart() {
+        let error = |reply: &[u8]| {
+            let error = redis::parse_redis_value(reply).unwrap().extract_error().unwrap_err();
+            LogError::from(Fault::from(error))
+        };
+        assert!(matches!(error(b"-OOM command not allowed when used memory > 'maxmemory'.\r\n"), LogError::Full(_)));
+        let no_space = error(b"-MISCONF Errors writing to the AOF file: No space left on device\r\n");
+        assert!(matches!(no_space, LogError::NoSpace(_)), "{no_space}");
+        let other = error(b"-MISCONF Errors writing to the AOF file: Input/output error\r\n");
+        assert!(matches!(other, LogError::Unavailable(_)), "{other}");
+    }
 }
