@@ -6,6 +6,7 @@ use metrics::Gauge;
 use sluice_service::problem::Problem;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
+use crate::body_budget::BodyBudget;
 use crate::problems::queue_full;
 
 /// Looked up once: the lookup takes longer than counting does.
@@ -37,23 +38,27 @@ impl Drop for Slot {
 /// Bytes of one body, counted against the bound on all bodies that are held. They are free again
 /// when this is dropped.
 pub(crate) struct Reservation {
-    bytes: Arc<Semaphore>,
+    budget: Arc<BodyBudget>,
     held: Option<OwnedSemaphorePermit>,
 }
 
 impl Reservation {
-    /// Returns a reservation of no bytes yet, out of those that `bytes` has permits for.
-    pub(crate) fn new(bytes: Arc<Semaphore>) -> Self {
-        Self { bytes, held: None }
+    /// Returns a reservation of no bytes yet.
+    pub(crate) fn new(budget: Arc<BodyBudget>) -> Self {
+        Self { budget, held: None }
     }
 
-    /// Reserves `bytes` more.
+    /// Returns the budget that the bytes are taken from.
+    pub(crate) fn budget(&self) -> Arc<BodyBudget> {
+        self.budget.clone()
+    }
+
+    /// Reserves `bytes` more. If there are too few, bodies that arrive slowly are refused to make room.
     ///
     /// # Errors
     /// `queue_full` when they would exceed the bound.
-    pub(crate) fn grow(&mut self, bytes: usize) -> Result<(), Problem> {
-        let more = u32::try_from(bytes).ok().and_then(|n| self.bytes.clone().try_acquire_many_owned(n).ok());
-        let more = more.ok_or_else(queue_full)?;
+    pub(crate) async fn grow(&mut self, bytes: usize) -> Result<(), Problem> {
+        let more = self.budget.take(bytes).await.ok_or_else(queue_full)?;
         match &mut self.held {
             Some(held) => held.merge(more),
             None => self.held = Some(more),

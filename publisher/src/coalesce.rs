@@ -8,10 +8,12 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
 use sluice_log::LogWriter;
+use sluice_service::problem::Problem;
 use tokio::sync::{Semaphore, mpsc};
 
 use crate::append::append;
 use crate::pressure::Gate;
+use crate::problems::queue_full;
 use crate::waiting::Waiting;
 
 /// The maximum number of events in one entry, unless a single request has more.
@@ -44,11 +46,9 @@ impl Coalescer {
     /// Puts a request into the queue.
     ///
     /// # Errors
-    /// The request itself, when the queue is full.
-    pub(crate) fn enqueue(&self, waiting: Waiting) -> Result<(), Waiting> {
-        self.queue.try_send(waiting).map_err(|refused| match refused {
-            mpsc::error::TrySendError::Full(waiting) | mpsc::error::TrySendError::Closed(waiting) => waiting,
-        })
+    /// `queue_full`.
+    pub(crate) fn enqueue(&self, waiting: Waiting) -> Result<(), Problem> {
+        self.queue.try_send(waiting).map_err(|_| queue_full())
     }
 }
 
@@ -127,7 +127,8 @@ mod tests {
     use tokio::time::Instant;
 
     use super::*;
-    use crate::admission::Slot;
+    use crate::admission::{Reservation, Slot};
+    use crate::body_budget::BodyBudget;
     use crate::pack::pack;
     use crate::waiting::Outcome;
 
@@ -135,7 +136,8 @@ mod tests {
         let packed = pack(RequestId::random(), key.map(str::as_bytes), body.as_bytes(), &Limits::default()).unwrap();
         let (reply, answer) = oneshot::channel();
         let slot = Slot::take(&Arc::new(Semaphore::new(1))).unwrap();
-        (Waiting { packed, deadline: Instant::now() + Duration::from_secs(1), reply, slot }, answer)
+        let reservation = Reservation::new(Arc::new(BodyBudget::new(1)));
+        (Waiting { packed, deadline: Instant::now() + Duration::from_secs(1), reply, slot, reservation }, answer)
     }
 
     fn events(count: usize, payload: &str) -> String {

@@ -24,6 +24,7 @@ use tokio::time::{Instant, Sleep, sleep, timeout};
 
 use crate::error_chain::error_chain;
 use crate::problems::{malformed_path, query_unavailable};
+use crate::resolve::BoundedResolver;
 
 /// The maximum number of requests that are forwarded at the same time, each until the end of its response.
 const MAX_FORWARDED: usize = 512;
@@ -50,14 +51,14 @@ const HOP_BY_HOP: [HeaderName; 8] = [
 
 #[derive(Clone)]
 struct Forwarder {
-    client: Client<HttpConnector, Body>,
+    client: Client<HttpConnector<BoundedResolver>, Body>,
     base: Uri,
     permits: Arc<Semaphore>,
 }
 
 /// Returns a service that forwards every request to the server at `base` (`http://HOST:PORT/PREFIX`).
 pub(crate) fn router(base: &Uri) -> Router {
-    let mut connector = HttpConnector::new();
+    let mut connector = HttpConnector::new_with_resolver(BoundedResolver::new());
     connector.set_connect_timeout(Some(CONNECT_TIMEOUT));
     connector.set_nodelay(true);
     let client = Client::builder(TokioExecutor::new())

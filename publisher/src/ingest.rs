@@ -17,6 +17,7 @@ use sluice_service::problem::Problem;
 use sluice_service::shortcut::Shortcut;
 use utoipa::ToSchema;
 
+use crate::admission::Reservation;
 use crate::pack::{Packed, pack};
 use crate::problems::parsing_failed;
 use crate::publisher::Publisher;
@@ -105,14 +106,14 @@ where
     let key = headers::idempotency_key(headers)?;
     publisher.check_room()?;
 
-    // Held until the response is sent: the packed request is about as large as the body was.
+    // Held while the request is in memory, which does not end when its client leaves.
     let mut reservation = publisher.reserve();
     let max = publisher.limits().body_bytes;
     let body = receive::body(headers, body, max, publisher.body_timeout(), &mut reservation).await?;
     let size = body.len() as u64;
-    let packed = validate(publisher, id, key, body).await?;
+    let (packed, reservation) = validate(publisher, id, key, body, reservation).await?;
     let count = packed.request.events();
-    publisher.append(packed).await?;
+    publisher.append(packed, reservation).await?;
 
     EVENTS.increment(count);
     BODY_BYTES.increment(size);
@@ -121,14 +122,24 @@ where
 }
 
 /// Validates and packs a body. It consumes the body, so that only the packed request stays in memory
-/// while it waits.
-async fn validate(publisher: &Publisher, id: RequestId, key: Option<&[u8]>, body: Bytes) -> Result<Packed, Problem> {
+/// while it waits. The reservation of the body goes with it to the thread that parses large bodies, which continues
+/// when the client leaves.
+async fn validate(
+    publisher: &Publisher,
+    id: RequestId,
+    key: Option<&[u8]>,
+    body: Bytes,
+    reservation: Reservation,
+) -> Result<(Packed, Reservation), Problem> {
     let limits = *publisher.limits();
     if body.len() <= LARGE_BODY {
-        return pack(id, key, &body, &limits);
+        return pack(id, key, &body, &limits).map(|packed| (packed, reservation));
     }
     let key = key.map(<[u8]>::to_vec);
-    let packing = tokio::task::spawn_blocking(move || pack(id, key.as_deref(), &body, &limits));
+    let packing = tokio::task::spawn_blocking(move || {
+        let packed = pack(id, key.as_deref(), &body, &limits)?;
+        Ok((packed, reservation))
+    });
     packing.await.unwrap_or_else(|error| Err(parsing_failed(&error)))
 }
 

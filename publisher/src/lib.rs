@@ -10,6 +10,7 @@
 
 mod admission;
 mod append;
+mod body_budget;
 mod coalesce;
 mod error_chain;
 mod forward;
@@ -22,6 +23,7 @@ mod pressure;
 mod problems;
 mod publisher;
 mod receive;
+mod resolve;
 pub mod serve;
 pub mod settings;
 pub mod simulate;

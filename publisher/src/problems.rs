@@ -37,6 +37,12 @@ pub(crate) fn queue_full() -> Problem {
     Problem::new(Code::QueueFull, "too many requests are waiting to be written").retry_after(QUEUE_RETRY)
 }
 
+/// The body arrives slowly, and others need the bytes that it holds.
+pub(crate) fn body_too_slow() -> Problem {
+    Problem::new(Code::QueueFull, "the body arrives slowly while too many requests are waiting to be written")
+        .retry_after(QUEUE_RETRY)
+}
+
 /// The `Idempotency-Key` came with another body before.
 pub(crate) fn key_reused() -> Problem {
     let detail = "this Idempotency-Key came with another body before; use a new key for each request";

@@ -11,6 +11,7 @@ use tokio::time::Instant;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use crate::admission::{Reservation, Slot};
+use crate::body_budget::BodyBudget;
 use crate::coalesce::{self, Coalescer};
 use crate::pack::Packed;
 use crate::pressure::Gate;
@@ -31,8 +32,8 @@ struct Shared {
     gate: Arc<Gate>,
     /// A permit for each request that may wait for the log.
     slots: Arc<Semaphore>,
-    /// A permit for each byte of the bodies that may be held.
-    bytes: Arc<Semaphore>,
+    /// The bytes of the bodies that may be held.
+    bytes: Arc<BodyBudget>,
     coalescers: Vec<Coalescer>,
     _watching: DropGuard,
 }
@@ -54,7 +55,7 @@ impl Publisher {
             append_timeout: settings.append_timeout,
             gate,
             slots: Arc::new(Semaphore::new(settings.max_waiting as usize)),
-            bytes: Arc::new(Semaphore::new(usize::try_from(bytes).unwrap_or(usize::MAX).min(Semaphore::MAX_PERMITS))),
+            bytes: Arc::new(BodyBudget::new(bytes)),
             coalescers,
             _watching: stop.drop_guard(),
         };
@@ -86,11 +87,12 @@ impl Publisher {
     }
 
     /// Hands a request to a stream's coalescer and waits until the log has it on disk. A request
-    /// with a key goes to the stream of its key, which remembers the key; others go to any stream.
+    /// with a key goes to the stream of its key, which remembers the key; others go to any stream. The bytes of its
+    /// body stay reserved until the log has answered, even if the caller stops waiting before.
     ///
     /// # Errors
     /// `queue_full`, `log_memory_full`, `log_full`, `idempotency_key_reused` or `log_unavailable`.
-    pub(crate) async fn append(&self, packed: Packed) -> Result<(), Problem> {
+    pub(crate) async fn append(&self, packed: Packed, reservation: Reservation) -> Result<(), Problem> {
         let slot = Slot::take(&self.shared.slots)?;
         let deadline = Instant::now() + self.shared.append_timeout;
         let coalescer = match self.shared.coalescers.as_slice() {
@@ -101,7 +103,7 @@ impl Publisher {
             }
         };
         let (reply, answer) = oneshot::channel();
-        coalescer.enqueue(Waiting { packed, deadline, reply, slot }).map_err(|_| queue_full())?;
+        coalescer.enqueue(Waiting { packed, deadline, reply, slot, reservation })?;
         match tokio::time::timeout_at(deadline, answer).await {
             Ok(Ok(Outcome::Stored)) => Ok(()),
             Ok(Ok(Outcome::KeyReused)) => Err(key_reused()),

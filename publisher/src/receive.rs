@@ -11,7 +11,7 @@ use bytes::{Bytes, BytesMut};
 use sluice_service::problem::Problem;
 
 use crate::admission::Reservation;
-use crate::problems::{body_ends_early, body_timeout, body_too_large};
+use crate::problems::{body_ends_early, body_timeout, body_too_large, body_too_slow};
 
 /// Bytes that are allocated at once because of a `Content-Length`, at most: a client can announce a
 /// large body without sending it.
@@ -22,7 +22,7 @@ const MAX_PREALLOCATED: usize = 64 << 10;
 /// # Errors
 /// `body_too_large` as soon as the body is, or is announced to be, larger than `max` bytes;
 /// `body_timeout` when it is not complete within `timeout`; `malformed_json` when it ends early;
-/// `queue_full` when the reservation cannot grow.
+/// `queue_full` when the reservation cannot grow, or when the body is slow and others need its bytes.
 pub(crate) async fn body<B>(
     headers: &HeaderMap,
     body: B,
@@ -37,11 +37,19 @@ where
     if announced.is_some_and(|length| length > max) {
         return Err(body_too_large(max));
     }
+    let budget = reservation.budget();
     let mut reading = pin!(collect(body, announced.unwrap_or(0).min(MAX_PREALLOCATED), max, reservation));
     // Most bodies have arrived together with their headers, and need no timer.
     match futures::poll!(reading.as_mut()) {
         Poll::Ready(read) => read,
-        Poll::Pending => tokio::time::timeout(timeout, reading).await.unwrap_or_else(|_| Err(body_timeout(timeout))),
+        Poll::Pending => {
+            let arriving = budget.arriving();
+            tokio::select! {
+                biased;
+                read = tokio::time::timeout(timeout, reading) => read.unwrap_or_else(|_| Err(body_timeout(timeout))),
+                () = arriving.refused() => Err(body_too_slow()),
+            }
+        }
     }
 }
 
@@ -57,7 +65,7 @@ where
         if chunk.len() > max - one.len() - many.len() {
             return Err(body_too_large(max));
         }
-        reservation.grow(chunk.len())?;
+        reservation.grow(chunk.len()).await?;
         if one.is_empty() && many.is_empty() {
             one = chunk;
             continue;

@@ -3,7 +3,7 @@
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
-use crate::admission::Slot;
+use crate::admission::{Reservation, Slot};
 use crate::pack::Packed;
 use crate::pressure::Full;
 
@@ -16,13 +16,17 @@ pub(crate) struct Waiting {
     pub(crate) reply: oneshot::Sender<Outcome>,
     /// Its place in the queue.
     pub(crate) slot: Slot,
+    /// The bytes of its body. They stay reserved while the request is in the queue, also when its client has left:
+    /// the packed request is about as large as the body was.
+    pub(crate) reservation: Reservation,
 }
 
 impl Waiting {
-    /// Frees the request's place in the queue and reports its outcome.
+    /// Frees the request's place in the queue and its bytes, and reports its outcome.
     pub(crate) fn finish(self, outcome: Outcome) {
         // The place must be free before the client can send its next request.
         drop(self.slot);
+        drop(self.reservation);
         // Nobody receives the outcome when the client has left: there is nothing to undo then.
         let _ = self.reply.send(outcome);
     }

@@ -6,6 +6,7 @@
     reason = "a test fails by panicking; clippy spares only the test functions"
 )]
 
+mod bounds;
 mod coalesce;
 mod drain;
 mod faults;
