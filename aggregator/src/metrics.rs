@@ -5,7 +5,7 @@
 use std::time::Duration;
 
 use metrics::{counter, gauge, histogram};
-use sluice_log::{Backlog, LogError, Position};
+use sluice_log::{Backlog, LogError};
 use sluice_service::metrics::Metric;
 use sluice_store::StoreError;
 use sluice_store::commit::Outcome;
@@ -36,8 +36,6 @@ pub const LOG_ERRORS: Metric = Metric::counter("sluice_log_errors_total", &["ver
 pub const ENTRIES_RECOVERED: Metric = Metric::counter("sluice_entries_recovered_total", &[], "entries");
 /// Entries claimed from other replicas.
 pub const ENTRIES_CLAIMED: Metric = Metric::counter("sluice_entries_claimed_total", &[], "entries");
-/// Entries that were pending and are no longer in the stream.
-pub const ENTRIES_LOST: Metric = Metric::counter("sluice_entries_lost_total", &[], "entries");
 /// Entries left pending because their version is newer than this build.
 pub const ENTRIES_UNKNOWN_VERSION: Metric = Metric::counter("sluice_entries_unknown_version_total", &[], "entries");
 /// Acknowledged entries removed from the log.
@@ -70,7 +68,6 @@ pub const ALL: &[Metric] = &[
     LOG_ERRORS,
     ENTRIES_RECOVERED,
     ENTRIES_CLAIMED,
-    ENTRIES_LOST,
     ENTRIES_UNKNOWN_VERSION,
     ENTRIES_TRIMMED,
     BACKLOG_EVENTS,
@@ -127,14 +124,6 @@ pub(crate) fn claimed(entries: usize) {
         tracing::info!(entries, "claimed entries that another replica left pending");
     }
     counter!(ENTRIES_CLAIMED.name).increment(entries as u64);
-}
-
-/// Counts and logs entries that are pending and no longer in the stream.
-pub(crate) fn lost(positions: &[Position]) {
-    for position in positions {
-        tracing::error!(%position, "LOST: the entry was pending and is no longer in the stream; was it trimmed by hand?");
-    }
-    counter!(ENTRIES_LOST.name).increment(positions.len() as u64);
 }
 
 /// Counts an entry of a version that this build cannot decode.

@@ -11,13 +11,14 @@ use sluice_service::metrics::{Metric, MetricKind};
 
 /// Each set, with the folder of the sources that record it and its heading in the document. Crates without a set
 /// of their own must not record any metric.
-const SETS: [(&str, &str, &[Metric]); 4] = [
+const SETS: [(&str, &str, &[Metric]); 5] = [
     ("crates/service/src", "Every program", sluice_service::metrics::ALL),
+    ("crates/log/src", "Log", sluice_log::metrics::ALL),
     ("publisher/src", "Publisher", sluice_publisher::metrics::ALL),
     ("aggregator/src", "Aggregator", sluice_aggregator::metrics::ALL),
     ("operator/src", "Operator", sluice_operator::metrics::ALL),
 ];
-const WITHOUT_METRICS: [&str; 4] = ["crates/event/src", "crates/log/src", "crates/pgcopy/src", "crates/store/src"];
+const WITHOUT_METRICS: [&str; 3] = ["crates/event/src", "crates/pgcopy/src", "crates/store/src"];
 
 fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("..")

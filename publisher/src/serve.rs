@@ -40,6 +40,7 @@ pub async fn serve(
         prefix: settings.stream_prefix,
         streams: settings.streams,
         idempotency_ttl: settings.idempotency_ttl,
+        idempotency_memory: settings.idempotency_memory,
     })?;
     let publisher = Publisher::start(Arc::new(log), &settings.ingest);
     // Ready without Redis too: a client then gets a 503 with the reason, not a refused connection.

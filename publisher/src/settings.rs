@@ -60,6 +60,9 @@ pub struct ServeSettings {
     /// The time to live of an Idempotency-Key after its last use
     #[arg(long, env = "SLUICE_IDEMPOTENCY_TTL", default_value = "24h", value_parser = duration, value_name = "TIME")]
     pub idempotency_ttl: Duration,
+    /// The share of Redis' memory (0 to 1) for the records of Idempotency-Keys; beyond it the oldest are removed
+    #[arg(long, env = "SLUICE_IDEMPOTENCY_MEMORY", default_value_t = 0.2, value_name = "SHARE", value_parser = share)]
+    pub idempotency_memory: f64,
     /// How long requests in flight may take to finish at shutdown
     #[arg(long, env = "SLUICE_SHUTDOWN_TIMEOUT", default_value = "20s", value_parser = duration, value_name = "TIME")]
     pub shutdown_timeout: Duration,

@@ -112,6 +112,28 @@ async fn without_an_aggregator_events_are_taken_and_questions_are_answered_503()
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_entry_that_was_removed_while_its_replica_was_away_is_counted_as_lost() {
+    let mut system = start(1, &[]).await;
+    system.aggregators[0].terminate();
+    system.client.publish(&events("t", 0..10)).await;
+    // The entry is delivered to the replica, which crashes; then somebody trims the stream by hand.
+    let (url, prefix) = system.stream.clone().unwrap();
+    let stream = format!("{prefix}:{{0}}");
+    let mut connection = redis::Client::open(url).unwrap().get_multiplexed_async_connection().await.unwrap();
+    let mut read = redis::cmd("XREADGROUP");
+    read.arg("GROUP").arg("aggregators").arg(system.aggregators[0].name()).arg("STREAMS").arg(&stream).arg(">");
+    read.query_async::<redis::Value>(&mut connection).await.unwrap();
+    redis::cmd("XTRIM").arg(&stream).arg("MAXLEN").arg(0).query_async::<u64>(&mut connection).await.unwrap();
+
+    system.aggregators[0].start().await;
+    wait_until("the lost entry is counted", SOON, || async {
+        let lost = system.aggregator_metric("sluice_entries_lost_total").await;
+        holds(lost == 1, || format!("{lost} are lost"))
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_jsonb_store_puts_aside_what_jsonb_cannot_hold() {
     let system = start(1, &[("--payload-type", "jsonb")]).await;
     // JSON allows numbers of any length, but jsonb does not allow so many digits after the decimal point.

@@ -33,7 +33,6 @@ pub async fn recover(consumer: &Consumer, consumer_ttl: Duration, stop: &Cancell
         let next = match claimed {
             Ok(claimed) => {
                 backoff.reset();
-                metrics::lost(&claimed.lost);
                 metrics::claimed(claimed.entries.len());
                 store_claimed(consumer, &options, claimed.entries, stop).await;
                 if claimed.complete {

@@ -21,6 +21,7 @@
 //!
 //! **Another log**: implement both traits and add it to the test suite, `tests/log/suite.rs`.
 
+pub mod metrics;
 pub mod redis;
 pub mod sqlite;
 

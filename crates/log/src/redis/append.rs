@@ -20,16 +20,24 @@ const DIGITS: usize = 20;
 
 static APPEND: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("append.lua")));
 
+/// The bounds on the records of `Idempotency-Key`s.
+#[derive(Clone, Copy)]
+pub(super) struct KeyBounds {
+    pub ttl: Duration,
+    /// The maximum number of records in each of the two hashes of a stream.
+    pub max_records: u64,
+}
+
 pub(super) async fn append(
     link: &Link,
     keys: &StreamKeys,
     append: &Append,
-    ttl: Duration,
+    bounds: KeyBounds,
 ) -> Result<Appended, LogError> {
     if append.keyed.is_empty() {
         unkeyed(link, keys, &append.entry).await
     } else {
-        keyed(link, keys, append, ttl).await
+        keyed(link, keys, append, bounds).await
     }
 }
 
@@ -56,20 +64,28 @@ async fn unkeyed(link: &Link, keys: &StreamKeys, entry: &PackedEntry) -> Result<
     Ok(Appended::Stored { backlog: Some(appended.saturating_sub(acknowledged.unwrap_or(0))) })
 }
 
-async fn keyed(link: &Link, keys: &StreamKeys, append: &Append, ttl: Duration) -> Result<Appended, LogError> {
-    let mut names = vec![keys.stream.clone(), keys.counts.clone()];
-    names.extend(append.keyed.iter().map(|request| keys.key_record(request.key)));
-    let mut call = APPEND.call(&names);
-    let hashes = append.keyed.iter().map(|request| request.body_hash.as_bytes().len());
-    call.reserve_space_for_args([DIGITS, append.entry.body.len(), DIGITS].into_iter().chain(hashes));
-    call.arg(append.entry.events).arg(&append.entry.body).arg(ttl.as_millis().max(1) as u64);
+async fn keyed(link: &Link, keys: &StreamKeys, append: &Append, bounds: KeyBounds) -> Result<Appended, LogError> {
+    let mut call = APPEND.call(&[&keys.stream, &keys.counts, &keys.newer_keys, &keys.older_keys]);
+    let hashes =
+        append.keyed.iter().flat_map(|request| [request.key.as_bytes().len(), request.body_hash.as_bytes().len()]);
+    call.reserve_space_for_args([DIGITS, append.entry.body.len(), DIGITS, DIGITS].into_iter().chain(hashes));
+    call.arg(append.entry.events).arg(&append.entry.body);
+    call.arg(bounds.ttl.as_millis().max(1) as u64).arg(bounds.max_records);
     for request in &append.keyed {
-        call.arg(request.body_hash.as_bytes());
+        call.arg(request.key.as_bytes()).arg(request.body_hash.as_bytes());
     }
     let answer: Vec<Value> = APPEND.run(link, &call).await?;
     match answer.as_slice() {
-        [Value::Int(0), Value::Int(backlog)] => Ok(Appended::Stored { backlog: u64::try_from(*backlog).ok() }),
-        [Value::Int(0), Value::Nil] => Ok(Appended::Stored { backlog: None }),
+        [Value::Int(0), backlog @ (Value::Int(_) | Value::Nil), Value::Int(dropped)] => {
+            if *dropped > 0 {
+                metrics::counter!(crate::metrics::KEY_RECORDS_DROPPED.name).increment(dropped.unsigned_abs());
+            }
+            let backlog = match backlog {
+                Value::Int(backlog) => u64::try_from(*backlog).ok(),
+                _ => None,
+            };
+            Ok(Appended::Stored { backlog })
+        }
         [Value::Int(1), indexes @ ..] => {
             let indexes = indexes.iter().map(|value| match value {
                 Value::Int(index) => usize::try_from(*index).map_err(|_| unexpected("append")),

@@ -7,7 +7,7 @@ use redis::Value;
 use super::connect::Link;
 use super::error::{Fault, unexpected};
 use super::keys::{GROUP, StreamKeys};
-use super::{read, reply};
+use super::reply;
 use crate::Claimed;
 
 /// The position in the round over the pending entries of all streams.
@@ -61,6 +61,6 @@ pub(super) async fn claim(
         *cursor = Cursor::default();
         claimed.complete = true;
     }
-    read::report_lost(&claimed.lost);
+    crate::metrics::entries_lost(&claimed.lost);
     Ok(claimed)
 }

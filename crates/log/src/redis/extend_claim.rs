@@ -9,8 +9,8 @@ use redis::{Value, from_redis_value};
 use super::connect::Link;
 use super::error::{Fault, unexpected};
 use super::keys::{GROUP, StreamKeys};
+use super::reply;
 use super::script::Script;
-use super::{read, reply};
 use crate::{LogError, Position};
 
 static EXTEND_CLAIM: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("extend_claim.lua")));
@@ -25,7 +25,7 @@ pub(super) async fn extend_claim(link: &Link, prefix: &str, consumer: &str, held
         let mut call = EXTEND_CLAIM.call(&[StreamKeys::new(prefix, stream).stream]);
         call.arg(GROUP).arg(consumer).arg(ids);
         let lost: Value = EXTEND_CLAIM.run(link, &call).await?;
-        read::report_lost(&reply::positions(lost, stream)?);
+        crate::metrics::entries_lost(&reply::positions(lost, stream)?);
     }
     Ok(())
 }

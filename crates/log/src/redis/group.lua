@@ -17,13 +17,19 @@ local function pairs_of(flat)
   return fields
 end
 
+-- Bounded as in reply.rs: an entry of another program may claim any number.
+local MAX_EVENTS = 1000000
+local function events_of(n)
+  return math.min(tonumber(string.match(n or '', '^%d+$') or nil) or 0, MAX_EVENTS)
+end
+
 local function events_in_stream()
   local sum, from = 0, '-'
   while true do
     -- Few at a time, because XRANGE returns the bodies too.
     local entries = redis.call('XRANGE', stream, from, '+', 'COUNT', 64)
     if #entries == 0 then return sum end
-    for _, entry in ipairs(entries) do sum = sum + (tonumber(pairs_of(entry[2]).n) or 0) end
+    for _, entry in ipairs(entries) do sum = sum + events_of(pairs_of(entry[2]).n) end
     from = '(' .. entries[#entries][1]
   end
 end

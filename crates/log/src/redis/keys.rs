@@ -1,7 +1,5 @@
 //! The names of the keys. The hash tag `{p}` puts all keys of a stream into one hash slot.
 
-use sluice_event::IdempotencyKeyHash;
-
 /// The consumer group.
 pub(super) const GROUP: &str = "aggregators";
 
@@ -11,18 +9,17 @@ pub(super) struct StreamKeys {
     pub number: u16,
     pub stream: String,
     pub counts: String,
+    /// The records of `Idempotency-Key`s: a newer and an older hash.
+    pub newer_keys: String,
+    pub older_keys: String,
 }
 
 impl StreamKeys {
     pub fn new(prefix: &str, number: u16) -> Self {
         let stream = format!("{prefix}:{{{number}}}");
         let counts = format!("{stream}:counts");
-        Self { number, stream, counts }
-    }
-
-    /// Returns the key under which the body hash of a request with an `Idempotency-Key` is recorded.
-    pub fn key_record(&self, key: IdempotencyKeyHash) -> String {
-        format!("{}:key:{:032x}", self.stream, key.as_u128())
+        let (newer_keys, older_keys) = (format!("{stream}:keys:newer"), format!("{stream}:keys:older"));
+        Self { number, stream, counts, newer_keys, older_keys }
     }
 }
 

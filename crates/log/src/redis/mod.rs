@@ -6,7 +6,7 @@
 //! |---|---|
 //! | `X:{p}` | the stream; an entry's fields are `e` (packed entry) and `n` (its number of events) |
 //! | `X:{p}:counts` | hash: the total numbers of events `appended` and `acknowledged` |
-//! | `X:{p}:key:<id>` | hash of the body that came with an `Idempotency-Key`, with an expiry |
+//! | `X:{p}:keys:newer`, `X:{p}:keys:older` | hashes: `Idempotency-Key` (its hash) → hash of the body with it |
 //!
 //! One more key, `X:streams`, has the highest number of streams that was ever used.
 
@@ -19,6 +19,7 @@ mod consumers;
 mod error;
 mod extend_claim;
 mod group;
+mod key_records;
 mod keys;
 mod pressure;
 mod read;

@@ -1,4 +1,4 @@
-//! How full Redis is: the backlog over all streams and the memory in use, in one round trip.
+//! How full Redis is: the backlog over all streams and the memory in use.
 
 use redis::{Value, from_redis_value};
 
@@ -22,7 +22,24 @@ pub(super) async fn pressure(link: &Link, streams: &[StreamKeys]) -> Result<Pres
         let length: u64 = take(&mut answers)?;
         backlog = backlog.zip(outstanding(appended, acknowledged, length)).map(|(sum, events)| sum + events);
     }
+    // Without the right to ask for it, the rest is known nevertheless.
+    let key_records = key_records(link, streams).await.map_or(f64::NAN, |bytes| bytes as f64);
+    metrics::gauge!(crate::metrics::KEY_RECORDS_BYTES.name).set(key_records);
     Ok(Pressure { backlog, memory: share_of_memory(&memory) })
+}
+
+/// Returns the memory of the records of keys, in bytes.
+async fn key_records(link: &Link, streams: &[StreamKeys]) -> Result<u64, LogError> {
+    let mut commands = redis::pipe();
+    for key in streams.iter().flat_map(|keys| [&keys.newer_keys, &keys.older_keys]) {
+        commands.cmd("MEMORY").arg("USAGE").arg(key);
+    }
+    let mut answers = link.pipeline(&commands).await?.into_iter();
+    let mut sum = 0;
+    for _ in 0..2 * streams.len() {
+        sum += take::<Option<u64>>(&mut answers)?.unwrap_or(0);
+    }
+    Ok(sum)
 }
 
 /// Returns the number of events appended and not acknowledged; `None` when the counter was lost but the
@@ -41,12 +58,25 @@ fn take<T: redis::FromRedisValue>(answers: &mut impl Iterator<Item = Value>) -> 
 }
 
 fn share_of_memory(info: &str) -> Option<f64> {
-    let field = |name: &str| {
-        let line = info.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'))?;
-        line.trim().parse::<f64>().ok()
-    };
-    let max = field("maxmemory").filter(|max| *max > 0.0)?;
-    Some(field("used_memory")? / max)
+    Some(number(info, "used_memory")? / max_memory_of(info)?)
+}
+
+/// Returns the memory that the server may use, in bytes; `None` when it has no limit, or does not tell it.
+pub(super) async fn max_memory(link: &Link) -> Result<Option<f64>, LogError> {
+    match link.query::<String>(redis::cmd("INFO").arg("memory")).await.map_err(LogError::from) {
+        Ok(info) => Ok(max_memory_of(&info)),
+        Err(LogError::Failed(_)) => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+fn max_memory_of(info: &str) -> Option<f64> {
+    number(info, "maxmemory").filter(|max| *max > 0.0)
+}
+
+fn number(info: &str, name: &str) -> Option<f64> {
+    let line = info.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'))?;
+    line.trim().parse().ok()
 }
 
 #[cfg(test)]

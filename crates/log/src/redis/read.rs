@@ -54,7 +54,7 @@ pub(super) async fn own_pending(
             for found in found {
                 match found.entry {
                     Some(entry) => read.push(entry),
-                    None => report_lost(&[found.position]),
+                    None => crate::metrics::entries_lost(&[found.position]),
                 }
             }
         }
@@ -86,13 +86,6 @@ pub(super) async fn touch(link: &Link, streams: &[StreamKeys], consumer: &str) -
         link.query::<redis::Value>(&command).await?;
     }
     Ok(())
-}
-
-/// Logs entries that somebody removed from the stream while they were pending.
-pub(super) fn report_lost(lost: &[Position]) {
-    for position in lost {
-        tracing::error!(%position, "a pending entry is no longer in the stream: its events are lost");
-    }
 }
 
 fn read_group(consumer: &str, count: usize) -> Cmd {

@@ -7,6 +7,10 @@ use super::error::unexpected;
 use super::keys::StreamKeys;
 use crate::{Delivered, LogError, Position};
 
+/// The maximum number of events of an entry: no publisher accepts a request with more. An entry of another program may
+/// claim any number, and one that exceeds the range of Redis' counters would make the acknowledgement fail half way.
+const MAX_EVENTS: u64 = 1_000_000;
+
 /// A position and its entry; `None` when the entry was deleted while it was pending.
 pub(super) struct Found {
     pub position: Position,
@@ -76,7 +80,7 @@ fn entry(item: Value, stream: u16) -> Result<Found, LogError> {
         match (name, value) {
             (Value::BulkString(name), Value::BulkString(value)) if name == b"e" => body = value.into(),
             (Value::BulkString(name), value) if name == b"n" => {
-                events = text(&value).ok().and_then(|text| text.parse().ok()).unwrap_or(0);
+                events = text(&value).ok().and_then(|text| text.parse().ok()).unwrap_or(0).min(MAX_EVENTS);
             }
             _ => {}
         }

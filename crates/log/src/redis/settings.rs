@@ -13,6 +13,9 @@ pub struct WriterSettings {
     pub streams: u16,
     /// The time to live of an `Idempotency-Key` after its last use.
     pub idempotency_ttl: Duration,
+    /// The share of the server's memory (0 to 1) for the records of `Idempotency-Key`s. Beyond it the oldest are
+    /// removed.
+    pub idempotency_memory: f64,
 }
 
 /// Settings of a [`super::RedisReader`].

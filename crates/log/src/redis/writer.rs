@@ -8,7 +8,7 @@ use async_trait::async_trait;
 use super::connect::Link;
 use super::keys::StreamKeys;
 use super::settings::WriterSettings;
-use super::{append, pressure, streams};
+use super::{append, key_records, pressure, streams};
 use crate::{Append, Appended, LogError, LogWriter, Pressure};
 
 /// The number of streams is recorded again after this time, because Redis may have lost it.
@@ -28,6 +28,8 @@ struct Recorded {
     at: Instant,
     generation: u64,
     highest: u16,
+    /// The maximum number of key records ([`key_records`]).
+    max_key_records: u64,
 }
 
 impl RedisWriter {
@@ -44,20 +46,25 @@ impl RedisWriter {
         Ok(Self { settings, link, streams, recorded: Mutex::default() })
     }
 
-    /// Records the number of streams, so that readers read all of them; returns the highest number ever.
-    async fn record_streams(&self) -> Result<u16, LogError> {
+    /// Records the number of streams, so that readers read all of them, and reads the server's limit on memory;
+    /// returns what was recorded, with the highest number of streams ever.
+    async fn record_streams(&self) -> Result<Recorded, LogError> {
         let generation = self.link.generation().await?;
         let recorded = *self.recorded.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(recorded) = recorded
             && recorded.generation == generation
             && recorded.at.elapsed() < RECORD_INTERVAL
         {
-            return Ok(recorded.highest);
+            return Ok(recorded);
         }
         let at = Instant::now();
         let highest = streams::record(&self.link, &self.settings.prefix, self.settings.streams).await?;
-        *self.recorded.lock().unwrap_or_else(PoisonError::into_inner) = Some(Recorded { at, generation, highest });
-        Ok(highest)
+        let max_memory = pressure::max_memory(&self.link).await?;
+        let max_key_records =
+            key_records::max_records(self.settings.idempotency_memory, max_memory, self.settings.streams);
+        let recorded = Recorded { at, generation, highest, max_key_records };
+        *self.recorded.lock().unwrap_or_else(PoisonError::into_inner) = Some(recorded);
+        Ok(recorded)
     }
 }
 
@@ -71,12 +78,13 @@ impl LogWriter for RedisWriter {
         let keys = self.streams.get(usize::from(append.stream)).ok_or_else(|| {
             LogError::Failed(format!("there is no stream {}, there are {}", append.stream, self.settings.streams))
         })?;
-        self.record_streams().await?;
-        append::append(&self.link, keys, append, self.settings.idempotency_ttl).await
+        let max_records = self.record_streams().await?.max_key_records;
+        let bounds = append::KeyBounds { ttl: self.settings.idempotency_ttl, max_records };
+        append::append(&self.link, keys, append, bounds).await
     }
 
     async fn pressure(&self) -> Result<Pressure, LogError> {
-        let highest = self.record_streams().await?;
+        let highest = self.record_streams().await?.highest;
         let beyond = (self.settings.streams..highest).map(|number| StreamKeys::new(&self.settings.prefix, number));
         let streams: Vec<_> = self.streams.iter().cloned().chain(beyond).collect();
         pressure::pressure(&self.link, &streams).await

@@ -129,7 +129,7 @@ impl LogReader for SqliteLog {
             match entry {
                 Some(entry) => claimed.entries.push(entry),
                 None => {
-                    tracing::error!(%position, "a pending entry is no longer in the log: its events are lost");
+                    crate::metrics::entries_lost(&[position]);
                     self.deliveries.take(position);
                     claimed.lost.push(position);
                 }

@@ -30,8 +30,13 @@ pub struct OnRedis {
 /// Returns the settings of a writer and a reader on this server.
 pub fn settings(server: &RedisServer, consumer: &str) -> (WriterSettings, ReaderSettings) {
     let (url, prefix) = (server.url(), "test".to_owned());
-    let writer =
-        WriterSettings { url: url.clone(), prefix: prefix.clone(), streams: 1, idempotency_ttl: IDEMPOTENCY_TTL };
+    let writer = WriterSettings {
+        url: url.clone(),
+        prefix: prefix.clone(),
+        streams: 1,
+        idempotency_ttl: IDEMPOTENCY_TTL,
+        idempotency_memory: 0.2,
+    };
     let reader = ReaderSettings {
         url,
         prefix,

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use sluice_log::redis::{ReaderSettings, RedisReader, RedisWriter};
+use sluice_log::redis::{ReaderSettings, RedisReader, RedisWriter, WriterSettings};
 use sluice_log::{Append, Appended, LogError, LogReader, LogWriter};
 
 use crate::backends::settings;
@@ -42,7 +42,7 @@ async fn at_maxmemory_appending_is_refused_and_all_that_frees_memory_works() {
     let (key, body) = (1, 2);
     assert!(matches!(writer.append(&keyed(&[(key, body)])).await, Err(LogError::Full(_))));
     assert_eq!(server.command::<u64>("XLEN test:{0}").await, appended);
-    assert_eq!(server.command::<Vec<String>>("KEYS *:key:*").await, [""; 0]);
+    assert_eq!(server.command::<Vec<String>>("KEYS *:keys:*").await, [""; 0]);
 
     // The reader connects only now, so the group is created at maxmemory.
     let all = read(&reader, appended as usize).await;
@@ -81,4 +81,59 @@ async fn memory_without_a_limit_is_unknown() {
     let writer = RedisWriter::new(settings(&server, "a").0).unwrap();
     let pressure = writer.pressure().await.unwrap();
     assert_eq!((pressure.backlog, pressure.memory), (Some(0), None));
+}
+
+/// Returns the memory of the key records, in bytes.
+async fn key_records(server: &RedisServer) -> u64 {
+    let mut sum = 0;
+    for hash in ["newer", "older"] {
+        let usage: Option<u64> = server.command(&format!("MEMORY USAGE test:{{0}}:keys:{hash} SAMPLES 0")).await;
+        sum += usage.unwrap_or(0);
+    }
+    sum
+}
+
+#[tokio::test]
+async fn key_records_never_take_more_than_their_share_and_refuse_nothing() {
+    const LIMIT: u64 = 16 << 20;
+    const PER_ENTRY: u128 = 1_000;
+    let server = RedisServer::start_with(&["--maxmemory", &LIMIT.to_string()]).await;
+    let (writer, reader) = settings(&server, "a");
+    let writer = RedisWriter::new(writer).unwrap();
+    let reader = RedisReader::new(reader).unwrap();
+    let share = LIMIT / 5;
+    // A record has about 100 bytes, so this is about ten times the share.
+    let keys = u128::from(share / 100 * 10);
+    let (mut key, mut largest) = (0, 0);
+    while key < keys {
+        let pairs: Vec<_> = (key..key + PER_ENTRY).map(|key| (key, 1)).collect();
+        assert!(matches!(writer.append(&keyed(&pairs)).await, Ok(Appended::Stored { .. })));
+        key += PER_ENTRY;
+        if key % 5_000 == 0 {
+            // An aggregator stores the entries and removes them.
+            let all = read(&reader, 5).await;
+            reader.acknowledge(&done(&all)).await.unwrap();
+            reader.trim().await.unwrap();
+            largest = largest.max(key_records(&server).await);
+        }
+    }
+    assert!(largest <= share, "{largest} bytes of {share}");
+    assert!(largest > share / 2, "only {largest} bytes of {share} are used");
+    // The newest keys are still recorded, and the oldest are not.
+    assert_eq!(writer.append(&keyed(&[(key - 1, 2)])).await.unwrap(), Appended::KeyReused(vec![0]));
+    assert!(matches!(writer.append(&keyed(&[(0, 2)])).await.unwrap(), Appended::Stored { .. }));
+}
+
+#[tokio::test]
+async fn a_key_that_is_used_again_is_recorded_for_the_time_to_live_again() {
+    let server = RedisServer::start().await;
+    let ttl = Duration::from_secs(2);
+    let writer = RedisWriter::new(WriterSettings { idempotency_ttl: ttl, ..settings(&server, "a").0 }).unwrap();
+    let began = std::time::Instant::now();
+    // Used more often than the time to live, so another body is refused all the time.
+    while began.elapsed() < 3 * ttl {
+        assert!(matches!(writer.append(&keyed(&[(1, 1)])).await, Ok(Appended::Stored { .. })));
+        assert_eq!(writer.append(&keyed(&[(1, 2)])).await.unwrap(), Appended::KeyReused(vec![0]));
+        tokio::time::sleep(ttl / 20).await;
+    }
 }
