@@ -1,12 +1,18 @@
 //! Events with the same key and another payload.
 
+use std::time::{Duration, Instant};
+
 use serde_json::json;
-use sluice_tests::{Backend, Setup};
+use sluice_tests::wait::holds;
+use sluice_tests::{Backend, Setup, System, wait_until};
 
 use crate::common::{ids, list, system};
 
+const SOON: Duration = Duration::from_secs(60);
+
 on_both_backends!(
     a_conflict_is_counted_and_flagged_and_the_first_payload_stays,
+    conflicts_are_logged_at_a_bounded_rate_and_the_rest_is_counted,
     a_conflict_inside_one_request_is_one_too,
     the_same_json_in_other_words_is_no_conflict,
     a_forced_key_collision_drops_the_second_event_and_counts_a_conflict,
@@ -24,11 +30,34 @@ async fn a_conflict_is_counted_and_flagged_and_the_first_payload_stays(backend: 
     assert_eq!(system.client.get_json("/events/t/1").await["payload"], json!({"amount": 1}));
     let stats = system.client.get_json("/stats").await;
     assert_eq!((&stats["conflicts"], &stats["topics"]["t"]["conflicts"]), (&json!(1), &json!(1)), "{stats}");
+    wait_until("it is in the log", SOON, || async { holds(logged(&system) == 1, || system.aggregators[0].log()) })
+        .await;
+}
+
+/// Returns the number of conflicts in the log.
+fn logged(system: &System) -> u64 {
     let log = system.aggregators[0].log();
-    assert!(
-        log.lines().any(|line| line.contains("payload differs") && line.contains("INFO")),
-        "not in the log:\n{log}"
-    );
+    log.lines().filter(|line| line.contains("payload differs") && line.contains("INFO")).count() as u64
+}
+
+async fn conflicts_are_logged_at_a_bounded_rate_and_the_rest_is_counted(backend: Backend) {
+    const CONFLICTS: u64 = 3_000;
+    let system = system(backend).await;
+    let began = Instant::now();
+    for request in 0..3 {
+        let events: Vec<_> = (0..=CONFLICTS / 3).map(|n| json!({"id": request.to_string(), "payload": n})).collect();
+        system.client.publish(&json!(events)).await;
+    }
+    let snapshot = system.wait_until_stored(CONFLICTS + 3).await;
+    assert_eq!(snapshot.conflicts, CONFLICTS);
+    wait_until("each conflict is logged or counted", SOON, || async {
+        let left_out = system.aggregator_metric("sluice_log_lines_left_out_total").await;
+        holds(logged(&system) + left_out == CONFLICTS, || format!("{left_out} are left out"))
+    })
+    .await;
+    // 20 a second, in the seconds that have begun.
+    let most = 20 * (began.elapsed().as_secs() + 2);
+    assert!(logged(&system) <= most, "{} of {most} lines", logged(&system));
 }
 
 async fn a_conflict_inside_one_request_is_one_too(backend: Backend) {

@@ -4,8 +4,9 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use std::time::Duration;
 
 use sluice_event::entry::{PackedEntry, PackedRequest, Request};
-use sluice_event::{EntryId, Event, EventKey, ReceiptId};
+use sluice_event::{EntryId, Event, EventKey, ReceiptId, RequestId};
 use sluice_log::Position;
+use sluice_service::log_limit::LogLimit;
 
 use crate::CommitOptions;
 use crate::dedup_cache::{DedupCache, KeyReservation, KeyState, ShortHash};
@@ -15,6 +16,11 @@ use crate::{Counts, Dropped, Hint, NewDeadLetter, Row, StoreError, Transaction};
 /// The longest that a batch waits for other batches of this process that are inserting its keys: longer than
 /// a transaction normally takes. After that the wait is left to the database, which detects deadlocks.
 const WAIT_TIMEOUT: Duration = Duration::from_millis(250);
+
+/// The maximum number of conflicts of a batch that are logged.
+const MAX_LOGGED_CONFLICTS: usize = 20;
+/// Any client can cause any number of conflicts.
+static CONFLICTS: LogLimit = LogLimit::per_second(20);
 
 impl From<KeyState> for Hint {
     fn from(key_state: KeyState) -> Self {
@@ -73,6 +79,12 @@ impl<'a> Arrival<'a> {
     }
 }
 
+/// A duplicate whose payload differs from the stored one.
+struct Conflict<'a> {
+    event: &'a Event<'a>,
+    request_id: RequestId,
+}
+
 /// The counts and rows that result from inserting a batch.
 #[derive(Default)]
 pub(super) struct Tally<'a, 'k> {
@@ -80,6 +92,8 @@ pub(super) struct Tally<'a, 'k> {
     pub counts: BTreeMap<&'a str, Counts>,
     /// All duplicates, if there is an audit trail.
     pub dropped: Vec<Dropped>,
+    /// Some of the duplicates whose payload differs from the stored one, to be logged after the commit.
+    conflicts: Vec<Conflict<'a>>,
     /// The arrivals that the store refused.
     pub dead_letters: Vec<NewDeadLetter>,
     /// The reserved keys of the batch, until the transaction has ended.
@@ -290,7 +304,7 @@ fn count<'a, 'k>(
     options: &CommitOptions,
 ) -> Tally<'a, 'k> {
     let mut counts = vec![Counts::default(); topics.len()];
-    let mut dropped = Vec::new();
+    let (mut dropped, mut conflicts) = (Vec::new(), Vec::new());
     for group in groups {
         let stored = group.stored();
         for (position, arrival) in group.arrivals.iter().enumerate() {
@@ -308,22 +322,30 @@ fn count<'a, 'k>(
                 dropped.push(Dropped { key: arrival.key, request_id: request_id(), conflict });
             }
             let (topic, event_id) = (&arrival.event.topic, &arrival.event.event_id);
-            if conflict {
-                tracing::info!(%topic, %event_id, request_id = %request_id(),
-                    "duplicate dropped: its payload differs from the stored one");
-            } else {
+            if !conflict {
                 tracing::debug!(%topic, %event_id, request_id = %request_id(), "duplicate dropped");
+            } else if conflicts.len() < MAX_LOGGED_CONFLICTS {
+                conflicts.push(Conflict { event: arrival.event, request_id: request_id() });
             }
         }
     }
     // A topic of which all arrivals were refused has no counts.
     let counts = topics.iter().copied().zip(counts).filter(|(_, counts)| counts.received > 0).collect();
-    Tally { counts, dropped, ..Tally::default() }
+    Tally { counts, dropped, conflicts, ..Tally::default() }
 }
 
 impl Tally<'_, '_> {
-    /// Records the keys in the dedup cache, after the transaction was committed.
+    /// Records the keys in the dedup cache and logs conflicts, after the transaction was committed.
     pub fn record_stored(self) {
+        let all: u64 = self.counts.values().map(|counts| counts.conflicts).sum();
+        CONFLICTS.leave_out(all.saturating_sub(self.conflicts.len() as u64));
+        for Conflict { event, request_id } in &self.conflicts {
+            let (topic, event_id) = (&event.topic, &event.event_id);
+            if let Some(left_out) = CONFLICTS.allow() {
+                tracing::info!(%topic, %event_id, %request_id, left_out,
+                    "duplicate dropped: its payload differs from the stored one");
+            }
+        }
         if let Some(reservation) = self.reservation {
             reservation.record_stored(&self.stored);
         }
