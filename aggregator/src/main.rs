@@ -9,6 +9,9 @@ use sluice_aggregator::{run, standalone};
 #[tokio::main]
 async fn main() -> ExitCode {
     let cli = Cli::parse();
+    if let Err(error) = cli.check() {
+        error.exit();
+    }
     sluice_service::telemetry::init();
     let result = match cli.command {
         Command::Run(settings) => run::run(*settings).await,

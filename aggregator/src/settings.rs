@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
 use sluice_event::Keyer;
-use sluice_service::units::{bytes, duration};
+use sluice_service::units::{bytes, duration, duration_within};
 use sluice_store::postgres::PayloadType;
 
 /// Stores events exactly once, and answers questions about them.
@@ -46,11 +46,14 @@ pub struct RuleArgs {
     #[arg(long, env = "SLUICE_AUDIT", default_value = "false", num_args = 0..=1, default_missing_value = "true",
         action = clap::ArgAction::Set, value_name = "true|false")]
     pub audit: bool,
-    /// How long an Idempotency-Key is remembered: within this time a repeated request is not stored again
-    #[arg(long, env = "SLUICE_IDEMPOTENCY_TTL", default_value = "24h", value_parser = duration, value_name = "TIME")]
+    /// How long an Idempotency-Key is remembered: within this time a repeated request is not stored again. At
+    /// least 10s, and not less than the append timeout of the publishers
+    #[arg(long, env = "SLUICE_IDEMPOTENCY_TTL", default_value = "24h", value_parser = duration_within("10s", "99999d"),
+        value_name = "TIME")]
     pub idempotency_ttl: Duration,
-    /// Age at which events are removed, counted from when they were stored; without it events are never removed
-    #[arg(long, env = "SLUICE_RETENTION", value_parser = duration, value_name = "TIME")]
+    /// Age at which events are removed, counted from when they were stored: at least 1m. Without this option events
+    /// are never removed
+    #[arg(long, env = "SLUICE_RETENTION", value_parser = duration_within("1m", "99999d"), value_name = "TIME")]
     pub retention: Option<Duration>,
     /// Largest number of new events in one transaction. With duplicates among them, which need no row, a
     /// transaction holds up to four times as many events, but not more than the larger of this number and
@@ -63,12 +66,32 @@ pub struct RuleArgs {
     #[arg(long, env = "SLUICE_DEDUP_CACHE_KEYS", default_value_t = 1_000_000, value_name = "KEYS",
         value_parser = clap::value_parser!(u32).range(1..=1_000_000_000))]
     pub dedup_cache_keys: u32,
-    /// How long to wait for more events when a batch is less than 40% full; 0s does not wait
-    #[arg(long, env = "SLUICE_BATCH_LINGER", default_value = "3ms", value_parser = duration, value_name = "TIME")]
+    /// How long to wait for more events when a batch is less than 40% full: at most 10s; 0s does not wait
+    #[arg(long, env = "SLUICE_BATCH_LINGER", default_value = "3ms", value_parser = duration_within("0ms", "10s"),
+        value_name = "TIME")]
     pub batch_linger: Duration,
     /// How long requests and entries in flight may take to finish after a signal to stop
     #[arg(long, env = "SLUICE_SHUTDOWN_TIMEOUT", default_value = "20s", value_parser = duration, value_name = "TIME")]
     pub shutdown_timeout: Duration,
+}
+
+/// Parses the name of a schema. PostgreSQL would cut a longer name off, and reserves the prefix `pg_`.
+fn schema(text: &str) -> Result<String, String> {
+    match text {
+        "" => Err("must not be empty".into()),
+        _ if text.len() > 63 => Err("must have at most 63 bytes".into()),
+        _ if text.starts_with("pg_") => Err("must not start with pg_, which PostgreSQL reserves".into()),
+        _ => Ok(text.to_owned()),
+    }
+}
+
+/// Parses a prefix of keys. Braces in it would be taken for the hash tag that Redis Cluster finds a slot by.
+fn stream_prefix(text: &str) -> Result<String, String> {
+    match text {
+        "" => Err("must not be empty".into()),
+        _ if text.contains(['{', '}']) => Err("must not contain { or }".into()),
+        _ => Ok(text.to_owned()),
+    }
 }
 
 impl RuleArgs {
@@ -88,7 +111,8 @@ pub struct PostgresArgs {
     #[arg(long, env = "SLUICE_DATABASE_URL", hide_env_values = true, value_name = "postgres://USER:PASSWORD@HOST/DB")]
     pub database_url: String,
     /// Schema of the tables; several aggregators can share a database by using different schemas
-    #[arg(long, env = "SLUICE_DATABASE_SCHEMA", default_value = "sluice", value_name = "NAME")]
+    #[arg(long, env = "SLUICE_DATABASE_SCHEMA", default_value = "sluice", value_name = "NAME",
+        value_parser = schema)]
     pub database_schema: String,
     /// Column type of payloads: json stores the exact text; jsonb is faster to query by its fields and
     /// slower to store. Applies when the tables are created, and not later
@@ -106,7 +130,8 @@ pub struct RunSettings {
     #[arg(long, env = "SLUICE_REDIS_URL", hide_env_values = true, value_name = "redis://HOST")]
     pub redis_url: String,
     /// Prefix of all keys in Redis; several systems can share a server by using different prefixes
-    #[arg(long, env = "SLUICE_STREAM_PREFIX", default_value = "sluice", value_name = "PREFIX")]
+    #[arg(long, env = "SLUICE_STREAM_PREFIX", default_value = "sluice", value_name = "PREFIX",
+        value_parser = stream_prefix)]
     pub stream_prefix: String,
     /// Number of streams that publishers write to. Streams beyond it that still exist are read too
     #[arg(long, env = "SLUICE_STREAMS", default_value_t = 1, value_name = "N",
@@ -120,8 +145,10 @@ pub struct RunSettings {
     #[arg(long, env = "SLUICE_WORKERS", default_value_t = 2, value_name = "N",
         value_parser = clap::value_parser!(u16).range(1..=64))]
     pub workers: u16,
-    /// How long an entry may be pending at a replica before another one claims it
-    #[arg(long, env = "SLUICE_CLAIM_AFTER", default_value = "30s", value_parser = duration, value_name = "TIME")]
+    /// How long an entry may be pending at a replica before another one claims it. A statement may take a third
+    /// of this time, so it is at least 1s
+    #[arg(long, env = "SLUICE_CLAIM_AFTER", default_value = "30s", value_parser = duration_within("1s", "1000h"),
+        value_name = "TIME")]
     pub claim_after: Duration,
     /// How long a replica may be idle, with nothing pending, before it is removed from the consumer group;
     /// at least twice claim-after
@@ -139,6 +166,19 @@ pub struct RunSettings {
     #[command(flatten)]
     #[allow(missing_docs, reason = "a doc comment would become the help's heading")]
     pub rules: RuleArgs,
+}
+
+impl Cli {
+    /// Checks the options that must agree with each other, which no parser of a single option can.
+    ///
+    /// # Errors
+    /// An error that clap reports, with the names of the options.
+    pub fn check(&self) -> Result<(), clap::Error> {
+        match &self.command {
+            Command::Standalone(settings) => settings.ingest.check_idempotency_ttl(settings.rules.idempotency_ttl),
+            _ => Ok(()),
+        }
+    }
 }
 
 impl RunSettings {
@@ -173,4 +213,53 @@ pub struct HealthcheckSettings {
     /// URL of the server
     #[arg(long, env = "SLUICE_URL", default_value = "http://127.0.0.1:8081", value_name = "URL")]
     pub url: String,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Returns the error with which the program refuses these arguments.
+    fn refused(args: &[&str]) -> String {
+        let parsed = Cli::try_parse_from([&["sluice-aggregator"][..], args].concat());
+        parsed.and_then(|cli| cli.check()).expect_err(&format!("{args:?} is accepted")).to_string()
+    }
+
+    fn accepted(args: &[&str]) {
+        let parsed = Cli::try_parse_from([&["sluice-aggregator"][..], args].concat());
+        assert!(parsed.and_then(|cli| cli.check()).is_ok(), "{args:?} is refused");
+    }
+
+    #[test]
+    fn settings_that_cannot_work_are_refused_by_the_name_of_the_option() {
+        let servers = ["--redis-url", "redis://r", "--database-url", "postgres://p"];
+        for (option, value) in [
+            ("--retention", "0"),
+            ("--retention", "59s"),
+            ("--retention", "999999d"),
+            ("--claim-after", "0"),
+            ("--claim-after", "999ms"),
+            ("--claim-after", "1001h"),
+            ("--idempotency-ttl", "9s"),
+            ("--batch-linger", "11s"),
+            ("--database-schema", ""),
+            ("--database-schema", "pg_events"),
+            ("--database-schema", &"s".repeat(64)),
+            ("--stream-prefix", ""),
+            ("--stream-prefix", "{a}"),
+        ] {
+            let error = refused(&[&["run"][..], &servers, &[option, value]].concat());
+            assert!(error.contains(option), "{option} {value}: {error}");
+        }
+        for (option, value) in [("--retention", "1m"), ("--claim-after", "1s"), ("--idempotency-ttl", "10s")] {
+            accepted(&[&["run"][..], &servers, &[option, value]].concat());
+        }
+    }
+
+    #[test]
+    fn a_key_must_be_remembered_for_as_long_as_an_append_is_repeated() {
+        let error = refused(&["standalone", "--idempotency-ttl", "20s", "--append-timeout", "21s"]);
+        assert!(error.contains("--idempotency-ttl") && error.contains("--append-timeout"), "{error}");
+        accepted(&["standalone", "--idempotency-ttl", "20s", "--append-timeout", "20s"]);
+    }
 }

@@ -11,6 +11,9 @@ use sluice_service::{exit, healthcheck, telemetry};
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
+    if let Err(error) = cli.check() {
+        error.exit();
+    }
     telemetry::init();
     exit::exit(start(cli.command))
 }

@@ -3,10 +3,10 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, CommandFactory, Parser, Subcommand};
 use hyper::Uri;
 use sluice_event::Limits;
-use sluice_service::units::{bytes, duration};
+use sluice_service::units::{bytes_within, duration, duration_within};
 
 use crate::simulate::settings::SimulateSettings;
 
@@ -57,8 +57,9 @@ pub struct ServeSettings {
     #[arg(long, env = "SLUICE_STREAMS", default_value_t = 1, value_name = "P",
         value_parser = clap::value_parser!(u16).range(1..=1024))]
     pub streams: u16,
-    /// The time to live of an Idempotency-Key after its last use
-    #[arg(long, env = "SLUICE_IDEMPOTENCY_TTL", default_value = "24h", value_parser = duration, value_name = "TIME")]
+    /// The time to live of an Idempotency-Key after its last use: at least 10s, and not less than the append timeout
+    #[arg(long, env = "SLUICE_IDEMPOTENCY_TTL", default_value = "24h", value_parser = duration_within("10s", "99999d"),
+        value_name = "TIME")]
     pub idempotency_ttl: Duration,
     /// The share of Redis' memory (0 to 1) for the records of Idempotency-Keys; beyond it the oldest are removed
     #[arg(long, env = "SLUICE_IDEMPOTENCY_MEMORY", default_value_t = 0.2, value_name = "SHARE", value_parser = share)]
@@ -75,21 +76,24 @@ pub struct ServeSettings {
 #[derive(Debug, Clone, Args)]
 pub struct IngestArgs {
     /// The maximum size of a request body
-    #[arg(long, env = "SLUICE_MAX_BODY_BYTES", default_value = "8MiB", value_parser = bytes, value_name = "SIZE")]
+    #[arg(long, env = "SLUICE_MAX_BODY_BYTES", default_value = "8MiB", value_parser = bytes_within("1B", "512MiB"),
+        value_name = "SIZE")]
     pub max_body_bytes: u64,
     /// The maximum number of events in a request
     #[arg(long, env = "SLUICE_MAX_EVENTS", default_value_t = 10_000, value_name = "EVENTS",
         value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     pub max_events: u32,
     /// The maximum size of a payload as JSON text
-    #[arg(long, env = "SLUICE_MAX_PAYLOAD_BYTES", default_value = "256KiB", value_parser = bytes, value_name = "SIZE")]
+    #[arg(long, env = "SLUICE_MAX_PAYLOAD_BYTES", default_value = "256KiB", value_parser = bytes_within("1B", "512MiB"),
+        value_name = "SIZE")]
     pub max_payload_bytes: u64,
     /// The maximum number of nested arrays and objects in a payload
     #[arg(long, env = "SLUICE_MAX_PAYLOAD_DEPTH", default_value_t = 64, value_name = "LEVELS",
         value_parser = clap::value_parser!(u32).range(0..=100))]
     pub max_payload_depth: u32,
     /// The number of events accepted and not stored yet above which requests are answered 429
-    #[arg(long, env = "SLUICE_MAX_BACKLOG", default_value_t = 1_000_000, value_name = "EVENTS")]
+    #[arg(long, env = "SLUICE_MAX_BACKLOG", default_value_t = 1_000_000, value_name = "EVENTS",
+        value_parser = clap::value_parser!(u64).range(1..))]
     pub max_backlog: u64,
     /// The share of the log's memory in use (0 to 1) above which requests are answered 429
     #[arg(long, env = "SLUICE_MAX_MEMORY", default_value_t = 0.8, value_name = "SHARE", value_parser = share)]
@@ -100,21 +104,53 @@ pub struct IngestArgs {
     pub max_waiting: u32,
     /// The total size of the bodies being received or waiting above which requests are answered 429; never
     /// less than one body
-    #[arg(long, env = "SLUICE_MAX_WAITING_BYTES", default_value = "64MiB", value_parser = bytes, value_name = "SIZE")]
+    #[arg(long, env = "SLUICE_MAX_WAITING_BYTES", default_value = "64MiB", value_parser = bytes_within("1B", "1024GiB"),
+        value_name = "SIZE")]
     pub max_waiting_bytes: u64,
     /// The maximum number of concurrent appends to one stream; requests that arrive meanwhile are packed together
     #[arg(long, env = "SLUICE_MAX_APPENDS", default_value_t = 2, value_name = "N",
         value_parser = clap::value_parser!(u16).range(1..=256))]
     pub max_appends: u16,
     /// How long an append is repeated before its requests are answered 503
-    #[arg(long, env = "SLUICE_APPEND_TIMEOUT", default_value = "10s", value_parser = duration, value_name = "TIME")]
+    #[arg(long, env = "SLUICE_APPEND_TIMEOUT", default_value = "10s", value_parser = duration_within("100ms", "1h"),
+        value_name = "TIME")]
     pub append_timeout: Duration,
     /// How long a body may take to arrive
-    #[arg(long, env = "SLUICE_BODY_TIMEOUT", default_value = "10s", value_parser = duration, value_name = "TIME")]
+    #[arg(long, env = "SLUICE_BODY_TIMEOUT", default_value = "10s", value_parser = duration_within("100ms", "1h"),
+        value_name = "TIME")]
     pub body_timeout: Duration,
 }
 
+impl Cli {
+    /// Checks the options that must agree with each other, which no parser of a single option can.
+    ///
+    /// # Errors
+    /// An error that clap reports, with the names of the options.
+    pub fn check(&self) -> Result<(), clap::Error> {
+        match &self.command {
+            Command::Serve(settings) => settings.ingest.check_idempotency_ttl(settings.idempotency_ttl),
+            Command::Simulate(_) | Command::Healthcheck(_) => Ok(()),
+        }
+    }
+}
+
 impl IngestArgs {
+    /// Checks that a key is remembered for as long as its request may be appended again.
+    ///
+    /// # Errors
+    /// An error that clap reports, with the names of the options.
+    pub fn check_idempotency_ttl(&self, ttl: Duration) -> Result<(), clap::Error> {
+        if ttl >= self.append_timeout {
+            return Ok(());
+        }
+        let message = format!(
+            "--idempotency-ttl ({ttl:?}) must not be less than --append-timeout ({:?}): a key would be forgotten \
+             while its request is still repeated",
+            self.append_timeout
+        );
+        Err(Cli::command().error(clap::error::ErrorKind::ValueValidation, message))
+    }
+
     /// The bounds of one request.
     pub fn limits(&self) -> Limits {
         let size = |bytes: u64| usize::try_from(bytes).unwrap_or(usize::MAX);
@@ -148,9 +184,31 @@ fn query_url(text: &str) -> Result<Uri, String> {
 
 #[cfg(test)]
 mod tests {
-    use clap::CommandFactory;
-
     use super::*;
+
+    #[test]
+    fn settings_that_cannot_work_are_refused_by_the_name_of_the_option() {
+        for (option, value) in [
+            ("--max-body-bytes", "0"),
+            ("--max-body-bytes", "513MiB"),
+            ("--max-payload-bytes", "0"),
+            ("--max-waiting-bytes", "0"),
+            ("--max-backlog", "0"),
+            ("--append-timeout", "0"),
+            ("--append-timeout", "61m"),
+            ("--body-timeout", "0"),
+            ("--idempotency-ttl", "9s"),
+        ] {
+            let args = ["sluice-publisher", "serve", "--redis-url", "redis://r", option, value];
+            let error = Cli::try_parse_from(args).expect_err(option).to_string();
+            assert!(error.contains(option), "{option} {value}: {error}");
+        }
+        let serve = ["sluice-publisher", "serve", "--redis-url", "redis://r", "--append-timeout", "11s"];
+        let parsed = |ttl| Cli::try_parse_from([&serve[..], &["--idempotency-ttl", ttl]].concat());
+        assert!(parsed("11s").and_then(|cli| cli.check()).is_ok());
+        let error = parsed("10s").and_then(|cli| cli.check()).expect_err("too short").to_string();
+        assert!(error.contains("--idempotency-ttl") && error.contains("--append-timeout"), "{error}");
+    }
 
     #[test]
     fn the_options_are_consistent_and_each_is_an_environment_variable() {

@@ -72,6 +72,8 @@ async fn wrong_usage_exits_2_and_says_what_is_wrong() {
         ("sluice-aggregator", "no-such-command"),
         ("sluice-aggregator", "run --dedup-fields topic"),
         ("sluice-aggregator", "standalone --listen nowhere"),
+        ("sluice-aggregator", "standalone --retention 0"),
+        ("sluice-aggregator", "standalone --idempotency-ttl 10s --append-timeout 11s"),
     ] {
         let output = run(name, words(args)).await;
         assert_eq!(output.status.code(), Some(2), "{name} {args}: {output:?}");

@@ -40,6 +40,38 @@ pub fn bytes(text: &str) -> Result<u64, String> {
     number.checked_mul(factor).ok_or_else(|| "is too large".into())
 }
 
+/// Returns a parser of durations from `min` to `max`, both in the form that [`duration`] parses.
+pub fn duration_within(
+    min: &'static str,
+    max: &'static str,
+) -> impl Fn(&str) -> Result<Duration, String> + Clone + Send + Sync + 'static {
+    move |text| within(text, min, max, duration)
+}
+
+/// Returns a parser of sizes from `min` to `max`, both in the form that [`bytes`] parses.
+pub fn bytes_within(
+    min: &'static str,
+    max: &'static str,
+) -> impl Fn(&str) -> Result<u64, String> + Clone + Send + Sync + 'static {
+    move |text| within(text, min, max, bytes)
+}
+
+fn within<T: PartialOrd>(
+    text: &str,
+    min: &str,
+    max: &str,
+    parse: impl Fn(&str) -> Result<T, String>,
+) -> Result<T, String> {
+    let value = parse(text)?;
+    if value < parse(min)? {
+        Err(format!("must be at least {min}"))
+    } else if value > parse(max)? {
+        Err(format!("must be at most {max}"))
+    } else {
+        Ok(value)
+    }
+}
+
 fn split(text: &str) -> Result<(u64, &str), String> {
     let text = text.trim();
     let digits = text.bytes().take_while(u8::is_ascii_digit).count();
@@ -72,5 +104,16 @@ mod tests {
         for text in ["", "MiB", "-1", "1.5GiB", "1 furlong", "99999999999GiB"] {
             assert!(bytes(text).is_err(), "{text:?}");
         }
+    }
+
+    #[test]
+    fn a_range_includes_its_bounds() {
+        let parse = duration_within("1m", "2h");
+        assert_eq!(parse("60s"), Ok(Duration::from_secs(60)));
+        assert_eq!(parse("2h"), Ok(Duration::from_secs(7_200)));
+        assert_eq!(parse("59s"), Err("must be at least 1m".to_owned()));
+        assert_eq!(parse("7201s"), Err("must be at most 2h".to_owned()));
+        assert_eq!(bytes_within("1B", "1KiB")("0"), Err("must be at least 1B".to_owned()));
+        assert_eq!(bytes_within("1B", "1KiB")("1KiB"), Ok(1_024));
     }
 }

@@ -65,8 +65,31 @@ pub(super) fn spec(schema: &mut Schema) {
                 "spec.postgres cannot change between managed and external: stored events would be left behind",
                 ".postgres",
             ),
+            (
+                "!has(self.retention) || self.retention.matches('^([1-9][0-9]{0,5}(m|h)|[1-9][0-9]{0,4}d|\
+                 ([6-9][0-9]|[1-9][0-9]{2,5})s|([6-9][0-9]{4}|[1-9][0-9]{5})ms)$')",
+                "spec.retention must be at least 1m and at most 99999d; leave it out to keep events for ever",
+                ".retention",
+            ),
+            (
+                "!has(self.idempotencyTtl) || self.idempotencyTtl.matches('^([1-9][0-9]{0,5}(m|h)|[1-9][0-9]{0,4}d|\
+                 [1-9][0-9]{1,5}s|[1-9][0-9]{4,5}ms)$')",
+                "spec.idempotencyTtl must be at least 10s and at most 99999d",
+                ".idempotencyTtl",
+            ),
         ],
     );
+}
+
+/// Adds the rules of the aggregators. A statement may take a third of `claimAfter`.
+pub(super) fn aggregator(schema: &mut Schema) {
+    let claim_after = (
+        "!has(self.claimAfter) || self.claimAfter.matches('^([1-9][0-9]{0,5}s|[1-9][0-9]{0,3}m|[1-9][0-9]{0,2}h|\
+         [1-9][0-9]{3,5}ms)$')",
+        "aggregator.claimAfter must be at least 1s and at most 999h, 9999m or 999999s",
+        ".claimAfter",
+    );
+    add(schema, &[claim_after]);
 }
 
 /// Adds the rules of a managed Redis.
@@ -174,6 +197,25 @@ mod tests {
         spec_refused(json!({"redis": {"managed": {"memory": "lots"}}}), "memory");
         spec_refused(json!({"redis": {"managed": {"memory": "1Mi"}}}), "memory");
         spec_refused(json!({"postgres": {"managed": {"storage": {"size": "0"}}}}), "size");
+    }
+
+    /// The programs refuse the same values when they start: a test of theirs has the same bounds.
+    #[test]
+    fn times_that_cannot_work_are_refused_by_name() {
+        for time in ["59s", "1ms", "59999ms", "999999d"] {
+            spec_refused(json!({"retention": time}), "spec.retention");
+        }
+        for time in ["9s", "9999ms", "999999d"] {
+            spec_refused(json!({"idempotencyTtl": time}), "spec.idempotencyTtl");
+        }
+        for time in ["999ms", "1000h", "10000m"] {
+            spec_refused(json!({"aggregator": {"claimAfter": time}}), "aggregator.claimAfter");
+        }
+        let valid = json!({"retention": "60s", "idempotencyTtl": "10s", "aggregator": {"claimAfter": "1s"}});
+        assert_eq!(refusals(&object("shop", valid), None), Vec::<String>::new());
+        let valid =
+            json!({"retention": "60000ms", "idempotencyTtl": "10000ms", "aggregator": {"claimAfter": "1000ms"}});
+        assert_eq!(refusals(&object("shop", valid), None), Vec::<String>::new());
     }
 
     /// The rules call `isQuantity`, which accepts only strings. The type refuses a number before a rule is

@@ -59,13 +59,14 @@ pub struct EventAggregatorSpec {
     /// Events that are equal in all of these fields are duplicates. The list cannot be changed.
     #[schemars(length(min = 1, max = 3), extend("x-kubernetes-list-type" = "set"))]
     pub dedup_fields: Vec<DedupField>,
-    /// Age, counted from arrival, at which events are removed, such as `30d`. If absent, events are never
-    /// removed.
-    #[schemars(regex(pattern = r"^[1-9][0-9]{0,5}(ms|s|m|h|d)$"))]
+    /// Age, counted from arrival, at which events are removed, such as `30d`: at least `1m`. If absent, events are
+    /// never removed.
+    #[schemars(regex(pattern = r"^[1-9][0-9]{0,5}(ms|s|m|h|d)$"), length(max = 8))]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub retention: Option<String>,
-    /// For how long an Idempotency-Key is remembered: a request repeated within this time is not counted again.
-    #[schemars(regex(pattern = r"^[1-9][0-9]{0,5}(ms|s|m|h|d)$"))]
+    /// For how long an Idempotency-Key is remembered: a request repeated within this time is not counted again. At
+    /// least `10s`, for which a publisher itself repeats an append.
+    #[schemars(regex(pattern = r"^[1-9][0-9]{0,5}(ms|s|m|h|d)$"), length(max = 8))]
     pub idempotency_ttl: String,
     /// Redis, which holds events between publishers and aggregators.
     pub redis: RedisSpec,
@@ -100,6 +101,7 @@ impl Default for EventAggregatorSpec {
 
 /// The aggregators.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[schemars(transform = rules::aggregator)]
 #[serde(rename_all = "camelCase", default)]
 pub struct AggregatorSpec {
     /// Number of pods; `kubectl scale` sets it. It is ignored when `autoscaling` is given.
@@ -112,8 +114,8 @@ pub struct AggregatorSpec {
     /// Number of concurrent transactions of each replica.
     #[schemars(range(min = 1, max = 64))]
     pub workers: i32,
-    /// For how long an entry may be pending at one replica before another replica claims it.
-    #[schemars(regex(pattern = r"^[1-9][0-9]{0,5}(ms|s|m|h)$"))]
+    /// For how long an entry may be pending at one replica before another replica claims it: `1s` to `999h`.
+    #[schemars(regex(pattern = r"^[1-9][0-9]{0,5}(ms|s|m|h)$"), length(max = 8))]
     pub claim_after: String,
     /// After how long without activity a replica is removed from the consumer group.
     #[schemars(regex(pattern = r"^[1-9][0-9]{0,5}(ms|s|m|h)$"))]
@@ -193,7 +195,7 @@ impl Default for PublisherSpec {
 #[serde(rename_all = "camelCase", default)]
 pub struct LimitsSpec {
     /// Maximum size of a request body, in bytes.
-    #[schemars(range(min = 1))]
+    #[schemars(range(min = 1, max = 536_870_912))]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub max_body_bytes: Option<i64>,
     /// Maximum number of events in a request.
@@ -201,7 +203,7 @@ pub struct LimitsSpec {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub max_events: Option<i32>,
     /// Maximum size of a payload as JSON text, in bytes.
-    #[schemars(range(min = 1))]
+    #[schemars(range(min = 1, max = 536_870_912))]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub max_payload_bytes: Option<i64>,
     /// Maximum number of nested arrays and objects in a payload.
