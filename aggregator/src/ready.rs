@@ -1,9 +1,10 @@
 //! The readiness check of a replica: its tables are prepared, and its store and its log answer.
 
+use std::fmt::Display;
 use std::future::Future;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use futures::FutureExt;
 use futures::future::BoxFuture;
@@ -14,6 +15,8 @@ use crate::replica::commit_watch::CommitWatch;
 
 /// How long the store and the log may each take to answer.
 const DEADLINE: Duration = Duration::from_secs(2);
+/// The cause is logged at most once in this time.
+const LOG_INTERVAL: Duration = Duration::from_secs(10);
 
 /// Returns the readiness check, which `GET /readyz` calls. Its error says in words what is missing. If the replica is
 /// ready, it returns what is wrong nevertheless: commits that are stuck. It stays ready then, because its queries work.
@@ -24,24 +27,61 @@ pub fn ready(
     prepared: Arc<AtomicBool>,
     commit_watch: Arc<CommitWatch>,
 ) -> impl Fn() -> BoxFuture<'static, Result<Vec<String>, String>> + Clone + Send + Sync + 'static {
+    let logged = Arc::new(Mutex::default());
     move || {
         let (store, log, prepared) = (store.clone(), log.clone(), prepared.clone());
-        let commit_watch = commit_watch.clone();
+        let (commit_watch, logged) = (commit_watch.clone(), logged.clone());
         async move {
             if !prepared.load(Ordering::Acquire) {
                 return Err("the store's tables are not prepared yet".to_owned());
             }
-            in_time("the store", store.ping()).await?;
-            in_time("the log", log.ping()).await?;
+            in_time("the store", &logged, store.ping()).await?;
+            in_time("the log", &logged, log.ping()).await?;
             Ok(commit_watch.notes())
         }
         .boxed()
     }
 }
 
-async fn in_time<E: ToString>(name: &str, answer: impl Future<Output = Result<(), E>>) -> Result<(), String> {
-    match tokio::time::timeout(DEADLINE, answer).await {
-        Ok(result) => result.map_err(|error| error.to_string()),
-        Err(_) => Err(format!("{name} does not answer")),
+/// Returns an error that names what is missing. The error itself may name hosts and users of the database, so it is
+/// only logged, and not more often than [`LOG_INTERVAL`], because any client can ask.
+async fn in_time<E: Display>(
+    name: &str,
+    logged: &Mutex<Option<Instant>>,
+    answer: impl Future<Output = Result<(), E>>,
+) -> Result<(), String> {
+    let problem = match tokio::time::timeout(DEADLINE, answer).await {
+        Ok(Ok(())) => return Ok(()),
+        Ok(Err(error)) => {
+            if is_due(logged) {
+                tracing::warn!(%error, "not ready: {name} cannot be used");
+            }
+            "cannot be used; the log of this program says why"
+        }
+        Err(_) => "does not answer",
+    };
+    Err(format!("{name} {problem}"))
+}
+
+fn is_due(logged: &Mutex<Option<Instant>>) -> bool {
+    let mut logged = logged.lock().unwrap_or_else(PoisonError::into_inner);
+    let due = logged.is_none_or(|at| at.elapsed() >= LOG_INTERVAL);
+    if due {
+        *logged = Some(Instant::now());
+    }
+    due
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_client_sees_neither_the_host_nor_the_user_of_the_database() {
+        let error = "28P01: password authentication failed for user \"sluice\" at db.internal:5432";
+        let logged = Mutex::default();
+        let seen = in_time("the store", &logged, async { Err(error) }).await.unwrap_err();
+        assert_eq!(seen, "the store cannot be used; the log of this program says why");
+        assert!(!is_due(&logged), "a second line would follow at once");
     }
 }
