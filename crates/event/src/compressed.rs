@@ -22,6 +22,10 @@ const MIN_BYTES: usize = 1024;
 const LENGTH: usize = 4;
 /// LZ4 expands a byte to at most this many. It bounds the allocation for a corrupt length.
 const MAX_EXPANSION: usize = 255;
+/// The largest entry that is compressed, and so the most that is expanded, in bytes. Whoever can write to the stream
+/// could otherwise make a reader allocate 4 GiB. An entry of the publisher has a quarter of a MiB, or is one
+/// request; one beyond this size is stored as it is.
+pub const MAX_EXPANDED_BYTES: usize = 64 << 20;
 
 /// Packs requests into one entry as [`PackedEntry::new`] does, and compresses it if it becomes smaller.
 pub fn pack<'r>(id: EntryId, requests: impl ExactSizeIterator<Item = &'r PackedRequest> + Clone) -> PackedEntry {
@@ -35,7 +39,8 @@ pub fn pack<'r>(id: EntryId, requests: impl ExactSizeIterator<Item = &'r PackedR
 
 /// Compresses the body of an entry; `None` when it is small or would not become smaller.
 fn compress(plain: &[u8], block: &mut Vec<u8>) -> Option<Vec<u8>> {
-    let (header, rest) = plain.split_at_checked(HEADER).filter(|_| plain.len() >= MIN_BYTES)?;
+    let (header, rest) =
+        plain.split_at_checked(HEADER).filter(|_| (MIN_BYTES..=MAX_EXPANDED_BYTES).contains(&plain.len()))?;
     let length = u32::try_from(rest.len()).ok()?;
     let max_size = lz4_flex::block::get_maximum_output_size(rest.len());
     if block.len() < max_size {
@@ -112,6 +117,9 @@ pub fn expand(body: &[u8]) -> Result<Cow<'_, [u8]>, DecodeError> {
     if length > block.len().saturating_mul(MAX_EXPANSION) {
         return Err(corrupt("its length is larger than LZ4 can expand it to"));
     }
+    if length > MAX_EXPANDED_BYTES - HEADER {
+        return Err(corrupt("it expands to more bytes than any entry that is compressed"));
+    }
     let mut expanded = vec![0; HEADER + length];
     expanded[..HEADER].copy_from_slice(header);
     expanded[0] = VERSION;
@@ -119,5 +127,35 @@ pub fn expand(body: &[u8]) -> Result<Cow<'_, [u8]>, DecodeError> {
         Ok(written) if written == length => Ok(Cow::Owned(expanded)),
         Ok(_) => Err(corrupt("it expands to fewer bytes than its length says")),
         Err(_) => Err(corrupt("it is not a valid LZ4 block")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Returns a compressed entry of so many bytes.
+    fn compressed(bytes: usize) -> Vec<u8> {
+        let rest = vec![0; bytes - HEADER];
+        let mut body = vec![COMPRESSED];
+        body.extend_from_slice(&[7; HEADER - 1]);
+        body.extend_from_slice(&u32::try_from(rest.len()).unwrap().to_le_bytes());
+        body.extend_from_slice(&lz4_flex::block::compress(&rest));
+        body
+    }
+
+    #[test]
+    fn an_entry_is_expanded_up_to_the_largest_size_and_not_beyond() {
+        assert_eq!(expand(&compressed(MAX_EXPANDED_BYTES)).unwrap().len(), MAX_EXPANDED_BYTES);
+        assert!(matches!(expand(&compressed(MAX_EXPANDED_BYTES + 1)), Err(DecodeError::Corrupt(_))));
+    }
+
+    #[test]
+    fn what_could_not_be_expanded_is_not_compressed() {
+        let mut plain = vec![0; MAX_EXPANDED_BYTES];
+        plain[0] = VERSION;
+        assert!(compress(&plain, &mut Vec::new()).is_some());
+        plain.push(0);
+        assert_eq!(compress(&plain, &mut Vec::new()), None);
     }
 }
