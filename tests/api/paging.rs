@@ -4,7 +4,7 @@ use std::collections::HashSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use serde_json::Value;
+use serde_json::{Value, json};
 use sluice_tests::system::CATCH_UP;
 use sluice_tests::wait::holds;
 use sluice_tests::{Backend, Client, Setup, wait_until};
@@ -15,6 +15,7 @@ on_both_backends!(
     pages_hold_every_event_once_in_order,
     pages_neither_skip_nor_repeat_while_events_arrive,
     a_filter_holds_over_all_pages,
+    large_events_are_listed_in_pages_of_bounded_size_in_both_forms,
 );
 
 /// Follows the cursor to the end, and returns the ids on each page.
@@ -99,4 +100,34 @@ async fn a_filter_holds_over_all_pages(backend: Backend) {
     assert_eq!(pages.len(), 5);
     let expected: Vec<_> = (0..90).rev().filter(|n| n % 3 == 1).map(|n| format!("b/{n}")).collect();
     assert_eq!(pages.concat(), expected);
+}
+
+/// A page is sent in pieces of a MiB: these are several pages of several pieces.
+async fn large_events_are_listed_in_pages_of_bounded_size_in_both_forms(backend: Backend) {
+    let system = system(backend).await;
+    let text = "x".repeat(200 << 10);
+    for start in [0, 25, 50, 75] {
+        let large = |n: u64| json!({"topic": "t", "event_id": n.to_string(), "payload": text});
+        system.publish_and_wait(start, &(start..start + 25).map(large).collect()).await;
+    }
+    let expected: Vec<_> = (0..100).rev().map(|n| format!("t/{n}")).collect();
+    let pages = pages(&system.client, "limit=1000").await;
+    assert_eq!(pages.concat(), expected);
+    assert_eq!(pages.len(), 2, "20 MB are more than a page");
+
+    let (mut seen, mut cursor, mut lines) = (Vec::new(), String::new(), 0);
+    loop {
+        let path = format!("/events?limit=10000{cursor}");
+        let request = system.client.request("GET", &path).header("Accept", "application/x-ndjson");
+        let page = system.client.send(request).await.assert_status(200);
+        assert!(page.text.len() < 17 << 20, "{} bytes", page.text.len());
+        let events = page.text.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
+        seen.extend(events.map(|e| format!("{}/{}", e["topic"], e["event_id"]).replace('"', "")));
+        lines += 1;
+        match page.headers.get("x-next-cursor") {
+            Some(next) => cursor = format!("&cursor={}", next.to_str().unwrap()),
+            None => break,
+        }
+    }
+    assert_eq!((seen, lines), (expected, 2));
 }

@@ -112,6 +112,7 @@ fn content(body: &[u8]) -> Vec<Shown> {
     responses(
         (status = 200, description = "A page", body = DeadLetters),
         (status = 400, description = "`invalid_query`", body = Problem, content_type = "application/problem+json"),
+        (status = 429, description = "`too_many_queries`", body = Problem, content_type = "application/problem+json"),
         (status = 503, description = "`store_unavailable`; through a publisher also `query_unavailable`", body = Problem, content_type = "application/problem+json"),
         (status = 504, description = "`query_too_slow`", body = Problem, content_type = "application/problem+json"),
     ))]

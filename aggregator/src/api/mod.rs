@@ -1,6 +1,9 @@
 //! The query API, with one file per resource.
 
+mod answers;
 mod dead_letters;
+mod event;
+mod event_list;
 mod events;
 mod openapi;
 mod problems;
@@ -10,18 +13,26 @@ mod stats;
 mod topics;
 
 use axum::Router;
+use axum::middleware::from_fn_with_state;
 use axum::routing::{get, post};
 
+use answers::Answers;
 pub use state::ApiState;
 
-/// Returns all routes of the query API.
+/// Returns all routes of the query API. Lists of events, which may be large, and other queries have separate bounds: the
+/// readers of lists cannot keep the operator from asking for statistics.
 pub fn router(state: ApiState) -> Router {
-    Router::new()
-        .route("/events", get(events::list))
+    let bounded = || from_fn_with_state(Answers::default(), answers::bounded);
+    let lists = Router::new().route("/events", get(events::list)).route_layer(bounded());
+    let queries = Router::new()
         .route("/events/{topic}/{event_id}", get(events::one))
         .route("/topics", get(topics::list))
         .route("/stats", get(stats::read))
         .route("/dead-letters", get(dead_letters::list))
+        .route_layer(bounded());
+    Router::new()
+        .merge(lists)
+        .merge(queries)
         .route("/dead-letters/{id}/replay", post(dead_letters::replay))
         .route("/openapi.json", get(openapi::document))
         .with_state(state)

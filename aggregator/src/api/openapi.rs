@@ -75,4 +75,14 @@ mod tests {
         let expected = expected.map(|code| (code.as_str().to_owned(), code.status().as_u16())).collect();
         assert_eq!(described(), expected);
     }
+
+    #[test]
+    fn one_event_is_answered_as_an_event_or_as_a_page() {
+        let document = serde_json::to_value(whole()).unwrap();
+        let answer = &document["paths"]["/events/{topic}/{event_id}"]["get"]["responses"]["200"];
+        let schema = answer["content"]["application/json"]["schema"]["$ref"].as_str().unwrap();
+        let schema = document.pointer(schema.trim_start_matches('#')).unwrap();
+        let variants = schema["oneOf"].as_array().unwrap().iter().map(|variant| variant["$ref"].as_str().unwrap());
+        assert_eq!(variants.collect::<Vec<_>>(), ["#/components/schemas/Event", "#/components/schemas/Events"]);
+    }
 }

@@ -24,6 +24,12 @@ pub(super) fn store_problem(error: StoreError) -> Problem {
     }
 }
 
+/// Returns the problem for an answer that had to wait too long until others were read.
+pub(super) fn too_many_queries() -> Problem {
+    Problem::new(Code::TooManyQueries, "too many large answers are being read at the moment; try again")
+        .retry_after(STORE_RETRY)
+}
+
 /// Returns the problem for a replay whose events the store refused again; `error` has the reason.
 pub(super) fn still_refused(error: &StoreError) -> Problem {
     Problem::new(Code::StillRefused, error.to_string())

@@ -6,12 +6,19 @@ use std::time::Instant;
 use sluice_log::LogReader;
 use sluice_store::{CommitOptions, Store};
 
+use super::answers::{Answers, PATIENCE};
+
+/// The number of answers at a time with all events that share a topic and an id. Each is in memory as a whole.
+const MAX_ALIKE: usize = 2;
+
 /// The store, the log and the commit options of replays. Cheap to clone.
 #[derive(Clone)]
 pub struct ApiState {
     pub(super) store: Arc<dyn Store>,
     pub(super) log: Arc<dyn LogReader>,
     pub(super) rules: Arc<CommitOptions>,
+    /// The bound of events that are read as a whole before they are sent.
+    pub(super) alike: Answers,
     pub(super) started: Instant,
 }
 
@@ -20,6 +27,7 @@ impl ApiState {
     pub fn new(store: Arc<dyn Store>, log: Arc<dyn LogReader>, rules: CommitOptions) -> Self {
         // Replays count in a separate shard, so that they never wait for a worker's batch.
         let rules = Arc::new(CommitOptions { shard: format!("{}/replay", rules.shard), ..rules });
-        Self { store, log, rules, started: Instant::now() }
+        let alike = Answers::new(MAX_ALIKE, PATIENCE);
+        Self { store, log, rules, alike, started: Instant::now() }
     }
 }

@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
 
 mod guard;
+mod slow_readers;
 
 use std::sync::Arc;
 use std::time::Duration;

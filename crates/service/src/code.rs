@@ -75,6 +75,8 @@ codes! {
     BacklogFull = "backlog_full", TOO_MANY_REQUESTS;
     /// `POST /publish`: the memory of the log is too full.
     LogMemoryFull = "log_memory_full", TOO_MANY_REQUESTS;
+    /// Query API: too many large answers are being read at the same time.
+    TooManyQueries = "too_many_queries", TOO_MANY_REQUESTS;
     /// `POST /publish`: too many requests wait for the log.
     QueueFull = "queue_full", TOO_MANY_REQUESTS;
     /// The server failed; its log has the cause.

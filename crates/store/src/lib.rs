@@ -8,7 +8,7 @@ mod arrivals;
 pub mod commit;
 pub mod dedup_cache;
 mod isolate;
-mod page;
+pub mod page;
 pub mod postgres;
 mod retention_clock;
 pub mod sqlite;
@@ -279,6 +279,9 @@ pub struct EventQuery {
     pub before: Option<i64>,
     /// The maximum number of events. A page of large events may contain fewer although there is a next page.
     pub limit: u32,
+    /// The number of bytes at which the page ends, if that is less than what every page may have
+    /// ([`page::PAGE_BYTES`]).
+    pub max_bytes: Option<usize>,
 }
 
 /// A page of events.
@@ -288,6 +291,14 @@ pub struct Page {
     pub events: Vec<StoredEvent>,
     /// [`EventQuery::before`] of the next page; `None` if there are no more events.
     pub next: Option<i64>,
+}
+
+impl StoredEvent {
+    /// Returns about how many bytes it takes in memory.
+    pub fn size(&self) -> usize {
+        let source = self.source.as_ref().map_or(0, String::len);
+        size_of::<Self>() + self.topic.len() + self.event_id.len() + source + self.payload.len()
+    }
 }
 
 /// The statistics, from one snapshot.

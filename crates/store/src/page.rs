@@ -12,18 +12,25 @@ use super::{EventQuery, Page, StoredEvent};
 
 /// The size at which a page ends early: a thousand events with the largest payload would be a quarter of a
 /// gigabyte, and several clients may query at once.
-const PAGE_BYTES: usize = 16 << 20;
+pub const PAGE_BYTES: usize = 16 << 20;
 /// Events in the first step, when their size is not known yet: even the largest payloads of the default settings
 /// fill no more than the page may have.
 const FIRST_STEP_EVENTS: usize = 64;
 /// The time after which a page with filters that have no index begins no further step.
-const FILTERED_PAGE_TIME: Duration = Duration::from_secs(2);
+pub const FILTERED_PAGE_TIME: Duration = Duration::from_secs(2);
 /// Rows that a step with such filters looks at: at first, and at most. A step that took less than `SHORT_STEP` is
 /// followed by one of more rows, and a step that took longer than `LONG_STEP` by one of fewer.
 const MIN_ROWS: u32 = 10_000;
 const MAX_ROWS: u32 = 160_000;
 const SHORT_STEP: Duration = Duration::from_millis(50);
 const LONG_STEP: Duration = Duration::from_millis(400);
+
+impl EventQuery {
+    /// Returns whether rows must be looked at that may not match.
+    pub fn has_filter_without_index(&self) -> bool {
+        self.source.is_some() || self.since.is_some() || self.until.is_some()
+    }
+}
 
 /// A step: the newest events below a `seq`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -57,11 +64,10 @@ pub(super) struct PageBuilder {
 
 impl PageBuilder {
     pub fn new(query: &EventQuery) -> Self {
-        let filtered = query.source.is_some() || query.since.is_some() || query.until.is_some();
         let before = query.before.unwrap_or(i64::MAX);
         Self {
             limit: query.limit as usize,
-            max_bytes: PAGE_BYTES,
+            max_bytes: query.max_bytes.unwrap_or(PAGE_BYTES).min(PAGE_BYTES),
             events: Vec::new(),
             bytes: 0,
             before,
@@ -70,7 +76,7 @@ impl PageBuilder {
             step: Step { before, limit: 0, rows: None },
             read: 0,
             began: Instant::now(),
-            rows: filtered.then_some(MIN_ROWS),
+            rows: query.has_filter_without_index().then_some(MIN_ROWS),
         }
     }
 
@@ -95,7 +101,7 @@ impl PageBuilder {
     /// Appends the next event of the step. Returns false if the page is full: then the event is not in it, and the
     /// rest of the step need not be read.
     pub fn push(&mut self, event: StoredEvent) -> bool {
-        let size = size(&event);
+        let size = event.size();
         self.read += 1;
         if self.events.len() == self.limit || (!self.events.is_empty() && self.bytes + size > self.max_bytes) {
             self.full = true;
@@ -131,11 +137,6 @@ impl PageBuilder {
     }
 }
 
-fn size(event: &StoredEvent) -> usize {
-    let source = event.source.as_ref().map_or(0, String::len);
-    size_of::<StoredEvent>() + event.topic.len() + event.event_id.len() + source + event.payload.len()
-}
-
 #[cfg(test)]
 mod tests {
     use sluice_event::{RequestId, Timestamp};
@@ -162,8 +163,7 @@ mod tests {
     /// Answers the steps of a page from stored events, newest first. Returns the page, and the number of rows that
     /// the longest step looked at.
     fn read(query: &EventQuery, stored: &[StoredEvent], matches: impl Fn(&StoredEvent) -> bool) -> (Page, usize) {
-        let mut page = PageBuilder::new(query);
-        page.max_bytes = 10_000;
+        let mut page = PageBuilder::new(&EventQuery { max_bytes: Some(10_000), ..query.clone() });
         let mut longest = 0;
         while let Some(step) = page.next_step() {
             let below: Vec<_> = stored.iter().filter(|e| e.seq < step.before).collect();

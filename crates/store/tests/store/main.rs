@@ -73,6 +73,7 @@ on_both_stores! {
         pages_neither_skip_nor_repeat_while_events_arrive
         a_page_of_large_events_ends_early_and_goes_on
         a_page_is_bounded_also_when_large_events_follow_small_ones
+        a_page_may_be_asked_to_end_at_fewer_bytes
         a_filter_without_an_index_finds_what_is_rare_and_ends_where_nothing_matches
         the_statistics_list_the_largest_topics_beside_exact_totals
         topics_are_listed_in_pages_each_once

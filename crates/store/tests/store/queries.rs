@@ -168,6 +168,22 @@ pub async fn a_page_is_bounded_also_when_large_events_follow_small_ones(test: Te
     assert!(seen.iter().eq(&(0..250).rev().map(|id| id.to_string()).collect::<Vec<_>>()), "{seen:?}");
 }
 
+pub async fn a_page_may_be_asked_to_end_at_fewer_bytes(test: TestStore) {
+    let payload = format!("\"{}\"", "x".repeat(10_000));
+    test.commit(&batch_of((0..30).map(|id| event("t", id, &payload)).collect())).await;
+    let (mut query, mut seen) = (EventQuery { max_bytes: Some(100_000), ..of(1_000) }, 0);
+    loop {
+        let page = test.store.events(&query).await.unwrap();
+        assert!(page.events.len() <= 9, "{} events of more than 10,000 bytes", page.events.len());
+        seen += page.events.len();
+        query.before = page.next;
+        if page.next.is_none() {
+            break;
+        }
+    }
+    assert_eq!(seen, 30);
+}
+
 pub async fn a_filter_without_an_index_finds_what_is_rare_and_ends_where_nothing_matches(test: TestStore) {
     for first in (0..30_000_u32).step_by(10_000) {
         let source = |id: u32| if id.is_multiple_of(7_000) { "rare" } else { "usual" };
