@@ -11,6 +11,7 @@ use sluice_service::log_limit::LogLimit;
 use crate::CommitOptions;
 use crate::dedup_cache::{DedupCache, KeyReservation, KeyState, ShortHash};
 use crate::isolate;
+use crate::ledger::Skipped;
 use crate::{Counts, Dropped, Hint, NewDeadLetter, Row, StoreError, Transaction};
 
 /// The longest that a batch waits for other batches of this process that are inserting its keys: longer than
@@ -109,12 +110,14 @@ pub(super) struct Arrivals<'a, 'k> {
     origins: Vec<Origin<'a>>,
     topics: Vec<&'a str>,
     topic_indexes: HashMap<&'a str, u32>,
+    skipped: Skipped<'a>,
 }
 
 impl<'a, 'k> Arrivals<'a, 'k> {
     pub fn new(options: &'k CommitOptions) -> Self {
         let (arrivals, origins) = (Vec::new(), Vec::new());
-        Self { options, arrivals, origins, topics: Vec::new(), topic_indexes: HashMap::new() }
+        let (topics, topic_indexes, skipped) = (Vec::new(), HashMap::new(), Skipped::default());
+        Self { options, arrivals, origins, topics, topic_indexes, skipped }
     }
 
     /// Adds the events of the requests that have no receipt, or one in `fresh`. The receipt is removed from
@@ -128,6 +131,7 @@ impl<'a, 'k> Arrivals<'a, 'k> {
         let mut skipped = 0;
         for request in requests {
             if request.receipt.is_some_and(|receipt| !fresh.remove(&receipt)) {
+                self.skipped.add_requests(std::slice::from_ref(request));
                 skipped += 1;
                 continue;
             }
@@ -146,6 +150,16 @@ impl<'a, 'k> Arrivals<'a, 'k> {
             }
         }
         skipped
+    }
+
+    /// Counts the requests of an entry that is skipped whole although it was appended once more.
+    pub fn skip(&mut self, requests: &'a [Request<'a>]) {
+        self.skipped.add_requests(requests);
+    }
+
+    /// Removes and returns what was skipped so far.
+    pub fn take_skipped(&mut self) -> Skipped<'a> {
+        std::mem::take(&mut self.skipped)
     }
 
     fn topic_index(&mut self, topic: &'a str) -> u32 {

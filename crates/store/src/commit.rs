@@ -9,6 +9,7 @@ use sluice_event::{EntryId, ReceiptId, compressed};
 use sluice_log::Position;
 
 use crate::arrivals::{Arrivals, Tally};
+use crate::ledger::{LedgerKind, LedgerRow, Skipped, position_receipt};
 use crate::{CommitOptions, Counts, DeadLetter, NewDeadLetter, Store, StoreError, Transaction};
 
 /// The longest that a replay waits for another one.
@@ -120,13 +121,14 @@ async fn write_dead_letter<'a, 's>(
     if transaction.take_dead_letter(stored.id).await?.is_none() {
         return Ok(None);
     }
+    let mut arrivals = Arrivals::new(options);
     // The receipt of the entry was stored when it was dead-lettered; those of its requests decide.
     let receipts = sorted(entry.requests.iter().filter_map(|r| r.receipt));
     let mut fresh = transaction.insert_receipts(&receipts).await?;
-    let mut arrivals = Arrivals::new(options);
     let skipped = arrivals.add_requests(stored.content.position, &entry.requests, &mut fresh);
+    let rest = Rest { skipped, ledger: arrivals.take_skipped(), ..Rest::default() };
     let tally = arrivals.insert(transaction, store.dedup_cache()).await?;
-    write_rest(transaction, tally, Vec::new(), None, skipped).await.map(Some)
+    write_rest(transaction, options, tally, rest).await.map(Some)
 }
 
 async fn attempt(
@@ -137,8 +139,12 @@ async fn attempt(
 ) -> Result<Outcome, StoreError> {
     let entries = batch.entries.iter().map(|(_, entry)| entry);
     let requests = entries.clone().flat_map(|e| &e.requests).filter_map(|r| r.receipt);
+    let positions = batch.entries.iter().map(|(position, entry)| position_receipt(Some(entry.id), *position));
     let dead_letters = batch.dead_letters.iter().filter_map(|(_, entry)| entry.map(ReceiptId::from));
-    let receipts = sorted(entries.map(|e| e.id.into()).chain(requests).chain(dead_letters));
+    let letter_positions = batch.dead_letters.iter().map(|(letter, entry)| position_receipt(*entry, letter.position));
+    let receipts =
+        entries.map(|e| e.id.into()).chain(requests).chain(positions).chain(dead_letters).chain(letter_positions);
+    let receipts = sorted(receipts);
     let (mut transaction, fresh) = store.begin(&receipts).await?;
     let written = write_batch(&mut *transaction, store, options, batch, fresh, isolating).await;
     end(transaction, options, written).await
@@ -154,19 +160,26 @@ async fn write_batch<'a, 's>(
     isolating: bool,
 ) -> Result<Written<'a, 's>, StoreError> {
     let mut arrivals = Arrivals::new(options);
-    let mut skipped = 0;
+    let mut rest = Rest { attempted: batch.attempted, ..Rest::default() };
     for (position, entry) in &batch.entries {
+        let first_delivery = fresh.remove(&position_receipt(Some(entry.id), *position));
         if fresh.remove(&entry.id.into()) {
-            skipped += arrivals.add_requests(*position, &entry.requests, &mut fresh);
+            rest.skipped += arrivals.add_requests(*position, &entry.requests, &mut fresh);
         } else {
-            skipped += 1;
+            rest.skipped += 1;
+            if first_delivery {
+                arrivals.skip(&entry.requests);
+            }
         }
     }
-    let mut dead_letters = Vec::new();
+    rest.ledger = arrivals.take_skipped();
     for (dead_letter, entry) in &batch.dead_letters {
-        match entry {
-            Some(id) if !fresh.remove(&(*id).into()) => skipped += 1,
-            _ => dead_letters.push(dead_letter.clone()),
+        let first_delivery = fresh.remove(&position_receipt(*entry, dead_letter.position));
+        if entry.map_or(first_delivery, |id| fresh.remove(&id.into())) {
+            rest.dead_letters.push(dead_letter.clone());
+        } else {
+            rest.skipped += 1;
+            rest.ledger.add_unknown(if first_delivery { dead_letter.events } else { 0 });
         }
     }
     let tally = if isolating {
@@ -174,7 +187,7 @@ async fn write_batch<'a, 's>(
     } else {
         arrivals.insert(transaction, store.dedup_cache()).await?
     };
-    write_rest(transaction, tally, dead_letters, batch.attempted, skipped).await
+    write_rest(transaction, options, tally, rest).await
 }
 
 /// Returns the ids of receipts without repetitions, sorted so that two transactions never deadlock.
@@ -194,20 +207,38 @@ struct Written<'a, 's> {
     skipped: u64,
 }
 
+/// What a transaction writes beside the events.
+#[derive(Default)]
+struct Rest<'a> {
+    /// Whole entries that become dead letters.
+    dead_letters: Vec<NewDeadLetter>,
+    /// The events that are skipped by receipts.
+    ledger: Skipped<'a>,
+    /// Number of entries and requests skipped by their receipts.
+    skipped: u64,
+    /// The entry whose marks of attempts are deleted.
+    attempted: Option<Position>,
+}
+
 /// Writes what is left after the events.
 async fn write_rest<'a, 's>(
     transaction: &mut dyn Transaction,
+    options: &CommitOptions,
     mut tally: Tally<'a, 's>,
-    mut dead_letters: Vec<NewDeadLetter>,
-    attempted: Option<Position>,
-    skipped: u64,
+    rest: Rest<'_>,
 ) -> Result<Written<'a, 's>, StoreError> {
+    let Rest { mut dead_letters, ledger, skipped, attempted } = rest;
     dead_letters.append(&mut tally.dead_letters);
     if !dead_letters.is_empty() {
         transaction.insert_dead_letters(&dead_letters).await?;
     }
     if !tally.dropped.is_empty() {
         transaction.insert_audit(&tally.dropped).await?;
+    }
+    let audited = LedgerRow { topic: "", kind: LedgerKind::Audited, events: tally.dropped.len() as u64 };
+    let rows: Vec<_> = (audited.events > 0).then_some(audited).into_iter().chain(ledger.rows()).collect();
+    if !rows.is_empty() {
+        transaction.add_to_ledger(&options.shard, &rows).await?;
     }
     if let Some(position) = attempted {
         transaction.forget_attempts(position).await?;

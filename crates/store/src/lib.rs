@@ -8,6 +8,7 @@ mod arrivals;
 pub mod commit;
 pub mod dedup_cache;
 mod isolate;
+pub mod ledger;
 pub mod page;
 pub mod postgres;
 mod retention_clock;
@@ -21,6 +22,7 @@ use sluice_event::{Event, EventKey, Keyer, PayloadHash, ReceiptId, RequestId, Ti
 use sluice_log::Position;
 
 use dedup_cache::DedupCache;
+use ledger::LedgerRow;
 
 /// How a batch is stored.
 #[derive(Debug, Clone)]
@@ -218,6 +220,9 @@ pub trait Transaction: Send {
     /// Deletes a dead letter and returns it; `None` if there is none (any more). It is locked against a second
     /// replay until the transaction ends.
     async fn take_dead_letter(&mut self, id: i64) -> Result<Option<DeadLetter>, StoreError>;
+
+    /// Adds to the ledger of a shard. The rows are sorted by topic and kind.
+    async fn add_to_ledger(&mut self, shard: &str, rows: &[LedgerRow<'_>]) -> Result<(), StoreError>;
 
     /// Inserts rows into the audit trail.
     async fn insert_audit(&mut self, dropped: &[Dropped]) -> Result<(), StoreError>;

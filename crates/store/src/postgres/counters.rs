@@ -8,6 +8,7 @@ use sqlx::{Connection, PgConnection};
 use super::arrival_marks;
 use super::connections::Lease;
 use super::errors::within;
+use super::ledger;
 use crate::{Counts, StoreError};
 
 /// Prepares the statement that increments the counters. Topics and shard are passed as the hexadecimal of
@@ -45,7 +46,7 @@ const FORMER: &str = "former consumers";
 const CHUNK: i64 = 5_000;
 
 /// Adds up the rows whose shard belongs to none of these consumers (`consumer/worker`), in the shard of former
-/// consumers. Returns how many. If one of them commits at this time all the same, its rows are left for the next time,
+/// consumers, and does the same with the ledger. Returns how many rows of counters. If one of them commits at this time all the same, its rows are left for the next time,
 /// without a wait; and a commit that meets a row while it is deleted waits, and begins a new one.
 pub(super) async fn fold(lease: &mut Lease, schema: &str, consumers: &[String]) -> Result<u64, StoreError> {
     let deadline = lease.deadline();
@@ -85,6 +86,7 @@ async fn fold_chunk(connection: &mut PgConnection, schema: &str, consumers: &[St
          SELECT count(*) FROM gone",
     );
     let folded = fold.bind(FORMER).bind(consumers).bind(CHUNK).fetch_one(&mut *transaction).await?;
+    ledger::fold(&mut transaction, FORMER, consumers, CHUNK).await?;
     transaction.commit().await?;
     Ok(folded)
 }

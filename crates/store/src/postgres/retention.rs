@@ -12,7 +12,9 @@ use super::arrival_marks::{self, Mark};
 use super::connections::Lease;
 use super::errors::within;
 use super::insert;
+use super::ledger;
 use super::timestamptz::Timestamptz;
+use crate::ledger::LedgerKind;
 use crate::retention_clock::{RetentionClock, micros};
 use crate::{Maintenance, Removed, StoreError};
 
@@ -62,7 +64,7 @@ struct Chunk {
 }
 
 /// Deletes events up to a mark, and records in the same transaction how many were deleted and how far back
-/// duplicates are recognised from now on. Every transaction that begins later reads the number, in all replicas,
+/// duplicates are recognised from now on, and in the ledger how many of each topic. Every transaction that begins later reads the number, in all replicas,
 /// and so learns that events it has cached as stored may have been deleted. Deletes nothing if another replica is
 /// doing so at this time.
 async fn delete_chunk(lease: &mut Lease, schema: &str, after: i64, mark: Mark) -> Result<Chunk, StoreError> {
@@ -79,12 +81,18 @@ async fn delete_chunk(lease: &mut Lease, schema: &str, after: i64, mark: Mark) -
             "WITH gone AS ( \
                  DELETE FROM events WHERE ctid = ANY (ARRAY ( \
                      SELECT ctid FROM events WHERE seq > $1 AND seq < $2 ORDER BY seq LIMIT $3)) \
-                 RETURNING seq) \
+                 RETURNING seq, topic), \
+             counted AS ( \
+                 INSERT INTO ledger AS l (topic, shard, kind, events) \
+                 SELECT topic, $4, $5, count(*) FROM gone GROUP BY topic ORDER BY topic \
+                 ON CONFLICT (topic, shard, kind) DO UPDATE SET events = l.events + excluded.events) \
              SELECT count(*), max(seq) FROM gone",
         )
         .bind(after)
         .bind(insert::seq(mark.batch + 1, 0))
         .bind(CHUNK)
+        .bind(ledger::RETENTION)
+        .bind(LedgerKind::Removed.as_str())
         .fetch_one(&mut *transaction)
         .await?;
         if deleted > 0 {
@@ -117,9 +125,14 @@ async fn delete_audit(lease: &mut Lease, before: Timestamptz) -> Result<i64, Sto
     let delete = sqlx::query_as(
         "WITH gone AS ( \
              DELETE FROM audit \
-             WHERE ctid = ANY (ARRAY (SELECT ctid FROM audit WHERE at < $1 ORDER BY at LIMIT $2)) RETURNING 1) \
+             WHERE ctid = ANY (ARRAY (SELECT ctid FROM audit WHERE at < $1 ORDER BY at LIMIT $2)) RETURNING 1), \
+         counted AS ( \
+             INSERT INTO ledger AS l (topic, shard, kind, events) \
+             SELECT '', $3, $4, count(*) FROM gone HAVING count(*) > 0 \
+             ON CONFLICT (topic, shard, kind) DO UPDATE SET events = l.events + excluded.events) \
          SELECT count(*) FROM gone",
     );
-    let (deleted,): (i64,) = lease.fetch_one(delete.bind(before).bind(CHUNK)).await?;
+    let delete = delete.bind(before).bind(CHUNK).bind(ledger::RETENTION).bind(LedgerKind::AuditRemoved.as_str());
+    let (deleted,): (i64,) = lease.fetch_one(delete).await?;
     Ok(deleted)
 }

@@ -122,6 +122,7 @@ fn migrator() -> Migrator {
     let mut migrator = Migrator::with_migrations(vec![
         migration(1, "initial", include_str!("../../migrations/postgres/0001_initial.sql")),
         migration(2, "arrival marks", include_str!("../../migrations/postgres/0002_arrival_marks.sql")),
+        migration(3, "ledger", include_str!("../../migrations/postgres/0003_ledger.sql")),
     ]);
     migrator.set_locking(false).set_ignore_missing(true);
     migrator

@@ -12,7 +12,8 @@ use sqlx::{AssertSqlSafe, Row as _, SqlSafeStr};
 use super::connections::Lease;
 use super::insert::BatchTarget;
 use super::insert_strategy::{self, InsertStrategies, Inserter};
-use super::{counters, insert, query, receipts};
+use super::{counters, insert, ledger, query, receipts};
+use crate::ledger::LedgerRow;
 use crate::{Counts, DeadLetter, Dropped, Inserted, NewDeadLetter, Row, StoreError, Transaction as StoreTransaction};
 
 /// What [`begin`] reads.
@@ -152,6 +153,11 @@ impl StoreTransaction for Transaction {
     async fn take_dead_letter(&mut self, id: i64) -> Result<Option<DeadLetter>, StoreError> {
         let dead_letter = query::take_dead_letter(&mut self.lease, id).await;
         self.track(dead_letter)
+    }
+
+    async fn add_to_ledger(&mut self, shard: &str, rows: &[LedgerRow<'_>]) -> Result<(), StoreError> {
+        let added = ledger::add_to_ledger(&mut self.lease, shard, rows).await;
+        self.track(added)
     }
 
     async fn insert_audit(&mut self, dropped: &[Dropped]) -> Result<(), StoreError> {

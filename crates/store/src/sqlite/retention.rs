@@ -10,7 +10,9 @@ use tokio::sync::Mutex;
 
 use super::arrival_marks::{self, Mark};
 use super::errors::of_statement;
+use super::ledger;
 use super::writer::{self, Writer};
+use crate::ledger::{LedgerKind, LedgerRow};
 use crate::retention_clock::RetentionClock;
 use crate::{Maintenance, Removed, StoreError};
 
@@ -111,11 +113,17 @@ fn before(age: Duration) -> Result<i64, StoreError> {
 /// Deletes the oldest events up to a mark, and records how many were deleted and how far back duplicates are
 /// recognised from now on.
 async fn delete_events(connection: &mut SqliteConnection, mark: Mark) -> Result<u64, StoreError> {
-    let delete = sqlx::query(
-        "DELETE FROM events WHERE seq <= ( \
-             SELECT max(seq) FROM (SELECT seq FROM events WHERE seq <= ? ORDER BY seq LIMIT ?))",
+    let last = sqlx::query_scalar("SELECT max(seq) FROM (SELECT seq FROM events WHERE seq <= ? ORDER BY seq LIMIT ?)");
+    let last: Option<i64> = last.bind(mark.seq).bind(CHUNK).fetch_one(&mut *connection).await.map_err(of_statement)?;
+    let Some(last) = last else { return Ok(0) };
+    let count = sqlx::query(
+        "INSERT INTO ledger (topic, shard, kind, events) \
+         SELECT topic, ?, ?, count(*) FROM events WHERE seq <= ? GROUP BY topic \
+         ON CONFLICT (topic, shard, kind) DO UPDATE SET events = events + excluded.events",
     );
-    let delete = delete.bind(mark.seq).bind(CHUNK);
+    let count = count.bind(ledger::RETENTION).bind(LedgerKind::Removed.as_str()).bind(last);
+    count.execute(&mut *connection).await.map_err(of_statement)?;
+    let delete = sqlx::query("DELETE FROM events WHERE seq <= ?").bind(last);
     let deleted = delete.execute(&mut *connection).await.map_err(of_statement)?.rows_affected();
     if deleted > 0 {
         let record = sqlx::query(
@@ -151,10 +159,23 @@ async fn delete_receipts(writer: &Arc<Mutex<Writer>>, before: i64) -> Result<u64
 /// many. Its rows are in the order of their time.
 async fn delete_audit(writer: &Arc<Mutex<Writer>>, before: i64) -> Result<u64, StoreError> {
     let mut guard = writer::lock(writer).await?;
+    guard.begin().await?;
+    let deleted = delete_audit_chunk(guard.current().await?, before).await;
+    end(&mut guard, &deleted).await?;
+    deleted
+}
+
+/// Deletes the rows, and records how many, so that an audit can compare the trail with the counters.
+async fn delete_audit_chunk(connection: &mut SqliteConnection, before: i64) -> Result<u64, StoreError> {
     let delete = sqlx::query(
         "DELETE FROM audit WHERE rowid IN ( \
              SELECT rowid FROM (SELECT rowid, at FROM audit ORDER BY rowid LIMIT ?) WHERE at < ?)",
     );
-    let deleted = delete.bind(CHUNK).bind(before).execute(guard.connection().await?).await;
-    Ok(deleted.map_err(of_statement)?.rows_affected())
+    let deleted = delete.bind(CHUNK).bind(before).execute(&mut *connection).await;
+    let deleted = deleted.map_err(of_statement)?.rows_affected();
+    if deleted > 0 {
+        let row = LedgerRow { topic: "", kind: LedgerKind::AuditRemoved, events: deleted };
+        ledger::add_to_ledger(connection, ledger::RETENTION, &[row]).await?;
+    }
+    Ok(deleted)
 }

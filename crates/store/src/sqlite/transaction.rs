@@ -13,8 +13,9 @@ use tokio::sync::OwnedMutexGuard;
 
 use super::bulk::Bulk;
 use super::errors::{of_insert, of_statement};
-use super::query;
 use super::writer::Writer;
+use super::{ledger, query};
+use crate::ledger::LedgerRow;
 use crate::{Counts, DeadLetter, Dropped, Inserted, NewDeadLetter, Row, StoreError, Transaction as StoreTransaction};
 
 static INSERT_RECEIPTS: LazyLock<Bulk> = LazyLock::new(|| {
@@ -142,6 +143,11 @@ impl StoreTransaction for Transaction {
     async fn take_dead_letter(&mut self, id: i64) -> Result<Option<DeadLetter>, StoreError> {
         let letter = query::take_dead_letter(self.writer.current().await?, id).await;
         self.track(letter)
+    }
+
+    async fn add_to_ledger(&mut self, shard: &str, rows: &[LedgerRow<'_>]) -> Result<(), StoreError> {
+        let added = ledger::add_to_ledger(self.writer.current().await?, shard, rows).await;
+        self.track(added)
     }
 
     async fn insert_audit(&mut self, dropped: &[Dropped]) -> Result<(), StoreError> {

@@ -6,6 +6,7 @@ mod batches;
 mod commit;
 mod concurrency;
 mod dead_letters;
+mod ledger;
 mod postgres;
 mod queries;
 mod receipts;
@@ -67,6 +68,11 @@ on_both_stores! {
         a_dead_letter_replayed_twice_at_once_is_stored_once
         a_whole_entry_dead_lettered_is_not_dead_lettered_again
         dead_letters_are_listed_newest_first_in_pages;
+    ledger:
+        a_second_append_of_an_entry_is_counted_and_a_second_delivery_is_not
+        the_events_of_a_repeated_request_are_counted_by_topic
+        a_dead_letter_of_an_entry_is_counted_once_per_append
+        removed_events_and_audit_rows_are_counted;
     queries:
         events_are_listed_newest_first
         each_filter_holds_and_all_hold_together

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use sluice_event::{EntryId, ReceiptId};
 use sluice_store::{CommitOptions, Counts};
 use tokio::task::JoinSet;
 
@@ -56,4 +57,18 @@ async fn nothing_is_lost_when_a_consumer_that_was_thought_gone_commits_meanwhile
     }
     assert!(folded > 12, "rows were added up while they were written: {folded}");
     assert_eq!(test.counts().await, Counts { received: 720, unique: 720, ..Counts::default() });
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_ledger_of_consumers_that_are_gone_becomes_one_row_per_topic_and_kind() {
+    let test = TestStore::postgres().await;
+    let receipt = ReceiptId::from(EntryId::random());
+    for name in ["first/0", "gone-1/0", "gone-2/0", "here/0"] {
+        let sent = vec![event("a", 1, "0"), event("b", 1, "0")];
+        test.commit_until_done(&shard(&test, name), &batch(vec![entry(vec![keyed(receipt, sent)])])).await;
+    }
+    let (rows, events) = ("SELECT count(*) FROM ledger", "SELECT sum(events)::int8 FROM ledger");
+    assert_eq!([test.number(rows).await, test.number(events).await], [6, 6]);
+    test.store.fold_counters(&["here".to_owned()]).await.unwrap();
+    assert_eq!([test.number(rows).await, test.number(events).await], [4, 6]);
 }
