@@ -4,8 +4,10 @@
 use std::time::Duration;
 
 use serde_json::json;
+use sluice_tests::store::StoreAddress;
 use sluice_tests::wait::holds;
 use sluice_tests::{Backend, Setup, System, wait_until};
+use sqlx::{AssertSqlSafe, Connection, Executor, PgConnection};
 
 use crate::common::{events, ids, list};
 
@@ -147,6 +149,44 @@ async fn a_jsonb_store_puts_aside_what_jsonb_cannot_hold() {
     assert_eq!(system.dead_letters(1).await[0]["event_id"], "2");
     assert_eq!(ids(&list(&system.client, "").await), ["3", "1"]);
     assert_eq!(system.client.get_json("/events/default/1").await["payload"], json!({"a": [2.50], "b": 1}));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_request_whose_entry_killed_its_readers_is_recognised_when_it_is_sent_again() {
+    let mut system = start(1, &[]).await;
+    system.aggregators[0].kill();
+    system.client.publish_keyed("k", &events("t", 0..5)).await.assert_status(202);
+    look_as_if_it_had_killed_its_readers(&system, "aggregator-0").await;
+    system.aggregators[0].start().await;
+    let dead_letter = &system.dead_letters(1).await[0];
+    assert_eq!((&dead_letter["code"], &dead_letter["events"]), (&json!("kills_its_reader"), &json!(5)));
+
+    system.client.publish_keyed("k", &events("t", 0..5)).await.assert_status(202);
+    let snapshot = system.wait_until_stored(5).await;
+    assert_eq!((snapshot.received, snapshot.dead_lettered), (0, 5), "accepted = received + dead-lettered");
+    system.client.post(&format!("/dead-letters/{}/replay", dead_letter["id"])).await.assert_status(200);
+    let snapshot = system.wait_until_stored(5).await;
+    assert_eq!((snapshot.received, snapshot.rows, snapshot.dead_lettered), (5, 5, 0));
+}
+
+/// Delivers the one entry of the stream to a consumer as often as if it had died each time, with all its attempts
+/// marked.
+async fn look_as_if_it_had_killed_its_readers(system: &System, consumer: &str) {
+    let (url, prefix) = system.stream.clone().unwrap();
+    let (stream, group) = (format!("{prefix}:{{0}}"), "aggregators");
+    let mut redis = redis::Client::open(url).unwrap().get_multiplexed_async_connection().await.unwrap();
+    let mut read = redis::cmd("XREADGROUP");
+    read.arg("GROUP").arg(group).arg(consumer).arg("STREAMS").arg(&stream).arg(">");
+    let read: redis::streams::StreamReadReply = read.query_async(&mut redis).await.unwrap();
+    let id = &read.keys[0].ids[0].id;
+    let mut claim = redis::cmd("XCLAIM");
+    claim.arg(&stream).arg(group).arg(consumer).arg(0).arg(id).arg("RETRYCOUNT").arg(9).arg("JUSTID");
+    let claimed: Vec<String> = claim.query_async(&mut redis).await.unwrap();
+    assert_eq!(claimed, [id.clone()]);
+    let StoreAddress::Postgres { url, schema } = &system.store else { panic!("PostgreSQL") };
+    let mut connection = PgConnection::connect(url).await.unwrap();
+    let mark = format!("INSERT INTO \"{schema}\".attempts (position, attempts) VALUES ('0/{id}', 3)");
+    connection.execute(AssertSqlSafe(mark)).await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -6,11 +6,12 @@ use std::future::Future;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use sluice_event::compressed;
 use sluice_event::entry::{self, DecodeError};
-use sluice_event::{EntryId, compressed};
 use sluice_log::{Delivered, LogReader, Position};
 use sluice_service::backoff::Backoff;
 use sluice_store::commit::{Batch, MAX_BATCH_EVENTS, commit, events_of};
+use sluice_store::put_aside::{KeyedRequest, PutAside};
 use sluice_store::{CommitOptions, NewDeadLetter, Store, StoreError};
 use tokio::sync::Mutex;
 use tokio_util::sync::CancellationToken;
@@ -237,7 +238,8 @@ fn decode<'a>(
             Ok(entry) if events_of(&entry) > MAX_BATCH_EVENTS => {
                 let reason = format!("it has more than {MAX_BATCH_EVENTS} events, which no transaction may store");
                 tracing::error!(%position, reason, "the entry becomes a dead letter");
-                batch.dead_letters.push(raw_dead_letter(delivered, "undecodable", &reason));
+                let keyed = Some(KeyedRequest::all_of(&entry));
+                batch.dead_letters.push(put_aside(delivered, "undecodable", &reason, keyed));
             }
             Ok(entry) => batch.entries.push((position, entry)),
             Err(error @ DecodeError::UnknownVersion(_)) => {
@@ -247,7 +249,7 @@ fn decode<'a>(
             }
             Err(error @ DecodeError::Corrupt(_)) => {
                 tracing::error!(%position, %error, "the entry becomes a dead letter");
-                batch.dead_letters.push(raw_dead_letter(delivered, "undecodable", &error.to_string()));
+                batch.dead_letters.push(put_aside(delivered, "undecodable", &error.to_string(), None));
             }
         }
         acknowledgeable.push((position, delivered.events));
@@ -255,8 +257,9 @@ fn decode<'a>(
     (batch, acknowledgeable)
 }
 
-/// Returns a whole entry as a dead letter, with the entry's id where its header can be read.
-pub(crate) fn raw_dead_letter(delivered: &Delivered, code: &str, reason: &str) -> (NewDeadLetter, Option<EntryId>) {
+/// Returns a whole entry as a dead letter, with the entry's id where its header can be read, and its requests with an
+/// `Idempotency-Key` where they can be read.
+pub(crate) fn put_aside(delivered: &Delivered, code: &str, reason: &str, keyed: Option<Vec<KeyedRequest>>) -> PutAside {
     let dead_letter = NewDeadLetter {
         position: delivered.position,
         event: None,
@@ -264,6 +267,7 @@ pub(crate) fn raw_dead_letter(delivered: &Delivered, code: &str, reason: &str) -
         code: code.to_owned(),
         reason: reason.to_owned(),
         body: delivered.body.to_vec(),
+        receipts: None,
     };
-    (dead_letter, entry::peek_id(&delivered.body))
+    PutAside { dead_letter, entry: entry::peek_id(&delivered.body), keyed }
 }

@@ -4,15 +4,16 @@
 
 use std::time::Duration;
 
-use sluice_event::entry;
+use sluice_event::{compressed, entry};
 use sluice_log::{Delivered, Position};
 use sluice_service::backoff::Backoff;
 use sluice_store::CommitOptions;
 use sluice_store::commit::{Batch, commit};
+use sluice_store::put_aside::KeyedRequest;
 use tokio_util::sync::CancellationToken;
 
 use crate::metrics;
-use crate::replica::consumer::{Consumer, pause, raw_dead_letter};
+use crate::replica::consumer::{Consumer, pause, put_aside};
 
 /// The number of deliveries above which an entry is suspected. Outages raise the number too, so by itself it
 /// never makes an entry a dead letter.
@@ -49,8 +50,8 @@ pub(crate) async fn store_suspects_alone(
     others
 }
 
-/// Takes the mark of an attempt back that did not end, because the replica stops: the entry did not kill it. If the
-/// store does not do so in time, the mark stays.
+/// Takes the mark of an attempt back that ended without a commit, because the replica stops or the store failed: the
+/// entry did not kill its reader. If the store does not do so in time, the mark stays.
 async fn unmark(consumer: &Consumer, position: Position) {
     match tokio::time::timeout(UNMARK_TIMEOUT, consumer.store.unmark_attempt(position)).await {
         Ok(Ok(())) => tracing::debug!(%position, "took the mark of an attempt back"),
@@ -82,7 +83,10 @@ async fn store_alone(consumer: &Consumer, options: &CommitOptions, suspect: &Del
     }
     let reason = format!("its reader died in each of {MAX_ATTEMPTS} attempts");
     tracing::error!(%position, reason, "the entry becomes a dead letter");
-    let dead_letters = vec![raw_dead_letter(suspect, "kills_its_reader", &reason)];
+    // The keys of its requests are stored with it, so that a request that is sent again is recognised. Reading them is
+    // one more attempt: if the process dies of that too, the entry is put aside without them.
+    let keyed = if attempts == MAX_ATTEMPTS + 1 { keyed_requests(suspect) } else { None };
+    let dead_letters = vec![put_aside(suspect, "kills_its_reader", &reason, keyed)];
     let batch = Batch { dead_letters, attempted: Some(position), ..Batch::default() };
     match commit(&*consumer.store, options, &batch).await {
         Ok(outcome) => {
@@ -92,6 +96,14 @@ async fn store_alone(consumer: &Consumer, options: &CommitOptions, suspect: &Del
             }
         }
         // The entry stays pending and will be delivered again.
-        Err(error) => metrics::commit_error(&error),
+        Err(error) => {
+            metrics::commit_error(&error);
+            unmark(consumer, position).await;
+        }
     }
+}
+
+fn keyed_requests(suspect: &Delivered) -> Option<Vec<KeyedRequest>> {
+    let body = compressed::expand(&suspect.body).ok()?;
+    entry::decode(&body).ok().map(|entry| KeyedRequest::all_of(&entry))
 }

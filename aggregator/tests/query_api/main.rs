@@ -20,6 +20,7 @@ use sluice_service::options::ServeOptions;
 use sluice_service::server;
 use sluice_store::commit::{Batch, commit};
 use sluice_store::postgres::{PostgresSettings, PostgresStore};
+use sluice_store::put_aside::PutAside;
 use sluice_store::sqlite::SqliteStore;
 use sluice_store::{CommitOptions, NewDeadLetter, Store};
 use sluice_tests::postgres::PostgresServer;
@@ -75,8 +76,9 @@ fn packed(events: &Value) -> PackedEntry {
 async fn put_aside(store: &dyn Store, body: Vec<u8>, events: u64) {
     let position = Position { stream: 0, millis: 1, sequence: 2 };
     let (code, reason) = ("kills_its_reader".to_owned(), "it was tried three times".to_owned());
-    let letter = NewDeadLetter { position, event: None, events, code, reason, body };
-    commit(store, &rules(), &Batch { dead_letters: vec![(letter, None)], ..Batch::default() }).await.unwrap();
+    let dead_letter = NewDeadLetter { position, event: None, events, code, reason, body, receipts: None };
+    let put_aside = PutAside { dead_letter, entry: None, keyed: None };
+    commit(store, &rules(), &Batch { dead_letters: vec![put_aside], ..Batch::default() }).await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

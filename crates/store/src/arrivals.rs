@@ -73,6 +73,7 @@ impl<'a> Arrival<'a> {
             position: *position,
             event: Some((self.event.topic.to_string(), self.event.event_id.to_string())),
             events: 1,
+            receipts: None,
             code: code.to_owned(),
             reason: reason.to_owned(),
             body: PackedEntry::new(EntryId::random(), [&request].into_iter()).body,

@@ -5,11 +5,12 @@ use std::collections::HashSet;
 use std::time::Duration;
 
 use sluice_event::entry::{self, DecodeError, Entry};
-use sluice_event::{EntryId, ReceiptId, compressed};
+use sluice_event::{ReceiptId, compressed};
 use sluice_log::Position;
 
 use crate::arrivals::{Arrivals, Tally};
 use crate::ledger::{LedgerKind, LedgerRow, Skipped, position_receipt};
+use crate::put_aside::PutAside;
 use crate::{CommitOptions, Counts, DeadLetter, NewDeadLetter, Store, StoreError, Transaction};
 
 /// The longest that a replay waits for another one.
@@ -20,9 +21,8 @@ const REPLAY_WAIT: Duration = Duration::from_secs(5);
 pub struct Batch<'a> {
     /// Entries in stream order, each with its position.
     pub entries: Vec<(Position, Entry<'a>)>,
-    /// Whole entries to dead-letter: those that cannot be decoded or kill their reader. With the entry's id, if
-    /// it can be read.
-    pub dead_letters: Vec<(NewDeadLetter, Option<EntryId>)>,
+    /// Whole entries to dead-letter: those that cannot be decoded or kill their reader.
+    pub dead_letters: Vec<PutAside>,
     /// The entry whose marks of attempts are deleted when the batch is committed.
     pub attempted: Option<Position>,
 }
@@ -122,11 +122,19 @@ async fn write_dead_letter<'a, 's>(
         return Ok(None);
     }
     let mut arrivals = Arrivals::new(options);
-    // The receipt of the entry was stored when it was dead-lettered; those of its requests decide.
-    let receipts = sorted(entry.requests.iter().filter_map(|r| r.receipt));
-    let mut fresh = transaction.insert_receipts(&receipts).await?;
-    let skipped = arrivals.add_requests(stored.content.position, &entry.requests, &mut fresh);
-    let rest = Rest { skipped, ledger: arrivals.take_skipped(), ..Rest::default() };
+    let mut rest = Rest::default();
+    if let Some(own) = &stored.content.receipts {
+        // The receipts of its requests were stored together with it, and what was skipped was counted then.
+        let mut own = own.iter().copied().collect();
+        rest.skipped = arrivals.add_requests(stored.content.position, &entry.requests, &mut own);
+        arrivals.take_skipped();
+    } else {
+        // The receipt of the entry was stored when it was dead-lettered; those of its requests decide.
+        let receipts = sorted(entry.requests.iter().filter_map(|r| r.receipt));
+        let mut fresh = transaction.insert_receipts(&receipts).await?;
+        rest.skipped = arrivals.add_requests(stored.content.position, &entry.requests, &mut fresh);
+        rest.ledger = arrivals.take_skipped();
+    }
     let tally = arrivals.insert(transaction, store.dedup_cache()).await?;
     write_rest(transaction, options, tally, rest).await.map(Some)
 }
@@ -140,10 +148,8 @@ async fn attempt(
     let entries = batch.entries.iter().map(|(_, entry)| entry);
     let requests = entries.clone().flat_map(|e| &e.requests).filter_map(|r| r.receipt);
     let positions = batch.entries.iter().map(|(position, entry)| position_receipt(Some(entry.id), *position));
-    let dead_letters = batch.dead_letters.iter().filter_map(|(_, entry)| entry.map(ReceiptId::from));
-    let letter_positions = batch.dead_letters.iter().map(|(letter, entry)| position_receipt(*entry, letter.position));
-    let receipts =
-        entries.map(|e| e.id.into()).chain(requests).chain(positions).chain(dead_letters).chain(letter_positions);
+    let put_aside = batch.dead_letters.iter().flat_map(PutAside::receipts);
+    let receipts = entries.map(|e| e.id.into()).chain(requests).chain(positions).chain(put_aside);
     let receipts = sorted(receipts);
     let (mut transaction, fresh) = store.begin(&receipts).await?;
     let written = write_batch(&mut *transaction, store, options, batch, fresh, isolating).await;
@@ -173,13 +179,12 @@ async fn write_batch<'a, 's>(
         }
     }
     rest.ledger = arrivals.take_skipped();
-    for (dead_letter, entry) in &batch.dead_letters {
-        let first_delivery = fresh.remove(&position_receipt(*entry, dead_letter.position));
-        if entry.map_or(first_delivery, |id| fresh.remove(&id.into())) {
-            rest.dead_letters.push(dead_letter.clone());
-        } else {
-            rest.skipped += 1;
-            rest.ledger.add_unknown(if first_delivery { dead_letter.events } else { 0 });
+    for put_aside in &batch.dead_letters {
+        let (dead_letter, skipped) = put_aside.decide(&mut fresh);
+        rest.ledger.add_unknown(skipped);
+        match dead_letter {
+            Some(dead_letter) => rest.dead_letters.push(dead_letter),
+            None => rest.skipped += 1,
         }
     }
     let tally = if isolating {

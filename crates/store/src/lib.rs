@@ -11,6 +11,7 @@ mod isolate;
 pub mod ledger;
 pub mod page;
 pub mod postgres;
+pub mod put_aside;
 mod retention_clock;
 pub mod sqlite;
 
@@ -157,6 +158,10 @@ pub struct NewDeadLetter {
     pub reason: String,
     /// A packed entry ([`sluice_event::entry`]) that contains it, for a replay.
     pub body: Vec<u8>,
+    /// The receipts that are stored together with it, if it is a whole entry: a replay stores the requests that have
+    /// one of them or none at all, and skips the others. `None` if they are not known; then a replay decides by the
+    /// receipts that are stored at that time.
+    pub receipts: Option<Vec<ReceiptId>>,
 }
 
 /// A dead letter as stored.

@@ -9,6 +9,7 @@ use super::errors::within;
 use super::settings::PayloadType;
 use super::timestamptz::Timestamptz;
 use crate::commit::MAX_BATCH_EVENTS;
+use crate::put_aside;
 use crate::{Dropped, Inserted, NewDeadLetter, Row, StoreError};
 
 /// Bits of `seq` below the batch's number.
@@ -99,9 +100,9 @@ pub(super) fn seq(batch: i64, ordinal: u32) -> i64 {
 pub(super) async fn dead_letters(lease: &mut Lease, dead_letters: &[NewDeadLetter]) -> Result<(), StoreError> {
     let event = |dead_letter: &NewDeadLetter| dead_letter.event.clone().unzip();
     let insert = sqlx::query(
-        "INSERT INTO dead_letters (stream, millis, sequence, topic, event_id, events, code, reason, body) \
+        "INSERT INTO dead_letters (stream, millis, sequence, topic, event_id, events, code, reason, body, receipts) \
          SELECT * FROM unnest($1::int4[], $2::int8[], $3::int8[], $4::text[], $5::text[], $6::int8[], \
-                              $7::text[], $8::text[], $9::bytea[])",
+                              $7::text[], $8::text[], $9::bytea[], $10::bytea[])",
     );
     let insert = insert
         .bind(dead_letters.iter().map(|d| i32::from(d.position.stream)).bind_iter())
@@ -112,7 +113,8 @@ pub(super) async fn dead_letters(lease: &mut Lease, dead_letters: &[NewDeadLette
         .bind(dead_letters.iter().map(|d| d.events as i64).bind_iter())
         .bind(dead_letters.iter().map(|d| &*d.code).bind_iter())
         .bind(dead_letters.iter().map(|d| &*d.reason).bind_iter())
-        .bind(dead_letters.iter().map(|d| &*d.body).bind_iter());
+        .bind(dead_letters.iter().map(|d| &*d.body).bind_iter())
+        .bind(dead_letters.iter().map(|d| d.receipts.as_deref().map(put_aside::to_bytes)).bind_iter());
     lease.execute(insert).await
 }
 

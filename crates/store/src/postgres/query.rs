@@ -12,6 +12,7 @@ use super::connections::Lease;
 use super::errors::within;
 use super::timestamptz::Timestamptz;
 use crate::page::{PageBuilder, Step};
+use crate::put_aside;
 use crate::{Counts, DeadLetter, EventQuery, NewDeadLetter, Page, Statistics, StoreError, StoredEvent, TopicPage};
 
 macro_rules! events {
@@ -221,7 +222,7 @@ fn number(row: &PgRow, column: usize) -> Result<u64, sqlx::Error> {
 
 macro_rules! dead_letter_columns {
     () => {
-        "id, failed_at, stream, millis, sequence, topic, event_id, events, code, reason, body"
+        "id, failed_at, stream, millis, sequence, topic, event_id, events, code, reason, body, receipts"
     };
 }
 
@@ -279,6 +280,7 @@ impl<'r> FromRow<'r, PgRow> for DeadLetterRow {
             code: row.try_get("code")?,
             reason: row.try_get("reason")?,
             body: row.try_get("body")?,
+            receipts: row.try_get::<Option<Vec<u8>>, _>("receipts")?.as_deref().map(put_aside::from_bytes),
         };
         Ok(Self(DeadLetter {
             id: row.try_get("id")?,

@@ -123,6 +123,7 @@ fn migrator() -> Migrator {
         migration(1, "initial", include_str!("../../migrations/postgres/0001_initial.sql")),
         migration(2, "arrival marks", include_str!("../../migrations/postgres/0002_arrival_marks.sql")),
         migration(3, "ledger", include_str!("../../migrations/postgres/0003_ledger.sql")),
+        migration(4, "dead letter receipts", include_str!("../../migrations/postgres/0004_dead_letter_receipts.sql")),
     ]);
     migrator.set_locking(false).set_ignore_missing(true);
     migrator

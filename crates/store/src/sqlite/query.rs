@@ -10,6 +10,7 @@ use sqlx::{FromRow, Row as _, SqliteConnection};
 
 use super::errors::of_statement;
 use crate::page::{PageBuilder, Step};
+use crate::put_aside;
 use crate::{Counts, DeadLetter, EventQuery, NewDeadLetter, Page, Statistics, StoreError, StoredEvent, TopicPage};
 
 macro_rules! events {
@@ -181,7 +182,7 @@ fn number(row: &SqliteRow, column: usize) -> Result<u64, sqlx::Error> {
 
 macro_rules! dead_letter_columns {
     () => {
-        "id, failed_at, stream, millis, sequence, topic, event_id, events, code, reason, body"
+        "id, failed_at, stream, millis, sequence, topic, event_id, events, code, reason, body, receipts"
     };
 }
 
@@ -248,6 +249,7 @@ impl<'r> FromRow<'r, SqliteRow> for DeadLetterRow {
             code: row.try_get("code")?,
             reason: row.try_get("reason")?,
             body: row.try_get("body")?,
+            receipts: row.try_get::<Option<Vec<u8>>, _>("receipts")?.as_deref().map(put_aside::from_bytes),
         };
         Ok(Self(DeadLetter { id: row.try_get("id")?, failed_at: timestamp(row, "failed_at")?, content }))
     }

@@ -16,6 +16,7 @@ use super::errors::{of_insert, of_statement};
 use super::writer::Writer;
 use super::{ledger, query};
 use crate::ledger::LedgerRow;
+use crate::put_aside;
 use crate::{Counts, DeadLetter, Dropped, Inserted, NewDeadLetter, Row, StoreError, Transaction as StoreTransaction};
 
 static INSERT_RECEIPTS: LazyLock<Bulk> = LazyLock::new(|| {
@@ -318,8 +319,8 @@ async fn insert_dead_letters(
         let (topic, event_id) = dead_letter.event.clone().unzip();
         let insert = sqlx::query(
             "INSERT INTO dead_letters \
-                 (failed_at, stream, millis, sequence, topic, event_id, events, code, reason, body) \
-             VALUES (?,?,?,?,?,?,?,?,?,?)",
+                 (failed_at, stream, millis, sequence, topic, event_id, events, code, reason, body, receipts) \
+             VALUES (?,?,?,?,?,?,?,?,?,?,?)",
         );
         let insert = insert
             .bind(now)
@@ -331,7 +332,8 @@ async fn insert_dead_letters(
             .bind(dead_letter.events.cast_signed())
             .bind(&*dead_letter.code)
             .bind(&*dead_letter.reason)
-            .bind(&*dead_letter.body);
+            .bind(&*dead_letter.body)
+            .bind(dead_letter.receipts.as_deref().map(put_aside::to_bytes));
         insert.execute(&mut *connection).await.map_err(of_statement)?;
     }
     Ok(())

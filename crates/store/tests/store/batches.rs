@@ -7,6 +7,7 @@ use sluice_event::{EntryId, Event, ReceiptId, RequestId, Timestamp};
 use sluice_log::Position;
 use sluice_store::NewDeadLetter;
 use sluice_store::commit::Batch;
+use sluice_store::put_aside::{KeyedRequest, PutAside};
 
 pub fn at(text: &str) -> Timestamp {
     text.parse().expect("a moment")
@@ -64,18 +65,25 @@ pub fn again(batch: &Batch<'static>) -> Batch<'static> {
     Batch { entries: batch.entries.clone(), dead_letters: batch.dead_letters.clone(), attempted: batch.attempted }
 }
 
-/// A whole entry to be stored as a dead letter, with its id.
-pub fn letter(events: Vec<Event<'static>>) -> (NewDeadLetter, Option<EntryId>) {
-    let request = request(events);
-    let packed = PackedRequest::new(request.id, request.receipt, request.accepted_at, &request.events);
-    let entry = PackedEntry::new(EntryId::random(), [&packed].into_iter());
-    let letter = NewDeadLetter {
+/// A whole entry to be stored as a dead letter.
+pub fn letter(events: Vec<Event<'static>>) -> PutAside {
+    letter_of(&[request(events)])
+}
+
+/// A whole entry of these requests to be stored as a dead letter.
+pub fn letter_of(requests: &[Request<'static>]) -> PutAside {
+    let pack = |r: &Request<'_>| PackedRequest::new(r.id, r.receipt, r.accepted_at, &r.events);
+    let packed: Vec<_> = requests.iter().map(pack).collect();
+    let entry = PackedEntry::new(EntryId::random(), packed.iter());
+    let dead_letter = NewDeadLetter {
         position: position(7),
         event: None,
         events: entry.events,
         code: "kills_its_reader".into(),
         reason: "it was tried three times".into(),
         body: entry.body,
+        receipts: None,
     };
-    (letter, Some(entry.id))
+    let keyed = Some(KeyedRequest::all_of(&Entry { id: entry.id, requests: requests.to_vec() }));
+    PutAside { dead_letter, entry: Some(entry.id), keyed }
 }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use sluice_store::commit::{Batch, replay};
-use sluice_store::{Counts, StoreError};
+use sluice_store::{Counts, NewDeadLetter, StoreError};
 use tokio::task::JoinSet;
 
 use crate::batches::*;
@@ -92,7 +92,8 @@ pub async fn a_whole_entry_dead_lettered_is_not_dead_lettered_again(test: TestSt
     assert_eq!(test.statistics().await.dead_lettered, 3);
     let stored = test.store.dead_letters(None, 10).await.unwrap();
     assert_eq!(stored.len(), 1);
-    assert_eq!(stored[0].content, whole.dead_letters[0].0);
+    let expected = NewDeadLetter { receipts: Some(Vec::new()), ..whole.dead_letters[0].dead_letter.clone() };
+    assert_eq!(stored[0].content, expected);
 
     let replayed = replay(&*test.store, &test.options, stored[0].id).await.unwrap().unwrap();
     assert_eq!(replayed.counts, Counts { received: 3, unique: 3, ..Counts::default() });

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use sluice_event::{EntryId, ReceiptId};
 use sluice_store::commit::Batch;
+use sluice_store::put_aside::PutAside;
 use sluice_store::{CommitOptions, Maintenance, NewDeadLetter};
 
 use crate::batches::*;
@@ -41,10 +42,10 @@ pub async fn the_events_of_a_repeated_request_are_counted_by_topic(test: TestSto
 }
 
 pub async fn a_dead_letter_of_an_entry_is_counted_once_per_append(test: TestStore) {
-    let (dead_letter, id) = letter(events(0..4));
+    let letter = letter(events(0..4));
     let at = |sequence| {
-        let moved = NewDeadLetter { position: position(sequence), ..dead_letter.clone() };
-        Batch { dead_letters: vec![(moved, id)], ..Batch::default() }
+        let dead_letter = NewDeadLetter { position: position(sequence), ..letter.dead_letter.clone() };
+        Batch { dead_letters: vec![PutAside { dead_letter, ..letter.clone() }], ..Batch::default() }
     };
     for (sequence, skipped) in [(1, 0), (1, 0), (2, 4), (2, 4)] {
         test.commit(&at(sequence)).await;

@@ -8,6 +8,7 @@ mod concurrency;
 mod dead_letters;
 mod ledger;
 mod postgres;
+mod put_aside;
 mod queries;
 mod receipts;
 mod retention;
@@ -73,6 +74,11 @@ on_both_stores! {
         the_events_of_a_repeated_request_are_counted_by_topic
         a_dead_letter_of_an_entry_is_counted_once_per_append
         removed_events_and_audit_rows_are_counted;
+    put_aside:
+        a_request_that_was_put_aside_is_skipped_when_it_is_sent_again
+        a_request_that_was_stored_before_is_not_put_aside_a_second_time
+        an_entry_whose_requests_are_all_stored_is_no_dead_letter
+        an_entry_that_is_delivered_again_after_it_was_put_aside_is_replayed_whole;
     queries:
         events_are_listed_newest_first
         each_filter_holds_and_all_hold_together
