@@ -14,6 +14,9 @@ on_both_backends!(
     a_replayed_duplicate_is_counted_as_one,
     a_keyed_request_is_put_aside_once_and_replayed_once,
     a_dead_letter_that_is_not_there_is_a_404,
+    a_discarded_dead_letter_is_gone,
+    dead_letters_are_filtered_by_code_and_time,
+    dead_letters_that_match_are_replayed_after_a_dry_run,
     without_dead_letters_the_list_is_empty,
 );
 
@@ -145,6 +148,56 @@ async fn a_keyed_request_is_put_aside_once_and_replayed_once(backend: Backend) {
 async fn a_dead_letter_that_is_not_there_is_a_404(backend: Backend) {
     let system = system(backend).await;
     system.client.post("/dead-letters/1/replay").await.assert_problem(404, "not_found");
+}
+
+async fn a_discarded_dead_letter_is_gone(backend: Backend) {
+    let system = system(backend).await;
+    refuse_poison(&system, true).await;
+    system.publish_and_wait(0, &mixed()).await;
+    let path = format!("/dead-letters/{}", id_of(&system.dead_letters(2).await[0]));
+    let answer = system.client.send(system.client.request("DELETE", &path)).await.assert_status(200);
+    assert_eq!(answer.json()["discarded"], 1);
+    system.client.send(system.client.request("DELETE", &path)).await.assert_problem(404, "not_found");
+    system.dead_letters(1).await;
+}
+
+async fn dead_letters_are_filtered_by_code_and_time(backend: Backend) {
+    let system = system(backend).await;
+    refuse_poison(&system, true).await;
+    system.publish_and_wait(0, &mixed()).await;
+    let letters = system.dead_letters(2).await;
+    let (code, at) = (letters[0]["code"].as_str().unwrap(), letters[0]["failed_at"].as_str().unwrap());
+    for (query, expected) in [
+        (format!("code={code}"), 2),
+        ("code=other".to_owned(), 0),
+        (format!("since={at}"), 2),
+        (format!("until={at}"), 0),
+        (format!("code={code}&since={at}&limit=1"), 1),
+    ] {
+        let page = system.client.get_json(&format!("/dead-letters?{query}")).await;
+        assert_eq!(page["dead_letters"].as_array().unwrap().len(), expected, "{query}: {page}");
+    }
+    system.client.get("/dead-letters?since=yesterday").await.assert_problem(400, "invalid_query");
+}
+
+async fn dead_letters_that_match_are_replayed_after_a_dry_run(backend: Backend) {
+    let system = system(backend).await;
+    refuse_poison(&system, true).await;
+    system.publish_and_wait(0, &mixed()).await;
+    let code = system.dead_letters(2).await[0]["code"].as_str().unwrap().to_owned();
+    let replay = async |query: String| {
+        let answer = system.client.post(&format!("/dead-letters/replay?{query}")).await.assert_status(200).json();
+        let number = |name: &str| answer[name].as_u64().unwrap_or_else(|| panic!("{name}: {answer}"));
+        [number("matched"), number("events"), number("replayed"), number("still_refused")]
+    };
+    assert_eq!(replay("code=other".to_owned()).await, [0; 4]);
+    assert_eq!(replay(format!("code={code}")).await, [2, 2, 0, 2]);
+    refuse_poison(&system, false).await;
+    assert_eq!(replay(format!("code={code}&dry_run=true")).await, [2, 2, 0, 0]);
+    system.dead_letters(2).await;
+    assert_eq!(replay(format!("code={code}")).await, [2, 2, 2, 0]);
+    system.dead_letters(0).await;
+    assert_eq!(counts(&system.client).await, [7, 7, 0]);
 }
 
 async fn without_dead_letters_the_list_is_empty(backend: Backend) {

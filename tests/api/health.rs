@@ -56,6 +56,8 @@ async fn every_path_is_in_the_openapi_document(backend: Backend) {
         ("/topics", "get"),
         ("/stats", "get"),
         ("/dead-letters", "get"),
+        ("/dead-letters/{id}", "delete"),
+        ("/dead-letters/replay", "post"),
         ("/dead-letters/{id}/replay", "post"),
     ] {
         let operation = &paths.get(path).unwrap_or(&Value::Null)[method];

@@ -1,4 +1,4 @@
-//! `/dead-letters`: lists entries and events that could not be stored, and replays them.
+//! `/dead-letters`: lists and discards entries and events that could not be stored.
 
 use axum::Json;
 use axum::extract::rejection::PathRejection;
@@ -8,18 +8,13 @@ use serde_json::value::RawValue;
 use sluice_service::problem::Problem;
 use utoipa::ToSchema;
 
-use super::problems::{not_found, still_refused, store_problem};
+use super::problems::{not_found, store_problem};
 use super::query::{Parameters, cursor};
 use super::state::ApiState;
-use super::stats::TopicCounts;
-use crate::metrics;
-use sluice_store::StoreError;
-use sluice_store::commit;
+use sluice_store::inspect::DeadLetterQuery;
 
 const DEFAULT_LIMIT: u32 = 100;
 const MAX_LIMIT: u32 = 1_000;
-/// The maximum number of events that are returned with a dead letter that is a whole entry.
-const MAX_SHOWN: usize = 10;
 
 /// A page of dead letters.
 #[derive(Debug, Serialize, ToSchema)]
@@ -51,7 +46,7 @@ struct DeadLetter {
     event_id: Option<String>,
     /// The position of its entry in the log.
     position: String,
-    /// The first 10 events in it; empty when it cannot be decoded.
+    /// The event, if it is a single event of at most 1 MiB.
     content: Vec<Shown>,
 }
 
@@ -87,12 +82,12 @@ impl From<sluice_store::DeadLetter> for DeadLetter {
     }
 }
 
-/// Returns the first events of a dead letter's body; none when it cannot be decoded.
+/// Returns the event of a dead letter's body. The store returns the body of a single event only, which is not
+/// compressed: a list never expands an entry, and never decodes one that killed its reader.
 fn content(body: &[u8]) -> Vec<Shown> {
-    let Ok(body) = sluice_event::compressed::expand(body) else { return Vec::new() };
-    let Ok(entry) = sluice_event::entry::decode(&body) else { return Vec::new() };
+    let Ok(entry) = sluice_event::entry::decode(body) else { return Vec::new() };
     let events = entry.requests.iter().flat_map(|request| request.events.iter().map(move |event| (request.id, event)));
-    let shown = events.take(MAX_SHOWN).map(|(request_id, event)| Shown {
+    let shown = events.take(1).map(|(request_id, event)| Shown {
         topic: event.topic.to_string(),
         event_id: event.event_id.to_string(),
         timestamp: event.timestamp.to_string(),
@@ -103,10 +98,24 @@ fn content(body: &[u8]) -> Vec<Shown> {
     shown.collect()
 }
 
+/// Reads the parameters that select dead letters.
+pub(super) fn filter(parameters: &mut Parameters) -> Result<DeadLetterQuery, Problem> {
+    Ok(DeadLetterQuery {
+        code: parameters.text("code"),
+        since: parameters.value("since")?,
+        until: parameters.value("until")?,
+        ..DeadLetterQuery::default()
+    })
+}
+
 /// Lists the dead letters, newest first.
 #[utoipa::path(get, path = "/dead-letters", tag = "dead letters",
     params(
-        ("limit" = Option<u32>, Query, description = "The maximum number of dead letters: 100 by default, at most 1,000"),
+        ("code" = Option<String>, Query, description = "Only with this code"),
+        ("since" = Option<String>, Query, description = "Only those that failed at or after it"),
+        ("until" = Option<String>, Query, description = "Only those that failed before it"),
+        ("limit" = Option<u32>, Query, description = "The maximum number of dead letters: 100 by default, at most 1,000. A page \
+            of large ones has fewer"),
         ("cursor" = Option<String>, Query, description = "The `next_cursor` of the previous page"),
     ),
     responses(
@@ -123,44 +132,38 @@ pub(super) async fn list(
     let mut parameters = Parameters::parse(query.as_deref())?;
     let limit = parameters.limit(DEFAULT_LIMIT, MAX_LIMIT)?;
     let before = parameters.cursor()?;
+    let filter = filter(&mut parameters)?;
     parameters.end()?;
-    let mut letters = state.store.dead_letters(before, limit + 1).await.map_err(store_problem)?;
-    let more = letters.len() > limit as usize;
-    letters.truncate(limit as usize);
-    let next_cursor = if more { letters.last().map(|letter| cursor(letter.id)) } else { None };
-    Ok(Json(DeadLetters { dead_letters: letters.into_iter().map(DeadLetter::from).collect(), next_cursor }))
+    let query = DeadLetterQuery { before, limit, ..filter };
+    let page = state.store.dead_letter_page(&query).await.map_err(store_problem)?;
+    let dead_letters = page.dead_letters.into_iter().map(DeadLetter::from).collect();
+    Ok(Json(DeadLetters { dead_letters, next_cursor: page.next.map(cursor) }))
 }
 
-/// The outcome of a replay.
+/// The outcome of discarding.
 #[derive(Debug, Serialize, ToSchema)]
-pub(super) struct Replayed {
-    replayed: TopicCounts,
+pub(super) struct Discarded {
+    /// The number of events in the dead letter.
+    discarded: u64,
 }
 
-/// Stores and counts what is in a dead letter, and removes the dead letter, in one transaction.
-#[utoipa::path(post, path = "/dead-letters/{id}/replay", tag = "dead letters",
+/// Throws a dead letter away. Its events are counted as discarded.
+#[utoipa::path(delete, path = "/dead-letters/{id}", tag = "dead letters",
     params(("id" = i64, Path, description = "The dead letter's id")),
     responses(
-        (status = 200, description = "It is stored, or dropped as a duplicate", body = Replayed),
+        (status = 200, description = "It is gone", body = Discarded),
         (status = 404, description = "`not_found`: there is no such dead letter, or not any more", body = Problem, content_type = "application/problem+json"),
-        (status = 409, description = "`still_refused`: it stays a dead letter", body = Problem, content_type = "application/problem+json"),
         (status = 503, description = "`store_unavailable`; through a publisher also `query_unavailable`", body = Problem, content_type = "application/problem+json"),
         (status = 504, description = "`query_too_slow`", body = Problem, content_type = "application/problem+json"),
     ))]
-pub(super) async fn replay(
+pub(super) async fn discard(
     State(state): State<ApiState>,
     id: Result<Path<i64>, PathRejection>,
-) -> Result<Json<Replayed>, Problem> {
+) -> Result<Json<Discarded>, Problem> {
     let missing = || not_found("there is no such dead letter");
     let Path(id) = id.map_err(|_| missing())?;
-    match commit::replay(&*state.store, &state.rules, id).await {
-        Ok(Some(outcome)) => {
-            tracing::info!(id, "replayed a dead letter");
-            metrics::committed(&outcome);
-            Ok(Json(Replayed { replayed: outcome.counts.into() }))
-        }
-        Ok(None) => Err(missing()),
-        Err(error @ StoreError::Refused { .. }) => Err(still_refused(&error)),
-        Err(error) => Err(store_problem(error)),
-    }
+    let discarded = state.store.discard_dead_letter(id, &state.rules.shard).await.map_err(store_problem)?;
+    let discarded = discarded.ok_or_else(missing)?;
+    tracing::info!(id, events = discarded, "discarded a dead letter");
+    Ok(Json(Discarded { discarded }))
 }

@@ -8,13 +8,14 @@ mod events;
 mod openapi;
 mod problems;
 mod query;
+mod replay;
 mod state;
 mod stats;
 mod topics;
 
 use axum::Router;
 use axum::middleware::from_fn_with_state;
-use axum::routing::{get, post};
+use axum::routing::{delete, get, post};
 
 use answers::Answers;
 pub use state::ApiState;
@@ -33,7 +34,9 @@ pub fn router(state: ApiState) -> Router {
     Router::new()
         .merge(lists)
         .merge(queries)
-        .route("/dead-letters/{id}/replay", post(dead_letters::replay))
+        .route("/dead-letters/replay", post(replay::matching))
+        .route("/dead-letters/{id}", delete(dead_letters::discard))
+        .route("/dead-letters/{id}/replay", post(replay::one))
         .route("/openapi.json", get(openapi::document))
         .with_state(state)
 }

@@ -12,7 +12,9 @@ use utoipa::OpenApi;
         super::topics::list,
         super::stats::read,
         super::dead_letters::list,
-        super::dead_letters::replay,
+        super::dead_letters::discard,
+        super::replay::one,
+        super::replay::matching,
     ),
     tags(
         (name = "events", description = "The stored events"),

@@ -4,7 +4,8 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use sluice_log::LogReader;
-use sluice_store::{CommitOptions, Store};
+use sluice_store::CommitOptions;
+use sluice_store::inspect::Inspect;
 
 use super::answers::{Answers, PATIENCE};
 
@@ -14,7 +15,7 @@ const MAX_ALIKE: usize = 2;
 /// The store, the log and the commit options of replays. Cheap to clone.
 #[derive(Clone)]
 pub struct ApiState {
-    pub(super) store: Arc<dyn Store>,
+    pub(super) store: Arc<dyn Inspect>,
     pub(super) log: Arc<dyn LogReader>,
     pub(super) rules: Arc<CommitOptions>,
     /// The bound of events that are read as a whole before they are sent.
@@ -24,7 +25,7 @@ pub struct ApiState {
 
 impl ApiState {
     /// Returns the state of a server that starts now; `rules` are the commit options of this replica.
-    pub fn new(store: Arc<dyn Store>, log: Arc<dyn LogReader>, rules: CommitOptions) -> Self {
+    pub fn new(store: Arc<dyn Inspect>, log: Arc<dyn LogReader>, rules: CommitOptions) -> Self {
         // Replays count in a separate shard, so that they never wait for a worker's batch.
         let rules = Arc::new(CommitOptions { shard: format!("{}/replay", rules.shard), ..rules });
         let alike = Answers::new(MAX_ALIKE, PATIENCE);

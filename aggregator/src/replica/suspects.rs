@@ -9,6 +9,7 @@ use sluice_log::{Delivered, Position};
 use sluice_service::backoff::Backoff;
 use sluice_store::CommitOptions;
 use sluice_store::commit::{Batch, commit};
+use sluice_store::inspect::KILLS_ITS_READER;
 use sluice_store::put_aside::KeyedRequest;
 use tokio_util::sync::CancellationToken;
 
@@ -86,7 +87,7 @@ async fn store_alone(consumer: &Consumer, options: &CommitOptions, suspect: &Del
     // The keys of its requests are stored with it, so that a request that is sent again is recognised. Reading them is
     // one more attempt: if the process dies of that too, the entry is put aside without them.
     let keyed = if attempts == MAX_ATTEMPTS + 1 { keyed_requests(suspect) } else { None };
-    let dead_letters = vec![put_aside(suspect, "kills_its_reader", &reason, keyed)];
+    let dead_letters = vec![put_aside(suspect, KILLS_ITS_READER, &reason, keyed)];
     let batch = Batch { dead_letters, attempted: Some(position), ..Batch::default() };
     match commit(&*consumer.store, options, &batch).await {
         Ok(outcome) => {

@@ -19,6 +19,7 @@ use sluice_log::{LogReader, Position};
 use sluice_service::options::ServeOptions;
 use sluice_service::server;
 use sluice_store::commit::{Batch, commit};
+use sluice_store::inspect::Inspect;
 use sluice_store::postgres::{PostgresSettings, PostgresStore};
 use sluice_store::put_aside::PutAside;
 use sluice_store::sqlite::SqliteStore;
@@ -39,7 +40,7 @@ fn rules() -> CommitOptions {
     CommitOptions { keyer: Keyer::default(), shard: "replica".into(), audit: false }
 }
 
-async fn sqlite_store() -> Arc<dyn Store> {
+async fn sqlite_store() -> Arc<dyn Inspect> {
     let path = dirs::fresh("api-store").join("store.db");
     Arc::new(SqliteStore::open(&path, &Keyer::default(), 1000).await.unwrap())
 }
@@ -51,7 +52,7 @@ async fn sqlite_log() -> Arc<dyn LogReader> {
 }
 
 /// Serves the API until the guard is dropped.
-async fn serve(store: Arc<dyn Store>, log: Arc<dyn LogReader>) -> (Client, DropGuard) {
+async fn serve(store: Arc<dyn Inspect>, log: Arc<dyn LogReader>) -> (Client, DropGuard) {
     let listener = server::bind("127.0.0.1:0").await.unwrap();
     let base = format!("http://{}", listener.local_addr().unwrap());
     let stop = CancellationToken::new();
@@ -74,7 +75,7 @@ fn packed(events: &Value) -> PackedEntry {
 }
 
 async fn put_aside(store: &dyn Store, body: Vec<u8>, events: u64) {
-    let position = Position { stream: 0, millis: 1, sequence: 2 };
+    let position = Position { stream: 0, millis: events, sequence: 2 };
     let (code, reason) = ("kills_its_reader".to_owned(), "it was tried three times".to_owned());
     let dead_letter = NewDeadLetter { position, event: None, events, code, reason, body, receipts: None };
     let put_aside = PutAside { dead_letter, entry: None, keyed: None };
@@ -135,7 +136,7 @@ async fn without_the_log_the_counts_are_answered_and_the_backlog_is_unknown() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_letter_shows_the_first_events_in_it_where_they_can_be_read() {
+async fn a_whole_entry_is_listed_without_what_is_in_it() {
     let store = sqlite_store().await;
     let (client, _serving) = serve(store.clone(), sqlite_log().await).await;
     let events: Value = (0..12).map(|n| json!({"topic": "t", "event_id": n.to_string(), "payload": n})).collect();
@@ -147,11 +148,8 @@ async fn a_letter_shows_the_first_events_in_it_where_they_can_be_read() {
     let letters = listed["dead_letters"].as_array().unwrap();
     assert_eq!(letters.len(), 2, "{listed}");
     assert_eq!((&letters[0]["content"], &letters[0]["events"]), (&json!([]), &json!(5)));
-    assert_eq!(letters[1]["events"], 12);
-    let content = letters[1]["content"].as_array().unwrap();
-    assert_eq!(content.len(), 10);
-    assert_eq!((&content[3]["event_id"], &content[3]["payload"]), (&json!("3"), &json!(3)));
-    assert_eq!(letters[1]["position"], "0/1-2");
+    assert_eq!((&letters[1]["content"], &letters[1]["events"]), (&json!([]), &json!(12)));
+    assert_eq!(letters[1]["position"], "0/12-2");
     assert_eq!(client.get_json("/stats").await["dead_lettered"], 17);
 
     let first = client.get_json("/dead-letters?limit=1").await;

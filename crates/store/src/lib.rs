@@ -7,6 +7,7 @@
 mod arrivals;
 pub mod commit;
 pub mod dedup_cache;
+pub mod inspect;
 mod isolate;
 pub mod ledger;
 pub mod page;

@@ -10,6 +10,7 @@ mod counters;
 mod errors;
 mod insert;
 mod insert_strategy;
+mod inspect;
 mod ledger;
 mod locks;
 mod query;

@@ -262,7 +262,7 @@ impl<'r> FromRow<'r, PgRow> for EventRow {
     }
 }
 
-struct DeadLetterRow(DeadLetter);
+pub(super) struct DeadLetterRow(pub DeadLetter);
 
 impl<'r> FromRow<'r, PgRow> for DeadLetterRow {
     fn from_row(row: &'r PgRow) -> Result<Self, sqlx::Error> {

@@ -4,6 +4,7 @@
 mod arrival_marks;
 mod bulk;
 mod errors;
+mod inspect;
 mod ledger;
 mod query;
 mod readers;

@@ -231,7 +231,7 @@ impl<'r> FromRow<'r, SqliteRow> for EventRow {
     }
 }
 
-struct DeadLetterRow(DeadLetter);
+pub(super) struct DeadLetterRow(pub DeadLetter);
 
 impl<'r> FromRow<'r, SqliteRow> for DeadLetterRow {
     fn from_row(row: &'r SqliteRow) -> Result<Self, sqlx::Error> {

@@ -6,6 +6,7 @@ mod batches;
 mod commit;
 mod concurrency;
 mod dead_letters;
+mod inspect;
 mod ledger;
 mod postgres;
 mod put_aside;
@@ -69,6 +70,12 @@ on_both_stores! {
         a_dead_letter_replayed_twice_at_once_is_stored_once
         a_whole_entry_dead_lettered_is_not_dead_lettered_again
         dead_letters_are_listed_newest_first_in_pages;
+    inspect:
+        dead_letters_are_selected_by_code_and_time
+        a_page_of_large_dead_letters_ends_early_and_goes_on
+        a_list_never_has_the_body_of_a_whole_entry
+        what_killed_its_reader_is_selected_for_a_replay_only_by_its_code
+        a_discarded_dead_letter_is_gone_and_counted;
     ledger:
         a_second_append_of_an_entry_is_counted_and_a_second_delivery_is_not
         the_events_of_a_repeated_request_are_counted_by_topic

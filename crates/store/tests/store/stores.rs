@@ -7,9 +7,10 @@ use std::time::Duration;
 
 use sluice_event::Keyer;
 use sluice_store::commit::{Batch, Outcome, commit};
+use sluice_store::inspect::Inspect;
 use sluice_store::postgres::{PostgresSettings, PostgresStore};
 use sluice_store::sqlite::SqliteStore;
-use sluice_store::{CommitOptions, Counts, Statistics, Store, StoreError};
+use sluice_store::{CommitOptions, Counts, Statistics, StoreError};
 use sluice_tests::dirs;
 use sluice_tests::postgres::PostgresServer;
 use sqlx::sqlite::SqliteConnectOptions;
@@ -27,7 +28,7 @@ pub enum Place {
 
 /// A store of its own.
 pub struct TestStore {
-    pub store: Arc<dyn Store>,
+    pub store: Arc<dyn Inspect>,
     pub place: Place,
     pub options: CommitOptions,
 }
@@ -43,7 +44,7 @@ pub fn on_server(server: &PostgresServer) -> PostgresSettings {
     PostgresSettings { url: server.url(), workers: 8, api_connections: 8, ..PostgresSettings::default() }
 }
 
-pub async fn opened(settings: &PostgresSettings) -> Arc<dyn Store> {
+pub async fn opened(settings: &PostgresSettings) -> Arc<dyn Inspect> {
     let store = PostgresStore::connect(settings).expect("settings");
     store.migrate().await.expect("migrations");
     Arc::new(store)
@@ -70,7 +71,7 @@ impl TestStore {
     }
 
     /// The same place opened once more, as after a restart.
-    pub async fn open_again(&self, keyer: &Keyer) -> Result<Arc<dyn Store>, StoreError> {
+    pub async fn open_again(&self, keyer: &Keyer) -> Result<Arc<dyn Inspect>, StoreError> {
         match &self.place {
             Place::Postgres(settings) => {
                 let store = PostgresStore::connect(&PostgresSettings { keyer: keyer.clone(), ..settings.clone() })?;
@@ -83,7 +84,7 @@ impl TestStore {
 
     /// A new place of the same kind with another keyer.
     pub async fn another(&self, keyer: Keyer) -> Self {
-        let (store, place): (Arc<dyn Store>, _) = match &self.place {
+        let (store, place): (Arc<dyn Inspect>, _) = match &self.place {
             Place::Postgres(_) => {
                 let settings = PostgresSettings { keyer: keyer.clone(), ..fresh_schema() };
                 (opened(&settings).await, Place::Postgres(settings))

@@ -1,0 +1,151 @@
+//! Replays dead letters: one by its id, or those that match a filter.
+
+use std::time::{Duration, Instant};
+
+use axum::Json;
+use axum::extract::rejection::PathRejection;
+use axum::extract::{Path, RawQuery, State};
+use serde::Serialize;
+use sluice_service::problem::Problem;
+use utoipa::ToSchema;
+
+use super::dead_letters::filter;
+use super::problems::{not_found, still_refused, store_problem};
+use super::query::{Parameters, cursor};
+use super::state::ApiState;
+use super::stats::TopicCounts;
+use crate::metrics;
+use sluice_store::inspect::DeadLetterQuery;
+use sluice_store::{Counts, StoreError, commit};
+
+const DEFAULT_LIMIT: u32 = 100;
+const MAX_LIMIT: u32 = 1_000;
+/// The time after which one call replays no further dead letter: a publisher forwards an answer for a minute.
+const MAX_DURATION: Duration = Duration::from_secs(20);
+
+/// The outcome of a replay.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct Replayed {
+    replayed: TopicCounts,
+}
+
+/// Stores and counts what is in a dead letter, and removes the dead letter, in one transaction.
+#[utoipa::path(post, path = "/dead-letters/{id}/replay", tag = "dead letters",
+    params(("id" = i64, Path, description = "The dead letter's id")),
+    responses(
+        (status = 200, description = "It is stored, or dropped as a duplicate", body = Replayed),
+        (status = 404, description = "`not_found`: there is no such dead letter, or not any more", body = Problem, content_type = "application/problem+json"),
+        (status = 409, description = "`still_refused`: it stays a dead letter", body = Problem, content_type = "application/problem+json"),
+        (status = 503, description = "`store_unavailable`; through a publisher also `query_unavailable`", body = Problem, content_type = "application/problem+json"),
+        (status = 504, description = "`query_too_slow`", body = Problem, content_type = "application/problem+json"),
+    ))]
+pub(super) async fn one(
+    State(state): State<ApiState>,
+    id: Result<Path<i64>, PathRejection>,
+) -> Result<Json<Replayed>, Problem> {
+    let missing = || not_found("there is no such dead letter");
+    let Path(id) = id.map_err(|_| missing())?;
+    match commit::replay(&*state.store, &state.rules, id).await {
+        Ok(Some(outcome)) => {
+            tracing::info!(id, "replayed a dead letter");
+            metrics::committed(&outcome);
+            Ok(Json(Replayed { replayed: outcome.counts.into() }))
+        }
+        Ok(None) => Err(missing()),
+        Err(error @ StoreError::Refused { .. }) => Err(still_refused(&error)),
+        Err(error) => Err(store_problem(error)),
+    }
+}
+
+/// The outcome of a replay of several dead letters.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct ReplayedMatching {
+    /// Whether nothing was changed.
+    dry_run: bool,
+    /// Dead letters that match, as far as this call looked.
+    matched: u64,
+    /// The number of events in them.
+    events: u64,
+    /// Dead letters that are stored now.
+    replayed: u64,
+    /// Dead letters that the store refused again: they stay.
+    still_refused: u64,
+    /// What was counted.
+    counts: TopicCounts,
+    /// The `cursor` of the next call, if there may be more dead letters; null at the end.
+    next_cursor: Option<String>,
+}
+
+/// Replays the dead letters that match, newest first, each in a transaction of its own. Those that killed their reader
+/// are left out unless their code is named.
+#[utoipa::path(post, path = "/dead-letters/replay", tag = "dead letters",
+    params(
+        ("code" = Option<String>, Query, description = "Only with this code"),
+        ("since" = Option<String>, Query, description = "Only those that failed at or after it"),
+        ("until" = Option<String>, Query, description = "Only those that failed before it"),
+        ("limit" = Option<u32>, Query, description = "The maximum number of dead letters: 100 by default, at most 1,000"),
+        ("cursor" = Option<String>, Query, description = "The `next_cursor` of the previous call"),
+        ("dry_run" = Option<bool>, Query, description = "Only count what matches, and change nothing"),
+    ),
+    responses(
+        (status = 200, description = "What was done. It may be less than what matches: see `next_cursor`", body = ReplayedMatching),
+        (status = 400, description = "`invalid_query`", body = Problem, content_type = "application/problem+json"),
+        (status = 503, description = "`store_unavailable`; through a publisher also `query_unavailable`", body = Problem, content_type = "application/problem+json"),
+        (status = 504, description = "`query_too_slow`", body = Problem, content_type = "application/problem+json"),
+    ))]
+pub(super) async fn matching(
+    State(state): State<ApiState>,
+    RawQuery(query): RawQuery,
+) -> Result<Json<ReplayedMatching>, Problem> {
+    let mut parameters = Parameters::parse(query.as_deref())?;
+    let limit = parameters.limit(DEFAULT_LIMIT, MAX_LIMIT)?;
+    let before = parameters.cursor()?;
+    let dry_run = parameters.value::<bool>("dry_run")?.unwrap_or(false);
+    let filter = filter(&mut parameters)?;
+    parameters.end()?;
+    let query = DeadLetterQuery { before, limit: limit + 1, ..filter };
+    let mut letters = state.store.dead_letter_ids(&query).await.map_err(store_problem)?;
+    let mut more = letters.len() > limit as usize;
+    letters.truncate(limit as usize);
+
+    let until = Instant::now() + MAX_DURATION;
+    let (mut matched, mut events, mut replayed, mut refused) = (0, 0, 0, 0);
+    let mut counts = Counts::default();
+    let mut last = None;
+    for (id, of_letter, _) in letters {
+        if Instant::now() >= until {
+            more = true;
+            break;
+        }
+        if !dry_run {
+            match commit::replay(&*state.store, &state.rules, id).await {
+                Ok(Some(outcome)) => {
+                    metrics::committed(&outcome);
+                    replayed += 1;
+                    counts.received += outcome.counts.received;
+                    counts.unique += outcome.counts.unique;
+                    counts.duplicates += outcome.counts.duplicates;
+                    counts.conflicts += outcome.counts.conflicts;
+                }
+                // Somebody else replayed or discarded it.
+                Ok(None) => {}
+                Err(StoreError::Refused { .. }) => refused += 1,
+                Err(error) => return Err(store_problem(error)),
+            }
+        }
+        matched += 1;
+        events += of_letter;
+        last = Some(id);
+    }
+    tracing::info!(dry_run, matched, replayed, refused, "replayed the dead letters that match");
+    let next_cursor = last.filter(|_| more).map(cursor);
+    Ok(Json(ReplayedMatching {
+        dry_run,
+        matched,
+        events,
+        replayed,
+        still_refused: refused,
+        counts: counts.into(),
+        next_cursor,
+    }))
+}

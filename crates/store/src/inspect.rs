@@ -1,0 +1,96 @@
+//! What people do with a store: look at dead letters, and discard them.
+
+use async_trait::async_trait;
+use sluice_event::Timestamp;
+
+use crate::{DeadLetter, Store, StoreError};
+
+/// The code of a dead letter that is an entry which killed its reader. Its body is never returned by a list.
+pub const KILLS_ITS_READER: &str = "kills_its_reader";
+
+/// The bodies in a page of dead letters have at most this many bytes together. A body that is larger than the rest of
+/// it ends the page before it.
+const PAGE_BYTES: i64 = 1 << 20;
+/// A larger body is not returned at all.
+pub(crate) const MAX_BODY_BYTES: i64 = 1 << 20;
+/// The number of bytes of a reason that are returned.
+pub(crate) const MAX_REASON_CHARS: i32 = 2_000;
+
+/// A query for dead letters, newest first.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct DeadLetterQuery {
+    /// Only with this code.
+    pub code: Option<String>,
+    /// Only those that became dead letters at or after this time.
+    pub since: Option<Timestamp>,
+    /// Only those that became dead letters before this time.
+    pub until: Option<Timestamp>,
+    /// Only with a smaller id: the end of the previous page.
+    pub before: Option<i64>,
+    /// The maximum number of dead letters.
+    pub limit: u32,
+}
+
+/// A page of dead letters.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct DeadLetterPage {
+    /// Newest first. The body is empty where it is large, or is an entry that could not be decoded or killed its reader.
+    pub dead_letters: Vec<DeadLetter>,
+    /// [`DeadLetterQuery::before`] of the next page; `None` if there are no more.
+    pub next: Option<i64>,
+}
+
+/// The size of a dead letter in a list.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Size {
+    pub id: i64,
+    pub bytes: i64,
+}
+
+/// Returns the largest and the smallest id of the page that consists of the first of these dead letters, and the end of
+/// the page if there are more. `sizes` has one more than the limit if there are more.
+pub(crate) fn page_range(sizes: &[Size], limit: u32) -> Option<(i64, i64, Option<i64>)> {
+    let mut bytes = 0;
+    let fits = sizes.iter().take(limit as usize).take_while(|size| {
+        bytes += size.bytes;
+        bytes <= PAGE_BYTES
+    });
+    // One at least, whatever its size.
+    let count = fits.count().max(1);
+    let (first, last) = (sizes.first()?.id, sizes.get(count - 1)?.id);
+    Some((first, last, (count < sizes.len()).then_some(last)))
+}
+
+/// A store as people look at it.
+#[async_trait]
+pub trait Inspect: Store {
+    /// Returns a page of dead letters, bounded in bytes.
+    async fn dead_letter_page(&self, query: &DeadLetterQuery) -> Result<DeadLetterPage, StoreError>;
+
+    /// Returns the ids of dead letters, newest first, each with its number of events and its code.
+    async fn dead_letter_ids(&self, query: &DeadLetterQuery) -> Result<Vec<(i64, u64, String)>, StoreError>;
+
+    /// Deletes a dead letter, and counts its events as discarded in the same transaction. Returns their number; `None`
+    /// if there is no such dead letter.
+    async fn discard_dead_letter(&self, id: i64, shard: &str) -> Result<Option<u64>, StoreError>;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn range(sizes: &[i64], limit: u32) -> Option<(i64, i64, Option<i64>)> {
+        let sizes: Vec<_> = sizes.iter().enumerate().map(|(n, &bytes)| Size { id: 100 - n as i64, bytes }).collect();
+        page_range(&sizes, limit)
+    }
+
+    #[test]
+    fn a_page_ends_at_its_limit_or_before_the_body_that_does_not_fit() {
+        assert_eq!(range(&[], 2), None);
+        assert_eq!(range(&[1, 1], 2), Some((100, 99, None)));
+        assert_eq!(range(&[1, 1, 1], 2), Some((100, 99, Some(99))));
+        assert_eq!(range(&[PAGE_BYTES - 1, 1, 1], 10), Some((100, 99, Some(99))));
+        assert_eq!(range(&[PAGE_BYTES + 1], 10), Some((100, 100, None)));
+        assert_eq!(range(&[PAGE_BYTES + 1, 1], 10), Some((100, 100, Some(100))));
+    }
+}
