@@ -6,6 +6,7 @@
 //! [`standalone`] runs the same two, and the publisher, on SQLite.
 
 pub mod api;
+pub mod audit;
 pub mod metrics;
 mod ready;
 pub mod replica;

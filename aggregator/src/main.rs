@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use sluice_aggregator::settings::{Cli, Command};
-use sluice_aggregator::{run, standalone};
+use sluice_aggregator::{audit, run, standalone};
 
 #[tokio::main]
 async fn main() -> ExitCode {
@@ -17,6 +17,14 @@ async fn main() -> ExitCode {
         Command::Run(settings) => run::run(*settings).await,
         Command::Migrate(postgres) => run::migrate(&postgres).await,
         Command::Standalone(settings) => standalone::standalone(*settings).await,
+        Command::Audit(settings) => match audit::audit(&settings).await {
+            Ok(verdict) => return ExitCode::from(verdict.exit_code()),
+            Err(error) => {
+                // Neither proved nor disproved: 1 would say that the numbers differ.
+                tracing::error!("cannot audit: {error:#}");
+                return ExitCode::from(audit::Verdict::Unknown.exit_code());
+            }
+        },
         Command::Healthcheck(settings) => sluice_service::healthcheck::run(&settings.url).await,
     };
     sluice_service::exit::exit(result)

@@ -10,6 +10,8 @@ use sluice_event::Keyer;
 use sluice_service::units::{bytes, duration, duration_within};
 use sluice_store::postgres::PayloadType;
 
+use crate::audit::AuditSettings;
+
 /// Stores events exactly once, and answers questions about them.
 #[derive(Debug, Parser)]
 #[command(name = "sluice-aggregator", version)]
@@ -28,6 +30,9 @@ pub enum Command {
     Migrate(PostgresArgs),
     /// Run publisher and aggregator in one process, on SQLite in one folder
     Standalone(Box<StandaloneSettings>),
+    /// Compare the counters of the log, the counters of the store and its rows; exit 0 if they agree, 1 if they
+    /// differ, 2 if a counter was lost
+    Audit(Box<AuditSettings>),
     /// Ask a running server whether it is ready; exit 0 if so
     Healthcheck(HealthcheckSettings),
 }

@@ -1,6 +1,7 @@
 //! Events that the database refuses, and how they are replayed.
 
 use serde_json::{Value, json};
+use sluice_tests::audit::exact;
 use sluice_tests::store::StoreAddress;
 use sluice_tests::{Backend, System};
 use sqlx::{AssertSqlSafe, Connection, Executor, PgConnection, SqliteConnection};
@@ -14,7 +15,7 @@ on_both_backends!(
     a_replayed_duplicate_is_counted_as_one,
     a_keyed_request_is_put_aside_once_and_replayed_once,
     a_dead_letter_that_is_not_there_is_a_404,
-    a_discarded_dead_letter_is_gone,
+    a_discarded_dead_letter_is_gone_and_counted_by_the_audit,
     dead_letters_are_filtered_by_code_and_time,
     dead_letters_that_match_are_replayed_after_a_dry_run,
     without_dead_letters_the_list_is_empty,
@@ -150,7 +151,7 @@ async fn a_dead_letter_that_is_not_there_is_a_404(backend: Backend) {
     system.client.post("/dead-letters/1/replay").await.assert_problem(404, "not_found");
 }
 
-async fn a_discarded_dead_letter_is_gone(backend: Backend) {
+async fn a_discarded_dead_letter_is_gone_and_counted_by_the_audit(backend: Backend) {
     let system = system(backend).await;
     refuse_poison(&system, true).await;
     system.publish_and_wait(0, &mixed()).await;
@@ -159,6 +160,9 @@ async fn a_discarded_dead_letter_is_gone(backend: Backend) {
     assert_eq!(answer.json()["discarded"], 1);
     system.client.send(system.client.request("DELETE", &path)).await.assert_problem(404, "not_found");
     system.dead_letters(1).await;
+    let report = exact(&system).await;
+    let total = &report["total"];
+    assert_eq!((&total["received"], &total["dead_lettered"], &total["discarded"]), (&json!(5), &json!(1), &json!(1)));
 }
 
 async fn dead_letters_are_filtered_by_code_and_time(backend: Backend) {

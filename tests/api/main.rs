@@ -35,6 +35,7 @@ macro_rules! on_both_backends {
     };
 }
 
+mod audit;
 mod backpressure;
 mod bad_input;
 mod cluster;

@@ -74,6 +74,7 @@ async fn wrong_usage_exits_2_and_says_what_is_wrong() {
         ("sluice-aggregator", "standalone --listen nowhere"),
         ("sluice-aggregator", "standalone --retention 0"),
         ("sluice-aggregator", "standalone --idempotency-ttl 10s --append-timeout 11s"),
+        ("sluice-aggregator", "audit"),
     ] {
         let output = run(name, words(args)).await;
         assert_eq!(output.status.code(), Some(2), "{name} {args}: {output:?}");
@@ -137,6 +138,7 @@ async fn every_option_is_in_the_help_with_its_variable() {
         ("sluice-aggregator", "run"),
         ("sluice-aggregator", "migrate"),
         ("sluice-aggregator", "standalone"),
+        ("sluice-aggregator", "audit"),
         ("sluice-aggregator", "healthcheck"),
     ] {
         let output = run(name, vec![command.to_owned(), "--help".to_owned()]).await;

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use sluice_tests::stream::{Held, StreamReader};
 use sluice_tests::wait::holds;
-use sluice_tests::{Backend, Load, LoadOptions, Setup, System, TableLock, Tally, Watch, ledger, wait_until};
+use sluice_tests::{Backend, Load, LoadOptions, Setup, System, TableLock, Tally, Watch, audit, ledger, wait_until};
 
 /// The time after which another replica claims a pending entry.
 pub const CLAIM_AFTER: Duration = Duration::from_secs(5);
@@ -117,6 +117,7 @@ impl Trial {
             let mut stream = self.system.stream().await;
             assert_eq!(stream.pending().await.unwrap(), 0, "nothing stays pending");
         }
+        audit::exact(&self.system).await;
         let [claimed, recovered, skipped] = counted(&self.system, self.carried_over).await;
         let tally = Tally {
             name: self.name.to_owned(),

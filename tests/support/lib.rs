@@ -18,6 +18,7 @@
     reason = "a test fails by panicking and says on its output what it saw"
 )]
 
+pub mod audit;
 pub mod client;
 pub mod dirs;
 pub mod ledger;

@@ -133,7 +133,8 @@ impl Pieces {
                 break piece.next;
             }
         };
-        // Events that were committed in the meantime are not in the plan, and must not take the places of those that are.
+        // Events that were committed in the meantime are not in the plan. They must not take the places of those that
+        // are.
         (self.query.before, self.query.limit) = (begin, limit.max(self.piece_events));
         self.bytes_left = PAGE_BYTES;
         self.plan = Some(plan);

@@ -20,8 +20,8 @@ use axum::routing::{delete, get, post};
 use answers::Answers;
 pub use state::ApiState;
 
-/// Returns all routes of the query API. Lists of events, which may be large, and other queries have separate bounds: the
-/// readers of lists cannot keep the operator from asking for statistics.
+/// Returns all routes of the query API. Lists of events, which may be large, and other queries have separate bounds:
+/// the readers of lists cannot keep the operator from asking for statistics.
 pub fn router(state: ApiState) -> Router {
     let bounded = || from_fn_with_state(Answers::default(), answers::bounded);
     let lists = Router::new().route("/events", get(events::list)).route_layer(bounded());

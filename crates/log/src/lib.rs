@@ -127,6 +127,15 @@ pub struct Backlog {
     pub oldest: Option<Duration>,
 }
 
+/// The numbers of events that the log has counted, of all streams together.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct LogCounters {
+    /// Events appended; `None` when a counter was lost, which is not zero.
+    pub appended: Option<u64>,
+    /// Events acknowledged; `None` when a counter was lost.
+    pub acknowledged: Option<u64>,
+}
+
 /// A consumer of the group.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ConsumerInfo {

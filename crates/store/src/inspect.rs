@@ -1,9 +1,12 @@
-//! What people do with a store: look at dead letters, and discard them.
+//! What people do with a store: look at dead letters, discard them, and audit the numbers.
+
+use std::collections::BTreeMap;
 
 use async_trait::async_trait;
 use sluice_event::Timestamp;
 
-use crate::{DeadLetter, Store, StoreError};
+use crate::ledger::LedgerKind;
+use crate::{Counts, DeadLetter, Store, StoreError};
 
 /// The code of a dead letter that is an entry which killed its reader. Its body is never returned by a list.
 pub const KILLS_ITS_READER: &str = "kills_its_reader";
@@ -34,7 +37,7 @@ pub struct DeadLetterQuery {
 /// A page of dead letters.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct DeadLetterPage {
-    /// Newest first. The body is empty where it is large, or is an entry that could not be decoded or killed its reader.
+    /// Newest first. The body is empty if it is large, or is an entry that could not be decoded or killed its reader.
     pub dead_letters: Vec<DeadLetter>,
     /// [`DeadLetterQuery::before`] of the next page; `None` if there are no more.
     pub next: Option<i64>,
@@ -59,6 +62,54 @@ pub(crate) fn page_range(sizes: &[Size], limit: u32) -> Option<(i64, i64, Option
     let count = fits.count().max(1);
     let (first, last) = (sizes.first()?.id, sizes.get(count - 1)?.id);
     Some((first, last, (count < sizes.len()).then_some(last)))
+}
+
+/// What a store says about its events, from one snapshot.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct StoreAudit {
+    /// By topic. An empty topic has what is not known to belong to one.
+    pub topics: BTreeMap<String, TopicAudit>,
+    /// Number of rows of the audit trail.
+    pub trail_rows: u64,
+    /// The time from which on the ledger is complete; `None` if it always was.
+    pub ledger_since: Option<Timestamp>,
+}
+
+/// What a store says about the events of a topic.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct TopicAudit {
+    /// The counters.
+    pub counts: Counts,
+    /// Number of rows of events.
+    pub rows: u64,
+    /// Number of events in dead letters.
+    pub dead_lettered: u64,
+    /// The ledger.
+    pub ledger: BTreeMap<LedgerKind, u64>,
+}
+
+impl StoreAudit {
+    /// Adds a number of a kind: `rows`, `dead_lettered` or a kind of the ledger. An unknown kind, which a newer build
+    /// may write, is left out.
+    pub(crate) fn add(&mut self, topic: String, kind: &str, number: u64) {
+        let of_topic = self.topics.entry(topic).or_default();
+        match kind {
+            "rows" => of_topic.rows = number,
+            "dead_lettered" => of_topic.dead_lettered = number,
+            _ => {
+                if let Some(kind) = LedgerKind::of(kind) {
+                    of_topic.ledger.insert(kind, number);
+                }
+            }
+        }
+    }
+}
+
+impl TopicAudit {
+    /// Returns a number of the ledger.
+    pub fn of(&self, kind: LedgerKind) -> u64 {
+        self.ledger.get(&kind).copied().unwrap_or(0)
+    }
 }
 
 /// A store as people look at it.

@@ -1,5 +1,5 @@
-//! The ledger: what happened to events and is neither in the counters nor in the rows. Together with them it accounts for
-//! every event that was appended to the log, which the audit checks.
+//! The ledger: what happened to events and is neither in the counters nor in the rows. Together with them it accounts
+//! for every event that was appended to the log, which the audit checks.
 
 use std::collections::BTreeMap;
 

@@ -16,6 +16,7 @@ mod backlog;
 mod claim;
 mod connect;
 mod consumers;
+mod counters;
 mod error;
 mod extend_claim;
 mod group;
@@ -31,6 +32,7 @@ mod streams;
 mod trim;
 mod writer;
 
+pub use counters::counters;
 pub use reader::RedisReader;
 pub use settings::{ReaderSettings, WriterSettings};
 pub use writer::RedisWriter;

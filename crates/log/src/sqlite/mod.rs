@@ -8,6 +8,7 @@
 //! in memory only: after a restart [`LogReader::read_new`] delivers all of it again, and
 //! [`LogReader::read_own_pending`] has nothing to add.
 
+mod counters;
 mod delivery;
 mod error;
 mod open;
@@ -27,6 +28,7 @@ use tokio::time::{Instant, timeout_at};
 use crate::{
     Append, Appended, Backlog, Claimed, ConsumerInfo, Delivered, LogError, LogReader, LogWriter, Position, Pressure,
 };
+pub use counters::counters;
 use delivery::Deliveries;
 pub use settings::SqliteSettings;
 use space::Space;

@@ -18,7 +18,7 @@ const WAL_BYTES: u64 = 64 << 20;
 /// The page cache, in KiB. A transaction that does not fit is written in parts, and some pages are written twice.
 const CACHE_KIB: i64 = 4 << 10;
 /// A safeguard only, because there is one writer.
-const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
+pub(super) const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Locks the folder for this process. The lock is released when the file is closed, also when the process is killed.
 pub(super) fn lock(folder: &Path) -> Result<File, LogError> {

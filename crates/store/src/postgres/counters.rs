@@ -46,8 +46,9 @@ const FORMER: &str = "former consumers";
 const CHUNK: i64 = 5_000;
 
 /// Adds up the rows whose shard belongs to none of these consumers (`consumer/worker`), in the shard of former
-/// consumers, and does the same with the ledger. Returns how many rows of counters. If one of them commits at this time all the same, its rows are left for the next time,
-/// without a wait; and a commit that meets a row while it is deleted waits, and begins a new one.
+/// consumers, and does the same with the ledger. Returns how many rows of counters. If one of them commits at this
+/// time all the same, its rows are left for the next time, without a wait; and a commit that meets a row while it is
+/// deleted waits, and begins a new one.
 pub(super) async fn fold(lease: &mut Lease, schema: &str, consumers: &[String]) -> Result<u64, StoreError> {
     let deadline = lease.deadline();
     let mut total = 0;

@@ -37,7 +37,8 @@ impl Inspect for PostgresStore {
             // Only a single event has a body that is shown. The body of an entry killed its reader, or cannot be
             // decoded.
             let sizes = sqlx::query_as::<_, (i64, i64)>(concat!(
-                "SELECT id, CASE WHEN topic IS NULL OR octet_length(body) > $6 THEN 0 ELSE octet_length(body) END::int8 \
+                "SELECT id, \
+                        CASE WHEN topic IS NULL OR octet_length(body) > $6 THEN 0 ELSE octet_length(body) END::int8 \
                         + least(octet_length(reason), 4 * $7) \
                  FROM dead_letters WHERE ",
                 matching!(),
@@ -54,7 +55,8 @@ impl Inspect for PostgresStore {
             let select = sqlx::query_as::<_, DeadLetterRow>(concat!(
                 "SELECT id, failed_at, stream, millis, sequence, topic, event_id, events, code, \
                         left(reason, $7) AS reason, \
-                        CASE WHEN topic IS NULL OR octet_length(body) > $6 THEN '' ELSE body END AS body, NULL::bytea AS receipts \
+                        CASE WHEN topic IS NULL OR octet_length(body) > $6 THEN '' ELSE body END AS body, \
+                        NULL::bytea AS receipts \
                  FROM dead_letters WHERE ",
                 matching!(),
                 " AND id >= $5 ORDER BY id DESC"

@@ -20,6 +20,7 @@ mod retention;
 mod schema;
 mod session;
 mod settings;
+mod snapshot;
 mod sqlstate;
 mod stuck_sessions;
 mod timestamptz;
@@ -35,6 +36,7 @@ use sluice_log::Position;
 
 pub use schema::migrate;
 pub use settings::{PayloadType, PostgresSettings};
+pub use snapshot::Snapshot;
 
 use crate::dedup_cache::DedupCache;
 use crate::retention_clock::RetentionClock;

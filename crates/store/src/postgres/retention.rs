@@ -64,9 +64,9 @@ struct Chunk {
 }
 
 /// Deletes events up to a mark, and records in the same transaction how many were deleted and how far back
-/// duplicates are recognised from now on, and in the ledger how many of each topic. Every transaction that begins later reads the number, in all replicas,
-/// and so learns that events it has cached as stored may have been deleted. Deletes nothing if another replica is
-/// doing so at this time.
+/// duplicates are recognised from now on, and in the ledger how many of each topic. Every transaction that
+/// begins later reads the number, in all replicas, and so learns that events it has cached as stored may have been
+/// deleted. Deletes nothing if another replica is doing so at this time.
 async fn delete_chunk(lease: &mut Lease, schema: &str, after: i64, mark: Mark) -> Result<Chunk, StoreError> {
     let deadline = lease.deadline();
     let work = async {

@@ -169,7 +169,7 @@ async fn ensure_dedup_fields(connection: &mut PgConnection, settings: &PostgresS
     check_dedup_fields(&stored, &wanted)
 }
 
-async fn setting(connection: &mut PgConnection, name: &str) -> Result<Option<String>, StoreError> {
+pub(super) async fn setting(connection: &mut PgConnection, name: &str) -> Result<Option<String>, StoreError> {
     let value = sqlx::query_scalar("SELECT value FROM settings WHERE name = $1").bind(name);
     value.fetch_optional(connection).await.map_err(of_statement)
 }

@@ -41,6 +41,14 @@ impl Session {
         Self { sql, deadline: QUERY_TIMEOUT + Duration::from_secs(2), lease_timeout: LEASE_TIMEOUT }
     }
 
+    /// Returns the session of an audit, whose statements count rows.
+    pub fn audit(settings: &PostgresSettings, timeout: Duration) -> Self {
+        let sql = common(settings, timeout, LEASE_TIMEOUT);
+        // The snapshot is idle while the log is read.
+        let sql = format!("{sql} SET idle_in_transaction_session_timeout = {};", timeout.as_millis().max(1));
+        Self { sql, deadline: timeout + Duration::from_secs(2), lease_timeout: LEASE_TIMEOUT }
+    }
+
     /// Returns the session of migrations: their statements have no limit on the server, and wait for a lock
     /// for at most `lock_timeout`.
     pub fn migrations(settings: &PostgresSettings, lock_timeout: Duration, deadline: Duration) -> Self {

@@ -10,6 +10,7 @@ mod query;
 mod readers;
 mod retention;
 mod schema;
+mod snapshot;
 mod transaction;
 mod writer;
 
@@ -30,6 +31,8 @@ use crate::{
     DeadLetter, EventQuery, Maintenance, Page, Removed, Statistics, Store, StoreError, StoredEvent, TopicPage,
     Transaction as StoreTransaction,
 };
+pub use snapshot::Snapshot;
+
 use errors::{QUERY_TIMEOUT, of_statement, within};
 use readers::Readers;
 use retention::Retention;

@@ -1,0 +1,55 @@
+//! The settings of `audit`.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Args, ValueEnum};
+use sluice_service::units::duration_within;
+
+/// Settings of `audit`.
+#[derive(Debug, Clone, Args)]
+pub struct AuditSettings {
+    /// Folder of `standalone` to audit; without it Redis and PostgreSQL are audited
+    #[arg(long, env = "SLUICE_DATA", value_name = "DIR", conflicts_with_all = ["redis_url", "database_url"])]
+    pub data: Option<PathBuf>,
+    /// URL of the Redis server that holds the streams
+    #[arg(
+        long,
+        env = "SLUICE_REDIS_URL",
+        hide_env_values = true,
+        value_name = "redis://HOST",
+        required_unless_present = "data"
+    )]
+    pub redis_url: Option<String>,
+    /// Prefix of all keys in Redis
+    #[arg(long, env = "SLUICE_STREAM_PREFIX", default_value = "sluice", value_name = "PREFIX")]
+    pub stream_prefix: String,
+    /// URL of the PostgreSQL database
+    #[arg(
+        long,
+        env = "SLUICE_DATABASE_URL",
+        hide_env_values = true,
+        value_name = "postgres://USER:PASSWORD@HOST/DB",
+        required_unless_present = "data"
+    )]
+    pub database_url: Option<String>,
+    /// Schema of the tables
+    #[arg(long, env = "SLUICE_DATABASE_SCHEMA", default_value = "sluice", value_name = "NAME")]
+    pub database_schema: String,
+    /// The longest that the audit may take
+    #[arg(long, env = "SLUICE_AUDIT_TIMEOUT", default_value = "10m", value_parser = duration_within("1s", "24h"),
+        value_name = "TIME")]
+    pub timeout: Duration,
+    /// Form of the report
+    #[arg(long, env = "SLUICE_AUDIT_FORMAT", default_value = "table", value_name = "table|json")]
+    pub format: Format,
+}
+
+/// The form of the report.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Format {
+    /// For people.
+    Table,
+    /// For programs.
+    Json,
+}

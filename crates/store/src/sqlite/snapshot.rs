@@ -1,0 +1,79 @@
+//! A snapshot of a file, to be audited.
+
+use std::path::Path;
+use std::time::Duration;
+
+use sluice_event::Timestamp;
+use sqlx::sqlite::SqliteConnectOptions;
+use sqlx::{ConnectOptions, Connection, SqliteConnection};
+
+use super::errors::of_statement;
+use crate::inspect::StoreAudit;
+use crate::{Counts, StoreError};
+
+/// The longest wait for another process that has the file locked.
+const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// An open snapshot of a file, to be audited. It changes nothing, and creates no tables. A process that has the file
+/// open goes on writing to it.
+pub struct Snapshot {
+    connection: SqliteConnection,
+}
+
+impl Snapshot {
+    /// Opens the file and a snapshot: what is committed later is not seen.
+    ///
+    /// # Errors
+    /// [`StoreError`] if there is no such file, or it has no such tables.
+    pub async fn open(path: &Path) -> Result<Self, StoreError> {
+        let options = SqliteConnectOptions::new()
+            .filename(path)
+            .read_only(true)
+            .busy_timeout(BUSY_TIMEOUT)
+            .disable_statement_logging();
+        let mut connection = options.connect().await.map_err(of_statement)?;
+        sqlx::raw_sql("BEGIN; SELECT count(*) FROM settings").execute(&mut connection).await.map_err(of_statement)?;
+        Ok(Self { connection })
+    }
+
+    /// Counts everything in the snapshot, and closes it.
+    ///
+    /// # Errors
+    /// If a statement fails.
+    pub async fn count(mut self) -> Result<StoreAudit, StoreError> {
+        let mut audit = StoreAudit::default();
+        let counters = sqlx::query_as::<_, (String, i64, i64, i64, i64)>(
+            "SELECT topic, sum(received), sum(unique_processed), sum(duplicate_dropped), sum(conflicts) \
+             FROM counters GROUP BY topic",
+        );
+        for (topic, received, unique, duplicates, conflicts) in
+            counters.fetch_all(&mut self.connection).await.map_err(of_statement)?
+        {
+            let number = i64::cast_unsigned;
+            audit.topics.entry(topic).or_default().counts = Counts {
+                received: number(received),
+                unique: number(unique),
+                duplicates: number(duplicates),
+                conflicts: number(conflicts),
+            };
+        }
+        let numbers = sqlx::query_as::<_, (String, String, i64)>(
+            "SELECT topic, kind, sum(events) FROM ledger GROUP BY topic, kind \
+             UNION ALL \
+             SELECT coalesce(topic, ''), 'dead_lettered', sum(events) FROM dead_letters GROUP BY 1 \
+             UNION ALL \
+             SELECT topic, 'rows', count(*) FROM events GROUP BY topic",
+        );
+        for (topic, kind, number) in numbers.fetch_all(&mut self.connection).await.map_err(of_statement)? {
+            audit.add(topic, &kind, number.cast_unsigned());
+        }
+        let trail = sqlx::query_scalar::<_, i64>("SELECT count(*) FROM audit");
+        audit.trail_rows = trail.fetch_one(&mut self.connection).await.map_err(of_statement)?.cast_unsigned();
+        let since =
+            sqlx::query_scalar::<_, i64>("SELECT CAST(value AS INTEGER) FROM settings WHERE name = 'ledger_since'");
+        let since = since.fetch_optional(&mut self.connection).await.map_err(of_statement)?;
+        audit.ledger_since = since.and_then(Timestamp::from_micros);
+        let _ = self.connection.close().await;
+        Ok(audit)
+    }
+}
