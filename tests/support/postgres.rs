@@ -70,6 +70,37 @@ impl PostgresServer {
         process.kill();
     }
 
+    /// Whether it was started and not stopped by the test.
+    pub fn runs(&self) -> bool {
+        self.process.is_some()
+    }
+
+    /// Sends SIGINT, on which it ends all connections and itself, and waits for the end. Fails when it takes longer
+    /// than a minute.
+    pub fn terminate(&mut self) {
+        let mut process = self.process.take().expect("Postgres runs");
+        process.signal(Signal::INT);
+        assert!(process.ended(Duration::from_secs(60)).is_some(), "Postgres does not end on SIGINT");
+    }
+
+    /// Sends SIGSTOP to the server and all its backends.
+    pub fn freeze(&self) {
+        self.process().signal(Signal::STOP);
+        self.signal_children(Signal::STOP);
+    }
+
+    /// Sends SIGCONT to the server and all its backends.
+    pub fn thaw(&self) {
+        self.signal_children(Signal::CONT);
+        self.process().signal(Signal::CONT);
+    }
+
+    fn signal_children(&self, signal: Signal) {
+        for child in self.process().children() {
+            let _ = kill_process(child, signal);
+        }
+    }
+
     /// Returns the first process, the parent of the others, while it runs.
     pub fn process(&self) -> &Process {
         self.process.as_ref().expect("Postgres runs")

@@ -68,6 +68,11 @@ impl Process {
     /// Sends SIGTERM, and waits for the end. After `patience` the process is killed, and `None` is returned.
     pub fn terminate(&mut self, patience: Duration) -> Option<ExitStatus> {
         self.signal(Signal::TERM);
+        self.ended(patience)
+    }
+
+    /// Waits for the end. After `patience` the process is killed, and `None` is returned.
+    pub fn ended(&mut self, patience: Duration) -> Option<ExitStatus> {
         let started = Instant::now();
         while started.elapsed() < patience {
             if let Some(status) = self.exited() {

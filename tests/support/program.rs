@@ -87,6 +87,16 @@ impl Program {
         process.terminate(Duration::from_secs(120))
     }
 
+    /// Sends SIGTERM without waiting for the end.
+    pub fn ask_to_stop(&self) {
+        self.process.as_ref().expect("the program runs").signal(Signal::TERM);
+    }
+
+    /// Waits for the end after [`Program::ask_to_stop`]. Returns `None` when it had to be killed after `patience`.
+    pub fn stopped(&mut self, patience: Duration) -> Option<ExitStatus> {
+        self.process.take().expect("the program runs").ended(patience)
+    }
+
     /// Sends SIGSTOP: the program is suspended, and its connections stay open.
     pub fn freeze(&self) {
         self.process.as_ref().expect("the program runs").signal(Signal::STOP);

@@ -64,6 +64,17 @@ impl RedisServer {
         self.process.take().expect("Redis runs").kill();
     }
 
+    /// Whether it was started and not stopped by the test.
+    pub fn runs(&self) -> bool {
+        self.process.is_some()
+    }
+
+    /// Sends SIGTERM, and waits for the end. Fails when it takes longer than a minute.
+    pub fn terminate(&mut self) {
+        let status = self.process.take().expect("Redis runs").terminate(Duration::from_secs(60));
+        assert!(status.is_some(), "Redis does not end on SIGTERM");
+    }
+
     /// Returns its process, while it runs.
     pub fn process(&self) -> &Process {
         self.process.as_ref().expect("Redis runs")

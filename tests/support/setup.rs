@@ -25,6 +25,8 @@ pub struct Setup {
     servers: Option<OwnServers>,
     redis_proxy: Option<String>,
     postgres_proxy: Option<String>,
+    redis_of_each: Vec<String>,
+    postgres_of_each: Vec<String>,
     env: Vec<(String, String)>,
 }
 
@@ -39,6 +41,8 @@ impl Setup {
             servers: None,
             redis_proxy: None,
             postgres_proxy: None,
+            redis_of_each: Vec::new(),
+            postgres_of_each: Vec::new(),
             env: Vec::new(),
         }
     }
@@ -96,6 +100,13 @@ impl Setup {
         self
     }
 
+    /// Each aggregator reaches Redis and Postgres through the addresses at its number.
+    pub fn each_aggregator_through(mut self, redis: &[&str], postgres: &[&str]) -> Self {
+        self.redis_of_each = redis.iter().map(|address| format!("redis://{address}")).collect();
+        self.postgres_of_each = postgres.iter().map(|address| url_of(address, DATABASE)).collect();
+        self
+    }
+
     /// Returns the URLs of its Redis and its Postgres.
     pub async fn urls(&self) -> (String, String) {
         match &self.servers {
@@ -119,9 +130,9 @@ impl Setup {
         let mut aggregators: Vec<Program> = (0..self.aggregators)
             .map(|number| {
                 let consumer = format!("aggregator-{number}");
-                let mut args =
-                    words(&["run", "--redis-url", &redis, "--stream-prefix", &name, "--consumer", &consumer]);
-                let database = self.postgres_proxy.as_ref().unwrap_or(&postgres);
+                let log = self.redis_of_each.get(number).unwrap_or(&redis);
+                let mut args = words(&["run", "--redis-url", log, "--stream-prefix", &name, "--consumer", &consumer]);
+                let database = self.postgres_of_each.get(number).or(self.postgres_proxy.as_ref()).unwrap_or(&postgres);
                 args.extend(words(&["--database-url", database, "--database-schema", &name]));
                 args.extend(self.aggregator_args.clone());
                 Program::new(&consumer, "sluice-aggregator", args, &self.env, &dir)

@@ -141,14 +141,21 @@ impl StoreReader {
 
     /// Returns all stored events.
     pub async fn rows(&mut self) -> sqlx::Result<Vec<StoredRow>> {
+        self.rows_from("").await
+    }
+
+    /// Returns the stored events whose id is this one or follows it in the order of bytes.
+    pub async fn rows_from(&mut self, id: &str) -> sqlx::Result<Vec<StoredRow>> {
         match self {
             Self::Postgres(connection, prefix) => {
-                let sql = format!("SELECT topic, event_id, payload::text FROM {prefix}events");
-                sqlx::query_as(AssertSqlSafe(sql)).fetch_all(&mut **connection).await
+                let sql = format!(
+                    "SELECT topic, event_id, payload::text FROM {prefix}events WHERE event_id COLLATE \"C\" >= $1"
+                );
+                sqlx::query_as(AssertSqlSafe(sql)).bind(id).fetch_all(&mut **connection).await
             }
             Self::Sqlite(connection) => {
-                let sql = "SELECT topic, event_id, payload FROM events";
-                sqlx::query_as(sql).fetch_all(&mut **connection).await
+                let sql = "SELECT topic, event_id, payload FROM events WHERE event_id >= $1";
+                sqlx::query_as(sql).bind(id).fetch_all(&mut **connection).await
             }
         }
     }

@@ -124,7 +124,7 @@ impl System {
     }
 
     /// Returns the counts, and the number of events that are accepted and not stored; `None` when it is unknown.
-    async fn look(&self, reader: &mut StoreReader) -> Result<(Snapshot, Option<u64>), String> {
+    pub async fn look(&self, reader: &mut StoreReader) -> Result<(Snapshot, Option<u64>), String> {
         // The backlog is read first: events that are no longer in it are in the snapshot.
         let stats = self.client.get("/stats").await;
         if stats.status != 200 {

@@ -9,10 +9,10 @@ use tokio::time::{MissedTickBehavior, interval, timeout};
 
 use crate::store::{StoreAddress, StoreReader};
 
-/// How often a snapshot is taken.
+/// How often a snapshot is taken, unless the test decides otherwise.
 const EVERY: Duration = Duration::from_millis(100);
 
-/// Reads the counts every 100 ms, each time in one snapshot of the database, and records the first that are not
+/// Reads the counts, usually every 100 ms, each time in one snapshot of the database, and records the first that are not
 /// possible. If the database does not respond, the next attempt is made after the usual interval.
 #[derive(Debug)]
 pub struct Watch {
@@ -30,8 +30,14 @@ struct Seen {
 impl Watch {
     /// Starts the watch.
     pub fn start(store: &StoreAddress) -> Self {
+        Self::start_every(EVERY, store)
+    }
+
+    /// Starts a watch that reads the counts at this interval. A test that stores many rows reads them less often,
+    /// because each snapshot counts all of them.
+    pub fn start_every(every: Duration, store: &StoreAddress) -> Self {
         let seen = Arc::new(Mutex::new(Seen::default()));
-        let task = tokio::spawn(watch(store.clone(), seen.clone()));
+        let task = tokio::spawn(watch(every, store.clone(), seen.clone()));
         Self { seen, task }
     }
 
@@ -52,8 +58,8 @@ impl Watch {
     }
 }
 
-async fn watch(store: StoreAddress, seen: Arc<Mutex<Seen>>) {
-    let mut ticks = interval(EVERY);
+async fn watch(every: Duration, store: StoreAddress, seen: Arc<Mutex<Seen>>) {
+    let mut ticks = interval(every);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
     let mut reader: Option<StoreReader> = None;
     loop {

@@ -1,12 +1,14 @@
-//! Proxies that cut a connection at a chosen message, or hold responses back until they are lost.
+//! Proxies that cut a connection at a chosen message, or hold responses back until they are lost. [`link`] is a
+//! network that fails without regard to messages.
 
+pub mod link;
 pub mod postgres;
 pub mod redis;
 
 use std::io;
 use std::marker::PhantomData;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
@@ -38,6 +40,11 @@ impl<P: Protocol> Proxy<P> {
     /// Cuts at the next so many messages that `P` chooses.
     pub fn arm(&self, times: u64) {
         self.faults.cut_plan.arm(times);
+    }
+
+    /// Like [`Proxy::arm`], on this side of the messages from now on.
+    pub fn arm_on(&self, side: Cut, times: u64) {
+        self.faults.cut_plan.arm_on(side, times);
     }
 
     /// Returns the number of cuts made.
@@ -105,24 +112,39 @@ pub enum Cut {
 /// The number of cuts that a proxy still has to make, and the number that it has made.
 #[derive(Debug, Clone)]
 pub(crate) struct CutPlan {
-    cut: Cut,
-    left: Arc<AtomicU64>,
+    plan: Arc<Mutex<Plan>>,
     done: Arc<AtomicU64>,
 }
 
+#[derive(Debug)]
+struct Plan {
+    side: Cut,
+    left: u64,
+    /// Counts how often the proxy was armed. A cut of an earlier time is not returned.
+    armed: u64,
+}
+
 impl CutPlan {
-    pub(crate) fn new(cut: Cut) -> Self {
-        Self { cut, left: Arc::default(), done: Arc::default() }
+    pub(crate) fn new(side: Cut) -> Self {
+        Self { plan: Arc::new(Mutex::new(Plan { side, left: 0, armed: 0 })), done: Arc::default() }
     }
 
     /// Takes one cut, if any is left.
     pub(crate) fn take(&self) -> Option<Taken> {
-        let taken = self.left.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |left| left.checked_sub(1));
-        taken.ok().map(|_| Taken { cut_plan: self.clone(), is_made: false })
+        let mut plan = self.plan.lock().expect("the lock");
+        plan.left = plan.left.checked_sub(1)?;
+        Some(Taken { cut_plan: self.clone(), side: plan.side, armed: plan.armed, is_made: false })
     }
 
     pub(crate) fn arm(&self, times: u64) {
-        self.left.store(times, Ordering::SeqCst);
+        let mut plan = self.plan.lock().expect("the lock");
+        plan.left = times;
+        plan.armed += 1;
+    }
+
+    pub(crate) fn arm_on(&self, side: Cut, times: u64) {
+        self.plan.lock().expect("the lock").side = side;
+        self.arm(times);
     }
 
     pub(crate) fn done(&self) -> u64 {
@@ -135,12 +157,14 @@ impl CutPlan {
 #[derive(Debug)]
 pub(crate) struct Taken {
     cut_plan: CutPlan,
+    side: Cut,
+    armed: u64,
     is_made: bool,
 }
 
 impl Taken {
     pub(crate) fn side(&self) -> Cut {
-        self.cut_plan.cut
+        self.side
     }
 
     /// The connection is about to be cut.
@@ -152,8 +176,9 @@ impl Taken {
 
 impl Drop for Taken {
     fn drop(&mut self) {
-        if !self.is_made {
-            self.cut_plan.left.fetch_add(1, Ordering::SeqCst);
+        let mut plan = self.cut_plan.plan.lock().expect("the lock");
+        if !self.is_made && plan.armed == self.armed {
+            plan.left += 1;
         }
     }
 }
