@@ -20,5 +20,6 @@ mod group;
 mod postgres;
 mod publisher;
 mod redis;
+mod soak;
 mod standalone;
 mod trial;

@@ -1,6 +1,7 @@
 //! The single process of a standalone system is killed.
 
 use std::path::Path;
+use std::time::Duration;
 
 use sluice_tests::wait::holds;
 use sluice_tests::{Backend, Setup, wait_until};
@@ -56,18 +57,24 @@ async fn a_killed_standalone_process_goes_on_where_it_was() {
 }
 
 /// The write lock of a SQLite file. While it is held, the process under test has to wait.
-struct WriteLock(SqliteConnection);
+#[derive(Debug)]
+pub struct WriteLock(SqliteConnection);
 
 impl WriteLock {
     async fn take(file: &Path) -> Self {
-        let options = SqliteConnectOptions::new().filename(file).busy_timeout(SOON);
-        let mut connection = options.connect().await.unwrap();
-        connection.execute("BEGIN IMMEDIATE").await.unwrap();
-        Self(connection)
+        Self::take_within(SOON, file).await.unwrap()
+    }
+
+    /// Takes the lock, for which it waits at most this long.
+    pub async fn take_within(patience: Duration, file: &Path) -> sqlx::Result<Self> {
+        let options = SqliteConnectOptions::new().filename(file).busy_timeout(patience);
+        let mut connection = options.connect().await?;
+        connection.execute("BEGIN IMMEDIATE").await?;
+        Ok(Self(connection))
     }
 
     /// Releases the lock. The connection remains open.
-    async fn release(&mut self) {
+    pub async fn release(&mut self) {
         self.0.execute("ROLLBACK").await.unwrap();
     }
 }
