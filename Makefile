@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
 .PHONY: help run setup test test-unit test-chart test-api test-faults lint bench bench-quick fuzz
-.PHONY: bench-bounds bench-instructions bench-instructions-accept
+.PHONY: bench-bounds bench-instructions bench-instructions-accept soak
 
 # A failed test names its place and its reason. The backtraces of asynchronous tests are long and hide both.
 # To see one: make test-api RUST_BACKTRACE=1
@@ -36,8 +36,17 @@ test-chart: ## the Helm chart as it is rendered, without a cluster
 test-api: setup programs ## the API suite, on Redis with PostgreSQL and on SQLite
 	cargo test --locked --workspace --test api -- --test-threads=$(API_THREADS)
 
-test-faults: setup programs ## each process killed, frozen or cut off under load
+test-faults: setup programs ## each process killed, frozen or cut off under load, and a minute of soak
 	cargo test --locked --workspace --test faults -- --test-threads=1 --show-output
+
+# How long `make soak` runs, and with which seed: make soak SECONDS_=600 SEED=7. Without a seed, each day has another.
+# (SECONDS without the underscore is a variable of the shell.)
+SECONDS_ ?= 600
+SEED ?=
+
+soak: setup programs ## random faults, alone and in pairs, on real servers; ten minutes
+	SLUICE_SOAK_SECONDS=$(SECONDS_) SLUICE_SOAK_SEED=$(SEED) \
+		cargo test --locked --workspace --test faults -- --test-threads=1 --nocapture soak::random
 
 lint: ## format, clippy, shellcheck, licences of dependencies, instruction counts of the hot path
 	cargo fmt --all --check
