@@ -1,7 +1,7 @@
 # All tasks of a developer. `make help` lists them; the longer ones are scripts in scripts/.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help run setup test test-unit test-chart test-api test-faults lint bench bench-quick fuzz
+.PHONY: help run setup test test-unit test-chart test-api test-faults test-powercut lint bench bench-quick fuzz
 .PHONY: bench-bounds bench-instructions bench-instructions-accept soak
 
 # A failed test names its place and its reason. The backtraces of asynchronous tests are long and hide both.
@@ -12,7 +12,7 @@ export RUST_BACKTRACE := 0
 LISTEN ?= 127.0.0.1:8080
 # The suites that run the programs from outside. Each command builds the whole workspace, so that all of them
 # use the same features of shared dependencies, which are then compiled once.
-SUITES := --test api --test faults --test chart --test kind
+SUITES := --test api --test faults --test powercut --test chart --test kind
 # How many API tests run in parallel. They mostly wait, so this may exceed the number of cores.
 API_THREADS ?= 4
 
@@ -24,7 +24,7 @@ run: ## builds (dev profile), starts the whole system in one process, publishes 
 	@LISTEN=$(LISTEN) scripts/demo
 
 test: setup ## lint and all tests, those on a kind cluster too; installs what is missing, on Debian as root
-	@scripts/phases lint test-unit test-api test-faults kind-up test-chart test-kind $(kind_end)
+	@scripts/phases lint test-unit test-api test-faults test-powercut kind-up test-chart test-kind $(kind_end)
 
 test-unit: setup ## the tests inside the crates
 	cargo test --locked --workspace
@@ -47,6 +47,9 @@ SEED ?=
 soak: setup programs ## random faults, alone and in pairs, on real servers; ten minutes
 	SLUICE_SOAK_SECONDS=$(SECONDS_) SLUICE_SOAK_SEED=$(SEED) \
 		cargo test --locked --workspace --test faults -- --test-threads=1 --nocapture soak::random
+
+test-powercut: setup programs ## the power cut under load; SEEDS=n runs n seeds, from SEED on (as root, with /dev/fuse)
+	cargo test --locked --workspace --test powercut -- --test-threads=2 --show-output
 
 lint: ## format, clippy, shellcheck, licences of dependencies, instruction counts of the hot path
 	cargo fmt --all --check

@@ -20,7 +20,8 @@ static TEMPLATE: LazyLock<PathBuf> = LazyLock::new(make_template);
 /// A PostgreSQL server whose data survives [`PostgresServer::kill`] and [`PostgresServer::start_again`].
 #[derive(Debug)]
 pub struct PostgresServer {
-    dir: PathBuf,
+    data: PathBuf,
+    log: PathBuf,
     port: u16,
     process: Option<Process>,
 }
@@ -34,39 +35,56 @@ impl PostgresServer {
 
     /// Starts a server with an empty database and these settings, one on each line, which override ours.
     pub fn start_with(settings: &str) -> Self {
-        let dir = dirs::fresh("postgres");
+        Self::prepare_in(&dirs::fresh("postgres"), settings).started()
+    }
+
+    /// Prepares a server that is not started, with an empty database in `data` in this directory, which can be on
+    /// a disk of the test. The log is elsewhere.
+    pub fn prepare_in(dir: &Path, settings: &str) -> Self {
         let data = dir.join("data");
         run(Command::new("cp").arg("-a").arg(&*TEMPLATE).arg(&data));
-        let mut server = Self { dir, port: ports::free(), process: None };
+        let log = dirs::fresh("postgres-log").join("postgres.log");
+        let server = Self { data, log, port: ports::free(), process: None };
         server.configure(settings);
-        server.start_again();
         server
+    }
+
+    /// Starts a prepared server.
+    pub fn started(mut self) -> Self {
+        self.start_again();
+        self
     }
 
     /// Starts the server again with its data on the same port, and waits until it accepts connections.
     pub fn start_again(&mut self) {
-        let args = ["-D".to_owned(), self.data().display().to_string()];
-        let log = self.dir.join("postgres.log");
+        self.try_start_again().unwrap_or_else(|reason| panic!("{reason}"));
+    }
+
+    /// Like [`PostgresServer::start_again`], for data with which the server may refuse to start.
+    ///
+    /// # Errors
+    /// The end of its log if it has ended instead of accepting connections.
+    pub fn try_start_again(&mut self) -> Result<(), String> {
+        let args = ["-D".to_owned(), self.data.display().to_string()];
+        let log = self.log.clone();
         let mut process = Process::start(&program("postgres"), &args, &[], server_user(), &log);
         wait_blocking("Postgres takes connections", Duration::from_secs(120), || {
             if let Some(status) = process.exited() {
-                panic!("postgres ended with {status}:\n{}", tail(&log, 30));
+                return Ok(Err(format!("postgres ended with {status}:\n{}", tail(&log, 30))));
             }
             let mut ready = Command::new(program("pg_isready"));
             ready.args(["-q", "-h", "127.0.0.1", "-p", &self.port.to_string()]);
-            if ready.status().is_ok_and(|s| s.success()) { Ok(()) } else { Err(tail(&log, 3)) }
-        });
+            if ready.status().is_ok_and(|s| s.success()) { Ok(Ok(())) } else { Err(tail(&log, 3)) }
+        })?;
         self.process = Some(process);
+        Ok(())
     }
 
     /// Sends `kill -9` to the server and all its backends, as if the machine failed. The postmaster is stopped
     /// first, so that it cannot notice the end of its children and close connections in order.
     pub fn kill(&mut self) {
         let mut process = self.process.take().expect("Postgres runs");
-        process.signal(Signal::STOP);
-        for child in process.children() {
-            let _ = kill_process(child, Signal::KILL);
-        }
+        process.send_kill();
         process.kill();
     }
 
@@ -121,17 +139,13 @@ impl PostgresServer {
         format!("127.0.0.1:{}", self.port)
     }
 
-    fn data(&self) -> PathBuf {
-        self.dir.join("data")
-    }
-
     fn configure(&self, settings: &str) {
         let settings = format!(
             "listen_addresses = '127.0.0.1'\nport = {}\nunix_socket_directories = ''\nmax_connections = 300\n\
              shared_buffers = 64MB\nlog_min_messages = warning\nlog_line_prefix = '%m [%p] '\n{settings}",
             self.port,
         );
-        std::fs::write(self.data().join("postgresql.auto.conf"), settings).expect("the server's settings");
+        std::fs::write(self.data.join("postgresql.auto.conf"), settings).expect("the server's settings");
     }
 }
 

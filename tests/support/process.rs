@@ -65,6 +65,16 @@ impl Process {
         let _ = self.child.wait();
     }
 
+    /// Sends `kill -9` to the process and all that it has started, without waiting. The process is stopped first,
+    /// so that it neither notices the end of its children nor starts others.
+    pub fn send_kill(&self) {
+        self.signal(Signal::STOP);
+        for child in self.children() {
+            let _ = kill_process(child, Signal::KILL);
+        }
+        self.signal(Signal::KILL);
+    }
+
     /// Sends SIGTERM, and waits for the end. After `patience` the process is killed, and `None` is returned.
     pub fn terminate(&mut self, patience: Duration) -> Option<ExitStatus> {
         self.signal(Signal::TERM);

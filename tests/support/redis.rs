@@ -13,7 +13,8 @@ use crate::{dirs, ports};
 /// nothing is evicted. Its data survives [`RedisServer::kill`] and [`RedisServer::start_again`].
 #[derive(Debug)]
 pub struct RedisServer {
-    dir: PathBuf,
+    data: PathBuf,
+    log: PathBuf,
     port: u16,
     settings: Vec<String>,
     process: Option<Process>,
@@ -27,15 +28,30 @@ impl RedisServer {
 
     /// Like [`RedisServer::start`], with further settings as `--NAME` and value, which override ours.
     pub fn start_with(settings: &[&str]) -> Self {
+        Self::start_in(&dirs::fresh("redis"), settings)
+    }
+
+    /// Like [`RedisServer::start_with`], with the data in this directory, which is on a disk of the test. The log
+    /// is elsewhere.
+    pub fn start_in(data: &Path, settings: &[&str]) -> Self {
         let settings = settings.iter().map(|&word| word.to_owned()).collect();
-        let mut server = Self { dir: dirs::fresh("redis"), port: ports::free(), settings, process: None };
+        let log = dirs::fresh("redis-log").join("redis.log");
+        let mut server = Self { data: data.to_owned(), log, port: ports::free(), settings, process: None };
         server.start_again();
         server
     }
 
     /// Starts the server again with its data on the same port, and waits until it responds.
     pub fn start_again(&mut self) {
-        let dir = self.dir.display().to_string();
+        self.try_start_again().unwrap_or_else(|reason| panic!("{reason}"));
+    }
+
+    /// Like [`RedisServer::start_again`], for data with which the server may refuse to start.
+    ///
+    /// # Errors
+    /// The end of its log if it has ended instead of responding.
+    pub fn try_start_again(&mut self) -> Result<(), String> {
+        let dir = self.data.display().to_string();
         let port = self.port.to_string();
         let args = [
             ["--port", &port],
@@ -49,14 +65,13 @@ impl RedisServer {
         ];
         let ours = args.concat().into_iter().map(str::to_owned);
         let args: Vec<String> = ours.chain(self.settings.clone()).collect();
-        let mut process = Process::start(Path::new("redis-server"), &args, &[], None, &self.dir.join("redis.log"));
-        wait_blocking("Redis answers", Duration::from_secs(60), || {
-            if let Some(status) = process.exited() {
-                panic!("redis-server ended with {status}:\n{}", tail(process.log(), 30));
-            }
-            self.ping().map_err(|e| e.to_string())
-        });
+        let mut process = Process::start(Path::new("redis-server"), &args, &[], None, &self.log);
+        wait_blocking("Redis answers", Duration::from_secs(60), || match process.exited() {
+            Some(status) => Ok(Err(format!("redis-server ended with {status}:\n{}", tail(process.log(), 30)))),
+            None => self.ping().map(Ok).map_err(|e| e.to_string()),
+        })?;
         self.process = Some(process);
+        Ok(())
     }
 
     /// Sends `kill -9`.

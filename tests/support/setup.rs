@@ -1,5 +1,6 @@
 //! The description of the system that a test needs, and its start.
 
+use std::path::{Path, PathBuf};
 use std::sync::LazyLock;
 use std::sync::atomic::{AtomicU32, Ordering};
 
@@ -23,6 +24,7 @@ pub struct Setup {
     publisher_args: Vec<String>,
     aggregator_args: Vec<String>,
     servers: Option<OwnServers>,
+    data: Option<PathBuf>,
     redis_proxy: Option<String>,
     postgres_proxy: Option<String>,
     redis_of_each: Vec<String>,
@@ -39,6 +41,7 @@ impl Setup {
             publisher_args: Vec::new(),
             aggregator_args: Vec::new(),
             servers: None,
+            data: None,
             redis_proxy: None,
             postgres_proxy: None,
             redis_of_each: Vec::new(),
@@ -80,6 +83,18 @@ impl Setup {
     pub async fn own_servers(mut self) -> Self {
         let start = || OwnServers { redis: RedisServer::start(), postgres: PostgresServer::start(true) };
         self.servers = Some(tokio::task::spawn_blocking(start).await.expect("servers"));
+        self
+    }
+
+    /// Uses these servers, which this system alone uses.
+    pub fn on_servers(mut self, servers: OwnServers) -> Self {
+        self.servers = Some(servers);
+        self
+    }
+
+    /// Puts the data of a standalone system into this directory.
+    pub fn data_in(mut self, data: &Path) -> Self {
+        self.data = Some(data.to_owned());
         self
     }
 
@@ -166,7 +181,7 @@ impl Setup {
 
     async fn start_standalone(self) -> System {
         let dir = dirs::fresh("standalone");
-        let data = dir.join("data");
+        let data = self.data.clone().unwrap_or_else(|| dir.join("data"));
         let mut args = words(&["standalone", "--data", &data.display().to_string()]);
         args.extend(self.publisher_args.iter().chain(&self.aggregator_args).cloned());
         let program = Program::new("standalone", "sluice-aggregator", args, &self.env, &dir);

@@ -1,4 +1,4 @@
-//! The model of a file system that forgets at a power cut what was not synced.
+//! A file system that forgets at a power cut what was not synced.
 //!
 //! It keeps two states in memory: what programs see, and what the disk would have after a power cut. The rules
 //! are those of ext4 with `data=ordered`, and of POSIX where POSIX promises less:
@@ -19,7 +19,8 @@
 //! - A truncation that is not synced is undone together with all that was written beyond it, or done.
 //! - Owners, modes and times are not forgotten.
 //!
-//! [`content`], [`file`](mod@file) and [`tree`] are the model, without input or output.
+//! [`content`], [`file`](mod@file) and [`tree`] are the model, without input or output; [`disk`] adds the power
+//! switch, `fuse` serves it to the kernel, and `mount` mounts it and drops the kernel's cache by mounting it anew.
 
 #![allow(
     clippy::unwrap_used,
@@ -29,8 +30,17 @@
 )]
 
 pub mod content;
+pub mod disk;
 pub mod file;
+#[cfg(target_os = "linux")]
+mod fuse;
+#[cfg(target_os = "linux")]
+mod mount;
 pub mod tree;
+
+pub use disk::Disk;
+#[cfg(target_os = "linux")]
+pub use mount::Mount;
 
 /// What a power cut does to changes that are not durable.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -1,0 +1,125 @@
+//! Redis and PostgreSQL, a publisher and aggregators, on one machine whose power is cut.
+
+use std::fs::OpenOptions;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use sluice_powercut::Loss;
+use sluice_tests::postgres::PostgresServer;
+use sluice_tests::redis::RedisServer;
+use sluice_tests::system::OwnServers;
+use sluice_tests::{Backend, Setup};
+use sqlx::{Connection, Executor, PgConnection};
+
+use crate::trial::{Trial, disk, seeds};
+
+/// Checkpoints and rewrites come often, so that power cuts meet them.
+const OFTEN: &str = "max_wal_size = 32MB\ncheckpoint_timeout = 30s\ncheckpoint_completion_target = 0.1\n";
+const REWRITES: [&str; 4] = ["--auto-aof-rewrite-min-size", "256kb", "--auto-aof-rewrite-percentage", "50"];
+
+/// Starts a system under load, with its servers on disks of their own.
+async fn begin(redis: &[&str], postgres: &str, seed: u64) -> Trial {
+    let disks = vec![disk("disk-of-redis", seed), disk("disk-of-postgres", seed + 1)];
+    let servers = tokio::task::block_in_place(|| {
+        let prepared = PostgresServer::prepare_in(disks[1].path(), &format!("{OFTEN}{postgres}"));
+        // The database was not created today.
+        disks[1].disk().sync_all();
+        OwnServers { redis: RedisServer::start_in(disks[0].path(), redis), postgres: prepared.started() }
+    });
+    let setup = Setup::new(Backend::RedisPostgres).aggregators(2).on_servers(servers).replica("--claim-after", "5s");
+    // What PostgreSQL has lost must not be in Redis any more.
+    let system = setup.replica("--replay-window", "0s").start().await;
+    Trial::begin(system, disks, seed).await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn after_power_cuts_what_was_answered_is_stored_once_and_every_number_is_exact() {
+    for seed in seeds() {
+        let mut trial = begin(&REWRITES, "", seed).await;
+        for (round, loss) in [Loss::Everything, Loss::Pages, Loss::TornPages, Loss::TornPages].into_iter().enumerate() {
+            // Every second time events are in Redis alone; otherwise the power fails at any moment, while
+            // PostgreSQL writes its pages.
+            let lock = if round % 2 == 0 { Some(trial.accepted_and_not_stored().await) } else { None };
+            let checkpoint =
+                tokio::spawn(checkpoint(trial.system.servers.as_ref().unwrap().postgres.maintenance_url()));
+            trial.any_moment().await;
+            trial.cut(loss).await.unwrap();
+            drop(lock);
+            // Its connection breaks, or it was done before.
+            let _ = checkpoint.await;
+            trial.load.more(500).await;
+        }
+        let rewrites = appended_file(trial.disks[0].path()).1 - 1;
+        println!("seed {seed}: Redis has rewritten its file {rewrites} times");
+        assert!(rewrites > 0, "no power cut could meet a rewrite");
+        trial.end().await;
+    }
+}
+
+/// Returns the file to which Redis appends, and its number, which starts with 1 and rises with each rewrite.
+fn appended_file(redis: &Path) -> (PathBuf, u64) {
+    let files = std::fs::read_dir(redis.join("appendonlydir")).unwrap().map(|entry| entry.unwrap().path());
+    let appended = files.filter_map(|path| {
+        let number = path.to_str()?.strip_suffix(".incr.aof")?.rsplit('.').next()?.parse().ok()?;
+        Some((path, number))
+    });
+    appended.max_by_key(|(_, number)| *number).unwrap()
+}
+
+async fn checkpoint(url: String) -> sqlx::Result<()> {
+    let mut connection = PgConnection::connect(&url).await?;
+    connection.execute("CHECKPOINT").await?;
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn with_appendfsync_everysec_answered_events_are_lost() {
+    let mut lost = 0;
+    for seed in 0..5 {
+        let mut trial = begin(&["--appendfsync", "everysec"], "", seed).await;
+        let lock = trial.accepted_and_not_stored().await;
+        trial.cut(Loss::Everything).await.unwrap();
+        drop(lock);
+        lost = trial.lost().await;
+        if lost > 0 {
+            break;
+        }
+    }
+    assert!(lost > 0, "the power cuts lost nothing, though nothing was synced for up to a second before them");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn with_fsync_off_stored_events_are_lost() {
+    let mut trial = begin(&[], "fsync = off\n", 1).await;
+    trial.cut(Loss::Everything).await.unwrap();
+    let lost = trial.lost().await;
+    assert!(lost > 0, "the power cut lost nothing, though nothing was synced");
+}
+
+/// A file system that allocates first and writes later can leave a size without its data. Redis does not read past
+/// the zeros and does not start, which operations.md describes with its remedy.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn zeros_after_what_was_synced_stop_redis_until_redis_check_aof_has_cut_them_off() {
+    let mut trial = begin(&[], "", 1).await;
+    let lock = trial.accepted_and_not_stored().await;
+    trial.cut_without_start(Loss::Everything);
+    drop(lock);
+    let (appended, _) = appended_file(trial.disks[0].path());
+    OpenOptions::new().append(true).open(&appended).unwrap().write_all(&[0; 5000]).unwrap();
+
+    let refusal = trial.start().await.unwrap_err();
+    assert!(refusal.contains("Bad file format"), "{refusal}");
+
+    let mut check = Command::new("redis-check-aof");
+    check
+        .arg("--fix")
+        .arg(appended.with_file_name("appendonly.aof.manifest"))
+        .stdin(Stdio::piped())
+        .stdout(Stdio::null());
+    let mut check = check.spawn().unwrap();
+    check.stdin.take().unwrap().write_all(b"y\n").unwrap();
+    assert!(check.wait().unwrap().success(), "redis-check-aof has repaired the file");
+    trial.start().await.unwrap();
+    trial.end().await;
+}
