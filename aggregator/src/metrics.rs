@@ -53,6 +53,8 @@ pub const OLDEST_BATCH_SECONDS: Metric = Metric::gauge("sluice_oldest_uncommitte
 pub const STUCK_BATCHES: Metric = Metric::gauge("sluice_stuck_batches", &["reason"], "batches");
 /// Sessions of the database that were ended because they were stuck in COPY and held receipts back.
 pub const SESSIONS_ENDED: Metric = Metric::counter("sluice_sessions_ended_total", &[], "sessions");
+/// Disk space of the receipts in PostgreSQL.
+pub const RECEIPTS_BYTES: Metric = Metric::gauge("sluice_receipts_bytes", &[], "bytes");
 
 /// Every metric that only the aggregator records.
 pub const ALL: &[Metric] = &[
@@ -76,6 +78,7 @@ pub const ALL: &[Metric] = &[
     OLDEST_BATCH_SECONDS,
     STUCK_BATCHES,
     SESSIONS_ENDED,
+    RECEIPTS_BYTES,
 ];
 
 /// Counts a committed batch.
@@ -148,6 +151,13 @@ pub(crate) fn backlog(backlog: &Backlog) {
 /// Sets the number of sessions of the database that this process has ended.
 pub(crate) fn sessions_ended(sessions: u64) {
     counter!(SESSIONS_ENDED.name).absolute(sessions);
+}
+
+/// Shows the disk space of the receipts, if the store tells it.
+pub(crate) fn receipts_bytes(bytes: Option<u64>) {
+    if let Some(bytes) = bytes {
+        gauge!(RECEIPTS_BYTES.name).set(bytes as f64);
+    }
 }
 
 /// Sets the gauges of the batches that are not committed.

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use futures::FutureExt;
 use futures::future::BoxFuture;
 use sluice_log::LogReader;
+use sluice_service::durability::Requirement;
 use sluice_store::Store;
 
 use crate::replica::commit_watch::CommitWatch;
@@ -19,25 +20,29 @@ const DEADLINE: Duration = Duration::from_secs(2);
 const LOG_INTERVAL: Duration = Duration::from_secs(10);
 
 /// Returns the readiness check, which `GET /readyz` calls. Its error says in words what is missing. If the replica is
-/// ready, it returns what is wrong nevertheless: commits that are stuck. It stays ready then, because its queries work.
+/// ready, it returns what is wrong nevertheless: commits that are stuck, and settings of the servers that are less than
+/// durability needs. It stays ready then, because its queries work, unless `requirement` says otherwise.
 /// `prepared` is set once the store's tables are created or upgraded.
 pub fn ready(
     store: Arc<dyn Store>,
     log: Arc<dyn LogReader>,
     prepared: Arc<AtomicBool>,
     commit_watch: Arc<CommitWatch>,
+    requirement: Requirement,
 ) -> impl Fn() -> BoxFuture<'static, Result<Vec<String>, String>> + Clone + Send + Sync + 'static {
     let logged = Arc::new(Mutex::default());
     move || {
         let (store, log, prepared) = (store.clone(), log.clone(), prepared.clone());
-        let (commit_watch, logged) = (commit_watch.clone(), logged.clone());
+        let (commit_watch, requirement, logged) = (commit_watch.clone(), requirement.clone(), logged.clone());
         async move {
             if !prepared.load(Ordering::Acquire) {
                 return Err("the store's tables are not prepared yet".to_owned());
             }
             in_time("the store", &logged, store.ping()).await?;
             in_time("the log", &logged, log.ping()).await?;
-            Ok(commit_watch.notes())
+            let mut notes = requirement.check()?;
+            notes.extend(commit_watch.notes());
+            Ok(notes)
         }
         .boxed()
     }

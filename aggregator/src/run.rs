@@ -7,6 +7,7 @@ use std::time::Duration;
 use sluice_log::LogReader;
 use sluice_log::redis::{ReaderSettings, RedisReader};
 use sluice_service::backoff::Backoff;
+use sluice_service::durability::Requirement;
 use sluice_service::options::ServeOptions;
 use sluice_service::{metrics, probes, server, shutdown};
 use tokio_util::sync::CancellationToken;
@@ -35,14 +36,20 @@ pub async fn run(settings: RunSettings) -> anyhow::Result<()> {
     let metrics = metrics::install();
     let name = settings.consumer_name();
     let store = Arc::new(PostgresStore::connect(&postgres_settings(&settings, &name))?);
-    let log: Arc<dyn LogReader> = Arc::new(RedisReader::new(ReaderSettings {
+    let log = RedisReader::new(ReaderSettings {
         url: settings.redis_url.clone(),
         prefix: settings.stream_prefix.clone(),
         streams: settings.streams,
         consumer: name.clone(),
         replay_window: settings.replay_window,
         replay_window_bytes: settings.replay_window_bytes,
-    })?);
+    })?;
+    let requirement = Requirement {
+        servers: vec![log.durability(), store.durability()],
+        require: settings.require_durable,
+        accept_unknown: settings.accept_unknown_durability.clone(),
+    };
+    let log: Arc<dyn LogReader> = Arc::new(log);
     let options = CommitOptions { keyer: settings.rules.keyer(), shard: name.clone(), audit: settings.rules.audit };
 
     let migrated = Arc::new(AtomicBool::new(false));
@@ -52,7 +59,7 @@ pub async fn run(settings: RunSettings) -> anyhow::Result<()> {
         linger: settings.rules.batch_linger,
     };
     let consumer = Consumer::new(log.clone(), store.clone(), options, limits, settings.claim_after);
-    let ready = ready(store.clone(), log, migrated.clone(), consumer.commit_watch.clone());
+    let ready = ready(store.clone(), log, migrated.clone(), consumer.commit_watch.clone(), requirement);
     let probes = probes::router(metrics, ready);
     let listener = server::bind(&settings.listen.to_string()).await?;
 

@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use clap::builder::PossibleValuesParser;
 use clap::{Args, Parser, Subcommand};
 use sluice_event::Keyer;
 use sluice_service::units::{bytes, duration, duration_within};
@@ -165,6 +166,14 @@ pub struct RunSettings {
     /// Memory, in bytes, that acknowledged entries may take in Redis; above it the oldest are removed
     #[arg(long, env = "SLUICE_REPLAY_WINDOW_BYTES", default_value = "64MiB", value_parser = bytes, value_name = "SIZE")]
     pub replay_window_bytes: u64,
+    /// Whether the server is ready only while Redis and PostgreSQL are set as durability needs
+    #[arg(long, env = "SLUICE_REQUIRE_DURABLE", default_value = "false", num_args = 0..=1,
+        default_missing_value = "true", action = clap::ArgAction::Set, value_name = "true|false")]
+    pub require_durable: bool,
+    /// Settings of Redis and PostgreSQL that may be unknown although durability is required, because the server does not tell them
+    #[arg(long, env = "SLUICE_ACCEPT_UNKNOWN_DURABILITY", value_name = "SETTINGS", value_delimiter = ',',
+        value_parser = durability_settings())]
+    pub accept_unknown_durability: Vec<String>,
     #[command(flatten)]
     #[allow(missing_docs, reason = "a doc comment would become the help's heading")]
     pub postgres: PostgresArgs,
@@ -184,6 +193,12 @@ impl Cli {
             _ => Ok(()),
         }
     }
+}
+
+/// The names that `--accept-unknown-durability` takes.
+fn durability_settings() -> PossibleValuesParser {
+    let settings = sluice_log::redis::DURABILITY_SETTINGS.into_iter();
+    PossibleValuesParser::new(settings.chain(sluice_store::postgres::DURABILITY_SETTINGS))
 }
 
 impl RunSettings {

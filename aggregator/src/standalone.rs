@@ -6,6 +6,7 @@ use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use sluice_log::sqlite::{SqliteLog, SqliteSettings};
+use sluice_service::durability::Requirement;
 use sluice_service::guard::SharedGuard;
 use sluice_service::options::ServeOptions;
 use sluice_service::{metrics, probes, server, shutdown};
@@ -89,7 +90,9 @@ impl Standalone {
         let limits =
             BatchLimits { events: settings.batch_events.unwrap_or(BATCH_EVENTS), linger: settings.batch_linger };
         let consumer = Consumer::new(log.clone(), store.clone(), options, limits, CLAIM_AFTER);
-        let ready = ready(store, log, Arc::new(AtomicBool::new(true)), consumer.commit_watch.clone());
+        // SQLite in this process always writes to the disk before it confirms: nothing is to be required of others.
+        let requirement = Requirement::default();
+        let ready = ready(store, log, Arc::new(AtomicBool::new(true)), consumer.commit_watch.clone(), requirement);
         let probes = probes::router(metrics::install(), ready);
         let router = sluice_publisher::router(publisher).merge(api).merge(probes);
         let replica_settings = ReplicaSettings {

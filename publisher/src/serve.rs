@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use sluice_log::redis::{RedisWriter, WriterSettings};
+use sluice_service::durability::Requirement;
 use sluice_service::guard::SharedGuard;
 use sluice_service::options::ServeOptions;
 use sluice_service::{metrics, probes, problem, server, shutdown};
@@ -42,9 +43,14 @@ pub async fn serve(
         idempotency_ttl: settings.idempotency_ttl,
         idempotency_memory: settings.idempotency_memory,
     })?;
+    let requirement = Requirement {
+        servers: vec![log.durability()],
+        require: settings.require_durable,
+        accept_unknown: settings.accept_unknown_durability,
+    };
     let publisher = Publisher::start(Arc::new(log), &settings.ingest);
     // Ready without Redis too: a client then gets a 503 with the reason, not a refused connection.
-    let probes = probes::router(metrics, || Box::pin(async { Ok(()) }));
+    let probes = probes::router(metrics, move || Box::pin(std::future::ready(requirement.check())));
     let router = ingest::router(publisher.clone()).merge(probes);
     let router = match settings.query_url {
         Some(url) => router.fallback_service(forward::router(&url)),

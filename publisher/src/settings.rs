@@ -3,9 +3,11 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use clap::builder::PossibleValuesParser;
 use clap::{Args, CommandFactory, Parser, Subcommand};
 use hyper::Uri;
 use sluice_event::Limits;
+use sluice_log::redis::DURABILITY_SETTINGS;
 use sluice_service::units::{bytes_within, duration, duration_within};
 
 use crate::simulate::settings::SimulateSettings;
@@ -64,6 +66,14 @@ pub struct ServeSettings {
     /// The share of Redis' memory (0 to 1) for the records of Idempotency-Keys; beyond it the oldest are removed
     #[arg(long, env = "SLUICE_IDEMPOTENCY_MEMORY", default_value_t = 0.2, value_name = "SHARE", value_parser = share)]
     pub idempotency_memory: f64,
+    /// Whether the server is ready only while Redis is set as durability needs
+    #[arg(long, env = "SLUICE_REQUIRE_DURABLE", default_value = "false", num_args = 0..=1,
+        default_missing_value = "true", action = clap::ArgAction::Set, value_name = "true|false")]
+    pub require_durable: bool,
+    /// Settings of Redis that may be unknown although durability is required, because the server does not tell them
+    #[arg(long, env = "SLUICE_ACCEPT_UNKNOWN_DURABILITY", value_name = "SETTINGS", value_delimiter = ',',
+        value_parser = PossibleValuesParser::new(DURABILITY_SETTINGS))]
+    pub accept_unknown_durability: Vec<String>,
     /// How long requests in flight may take to finish at shutdown
     #[arg(long, env = "SLUICE_SHUTDOWN_TIMEOUT", default_value = "20s", value_parser = duration, value_name = "TIME")]
     pub shutdown_timeout: Duration,

@@ -44,6 +44,7 @@ mod concurrency;
 mod conflict;
 mod dead_letters;
 mod dedup;
+mod durability;
 mod events;
 mod health;
 mod idempotency;

@@ -24,6 +24,7 @@ mod client_stream;
 pub mod code;
 mod connection;
 pub mod deadlines;
+pub mod durability;
 pub mod exit;
 pub mod guard;
 pub mod healthcheck;

@@ -71,13 +71,21 @@ pub const HTTP_REQUEST_SECONDS: Metric = Metric::histogram("sluice_http_request_
 pub const LOG_LINES_LEFT_OUT: Metric = Metric::counter("sluice_log_lines_left_out_total", &[], "lines");
 /// Log lines lost because standard error was not read in time.
 pub const LOG_LINES_LOST: Metric = Metric::counter("sluice_log_lines_lost_total", &[], "lines");
+/// Whether a setting of Redis or PostgreSQL is as durability needs it.
+pub const DURABILITY_SETTING: Metric = Metric::gauge("sluice_durability_setting", &["setting"], "boolean");
 /// The memory that the process holds (its resident set). It has the name that Prometheus' client
 /// libraries give it, so that common dashboards find it.
 pub const RESIDENT_MEMORY_BYTES: Metric = Metric::gauge("process_resident_memory_bytes", &[], "bytes");
 
 /// Every metric that all servers record.
-pub const ALL: &[Metric] =
-    &[HTTP_REQUESTS, HTTP_REQUEST_SECONDS, LOG_LINES_LEFT_OUT, LOG_LINES_LOST, RESIDENT_MEMORY_BYTES];
+pub const ALL: &[Metric] = &[
+    HTTP_REQUESTS,
+    HTTP_REQUEST_SECONDS,
+    LOG_LINES_LEFT_OUT,
+    LOG_LINES_LOST,
+    DURABILITY_SETTING,
+    RESIDENT_MEMORY_BYTES,
+];
 
 /// Bounds of every histogram of seconds: from half a millisecond to half a minute.
 const SECONDS: [f64; 15] = [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0];

@@ -425,6 +425,11 @@ pub trait Store: Send + Sync + 'static {
         0
     }
 
+    /// Returns the disk space of the receipts in bytes, as maintenance last measured it; `None` if it is not known.
+    fn receipts_bytes(&self) -> Option<u64> {
+        None
+    }
+
     /// Returns an error unless the database answers.
     async fn ping(&self) -> Result<(), StoreError>;
 }

@@ -9,6 +9,7 @@
 mod bounds;
 mod coalesce;
 mod drain;
+mod durability;
 mod faults;
 mod fixture;
 mod forward;

@@ -6,8 +6,10 @@ use std::time::{Duration, Instant};
 use redis::aio::MultiplexedConnection;
 use redis::io::tcp::TcpSettings;
 use redis::{AsyncConnectionConfig, Client, Cmd, FromRedisValue, IntoConnectionInfo, Pipeline, Value};
+use sluice_service::durability::Durability;
 use tokio::time::timeout;
 
+use super::durability;
 use super::error::{Fault, breaks_connection};
 use crate::LogError;
 
@@ -72,6 +74,7 @@ impl Dialer {
 /// The connection that all commands share, except those that block.
 pub(super) struct Link {
     dialer: Dialer,
+    durability: Durability,
     current: tokio::sync::Mutex<Current>,
 }
 
@@ -83,7 +86,20 @@ struct Current {
 
 impl Link {
     pub fn new(url: &str) -> Result<Self, LogError> {
-        Ok(Self { dialer: Dialer::new(url)?, current: tokio::sync::Mutex::default() })
+        let durability = Durability::of("Redis");
+        Ok(Self { dialer: Dialer::new(url)?, durability, current: tokio::sync::Mutex::default() })
+    }
+
+    /// Returns what the server promises, as it was last found.
+    pub fn durability(&self) -> &Durability {
+        &self.durability
+    }
+
+    /// Looks again at what the server promises: its settings can be changed while it runs.
+    pub async fn check_durability(&self) -> Result<(), LogError> {
+        let (mut connection, _) = self.connected().await?;
+        self.durability.record(durability::check(&mut connection).await?);
+        Ok(())
     }
 
     /// Returns the number of connections opened so far, and opens one if there is none. State that was set
@@ -115,7 +131,11 @@ impl Link {
         if let Some(connection) = &current.connection {
             return Ok((connection.clone(), current.generation));
         }
-        let connection = self.dialer.dial(Some(ANSWER_TIMEOUT)).await?;
+        let mut connection = self.dialer.dial(Some(ANSWER_TIMEOUT)).await?;
+        // An error says nothing about the server; the command for which the connection was opened will report it.
+        if let Ok(Ok(found)) = timeout(CONNECT_TIMEOUT, durability::check(&mut connection)).await {
+            self.durability.record(found);
+        }
         current.generation += 1;
         current.connection = Some(connection.clone());
         Ok((connection, current.generation))

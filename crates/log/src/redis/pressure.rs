@@ -4,6 +4,7 @@ use redis::{Value, from_redis_value};
 
 use super::connect::Link;
 use super::error::unexpected;
+use super::info::field;
 use super::keys::StreamKeys;
 use crate::{LogError, Pressure};
 
@@ -75,8 +76,7 @@ fn max_memory_of(info: &str) -> Option<f64> {
 }
 
 fn number(info: &str, name: &str) -> Option<f64> {
-    let line = info.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'))?;
-    line.trim().parse().ok()
+    field(info, name)?.parse().ok()
 }
 
 #[cfg(test)]

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
+use sluice_service::durability::Durability;
 use tokio::sync::Mutex;
 
 use super::claim::Cursor;
@@ -14,7 +15,7 @@ use super::settings::ReaderSettings;
 use super::{acknowledge, backlog, claim, consumers, extend_claim, group, read, streams, trim};
 use crate::{Backlog, Claimed, ConsumerInfo, Delivered, LogError, LogReader, Position};
 
-/// The number of streams is read again after this time.
+/// The number of streams, and the settings of the server, are read again after this time.
 const STREAMS_TTL: Duration = Duration::from_secs(5);
 /// How often an idle consumer resets its idle time.
 const TOUCH_INTERVAL: Duration = Duration::from_secs(1);
@@ -68,6 +69,11 @@ impl RedisReader {
         })
     }
 
+    /// Returns what the server promises, as it was last found.
+    pub fn durability(&self) -> Durability {
+        self.link.durability().clone()
+    }
+
     /// Returns the streams to read: those in use and those used in the past. Looks for new ones at intervals of
     /// [`STREAMS_TTL`].
     async fn streams(&self) -> Result<Arc<[StreamKeys]>, LogError> {
@@ -76,6 +82,7 @@ impl RedisReader {
             return Ok(cached.streams.clone());
         }
         let at = Instant::now();
+        self.link.check_durability().await?;
         let highest = streams::highest(&self.link, &self.settings.prefix).await?;
         let before = cached.as_ref().map_or(0, |cached| cached.streams.len());
         // Never fewer than before, because a stream that was read may still have pending entries.

@@ -4,6 +4,7 @@ use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
+use sluice_service::durability::Durability;
 
 use super::connect::Link;
 use super::keys::StreamKeys;
@@ -11,7 +12,8 @@ use super::settings::WriterSettings;
 use super::{append, key_records, pressure, streams};
 use crate::{Append, Appended, LogError, LogWriter, Pressure};
 
-/// The number of streams is recorded again after this time, because Redis may have lost it.
+/// The number of streams is recorded again after this time, because Redis may have lost it, and its settings are
+/// looked at again.
 const RECORD_INTERVAL: Duration = Duration::from_secs(10);
 
 /// Appends to Redis streams. Connects at the first use, so that a publisher can start while Redis is
@@ -46,6 +48,11 @@ impl RedisWriter {
         Ok(Self { settings, link, streams, recorded: Mutex::default() })
     }
 
+    /// Returns what the server promises, as it was last found.
+    pub fn durability(&self) -> Durability {
+        self.link.durability().clone()
+    }
+
     /// Records the number of streams, so that readers read all of them, and reads the server's limit on memory;
     /// returns what was recorded, with the highest number of streams ever.
     async fn record_streams(&self) -> Result<Recorded, LogError> {
@@ -58,6 +65,7 @@ impl RedisWriter {
             return Ok(recorded);
         }
         let at = Instant::now();
+        self.link.check_durability().await?;
         let highest = streams::record(&self.link, &self.settings.prefix, self.settings.streams).await?;
         let max_memory = pressure::max_memory(&self.link).await?;
         let max_key_records =

@@ -7,6 +7,7 @@ mod support;
 mod backends;
 mod redis_claim;
 mod redis_connection;
+mod redis_durability;
 mod redis_group;
 mod redis_memory;
 mod redis_streams;

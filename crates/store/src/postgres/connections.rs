@@ -10,12 +10,14 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
+use sluice_service::durability::Durability;
 use sluice_service::no_delay;
 use sqlx::postgres::{PgArguments, PgConnectOptions, PgConnection, PgRow, Postgres};
 use sqlx::query::{Query, QueryAs};
 use sqlx::{AssertSqlSafe, ConnectOptions, Connection, FromRow, SqlSafeStr};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
+use super::durability;
 use super::errors::{of_insert, of_statement, within};
 use super::session::Session;
 use super::sqlstate::{Meaning, SqlState};
@@ -34,6 +36,7 @@ struct Idle {
 pub(super) struct Connections {
     options: PgConnectOptions,
     session: String,
+    durability: Durability,
     deadline: Duration,
     lease_timeout: Duration,
     permits: Arc<Semaphore>,
@@ -96,10 +99,11 @@ impl Drop for LossGuard {
 
 impl Connections {
     /// Creates a set of at most `max_connections`; opens none yet.
-    pub fn new(options: PgConnectOptions, max_connections: u32, session: Session) -> Self {
+    pub fn new(options: PgConnectOptions, max_connections: u32, session: Session, durability: Durability) -> Self {
         Self {
             options: options.disable_statement_logging(),
             session: session.sql,
+            durability,
             deadline: session.deadline,
             lease_timeout: session.lease_timeout,
             permits: Arc::new(Semaphore::new(max_connections.max(1) as usize)),
@@ -160,6 +164,8 @@ impl Connections {
         let mut connection = self.options.connect().await?;
         no_delay::on_all_sockets();
         sqlx::raw_sql(AssertSqlSafe(self.session.clone())).execute(&mut connection).await?;
+        let settings = sqlx::query(durability::SELECT).persistent(false).fetch_one(&mut connection).await?;
+        self.durability.record(durability::checks(&settings));
         Ok((connection, generation))
     }
 }
@@ -220,10 +226,11 @@ impl Lease {
         result.map_err(|error| self.loss.shared.convert(error))
     }
 
-    /// Asks the server for a sign of life.
-    pub async fn ping(&mut self) -> Result<(), StoreError> {
-        let pong = within(self.deadline, self.connection.ping()).await;
-        self.converted(pong)
+    /// Asks the server for a sign of life, and for what it promises: its settings can be changed while it runs.
+    pub async fn check_durability(&mut self, durability: &Durability) -> Result<(), StoreError> {
+        let settings = within(self.deadline, sqlx::query(durability::SELECT).fetch_one(&mut self.connection)).await;
+        durability.record(durability::checks(&self.converted(settings)?));
+        Ok(())
     }
 
     /// Runs statements without parameters in one round trip.

@@ -7,6 +7,7 @@ mod arrival_marks;
 mod connections;
 mod copy;
 mod counters;
+mod durability;
 mod errors;
 mod insert;
 mod insert_strategy;
@@ -33,7 +34,9 @@ use std::sync::{Arc, RwLock};
 use async_trait::async_trait;
 use sluice_event::ReceiptId;
 use sluice_log::Position;
+use sluice_service::durability::Durability;
 
+pub use durability::DURABILITY_SETTINGS;
 pub use schema::migrate;
 pub use settings::{PayloadType, PostgresSettings};
 pub use snapshot::Snapshot;
@@ -58,6 +61,9 @@ const MAINTENANCE: u32 = 1;
 /// Number of connections for probes and marks of attempts: a probe while a mark is being written.
 const CHECKS: u32 = 2;
 
+/// The size of the receipts before it was first measured.
+const UNKNOWN: u64 = u64::MAX;
+
 /// Bits of a generation that hold the number of removals: enough for a thousand a second for two years.
 const REMOVAL_BITS: u32 = 36;
 
@@ -71,6 +77,7 @@ fn generation(lost_connections: u64, removals: u64) -> u64 {
 /// The store on PostgreSQL.
 pub struct PostgresStore {
     settings: PostgresSettings,
+    durability: Durability,
     commits: Connections,
     /// For lists of events, which may look at many rows.
     lists: Connections,
@@ -87,6 +94,8 @@ pub struct PostgresStore {
     replays: tokio::sync::Mutex<()>,
     /// How many sessions that were stuck in COPY this process has ended.
     ended_sessions: AtomicU64,
+    /// The disk space of the receipts, or [`UNKNOWN`].
+    receipts_bytes: AtomicU64,
     retention_clock: RetentionClock,
     receipt_partitions: Partitions,
     strategies: Arc<InsertStrategies>,
@@ -100,10 +109,13 @@ impl PostgresStore {
     pub fn connect(settings: &PostgresSettings) -> Result<Self, StoreError> {
         let options = settings.connect_options()?;
         let session = Session::commits(settings, &[receipts::PREPARE, counters::PREPARE]);
-        let commits = Connections::new(options.clone(), settings.workers, session);
-        let querying = |connections| Connections::new(options.clone(), connections, Session::queries(settings));
+        let durability = Durability::of("PostgreSQL");
+        let connections = |max, session| Connections::new(options.clone(), max, session, durability.clone());
+        let commits = connections(settings.workers, session);
+        let querying = |max| connections(max, Session::queries(settings));
         Ok(Self {
             settings: settings.clone(),
+            durability: durability.clone(),
             commits,
             // At least one, or no list would ever get a connection.
             lists: querying((settings.api_connections / 2).max(1)),
@@ -111,6 +123,7 @@ impl PostgresStore {
             maintenance: querying(MAINTENANCE),
             checks: querying(CHECKS),
             schema: RwLock::new(None),
+            receipts_bytes: AtomicU64::new(UNKNOWN),
             dedup_cache: DedupCache::new(settings.dedup_cache_keys),
             removals: Removals::default(),
             replays: tokio::sync::Mutex::default(),
@@ -119,6 +132,11 @@ impl PostgresStore {
             receipt_partitions: Partitions::new(settings.claim_after),
             strategies: Arc::default(),
         })
+    }
+
+    /// Returns what the server promises, as it was last found.
+    pub fn durability(&self) -> Durability {
+        self.durability.clone()
     }
 
     /// Applies the migrations and checks that the stored events were deduplicated by the same fields. Every
@@ -280,6 +298,7 @@ impl Store for PostgresStore {
         let schema = &self.settings.schema;
         let removed = async {
             self.receipt_partitions.maintain(&mut lease, schema, maintenance.receipts_ttl).await?;
+            self.receipts_bytes.store(receipts::size(&mut lease).await?, Ordering::Relaxed);
             retention::maintain(&mut lease, schema, &self.retention_clock, maintenance).await
         }
         .await;
@@ -294,9 +313,13 @@ impl Store for PostgresStore {
         self.ended_sessions.load(Ordering::Relaxed)
     }
 
+    fn receipts_bytes(&self) -> Option<u64> {
+        Some(self.receipts_bytes.load(Ordering::Relaxed)).filter(|&bytes| bytes != UNKNOWN)
+    }
+
     async fn ping(&self) -> Result<(), StoreError> {
         let mut lease = self.lease(&self.checks).await?;
-        let pong = lease.ping().await;
+        let pong = lease.check_durability(&self.durability).await;
         self.finish(lease, pong)
     }
 }

@@ -167,6 +167,14 @@ impl Partitions {
     }
 }
 
+/// Returns the disk space of all receipts, in bytes.
+pub(super) async fn size(lease: &mut Lease) -> Result<u64, StoreError> {
+    let select = "SELECT coalesce(sum(pg_total_relation_size(inhrelid)), 0)::bigint FROM pg_inherits \
+         WHERE inhparent = 'receipts'::regclass";
+    let (bytes,): (i64,) = lease.fetch_one(sqlx::query_as(select)).await?;
+    Ok(bytes.unsigned_abs())
+}
+
 /// Returns the open partition, if it is old and has receipts: an idle system needs no new partitions.
 async fn partition_to_close(lease: &mut Lease, ttl: Duration) -> Result<Option<i32>, StoreError> {
     let select = sqlx::query_as(

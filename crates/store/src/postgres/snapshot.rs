@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use sluice_event::Timestamp;
+use sluice_service::durability::Durability;
 use sqlx::postgres::PgRow;
 use sqlx::{Connection, FromRow, PgConnection, Row as _};
 
@@ -40,7 +41,8 @@ impl Snapshot {
     /// [`StoreError::Unavailable`] if the database does not answer, [`StoreError::Failed`] if it has no such tables.
     pub async fn open(settings: &PostgresSettings, timeout: Duration) -> Result<Self, StoreError> {
         let session = Session::audit(settings, timeout);
-        let lease = Connections::new(settings.connect_options()?, 1, session).lease().await?;
+        let connections = Connections::new(settings.connect_options()?, 1, session, Durability::of("PostgreSQL"));
+        let lease = connections.lease().await?;
         let mut connection = lease.into_connection();
         let begin = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; SELECT count(*) FROM settings";
         sqlx::raw_sql(begin).execute(&mut connection).await.map_err(of_statement)?;

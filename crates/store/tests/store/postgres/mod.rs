@@ -2,6 +2,7 @@
 
 mod counters;
 mod dedup_cache;
+mod durability;
 mod faults;
 mod receipt_partitions;
 mod schemas;

@@ -1,0 +1,32 @@
+//! What the PostgreSQL server promises about transactions that it has confirmed.
+
+use sluice_service::durability::Check;
+use sqlx::Row;
+use sqlx::postgres::PgRow;
+
+/// A transaction is on disk before it is confirmed.
+const SYNCHRONOUS_COMMIT: &str = "postgres.synchronous_commit";
+/// What the server writes is on disk, and not only handed to the system.
+const FSYNC: &str = "postgres.fsync";
+/// A page that is torn in two by a power cut is repaired.
+const FULL_PAGE_WRITES: &str = "postgres.full_page_writes";
+
+/// The names of all settings that are checked.
+pub const DURABILITY_SETTINGS: [&str; 3] = [SYNCHRONOUS_COMMIT, FSYNC, FULL_PAGE_WRITES];
+
+/// Returns one row with the settings as this session has them: a session itself turns `synchronous_commit` on. A server
+/// that does not know a setting returns NULL.
+pub(super) const SELECT: &str = "SELECT current_setting('synchronous_commit', true) AS synchronous_commit, \
+     current_setting('fsync', true) AS fsync, current_setting('full_page_writes', true) AS full_page_writes";
+
+/// Reads the row of [`SELECT`].
+pub(super) fn checks(row: &PgRow) -> Vec<Check> {
+    let value = |name: &str| row.try_get::<Option<String>, _>(name).ok().flatten();
+    let on = |value: &str| value == "on";
+    vec![
+        // All other values wait for the disk of the primary at least.
+        Check::new(SYNCHRONOUS_COMMIT, "on", value("synchronous_commit").as_deref(), |value| value != "off"),
+        Check::new(FSYNC, "on", value("fsync").as_deref(), on),
+        Check::new(FULL_PAGE_WRITES, "on", value("full_page_writes").as_deref(), on),
+    ]
+}
