@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use sluice_event::Limits;
+use sluice_event::ambient::random_u128;
 use sluice_log::LogWriter;
 use sluice_service::problem::Problem;
 use tokio::sync::{Semaphore, oneshot};
@@ -98,7 +99,7 @@ impl Publisher {
         let coalescer = match self.shared.coalescers.as_slice() {
             [only] => only,
             several => {
-                let spread = packed.keyed.map_or_else(rand::random, |keyed| keyed.key.as_u128());
+                let spread = packed.keyed.map_or_else(random_u128, |keyed| keyed.key.as_u128());
                 &several[(spread % several.len() as u128) as usize]
             }
         };

@@ -8,6 +8,8 @@ use std::fmt;
 
 use uuid::Uuid;
 
+use crate::ambient;
+
 macro_rules! id {
     ($(#[$doc:meta])* $name:ident) => {
         $(#[$doc])*
@@ -112,7 +114,7 @@ macro_rules! random {
         $(impl $name {
             /// Creates a new identifier with 122 random bits.
             pub fn random() -> Self {
-                Self(Uuid::new_v4())
+                Self(uuid::Builder::from_random_bytes(ambient::random_u128().to_be_bytes()).into_uuid())
             }
         })*
     };

@@ -10,6 +10,7 @@
 //! readers of JSON (`parse/quick.rs` and `parse/thorough.rs`) use it. To add a field to an event, extend
 //! [`Event`], both readers, and the entry format, which then needs a new version ([`entry`]).
 
+pub mod ambient;
 pub mod canonical;
 pub mod compressed;
 pub mod entry;

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use sluice_event::ambient::random_fraction;
+
 /// Exponential backoff with full jitter: each wait is uniformly random between zero and a bound that doubles
 /// from `first` up to `max`, so that the clients of a server that is available again do not all connect at the
 /// same time.
@@ -22,7 +24,7 @@ impl Backoff {
     /// Returns the next wait, and doubles the bound of the one after it.
     #[allow(clippy::should_implement_trait, reason = "an endless source of waits, not a collection")]
     pub fn next(&mut self) -> Duration {
-        let wait = self.bound.mul_f64(rand::random::<f64>());
+        let wait = self.bound.mul_f64(random_fraction());
         self.bound = self.bound.saturating_mul(2).min(self.max);
         wait
     }

@@ -8,6 +8,8 @@ use std::str::FromStr;
 use jiff::civil::DateTime;
 use jiff::tz::Offset;
 
+use crate::ambient;
+
 /// A time: microseconds since 1970-01-01T00:00:00Z. Finer digits are truncated.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Timestamp(i64);
@@ -20,7 +22,7 @@ const MAX_MICROS: i64 = 253_402_207_200_999_999;
 impl Timestamp {
     /// Returns the current time by this machine's clock.
     pub fn now() -> Self {
-        Self(jiff::Timestamp::now().as_microsecond())
+        Self(ambient::now_micros())
     }
 
     /// Creates a timestamp from microseconds since 1970; `None` outside the years 1 to 9999.
