@@ -43,8 +43,9 @@ async fn read(consumer: &Consumer, stop: &CancellationToken) -> Option<ReadBatch
         // A read that has begun is never cancelled: the entries delivered to it would stay pending until
         // another replica claims them.
         let mut intake = tokio::select! {
-            intake = consumer.intake.lock() => intake,
+            biased;
             () = stop.cancelled() => return None,
+            intake = consumer.intake.lock() => intake,
         };
         if stop.is_cancelled() {
             return None;

@@ -176,6 +176,7 @@ impl Consumer {
             }
         };
         tokio::select! {
+            biased;
             done = work => done,
             never = refresh => never,
         }
@@ -217,8 +218,9 @@ impl Acknowledgeable {
 /// Sleeps for `time`, or until `stop` is cancelled. Returns whether to go on: false once it is cancelled.
 pub(crate) async fn pause(time: Duration, stop: &CancellationToken) -> bool {
     tokio::select! {
-        () = tokio::time::sleep(time) => true,
+        biased;
         () = stop.cancelled() => false,
+        () = tokio::time::sleep(time) => true,
     }
 }
 

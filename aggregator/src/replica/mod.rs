@@ -79,6 +79,7 @@ pub async fn aggregate(
         tokio::time::sleep(settings.shutdown_timeout).await;
     };
     tokio::select! {
+        biased;
         done = finished => done?,
         () = too_late => anyhow::bail!("entries in flight could not be stored within {:?}; they stay pending", settings.shutdown_timeout),
     }
