@@ -25,7 +25,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use sluice_event::EventKey;
-use tokio::sync::watch;
+use tokio::sync::Notify;
 
 use bloom::BloomFilter;
 pub use key_state::{KeyState, ShortHash};
@@ -38,8 +38,8 @@ const FILTER_BYTES_PER_KEY: usize = 8;
 /// The dedup cache of a process, shared by its workers.
 pub struct DedupCache {
     state: Mutex<State>,
-    /// Notifies about every reservation that ends.
-    ended: watch::Sender<()>,
+    /// Notifies about every reservation that ends, in the order in which they are waited for.
+    ended: Notify,
 }
 
 struct State {
@@ -59,7 +59,7 @@ impl DedupCache {
     pub fn new(keys: usize) -> Self {
         let (table, previously_stored) = (Table::new(keys), BloomFilter::new(keys * FILTER_BYTES_PER_KEY));
         let state = State { generation: 0, table, previously_stored, in_flight: Vec::new(), reservations: 0 };
-        Self { state: Mutex::new(state), ended: watch::Sender::new(()) }
+        Self { state: Mutex::new(state), ended: Notify::new() }
     }
 
     /// Looks up keys, which are sorted and unique, and reserves those that are not cached as stored: they are
@@ -122,11 +122,16 @@ impl KeyReservation<'_> {
     /// `timeout`. Returns, for each of the `contended` keys, the payload hash if the key is cached as stored by
     /// then; `None` if its transaction was rolled back or still runs.
     pub async fn wait_for_others(&self, contended: &[EventKey], timeout: Duration) -> Vec<Option<ShortHash>> {
-        let mut ended = self.cache.ended.subscribe();
-        let others_ended = ended.wait_for(|()| {
-            let state = self.cache.state();
-            !state.in_flight.iter().any(|(id, _)| self.others.contains(id))
-        });
+        let others_ended = async {
+            loop {
+                // Created before the check: it is notified of what ends after its creation.
+                let ended = self.cache.ended.notified();
+                if !self.cache.state().in_flight.iter().any(|(id, _)| self.others.contains(id)) {
+                    return;
+                }
+                ended.await;
+            }
+        };
         // After a time-out too, the result is the states at this time.
         let _ = tokio::time::timeout(timeout, others_ended).await;
         let mut states = vec![KeyState::BeingInserted; contended.len()];
@@ -152,7 +157,7 @@ impl KeyReservation<'_> {
 impl Drop for KeyReservation<'_> {
     fn drop(&mut self) {
         self.cache.state().in_flight.retain(|(id, _)| *id != self.id);
-        self.cache.ended.send_replace(());
+        self.cache.ended.notify_waiters();
     }
 }
 

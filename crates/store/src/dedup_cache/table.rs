@@ -1,8 +1,9 @@
 //! The table of the [dedup cache](super): an LRU cache of fixed size whose entries have a time to live.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use sluice_event::EventKey;
+use tokio::time::Instant;
 
 use super::key_state::{KeyState, ShortHash};
 
