@@ -4,7 +4,7 @@
 use std::borrow::Cow;
 use std::future::Future;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use sluice_event::compressed;
 use sluice_event::entry::{self, DecodeError};
@@ -14,6 +14,7 @@ use sluice_store::commit::{Batch, MAX_BATCH_EVENTS, commit, events_of};
 use sluice_store::put_aside::{KeyedRequest, PutAside};
 use sluice_store::{CommitOptions, NewDeadLetter, Store, StoreError};
 use tokio::sync::Mutex;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::metrics;
