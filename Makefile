@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
 .PHONY: help run setup test test-unit test-chart test-api test-faults test-powercut lint bench bench-quick fuzz
-.PHONY: bench-bounds bench-instructions bench-instructions-accept soak
+.PHONY: bench-bounds bench-instructions bench-instructions-accept sim soak
 
 # A failed test names its place and its reason. The backtraces of asynchronous tests are long and hide both.
 # To see one: make test-api RUST_BACKTRACE=1
@@ -24,7 +24,7 @@ run: ## builds (dev profile), starts the whole system in one process, publishes 
 	@LISTEN=$(LISTEN) scripts/demo
 
 test: setup ## lint and all tests, those on a kind cluster too; installs what is missing, on Debian as root
-	@scripts/phases lint test-unit test-api test-faults test-powercut kind-up test-chart test-kind $(kind_end)
+	@scripts/phases lint test-unit sim test-api test-faults test-powercut kind-up test-chart test-kind $(kind_end)
 
 test-unit: setup ## the tests inside the crates
 	cargo test --locked --workspace
@@ -50,6 +50,13 @@ soak: setup programs ## random faults, alone and in pairs, on real servers; ten 
 
 test-powercut: setup programs ## the power cut under load; SEEDS=n runs n seeds, from SEED on (as root, with /dev/fuse)
 	cargo test --locked --workspace --test powercut -- --test-threads=2 --show-output
+
+# How many seconds `make sim` runs schedules; with SIM_SEED=n it runs that schedule alone and prints its trace.
+SIM_SECONDS ?= 60
+SIM_SEED ?=
+sim: ## publishers and aggregators over model servers: simulated schedules with faults; SIM_SECONDS=60 SIM_SEED=
+	cargo build --locked --profile sim -p sluice-sim --bin sluice-sim
+	@$${CARGO_TARGET_DIR:-target}/sim/sluice-sim --seconds $(SIM_SECONDS) $(if $(SIM_SEED),--seed $(SIM_SEED))
 
 lint: ## format, clippy, shellcheck, licences of dependencies, instruction counts of the hot path
 	cargo fmt --all --check

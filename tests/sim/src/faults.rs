@@ -1,0 +1,191 @@
+//! The faults of a schedule, each at a moment that follows from the seed.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::settings::IDEMPOTENCY_TTL;
+use crate::system::System;
+use crate::world::{Clock, Link, lock};
+
+/// A fault that cannot happen at this time, because what it would hit does not run.
+struct NotNow;
+
+/// Causes one fault. Returns when it is over, or when it has begun and ends by itself.
+pub async fn fault(system: Arc<System>) {
+    while draw(&system).await.is_err() {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
+
+async fn draw(system: &Arc<System>) -> Result<(), NotNow> {
+    match system.world.between(0, 16) {
+        0 | 1 => kill_replica(system),
+        2 => freeze_replica(system).await,
+        3 => freeze_and_replace(system).await,
+        4 => stop_replica(system),
+        5 => kill_publisher(system),
+        6 => freeze_publisher(system).await,
+        7 => lose_group(system),
+        8 => break_link(system),
+        9 => lossy_link(system),
+        10 => refuse(system),
+        11 => jump(system),
+        12 => suspend(system).await,
+        13 => claim_now(system),
+        14 => remove_expired(system),
+        _ => fail_over(system).await,
+    }
+}
+
+fn note(system: &System, text: impl FnOnce() -> String) {
+    system.world.note("FAULT", text);
+}
+
+/// A number of a replica.
+fn any_replica(system: &System) -> usize {
+    system.world.index(system.settings.replicas)
+}
+
+/// A time that is often longer than the claim time.
+fn long(system: &System) -> Duration {
+    system.settings.claim_after * system.world.between(2, 25) as u32 / 10
+}
+
+fn kill_replica(system: &System) -> Result<(), NotNow> {
+    let replica = system.replica(any_replica(system)).ok_or(NotNow)?;
+    note(system, || format!("kills {}", replica.process.label));
+    replica.process.kill();
+    Ok(())
+}
+
+async fn freeze_replica(system: &System) -> Result<(), NotNow> {
+    let replica = system.replica(any_replica(system)).ok_or(NotNow)?;
+    note(system, || format!("freezes {}", replica.process.label));
+    replica.process.freeze();
+    tokio::time::sleep(long(system)).await;
+    note(system, || format!("lets {} go on", replica.process.label));
+    replica.process.thaw();
+    Ok(())
+}
+
+/// A pod on a node that is cut off is replaced by one of the same name, and then both run.
+async fn freeze_and_replace(system: &Arc<System>) -> Result<(), NotNow> {
+    let number = any_replica(system);
+    let replica = system.replica(number).ok_or(NotNow)?;
+    note(system, || format!("freezes {} and starts another process of its name", replica.process.label));
+    replica.process.freeze();
+    let both_run = async {
+        tokio::time::sleep(long(system)).await;
+        note(system, || format!("lets {} go on beside its replacement", replica.process.label));
+        replica.process.thaw();
+        tokio::time::sleep(long(system)).await;
+        note(system, || format!("kills the replacement of {}", replica.process.label));
+    };
+    system.run_double(number, both_run).await;
+    Ok(())
+}
+
+fn stop_replica(system: &System) -> Result<(), NotNow> {
+    let replica = system.replica(any_replica(system)).ok_or(NotNow)?;
+    note(system, || format!("tells {} to stop", replica.process.label));
+    replica.stop.cancel();
+    Ok(())
+}
+
+fn kill_publisher(system: &System) -> Result<(), NotNow> {
+    let (_, process) = system.publisher(system.world.index(system.settings.publishers)).ok_or(NotNow)?;
+    note(system, || format!("kills {}", process.label));
+    process.kill();
+    Ok(())
+}
+
+async fn freeze_publisher(system: &System) -> Result<(), NotNow> {
+    let (_, process) = system.publisher(system.world.index(system.settings.publishers)).ok_or(NotNow)?;
+    note(system, || format!("freezes {}", process.label));
+    process.freeze();
+    tokio::time::sleep(long(system)).await;
+    note(system, || format!("lets {} go on", process.label));
+    process.thaw();
+    Ok(())
+}
+
+fn lose_group(system: &System) -> Result<(), NotNow> {
+    note(system, || "destroys the consumer group".into());
+    lock(&system.log.server).lose_group();
+    Ok(())
+}
+
+fn any_link(system: &System) -> Link {
+    if system.world.chance(0.5) { Link::Log } else { Link::Store }
+}
+
+fn break_link(system: &System) -> Result<(), NotNow> {
+    let (link, until) = (any_link(system), system.world.elapsed() + long(system));
+    note(system, || format!("cuts the link to the {link:?} until {} ms", until.as_millis()));
+    system.world.condition(link).down_until = until;
+    Ok(())
+}
+
+fn lossy_link(system: &System) -> Result<(), NotNow> {
+    let (link, until) = (any_link(system), system.world.elapsed() + long(system) * 2);
+    note(system, || format!("loses much on the link to the {link:?} until {} ms", until.as_millis()));
+    system.world.condition(link).lossy_until = until;
+    Ok(())
+}
+
+fn refuse(system: &System) -> Result<(), NotNow> {
+    let (link, until) = (any_link(system), system.world.elapsed() + long(system));
+    note(system, || format!("has no room in the {link:?} until {} ms", until.as_millis()));
+    system.world.condition(link).refuses_until = until;
+    Ok(())
+}
+
+fn jump(system: &System) -> Result<(), NotNow> {
+    let clock = [Clock::Log, Clock::Store, Clock::Publisher][system.world.index(3)];
+    let distance = system.world.between(0, 600_000) as i64 - 300_000;
+    note(system, || format!("moves the clock of the {clock:?} by {distance} ms"));
+    system.world.jump(clock, distance);
+    Ok(())
+}
+
+/// The whole system sleeps for more than a minute, as a suspended machine does: all timers are due.
+async fn suspend(system: &System) -> Result<(), NotNow> {
+    note(system, || "suspends everything for 61 s".into());
+    tokio::time::advance(Duration::from_secs(61)).await;
+    Ok(())
+}
+
+fn claim_now(system: &System) -> Result<(), NotNow> {
+    note(system, || "makes every pending entry old enough to be claimed".into());
+    lock(&system.log.server).age_pending();
+    Ok(())
+}
+
+/// Another replica, or an administrator by the documented statement, removes what has expired at this moment.
+fn remove_expired(system: &System) -> Result<(), NotNow> {
+    let retention = system.settings.replica.retention.ok_or(NotNow)?;
+    let now = system.world.millis(Clock::Store);
+    let (removed, _) = lock(&system.store.server).maintain(now, IDEMPOTENCY_TTL, Some(retention), usize::MAX);
+    note(system, || format!("removes {removed} expired events"));
+    Ok(())
+}
+
+/// A standby that is behind takes over from the store, and the log is replayed: its group is created again.
+/// Only while nobody may still acknowledge an entry whose commit would be lost: that loss is a known gap.
+async fn fail_over(system: &System) -> Result<(), NotNow> {
+    let quiet = async {
+        while lock(&system.log.server).any_held() || system.world.late() > 0 {
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+    };
+    if tokio::time::timeout(Duration::from_secs(3), quiet).await.is_err() {
+        return Err(NotNow);
+    }
+    let most = system.world.between(1, 10) as usize;
+    let mut log = lock(&system.log.server);
+    let lost = lock(&system.store.server).fail_over(most, |entry| log.contains(entry));
+    log.lose_group();
+    note(system, || format!("promotes a standby that lacks the last {lost} commits, and replays the log"));
+    system.store.ended.notify_waiters();
+    Ok(())
+}

@@ -1,0 +1,22 @@
+//! Mistakes that can be planted, to show that the simulation finds them. Each is made at the border between
+//! the real code and a model, as the real code would make it.
+
+use sluice_event::EntryId;
+use sluice_event::entry::PackedEntry;
+
+/// A planted mistake.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum Planted {
+    /// What was read is acknowledged before it is committed.
+    AcknowledgeBeforeCommit,
+    /// Each repetition of an append has a new entry id.
+    NewIdPerRepetition,
+    /// The dedup cache stays valid when a connection to the store is lost.
+    CacheOutlivesConnection,
+}
+
+/// Gives an entry a new id, which is behind the version byte in its header.
+pub fn under_a_new_id(entry: &mut PackedEntry) {
+    entry.id = EntryId::random();
+    entry.body[1..17].copy_from_slice(entry.id.as_bytes());
+}

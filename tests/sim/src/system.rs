@@ -1,0 +1,181 @@
+//! The system under test: the real publishers and aggregators, each pod with a supervisor that starts it again.
+
+use std::sync::Arc;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
+
+use axum::Router;
+use sluice_aggregator::replica::aggregate;
+use sluice_aggregator::replica::consumer::Consumer;
+use sluice_event::Keyer;
+use sluice_publisher::Publisher;
+use sluice_store::CommitOptions;
+use tokio_util::sync::CancellationToken;
+
+use crate::log::client::{LogClient, ModelLog};
+use crate::process::Process;
+use crate::requests::Requests;
+use crate::settings::Settings;
+use crate::store::client::{ModelStore, StoreClient};
+use crate::world::{World, lock};
+
+/// Everything that runs in a schedule.
+pub struct System {
+    /// What all share.
+    pub world: Arc<World>,
+    /// The settings of the schedule.
+    pub settings: Settings,
+    /// The log.
+    pub log: Arc<ModelLog>,
+    /// The store.
+    pub store: Arc<ModelStore>,
+    /// What the clients sent.
+    pub requests: Requests,
+    replicas: Vec<Mutex<Option<Replica>>>,
+    publishers: Vec<Mutex<Option<RunningPublisher>>>,
+    processes: AtomicU32,
+    drawn: AtomicUsize,
+}
+
+/// A publisher, and the process that it runs in.
+pub type RunningPublisher = (Router, Arc<Process>);
+
+/// The process of an aggregator pod.
+#[derive(Clone)]
+pub struct Replica {
+    /// The process.
+    pub process: Arc<Process>,
+    /// Tells it to stop as SIGTERM does.
+    pub stop: CancellationToken,
+}
+
+impl System {
+    /// Creates the system; nothing runs yet.
+    pub fn new(world: Arc<World>, settings: Settings) -> Self {
+        let store = ModelStore {
+            server: Mutex::default(),
+            ended: tokio::sync::Notify::new(),
+            // Shorter than the claim time, as the sessions' time-outs are in PostgreSQL.
+            lock_timeout: settings.claim_after / 4,
+            may_pause: settings.may_pause,
+        };
+        Self {
+            log: Arc::new(ModelLog::new(settings.streams, settings.replay_window)),
+            store: Arc::new(store),
+            requests: Requests::default(),
+            replicas: (0..settings.replicas).map(|_| Mutex::default()).collect(),
+            publishers: (0..settings.publishers).map(|_| Mutex::default()).collect(),
+            processes: AtomicU32::new(0),
+            drawn: AtomicUsize::new(0),
+            world,
+            settings,
+        }
+    }
+
+    /// Starts all pods. They are started again whenever they end.
+    pub fn start(self: &Arc<Self>) {
+        for number in 0..self.settings.replicas {
+            let system = self.clone();
+            tokio::spawn(async move {
+                loop {
+                    system.run_replica(number).await;
+                    tokio::time::sleep(system.world.millis_between(1, 500)).await;
+                }
+            });
+        }
+        for number in 0..self.settings.publishers {
+            let system = self.clone();
+            tokio::spawn(async move {
+                loop {
+                    system.run_publisher(number).await;
+                    tokio::time::sleep(system.world.millis_between(1, 500)).await;
+                }
+            });
+        }
+    }
+
+    /// Draws the next request; `None` once there were enough.
+    pub fn next_request(&self) -> Option<usize> {
+        let drawn = self.drawn.fetch_add(1, Ordering::Relaxed);
+        (drawn < self.settings.requests).then(|| self.requests.draw(&self.world, &self.settings))
+    }
+
+    /// Returns the process of an aggregator pod, if one runs.
+    pub fn replica(&self, number: usize) -> Option<Replica> {
+        lock(&self.replicas[number]).clone()
+    }
+
+    /// Returns a publisher and its process, if one runs.
+    pub fn publisher(&self, number: usize) -> Option<RunningPublisher> {
+        lock(&self.publishers[number]).clone()
+    }
+
+    /// Lets every frozen process go on.
+    pub fn thaw_all(&self) {
+        let replicas = (0..self.settings.replicas).filter_map(|number| Some(self.replica(number)?.process));
+        let publishers = (0..self.settings.publishers).filter_map(|number| Some(self.publisher(number)?.1));
+        replicas.chain(publishers).for_each(|process| process.thaw());
+    }
+
+    fn new_process(&self, pod: &str) -> Arc<Process> {
+        let process = Arc::new(Process::new(pod, self.processes.fetch_add(1, Ordering::Relaxed)));
+        self.world.note(&process.label, || "starts".into());
+        process
+    }
+
+    async fn run_replica(self: &Arc<Self>, number: usize) {
+        let process = self.new_process(&format!("aggregator-{number}"));
+        let stop = CancellationToken::new();
+        *lock(&self.replicas[number]) = Some(Replica { process: process.clone(), stop: stop.clone() });
+        self.run_process(number, &process, stop).await;
+        *lock(&self.replicas[number]) = None;
+    }
+
+    /// Runs a second process under the name of an aggregator pod, until `end`.
+    pub async fn run_double(self: &Arc<Self>, number: usize, end: impl Future<Output = ()>) {
+        let process = self.new_process(&format!("aggregator-{number}"));
+        let ends = async {
+            end.await;
+            process.kill();
+        };
+        tokio::join!(self.run_process(number, &process, CancellationToken::new()), ends);
+    }
+
+    /// Runs the real aggregator until it is killed or stops.
+    async fn run_process(self: &Arc<Self>, number: usize, process: &Arc<Process>, stop: CancellationToken) {
+        let Settings { planted, cache_keys, limits, claim_after, replica, audit, .. } = &self.settings;
+        let name = format!("aggregator-{number}");
+        let (world, planted) = (self.world.clone(), *planted);
+        let log = LogClient::new(world.clone(), process.clone(), self.log.clone(), &name, planted);
+        let store = StoreClient::new(world.clone(), process.clone(), self.store.clone(), *cache_keys, planted);
+        let options = CommitOptions { keyer: Keyer::default(), shard: name, audit: *audit };
+        let consumer = Consumer::new(Arc::new(log), Arc::new(store), options, *limits, *claim_after);
+        let ended = tokio::select! {
+            biased;
+            () = process.died() => "was killed".to_owned(),
+            ended = aggregate(Arc::new(consumer), *replica, stop) => match ended {
+                Ok(()) => "stopped".to_owned(),
+                Err(error) if error.is::<tokio::task::JoinError>() => {
+                    world.violation(format!("{}: a task panicked: {error}", process.label));
+                    "panicked".to_owned()
+                }
+                Err(error) => format!("stopped: {error}"),
+            },
+        };
+        world.note(&process.label, || ended);
+        process.kill();
+        lock(&self.log.server).release_all(process.number);
+    }
+
+    /// Runs the real publisher until it is killed.
+    async fn run_publisher(self: &Arc<Self>, number: usize) {
+        let process = self.new_process(&format!("publisher-{number}"));
+        let (world, planted) = (self.world.clone(), self.settings.planted);
+        let log = LogClient::new(world.clone(), process.clone(), self.log.clone(), "", planted);
+        let router = sluice_publisher::router(Publisher::start(Arc::new(log), &self.settings.ingest));
+        *lock(&self.publishers[number]) = Some((router, process.clone()));
+        process.died().await;
+        world.note(&process.label, || "was killed".into());
+        *lock(&self.publishers[number]) = None;
+    }
+}
