@@ -8,9 +8,9 @@ use std::time::{Duration, Instant};
 
 use futures::FutureExt;
 use futures::future::BoxFuture;
-use sluice_log::LogReader;
+use sluice_log::{LogError, LogReader};
 use sluice_service::durability::Requirement;
-use sluice_store::Store;
+use sluice_store::{Store, StoreError};
 
 use crate::replica::commit_watch::CommitWatch;
 
@@ -38,8 +38,8 @@ pub fn ready(
             if !prepared.load(Ordering::Acquire) {
                 return Err("the store's tables are not prepared yet".to_owned());
             }
-            in_time("the store", &logged, store.ping()).await?;
-            in_time("the log", &logged, log.ping()).await?;
+            in_time("the store", &logged, store_reason, store.ping()).await?;
+            in_time("the log", &logged, log_reason, log.ping()).await?;
             let mut notes = requirement.check()?;
             notes.extend(commit_watch.notes());
             Ok(notes)
@@ -48,24 +48,52 @@ pub fn ready(
     }
 }
 
-/// Returns an error that names what is missing. The error itself may name hosts and users of the database, so it is
-/// only logged, and not more often than [`LOG_INTERVAL`], because any client can ask.
+/// Returns an error that names what is missing, and the reason. The error itself may name hosts and users of the
+/// database, so it is only logged, and not more often than [`LOG_INTERVAL`], because any client can ask.
 async fn in_time<E: Display>(
     name: &str,
     logged: &Mutex<Option<Instant>>,
+    reason: fn(&E) -> &'static str,
     answer: impl Future<Output = Result<(), E>>,
 ) -> Result<(), String> {
-    let problem = match tokio::time::timeout(DEADLINE, answer).await {
-        Ok(Ok(())) => return Ok(()),
+    match tokio::time::timeout(DEADLINE, answer).await {
+        Ok(Ok(())) => Ok(()),
         Ok(Err(error)) => {
             if is_due(logged) {
                 tracing::warn!(%error, "not ready: {name} cannot be used");
             }
-            "cannot be used; the log of this program says why"
+            Err(format!("{name} cannot be used: {}; the log of this program has the details", reason(&error)))
         }
-        Err(_) => "does not answer",
-    };
-    Err(format!("{name} {problem}"))
+        Err(_) => Err(format!("{name} does not answer")),
+    }
+}
+
+fn store_reason(error: &StoreError) -> &'static str {
+    match error {
+        StoreError::Unavailable(_) => "it cannot be reached",
+        StoreError::Conflict(_) => "another transaction is in the way",
+        StoreError::TooSlow(_) => "it takes too long",
+        StoreError::DiskFull(_) => "its disk is full",
+        StoreError::Refused { .. } => "it refuses a statement",
+        // The message begins with the SQLSTATE.
+        StoreError::Failed(message) => match message.get(..5) {
+            Some("28P01" | "28000") => "password authentication failed",
+            Some("3D000") => "the database does not exist",
+            Some("42501") => "permission denied",
+            _ => "it failed",
+        },
+    }
+}
+
+fn log_reason(error: &LogError) -> &'static str {
+    match error {
+        LogError::Full(_) => "its memory is full",
+        LogError::NoSpace(_) => "its disk is full",
+        LogError::Unavailable(message) | LogError::Failed(message) => {
+            let refused = ["NOAUTH", "WRONGPASS"].iter().any(|code| message.contains(code));
+            if refused { "password authentication failed" } else { "it cannot be reached" }
+        }
+    }
 }
 
 fn is_due(logged: &Mutex<Option<Instant>>) -> bool {
@@ -84,9 +112,11 @@ mod tests {
     #[tokio::test]
     async fn a_client_sees_neither_the_host_nor_the_user_of_the_database() {
         let error = "28P01: password authentication failed for user \"sluice\" at db.internal:5432";
+        let error = StoreError::Failed(error.to_owned());
         let logged = Mutex::default();
-        let seen = in_time("the store", &logged, async { Err(error) }).await.unwrap_err();
-        assert_eq!(seen, "the store cannot be used; the log of this program says why");
+        let seen = in_time("the store", &logged, store_reason, async { Err(error) }).await.unwrap_err();
+        let reason = "password authentication failed";
+        assert_eq!(seen, format!("the store cannot be used: {reason}; the log of this program has the details"));
         assert!(!is_due(&logged), "a second line would follow at once");
     }
 }

@@ -170,7 +170,8 @@ pub struct RunSettings {
     #[arg(long, env = "SLUICE_REQUIRE_DURABLE", default_value = "false", num_args = 0..=1,
         default_missing_value = "true", action = clap::ArgAction::Set, value_name = "true|false")]
     pub require_durable: bool,
-    /// Settings of Redis and PostgreSQL that may be unknown although durability is required, because the server does not tell them
+    /// Settings of Redis and PostgreSQL that may be unknown although durability is required, because the server does
+    /// not tell them
     #[arg(long, env = "SLUICE_ACCEPT_UNKNOWN_DURABILITY", value_name = "SETTINGS", value_delimiter = ',',
         value_parser = durability_settings())]
     pub accept_unknown_durability: Vec<String>,

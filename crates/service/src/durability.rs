@@ -1,9 +1,9 @@
 //! What the servers of the data promise about an event that was confirmed: that it is on disk, and stays there.
 //!
-//! A program confirms an event when Redis or PostgreSQL has confirmed it. That is worth as much as the settings of these
-//! servers, which somebody else may have chosen. So each client of a server looks at them on every connection. What is
-//! less than needed, or not told, is logged once per change, is shown as a metric and in the answer of `/readyz`, and
-//! makes a program not ready that requires more ([`Requirement`]).
+//! A program confirms an event when Redis or PostgreSQL has confirmed it. That is worth as much as the settings of
+//! these servers, which somebody else may have chosen. So each client of a server looks at them on every connection.
+//! What is less than needed, or not told, is logged once per change, is shown as a metric and in the answer of
+//! `/readyz`, and makes a program not ready that requires more ([`Requirement`]).
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 

@@ -187,6 +187,8 @@ fn lock(open: &Mutex<HashMap<u64, Arc<Connection>>>) -> MutexGuard<'_, HashMap<u
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
 
     #[tokio::test]
@@ -208,7 +210,8 @@ mod tests {
                 drop(place);
             }
         });
-        assert!(connections.place().await.is_some());
+        let place = tokio::time::timeout(Duration::from_secs(20), connections.place()).await;
+        assert!(place.is_ok_and(|permit| permit.is_some()), "no connection was closed");
         next.await.unwrap();
         assert!(open.iter().all(|(connection, _)| !connection.closing.is_cancelled()));
         drop(busy);

@@ -28,7 +28,7 @@ async fn send(fixture: &Fixture, body: &str, missing: usize) -> TcpStream {
     stream
 }
 
-/// Publishes on a connection that is not used again: the server closes it when it refuses a body that is still arriving.
+/// Publishes on a connection that is not used again: the server closes it when it refuses a body that is arriving.
 async fn publish(fixture: &Fixture, body: &str) -> Answer {
     let request = fixture.client.request("POST", "/publish").header("connection", "close");
     fixture.client.send(request.header("content-type", "application/json").body(body.to_owned())).await
@@ -45,8 +45,9 @@ async fn a_request_whose_client_has_left_keeps_its_bytes_reserved_while_it_is_in
         fixture.waiting(number).await;
     }
     drop(clients);
-    // The server notices within milliseconds that the clients have left. At least three requests are not sent to Redis
-    // yet, so they stay in the queue for another attempt to append, which takes five seconds while Redis does not answer.
+    // The server notices within milliseconds that the clients have left. At least three requests are not sent to
+    // Redis yet, so they stay in the queue for another attempt to append, which takes five seconds while Redis does
+    // not answer.
     // Without the reservation a request that needs nearly all bytes would wait for Redis too.
     let large = self::body(7 * MIB + MIB / 2);
     let until = Instant::now() + Duration::from_secs(2);
