@@ -38,8 +38,8 @@ async fn after_power_cuts_what_was_answered_is_stored_once_and_every_number_is_e
     for seed in seeds() {
         let mut trial = begin(&REWRITES, "", seed).await;
         for (round, loss) in [Loss::Everything, Loss::Pages, Loss::TornPages, Loss::TornPages].into_iter().enumerate() {
-            // Every second time events are in Redis alone; otherwise the power fails at any moment, while
-            // PostgreSQL writes its pages.
+            // Every second time events are in Redis alone; otherwise the power fails at any moment, before,
+            // in or after a checkpoint.
             let lock = if round % 2 == 0 { Some(trial.accepted_and_not_stored().await) } else { None };
             let checkpoint =
                 tokio::spawn(checkpoint(trial.system.servers.as_ref().unwrap().postgres.maintenance_url()));
