@@ -90,7 +90,9 @@ fn log_reason(error: &LogError) -> &'static str {
         LogError::Full(_) => "its memory is full",
         LogError::NoSpace(_) => "its disk is full",
         LogError::Unavailable(message) | LogError::Failed(message) => {
-            let refused = ["NOAUTH", "WRONGPASS"].iter().any(|code| message.contains(code));
+            // The last is of the client, when it logs in.
+            let codes = ["NOAUTH", "WRONGPASS", "AuthenticationFailed"];
+            let refused = codes.iter().any(|code| message.contains(code));
             if refused { "password authentication failed" } else { "it cannot be reached" }
         }
     }

@@ -58,7 +58,7 @@ async fn a_full_disk_of_the_database_is_reported_and_what_waits_is_stored_when_t
     run_sql(&system, "DROP TRIGGER on_row ON \"%\".events").await;
     assert_eq!(system.wait_until_stored(sent).await.rows, 10);
     let answer = Client::new(&system.aggregators[0].base()).get("/readyz").await;
-    assert_eq!((answer.status, &*answer.text), (200, "ready\n"));
+    assert!(answer.status == 200 && !answer.text.contains("the disk of the store is full"), "{}", answer.text);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
