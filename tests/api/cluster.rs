@@ -188,7 +188,7 @@ async fn look_as_if_it_had_killed_its_readers(system: &System, consumer: &str) {
     let mut claim = redis::cmd("XCLAIM");
     claim.arg(&stream).arg(group).arg(consumer).arg(0).arg(id).arg("RETRYCOUNT").arg(9).arg("JUSTID");
     let claimed: Vec<String> = claim.query_async(&mut redis).await.unwrap();
-    assert_eq!(claimed, [id.clone()]);
+    assert_eq!(claimed, std::slice::from_ref(id));
     let StoreAddress::Postgres { url, schema } = &system.store else { panic!("PostgreSQL") };
     let mut connection = PgConnection::connect(url).await.unwrap();
     let mark = format!("INSERT INTO \"{schema}\".attempts (position, attempts) VALUES ('0/{id}', 3)");

@@ -64,7 +64,8 @@ async fn soak(backend: Backend, share: f64) {
         rounds += 1;
         faults += round.faults.len();
     }
-    compare_all_rows(&rig, history.lock().expect("the lock").stored()).await;
+    let stored = history.lock().expect("the lock").stored().clone();
+    compare_all_rows(&rig, &stored).await;
     let totals = history.lock().expect("the lock").totals();
     println!(
         "   rounds {rounds} · faults {faults} · {totals:?}\n   received {} · unique {} · duplicates {} · rows {} · \
