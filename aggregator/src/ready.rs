@@ -10,6 +10,7 @@ use futures::FutureExt;
 use futures::future::BoxFuture;
 use sluice_log::{LogError, LogReader};
 use sluice_service::durability::Requirement;
+use sluice_service::probes::Readiness;
 use sluice_store::{Store, StoreError};
 
 use crate::replica::commit_watch::CommitWatch;
@@ -29,7 +30,7 @@ pub fn ready(
     prepared: Arc<AtomicBool>,
     commit_watch: Arc<CommitWatch>,
     requirement: Requirement,
-) -> impl Fn() -> BoxFuture<'static, Result<Vec<String>, String>> + Clone + Send + Sync + 'static {
+) -> impl Fn() -> BoxFuture<'static, Readiness> + Clone + Send + Sync + 'static {
     let logged = Arc::new(Mutex::default());
     move || {
         let (store, log, prepared) = (store.clone(), log.clone(), prepared.clone());

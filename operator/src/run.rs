@@ -141,12 +141,12 @@ fn defaults(settings: &RunSettings, namespace: String) -> Defaults {
 fn ready(
     election: Arc<Election>,
     patience: Duration,
-) -> impl Fn() -> futures::future::BoxFuture<'static, Result<(), String>> + Clone + Send + Sync + 'static {
+) -> impl Fn() -> futures::future::BoxFuture<'static, probes::Readiness> + Clone + Send + Sync + 'static {
     move || {
         let contact: Option<Instant> = election.last_contact();
         Box::pin(async move {
             match contact {
-                Some(contact) if contact.elapsed() < patience => Ok(()),
+                Some(contact) if contact.elapsed() < patience => Ok(Vec::new()),
                 Some(contact) => Err(format!("the API server has not answered for {} s", contact.elapsed().as_secs())),
                 None => Err("the API server has not answered yet".to_owned()),
             }

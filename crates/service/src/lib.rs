@@ -13,7 +13,7 @@
 //! let shutdown = shutdown::on_signal();
 //! let router = axum::Router::new()
 //!     .route("/hello", axum::routing::get(|| async { "hello" }))
-//!     .merge(probes::router(metrics::install(), || Box::pin(async { Ok(()) })));
+//!     .merge(probes::router(metrics::install(), || Box::pin(async { Ok(Vec::new()) })));
 //! let listener = server::bind("127.0.0.1:0").await?;
 //! server::run(listener, router, shutdown, ServeOptions::new(std::time::Duration::from_secs(20))).await
 //! # }

@@ -16,32 +16,17 @@ use crate::process_memory;
 /// How long the check behind `/readyz` may take.
 const READY_DEADLINE: Duration = Duration::from_secs(2);
 
-/// What a server that is ready reports about itself, a line each, in the answer of `/readyz`. `()` is nothing.
-pub trait Notes: Send + 'static {
-    /// Returns the lines.
-    fn lines(self) -> Vec<String>;
-}
-
-impl Notes for () {
-    fn lines(self) -> Vec<String> {
-        Vec::new()
-    }
-}
-
-impl Notes for Vec<String> {
-    fn lines(self) -> Vec<String> {
-        self
-    }
-}
+/// What the readiness check returns: if the server is ready, what it reports about itself nevertheless, a line each; else
+/// the reason.
+pub type Readiness = Result<Vec<String>, String>;
 
 /// Returns the routes of the probes and of the metrics. `/healthz` succeeds while the process serves requests,
 /// and depends on nothing else. `/readyz` calls `ready` and returns its notes or its error to the client. `/metrics`
 /// returns the metrics in Prometheus' text format, including the memory that the process uses at that moment.
-pub fn router<S, N, F>(metrics: PrometheusHandle, ready: F) -> Router<S>
+pub fn router<S, F>(metrics: PrometheusHandle, ready: F) -> Router<S>
 where
     S: Clone + Send + Sync + 'static,
-    N: Notes,
-    F: Fn() -> BoxFuture<'static, Result<N, String>> + Clone + Send + Sync + 'static,
+    F: Fn() -> BoxFuture<'static, Readiness> + Clone + Send + Sync + 'static,
 {
     Router::new()
         .route("/healthz", get(|| async { "ok\n" }))
@@ -49,11 +34,11 @@ where
         .route("/metrics", get(move || async move { render(&metrics) }))
 }
 
-async fn check<N: Notes>(ready: BoxFuture<'static, Result<N, String>>) -> Response {
+async fn check(ready: BoxFuture<'static, Readiness>) -> Response {
     let answer = tokio::time::timeout(READY_DEADLINE, ready).await;
     match answer.unwrap_or_else(|_| Err(format!("no answer within {READY_DEADLINE:?}"))) {
         Ok(notes) => {
-            let lines = std::iter::once("ready".to_owned()).chain(notes.lines());
+            let lines = std::iter::once("ready".to_owned()).chain(notes);
             lines.map(|line| line + "\n").collect::<String>().into_response()
         }
         Err(reason) => Problem::new(Code::NotReady, &reason).public_detail(reason).into_response(),

@@ -252,9 +252,9 @@ async fn a_request_id_is_echoed_when_it_is_a_uuid_and_made_when_not() {
 async fn probes_say_what_they_are_asked() {
     let ready = std::sync::Arc::new(std::sync::atomic::AtomicBool::new(false));
     let asked = ready.clone();
-    let check = move || -> futures::future::BoxFuture<'static, Result<(), String>> {
+    let check = move || -> futures::future::BoxFuture<'static, probes::Readiness> {
         let ready = asked.load(std::sync::atomic::Ordering::SeqCst);
-        Box::pin(async move { if ready { Ok(()) } else { Err("the store is down".to_owned()) } })
+        Box::pin(async move { if ready { Ok(Vec::new()) } else { Err("the store is down".to_owned()) } })
     };
     let server = start(probes::router(metrics::install(), check)).await;
     let url = format!("http://{}", server.address);

@@ -88,7 +88,23 @@ pub struct TopicAudit {
     pub ledger: BTreeMap<LedgerKind, u64>,
 }
 
+/// A row of the counters, summed up by topic: the topic, then received, unique, duplicates and conflicts.
+pub(crate) type CountersRow = (String, i64, i64, i64, i64);
+
 impl StoreAudit {
+    /// Sets the counters of the topics.
+    pub(crate) fn set_counters(&mut self, rows: Vec<CountersRow>) {
+        let number = i64::cast_unsigned;
+        for (topic, received, unique, duplicates, conflicts) in rows {
+            self.topics.entry(topic).or_default().counts = Counts {
+                received: number(received),
+                unique: number(unique),
+                duplicates: number(duplicates),
+                conflicts: number(conflicts),
+            };
+        }
+    }
+
     /// Adds a number of a kind: `rows`, `dead_lettered` or a kind of the ledger. An unknown kind, which a newer build
     /// may write, is left out.
     pub(crate) fn add(&mut self, topic: String, kind: &str, number: u64) {

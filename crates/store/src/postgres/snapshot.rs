@@ -12,8 +12,8 @@ use super::errors::of_statement;
 use super::schema::setting;
 use super::session::Session;
 use super::settings::PostgresSettings;
-use crate::inspect::StoreAudit;
-use crate::{Counts, StoreError};
+use crate::StoreError;
+use crate::inspect::{CountersRow, StoreAudit};
 
 /// The numbers of one topic, of one kind.
 struct NumberRow {
@@ -55,22 +55,12 @@ impl Snapshot {
     /// If a statement fails, or takes too long.
     pub async fn count(mut self) -> Result<StoreAudit, StoreError> {
         let mut audit = StoreAudit::default();
-        let counters = sqlx::query_as::<_, (String, i64, i64, i64, i64)>(
+        let counters = sqlx::query_as::<_, CountersRow>(
             "SELECT topic, sum(received)::int8, sum(unique_processed)::int8, sum(duplicate_dropped)::int8, \
                     sum(conflicts)::int8 \
              FROM counters GROUP BY topic",
         );
-        for (topic, received, unique, duplicates, conflicts) in
-            counters.fetch_all(&mut self.connection).await.map_err(of_statement)?
-        {
-            let number = i64::cast_unsigned;
-            audit.topics.entry(topic).or_default().counts = Counts {
-                received: number(received),
-                unique: number(unique),
-                duplicates: number(duplicates),
-                conflicts: number(conflicts),
-            };
-        }
+        audit.set_counters(counters.fetch_all(&mut self.connection).await.map_err(of_statement)?);
         let numbers = sqlx::query_as::<_, NumberRow>(
             "SELECT topic, kind, sum(events)::int8 FROM ledger GROUP BY topic, kind \
              UNION ALL \

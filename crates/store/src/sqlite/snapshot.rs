@@ -8,8 +8,8 @@ use sqlx::sqlite::SqliteConnectOptions;
 use sqlx::{ConnectOptions, Connection, SqliteConnection};
 
 use super::errors::of_statement;
-use crate::inspect::StoreAudit;
-use crate::{Counts, StoreError};
+use crate::StoreError;
+use crate::inspect::{CountersRow, StoreAudit};
 
 /// The longest wait for another process that has the file locked.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
@@ -42,21 +42,11 @@ impl Snapshot {
     /// If a statement fails.
     pub async fn count(mut self) -> Result<StoreAudit, StoreError> {
         let mut audit = StoreAudit::default();
-        let counters = sqlx::query_as::<_, (String, i64, i64, i64, i64)>(
+        let counters = sqlx::query_as::<_, CountersRow>(
             "SELECT topic, sum(received), sum(unique_processed), sum(duplicate_dropped), sum(conflicts) \
              FROM counters GROUP BY topic",
         );
-        for (topic, received, unique, duplicates, conflicts) in
-            counters.fetch_all(&mut self.connection).await.map_err(of_statement)?
-        {
-            let number = i64::cast_unsigned;
-            audit.topics.entry(topic).or_default().counts = Counts {
-                received: number(received),
-                unique: number(unique),
-                duplicates: number(duplicates),
-                conflicts: number(conflicts),
-            };
-        }
+        audit.set_counters(counters.fetch_all(&mut self.connection).await.map_err(of_statement)?);
         let numbers = sqlx::query_as::<_, (String, String, i64)>(
             "SELECT topic, kind, sum(events) FROM ledger GROUP BY topic, kind \
              UNION ALL \
