@@ -13,7 +13,7 @@ use crate::trace::Trace;
 use crate::world::{EPOCH_MILLIS, Link, World, lock};
 use crate::{check, clients, faults};
 
-/// How long the system may take to become quiet after the last fault.
+/// How long the system may take to become quiet after the last fault, if the log's clock was not set back.
 const QUIET_WITHIN: Duration = Duration::from_secs(300);
 
 /// The result of a schedule.
@@ -83,9 +83,10 @@ async fn schedule(seed: u64, planted: Option<Planted>, trace: Option<Trace>) -> 
         finished(task);
     }
     world.note("SCHEDULE", || "the clients have finished".into());
-    if tokio::time::timeout(QUIET_WITHIN, quiet(&system)).await.is_err() {
+    let within = QUIET_WITHIN + world.log_set_back();
+    if tokio::time::timeout(within, quiet(&system)).await.is_err() {
         let unfinished = lock(&system.log.server).unfinished();
-        world.violation(format!("{unfinished} entries are still not acknowledged after {QUIET_WITHIN:?}"));
+        world.violation(format!("{unfinished} entries are still not acknowledged after {within:?}"));
     }
     world.note("SCHEDULE", || "the system is quiet".into());
     check::check(&system);

@@ -58,6 +58,7 @@ pub struct World {
     clocks: [Mutex<i64>; 3],
     /// Requests whose senders were told that the connection broke and that are still to be executed.
     late: Mutex<usize>,
+    log_set_back: Mutex<Duration>,
 }
 
 /// Locks a mutex. A schedule runs on one thread, so this never waits.
@@ -87,6 +88,7 @@ impl World {
             links: Default::default(),
             clocks: Default::default(),
             late: Mutex::default(),
+            log_set_back: Mutex::default(),
         }
     }
 
@@ -106,7 +108,17 @@ impl World {
     pub fn jump(&self, clock: Clock, millis: i64) {
         const MOST: i64 = 600_000;
         let mut offset = lock(&self.clocks[clock as usize]);
-        *offset = (*offset + millis).clamp(-MOST, MOST);
+        let moved = (*offset + millis).clamp(-MOST, MOST);
+        if clock == Clock::Log {
+            *lock(&self.log_set_back) += Duration::from_millis(offset.saturating_sub(moved).max(0).unsigned_abs());
+        }
+        *offset = moved;
+    }
+
+    /// Returns by how much the log's clock was set back in total. For so long an entry may look younger than it is,
+    /// and is not claimed.
+    pub fn log_set_back(&self) -> Duration {
+        *lock(&self.log_set_back)
     }
 
     /// Returns true with this probability.
