@@ -1,7 +1,7 @@
 # All tasks of a developer. `make help` lists them; the longer ones are scripts in scripts/.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help run setup test test-unit test-chart test-api test-faults test-powercut lint bench bench-quick fuzz
+.PHONY: help run setup test test-full test-unit test-chart test-api test-faults test-powercut lint bench bench-quick fuzz
 .PHONY: bench-bounds bench-instructions bench-instructions-accept sim soak
 
 # A failed test names its place and its reason. The backtraces of asynchronous tests are long and hide both.
@@ -25,6 +25,12 @@ run: ## builds (dev profile), starts the whole system in one process, publishes 
 
 test: setup ## lint and all tests, those on a kind cluster too; installs what is missing, on Debian as root
 	@scripts/phases lint test-unit sim test-api test-faults test-powercut kind-up test-chart test-kind $(kind_end)
+
+# What `make test` does for a minute or once, for hours: new seeds find what a minute does not.
+FULL_PHASES := lint test-unit sim test-api test-faults soak test-powercut fuzz bench-bounds
+test-full: setup ## all of it, for a night: an hour of sim, two hours of soak, 100 power cuts of each kind, fuzz
+	@SIM_SECONDS=3600 SECONDS_=7200 SEEDS=100 SECONDS_EACH=600 scripts/phases $(FULL_PHASES) \
+		kind-up test-chart test-kind $(kind_end)
 
 test-unit: setup ## the tests inside the crates
 	cargo test --locked --workspace
