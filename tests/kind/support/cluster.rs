@@ -109,9 +109,18 @@ pub fn try_kubectl(args: &[&str], input: &str) -> Output {
     child.wait_with_output().expect("kubectl")
 }
 
-/// Runs `helm`, which must succeed, and returns its standard output.
+/// Runs `helm`, which must succeed, and returns its standard output. Runs it again while the API server itself fails,
+/// for up to a minute, but not an installation, which cannot be repeated: the name is then in use.
 pub fn helm(args: &[&str]) -> String {
-    succeeded("helm", args, try_helm(args))
+    let started = Instant::now();
+    loop {
+        let output = try_helm(args);
+        let is_final = args.first() == Some(&"install") || started.elapsed() > PATIENCE;
+        if is_final || !server_failed(&output) {
+            return succeeded("helm", args, output);
+        }
+        std::thread::sleep(Duration::from_secs(1));
+    }
 }
 
 /// Runs `helm`, which may fail.
