@@ -38,6 +38,8 @@ pub const ENTRIES_RECOVERED: Metric = Metric::counter("sluice_entries_recovered_
 pub const ENTRIES_CLAIMED: Metric = Metric::counter("sluice_entries_claimed_total", &[], "entries");
 /// Entries left pending because their version is newer than this build.
 pub const ENTRIES_UNKNOWN_VERSION: Metric = Metric::counter("sluice_entries_unknown_version_total", &[], "entries");
+/// Entries whose bytes changed in the log, stored as dead letters.
+pub const ENTRIES_DAMAGED: Metric = Metric::counter("sluice_damaged_entries_total", &[], "entries");
 /// Acknowledged entries removed from the log.
 pub const ENTRIES_TRIMMED: Metric = Metric::counter("sluice_entries_trimmed_total", &[], "entries");
 /// Events in the log that are not acknowledged; NaN when unknown.
@@ -71,6 +73,7 @@ pub const ALL: &[Metric] = &[
     ENTRIES_RECOVERED,
     ENTRIES_CLAIMED,
     ENTRIES_UNKNOWN_VERSION,
+    ENTRIES_DAMAGED,
     ENTRIES_TRIMMED,
     BACKLOG_EVENTS,
     LAG_ENTRIES,
@@ -132,6 +135,11 @@ pub(crate) fn claimed(entries: usize) {
 /// Counts an entry of a version that this build cannot decode.
 pub(crate) fn unknown_version() {
     counter!(ENTRIES_UNKNOWN_VERSION.name).increment(1);
+}
+
+/// Counts an entry whose checksum does not match its bytes.
+pub(crate) fn damaged_entry() {
+    counter!(ENTRIES_DAMAGED.name).increment(1);
 }
 
 /// Counts acknowledged entries that were removed from the log.

@@ -5,6 +5,7 @@ use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, RawQuery, State};
 use serde::Serialize;
 use serde_json::value::RawValue;
+use sluice_event::compressed;
 use sluice_service::problem::Problem;
 use utoipa::ToSchema;
 
@@ -85,7 +86,11 @@ impl From<sluice_store::DeadLetter> for DeadLetter {
 /// Returns the event of a dead letter's body. The store returns the body of a single event only, which is not
 /// compressed: a list never expands an entry, and never decodes one that killed its reader.
 fn content(body: &[u8]) -> Vec<Shown> {
-    let Ok(entry) = sluice_event::entry::decode(body) else { return Vec::new() };
+    if compressed::expanded_len(body) > body.len() {
+        return Vec::new();
+    }
+    let Ok(body) = compressed::expand(body) else { return Vec::new() };
+    let Ok(entry) = sluice_event::entry::decode(&body) else { return Vec::new() };
     let events = entry.requests.iter().flat_map(|request| request.events.iter().map(move |event| (request.id, event)));
     let shown = events.take(1).map(|(request_id, event)| Shown {
         topic: event.topic.to_string(),

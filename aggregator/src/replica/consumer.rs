@@ -6,8 +6,9 @@ use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
-use sluice_event::compressed;
-use sluice_event::entry::{self, DecodeError};
+use sluice_event::entry::{self, CHECKED, DecodeError};
+use sluice_event::key::hash128_of_parts;
+use sluice_event::{EntryId, compressed};
 use sluice_log::{Delivered, LogReader, Position};
 use sluice_service::backoff::Backoff;
 use sluice_store::commit::{Batch, MAX_BATCH_EVENTS, commit, events_of};
@@ -226,7 +227,7 @@ pub(crate) async fn pause(time: Duration, stop: &CancellationToken) -> bool {
 }
 
 /// Decodes entries from their expanded bodies. Returns the batch, and the entries that may be acknowledged
-/// once it is committed. An entry that cannot be decoded becomes a dead letter of the batch; one of a
+/// once it is committed. An entry that is damaged or cannot be decoded becomes a dead letter of the batch; one of a
 /// version that is newer than this build is left pending for a newer aggregator.
 fn decode<'a>(
     entries: &[Delivered],
@@ -250,14 +251,33 @@ fn decode<'a>(
                 tracing::error!(%position, %error, "the entry is left pending: upgrade the aggregators before the publishers");
                 continue;
             }
+            Err(error @ DecodeError::Damaged) => {
+                metrics::damaged_entry();
+                tracing::error!(%position, events = delivered.events, %error, "the entry becomes a dead letter");
+                let dead_letter = put_aside(delivered, "damaged", &error.to_string(), None);
+                batch.dead_letters.push(PutAside { entry: Some(id_of_damaged(delivered)), ..dead_letter });
+            }
             Err(error @ DecodeError::Corrupt(_)) => {
                 tracing::error!(%position, %error, "the entry becomes a dead letter");
-                batch.dead_letters.push(put_aside(delivered, "undecodable", &error.to_string(), None));
+                let mut dead_letter = put_aside(delivered, "undecodable", &error.to_string(), None);
+                // Without a checksum it is not known whether its writer or the disk is wrong.
+                if delivered.body.first() != Some(&CHECKED) {
+                    dead_letter.entry = Some(id_of_damaged(delivered));
+                }
+                batch.dead_letters.push(dead_letter);
             }
         }
         acknowledgeable.push((position, delivered.events));
     }
     (batch, acknowledgeable)
+}
+
+/// Returns the id whose receipt says that this damaged entry was stored as a dead letter. The id in its bytes may be
+/// damaged too; and if it is not, the entry may have been appended a second time under it, and that one is intact and
+/// must be stored.
+fn id_of_damaged(delivered: &Delivered) -> EntryId {
+    let position = delivered.position.to_string();
+    EntryId::from_bytes(hash128_of_parts(&[b"damaged", position.as_bytes(), &delivered.body]))
 }
 
 /// Returns a whole entry as a dead letter, with the entry's id where its header can be read, and its requests with an
@@ -273,4 +293,45 @@ pub(crate) fn put_aside(delivered: &Delivered, code: &str, reason: &str, keyed: 
         receipts: None,
     };
     PutAside { dead_letter, entry: entry::peek_id(&delivered.body), keyed }
+}
+
+#[cfg(test)]
+mod tests {
+    use sluice_event::Timestamp;
+    use sluice_event::entry::{PackedRequest, VERSION};
+    use sluice_event::{EntryId, RequestId};
+
+    use super::*;
+
+    fn delivered(body: Vec<u8>, sequence: u64) -> Delivered {
+        Delivered { position: Position { stream: 0, millis: 1, sequence }, body: body.into(), events: 0 }
+    }
+
+    /// The publisher appends an entry again if it got no answer. If one of the two is damaged, the other must be stored.
+    #[test]
+    fn a_damaged_entry_is_put_aside_under_an_id_of_its_own_which_is_the_same_at_each_delivery() {
+        let request = PackedRequest::new(RequestId::random(), None, Timestamp::now(), &[]);
+        let intact = compressed::pack(EntryId::random(), [request].iter());
+        let mut damaged = intact.body.clone();
+        damaged[20] ^= 1;
+        // The version that this byte says now has no checksum.
+        let mut as_version_1 = intact.body.clone();
+        as_version_1[0] = VERSION;
+        let entries = [
+            delivered(intact.body, 1),
+            delivered(damaged.clone(), 2),
+            delivered(damaged.clone(), 2),
+            delivered(damaged, 3),
+            delivered(as_version_1, 4),
+        ];
+        let bodies: Vec<_> = entries.iter().map(|entry| compressed::expand(&entry.body)).collect();
+        let (batch, acknowledgeable) = decode(&entries, &bodies, None);
+        assert_eq!((batch.entries.len(), acknowledgeable.len()), (1, 5));
+        let [first, again, other, as_version_1] = &batch.dead_letters[..] else { panic!("{:?}", batch.dead_letters) };
+        assert_eq!((&*first.dead_letter.code, &first.dead_letter.body[..]), ("damaged", &entries[1].body[..]));
+        assert_eq!(first.entry, again.entry);
+        assert!(first.entry != other.entry && first.entry != Some(intact.id) && first.entry.is_some());
+        assert_eq!(&*as_version_1.dead_letter.code, "undecodable");
+        assert!(as_version_1.entry.is_some_and(|id| id != intact.id), "the intact one is stored under that id");
+    }
 }

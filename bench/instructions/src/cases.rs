@@ -5,7 +5,7 @@ use std::hint::black_box;
 
 use sluice_event::compressed;
 use sluice_event::entry::{self, PackedEntry, PackedRequest};
-use sluice_event::{EntryId, Event, EventKey, Keyer, Limits, ParseError, RequestId, Timestamp};
+use sluice_event::{EntryId, Event, EventKey, Keyer, Limits, ParseError, RequestId, Timestamp, canonical};
 use sluice_pgcopy::event_row::{EventRow, put_row};
 
 /// One event per line.
@@ -23,6 +23,7 @@ pub(crate) const CASES: &[(&str, Case)] = &[
     ("expand", expand),
     ("unpack", unpack),
     ("encode", encode),
+    ("check", check),
 ];
 
 /// Runs a step twice: first to initialise everything that is initialised once, then to count it.
@@ -95,6 +96,19 @@ fn expand() -> Result<(), Box<dyn Error>> {
     let entry = compressed::pack(ENTRY_ID, [request(&events()?)].iter());
     compressed::expand(&entry.body)?;
     counted(|| compressed::expand(black_box(&entry.body)).map(drop));
+    Ok(())
+}
+
+/// What a query does to compare the rows that it read with their hashes.
+fn check() -> Result<(), Box<dyn Error>> {
+    let (events, keyer) = (events()?, Keyer::default());
+    counted(|| {
+        black_box(&events).iter().all(|event| {
+            let hash = canonical::hash(&event.payload, 100);
+            let key = keyer.key_of(&event.topic, &event.event_id, event.source.as_deref());
+            hash == Ok(event.payload_hash) && key != EventKey::from_u128(0)
+        })
+    });
     Ok(())
 }
 

@@ -1,64 +1,92 @@
-//! Compressed entries. The stream stores each entry in memory and twice on disk, and the JSON of its events
-//! is mostly alike, so it compresses well.
+//! The form in which entries are stored: with a checksum, and mostly compressed. The stream stores each entry in memory
+//! and twice on disk, and the JSON of its events is mostly alike, so it compresses well. Neither the append-only file of
+//! Redis nor SQLite has checksums of its own: a byte that changes on the disk would otherwise be stored as an event.
 //!
-//! Version 2, around an entry of version 1 ([`crate::entry`]):
+//! Version 3, around the rest of an entry of version 1 ([`crate::entry`]), which is all behind the entry id:
 //!
 //! ```text
-//! version: 1 byte (2) · entry id: 16 bytes · length of the expanded rest: 4 bytes, little endian
-//! · LZ4 block of that rest
+//! version: 1 byte (3) · entry id: 16 bytes · length of the rest: 4 bytes, little endian; 0 if it is not compressed
+//! · LZ4 block of the rest, or the rest · CRC-32 of all bytes before it: 4 bytes, little endian
 //! ```
 //!
-//! An entry that is small, or would not become smaller, stays version 1. Readers accept both.
+//! The rest of an entry that is small, or would not become smaller, is not compressed. Readers also accept version 1,
+//! and version 2, which earlier builds wrote:
+//!
+//! ```text
+//! version: 1 byte (2) · entry id: 16 bytes · length of the rest: 4 bytes, little endian · LZ4 block of the rest
+//! ```
 
 use std::borrow::Cow;
 use std::sync::{Mutex, PoisonError};
 
 use crate::EntryId;
-use crate::entry::{COMPRESSED, DecodeError, HEADER, PackedEntry, PackedRequest, VERSION, put_entry};
+use crate::entry::{CHECKED, COMPRESSED, DecodeError, HEADER, PackedEntry, PackedRequest, VERSION, put_entry};
 
 /// Entries below this size, in bytes, are not compressed.
 const MIN_BYTES: usize = 1024;
 /// Bytes of the length after the header.
 const LENGTH: usize = 4;
+/// Bytes of the checksum at the end.
+const CHECKSUM: usize = 4;
 /// LZ4 expands a byte to at most this many. It bounds the allocation for a corrupt length.
 const MAX_EXPANSION: usize = 255;
 /// The largest entry that is compressed, and so the most that is expanded, in bytes. Whoever can write to the stream
 /// could otherwise make a reader allocate 4 GiB. An entry of the publisher has a quarter of a MiB, or is one
-/// request; one beyond this size is stored as it is.
+/// request; one beyond this size is not compressed.
 pub const MAX_EXPANDED_BYTES: usize = 64 << 20;
 
-/// Packs requests into one entry as [`PackedEntry::new`] does, and compresses it if it becomes smaller.
+/// Packs requests into one entry of version 3.
 pub fn pack<'r>(id: EntryId, requests: impl ExactSizeIterator<Item = &'r PackedRequest> + Clone) -> PackedEntry {
     Buffers::with(|Buffers { plain, block }| {
         plain.clear();
         let events = put_entry(plain, id, requests);
-        let body = compress(plain, block).unwrap_or_else(|| plain.clone());
+        let (header, rest) = plain.split_at(HEADER);
+        let body = match compress(rest, block) {
+            Some((length, block)) => checked(header, length, block),
+            None => checked(header, 0, rest),
+        };
         PackedEntry { id, events, body }
     })
 }
 
-/// Compresses the body of an entry; `None` when it is small or would not become smaller.
-fn compress(plain: &[u8], block: &mut Vec<u8>) -> Option<Vec<u8>> {
-    let (header, rest) =
-        plain.split_at_checked(HEADER).filter(|_| (MIN_BYTES..=MAX_EXPANDED_BYTES).contains(&plain.len()))?;
+/// Packs requests into one entry of version 3 that is not compressed, so that whoever shows it need not bound what it
+/// expands to.
+pub fn pack_uncompressed<'r>(
+    id: EntryId,
+    requests: impl ExactSizeIterator<Item = &'r PackedRequest> + Clone,
+) -> PackedEntry {
+    let mut plain = Vec::new();
+    let events = put_entry(&mut plain, id, requests);
+    let (header, rest) = plain.split_at(HEADER);
+    PackedEntry { id, events, body: checked(header, 0, rest) }
+}
+
+/// Compresses the rest of an entry. Returns its length and the LZ4 block; `None` when the rest is small, would not
+/// become smaller, or could not be expanded again.
+fn compress<'b>(rest: &[u8], block: &'b mut Vec<u8>) -> Option<(u32, &'b [u8])> {
+    if !(MIN_BYTES..=MAX_EXPANDED_BYTES).contains(&(HEADER + rest.len())) {
+        return None;
+    }
     let length = u32::try_from(rest.len()).ok()?;
     let max_size = lz4_flex::block::get_maximum_output_size(rest.len());
     if block.len() < max_size {
         block.resize(max_size, 0);
     }
     let written = lz4_flex::block::compress_into(rest, block).ok()?;
-    let size = HEADER + LENGTH + written;
-    if size >= plain.len() {
-        return None;
-    }
-    // Allocated at its exact size, because the body stays in memory until the log has stored it, and
-    // most of `block` is unused.
-    let mut body = Vec::with_capacity(size);
-    body.push(COMPRESSED);
+    (written < rest.len()).then(|| (length, &block[..written]))
+}
+
+/// Returns the body of an entry, with its checksum.
+fn checked(header: &[u8], length: u32, content: &[u8]) -> Vec<u8> {
+    // Allocated at its exact size, because the body stays in memory until the log has stored it.
+    let mut body = Vec::with_capacity(HEADER + LENGTH + content.len() + CHECKSUM);
+    body.push(CHECKED);
     body.extend_from_slice(&header[1..]);
     body.extend_from_slice(&length.to_le_bytes());
-    body.extend_from_slice(&block[..written]);
-    Some(body)
+    body.extend_from_slice(content);
+    let checksum = crc32fast::hash(&body);
+    body.extend_from_slice(&checksum.to_le_bytes());
+    body
 }
 
 /// The buffers in which entries are packed and compressed. They are reused: new memory of that size would
@@ -92,28 +120,49 @@ impl Buffers {
 }
 
 /// Returns the number of bytes that [`expand`] makes of an entry, by its header and without expanding it. What cannot
-/// be expanded counts as it is.
+/// be expanded, or is not compressed, counts as it is.
 pub fn expanded_len(body: &[u8]) -> usize {
-    let header = body.split_at_checked(HEADER).filter(|(header, _)| header.first() == Some(&COMPRESSED));
+    let is_expanded = |(header, _): &(&[u8], &[u8])| matches!(header.first(), Some(&(COMPRESSED | CHECKED)));
+    let header = body.split_at_checked(HEADER).filter(is_expanded);
     let length = header.and_then(|(_, rest)| rest.split_first_chunk::<LENGTH>());
     let Some((length, block)) = length else { return body.len() };
     let length = u32::from_le_bytes(*length) as usize;
-    if length > block.len().saturating_mul(MAX_EXPANSION) { body.len() } else { HEADER + length }
+    if length == 0 || length > block.len().saturating_mul(MAX_EXPANSION) { body.len() } else { HEADER + length }
 }
 
 /// Returns the entry in the form that [`crate::entry::decode`] reads.
 ///
 /// # Errors
-/// [`DecodeError::Corrupt`] when a compressed entry cannot be expanded. An entry of an unknown version is
+/// [`DecodeError::Damaged`] when the checksum does not match, also if the version is unknown.
+/// [`DecodeError::Corrupt`] when an entry without a checksum cannot be expanded. Another entry of an unknown version is
 /// returned unchanged: `decode` refuses it.
 pub fn expand(body: &[u8]) -> Result<Cow<'_, [u8]>, DecodeError> {
-    if body.first() != Some(&COMPRESSED) {
-        return Ok(Cow::Borrowed(body));
+    match body.first() {
+        None | Some(&VERSION) => Ok(Cow::Borrowed(body)),
+        Some(&COMPRESSED) => expand_rest(body).map(Cow::Owned),
+        Some(&version) => {
+            let (content, checksum) = body.split_last_chunk::<CHECKSUM>().ok_or(DecodeError::Damaged)?;
+            if crc32fast::hash(content) != u32::from_le_bytes(*checksum) {
+                return Err(DecodeError::Damaged);
+            }
+            if version == CHECKED { expand_rest(content).map(Cow::Owned) } else { Ok(Cow::Borrowed(body)) }
+        }
     }
+}
+
+/// Returns the entry with its rest expanded, from its body without the checksum.
+fn expand_rest(body: &[u8]) -> Result<Vec<u8>, DecodeError> {
     let corrupt = DecodeError::Corrupt;
     let (header, rest) = body.split_at_checked(HEADER).ok_or(corrupt("it is truncated"))?;
     let (length, block) = rest.split_first_chunk::<LENGTH>().ok_or(corrupt("it is truncated"))?;
     let length = u32::from_le_bytes(*length) as usize;
+    if length == 0 && header[0] == CHECKED {
+        let mut plain = Vec::with_capacity(HEADER + block.len());
+        plain.extend_from_slice(header);
+        plain.extend_from_slice(block);
+        plain[0] = VERSION;
+        return Ok(plain);
+    }
     if length > block.len().saturating_mul(MAX_EXPANSION) {
         return Err(corrupt("its length is larger than LZ4 can expand it to"));
     }
@@ -124,7 +173,7 @@ pub fn expand(body: &[u8]) -> Result<Cow<'_, [u8]>, DecodeError> {
     expanded[..HEADER].copy_from_slice(header);
     expanded[0] = VERSION;
     match lz4_flex::block::decompress_into(block, &mut expanded[HEADER..]) {
-        Ok(written) if written == length => Ok(Cow::Owned(expanded)),
+        Ok(written) if written == length => Ok(expanded),
         Ok(_) => Err(corrupt("it expands to fewer bytes than its length says")),
         Err(_) => Err(corrupt("it is not a valid LZ4 block")),
     }
@@ -137,11 +186,7 @@ mod tests {
     /// Returns a compressed entry of so many bytes.
     fn compressed(bytes: usize) -> Vec<u8> {
         let rest = vec![0; bytes - HEADER];
-        let mut body = vec![COMPRESSED];
-        body.extend_from_slice(&[7; HEADER - 1]);
-        body.extend_from_slice(&u32::try_from(rest.len()).unwrap().to_le_bytes());
-        body.extend_from_slice(&lz4_flex::block::compress(&rest));
-        body
+        checked(&[7; HEADER], u32::try_from(rest.len()).unwrap(), &lz4_flex::block::compress(&rest))
     }
 
     #[test]
@@ -152,10 +197,9 @@ mod tests {
 
     #[test]
     fn what_could_not_be_expanded_is_not_compressed() {
-        let mut plain = vec![0; MAX_EXPANDED_BYTES];
-        plain[0] = VERSION;
-        assert!(compress(&plain, &mut Vec::new()).is_some());
-        plain.push(0);
-        assert_eq!(compress(&plain, &mut Vec::new()), None);
+        let mut rest = vec![0; MAX_EXPANDED_BYTES - HEADER];
+        assert!(compress(&rest, &mut Vec::new()).is_some());
+        rest.push(0);
+        assert_eq!(compress(&rest, &mut Vec::new()), None);
     }
 }

@@ -10,22 +10,26 @@
 //!           · payload hash: 16 bytes · payload
 //! ```
 //!
-//! The number of events is also a field of the stream entry, outside the body, so that the log can
-//! count events without decoding. A golden file in this crate's tests pins the format. Most entries are
-//! compressed, which is version 2 ([`crate::compressed`]).
+//! This is the form that [`decode`] reads. Publishers write version 3, which adds a checksum and mostly compresses
+//! ([`crate::compressed`]); version 2 compresses without a checksum. The number of events is also a field of the stream
+//! entry, outside the body, so that the log can count events without decoding. Golden files in this crate's tests pin
+//! the formats.
 //!
 //! A new version needs its own version byte here, a reader in [`decode`] (or in
-//! [`crate::compressed::expand`]), and a golden file. Aggregators must be able to read it before
+//! [`crate::compressed::expand`]), and a golden file. Every version from 3 on ends with the checksum of version 3, so
+//! that a reader can tell a newer version from a damaged entry. Aggregators must be able to read it before
 //! publishers write it: an aggregator leaves [`DecodeError::UnknownVersion`] in the stream.
 
 use std::borrow::Cow;
 
 use crate::{EntryId, Event, PayloadHash, ReceiptId, RequestId, Timestamp};
 
-/// The version byte of an entry that is not compressed.
+/// The version byte of an entry that is not compressed and has no checksum.
 pub const VERSION: u8 = 1;
-/// The version byte of a compressed entry ([`crate::compressed`]).
+/// The version byte of a compressed entry without a checksum ([`crate::compressed`]).
 pub const COMPRESSED: u8 = 2;
+/// The version byte of an entry with a checksum, compressed or not ([`crate::compressed`]).
+pub const CHECKED: u8 = 3;
 
 const HAS_RECEIPT: u8 = 1;
 /// Bytes of the version and the entry id, with which an entry of every version begins.
@@ -97,7 +101,8 @@ pub struct PackedEntry {
 }
 
 impl PackedEntry {
-    /// Packs requests into one entry that is not compressed.
+    /// Packs requests into the form that [`decode`] reads: not compressed, and without a checksum. What is stored is
+    /// packed by [`crate::compressed::pack`].
     pub fn new<'r>(id: EntryId, requests: impl ExactSizeIterator<Item = &'r PackedRequest> + Clone) -> Self {
         let mut body = Vec::new();
         let events = put_entry(&mut body, id, requests);
@@ -150,8 +155,11 @@ pub struct Request<'a> {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum DecodeError {
     /// A newer publisher wrote it. It must be left for a newer aggregator.
-    #[error("the entry has version {0}, and this build reads versions up to {COMPRESSED}")]
+    #[error("the entry has version {0}, and this build reads versions up to {CHECKED}")]
     UnknownVersion(u8),
+    /// The bytes are not those that were written.
+    #[error("the entry is damaged: its checksum does not match its bytes")]
+    Damaged,
     /// The bytes are not an entry.
     #[error("the entry is corrupt: {0}")]
     Corrupt(&'static str),
@@ -163,7 +171,7 @@ pub enum DecodeError {
 /// When the version is unknown or the bytes are not exactly one entry.
 pub fn decode(body: &[u8]) -> Result<Entry<'_>, DecodeError> {
     let mut reader = Reader { rest: body };
-    let version = reader.byte().map_err(|_| DecodeError::Corrupt("it is empty"))?;
+    let version = reader.byte().map_err(|_| Corrupt("it is empty"))?;
     if version != VERSION {
         return Err(DecodeError::UnknownVersion(version));
     }
@@ -179,10 +187,11 @@ pub fn decode(body: &[u8]) -> Result<Entry<'_>, DecodeError> {
     Ok(Entry { id, requests })
 }
 
-/// Returns the entry's id; `None` when the version is unknown or the header is not complete.
+/// Returns the entry's id; `None` when the version is unknown or the header is not complete. The checksum is not
+/// compared.
 pub fn peek_id(body: &[u8]) -> Option<EntryId> {
     let (&version, rest) = body.split_first()?;
-    let is_supported = version == VERSION || version == COMPRESSED;
+    let is_supported = (VERSION..=CHECKED).contains(&version);
     if is_supported { rest.first_chunk().map(|id| EntryId::from_bytes(*id)) } else { None }
 }
 
@@ -199,15 +208,24 @@ fn put_bytes(out: &mut Vec<u8>, bytes: &[u8]) {
     out.extend_from_slice(bytes);
 }
 
+/// Why bytes are not an entry. It is smaller than [`DecodeError`], which the reader of each field would return.
+struct Corrupt(&'static str);
+
+impl From<Corrupt> for DecodeError {
+    fn from(Corrupt(reason): Corrupt) -> Self {
+        Self::Corrupt(reason)
+    }
+}
+
 struct Reader<'a> {
     rest: &'a [u8],
 }
 
 impl<'a> Reader<'a> {
-    fn request(&mut self) -> Result<Request<'a>, DecodeError> {
+    fn request(&mut self) -> Result<Request<'a>, Corrupt> {
         let flags = self.byte()?;
         if flags & !HAS_RECEIPT != 0 {
-            return Err(DecodeError::Corrupt("a request has unknown flags"));
+            return Err(Corrupt("a request has unknown flags"));
         }
         let id = self.array().map(RequestId::from_bytes)?;
         let receipt = if flags & HAS_RECEIPT != 0 { Some(self.array().map(ReceiptId::from_bytes)?) } else { None };
@@ -220,7 +238,7 @@ impl<'a> Reader<'a> {
         Ok(Request { id, receipt, accepted_at, events })
     }
 
-    fn event(&mut self) -> Result<Event<'a>, DecodeError> {
+    fn event(&mut self) -> Result<Event<'a>, Corrupt> {
         Ok(Event {
             topic: self.text()?,
             event_id: self.text()?,
@@ -234,29 +252,29 @@ impl<'a> Reader<'a> {
         })
     }
 
-    fn bytes(&mut self, length: u64) -> Result<&'a [u8], DecodeError> {
+    fn bytes(&mut self, length: u64) -> Result<&'a [u8], Corrupt> {
         let length = usize::try_from(length).unwrap_or(usize::MAX);
-        let (taken, rest) = self.rest.split_at_checked(length).ok_or(DecodeError::Corrupt("it is truncated"))?;
+        let (taken, rest) = self.rest.split_at_checked(length).ok_or(Corrupt("it is truncated"))?;
         self.rest = rest;
         Ok(taken)
     }
 
-    fn array<const N: usize>(&mut self) -> Result<[u8; N], DecodeError> {
-        let (taken, rest) = self.rest.split_first_chunk().ok_or(DecodeError::Corrupt("it is truncated"))?;
+    fn array<const N: usize>(&mut self) -> Result<[u8; N], Corrupt> {
+        let (taken, rest) = self.rest.split_first_chunk().ok_or(Corrupt("it is truncated"))?;
         self.rest = rest;
         Ok(*taken)
     }
 
-    fn byte(&mut self) -> Result<u8, DecodeError> {
+    fn byte(&mut self) -> Result<u8, Corrupt> {
         self.array::<1>().map(|[byte]| byte)
     }
 
-    fn timestamp(&mut self) -> Result<Timestamp, DecodeError> {
+    fn timestamp(&mut self) -> Result<Timestamp, Corrupt> {
         let micros = self.array().map(i64::from_le_bytes)?;
-        Timestamp::from_micros(micros).ok_or(DecodeError::Corrupt("a timestamp is out of range"))
+        Timestamp::from_micros(micros).ok_or(Corrupt("a timestamp is out of range"))
     }
 
-    fn number(&mut self) -> Result<u64, DecodeError> {
+    fn number(&mut self) -> Result<u64, Corrupt> {
         let mut number = 0;
         for shift in (0..64).step_by(7) {
             let byte = self.byte()?;
@@ -268,28 +286,28 @@ impl<'a> Reader<'a> {
             if byte < 0x80 {
                 // Only the shortest encoding of a number is accepted, so an entry has exactly one encoding.
                 return if byte == 0 && shift > 0 {
-                    Err(DecodeError::Corrupt("a number is not in its shortest encoding"))
+                    Err(Corrupt("a number is not in its shortest encoding"))
                 } else {
                     Ok(number)
                 };
             }
         }
-        Err(DecodeError::Corrupt("a number is too large"))
+        Err(Corrupt("a number is too large"))
     }
 
     /// Reads a number of items. Each item has at least 16 bytes, which bounds the allocation for them.
-    fn count(&mut self) -> Result<usize, DecodeError> {
+    fn count(&mut self) -> Result<usize, Corrupt> {
         let count = usize::try_from(self.number()?).unwrap_or(usize::MAX);
-        if count > self.rest.len() / 16 { Err(DecodeError::Corrupt("it is truncated")) } else { Ok(count) }
+        if count > self.rest.len() / 16 { Err(Corrupt("it is truncated")) } else { Ok(count) }
     }
 
-    fn text(&mut self) -> Result<Cow<'a, str>, DecodeError> {
+    fn text(&mut self) -> Result<Cow<'a, str>, Corrupt> {
         let length = self.number()?;
         self.text_of(length)
     }
 
-    fn text_of(&mut self, length: u64) -> Result<Cow<'a, str>, DecodeError> {
+    fn text_of(&mut self, length: u64) -> Result<Cow<'a, str>, Corrupt> {
         let bytes = self.bytes(length)?;
-        std::str::from_utf8(bytes).map(Cow::Borrowed).map_err(|_| DecodeError::Corrupt("a text is not UTF-8"))
+        std::str::from_utf8(bytes).map(Cow::Borrowed).map_err(|_| Corrupt("a text is not UTF-8"))
     }
 }

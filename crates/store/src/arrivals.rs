@@ -3,8 +3,8 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::time::Duration;
 
-use sluice_event::entry::{PackedEntry, PackedRequest, Request};
-use sluice_event::{EntryId, Event, EventKey, ReceiptId, RequestId};
+use sluice_event::entry::{PackedRequest, Request};
+use sluice_event::{EntryId, Event, EventKey, ReceiptId, RequestId, compressed};
 use sluice_log::Position;
 use sluice_service::log_limit::LogLimit;
 
@@ -76,7 +76,7 @@ impl<'a> Arrival<'a> {
             receipts: None,
             code: code.to_owned(),
             reason: reason.to_owned(),
-            body: PackedEntry::new(EntryId::random(), [&request].into_iter()).body,
+            body: compressed::pack_uncompressed(EntryId::random(), [&request].into_iter()).body,
         }
     }
 }

@@ -20,7 +20,7 @@ use crate::PayloadHash;
 /// When the text is not JSON, is nested deeper than `max_depth` levels, or cannot be stored.
 pub fn hash(json: &str, max_depth: usize) -> Result<PayloadHash, PayloadError> {
     let json = json.as_bytes();
-    let (hash, end) = Canonical::default().hash(json, crate::scan::space(json, 0), max_depth)?;
+    let (hash, end) = Canonical::for_text(json.len()).hash(json, crate::scan::space(json, 0), max_depth)?;
     if crate::scan::space(json, end) < json.len() {
         return Err(PayloadError::Malformed);
     }

@@ -20,6 +20,9 @@ const MIN_MICROS: i64 = -62_135_596_800_000_000;
 const MAX_MICROS: i64 = 253_402_207_200_999_999;
 
 impl Timestamp {
+    /// The beginning of the year 1970.
+    pub const UNIX_EPOCH: Self = Self(0);
+
     /// Returns the current time by this machine's clock.
     pub fn now() -> Self {
         Self(ambient::now_micros())
