@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use metrics::{counter, gauge, histogram};
 use sluice_log::{Backlog, LogError};
+use sluice_service::log_limit::LogLimit;
 use sluice_service::metrics::Metric;
 use sluice_store::StoreError;
 use sluice_store::commit::Outcome;
@@ -40,6 +41,8 @@ pub const ENTRIES_CLAIMED: Metric = Metric::counter("sluice_entries_claimed_tota
 pub const ENTRIES_UNKNOWN_VERSION: Metric = Metric::counter("sluice_entries_unknown_version_total", &[], "entries");
 /// Entries whose bytes changed in the log, stored as dead letters.
 pub const ENTRIES_DAMAGED: Metric = Metric::counter("sluice_damaged_entries_total", &[], "entries");
+/// Damaged rows of events that were read by queries.
+pub const DAMAGED_ROWS: Metric = Metric::counter("sluice_damaged_rows_total", &[], "rows");
 /// Acknowledged entries removed from the log.
 pub const ENTRIES_TRIMMED: Metric = Metric::counter("sluice_entries_trimmed_total", &[], "entries");
 /// Events in the log that are not acknowledged; NaN when unknown.
@@ -74,6 +77,7 @@ pub const ALL: &[Metric] = &[
     ENTRIES_CLAIMED,
     ENTRIES_UNKNOWN_VERSION,
     ENTRIES_DAMAGED,
+    DAMAGED_ROWS,
     ENTRIES_TRIMMED,
     BACKLOG_EVENTS,
     LAG_ENTRIES,
@@ -108,6 +112,7 @@ pub(crate) fn commit_error(error: &StoreError) {
         StoreError::TooSlow(_) => "too_slow",
         StoreError::Unavailable(_) => "unavailable",
         StoreError::DiskFull(_) => "disk_full",
+        StoreError::Damaged(_) => "damaged",
         StoreError::Failed(_) => "failed",
     };
     counter!(COMMIT_ERRORS.name, "kind" => kind).increment(1);
@@ -140,6 +145,16 @@ pub(crate) fn unknown_version() {
 /// Counts an entry whose checksum does not match its bytes.
 pub(crate) fn damaged_entry() {
     counter!(ENTRIES_DAMAGED.name).increment(1);
+}
+
+/// Counts a damaged row that a query read, and logs it at a bounded rate: a client can read the same ones again and
+/// again.
+pub(crate) fn damaged_row(seq: i64, topic: &str, event_id: &str) {
+    static LINES: LogLimit = LogLimit::per_second(1);
+    counter!(DAMAGED_ROWS.name).increment(1);
+    if let Some(left_out) = LINES.allow() {
+        tracing::error!(seq, topic, event_id, left_out, "a stored event is damaged: its row does not match its hashes");
+    }
 }
 
 /// Counts acknowledged entries that were removed from the log.

@@ -75,6 +75,7 @@ fn store_reason(error: &StoreError) -> &'static str {
         StoreError::Conflict(_) => "another transaction is in the way",
         StoreError::TooSlow(_) => "it takes too long",
         StoreError::DiskFull(_) => "its disk is full",
+        StoreError::Damaged(_) => "its files are damaged",
         StoreError::Refused { .. } => "it refuses a statement",
         // The message begins with the SQLSTATE.
         StoreError::Failed(message) => match message.get(..5) {

@@ -34,7 +34,7 @@ struct DeadLetter {
     /// When it became a dead letter.
     #[schema(format = DateTime)]
     failed_at: String,
-    /// The database's error code; for a whole entry `undecodable` or `kills_its_reader`.
+    /// The database's error code; for a whole entry `damaged`, `undecodable` or `kills_its_reader`.
     #[schema(example = "23514")]
     code: String,
     /// The reason as text.
@@ -127,6 +127,7 @@ pub(super) fn filter(parameters: &mut Parameters) -> Result<DeadLetterQuery, Pro
         (status = 200, description = "A page", body = DeadLetters),
         (status = 400, description = "`invalid_query`", body = Problem, content_type = "application/problem+json"),
         (status = 429, description = "`too_many_queries`", body = Problem, content_type = "application/problem+json"),
+        (status = 500, description = "`store_damaged`", body = Problem, content_type = "application/problem+json"),
         (status = 503, description = "`store_unavailable`; through a publisher also `query_unavailable`", body = Problem, content_type = "application/problem+json"),
         (status = 504, description = "`query_too_slow`", body = Problem, content_type = "application/problem+json"),
     ))]
@@ -158,6 +159,7 @@ pub(super) struct Discarded {
     responses(
         (status = 200, description = "It is gone", body = Discarded),
         (status = 404, description = "`not_found`: there is no such dead letter, or not any more", body = Problem, content_type = "application/problem+json"),
+        (status = 500, description = "`store_damaged`", body = Problem, content_type = "application/problem+json"),
         (status = 503, description = "`store_unavailable`; through a publisher also `query_unavailable`", body = Problem, content_type = "application/problem+json"),
         (status = 504, description = "`query_too_slow`", body = Problem, content_type = "application/problem+json"),
     ))]

@@ -2,10 +2,9 @@
 
 use serde::Serialize;
 use serde_json::value::RawValue;
-use sluice_service::problem::Problem;
 use utoipa::ToSchema;
 
-use super::problems::store_problem;
+use crate::metrics;
 use sluice_store::StoredEvent;
 
 /// An event as stored.
@@ -22,24 +21,37 @@ pub(super) struct Event {
     timestamp: String,
     /// As sent.
     source: Option<String>,
-    /// As sent: any JSON.
+    /// As sent: any JSON. It is missing if the event is damaged.
     #[schema(value_type = Value)]
-    payload: Box<RawValue>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    payload: Option<Box<RawValue>>,
     /// When the publisher received it.
     #[schema(format = DateTime)]
     received_at: String,
     /// The `X-Request-Id` of the request that published it.
     request_id: String,
+    /// True if the stored event is damaged: bytes of it changed on the disk of the store. Then none of the other
+    /// members can be relied on. Missing otherwise.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    damaged: bool,
 }
 
-impl TryFrom<StoredEvent> for Event {
-    type Error = Problem;
+impl Event {
+    /// Returns whether the stored event is damaged.
+    pub(super) fn is_damaged(&self) -> bool {
+        self.damaged
+    }
+}
 
-    fn try_from(event: StoredEvent) -> Result<Self, Problem> {
-        let payload = RawValue::from_string(event.payload).map_err(|error| {
-            store_problem(sluice_store::StoreError::Failed(format!("a stored payload is not JSON: {error}")))
-        })?;
-        Ok(Self {
+impl From<StoredEvent> for Event {
+    fn from(event: StoredEvent) -> Self {
+        let payload = if event.damaged { None } else { RawValue::from_string(event.payload).ok() };
+        let damaged = payload.is_none();
+        if damaged {
+            metrics::damaged_row(event.seq, &event.topic, &event.event_id);
+        }
+        Self {
+            damaged,
             topic: event.topic,
             event_id: event.event_id,
             timestamp: event.timestamp.to_string(),
@@ -47,6 +59,6 @@ impl TryFrom<StoredEvent> for Event {
             payload,
             received_at: event.received_at.to_string(),
             request_id: event.request_id.to_string(),
-        })
+        }
     }
 }

@@ -55,7 +55,7 @@ pub(super) async fn body(
 /// more.
 ///
 /// # Errors
-/// If an event cannot be read.
+/// If an event cannot be written.
 pub(super) async fn whole(events: Vec<StoredEvent>, held: OwnedSemaphorePermit) -> Result<Body, Problem> {
     let piece = Piece { events, next: None, is_last: true };
     Writer::new(Form::Json, piece, None, Some(held)).into_body().await
@@ -188,7 +188,7 @@ impl Writer {
         loop {
             while let Some(event) = self.events.next() {
                 self.separate(&mut chunk);
-                write(&mut chunk, &Event::try_from(event)?)?;
+                write(&mut chunk, &Event::from(event))?;
                 if self.form == Form::Lines {
                     chunk.push(b'\n');
                 }

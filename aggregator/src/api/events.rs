@@ -10,7 +10,7 @@ use utoipa::ToSchema;
 
 use super::event::Event;
 use super::event_list::{self, Form};
-use super::problems::{not_found, store_problem};
+use super::problems::{event_damaged, not_found, store_problem};
 use super::query::Parameters;
 use super::state::ApiState;
 use sluice_store::EventQuery;
@@ -57,6 +57,7 @@ pub(super) enum OneOrAll {
         (status = 200, description = "A page. As NDJSON the next cursor is in the header X-Next-Cursor", body = Events),
         (status = 400, description = "`invalid_query`", body = Problem, content_type = "application/problem+json"),
         (status = 429, description = "`too_many_queries`", body = Problem, content_type = "application/problem+json"),
+        (status = 500, description = "`store_damaged`", body = Problem, content_type = "application/problem+json"),
         (status = 503, description = "`store_unavailable`; through a publisher also `query_unavailable`", body = Problem, content_type = "application/problem+json"),
         (status = 504, description = "`query_too_slow`", body = Problem, content_type = "application/problem+json"),
     ))]
@@ -97,6 +98,7 @@ pub(super) async fn list(
         (status = 400, description = "`invalid_query`", body = Problem, content_type = "application/problem+json"),
         (status = 404, description = "`not_found`", body = Problem, content_type = "application/problem+json"),
         (status = 429, description = "`too_many_queries`", body = Problem, content_type = "application/problem+json"),
+        (status = 500, description = "`store_damaged`", body = Problem, content_type = "application/problem+json"),
         (status = 503, description = "`store_unavailable`; through a publisher also `query_unavailable`", body = Problem, content_type = "application/problem+json"),
         (status = 504, description = "`query_too_slow`", body = Problem, content_type = "application/problem+json"),
     ))]
@@ -124,7 +126,8 @@ pub(super) async fn one(
         return Ok(([(header::CONTENT_TYPE, JSON)], body).into_response());
     }
     let event = state.store.event(&topic, &event_id, 1).await.map_err(store_problem)?.pop().ok_or_else(missing)?;
-    Ok(Json(Event::try_from(event)?).into_response())
+    let event = Event::from(event);
+    if event.is_damaged() { Err(event_damaged()) } else { Ok(Json(event).into_response()) }
 }
 
 /// Returns whether the client accepts NDJSON.

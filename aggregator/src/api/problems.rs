@@ -20,6 +20,8 @@ pub(super) fn store_problem(error: StoreError) -> Problem {
             .retry_after(STORE_RETRY),
         StoreError::TooSlow(_) => Problem::new(Code::QueryTooSlow, error.to_string())
             .public_detail("the query took too long and was ended; ask for less: a topic, or fewer topics or events"),
+        StoreError::Damaged(_) => Problem::new(Code::StoreDamaged, error.to_string())
+            .public_detail("the store reports that its files are damaged; its message is in the log"),
         StoreError::Refused { .. } | StoreError::Failed(_) => Problem::new(Code::Internal, error.to_string()),
     }
 }
@@ -33,6 +35,12 @@ pub(super) fn too_many_queries() -> Problem {
 /// Returns the problem for a replay whose events the store refused again; `error` has the reason.
 pub(super) fn still_refused(error: &StoreError) -> Problem {
     Problem::new(Code::StillRefused, error.to_string())
+}
+
+/// Returns the problem for an event whose row is damaged.
+pub(super) fn event_damaged() -> Problem {
+    let detail = "the stored event is damaged: its row does not match its hashes";
+    Problem::new(Code::StoreDamaged, detail).public_detail(detail)
 }
 
 /// Returns the problem for an event or a dead letter that does not exist.

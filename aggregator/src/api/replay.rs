@@ -36,6 +36,7 @@ pub(super) struct Replayed {
         (status = 200, description = "It is stored, or dropped as a duplicate", body = Replayed),
         (status = 404, description = "`not_found`: there is no such dead letter, or not any more", body = Problem, content_type = "application/problem+json"),
         (status = 409, description = "`still_refused`: it stays a dead letter", body = Problem, content_type = "application/problem+json"),
+        (status = 500, description = "`store_damaged`", body = Problem, content_type = "application/problem+json"),
         (status = 503, description = "`store_unavailable`; through a publisher also `query_unavailable`", body = Problem, content_type = "application/problem+json"),
         (status = 504, description = "`query_too_slow`", body = Problem, content_type = "application/problem+json"),
     ))]
@@ -90,6 +91,7 @@ pub(super) struct ReplayedMatching {
     responses(
         (status = 200, description = "What was done. It may be less than what matches: see `next_cursor`", body = ReplayedMatching),
         (status = 400, description = "`invalid_query`", body = Problem, content_type = "application/problem+json"),
+        (status = 500, description = "`store_damaged`", body = Problem, content_type = "application/problem+json"),
         (status = 503, description = "`store_unavailable`; through a publisher also `query_unavailable`", body = Problem, content_type = "application/problem+json"),
         (status = 504, description = "`query_too_slow`", body = Problem, content_type = "application/problem+json"),
     ))]

@@ -99,6 +99,7 @@ impl From<ConsumerInfo> for Consumer {
         (status = 200, description = "The statistics", body = Stats),
         (status = 400, description = "`invalid_query`", body = Problem, content_type = "application/problem+json"),
         (status = 429, description = "`too_many_queries`", body = Problem, content_type = "application/problem+json"),
+        (status = 500, description = "`store_damaged`", body = Problem, content_type = "application/problem+json"),
         (status = 503, description = "`store_unavailable`; through a publisher also `query_unavailable`", body = Problem, content_type = "application/problem+json"),
         (status = 504, description = "`query_too_slow`", body = Problem, content_type = "application/problem+json"),
     ))]

@@ -23,13 +23,16 @@ pub enum Reason {
     Unavailable,
     /// The store's disk is full.
     DiskFull,
+    /// The store's files are damaged.
+    Damaged,
     /// Any other reason.
     Failed,
 }
 
 impl Reason {
     /// All reasons.
-    pub const ALL: [Self; 5] = [Self::Conflict, Self::TooSlow, Self::Unavailable, Self::DiskFull, Self::Failed];
+    pub const ALL: [Self; 6] =
+        [Self::Conflict, Self::TooSlow, Self::Unavailable, Self::DiskFull, Self::Damaged, Self::Failed];
 
     /// Returns the value of a metric's label.
     pub fn label(self) -> &'static str {
@@ -38,6 +41,7 @@ impl Reason {
             Self::TooSlow => "too_slow",
             Self::Unavailable => "unavailable",
             Self::DiskFull => "disk_full",
+            Self::Damaged => "damaged",
             Self::Failed => "failed",
         }
     }
@@ -48,6 +52,7 @@ impl Reason {
             Self::TooSlow => "the store takes too long",
             Self::Unavailable => "the store does not answer",
             Self::DiskFull => "the disk of the store is full",
+            Self::Damaged => "the store is damaged; its message is in the log",
             Self::Failed => "the store failed; its message is in the log",
         }
     }
@@ -60,6 +65,7 @@ impl From<&StoreError> for Reason {
             StoreError::TooSlow(_) => Self::TooSlow,
             StoreError::Unavailable(_) => Self::Unavailable,
             StoreError::DiskFull(_) => Self::DiskFull,
+            StoreError::Damaged(_) => Self::Damaged,
             StoreError::Failed(_) | StoreError::Refused { .. } => Self::Failed,
         }
     }

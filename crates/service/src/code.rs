@@ -81,6 +81,8 @@ codes! {
     QueueFull = "queue_full", TOO_MANY_REQUESTS;
     /// The server failed; its log has the cause.
     Internal = "internal", INTERNAL_SERVER_ERROR;
+    /// Query API: what was asked for is damaged on the disk of the store.
+    StoreDamaged = "store_damaged", INTERNAL_SERVER_ERROR;
     /// `POST /publish`: the disk of the log is full.
     LogFull = "log_full", SERVICE_UNAVAILABLE;
     /// `POST /publish`: the log did not confirm the request.

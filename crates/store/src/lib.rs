@@ -6,6 +6,7 @@
 
 mod arrivals;
 pub mod commit;
+mod damage;
 pub mod dedup_cache;
 pub mod inspect;
 mod isolate;
@@ -23,6 +24,7 @@ use async_trait::async_trait;
 use sluice_event::{Event, EventKey, Keyer, PayloadHash, ReceiptId, RequestId, Timestamp};
 use sluice_log::Position;
 
+pub use damage::{HashedRow, row_matches_its_hashes};
 use dedup_cache::DedupCache;
 use ledger::LedgerRow;
 
@@ -65,6 +67,9 @@ pub enum StoreError {
     /// The disk of the database is full. Repeating helps once somebody has made room.
     #[error("the disk of the store is full: {0}")]
     DiskFull(String),
+    /// The database reports that its files are damaged. Repeating does not help.
+    #[error("the store is damaged: {0}")]
+    Damaged(String),
     /// Any other error, which is neither due to the data nor temporary: a missing table, a missing permission.
     #[error("the store failed: {0}")]
     Failed(String),
@@ -153,7 +158,7 @@ pub struct NewDeadLetter {
     pub event: Option<(String, String)>,
     /// Number of events in it.
     pub events: u64,
-    /// The database's error code, or `undecodable` or `kills_its_reader`.
+    /// The database's error code, or `damaged`, `undecodable` or `kills_its_reader`.
     pub code: String,
     /// The reason, as text.
     pub reason: String,
@@ -273,6 +278,9 @@ pub struct StoredEvent {
     pub received_at: Timestamp,
     /// The request it came with.
     pub request_id: RequestId,
+    /// Whether the row is damaged: a column cannot be read, or does not have the hash that was stored with it
+    /// ([`row_matches_its_hashes`]). The fields are then what could be read.
+    pub damaged: bool,
 }
 
 /// A query for events, newest arrival first.
@@ -389,11 +397,11 @@ pub trait Store: Send + Sync + 'static {
     /// Takes one mark of an attempt back: the process stops in an orderly way, so the entry did not kill it.
     async fn unmark_attempt(&self, position: Position) -> Result<(), StoreError>;
 
-    /// Returns a page of events.
+    /// Returns a page of events. Damaged ones are in it and marked.
     async fn events(&self, query: &EventQuery) -> Result<Page, StoreError>;
 
     /// Returns the events with this topic and id, at most `limit`, the first stored first: one, or with other
-    /// dedup fields possibly several.
+    /// dedup fields possibly several. Damaged ones are marked.
     async fn event(&self, topic: &str, event_id: &str, limit: u32) -> Result<Vec<StoredEvent>, StoreError>;
 
     /// Returns the statistics, from one snapshot, with the counts of at most `max_topics` topics.

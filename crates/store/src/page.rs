@@ -153,6 +153,7 @@ mod tests {
             payload: "x".repeat(bytes),
             received_at: Timestamp::now(),
             request_id: RequestId::random(),
+            damaged: false,
         }
     }
 

@@ -32,6 +32,7 @@ pub(super) fn of_statement(error: sqlx::Error) -> StoreError {
                 Meaning::TooSlow => StoreError::TooSlow(message),
                 Meaning::Unavailable => StoreError::Unavailable(message),
                 Meaning::DiskFull => StoreError::DiskFull(message),
+                Meaning::Damaged => StoreError::Damaged(message),
                 Meaning::RefusesData | Meaning::MissingTables | Meaning::Failed => StoreError::Failed(message),
             }
         }

@@ -255,7 +255,7 @@ impl Store for PostgresStore {
 
     async fn events(&self, query: &EventQuery) -> Result<Page, StoreError> {
         let mut lease = self.lease(&self.lists).await?;
-        match query::events(&mut lease, query).await {
+        match query::events(&mut lease, &self.settings.keyer, query).await {
             Ok((page, true)) => self.finish(lease, Ok(page)),
             // The connection is closed: reading the rest of the answer could take longer than a new one.
             Ok((page, false)) => Ok(page),

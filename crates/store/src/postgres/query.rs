@@ -11,6 +11,7 @@ use sqlx::{FromRow, Row as _};
 use super::connections::Lease;
 use super::errors::within;
 use super::timestamptz::Timestamptz;
+use crate::damage::{ReadRow, alike_or_damaged, value_or};
 use crate::page::{PageBuilder, Step};
 use crate::put_aside;
 use crate::{Counts, DeadLetter, EventQuery, NewDeadLetter, Page, Statistics, StoreError, StoredEvent, TopicPage};
@@ -18,7 +19,8 @@ use crate::{Counts, DeadLetter, EventQuery, NewDeadLetter, Page, Statistics, Sto
 macro_rules! events {
     ($rest:literal) => {
         concat!(
-            "SELECT seq, topic, event_id, ts, source, payload::text AS payload, received_at, request_id FROM events ",
+            "SELECT seq, key, payload_hash, topic, event_id, ts, source, payload::text AS payload, \
+                    pg_typeof(payload) = 'json'::regtype AS payload_is_exact, received_at, request_id FROM events ",
             $rest
         )
     };
@@ -26,7 +28,7 @@ macro_rules! events {
 
 /// Returns a page of events, and whether the connection can be used again: not if the page ended in the middle of
 /// an answer, whose rest may be large.
-pub(super) async fn events(lease: &mut Lease, query: &EventQuery) -> Result<(Page, bool), StoreError> {
+pub(super) async fn events(lease: &mut Lease, keyer: &Keyer, query: &EventQuery) -> Result<(Page, bool), StoreError> {
     let mut page = PageBuilder::new(query);
     let mut reusable = true;
     while let Some(step) = page.next_step() {
@@ -35,7 +37,7 @@ pub(super) async fn events(lease: &mut Lease, query: &EventQuery) -> Result<(Pag
             Some(rows) => last_of(lease, query.topic.as_deref(), step.before, rows).await?,
             None => None,
         };
-        reusable = read_step(lease, query, step, from, &mut page).await?;
+        reusable = read_step(lease, keyer, query, (step, from), &mut page).await?;
         page.end_step(from, began.elapsed());
     }
     Ok((page.build(), reusable))
@@ -60,9 +62,9 @@ async fn last_of(lease: &mut Lease, topic: Option<&str>, before: i64, rows: u32)
 /// page may have. Returns whether all of them were read.
 async fn read_step(
     lease: &mut Lease,
+    keyer: &Keyer,
     query: &EventQuery,
-    step: Step,
-    from: Option<i64>,
+    (step, from): (Step, Option<i64>),
     page: &mut PageBuilder,
 ) -> Result<bool, StoreError> {
     // Two texts, because a plan for "any topic or this one" would use neither index.
@@ -91,8 +93,8 @@ async fn read_step(
     let deadline = lease.deadline();
     let read = async {
         let mut rows = select.fetch(&mut **lease);
-        while let Some(EventRow(event)) = rows.try_next().await? {
-            if !page.push(event) {
+        while let Some(EventRow(row)) = rows.try_next().await? {
+            if !page.push(row.check(keyer)) {
                 return Ok(page.step_is_read());
             }
         }
@@ -113,16 +115,18 @@ pub(super) async fn event(
 ) -> Result<Vec<StoredEvent>, StoreError> {
     let key = keyer.uses_only_topic_and_event_id().then(|| keyer.key_of(topic, event_id, None));
     let text = match key {
-        // Events with different topics or ids may share a key, and the stored one may be another.
-        Some(_) => events!("WHERE key = $4 AND topic = $1 AND event_id = $2 LIMIT $3"),
-        None => events!("WHERE topic = $1 AND event_id = $2 ORDER BY seq LIMIT $3"),
+        Some(_) => events!("WHERE key = $2 LIMIT $1"),
+        None => events!("WHERE topic = $2 AND event_id = $3 ORDER BY seq LIMIT $1"),
     };
-    let mut select = sqlx::query_as::<_, EventRow>(text).bind(topic).bind(event_id).bind(i64::from(limit));
-    if let Some(key) = key {
-        select = select.bind(key);
-    }
+    let select = sqlx::query_as::<_, EventRow>(text).bind(i64::from(limit));
+    let select = match key {
+        Some(key) => select.bind(key),
+        None => select.bind(topic).bind(event_id),
+    };
     let rows = lease.fetch_all(select).await?;
-    Ok(rows.into_iter().map(|row| row.0).collect())
+    let events = rows.into_iter().map(|row| row.0.check(keyer)).collect();
+    // Events with different topics or ids may share a key, and the stored one may be another.
+    Ok(alike_or_damaged(events, topic, event_id))
 }
 
 /// Returns the statistics. One statement, so one snapshot.
@@ -245,20 +249,25 @@ pub(super) async fn take_dead_letter(lease: &mut Lease, id: i64) -> Result<Optio
     Ok(lease.fetch_optional(delete).await?.map(|row| row.0))
 }
 
-struct EventRow(StoredEvent);
+struct EventRow(ReadRow);
 
 impl<'r> FromRow<'r, PgRow> for EventRow {
     fn from_row(row: &'r PgRow) -> Result<Self, sqlx::Error> {
-        Ok(Self(StoredEvent {
+        let mut damaged = false;
+        let unknown = || Timestamptz(Timestamp::UNIX_EPOCH);
+        let event = StoredEvent {
             seq: row.try_get("seq")?,
-            topic: row.try_get("topic")?,
-            event_id: row.try_get("event_id")?,
-            timestamp: row.try_get::<Timestamptz, _>("ts")?.0,
-            source: row.try_get("source")?,
-            payload: row.try_get("payload")?,
-            received_at: row.try_get::<Timestamptz, _>("received_at")?.0,
+            topic: value_or(row.try_get("topic"), String::new(), &mut damaged)?,
+            event_id: value_or(row.try_get("event_id"), String::new(), &mut damaged)?,
+            timestamp: value_or(row.try_get("ts"), unknown(), &mut damaged)?.0,
+            source: value_or(row.try_get("source"), None, &mut damaged)?,
+            payload: value_or(row.try_get("payload"), String::new(), &mut damaged)?,
+            received_at: value_or(row.try_get("received_at"), unknown(), &mut damaged)?.0,
             request_id: row.try_get::<RequestId, _>("request_id")?,
-        }))
+            damaged,
+        };
+        let (key, payload_hash) = (row.try_get("key")?, row.try_get("payload_hash")?);
+        Ok(Self(ReadRow { event, key, payload_hash, payload_is_exact: row.try_get("payload_is_exact")? }))
     }
 }
 

@@ -52,6 +52,8 @@ pub(super) enum SqlState {
     QueryCanceled,
     /// 57P01 to 57P05: the server is stopping or starting, or ended the session.
     OperatorIntervention,
+    /// XX001 and XX002: a page of a table or of an index is damaged.
+    DataCorrupted,
     /// Raised by a trigger that somebody added: class P0 (PL/pgSQL), classes 09, 38 and 39 (triggered actions and
     /// external routines), and classes that PostgreSQL itself does not use.
     RaisedException,
@@ -75,6 +77,8 @@ pub(super) enum Meaning {
     MissingTables,
     /// The server's disk is full.
     DiskFull,
+    /// The server's files are damaged.
+    Damaged,
     /// A fault that repeating does not remove.
     Failed,
 }
@@ -103,6 +107,7 @@ impl SqlState {
             "53300" => Self::TooManyConnections,
             "55P03" => Self::LockNotAvailable,
             "57014" => Self::QueryCanceled,
+            "XX001" | "XX002" => Self::DataCorrupted,
             _ if code.starts_with("57P0") => Self::OperatorIntervention,
             _ => match code.get(..2) {
                 Some("08") => Self::ConnectionException,
@@ -137,6 +142,7 @@ impl SqlState {
             | Self::OperatorIntervention => Meaning::Unavailable,
             Self::UndefinedSchema | Self::UndefinedTable => Meaning::MissingTables,
             Self::DiskFull => Meaning::DiskFull,
+            Self::DataCorrupted => Meaning::Damaged,
             Self::DuplicateTable | Self::Other => Meaning::Failed,
         }
     }
@@ -176,7 +182,10 @@ mod tests {
             assert_eq!(meaning(code), Meaning::MissingTables, "{code}");
         }
         assert_eq!(meaning("53100"), Meaning::DiskFull);
-        for code in ["", "42601", "42501", "42P07", "XX001"] {
+        for code in ["XX001", "XX002"] {
+            assert_eq!(meaning(code), Meaning::Damaged, "{code}");
+        }
+        for code in ["", "42601", "42501", "42P07", "XX000"] {
             assert_eq!(meaning(code), Meaning::Failed, "{code}");
         }
     }

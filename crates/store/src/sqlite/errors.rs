@@ -32,7 +32,9 @@ pub(super) fn of_statement(error: sqlx::Error) -> StoreError {
             10 | 14 => StoreError::Unavailable(message),
             // SQLITE_FULL.
             13 => StoreError::DiskFull(message),
-            // Read-only, corrupt, not a database: somebody has to repair it.
+            // SQLITE_CORRUPT, SQLITE_NOTADB: somebody has to repair it.
+            11 | 26 => StoreError::Damaged(message),
+            // Read-only, for example.
             _ => StoreError::Failed(message),
         },
         sqlx::Error::WorkerCrashed | sqlx::Error::PoolTimedOut | sqlx::Error::Io(_) => StoreError::Unavailable(message),

@@ -141,7 +141,7 @@ impl Store for SqliteStore {
     }
 
     async fn events(&self, query: &EventQuery) -> Result<Page, StoreError> {
-        within(async { query::events(&mut *self.lists.lease().await?, query).await }).await
+        within(async { query::events(&mut *self.lists.lease().await?, &self.keyer, query).await }).await
     }
 
     async fn event(&self, topic: &str, event_id: &str, limit: u32) -> Result<Vec<StoredEvent>, StoreError> {

@@ -3,24 +3,32 @@
 use std::time::Instant;
 
 use futures::TryStreamExt;
-use sluice_event::{Keyer, RequestId, Timestamp};
+use sluice_event::{EventKey, Keyer, PayloadHash, RequestId, Timestamp};
 use sluice_log::Position;
 use sqlx::sqlite::SqliteRow;
 use sqlx::{FromRow, Row as _, SqliteConnection};
 
 use super::errors::of_statement;
+use crate::damage::{ReadRow, alike_or_damaged, value_or};
 use crate::page::{PageBuilder, Step};
 use crate::put_aside;
 use crate::{Counts, DeadLetter, EventQuery, NewDeadLetter, Page, Statistics, StoreError, StoredEvent, TopicPage};
 
 macro_rules! events {
     ($rest:literal) => {
-        concat!("SELECT seq, topic, event_id, ts, source, payload, received_at, request_id FROM events ", $rest)
+        concat!(
+            "SELECT seq, key, payload_hash, topic, event_id, ts, source, payload, received_at, request_id FROM events ",
+            $rest
+        )
     };
 }
 
 /// Returns a page of events.
-pub(super) async fn events(reader: &mut SqliteConnection, query: &EventQuery) -> Result<Page, StoreError> {
+pub(super) async fn events(
+    reader: &mut SqliteConnection,
+    keyer: &Keyer,
+    query: &EventQuery,
+) -> Result<Page, StoreError> {
     let mut page = PageBuilder::new(query);
     while let Some(step) = page.next_step() {
         let began = Instant::now();
@@ -28,7 +36,7 @@ pub(super) async fn events(reader: &mut SqliteConnection, query: &EventQuery) ->
             Some(rows) => last_of(reader, query.topic.as_deref(), step.before, rows).await?,
             None => None,
         };
-        read_step(reader, query, step, from, &mut page).await.map_err(of_statement)?;
+        read_step(reader, keyer, query, (step, from), &mut page).await.map_err(of_statement)?;
         page.end_step(from, began.elapsed());
     }
     Ok(page.build())
@@ -57,9 +65,9 @@ async fn last_of(
 /// than the page may have.
 async fn read_step(
     reader: &mut SqliteConnection,
+    keyer: &Keyer,
     query: &EventQuery,
-    step: Step,
-    from: Option<i64>,
+    (step, from): (Step, Option<i64>),
     page: &mut PageBuilder,
 ) -> Result<(), sqlx::Error> {
     let text = match query.topic {
@@ -83,8 +91,8 @@ async fn read_step(
         select = select.bind(&**topic);
     }
     let mut rows = select.fetch(reader);
-    while let Some(EventRow(event)) = rows.try_next().await? {
-        if !page.push(event) {
+    while let Some(EventRow(row)) = rows.try_next().await? {
+        if !page.push(row.check(keyer)) {
             break;
         }
     }
@@ -102,16 +110,18 @@ pub(super) async fn event(
 ) -> Result<Vec<StoredEvent>, StoreError> {
     let key = keyer.uses_only_topic_and_event_id().then(|| keyer.key_of(topic, event_id, None));
     let text = match key {
-        // Events with different topics or ids may share a key, and the stored one may be another.
-        Some(_) => events!("WHERE key = ?4 AND topic = ?1 AND event_id = ?2 LIMIT ?3"),
-        None => events!("WHERE topic = ?1 AND event_id = ?2 ORDER BY seq LIMIT ?3"),
+        Some(_) => events!("WHERE key = ?2 LIMIT ?1"),
+        None => events!("WHERE topic = ?2 AND event_id = ?3 ORDER BY seq LIMIT ?1"),
     };
-    let mut select = sqlx::query_as::<_, EventRow>(text).bind(topic).bind(event_id).bind(i64::from(limit));
-    if let Some(key) = key {
-        select = select.bind(key);
-    }
+    let select = sqlx::query_as::<_, EventRow>(text).bind(i64::from(limit));
+    let select = match key {
+        Some(key) => select.bind(key),
+        None => select.bind(topic).bind(event_id),
+    };
     let rows = select.fetch_all(reader).await.map_err(of_statement)?;
-    Ok(rows.into_iter().map(|row| row.0).collect())
+    let events = rows.into_iter().map(|row| row.0.check(keyer)).collect();
+    // Events with different topics or ids may share a key, and the stored one may be another.
+    Ok(alike_or_damaged(events, topic, event_id))
 }
 
 /// Returns the statistics. One statement, so one snapshot.
@@ -210,24 +220,32 @@ pub(super) async fn take_dead_letter(
 }
 
 fn timestamp(row: &SqliteRow, column: &str) -> Result<Timestamp, sqlx::Error> {
-    let timestamp = Timestamp::from_micros(row.try_get(column)?);
-    timestamp.ok_or_else(|| sqlx::Error::Decode("a timestamp outside of the years 1 to 9999".into()))
+    Timestamp::from_micros(row.try_get(column)?).ok_or_else(|| sqlx::Error::ColumnDecode {
+        index: column.to_owned(),
+        source: "a timestamp outside of the years 1 to 9999".into(),
+    })
 }
 
-struct EventRow(StoredEvent);
+struct EventRow(ReadRow);
 
 impl<'r> FromRow<'r, SqliteRow> for EventRow {
     fn from_row(row: &'r SqliteRow) -> Result<Self, sqlx::Error> {
-        Ok(Self(StoredEvent {
+        let mut damaged = false;
+        let event = StoredEvent {
             seq: row.try_get("seq")?,
-            topic: row.try_get("topic")?,
-            event_id: row.try_get("event_id")?,
-            timestamp: timestamp(row, "ts")?,
-            source: row.try_get("source")?,
-            payload: row.try_get("payload")?,
-            received_at: timestamp(row, "received_at")?,
-            request_id: row.try_get::<RequestId, _>("request_id")?,
-        }))
+            topic: value_or(row.try_get("topic"), String::new(), &mut damaged)?,
+            event_id: value_or(row.try_get("event_id"), String::new(), &mut damaged)?,
+            timestamp: value_or(timestamp(row, "ts"), Timestamp::UNIX_EPOCH, &mut damaged)?,
+            source: value_or(row.try_get("source"), None, &mut damaged)?,
+            payload: value_or(row.try_get("payload"), String::new(), &mut damaged)?,
+            received_at: value_or(timestamp(row, "received_at"), Timestamp::UNIX_EPOCH, &mut damaged)?,
+            request_id: value_or(row.try_get("request_id"), RequestId::from_u128(0), &mut damaged)?,
+            damaged,
+        };
+        let key = value_or(row.try_get("key"), EventKey::from_u128(0), &mut damaged)?;
+        let payload_hash = value_or(row.try_get("payload_hash"), PayloadHash::from_u128(0), &mut damaged)?;
+        let event = StoredEvent { damaged, ..event };
+        Ok(Self(ReadRow { event, key, payload_hash, payload_is_exact: true }))
     }
 }
 

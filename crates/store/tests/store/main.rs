@@ -98,6 +98,7 @@ on_both_stores! {
         topics_are_listed_in_pages_each_once
         the_same_id_in_two_topics_is_two_events
         where_the_source_tells_events_apart_all_are_found
+        a_row_that_changed_on_the_disk_is_marked_and_the_others_are_not
         an_empty_store_answers_everything;
     receipts:
         receipts_are_dropped_only_after_their_time

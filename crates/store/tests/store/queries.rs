@@ -117,6 +117,26 @@ pub async fn where_the_source_tells_events_apart_all_are_found(test: TestStore) 
     assert!(by_id_alone.store.event("b", "1", 9).await.unwrap().is_empty(), "it was dropped as a duplicate");
 }
 
+pub async fn a_row_that_changed_on_the_disk_is_marked_and_the_others_are_not(test: TestStore) {
+    let payload = |n: u32| format!("{{\"b\":{n}e2, \"a\":[\"\\u00e9\"]}}");
+    test.commit(&batch_of((1..=5).map(|n| event("t", n, &payload(n))).collect())).await;
+    let page = test.store.events(&of(10)).await.unwrap();
+    assert!(page.events.len() == 5 && page.events.iter().all(|event| !event.damaged), "{page:?}");
+
+    // What SQL changes is what a changed byte would change.
+    test.run("UPDATE events SET payload = '{\"b\":2e3, \"a\":[\"\\u00e9\"]}' WHERE event_id = '2'").await;
+    test.run("UPDATE events SET topic = 'u' WHERE event_id = '3'").await;
+    test.run("UPDATE events SET event_id = '5' WHERE event_id = '4'").await;
+    let page = test.store.events(&of(10)).await.unwrap();
+    let marked: Vec<_> = page.events.iter().map(|event| (&*event.event_id, event.damaged)).collect();
+    assert_eq!(marked, [("5", false), ("5", true), ("3", true), ("2", true), ("1", false)]);
+    for (id, damaged) in [("1", false), ("2", true), ("3", true), ("4", true), ("5", false)] {
+        let found = test.store.event("t", id, 1).await.unwrap();
+        assert_eq!(found.iter().map(|event| event.damaged).collect::<Vec<_>>(), [damaged], "{id}");
+    }
+    assert_eq!(test.store.event("u", "3", 1).await.unwrap(), [], "its key is that of t/3");
+}
+
 pub async fn an_empty_store_answers_everything(test: TestStore) {
     test.store.ping().await.unwrap();
     assert_eq!(test.statistics().await, Statistics::default());

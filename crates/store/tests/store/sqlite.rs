@@ -16,7 +16,7 @@ async fn a_file_that_is_no_database_is_refused() {
     let path = dirs::fresh("sqlite").join("store.db");
     std::fs::write(&path, "this is a letter to my grandmother, and long enough to be a header").unwrap();
     let refused = SqliteStore::open(&path, &Keyer::default(), 1000).await.map(|_| ());
-    assert!(matches!(refused, Err(StoreError::Failed(_))), "{refused:?}");
+    assert!(matches!(refused, Err(StoreError::Damaged(_))), "{refused:?}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
