@@ -85,6 +85,7 @@ impl Standalone {
         // The publisher stops first: what it has accepted is stored before the aggregator stops.
         let published = CancellationToken::new();
         let publisher = sluice_publisher::Publisher::start(log.clone(), &settings.ingest);
+        let files = (log.clone(), store.clone());
         let api = api::router(ApiState::new(store.clone(), log.clone(), options.clone()));
         let settings = settings.rules;
         let limits =
@@ -112,6 +113,15 @@ impl Standalone {
             served
         };
         let (aggregated, served) = tokio::join!(aggregating, serving);
+        close(files, settings.shutdown_timeout).await;
         aggregated.and(served)
+    }
+}
+
+/// Closes both files, so that the next start need not check them. It is safe not to: only the check takes time.
+async fn close((log, store): (Arc<SqliteLog>, Arc<SqliteStore>), timeout: Duration) {
+    let closing = async { tokio::join!(log.close(), store.close()) };
+    if tokio::time::timeout(timeout, closing).await.is_err() {
+        tracing::warn!("the files could not be closed in time");
     }
 }

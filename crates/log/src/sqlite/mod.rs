@@ -8,6 +8,7 @@
 //! in memory only: after a restart [`LogReader::read_new`] delivers all of it again, and
 //! [`LogReader::read_own_pending`] has nothing to add.
 
+mod check;
 mod counters;
 mod delivery;
 mod error;
@@ -15,6 +16,7 @@ mod open;
 mod settings;
 mod space;
 mod statements;
+mod wal;
 mod writer;
 
 use std::sync::Arc;
@@ -28,6 +30,7 @@ use tokio::time::{Instant, timeout_at};
 use crate::{
     Append, Appended, Backlog, Claimed, ConsumerInfo, Delivered, LogError, LogReader, LogWriter, Position, Pressure,
 };
+pub use check::find_damage;
 pub use counters::counters;
 use delivery::Deliveries;
 pub use settings::SqliteSettings;
@@ -51,9 +54,12 @@ pub struct SqliteLog {
 
 impl SqliteLog {
     /// Opens the log in a folder, and creates it if it is missing. Fails when another process (or
-    /// another `SqliteLog`) has it open.
+    /// another `SqliteLog`) has it open, and when its file was not closed and is damaged.
     pub async fn open(settings: SqliteSettings) -> Result<Self, LogError> {
         let lock = open::lock(&settings.folder)?;
+        if let Some(damage) = find_damage(&open::file(&settings)).await? {
+            return Err(LogError::Failed(damage));
+        }
         let writing = open::writing(&settings).await?;
         let pool = open::reading(&settings).await?;
         let deliveries = Arc::new(Deliveries::default());
@@ -63,8 +69,9 @@ impl SqliteLog {
         Ok(Self { settings, writer, pool, space: Space::default(), deliveries, appended, reading: Mutex::default() })
     }
 
-    /// Closes the log: completes the writes in progress and releases the folder, which can then be opened again.
-    pub async fn close(self) {
+    /// Closes the log: completes the writes in progress and releases the folder, which can then be opened again. Every
+    /// later call fails.
+    pub async fn close(&self) {
         self.pool.close().await;
         self.writer.close().await;
     }

@@ -1,7 +1,7 @@
 //! Opens the folder: the lock that reserves it for one process, and the settings of the database file.
 
 use std::fs::{File, TryLockError};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use sqlx::SqlitePool;
@@ -59,9 +59,14 @@ pub(super) async fn reading(settings: &SqliteSettings) -> Result<SqlitePool, Log
     Ok(pool.acquire_timeout(BUSY_TIMEOUT).connect_with(options(settings)).await?)
 }
 
+/// Returns the path of the database file.
+pub(super) fn file(settings: &SqliteSettings) -> PathBuf {
+    settings.folder.join("log.db")
+}
+
 fn options(settings: &SqliteSettings) -> SqliteConnectOptions {
     SqliteConnectOptions::new()
-        .filename(settings.folder.join("log.db"))
+        .filename(file(settings))
         .create_if_missing(true)
         .page_size(PAGE_BYTES as u32)
         .journal_mode(SqliteJournalMode::Wal)

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use sqlx::{SqliteConnection, SqlitePool};
-use tokio::sync::{Notify, mpsc, oneshot};
+use tokio::sync::{Mutex, Notify, mpsc, oneshot};
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
@@ -22,7 +22,8 @@ const KEYS_PER_STEP: u32 = 1_000;
 /// Sends commands to the task.
 pub(super) struct Writer {
     commands: mpsc::Sender<Command>,
-    task: JoinHandle<()>,
+    /// `None` once the log is closed.
+    task: Mutex<Option<JoinHandle<()>>>,
 }
 
 struct Command {
@@ -35,6 +36,8 @@ enum Work {
     Acknowledge(Vec<(Position, u64)>),
     ForgetExpiredKeys,
     Check,
+    /// Later commands are refused.
+    Close,
 }
 
 enum Done {
@@ -58,7 +61,7 @@ impl Writer {
             task.run(queue).await;
             drop(lock);
         });
-        Ok(Self { commands, task })
+        Ok(Self { commands, task: Mutex::new(Some(task)) })
     }
 
     pub async fn append(&self, append: Append) -> Result<Appended, LogError> {
@@ -87,10 +90,13 @@ impl Writer {
         self.count(Work::Check).await.map(drop)
     }
 
-    /// Waits until the task has completed the commands that it has received.
-    pub async fn close(self) {
-        drop(self.commands);
-        if let Err(error) = self.task.await {
+    /// Waits until the task has completed the commands that it has received, and has closed the file.
+    pub async fn close(&self) {
+        if let Err(error) = self.count(Work::Close).await {
+            tracing::warn!(%error, "the log's writer does not close the file");
+        }
+        let Some(task) = self.task.lock().await.take() else { return };
+        if let Err(error) = task.await {
             tracing::error!(%error, "the log's writer panicked");
         }
     }
@@ -129,6 +135,9 @@ impl Task {
         while queue.recv_many(&mut commands, QUEUE).await > 0 {
             // The caller of a cancelled command no longer waits for it.
             commands.retain(|command| !command.answer.is_closed());
+            if commands.iter().any(|command| matches!(command.work, Work::Close)) {
+                queue.close();
+            }
             match self.commit(&commands).await {
                 Ok(done) => answer(commands.drain(..), done),
                 Err(_) if commands.len() > 1 => {
@@ -220,7 +229,7 @@ impl Task {
                 Work::ForgetExpiredKeys => {
                     Done::Count(statements::forget_expired_keys(connection, KEYS_PER_STEP).await?)
                 }
-                Work::Check => Done::Count(0),
+                Work::Check | Work::Close => Done::Count(0),
             });
         }
         sqlx::raw_sql("COMMIT").execute(connection).await?;

@@ -22,6 +22,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use sluice_event::{Keyer, ReceiptId};
 use sluice_log::Position;
+use sluice_log::sqlite::find_damage;
 use sqlx::ConnectOptions;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqliteSynchronous};
 use tokio::sync::Mutex;
@@ -73,8 +74,12 @@ impl SqliteStore {
     /// cached in memory.
     ///
     /// # Errors
-    /// [`StoreError::Failed`] if the file cannot be used or was created with other dedup fields.
+    /// [`StoreError::Failed`] if the file cannot be used or was created with other dedup fields,
+    /// [`StoreError::Damaged`] if it was not closed and is damaged.
     pub async fn open(path: &Path, keyer: &Keyer, dedup_cache_keys: usize) -> Result<Self, StoreError> {
+        if let Some(damage) = find_damage(path).await.map_err(of_statement)? {
+            return Err(StoreError::Damaged(damage));
+        }
         let options = SqliteConnectOptions::new()
             .filename(path)
             .create_if_missing(true)
