@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use sluice_tests::audit::{Audit, exact, run};
+use sluice_tests::audit::{Audit, exact, run, run_with};
 use sluice_tests::store::StoreAddress;
 use sluice_tests::{Backend, Setup, System};
 use sqlx::{AssertSqlSafe, Connection, Executor, PgConnection, SqliteConnection};
@@ -14,6 +14,7 @@ on_both_backends!(
     a_system_is_accounted_for_to_the_last_event_while_it_runs_and_at_rest,
     a_system_under_load_is_accounted_for_at_any_time,
     a_row_that_is_missing_is_a_difference,
+    a_row_that_does_not_match_its_hashes_is_a_difference_if_rows_are_checked,
     a_counter_that_was_changed_is_a_difference,
     events_that_were_counted_twice_are_a_difference,
     an_audit_trail_that_lacks_a_row_is_a_difference,
@@ -39,8 +40,11 @@ async fn change(system: &System, sql: &str) {
 
 /// Runs the audit, which must find a difference in this check and in no other.
 async fn differs(system: &System, check: &str) {
-    let Audit { code, report } = run(system).await;
-    assert_eq!((code, &report["verdict"]), (Some(1), &"different".into()), "{report:#}");
+    assert_differs(&run(system).await, check);
+}
+
+fn assert_differs(Audit { code, report }: &Audit, check: &str) {
+    assert_eq!((*code, &report["verdict"]), (Some(1), &"different".into()), "{report:#}");
     let checks = report["checks"].as_array().unwrap().iter();
     let different: Vec<_> = checks.filter(|check| check["verdict"] != "exact").map(|check| &check["name"]).collect();
     assert_eq!(different, [check], "{report:#}");
@@ -105,6 +109,27 @@ async fn a_row_that_is_missing_is_a_difference(backend: Backend) {
     exact(&system).await;
     change(&system, "DELETE FROM %events WHERE event_id = 'evt-7'").await;
     differs(&system, "topic a: unique = rows + removed").await;
+}
+
+async fn a_row_that_does_not_match_its_hashes_is_a_difference_if_rows_are_checked(backend: Backend) {
+    let mut system = system(backend).await;
+    system.publish_and_wait(0, &events("a", 0..20)).await;
+    let intact = run_with(&system, &["--check-rows"]).await;
+    let found = &intact.report["row_hashes"];
+    assert_eq!((intact.code, &found["compared"], &found["damaged"]), (Some(0), &20.into(), &0.into()), "{intact:?}");
+
+    change(&system, "UPDATE %events SET payload = '{\"n\":-1}' WHERE event_id = 'evt-7'").await;
+    assert!(exact(&system).await["row_hashes"].is_null(), "only the option reads all rows");
+    let running = run_with(&system, &["--check-rows"]).await;
+    assert_differs(&running, "rows of events = their hashes");
+    let example = &running.report["row_hashes"]["examples"][0];
+    assert_eq!((&example["topic"], &example["event_id"]), (&"a".into(), &"evt-7".into()), "{running:?}");
+
+    for program in system.programs() {
+        assert!(program.terminate().is_some_and(|status| status.success()));
+    }
+    let at_rest = run_with(&system, &["--check-rows"]).await;
+    assert_eq!(at_rest.report["row_hashes"], running.report["row_hashes"]);
 }
 
 async fn a_counter_that_was_changed_is_a_difference(backend: Backend) {

@@ -16,7 +16,12 @@ pub struct Audit {
 
 /// Runs the audit of a system, which may be running or not.
 pub async fn run(system: &System) -> Audit {
-    let mut args: Vec<_> = ["audit", "--format", "json"].map(str::to_owned).into();
+    run_with(system, &[]).await
+}
+
+/// Runs the audit of a system with more options.
+pub async fn run_with(system: &System, options: &[&str]) -> Audit {
+    let mut args: Vec<_> = ["audit", "--format", "json"].iter().chain(options).map(|arg| (*arg).to_owned()).collect();
     args.extend(addresses(system));
     let output = tokio::task::spawn_blocking(move || {
         process::command(&program::find("sluice-aggregator"), None).args(args).output().expect("the program runs")

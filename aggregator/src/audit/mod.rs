@@ -26,7 +26,7 @@ pub use settings::{AuditSettings, Format};
 pub async fn audit(settings: &AuditSettings) -> anyhow::Result<Verdict> {
     let reading = async {
         match &settings.data {
-            Some(folder) => of_folder(folder).await,
+            Some(folder) => of_folder(folder, settings.check_rows).await,
             None => of_servers(settings).await,
         }
     };
@@ -42,11 +42,12 @@ pub async fn audit(settings: &AuditSettings) -> anyhow::Result<Verdict> {
     Ok(report.verdict())
 }
 
-async fn of_folder(folder: &Path) -> anyhow::Result<Readings> {
+async fn of_folder(folder: &Path, check_rows: bool) -> anyhow::Result<Readings> {
     let before = sqlite_log::counters(folder).await?;
-    let snapshot = sqlite::Snapshot::open(&folder.join("store.db")).await?;
+    let mut snapshot = sqlite::Snapshot::open(&folder.join("store.db")).await?;
     let after = sqlite_log::counters(folder).await?;
-    Ok(Readings { before, store: snapshot.count().await?, after })
+    let rows = if check_rows { Some(snapshot.check_rows().await?) } else { None };
+    Ok(Readings { before, store: snapshot.count().await?, after, rows })
 }
 
 async fn of_servers(settings: &AuditSettings) -> anyhow::Result<Readings> {
@@ -60,8 +61,9 @@ async fn of_servers(settings: &AuditSettings) -> anyhow::Result<Readings> {
         ..PostgresSettings::default()
     };
     let before = counters().await?;
-    let snapshot = postgres::Snapshot::open(&database, settings.timeout).await?;
+    let mut snapshot = postgres::Snapshot::open(&database, settings.timeout).await?;
     // At once, because rows are counted for as long as it takes, and what moves until then is tolerated.
     let after = counters().await?;
-    Ok(Readings { before, store: snapshot.count().await?, after })
+    let rows = if settings.check_rows { Some(snapshot.check_rows().await?) } else { None };
+    Ok(Readings { before, store: snapshot.count().await?, after, rows })
 }

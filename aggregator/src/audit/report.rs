@@ -7,6 +7,7 @@ use serde::{Serialize, Serializer};
 use sluice_log::LogCounters;
 use sluice_store::inspect::{StoreAudit, TopicAudit};
 use sluice_store::ledger::LedgerKind;
+use sluice_store::{DamagedRow, RowCheck};
 
 /// The result of an audit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -43,6 +44,8 @@ pub(super) struct Readings {
     pub before: LogCounters,
     pub store: StoreAudit,
     pub after: LogCounters,
+    /// What was found in the rows of events, if they were compared with their hashes.
+    pub rows: Option<RowCheck>,
 }
 
 /// All numbers and comparisons.
@@ -54,6 +57,8 @@ pub(super) struct Report {
     /// By name. The events of an empty name are not known to belong to a topic.
     topics: BTreeMap<String, Topic>,
     trail: Trail,
+    /// Null if the rows were not compared with their hashes.
+    row_hashes: Option<RowHashes>,
     checks: Vec<Check>,
 }
 
@@ -95,6 +100,35 @@ struct Trail {
     removed: u64,
     /// Dropped duplicates for which a row was added.
     counted: u64,
+}
+
+/// What was found in the rows of events.
+#[derive(Debug, Serialize)]
+struct RowHashes {
+    compared: u64,
+    /// Of a type that does not store payloads as they were sent, so that only their keys were compared.
+    without_payload: u64,
+    damaged: u64,
+    /// The first ones.
+    examples: Vec<Example>,
+}
+
+/// A damaged row, with what could be read.
+#[derive(Debug, Serialize)]
+struct Example {
+    seq: i64,
+    topic: String,
+    event_id: String,
+}
+
+impl From<&RowCheck> for RowHashes {
+    fn from(check: &RowCheck) -> Self {
+        let RowCheck { rows, without_payload, damaged, examples } = check;
+        let example =
+            |row: &DamagedRow| Example { seq: row.seq, topic: row.topic.clone(), event_id: row.event_id.clone() };
+        let examples = examples.iter().map(example).collect();
+        Self { compared: *rows, without_payload: *without_payload, damaged: *damaged, examples }
+    }
 }
 
 /// One comparison.
@@ -175,8 +209,10 @@ impl Report {
             check_topic(name, topic, ledger_is_complete, &mut checks);
         }
         checks.push(check_trail(&trail, ledger_is_complete));
+        let row_hashes = readings.rows.as_ref().map(RowHashes::from);
+        checks.extend(row_hashes.as_ref().map(check_rows));
         let verdict = checks.iter().map(|check| check.verdict).max().unwrap_or(Verdict::Exact);
-        Self { verdict, log, total, topics, trail, checks }
+        Self { verdict, log, total, topics, trail, row_hashes, checks }
     }
 
     pub fn verdict(&self) -> Verdict {
@@ -297,6 +333,19 @@ fn check_trail(trail: &Trail, ledger_is_complete: bool) -> Check {
     Check { name, verdict, detail: format!("{counted} and {rows} + {removed}") }
 }
 
+fn check_rows(hashes: &RowHashes) -> Check {
+    let RowHashes { compared, without_payload, damaged, examples } = hashes;
+    let mut detail = format!("{compared} compared, {damaged} damaged");
+    if *without_payload > 0 {
+        let _ = write!(detail, "; the payloads of {without_payload} are jsonb, which cannot be compared");
+    }
+    for Example { seq, topic, event_id } in examples {
+        let _ = write!(detail, "; seq {seq}: {} {}", shown(topic), event_id.escape_debug());
+    }
+    let verdict = if *damaged == 0 { Verdict::Exact } else { Verdict::Different };
+    Check { name: "rows of events = their hashes".to_owned(), verdict, detail }
+}
+
 #[cfg(test)]
 mod tests {
     use sluice_store::Counts;
@@ -313,7 +362,7 @@ mod tests {
         let ledger = BTreeMap::from([(LedgerKind::Removed, 2), (LedgerKind::Skipped, 1)]);
         let topic = TopicAudit { counts, rows: 5, dead_lettered: 0, ledger };
         let store = StoreAudit { topics: BTreeMap::from([("t".to_owned(), topic)]), ..StoreAudit::default() };
-        Readings { before: log(11, 11), store, after: log(11, 11) }
+        Readings { before: log(11, 11), store, after: log(11, 11), rows: None }
     }
 
     fn verdict(change: impl FnOnce(&mut Readings, &mut TopicAudit)) -> Verdict {
@@ -338,6 +387,10 @@ mod tests {
         );
         assert_eq!(verdict(|readings, _| readings.after = log(10, 10)), Verdict::Different);
         assert_eq!(verdict(|readings, _| readings.store.trail_rows = 1), Verdict::Different);
+        let rows = RowCheck { rows: 5, ..RowCheck::default() };
+        assert_eq!(verdict(|readings, _| readings.rows = Some(rows.clone())), Verdict::Exact);
+        let rows = RowCheck { damaged: 1, ..rows };
+        assert_eq!(verdict(|readings, _| readings.rows = Some(rows)), Verdict::Different);
     }
 
     #[test]
@@ -346,6 +399,8 @@ mod tests {
         let topic = readings.store.topics["t"].clone();
         readings.store.topics.insert("u\u{1b}[2J".to_owned(), TopicAudit { rows: 4, ..topic });
         (readings.before, readings.after) = (log(22, 22), log(22, 22));
+        let damaged = DamagedRow { seq: 7, topic: "t".to_owned(), event_id: "\u{1b}1".to_owned() };
+        readings.rows = Some(RowCheck { rows: 9, without_payload: 9, damaged: 1, examples: vec![damaged] });
         let table = Report::new(&readings).table();
         let lines: Vec<_> = table.lines().map(|line| line.split_whitespace().collect::<Vec<_>>().join(" ")).collect();
         for expected in [
@@ -354,6 +409,8 @@ mod tests {
             "u\\u{1b}[2J 10 7 3 1 4 2 0 0 1",
             "total 20 14 6 2 9 4 0 0 2",
             "different topic u\\u{1b}[2J: unique = rows + removed: 7 and 4 + 2",
+            "different rows of events = their hashes: 9 compared, 1 damaged; the payloads of 9 are jsonb, which cannot be \
+             compared; seq 7: t \\u{1b}1",
         ] {
             assert!(lines.iter().any(|line| line == expected), "{expected} is missing in\n{table}");
         }

@@ -36,6 +36,10 @@ pub struct AuditSettings {
     /// Schema of the tables
     #[arg(long, env = "SLUICE_DATABASE_SCHEMA", default_value = "sluice", value_name = "NAME")]
     pub database_schema: String,
+    /// Compare all stored events with the hashes in their rows. Reads the whole table of events
+    #[arg(long, env = "SLUICE_AUDIT_CHECK_ROWS", default_value = "false", num_args = 0..=1,
+        default_missing_value = "true", value_name = "true|false")]
+    pub check_rows: bool,
     /// The longest that the audit may take
     #[arg(long, env = "SLUICE_AUDIT_TIMEOUT", default_value = "10m", value_parser = duration_within("1s", "24h"),
         value_name = "TIME")]

@@ -2,7 +2,7 @@
 
 use sluice_event::{EventKey, Keyer, PayloadHash, canonical};
 
-use crate::StoredEvent;
+use crate::{StoreError, StoredEvent};
 
 /// The deepest nesting of a payload that is hashed: more than any publisher accepts.
 const MAX_DEPTH: usize = 1_024;
@@ -60,6 +60,55 @@ impl ReadRow {
     }
 }
 
+/// What comparing the rows of events with their hashes has found.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct RowCheck {
+    /// Number of rows that were compared.
+    pub rows: u64,
+    /// Number of them whose payload is not stored as it was sent (`jsonb`): only their keys were compared.
+    pub without_payload: u64,
+    /// Number of rows that do not match their hashes.
+    pub damaged: u64,
+    /// Some of them, as many as a report shows.
+    pub examples: Vec<DamagedRow>,
+}
+
+/// A row that does not match its hashes, with what could be read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DamagedRow {
+    /// Its number in the order of arrival.
+    pub seq: i64,
+    /// Its topic, which may be what is damaged.
+    pub topic: String,
+    /// Its event id, which may be what is damaged.
+    pub event_id: String,
+}
+
+impl RowCheck {
+    /// The largest number of examples. A disk that fails damages thousands of rows.
+    const MAX_EXAMPLES: usize = 10;
+
+    /// Compares one more row.
+    pub(crate) fn add(&mut self, row: ReadRow, keyer: &Keyer) {
+        self.rows += 1;
+        self.without_payload += u64::from(!row.payload_is_exact);
+        let StoredEvent { seq, topic, event_id, damaged, .. } = row.check(keyer);
+        if damaged {
+            self.damaged += 1;
+            if self.examples.len() < Self::MAX_EXAMPLES {
+                self.examples.push(DamagedRow { seq, topic, event_id });
+            }
+        }
+    }
+}
+
+/// Reads the dedup fields that a store has recorded.
+pub(crate) fn recorded_keyer(dedup_fields: Option<String>) -> Result<Keyer, StoreError> {
+    let failed = |why: String| StoreError::Failed(format!("the recorded dedup fields cannot be used: {why}"));
+    let fields = dedup_fields.ok_or_else(|| failed("there are none".to_owned()))?;
+    fields.parse().map_err(|error| failed(format!("{error}")))
+}
+
 /// Returns the events with this topic and id, of those that were found by their key, and the damaged ones: that key was
 /// not computed from what they have now, so they may be the event that was looked for.
 pub(crate) fn alike_or_damaged(mut events: Vec<StoredEvent>, topic: &str, event_id: &str) -> Vec<StoredEvent> {
@@ -80,6 +129,8 @@ pub(crate) fn value_or<T>(read: Result<T, sqlx::Error>, other: T, damaged: &mut 
 
 #[cfg(test)]
 mod tests {
+    use sluice_event::{RequestId, Timestamp};
+
     use super::*;
 
     #[test]
@@ -110,6 +161,34 @@ mod tests {
         let row = HashedRow { key: with_source.key_of("orders", "1", Some("shop")), ..row };
         assert!(row_matches_its_hashes(&with_source, &row));
         assert!(!row_matches_its_hashes(&with_source, &HashedRow { source: None, ..row }));
+    }
+
+    #[test]
+    fn every_damaged_row_is_counted_and_the_first_are_shown() {
+        let keyer = Keyer::default();
+        let row = |seq, event_id: &str, payload_is_exact| ReadRow {
+            event: StoredEvent {
+                seq,
+                topic: "t".to_owned(),
+                event_id: event_id.to_owned(),
+                timestamp: Timestamp::UNIX_EPOCH,
+                source: None,
+                payload: "1".to_owned(),
+                received_at: Timestamp::UNIX_EPOCH,
+                request_id: RequestId::from_u128(0),
+                damaged: false,
+            },
+            key: keyer.key_of("t", "1", None),
+            payload_hash: canonical::hash("1", 64).unwrap(),
+            payload_is_exact,
+        };
+        let mut check = RowCheck::default();
+        check.add(row(0, "1", true), &keyer);
+        check.add(row(1, "1", false), &keyer);
+        assert_eq!(check, RowCheck { rows: 2, without_payload: 1, ..RowCheck::default() });
+        (2..22).for_each(|seq| check.add(row(seq, "2", true), &keyer));
+        assert_eq!((check.rows, check.damaged, check.examples.len()), (22, 20, RowCheck::MAX_EXAMPLES));
+        assert_eq!(check.examples[0], DamagedRow { seq: 2, topic: "t".to_owned(), event_id: "2".to_owned() });
     }
 
     #[test]

@@ -24,7 +24,7 @@ use async_trait::async_trait;
 use sluice_event::{Event, EventKey, Keyer, PayloadHash, ReceiptId, RequestId, Timestamp};
 use sluice_log::Position;
 
-pub use damage::{HashedRow, row_matches_its_hashes};
+pub use damage::{DamagedRow, HashedRow, RowCheck, row_matches_its_hashes};
 use dedup_cache::DedupCache;
 use ledger::LedgerRow;
 

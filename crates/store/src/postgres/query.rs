@@ -6,12 +6,12 @@ use futures::TryStreamExt;
 use sluice_event::{Keyer, RequestId, Timestamp};
 use sluice_log::Position;
 use sqlx::postgres::PgRow;
-use sqlx::{FromRow, Row as _};
+use sqlx::{FromRow, PgConnection, Row as _};
 
 use super::connections::Lease;
 use super::errors::within;
 use super::timestamptz::Timestamptz;
-use crate::damage::{ReadRow, alike_or_damaged, value_or};
+use crate::damage::{ReadRow, RowCheck, alike_or_damaged, value_or};
 use crate::page::{PageBuilder, Step};
 use crate::put_aside;
 use crate::{Counts, DeadLetter, EventQuery, NewDeadLetter, Page, Statistics, StoreError, StoredEvent, TopicPage};
@@ -127,6 +127,16 @@ pub(super) async fn event(
     let events = rows.into_iter().map(|row| row.0.check(keyer)).collect();
     // Events with different topics or ids may share a key, and the stored one may be another.
     Ok(alike_or_damaged(events, topic, event_id))
+}
+
+/// Reads all rows of events, one at a time, and compares them with their hashes.
+pub(super) async fn check_rows(connection: &mut PgConnection, keyer: &Keyer) -> Result<RowCheck, sqlx::Error> {
+    let mut check = RowCheck::default();
+    let mut rows = sqlx::query_as::<_, EventRow>(events!("")).fetch(connection);
+    while let Some(EventRow(row)) = rows.try_next().await? {
+        check.add(row, keyer);
+    }
+    Ok(check)
 }
 
 /// Returns the statistics. One statement, so one snapshot.

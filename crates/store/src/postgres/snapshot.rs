@@ -9,11 +9,13 @@ use sqlx::{Connection, FromRow, PgConnection, Row as _};
 
 use super::connections::Connections;
 use super::errors::of_statement;
+use super::query;
 use super::schema::setting;
 use super::session::Session;
 use super::settings::PostgresSettings;
-use crate::StoreError;
+use crate::damage::recorded_keyer;
 use crate::inspect::{CountersRow, StoreAudit};
+use crate::{RowCheck, StoreError};
 
 /// The numbers of one topic, of one kind.
 struct NumberRow {
@@ -47,6 +49,15 @@ impl Snapshot {
         let begin = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; SELECT count(*) FROM settings";
         sqlx::raw_sql(begin).execute(&mut connection).await.map_err(of_statement)?;
         Ok(Self { connection })
+    }
+
+    /// Compares all rows of events in the snapshot with their hashes.
+    ///
+    /// # Errors
+    /// If a row cannot be read, or it takes too long.
+    pub async fn check_rows(&mut self) -> Result<RowCheck, StoreError> {
+        let keyer = recorded_keyer(setting(&mut self.connection, "dedup_fields").await?)?;
+        query::check_rows(&mut self.connection, &keyer).await.map_err(of_statement)
     }
 
     /// Counts everything in the snapshot, and closes it.

@@ -9,7 +9,7 @@ use sqlx::sqlite::SqliteRow;
 use sqlx::{FromRow, Row as _, SqliteConnection};
 
 use super::errors::of_statement;
-use crate::damage::{ReadRow, alike_or_damaged, value_or};
+use crate::damage::{ReadRow, RowCheck, alike_or_damaged, value_or};
 use crate::page::{PageBuilder, Step};
 use crate::put_aside;
 use crate::{Counts, DeadLetter, EventQuery, NewDeadLetter, Page, Statistics, StoreError, StoredEvent, TopicPage};
@@ -122,6 +122,16 @@ pub(super) async fn event(
     let events = rows.into_iter().map(|row| row.0.check(keyer)).collect();
     // Events with different topics or ids may share a key, and the stored one may be another.
     Ok(alike_or_damaged(events, topic, event_id))
+}
+
+/// Reads all rows of events, one at a time, and compares them with their hashes.
+pub(super) async fn check_rows(reader: &mut SqliteConnection, keyer: &Keyer) -> Result<RowCheck, sqlx::Error> {
+    let mut check = RowCheck::default();
+    let mut rows = sqlx::query_as::<_, EventRow>(events!("")).fetch(reader);
+    while let Some(EventRow(row)) = rows.try_next().await? {
+        check.add(row, keyer);
+    }
+    Ok(check)
 }
 
 /// Returns the statistics. One statement, so one snapshot.

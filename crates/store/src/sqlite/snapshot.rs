@@ -8,8 +8,10 @@ use sqlx::sqlite::SqliteConnectOptions;
 use sqlx::{ConnectOptions, Connection, SqliteConnection};
 
 use super::errors::of_statement;
-use crate::StoreError;
+use super::query;
+use crate::damage::recorded_keyer;
 use crate::inspect::{CountersRow, StoreAudit};
+use crate::{RowCheck, StoreError};
 
 /// The longest wait for another process that has the file locked.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
@@ -34,6 +36,16 @@ impl Snapshot {
         let mut connection = options.connect().await.map_err(of_statement)?;
         sqlx::raw_sql("BEGIN; SELECT count(*) FROM settings").execute(&mut connection).await.map_err(of_statement)?;
         Ok(Self { connection })
+    }
+
+    /// Compares all rows of events in the snapshot with their hashes.
+    ///
+    /// # Errors
+    /// If a row cannot be read.
+    pub async fn check_rows(&mut self) -> Result<RowCheck, StoreError> {
+        let fields = sqlx::query_scalar("SELECT value FROM settings WHERE name = 'dedup_fields'");
+        let fields = fields.fetch_optional(&mut self.connection).await.map_err(of_statement)?;
+        query::check_rows(&mut self.connection, &recorded_keyer(fields)?).await.map_err(of_statement)
     }
 
     /// Counts everything in the snapshot, and closes it.
