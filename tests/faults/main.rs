@@ -16,6 +16,7 @@
 
 mod aggregator;
 mod connection;
+mod damage;
 mod group;
 mod postgres;
 mod publisher;
