@@ -49,6 +49,13 @@ impl PostgresServer {
         server
     }
 
+    /// Gives every page of a server that does not run a checksum, which is checked when a page is read.
+    pub fn with_checksums(self) -> Self {
+        let mut enable = command(&program("pg_checksums"), server_user());
+        run(enable.args(["--enable", "--no-sync", "-D"]).arg(&self.data));
+        self
+    }
+
     /// Starts a prepared server.
     pub fn started(mut self) -> Self {
         self.start_again();

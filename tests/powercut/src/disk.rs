@@ -22,8 +22,12 @@ struct State {
     tree: Tree,
     /// Names of files whose sync is answered and not done.
     unsynced: BTreeSet<OsString>,
-    /// Names of files whose writes wait.
+    /// Names of files whose writes and syncs wait.
     held: BTreeSet<OsString>,
+    /// Names of files whose syncs wait.
+    sync_held: BTreeSet<OsString>,
+    /// Whether a sync waits because of `sync_held`.
+    sync_waits: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -38,7 +42,14 @@ enum Power {
 impl Disk {
     /// Returns an empty disk.
     pub fn new(seed: u64) -> Self {
-        let state = State { power: Power::On, tree: Tree::new(seed), unsynced: BTreeSet::new(), held: BTreeSet::new() };
+        let state = State {
+            power: Power::On,
+            tree: Tree::new(seed),
+            unsynced: BTreeSet::new(),
+            held: BTreeSet::new(),
+            sync_held: BTreeSet::new(),
+            sync_waits: false,
+        };
         Self { state: Mutex::new(state), changed: Condvar::new() }
     }
 
@@ -55,7 +66,12 @@ impl Disk {
 
     /// Answers `fsync` or `fdatasync`.
     pub fn sync(&self, inode: Inode) -> Result<(), Errno> {
-        let mut state = self.powered(|state| is_one_of(&state.held, &state.tree, inode))?;
+        let sync_held = |state: &State| is_one_of(&state.sync_held, &state.tree, inode);
+        let mut state = self.lock();
+        let waits = sync_held(&state);
+        state.sync_waits |= waits;
+        drop(state);
+        let mut state = self.powered(|state| sync_held(state) || is_one_of(&state.held, &state.tree, inode))?;
         if is_one_of(&state.unsynced, &state.tree, inode) {
             return Ok(());
         }
@@ -79,9 +95,19 @@ impl Disk {
         self.lock().unsynced.insert(name.into());
     }
 
-    /// Lets writes to files of this name wait until the power cut.
+    /// Lets writes to files of this name, and their syncs, wait until the power cut.
     pub fn hold(&self, name: &str) {
         self.lock().held.insert(name.into());
+    }
+
+    /// Lets syncs of files of this name wait until the power cut.
+    pub fn hold_syncs(&self, name: &str) {
+        self.lock().sync_held.insert(name.into());
+    }
+
+    /// Returns whether a sync waits because of [`Disk::hold_syncs`].
+    pub fn sync_waits(&self) -> bool {
+        self.lock().sync_waits
     }
 
     /// Cuts the power: from now on nothing changes, and requests are not answered. Whoever waits for an answer must
@@ -102,6 +128,8 @@ impl Disk {
         let tree = std::mem::replace(&mut state.tree, Tree::new(seed));
         state.tree = tree.after_cut(loss, seed);
         state.held.clear();
+        state.sync_held.clear();
+        state.sync_waits = false;
         state.power = Power::On;
     }
 

@@ -4,25 +4,32 @@ use std::fs::OpenOptions;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::time::Duration;
 
 use sluice_powercut::Loss;
 use sluice_tests::postgres::PostgresServer;
 use sluice_tests::redis::RedisServer;
+use sluice_tests::store::StoreAddress;
 use sluice_tests::system::OwnServers;
-use sluice_tests::{Backend, Setup};
+use sluice_tests::wait::holds;
+use sluice_tests::{Backend, Setup, wait_until};
 use sqlx::{Connection, Executor, PgConnection};
+use tokio::task::JoinHandle;
 
 use crate::trial::{Trial, disk, seeds};
 
 /// Checkpoints and rewrites come often, so that power cuts meet them.
 const OFTEN: &str = "max_wal_size = 32MB\ncheckpoint_timeout = 30s\ncheckpoint_completion_target = 0.1\n";
 const REWRITES: [&str; 4] = ["--auto-aof-rewrite-min-size", "256kb", "--auto-aof-rewrite-percentage", "50"];
+/// The timeout for what PostgreSQL does with its pages.
+const DEADLINE: Duration = Duration::from_secs(180);
 
 /// Starts a system under load, with its servers on disks of their own.
 async fn begin(redis: &[&str], postgres: &str, seed: u64) -> Trial {
     let disks = vec![disk("disk-of-redis", seed), disk("disk-of-postgres", seed + 1)];
     let servers = tokio::task::block_in_place(|| {
-        let prepared = PostgresServer::prepare_in(disks[1].path(), &format!("{OFTEN}{postgres}"));
+        // As the operator runs it, so that a page that is torn is noticed when it is read.
+        let prepared = PostgresServer::prepare_in(disks[1].path(), &format!("{OFTEN}{postgres}")).with_checksums();
         // The database was not created today.
         disks[1].disk().sync_all();
         OwnServers { redis: RedisServer::start_in(disks[0].path(), redis), postgres: prepared.started() }
@@ -38,11 +45,13 @@ async fn after_power_cuts_what_was_answered_is_stored_once_and_every_number_is_e
     for seed in seeds() {
         let mut trial = begin(&REWRITES, "", seed).await;
         for (round, loss) in [Loss::Everything, Loss::Pages, Loss::TornPages, Loss::TornPages].into_iter().enumerate() {
-            // Every second time events are in Redis alone; otherwise the power fails at any moment, before,
-            // in or after a checkpoint.
+            // Every second time events are in Redis alone, and the power fails before, in or after a checkpoint.
+            // Otherwise PostgreSQL has written changed pages and has not synced them.
             let lock = if round % 2 == 0 { Some(trial.accepted_and_not_stored().await) } else { None };
-            let checkpoint =
-                tokio::spawn(checkpoint(trial.system.servers.as_ref().unwrap().postgres.maintenance_url()));
+            let checkpoint = match &lock {
+                Some(_) => tokio::spawn(checkpoint(postgres_of(&trial).maintenance_url())),
+                None => pages_written_and_not_synced(&trial).await,
+            };
             trial.any_moment().await;
             trial.cut(loss).await.unwrap();
             drop(lock);
@@ -67,10 +76,48 @@ fn appended_file(redis: &Path) -> (PathBuf, u64) {
     appended.max_by_key(|(_, number)| *number).unwrap()
 }
 
+fn postgres_of(trial: &Trial) -> &PostgresServer {
+    &trial.system.servers.as_ref().unwrap().postgres
+}
+
 async fn checkpoint(url: String) -> sqlx::Result<()> {
     let mut connection = PgConnection::connect(&url).await?;
     connection.execute("CHECKPOINT").await?;
     Ok(())
+}
+
+/// Waits until pages of the events' table and of its indexes, which an earlier checkpoint has made durable, are
+/// changed and written by a checkpoint that waits for the answer to the first of their syncs. Returns that
+/// checkpoint, which the power cut ends.
+async fn pages_written_and_not_synced(trial: &Trial) -> JoinHandle<sqlx::Result<()>> {
+    let url = postgres_of(trial).maintenance_url();
+    checkpoint(url.clone()).await.unwrap();
+    let goal = trial.system.reader().await.snapshot().await.unwrap().rows + 300;
+    let check = || async {
+        let rows = trial.system.reader().await.snapshot().await.map_or(0, |now| now.rows);
+        holds(rows >= goal, || format!("{rows} rows of {goal}"))
+    };
+    wait_until("changes of pages that a checkpoint has made durable", DEADLINE, check).await;
+    let disk = trial.disks[1].disk();
+    for file in files_of_events(trial).await {
+        disk.hold_syncs(&file);
+    }
+    let checkpoint = tokio::spawn(checkpoint(url));
+    let check = || async { holds(disk.sync_waits(), || "no sync waits".to_owned()) };
+    wait_until("the sync of what the checkpoint has written", DEADLINE, check).await;
+    checkpoint
+}
+
+/// Returns the names of the files with the events' table and with its indexes.
+async fn files_of_events(trial: &Trial) -> Vec<String> {
+    let StoreAddress::Postgres { url, schema } = &trial.system.store else { unreachable!("it is in PostgreSQL") };
+    let mut connection = PgConnection::connect(url).await.unwrap();
+    let files = sqlx::query_scalar(
+        "SELECT pg_relation_filenode(c.oid)::text FROM pg_class c
+         LEFT JOIN pg_index i ON i.indexrelid = c.oid
+         WHERE format('%I.events', $1::text)::regclass IN (c.oid, i.indrelid)",
+    );
+    files.bind(schema).fetch_all(&mut connection).await.unwrap()
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -95,6 +142,17 @@ async fn with_fsync_off_stored_events_are_lost() {
     trial.cut(Loss::Everything).await.unwrap();
     let lost = trial.lost().await;
     assert!(lost > 0, "the power cut lost nothing, though nothing was synced");
+}
+
+/// PostgreSQL finds the torn page while it repeats what it has logged since the checkpoint before, and does not start.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn with_full_page_writes_off_torn_pages_stop_postgres() {
+    let mut trial = begin(&[], "full_page_writes = off\n", 1).await;
+    let checkpoint = pages_written_and_not_synced(&trial).await;
+    let refusal = trial.cut(Loss::TornPages).await.expect_err("no page was torn, or none was read");
+    println!("{refusal}");
+    assert!(refusal.contains("invalid page in block"), "{refusal}");
+    assert!(checkpoint.await.unwrap().is_err(), "the checkpoint was in its syncs when the power failed");
 }
 
 /// A file system that allocates first and writes later can leave a size without its data. Redis does not read past
