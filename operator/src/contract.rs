@@ -39,11 +39,17 @@ pub mod env {
     pub const STREAMS: &str = "SLUICE_STREAMS";
     /// Both programs: how long an Idempotency-Key is remembered.
     pub const IDEMPOTENCY_TTL: &str = "SLUICE_IDEMPOTENCY_TTL";
+    /// Both programs: whether they are ready only while Redis and PostgreSQL are set as durability needs.
+    pub const REQUIRE_DURABLE: &str = "SLUICE_REQUIRE_DURABLE";
+    /// Both programs: the settings of their servers that may be unknown nevertheless.
+    pub const ACCEPT_UNKNOWN_DURABILITY: &str = "SLUICE_ACCEPT_UNKNOWN_DURABILITY";
     /// Both programs: how long to finish the work in flight at shutdown.
     pub const SHUTDOWN_TIMEOUT: &str = "SLUICE_SHUTDOWN_TIMEOUT";
 
     /// Publisher: the URL to which it forwards queries.
     pub const QUERY_URL: &str = "SLUICE_QUERY_URL";
+    /// Publisher: the share of Redis' memory for the records of Idempotency-Keys.
+    pub const IDEMPOTENCY_MEMORY: &str = "SLUICE_IDEMPOTENCY_MEMORY";
     /// Publisher: maximum size of a request body, in bytes.
     pub const MAX_BODY_BYTES: &str = "SLUICE_MAX_BODY_BYTES";
     /// Publisher: maximum number of events in a request.

@@ -100,6 +100,7 @@ fn a_change_rolls_only_the_pods_it_touches() {
     use sluice_operator::controller::build::names::Component;
     use sluice_operator::controller::plan::Checksums;
     use sluice_operator::controller::validate::validate;
+    use sluice_operator::crd::EventAggregatorSpec;
 
     let templates = |resource, checksums: &Checksums| {
         let plan = validate(&resource, &support::external_secrets(), &support::defaults(), None).unwrap();
@@ -114,7 +115,7 @@ fn a_change_rolls_only_the_pods_it_touches() {
         let changed = before.iter().zip(after).filter(|(before, after)| *before != after);
         changed.map(|((name, _), _)| name.trim_start_matches("ledger-").to_owned()).collect()
     };
-    let changed = |change: fn(&mut sluice_operator::crd::EventAggregatorSpec)| {
+    let changed = |change: fn(&mut EventAggregatorSpec)| {
         let mut resource = support::fixture("ledger.yaml");
         change(&mut resource.spec);
         rolled(templates(resource, &checksums))
@@ -128,6 +129,12 @@ fn a_change_rolls_only_the_pods_it_touches() {
     assert_eq!(changed(|spec| spec.aggregator.workers = 8), ["aggregator"]);
     assert_eq!(changed(|spec| spec.publisher.limits.max_events = Some(1)), ["publisher"]);
     assert_eq!(changed(|spec| spec.streams = 5), ["aggregator", "publisher"]);
+    assert_eq!(changed(|spec| spec.idempotency_memory_percent = None), ["publisher"]);
+    assert_eq!(changed(|spec| spec.durability.require = false), ["aggregator", "publisher"]);
+    assert_eq!(changed(|spec| spec.durability.accept_unknown.clear()), ["aggregator", "publisher"]);
+    assert_eq!(changed(|spec| spec.durability.accept_unknown.reverse()), [""; 0]);
+    let of_postgres = |spec: &mut EventAggregatorSpec| spec.durability.accept_unknown.retain(|name| name.is_of_redis());
+    assert_eq!(changed(of_postgres), ["aggregator"]);
 
     let with = |component, hash: &str| {
         let mut checksums = checksums.clone();

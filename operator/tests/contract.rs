@@ -4,9 +4,17 @@
 
 mod support;
 
+use std::collections::BTreeSet;
+
 use clap::{Command, CommandFactory};
 use k8s_openapi::api::core::v1::Container;
-use sluice_operator::contract::{AGGREGATOR_PORT, BACKLOG_METRIC, PUBLISHER_PORT, env};
+use sluice_operator::contract::{
+    AGGREGATOR_COMMAND, AGGREGATOR_PORT, BACKLOG_METRIC, PUBLISHER_COMMAND, PUBLISHER_PORT, env,
+};
+use sluice_operator::controller::build::build;
+use sluice_operator::controller::plan::Checksums;
+use sluice_operator::controller::validate::validate;
+use sluice_operator::crd::DurabilitySetting;
 use support::objects;
 
 fn container(name: &str, component: &str) -> Container {
@@ -55,6 +63,42 @@ fn programs_listen_where_their_services_and_probes_look() {
         let listen = container.env.iter().flatten().find(|variable| variable.name == env::LISTEN).unwrap();
         assert_eq!(listen.value, Some(format!("0.0.0.0:{port}")));
         assert_eq!(container.ports.unwrap()[0].container_port, port);
+    }
+}
+
+/// The names of settings in `spec.durability.acceptUnknown` are those that the programs take.
+#[test]
+fn the_settings_that_may_be_unknown_are_those_of_the_programs() {
+    let names = |settings: &[DurabilitySetting]| {
+        settings.iter().map(|setting| setting.as_str().to_owned()).collect::<BTreeSet<_>>()
+    };
+    let of_redis: Vec<_> = DurabilitySetting::ALL.into_iter().filter(|setting| setting.is_of_redis()).collect();
+    let publisher = sluice_publisher::settings::Cli::command();
+    let aggregator = sluice_aggregator::settings::Cli::command();
+    assert_eq!(names(&of_redis), values_of(&publisher, PUBLISHER_COMMAND, env::ACCEPT_UNKNOWN_DURABILITY));
+    let all = values_of(&aggregator, AGGREGATOR_COMMAND, env::ACCEPT_UNKNOWN_DURABILITY);
+    assert_eq!(names(&DurabilitySetting::ALL), all);
+    for setting in DurabilitySetting::ALL {
+        assert_eq!(serde_json::to_value(setting).unwrap(), setting.as_str(), "in a resource");
+    }
+}
+
+/// Returns the values that an option takes.
+fn values_of(program: &Command, command: &str, variable: &str) -> BTreeSet<String> {
+    let options = program.find_subcommand(command).unwrap();
+    let option = options.get_arguments().find(|option| option.get_env().is_some_and(|env| env == variable)).unwrap();
+    option.get_possible_values().iter().map(|value| value.get_name().to_owned()).collect()
+}
+
+/// A resource that does not require durability, as all were before the field existed, has the pods of that time.
+#[test]
+fn what_may_be_unknown_is_no_setting_of_a_program_that_requires_nothing() {
+    let mut resource = support::fixture("ledger.yaml");
+    resource.spec.durability.require = false;
+    let plan = validate(&resource, &support::external_secrets(), &support::defaults(), None).unwrap();
+    let built = serde_json::to_string(&build(&plan, &Checksums::default())).unwrap();
+    for name in [env::REQUIRE_DURABLE, env::ACCEPT_UNKNOWN_DURABILITY] {
+        assert!(!built.contains(name), "{name}");
     }
 }
 

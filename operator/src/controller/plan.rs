@@ -7,7 +7,7 @@ use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 
 use super::build::names::{Component, Names};
-use crate::crd::{DeletionPolicy, DnsPeer, EventAggregator, LimitsSpec, Peer, PullPolicy, Resources};
+use crate::crd::{DeletionPolicy, DnsPeer, DurabilitySpec, EventAggregator, LimitsSpec, Peer, PullPolicy, Resources};
 
 /// A validated resource.
 #[derive(Debug, Clone)]
@@ -30,6 +30,10 @@ pub struct Plan {
     pub retention: Option<String>,
     /// For how long an Idempotency-Key is remembered, such as `24h`.
     pub idempotency_ttl: String,
+    /// Percentage of Redis' memory for the records of Idempotency-Keys.
+    pub idempotency_memory_percent: Option<i32>,
+    /// What pods require of the settings of Redis and PostgreSQL.
+    pub durability: DurabilitySpec,
     /// The aggregators.
     pub aggregator: AggregatorPlan,
     /// The publishers.

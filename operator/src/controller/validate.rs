@@ -46,6 +46,8 @@ pub fn validate(resource: &EventAggregator, live: &Live, defaults: &Defaults, de
         streams: spec.streams,
         retention: spec.retention.clone(),
         idempotency_ttl: spec.idempotency_ttl.clone(),
+        idempotency_memory_percent: spec.idempotency_memory_percent,
+        durability: spec.durability.clone(),
         aggregator: AggregatorPlan {
             replicas: replicas(&spec.aggregator, live, &names, decided),
             workers: spec.aggregator.workers,

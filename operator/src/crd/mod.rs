@@ -3,6 +3,7 @@
 
 mod backends;
 pub mod docs;
+mod durability;
 mod network;
 mod rules;
 mod schema;
@@ -10,6 +11,7 @@ mod spec;
 mod status;
 
 pub use backends::{ExternalSpec, ManagedPostgres, ManagedRedis, PostgresSpec, RedisSpec, SecretKeyRef, StorageSpec};
+pub use durability::{DurabilitySetting, DurabilitySpec};
 pub use network::{DnsPeer, NetworkPolicySpec, Peer};
 pub use schema::{crd, yaml};
 pub use spec::{

@@ -9,6 +9,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::backends::{PostgresSpec, RedisSpec};
+use super::durability::DurabilitySpec;
 use super::network::NetworkPolicySpec;
 use super::rules;
 use super::status::EventAggregatorStatus;
@@ -68,6 +69,13 @@ pub struct EventAggregatorSpec {
     /// least `10s`, for which a publisher itself repeats an append.
     #[schemars(regex(pattern = r"^[1-9][0-9]{0,5}(ms|s|m|h|d)$"), length(max = 8))]
     pub idempotency_ttl: String,
+    /// Percentage of Redis' memory for the records of Idempotency-Keys, of which the oldest are removed beyond it. If
+    /// absent, the publisher's default.
+    #[schemars(range(min = 1, max = 100))]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub idempotency_memory_percent: Option<i32>,
+    /// What pods require of the settings of Redis and PostgreSQL.
+    pub durability: DurabilitySpec,
     /// Redis, which holds events between publishers and aggregators.
     pub redis: RedisSpec,
     /// PostgreSQL, which stores events.
@@ -90,6 +98,8 @@ impl Default for EventAggregatorSpec {
             dedup_fields: vec![DedupField::Topic, DedupField::EventId],
             retention: None,
             idempotency_ttl: "24h".to_owned(),
+            idempotency_memory_percent: None,
+            durability: DurabilitySpec::default(),
             redis: RedisSpec::default(),
             postgres: PostgresSpec::default(),
             deletion_policy: DeletionPolicy::default(),

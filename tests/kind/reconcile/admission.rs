@@ -15,6 +15,8 @@ fn new_resources() -> Vec<(String, Value, &'static str)> {
         (json!({ "retention": "a week" }), "spec.retention"),
         (json!({ "retention": "0d" }), "spec.retention"),
         (json!({ "idempotencyTtl": "-1h" }), "spec.idempotencyTtl"),
+        (json!({ "idempotencyMemoryPercent": 101 }), "spec.idempotencyMemoryPercent"),
+        (json!({ "durability": { "acceptUnknown": ["redis.save"] } }), "spec.durability.acceptUnknown[0]"),
         (json!({ "streams": 0 }), "spec.streams"),
         (json!({ "paused": "yes" }), "spec.paused"),
         (json!({ "deletionPolicy": "Keep" }), "spec.deletionPolicy"),

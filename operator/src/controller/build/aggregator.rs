@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 
 use super::names::Component;
 use super::objects::Objects;
-use super::{config, meta, pod, postgres, redis, set};
+use super::{config, durability, meta, pod, postgres, redis, set};
 use crate::contract::{AGGREGATOR_COMMAND, AGGREGATOR_PORT, env};
 use crate::controller::plan::{Checksums, Plan};
 
@@ -38,6 +38,7 @@ pub(super) fn build(plan: &Plan, checksums: &Checksums, objects: &mut Objects) {
         pod::env(env::IDEMPOTENCY_TTL, plan.idempotency_ttl.clone()),
         pod::env(env::SHUTDOWN_TIMEOUT, format!("{}s", aggregator.shutdown_timeout_seconds)),
     ]);
+    variables.extend(durability::variables(plan, |_| true));
     variables.extend(plan.retention.iter().map(|time| pod::env(env::RETENTION, time.clone())));
     container.env = Some(variables);
     container.ports = Some(vec![pod::port("http", AGGREGATOR_PORT)]);

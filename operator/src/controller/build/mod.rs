@@ -3,6 +3,7 @@
 
 mod aggregator;
 mod config;
+mod durability;
 mod meta;
 pub mod names;
 mod objects;

@@ -7,9 +7,10 @@ use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use super::aggregator::used_checksums;
 use super::names::Component;
 use super::objects::Objects;
-use super::{config, meta, pod, redis, set};
+use super::{config, durability, meta, pod, redis, set};
 use crate::contract::{AGGREGATOR_PORT, PUBLISHER_COMMAND, PUBLISHER_PORT, env};
 use crate::controller::plan::{Checksums, Plan};
+use crate::crd::DurabilitySetting;
 
 const COMPONENT: Component = Component::Publisher;
 /// Seconds for which a stopping publisher still accepts requests. Nodes send requests to it until they have
@@ -33,6 +34,7 @@ pub(super) fn build(plan: &Plan, checksums: &Checksums, objects: &mut Objects) {
         pod::env(env::IDEMPOTENCY_TTL, plan.idempotency_ttl.clone()),
         pod::env(env::SHUTDOWN_TIMEOUT, format!("{}s", publisher.shutdown_timeout_seconds)),
     ]);
+    variables.extend(durability::variables(plan, DurabilitySetting::is_of_redis));
     variables.extend(limits(plan));
     container.env = Some(variables);
     container.ports = Some(vec![pod::port("http", PUBLISHER_PORT)]);
@@ -85,7 +87,9 @@ pub(super) fn build(plan: &Plan, checksums: &Checksums, objects: &mut Objects) {
 /// Returns the limits that the resource sets. For the others the program has defaults.
 fn limits(plan: &Plan) -> Vec<EnvVar> {
     let limits = &plan.publisher.limits;
-    [
+    let share = plan.idempotency_memory_percent.map(|percent| f64::from(percent) / 100.0);
+    let share = share.map(|share| pod::env(env::IDEMPOTENCY_MEMORY, share.to_string()));
+    let numbers = [
         (env::MAX_BODY_BYTES, limits.max_body_bytes),
         (env::MAX_EVENTS, limits.max_events.map(i64::from)),
         (env::MAX_PAYLOAD_BYTES, limits.max_payload_bytes),
@@ -93,6 +97,6 @@ fn limits(plan: &Plan) -> Vec<EnvVar> {
         (env::MAX_BACKLOG, limits.max_backlog),
     ]
     .into_iter()
-    .filter_map(|(name, value)| Some(pod::env(name, value?.to_string())))
-    .collect()
+    .filter_map(|(name, value)| Some(pod::env(name, value?.to_string())));
+    share.into_iter().chain(numbers).collect()
 }
