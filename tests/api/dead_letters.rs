@@ -74,6 +74,8 @@ async fn a_refused_event_is_put_aside_and_the_rest_is_stored(backend: Backend) {
         assert!(dead_letter["reason"].as_str().is_some_and(|reason| reason.contains("poison")), "{dead_letter}");
         assert!(dead_letter["code"].as_str().is_some_and(|code| !code.is_empty()), "{dead_letter}");
         assert!(dead_letter["failed_at"].as_str().is_some_and(|at| at.ends_with('Z')), "{dead_letter}");
+        let shown = dead_letter["content"].as_array().unwrap();
+        assert!(shown.len() == 1 && shown[0]["event_id"] == dead_letter["event_id"], "{dead_letter}");
     }
 
     // Later events are stored as usual.
