@@ -91,12 +91,8 @@ fn log_reason(error: &LogError) -> &'static str {
     match error {
         LogError::Full(_) => "its memory is full",
         LogError::NoSpace(_) => "its disk is full",
-        LogError::Unavailable(message) | LogError::Failed(message) => {
-            // The last is of the client, when it logs in.
-            let codes = ["NOAUTH", "WRONGPASS", "AuthenticationFailed"];
-            let refused = codes.iter().any(|code| message.contains(code));
-            if refused { "password authentication failed" } else { "it cannot be reached" }
-        }
+        LogError::Unauthenticated(_) => "password authentication failed",
+        LogError::Unavailable(_) | LogError::Failed(_) => "it cannot be reached",
     }
 }
 

@@ -40,7 +40,7 @@ pub(crate) async fn append(stream: u16, log: &dyn LogWriter, gate: &Gate, mut re
             }
             Err(LogError::Full(cause)) => return refuse(gate, Full::Memory, &cause, requests),
             Err(LogError::NoSpace(cause)) => return refuse(gate, Full::Disk, &cause, requests),
-            Err(error @ (LogError::Unavailable(_) | LogError::Failed(_))) => {
+            Err(error @ (LogError::Unavailable(_) | LogError::Unauthenticated(_) | LogError::Failed(_))) => {
                 return finish(requests, &Outcome::Failed(error.to_string()));
             }
         }
@@ -62,7 +62,7 @@ async fn append_until_answered(
         let answer = timeout_at(deadline, log.append(append)).await;
         metrics::histogram!(crate::metrics::APPEND_SECONDS.name).record(began.elapsed().as_secs_f64());
         let error = match answer {
-            Ok(Err(error @ LogError::Unavailable(_))) => error,
+            Ok(Err(error @ (LogError::Unavailable(_) | LogError::Unauthenticated(_)))) => error,
             Ok(answer) => return answer,
             Err(_) => return Err(LogError::Unavailable("no answer in time".to_owned())),
         };

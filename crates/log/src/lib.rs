@@ -153,6 +153,10 @@ pub enum LogError {
     /// It cannot be reached, or did not reply in time. The requested change may have been made.
     #[error("the log is unavailable: {0}")]
     Unavailable(String),
+    /// It refuses the user or the password, or wants one. Nothing was written. A retry can succeed, because a password
+    /// is changed in the server and in the programs one after the other.
+    #[error("the log refuses the user or the password: {0}")]
+    Unauthenticated(String),
     /// It has no room for more entries. Nothing was written.
     #[error("the log is full: {0}")]
     Full(String),

@@ -28,7 +28,7 @@ struct Dialer {
 #[derive(Default)]
 struct Gate {
     failures: u32,
-    closed: Option<(Instant, String)>,
+    closed: Option<(Instant, LogError)>,
 }
 
 impl Dialer {
@@ -44,7 +44,7 @@ impl Dialer {
         if let Some((until, reason)) = &self.gate().closed
             && Instant::now() < *until
         {
-            return Err(LogError::Unavailable(reason.clone()));
+            return Err(reason.clone());
         }
         let config = AsyncConnectionConfig::new()
             .set_connection_timeout(Some(CONNECT_TIMEOUT))
@@ -62,7 +62,7 @@ impl Dialer {
         let mut gate = self.gate();
         let backoff = FIRST_BACKOFF.saturating_mul(1 << gate.failures.min(10)).min(MAX_BACKOFF);
         gate.failures += 1;
-        gate.closed = Some((Instant::now() + backoff.mul_f64(rand::random_range(0.5..1.0)), failure.to_string()));
+        gate.closed = Some((Instant::now() + backoff.mul_f64(rand::random_range(0.5..1.0)), failure.clone()));
         Err(failure)
     }
 

@@ -38,6 +38,7 @@ impl From<RedisError> for Fault {
         let Some(code) = code(&error) else {
             return Self::Log(match error.kind() {
                 ErrorKind::Parse | ErrorKind::UnexpectedReturnType => LogError::Failed(text),
+                ErrorKind::AuthenticationFailed => LogError::Unauthenticated(text),
                 _ => LogError::Unavailable(text),
             });
         };
@@ -47,9 +48,10 @@ impl From<RedisError> for Fault {
             "NOGROUP" | "UNBLOCKED" => Self::NoGroup(text),
             "OOM" => Self::Log(LogError::Full(text)),
             "MISCONF" if text.contains("No space left") => Self::Log(LogError::NoSpace(text)),
-            "LOADING" | "BUSY" | "READONLY" | "MASTERDOWN" | "TRYAGAIN" | "CLUSTERDOWN" | "MISCONF" | "NOREPLICAS"
-            // These occur while a password is being changed.
-            | "NOAUTH" | "WRONGPASS" => Self::Log(LogError::Unavailable(text)),
+            "LOADING" | "BUSY" | "READONLY" | "MASTERDOWN" | "TRYAGAIN" | "CLUSTERDOWN" | "MISCONF" | "NOREPLICAS" => {
+                Self::Log(LogError::Unavailable(text))
+            }
+            "NOAUTH" | "WRONGPASS" => Self::Log(LogError::Unauthenticated(text)),
             _ => Self::Log(LogError::Failed(text)),
         }
     }
