@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use metrics_exporter_prometheus::PrometheusBuilder;
 use sluice_log::redis::{ReaderSettings, RedisReader, RedisWriter, WriterSettings};
 use sluice_log::{LogReader, LogWriter};
 
@@ -117,6 +118,39 @@ async fn entries_that_somebody_deleted_are_reported_and_break_nothing() {
     assert_eq!(two.backlog().await.unwrap().events, Some(7));
     two.trim().await.unwrap();
     assert_eq!(two.backlog().await.unwrap().events, Some(0));
+}
+
+/// Each of the three can be the only one that finds it: the others concern entries of another time, or of another
+/// consumer.
+#[tokio::test]
+async fn an_entry_that_is_gone_is_counted_by_whatever_finds_it() {
+    let recorder = PrometheusBuilder::new().build_recorder();
+    let _recording = metrics::set_default_local_recorder(&recorder);
+    let counted = || {
+        let metrics = recorder.handle().render();
+        let line = metrics.lines().find_map(|line| line.strip_prefix("sluice_entries_lost_total "));
+        line.map_or(0, |number| number.parse::<u64>().unwrap())
+    };
+    let group = Group::start(1).await;
+    let reader = group.consumer("a");
+    let take_one_and_lose_it = async || {
+        fill(&group.writer, 0, 1).await;
+        let held = read(&reader, 1).await;
+        assert_eq!(group.server.command::<u64>("XTRIM test:{0} MAXLEN 0").await, 1);
+        positions(&held)
+    };
+
+    let held = take_one_and_lose_it().await;
+    reader.extend_claim(&held).await.unwrap();
+    assert_eq!(counted(), 1, "by the extension of its claim");
+
+    let held = take_one_and_lose_it().await;
+    assert_eq!(reader.claim(Duration::ZERO, 10).await.unwrap().lost, held);
+    assert_eq!(counted(), 2, "by a claim");
+
+    take_one_and_lose_it().await;
+    assert_eq!(reader.read_own_pending(None, 10).await.unwrap(), []);
+    assert_eq!(counted(), 3, "by the read of what was delivered before");
 }
 
 #[tokio::test]

@@ -22,11 +22,39 @@ pub(super) const SELECT: &str = "SELECT current_setting('synchronous_commit', tr
 /// Reads the row of [`SELECT`].
 pub(super) fn checks(row: &PgRow) -> Vec<Check> {
     let value = |name: &str| row.try_get::<Option<String>, _>(name).ok().flatten();
+    compared([value("synchronous_commit"), value("fsync"), value("full_page_writes")])
+}
+
+/// Compares the values of [`DURABILITY_SETTINGS`].
+fn compared([synchronous_commit, fsync, full_page_writes]: [Option<String>; 3]) -> Vec<Check> {
     let on = |value: &str| value == "on";
     vec![
         // All other values wait for the disk of the primary at least.
-        Check::new(SYNCHRONOUS_COMMIT, "on", value("synchronous_commit").as_deref(), |value| value != "off"),
-        Check::new(FSYNC, "on", value("fsync").as_deref(), on),
-        Check::new(FULL_PAGE_WRITES, "on", value("full_page_writes").as_deref(), on),
+        Check::new(SYNCHRONOUS_COMMIT, "on", synchronous_commit.as_deref(), |value| value != "off"),
+        Check::new(FSYNC, "on", fsync.as_deref(), on),
+        Check::new(FULL_PAGE_WRITES, "on", full_page_writes.as_deref(), on),
     ]
+}
+
+#[cfg(test)]
+mod tests {
+    use sluice_service::durability::Found;
+
+    use super::*;
+
+    fn found(values: [Option<&str>; 3]) -> Vec<Found> {
+        compared(values.map(|value| value.map(str::to_owned))).into_iter().map(|check| check.found).collect()
+    }
+
+    #[test]
+    fn each_setting_is_compared_with_what_it_must_be() {
+        let less = || Found::Less("off".to_owned());
+        for waits in ["on", "local", "remote_write", "remote_apply"] {
+            assert_eq!(found([Some(waits), Some("on"), Some("on")]), [Found::Enough, Found::Enough, Found::Enough]);
+        }
+        assert_eq!(found([Some("off"), Some("on"), Some("on")]), [less(), Found::Enough, Found::Enough]);
+        assert_eq!(found([Some("on"), Some("off"), Some("on")]), [Found::Enough, less(), Found::Enough]);
+        assert_eq!(found([Some("on"), Some("on"), Some("off")]), [Found::Enough, Found::Enough, less()]);
+        assert_eq!(found([None, None, None]), [Found::Unknown, Found::Unknown, Found::Unknown]);
+    }
 }
