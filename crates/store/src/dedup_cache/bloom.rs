@@ -8,6 +8,8 @@
 
 use sluice_event::EventKey;
 
+use super::spread::Spread;
+
 /// A cache line.
 type Block = [u64; 8];
 const BLOCK_BITS: u32 = 8 * u64::BITS;
@@ -18,11 +20,13 @@ const BITS_PER_KEY: usize = 6;
 
 /// The Bloom filter.
 pub struct BloomFilter {
+    spread: Spread,
     young: Half,
     old: Half,
 }
 
 struct Half {
+    spread: Spread,
     blocks: Vec<Block>,
     keys: usize,
 }
@@ -30,9 +34,9 @@ struct Half {
 impl BloomFilter {
     /// Creates a filter of so many bytes. Memory is taken as it fills, that of the second half when the first
     /// is full. It remembers at least the last `bytes * 8 / 2 / 6` keys.
-    pub fn new(bytes: usize) -> Self {
-        let half = || Half::new((bytes / 2 / size_of::<Block>()).max(1));
-        Self { young: half(), old: half() }
+    pub fn new(bytes: usize, spread: Spread) -> Self {
+        let half = || Half::new((bytes / 2 / size_of::<Block>()).max(1), spread);
+        Self { spread, young: half(), old: half() }
     }
 
     /// Adds a key, which is a hash.
@@ -42,7 +46,7 @@ impl BloomFilter {
             return;
         }
         if self.young.keys >= self.young.capacity() {
-            let empty = Half::new(self.young.blocks.len());
+            let empty = Half::new(self.young.blocks.len(), self.spread);
             self.old = std::mem::replace(&mut self.young, empty);
         }
         self.young.add(key);
@@ -55,18 +59,17 @@ impl BloomFilter {
 }
 
 impl Half {
-    fn new(blocks: usize) -> Self {
+    fn new(blocks: usize, spread: Spread) -> Self {
         // Zeros, so that the system provides memory as it is used.
-        Self { blocks: vec![[0; 8]; blocks], keys: 0 }
+        Self { spread, blocks: vec![[0; 8]; blocks], keys: 0 }
     }
 
     fn capacity(&self) -> usize {
         self.blocks.len() * BLOCK_BITS as usize / BITS_PER_KEY
     }
 
-    /// Returns the block of a key: by its first bits, so that sorted keys go through memory in one direction.
     fn block(&self, key: EventKey) -> usize {
-        (((key.as_u128() >> 64) * self.blocks.len() as u128) >> 64) as usize
+        self.spread.place(key.as_u128(), self.blocks.len())
     }
 
     fn add(&mut self, key: EventKey) {
@@ -107,7 +110,7 @@ mod tests {
     }
 
     fn filter(keys: impl Iterator<Item = u64>) -> BloomFilter {
-        let mut filter = BloomFilter::new(BYTES);
+        let mut filter = BloomFilter::new(BYTES, Spread::random());
         keys.for_each(|n| filter.add(key(n)));
         filter
     }

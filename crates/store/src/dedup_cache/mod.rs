@@ -8,8 +8,8 @@
 //! ([`crate::Transaction::generation`]) and become invalid with it, and each has a time to live ([`TTL`]):
 //! a row that somebody deletes is stored again if its event is sent again after that time.
 //!
-//! The keys are in an LRU cache of fixed size (`table.rs`), in buckets chosen by the first bits of the key, so
-//! that a sorted batch goes through memory in one direction. An evicted key is added to a Bloom filter
+//! The keys are in an LRU cache of fixed size (`table.rs`), in buckets that a client cannot predict (`spread.rs`).
+//! An evicted key is added to a Bloom filter
 //! (`bloom.rs`). A key that is in neither was most likely never stored by this process, and need not be looked
 //! up before it is inserted.
 //!
@@ -19,6 +19,7 @@
 
 mod bloom;
 mod key_state;
+mod spread;
 mod table;
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -29,6 +30,7 @@ use tokio::sync::Notify;
 
 use bloom::BloomFilter;
 pub use key_state::{KeyState, ShortHash};
+use spread::Spread;
 pub use table::TTL;
 use table::Table;
 
@@ -57,7 +59,9 @@ impl DedupCache {
     /// Creates a cache of about `keys` keys, at 28 bytes each, and a filter of 8 bytes for each. The memory is
     /// taken as the cache fills.
     pub fn new(keys: usize) -> Self {
-        let (table, previously_stored) = (Table::new(keys), BloomFilter::new(keys * FILTER_BYTES_PER_KEY));
+        let spread = Spread::random();
+        let previously_stored = BloomFilter::new(keys * FILTER_BYTES_PER_KEY, spread);
+        let table = Table::new(keys, spread);
         let state = State { generation: 0, table, previously_stored, in_flight: Vec::new(), reservations: 0 };
         Self { state: Mutex::new(state), ended: Notify::new() }
     }
@@ -300,6 +304,17 @@ mod tests {
         cache.reserve(0, &keys).record_stored(&stored);
         let cached = states(&cache, 0, &keys).into_iter().filter(|s| *s == KeyState::Stored(hash(1))).count();
         assert!(cached > keys.len() * 4 / 5, "{cached} of {}", keys.len());
+    }
+
+    #[test]
+    fn keys_with_the_same_first_bits_do_not_evict_each_other() {
+        let cache = DedupCache::new(1 << 12);
+        // What a client can find: a hash whose first 32 bits are zeros, again and again.
+        let mut keys: Vec<_> = (0..256).map(|n| key(u128::from_be_bytes(hashed(n)) >> 32)).collect();
+        keys.sort_unstable();
+        cache.reserve(0, &keys).record_stored(&keys.iter().map(|&key| (key, hash(1))).collect::<Vec<_>>());
+        let cached = states(&cache, 0, &keys).into_iter().filter(|s| *s == KeyState::Stored(hash(1))).count();
+        assert!(cached > keys.len() * 9 / 10, "{cached} of {}", keys.len());
     }
 
     #[test]

@@ -6,6 +6,7 @@ use sluice_event::EventKey;
 use tokio::time::Instant;
 
 use super::key_state::{KeyState, ShortHash};
+use super::spread::Spread;
 
 /// How long a key stays in the cache after it was stored or read. A row that somebody deletes by hand is
 /// stored again if its event is sent again after this time.
@@ -21,6 +22,7 @@ pub(super) struct Table {
     hashes: Vec<[u64; BUCKET_KEYS]>,
     /// When each entry was stored or read, by [`Table::now`]; 0 where there is no entry.
     recorded: Vec<[u32; BUCKET_KEYS]>,
+    spread: Spread,
     start: Instant,
     /// Number of invalidations.
     invalidations: u32,
@@ -30,12 +32,13 @@ pub(super) struct Table {
 
 impl Table {
     /// Creates a table for about `keys` keys.
-    pub fn new(keys: usize) -> Self {
+    pub fn new(keys: usize, spread: Spread) -> Self {
         let buckets = (keys / BUCKET_KEYS).max(1).next_power_of_two();
         Self {
             keys: vec![[0; BUCKET_KEYS]; buckets],
             hashes: vec![[0; BUCKET_KEYS]; buckets],
             recorded: vec![[0; BUCKET_KEYS]; buckets],
+            spread,
             start: Instant::now(),
             invalidations: 0,
             invalidated: 1,
@@ -66,17 +69,12 @@ impl Table {
         self.now().saturating_sub(TTL.as_secs() as u32).max(self.invalidated)
     }
 
-    /// Returns the bucket of a key: by its first bits, which are random, because a key is a hash.
-    fn bucket(&self, key: u128) -> usize {
-        (((key >> 64) * self.keys.len() as u128) >> 64) as usize
-    }
-
     /// Sets the states of the keys that have an entry, and makes the entries the most recently used.
     pub fn look_up(&mut self, keys: &[EventKey], states: &mut [KeyState]) {
         let oldest_valid = self.oldest_valid();
         for (key, state) in keys.iter().zip(states) {
             let key = key.as_u128();
-            let bucket = self.bucket(key);
+            let bucket = self.spread.place(key, self.keys.len());
             let Some(slot) = self.keys[bucket].iter().position(|other| *other == key) else { continue };
             match self.recorded[bucket][slot] {
                 0 => continue,
@@ -101,7 +99,7 @@ impl Table {
         let (now, oldest_valid) = (self.now(), self.oldest_valid());
         for (key, hash) in stored {
             let key = key.as_u128();
-            let bucket = self.bucket(key);
+            let bucket = self.spread.place(key, self.keys.len());
             let (keys, hashes) = (&mut self.keys[bucket], &mut self.hashes[bucket]);
             let recorded = &mut self.recorded[bucket];
             let own = keys.iter().position(|other| *other == key);
