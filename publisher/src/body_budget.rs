@@ -55,6 +55,12 @@ impl BodyBudget {
         None
     }
 
+    /// Returns how many bytes are free.
+    #[cfg(test)]
+    pub(crate) fn free(&self) -> usize {
+        self.free.available_permits()
+    }
+
     /// Registers a body that is still arriving. It is slow from [`SLOW`] after this call on.
     pub(crate) fn arriving(self: &Arc<Self>) -> ArrivingBody {
         let refused = CancellationToken::new();

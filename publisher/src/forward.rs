@@ -36,6 +36,8 @@ const STALL_TIMEOUT: Duration = Duration::from_secs(60);
 /// Shorter than the time after which an aggregator closes an idle connection, so that no request is
 /// sent on a connection that is being closed.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(15);
+/// The buffer of a connection to an aggregator: what a response takes here whose client reads nothing.
+const MAX_BUFFER: usize = 64 << 10;
 
 /// Headers that belong to one connection and are not forwarded (RFC 9110, section 7.6.1).
 const HOP_BY_HOP: [HeaderName; 8] = [
@@ -64,6 +66,7 @@ pub(crate) fn router(base: &Uri) -> Router {
     let client = Client::builder(TokioExecutor::new())
         .pool_timer(TokioTimer::new())
         .pool_idle_timeout(IDLE_TIMEOUT)
+        .http1_max_buf_size(MAX_BUFFER)
         .build(connector);
     let forwarder = Forwarder { client, base: base.clone(), permits: Arc::new(Semaphore::new(MAX_FORWARDED)) };
     Router::new().fallback(forward).with_state(forwarder)

@@ -48,6 +48,7 @@ mod durability;
 mod events;
 mod health;
 mod idempotency;
+mod memory;
 mod paging;
 mod programs;
 mod publish;

@@ -17,7 +17,7 @@ use hyper::server::conn::http1;
 use hyper::service::{HttpService, Service, service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 use tokio_util::sync::CancellationToken;
 
@@ -128,6 +128,34 @@ pub(crate) async fn serve<S: Shortcut>(
     if let Err(error) = stream.set_nodelay(true) {
         tracing::debug!(%error, "cannot set TCP_NODELAY");
     }
+    // hyper allocates its buffers when it is given a connection. A connection that has sent nothing gets none, and only
+    // the small future of this function stays in memory: there may be thousands of them.
+    let mut first = [0];
+    let begun = tokio::select! {
+        biased;
+        peeked = tokio::time::timeout(deadlines.headers, stream.peek(&mut first)) => matches!(peeked, Ok(Ok(1))),
+        () = state.closing.cancelled() => false,
+    };
+    if begun {
+        Box::pin(serve_requests(stream, served, deadlines, state, shutdown, abort)).await;
+    } else {
+        let timeout = if state.closing.is_cancelled() && !shutdown.is_cancelled() { CLOSING_TIMEOUT } else { LINGER };
+        tokio::select! {
+            () = abort.cancelled() => {}
+            _ = tokio::time::timeout(timeout, close(stream)) => {}
+        }
+    }
+}
+
+/// Serves a connection whose first bytes have arrived.
+async fn serve_requests<S: Shortcut>(
+    stream: TcpStream,
+    served: Arc<Served<S>>,
+    deadlines: Deadlines,
+    state: Arc<Connection>,
+    shutdown: CancellationToken,
+    abort: CancellationToken,
+) {
     let service = {
         let state = state.clone();
         service_fn(move |request| served.answer(request, state.busy()))
@@ -148,9 +176,9 @@ pub(crate) async fn serve<S: Shortcut>(
     let ending = Box::pin(async move {
         if makes_room {
             // Others wait for its place: what it has not received by then is lost.
-            let _ = tokio::time::timeout(CLOSING_TIMEOUT, end(connection, ended)).await;
+            let _ = tokio::time::timeout(CLOSING_TIMEOUT, end(connection, ended, &state)).await;
         } else {
-            end(connection, ended).await;
+            end(connection, ended, &state).await;
         }
     });
     tokio::select! {
@@ -160,8 +188,11 @@ pub(crate) async fn serve<S: Shortcut>(
 }
 
 /// Ends a connection gracefully: finishes the request in flight, if `ended` is `None`, and closes it.
-async fn end<S>(mut connection: http1::Connection<TokioIo<ClientStream>, S>, ended: Option<hyper::Result<()>>)
-where
+async fn end<S>(
+    mut connection: http1::Connection<TokioIo<ClientStream>, S>,
+    ended: Option<hyper::Result<()>>,
+    state: &Connection,
+) where
     S: HttpService<Incoming, ResBody = axum::body::Body> + Unpin,
     S::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
     S::Future: Unpin,
@@ -173,14 +204,19 @@ where
             done(&mut connection).await
         }
     };
-    let parts = connection.into_parts();
-    let (mut stream, refused) = parts.io.into_inner().into_inner();
+    // hyper's buffers are not kept while the client is sent a refusal and its socket is closed.
+    let (io, received) = {
+        let parts = connection.into_parts();
+        (parts.io, !parts.read_buf.is_empty())
+    };
+    state.forget_head();
+    let (mut stream, refused) = io.into_inner().into_inner();
     if let Some(status) = refused {
         send(&mut stream, refuse_head(problem::of_head(status))).await;
     }
     if let Err(error) = &ended {
         tracing::debug!(%error, "a connection ended early");
-        if error.is_timeout() && !parts.read_buf.is_empty() {
+        if error.is_timeout() && received {
             let late = Problem::new(Code::HeaderTimeout, "the request's headers did not arrive in time");
             send(&mut stream, refuse_head(late)).await;
         }
@@ -223,11 +259,24 @@ async fn send(stream: &mut TcpStream, response: Response) {
 async fn close(mut stream: TcpStream) {
     let lingering = async {
         stream.shutdown().await?;
-        let mut discarded = [0; 8_192];
-        while stream.read(&mut discarded).await? > 0 {}
-        Ok::<_, std::io::Error>(())
+        loop {
+            stream.readable().await?;
+            if discard(&stream)? {
+                return Ok::<_, std::io::Error>(());
+            }
+        }
     };
     if let Ok(Err(error)) = tokio::time::timeout(LINGER, lingering).await {
         tracing::trace!(%error, "closing a connection");
+    }
+}
+
+/// Reads what has arrived; returns whether it was the end. The buffer is on the stack, and not in a future that waits.
+fn discard(stream: &TcpStream) -> std::io::Result<bool> {
+    let mut discarded = [0; 8_192];
+    match stream.try_read(&mut discarded) {
+        Ok(read) => Ok(read == 0),
+        Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => Ok(false),
+        Err(error) => Err(error),
     }
 }

@@ -6,7 +6,8 @@ use std::time::Duration;
 #[derive(Debug, Clone, Copy)]
 pub struct Deadlines {
     /// From the moment at which a connection could send a request until the request's headers are
-    /// complete. A client that has sent a part of them gets 408; an idle one is disconnected.
+    /// complete. A client that has sent a part of them gets 408; an idle one is disconnected. For the
+    /// first request of a connection it begins with the request's first byte, which may take as long.
     pub headers: Duration,
     /// How long a client may leave its response unread before it is disconnected.
     pub write: Duration,

@@ -22,9 +22,9 @@ const OTHER_FILES: usize = 256;
 const MIN_CONNECTIONS: usize = 64;
 /// Fewer free places than this share of all (one in 32) are too few.
 const FREE_SHARE: usize = 32;
-/// The bytes of all heads together beyond the first [`HEAD_FREE`] of each.
+/// The bytes of the buffers of all heads together beyond the first [`HEAD_FREE`] of each.
 const MAX_HEAD_BYTES: usize = 16 << 20;
-/// Bytes of a head that every connection may send.
+/// Bytes of a head that every connection may send: the size of the buffer that hyper begins with.
 const HEAD_FREE: usize = 8 << 10;
 /// The value of [`Connection::waiting_since`] while a request is handled.
 const BUSY: u64 = 0;
@@ -45,7 +45,7 @@ pub(crate) struct Connection {
     clock: Arc<AtomicU64>,
     /// Bytes read since the connection began to wait: those of a request's head.
     head: AtomicUsize,
-    /// The permits that it holds for the part of them beyond [`HEAD_FREE`].
+    /// The permits that it holds for the part of their buffer beyond [`HEAD_FREE`].
     long_head: AtomicUsize,
     head_bytes: Arc<Semaphore>,
     /// Cancelled when the server shuts down, and when this connection is closed to make room.
@@ -143,21 +143,28 @@ impl Connection {
         // Nothing else changes it at the same time: one task serves the connection.
         let head = self.head.load(Ordering::Relaxed) + bytes;
         self.head.store(head, Ordering::Relaxed);
-        let beyond = bytes.min(head.saturating_sub(HEAD_FREE));
-        if beyond == 0 {
+        let more = long_head(head).saturating_sub(self.long_head.load(Ordering::Relaxed));
+        if more == 0 {
             return Ok(());
         }
-        let permits = u32::try_from(beyond).ok().and_then(|beyond| self.head_bytes.try_acquire_many(beyond).ok());
+        let permits = u32::try_from(more).ok().and_then(|more| self.head_bytes.try_acquire_many(more).ok());
         permits.ok_or_else(|| io::Error::new(io::ErrorKind::QuotaExceeded, "too many long heads"))?.forget();
-        self.long_head.fetch_add(beyond, Ordering::Relaxed);
+        self.long_head.fetch_add(more, Ordering::Relaxed);
         Ok(())
     }
 
-    fn forget_head(&self) {
+    /// Returns the permits of a head that is no longer in memory.
+    pub(crate) fn forget_head(&self) {
         if self.long_head.load(Ordering::Relaxed) > 0 {
             self.head_bytes.add_permits(self.long_head.swap(0, Ordering::Relaxed));
         }
     }
+}
+
+/// Returns the bytes beyond [`HEAD_FREE`] that the buffer of a head of this length has at most. hyper makes room for
+/// more than a head has, and a buffer that grows is doubled.
+fn long_head(head: usize) -> usize {
+    if head <= HEAD_FREE { 0 } else { 2 * head.next_multiple_of(HEAD_FREE) - HEAD_FREE }
 }
 
 impl Drop for Connection {

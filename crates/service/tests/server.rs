@@ -159,10 +159,23 @@ async fn a_head_of_more_than_64_kib_is_refused_before_it_ends() {
     assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
 }
 
+/// Returns those of the connections that the server has not closed.
+async fn still_open(streams: Vec<TcpStream>) -> Vec<TcpStream> {
+    let mut open = Vec::new();
+    for mut stream in streams {
+        let read = tokio::time::timeout(Duration::from_millis(10), stream.read(&mut [0])).await;
+        if !matches!(read, Ok(Ok(0) | Err(_))) {
+            open.push(stream);
+        }
+    }
+    open
+}
+
 #[tokio::test]
 async fn all_long_heads_together_are_bounded_and_short_ones_are_not() {
     let server = start_with(Router::new().route("/", get(|| async { "" })), Duration::from_secs(60)).await;
-    // 400 heads of 60 KiB are more than the 16 MiB that all may have beyond their first 8 KiB.
+    // The buffers of all heads may have 16 MiB beyond their first 8 KiB, and a buffer that grows is doubled: there is
+    // room for 146 heads of 60 KiB.
     let head = format!("GET / HTTP/1.1\r\nhost: x\r\nx-long: {}", "x".repeat(60 << 10));
     let mut unfinished = Vec::new();
     for _ in 0..400 {
@@ -170,13 +183,15 @@ async fn all_long_heads_together_are_bounded_and_short_ones_are_not() {
         stream.write_all(head.as_bytes()).await.unwrap();
         unfinished.push(stream);
     }
+    // 400 − 146 are closed; one fewer or more if its head was read in other pieces.
+    let deadline = Instant::now() + Duration::from_secs(60);
     let mut closed = 0;
-    for stream in &mut unfinished {
-        let mut answer = [0; 1];
-        let read = tokio::time::timeout(Duration::from_millis(20), stream.read(&mut answer)).await;
-        closed += usize::from(matches!(read, Ok(Ok(0) | Err(_))));
+    while closed < 240 && Instant::now() < deadline {
+        let before = unfinished.len();
+        unfinished = still_open(unfinished).await;
+        closed += before - unfinished.len();
     }
-    assert!((50..350).contains(&closed), "{closed} were closed");
+    assert!((240..350).contains(&closed), "{closed} were closed");
     let answer = exchange(server.address, b"GET / HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n").await;
     assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
 }

@@ -1,0 +1,105 @@
+//! How much memory clients can take that send or read little. Every byte that a program allocates is written to, so
+//! that its resident memory is all that it allocated, and not the pages alone that it has used so far.
+
+use std::fs;
+use std::time::Duration;
+
+use rustix::process::{Resource, getrlimit, setrlimit};
+use sluice_tests::wait::holds;
+use sluice_tests::{Backend, Setup, System, wait_until};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpSocket, TcpStream};
+
+on_both_backends!(a_connection_that_sends_nothing_takes_little_memory);
+
+const PATIENCE: Duration = Duration::from_secs(120);
+const KIB: u64 = 1 << 10;
+
+/// Returns a system whose programs write to what they allocate and what they free.
+async fn start(backend: Backend) -> System {
+    Setup::new(backend).env("GLIBC_TUNABLES", "glibc.malloc.perturb=165").start().await
+}
+
+fn address(system: &System) -> String {
+    system.base().trim_start_matches("http://").to_owned()
+}
+
+/// Returns this number of a process, in bytes.
+fn memory(process: u32, field: &str) -> u64 {
+    let path = format!("/proc/{process}/status");
+    let status = fs::read_to_string(path).expect("the program runs");
+    let line = status.lines().find_map(|line| line.strip_prefix(field)).expect("a field of /proc/PID/status");
+    line.trim().trim_end_matches(" kB").parse::<u64>().expect("a number") * KIB
+}
+
+fn open_files(process: u32) -> usize {
+    let path = format!("/proc/{process}/fd");
+    fs::read_dir(path).expect("the program runs").count()
+}
+
+async fn a_connection_that_sends_nothing_takes_little_memory(backend: Backend) {
+    const CONNECTIONS: usize = 2_000;
+    let limit = getrlimit(Resource::Nofile);
+    setrlimit(Resource::Nofile, rustix::process::Rlimit { current: limit.maximum, ..limit }).expect("more open files");
+    let mut system = start(backend).await;
+    let (address, process) = (address(&system), system.ingest().process().id());
+    let (before, files) = (memory(process, "VmRSS:"), open_files(process));
+    let mut idle = Vec::new();
+    for _ in 0..CONNECTIONS {
+        idle.push(TcpStream::connect(&address).await.expect("a connection"));
+    }
+    wait_until("all connections are accepted", PATIENCE, || async {
+        let open = open_files(process);
+        holds(open >= files + CONNECTIONS, || format!("{open} open files"))
+    })
+    .await;
+    // This request passes after they were registered.
+    system.client.get("/healthz").await.assert_status(200);
+    let each = memory(process, "VmRSS:").saturating_sub(before) / CONNECTIONS as u64;
+    assert!(each < 8 * KIB, "{each} bytes for each connection");
+    drop(idle);
+}
+
+/// Asks for a large page, reads the beginning of the answer, and then nothing.
+async fn begin_to_read(address: &str) -> TcpStream {
+    let socket = TcpSocket::new_v4().expect("a socket");
+    socket.set_recv_buffer_size(4096).expect("a small buffer");
+    let mut socket = socket.connect(address.parse().expect("an address")).await.expect("a connection");
+    let request = "GET /events?limit=1000 HTTP/1.1\r\nHost: sluice\r\n\r\n";
+    socket.write_all(request.as_bytes()).await.expect("the server reads");
+    let mut status = [0; 12];
+    socket.read_exact(&mut status).await.expect("an answer");
+    assert_eq!(&status, b"HTTP/1.1 200");
+    socket
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_page_that_nobody_reads_takes_little_memory_of_the_publisher() {
+    const READERS: u64 = 30;
+    let mut system = start(Backend::RedisPostgres).await;
+    // Ten MiB: more than the buffers of the kernel hold.
+    let payload = "a".repeat(200 << 10);
+    for id in 0..50 {
+        let event = serde_json::json!({"topic": "large", "event_id": id.to_string(), "payload": payload});
+        assert_eq!(system.client.publish(&event).await, 1);
+    }
+    system.wait_until_stored(50).await;
+    let (address, process) = (address(&system), system.ingest().process().id());
+    let before = memory(process, "VmHWM:");
+    let mut readers = Vec::new();
+    for _ in 0..READERS {
+        readers.push(begin_to_read(&address).await);
+    }
+    // Until it no longer grows: each connection is full.
+    let mut last = 0;
+    for _ in 0..20 {
+        tokio::time::sleep(Duration::from_millis(500)).await;
+        let now = memory(process, "VmHWM:");
+        if now == last {
+            break;
+        }
+        last = now;
+    }
+    let each = last.saturating_sub(before) / READERS;
+    assert!(each < 320 * KIB, "{each} bytes for each reader");
+}
