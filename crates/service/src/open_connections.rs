@@ -79,8 +79,9 @@ impl OpenConnections {
     /// Waits for a place for one more connection. Closes waiting connections as soon as few places are left.
     pub(crate) async fn place(&self) -> Option<OwnedSemaphorePermit> {
         let few = (self.max / FREE_SHARE).max(1);
-        if self.places.available_permits() < few {
-            self.close_longest_waiting(few);
+        let free = self.places.available_permits();
+        if free < few {
+            self.close_longest_waiting(few - free);
         }
         self.places.clone().acquire_owned().await.ok()
     }
@@ -104,12 +105,15 @@ impl OpenConnections {
         (connection, Place { number, open: self.open.clone(), _permit: permit })
     }
 
+    /// Closes as many connections as are needed for `count` places; those that are being closed already are some of
+    /// them. A client can take a second to close its side, and more connections arrive meanwhile.
     fn close_longest_waiting(&self, count: usize) {
         let open = lock(&self.open);
         let since = |connection: &Connection| connection.waiting_since.load(Ordering::Relaxed);
+        let (closing, open): (Vec<_>, Vec<_>) = open.values().partition(|open| open.closing.is_cancelled());
+        let count = count.saturating_sub(closing.len());
         let mut waiting: Vec<_> = open
-            .values()
-            .filter(|connection| !connection.closing.is_cancelled())
+            .into_iter()
             .map(|connection| (since(connection), connection))
             .filter(|(since, _)| *since != BUSY)
             .collect();
@@ -222,5 +226,19 @@ mod tests {
         next.await.unwrap();
         assert!(open.iter().all(|(connection, _)| !connection.closing.is_cancelled()));
         drop(busy);
+    }
+
+    #[tokio::test]
+    async fn no_more_connections_are_closed_than_places_are_needed() {
+        let connections = OpenConnections::with_max(320);
+        let shutdown = CancellationToken::new();
+        let mut open = Vec::new();
+        // None of those that are told to close does so meanwhile.
+        for _ in 0..320 {
+            let place = connections.place().await;
+            open.push(connections.register(place, &shutdown));
+        }
+        let closing = open.iter().filter(|(connection, _)| connection.closing.is_cancelled()).count();
+        assert_eq!(closing, 320 / FREE_SHARE - 1, "of {} connections", open.len());
     }
 }
