@@ -20,12 +20,15 @@ pub async fn counters(url: &str, prefix: &str, streams: u16) -> Result<LogCounte
     let mut sum = LogCounters { appended: Some(0), acknowledged: Some(0) };
     for number in 0..highest {
         let keys = StreamKeys::new(prefix, number);
-        let counts = redis::cmd("HMGET").arg(&keys.counts).arg("appended").arg("acknowledged").to_owned();
-        let (appended, acknowledged): (Option<u64>, Option<u64>) = link.query(&counts).await?;
+        let mut counts = redis::cmd("HMGET");
+        counts.arg(&keys.counts).arg("appended").arg("acknowledged").arg("counted_again");
+        type Answer = (Option<u64>, Option<u64>, Option<u64>);
+        let (appended, acknowledged, counted_again): Answer = link.query(&counts).await?;
         let entries = entries_added(&link, &keys.stream).await?;
         // Each entry has an event at least, so a counter of fewer events was lost, and begun again. A stream that was
         // never written to has no counter, and nothing is acknowledged before the first time.
-        let appended = Some(appended.unwrap_or(0)).filter(|events| *events >= entries);
+        let is_total = |events: &u64| counted_again.is_none() && *events >= entries;
+        let appended = Some(appended.unwrap_or(0)).filter(is_total);
         let acknowledged = appended.map(|_| acknowledged.unwrap_or(0));
         sum.appended = sum.appended.zip(appended).map(|(sum, events)| sum + events);
         sum.acknowledged = sum.acknowledged.zip(acknowledged).map(|(sum, events)| sum + events);

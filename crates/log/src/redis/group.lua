@@ -43,4 +43,5 @@ if appended and acknowledged == 0 and length == ever then return 1 end -- a publ
 local events = length == 0 and 0 or events_in_stream()
 appended = math.max(appended or 0, events)
 redis.call('HSET', counts, 'appended', appended, 'acknowledged', appended - events)
+redis.call('HDEL', counts, 'recount_after', 'recount_events')
 return 1

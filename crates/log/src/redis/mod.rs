@@ -5,7 +5,7 @@
 //! | key | holds |
 //! |---|---|
 //! | `X:{p}` | the stream; an entry's fields are `e` (packed entry) and `n` (its number of events) |
-//! | `X:{p}:counts` | hash: the total numbers of events `appended` and `acknowledged` |
+//! | `X:{p}:counts` | hash: the total numbers of events `appended` and `acknowledged`; `counted_again` if these are no totals, because they were lost; `recount_after` and `recount_events` while they are counted again |
 //! | `X:{p}:keys:newer`, `X:{p}:keys:older` | hashes: `Idempotency-Key` (its hash) → hash of the body with it |
 //!
 //! One more key, `X:streams`, has the highest number of streams that was ever used.
@@ -27,6 +27,7 @@ mod keys;
 mod pressure;
 mod read;
 mod reader;
+mod recount;
 mod reply;
 mod script;
 mod settings;

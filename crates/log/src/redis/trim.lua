@@ -4,7 +4,8 @@
 -- The bound is that of ONE group. A second group must be asked too: entries may go only up to the lowest
 -- bound of all groups.
 -- KEYS: stream, counts   ARGV: group, replay window (ms), replay window (bytes)
--- Returns {number of removed entries, 1 when the counters disagreed and were corrected}.
+-- Returns {number of removed entries, 1 when the counters disagreed and were corrected, 1 when a counter is lost and the
+-- events have to be counted again}.
 local stream, counts, group = KEYS[1], KEYS[2], ARGV[1]
 local window, max_bytes = tonumber(ARGV[2]), tonumber(ARGV[3])
 local MEMORY_SHORT = 0.75 -- of maxmemory: lower than the share at which publishers stop accepting
@@ -85,16 +86,26 @@ local function correct_counters(fields)
   if appended == acknowledged or (not appended and redis.call('XLEN', stream) == 0) then return 0 end
   local agreed = math.max(appended or 0, acknowledged, 1)
   redis.call('HSET', counts, 'appended', agreed, 'acknowledged', agreed)
+  if not appended then
+    redis.call('HSET', counts, 'counted_again', 1)
+    redis.call('HDEL', counts, 'recount_after', 'recount_events')
+  end
   return 1
 end
 
+-- Whether the events have to be counted again (recount.lua). Until that is done nothing may be removed.
+local function is_lost()
+  return redis.call('HEXISTS', counts, 'appended') == 0 and redis.call('XLEN', stream) > 0
+end
+
 local fields = our_group()
-if not fields then return {0, 0} end
+if not fields then return {0, 0, 0} end
 local bound = bound_of(fields)
 local corrected = correct_counters(fields)
-if window == 0 or memory_is_short() then return {redis.call('XTRIM', stream, 'MINID', '=', bound), corrected} end
+if is_lost() then return {0, corrected, 1} end
+if window == 0 or memory_is_short() then return {redis.call('XTRIM', stream, 'MINID', '=', bound), corrected, 0} end
 
 local time = redis.call('TIME')
 local now = tonumber(time[1]) * 1000 + math.floor(tonumber(time[2]) / 1000)
 local removed = trim_before(now - window, bound)
-return {removed + shrink(fields, bound), corrected}
+return {removed + shrink(fields, bound), corrected, 0}
