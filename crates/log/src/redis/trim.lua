@@ -1,8 +1,8 @@
 #!lua flags=allow-oom
 -- Removes acknowledged entries that are outside the replay window. Finding the bound and trimming are
 -- one script: between two scripts a consumer could read entries and die.
--- The bound is that of ONE group. A second group must be asked too: entries may go only up to the lowest
--- bound of all groups.
+-- The bound is that of our group alone. A group of somebody else is not asked: if nobody read it, the stream would grow
+-- until Redis is full.
 -- KEYS: stream, counts   ARGV: group, replay window (ms), replay window (bytes)
 -- Returns {number of removed entries, 1 when the counters disagreed and were corrected, 1 when a counter is lost and the
 -- events have to be counted again}.

@@ -109,6 +109,20 @@ async fn interleave(server: &RedisServer, seed: u64) {
     }
 }
 
+/// A group that somebody else made could otherwise let the stream grow until Redis is full, by reading nothing.
+#[tokio::test]
+async fn a_group_of_somebody_else_keeps_no_entry_in_the_stream() {
+    let server = RedisServer::start().await;
+    let writer = RedisWriter::new(settings(&server, "").0).unwrap();
+    let reader = reader(&server, "a", Duration::ZERO, 1 << 30);
+    fill(&writer, 0, 3).await;
+    let _: String = server.command("XGROUP CREATE test:{0} theirs 0").await;
+    let all = read(&reader, 3).await;
+    reader.acknowledge(&done(&all)).await.unwrap();
+    assert_eq!(reader.trim().await.unwrap(), 3);
+    assert_eq!(reader.backlog().await.unwrap().events, Some(0));
+}
+
 #[tokio::test]
 async fn while_events_are_counted_again_nothing_is_removed() {
     let server = RedisServer::start().await;
