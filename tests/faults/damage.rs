@@ -56,6 +56,18 @@ async fn append_only_file(system: &System) -> PathBuf {
     files.filter(|file| file.to_string_lossy().ends_with(".incr.aof")).max().expect("an incremental file")
 }
 
+/// Of a request each with `a`, with `b` and 49 others, with `c` and with `d`, the damaged ones are dead letters.
+async fn assert_that_b_and_c_are_put_aside(system: &System) {
+    let end = system.wait_until_stored(53).await;
+    assert_eq!(
+        (end.received, end.unique, end.rows, end.dead_lettered),
+        (2, 2, 2, 51),
+        "accepted = received + put aside"
+    );
+    assert_eq!(stored(system).await, ["a", "d"]);
+    assert_put_aside(system, &[50, 1]).await;
+}
+
 /// Checks that the dead letters are these numbers of events of damaged entries, newest first, of which nothing is shown.
 async fn assert_put_aside(system: &System, events: &[u64]) {
     for (letter, events) in system.dead_letters(events.len()).await.iter().zip(events) {
@@ -81,14 +93,7 @@ async fn an_entry_that_was_damaged_in_the_append_only_file_is_put_aside_and_the_
     redis.start_again();
     system.aggregators[0].start().await;
 
-    let end = system.wait_until_stored(53).await;
-    assert_eq!(
-        (end.received, end.unique, end.rows, end.dead_lettered),
-        (2, 2, 2, 51),
-        "accepted = received + put aside"
-    );
-    assert_eq!(stored(&system).await, ["a", "d"]);
-    assert_put_aside(&system, &[50, 1]).await;
+    assert_that_b_and_c_are_put_aside(&system).await;
     assert_eq!(system.aggregator_metric("sluice_damaged_entries_total").await, 2);
     // The client still has the event, and can send it again.
     let end = system.publish_and_wait(53, &event("b")).await;
@@ -237,14 +242,7 @@ async fn an_entry_that_was_damaged_in_the_file_of_the_log_is_put_aside_and_the_o
     damage(&log, "c");
     system.aggregators[0].start().await;
 
-    let end = system.wait_until_stored(53).await;
-    assert_eq!(
-        (end.received, end.unique, end.rows, end.dead_lettered),
-        (2, 2, 2, 51),
-        "accepted = received + put aside"
-    );
-    assert_eq!(stored(&system).await, ["a", "d"]);
-    assert_put_aside(&system, &[50, 1]).await;
+    assert_that_b_and_c_are_put_aside(&system).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

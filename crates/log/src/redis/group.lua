@@ -1,4 +1,3 @@
-#!lua flags=allow-oom
 -- Creates the consumer group where it is missing, at the beginning of the stream, and the stream too.
 -- All entries of the stream will be delivered again, so the counters are set to include them.
 -- KEYS: stream, counts   ARGV: group
@@ -11,25 +10,13 @@ if type(created) == 'table' and created.err then
   return created
 end
 
-local function pairs_of(flat)
-  local fields = {}
-  for i = 1, #flat, 2 do fields[flat[i]] = flat[i + 1] end
-  return fields
-end
-
--- Bounded as in reply.rs: an entry of another program may claim any number.
-local MAX_EVENTS = 1000000
-local function events_of(n)
-  return math.min(tonumber(string.match(n or '', '^%d+$') or nil) or 0, MAX_EVENTS)
-end
-
 local function events_in_stream()
   local sum, from = 0, '-'
   while true do
     -- Few at a time, because XRANGE returns the bodies too.
     local entries = redis.call('XRANGE', stream, from, '+', 'COUNT', 64)
     if #entries == 0 then return sum end
-    for _, entry in ipairs(entries) do sum = sum + events_of(pairs_of(entry[2]).n) end
+    for _, entry in ipairs(entries) do sum = sum + events_of(entry) end
     from = '(' .. entries[#entries][1]
   end
 end

@@ -7,7 +7,9 @@ use super::error::Fault;
 use super::keys::{GROUP, StreamKeys};
 use super::script::Script;
 
-static GROUP_SCRIPT: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("group.lua")));
+static GROUP_SCRIPT: LazyLock<Script> = LazyLock::new(|| {
+    Script::new(concat!("#!lua flags=allow-oom\n", include_str!("entries.lua"), include_str!("group.lua")))
+});
 
 /// Creates the group on each of these streams where it is missing, at the beginning of the stream, and
 /// then counts its events again.

@@ -1,4 +1,3 @@
-#!lua flags=allow-oom
 -- Counts the events that are not acknowledged, after the counter of appended events was lost. The stream may be long,
 -- so a call counts a part of it, and the next call, of any replica, goes on. Until the end the backlog stays unknown.
 --
@@ -8,19 +7,6 @@
 -- KEYS: stream, counts   ARGV: group, maximum number of entries
 -- Returns 1 when the backlog is known, 0 when there is more to count.
 local stream, counts, group, most = KEYS[1], KEYS[2], ARGV[1], tonumber(ARGV[2])
-
-local function pairs_of(flat)
-  local fields = {}
-  for i = 1, #flat, 2 do fields[flat[i]] = flat[i + 1] end
-  return fields
-end
-
--- Bounded as in reply.rs: an entry of another program may claim any number.
-local MAX_EVENTS = 1000000
-local function events_of(entry)
-  local n = pairs_of(entry[2]).n
-  return math.min(tonumber(string.match(n or '', '^%d+$') or nil) or 0, MAX_EVENTS)
-end
 
 -- Returns the last delivered id, or nil without a group.
 local function last_delivered()

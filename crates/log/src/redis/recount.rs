@@ -7,7 +7,9 @@ use super::error::Fault;
 use super::keys::{GROUP, StreamKeys};
 use super::script::Script;
 
-static RECOUNT: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("recount.lua")));
+static RECOUNT: LazyLock<Script> = LazyLock::new(|| {
+    Script::new(concat!("#!lua flags=allow-oom\n", include_str!("entries.lua"), include_str!("recount.lua")))
+});
 
 /// The number of entries that one call counts, during which the server answers nobody else.
 const ENTRIES: usize = 256;
