@@ -19,6 +19,7 @@
 )]
 
 pub mod audit;
+pub mod certificates;
 pub mod client;
 pub mod dirs;
 pub mod ledger;

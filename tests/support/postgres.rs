@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use rustix::process::{Signal, kill_process};
 
+use crate::certificates::Identity;
 use crate::process::{Process, command, tail};
 use crate::wait::wait_blocking;
 use crate::{dirs, ports};
@@ -36,6 +37,23 @@ impl PostgresServer {
     /// Starts a server with an empty database and these settings, one on each line, which override ours.
     pub fn start_with(settings: &str) -> Self {
         Self::prepare_in(&dirs::fresh("postgres"), settings).started()
+    }
+
+    /// Starts a server that offers TLS with this certificate, and checks certificates of clients against this CA.
+    /// `rules` are the lines of `pg_hba.conf`, which say who may connect, and how.
+    pub fn start_with_tls(identity: &Identity, client_ca: &Path, rules: &str) -> Self {
+        let settings = format!(
+            "fsync = off\nssl = on\nssl_cert_file = '{}'\nssl_key_file = 'server.key'\nssl_ca_file = '{}'\n",
+            identity.cert.display(),
+            client_ca.display(),
+        );
+        let server = Self::prepare_in(&dirs::fresh("postgres"), &settings);
+        // The server refuses a key that others can read, so it gets a copy of its own.
+        let mut copy = Command::new("install");
+        copy.args(["-m", "600"]).args(server_user().map(|user| ["-o", user]).into_iter().flatten());
+        run(copy.arg(&identity.key).arg(server.data.join("server.key")));
+        std::fs::write(server.data.join("pg_hba.conf"), rules).expect("the rules");
+        server.started()
     }
 
     /// Prepares a server that is not started, with an empty database in `data` in this directory, which can be on

@@ -5,6 +5,7 @@ use std::net::TcpStream;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use crate::certificates::Identity;
 use crate::process::{Process, tail};
 use crate::wait::wait_blocking;
 use crate::{dirs, ports};
@@ -16,6 +17,7 @@ pub struct RedisServer {
     data: PathBuf,
     log: PathBuf,
     port: u16,
+    tls_port: Option<u16>,
     settings: Vec<String>,
     process: Option<Process>,
 }
@@ -34,11 +36,35 @@ impl RedisServer {
     /// Like [`RedisServer::start_with`], with the data in this directory, which is on a disk of the test. The log
     /// is elsewhere.
     pub fn start_in(data: &Path, settings: &[&str]) -> Self {
-        let settings = settings.iter().map(|&word| word.to_owned()).collect();
-        let log = dirs::fresh("redis-log").join("redis.log");
-        let mut server = Self { data: data.to_owned(), log, port: ports::free(), settings, process: None };
+        let mut server = Self::prepare_in(data, settings);
         server.start_again();
         server
+    }
+
+    /// Starts a server that offers TLS with this certificate on a second port; with a CA of clients it demands a
+    /// certificate of theirs. The first port, without TLS, is for the test itself.
+    pub fn start_with_tls(identity: &Identity, client_ca: Option<&Path>) -> Self {
+        let mut server = Self::prepare_in(&dirs::fresh("redis"), &[]);
+        let port = ports::free();
+        server.tls_port = Some(port);
+        let port = port.to_string();
+        let file = |path: &Path| path.display().to_string();
+        let (cert, key) = (file(&identity.cert), file(&identity.key));
+        let settings = [["--tls-port", &port], ["--tls-cert-file", &cert], ["--tls-key-file", &key]].concat();
+        server.settings.extend(settings.into_iter().map(str::to_owned));
+        let clients = match client_ca {
+            Some(ca) => vec!["--tls-ca-cert-file".to_owned(), file(ca)],
+            None => vec!["--tls-auth-clients".to_owned(), "no".to_owned()],
+        };
+        server.settings.extend(clients);
+        server.start_again();
+        server
+    }
+
+    fn prepare_in(data: &Path, settings: &[&str]) -> Self {
+        let settings = settings.iter().map(|&word| word.to_owned()).collect();
+        let log = dirs::fresh("redis-log").join("redis.log");
+        Self { data: data.to_owned(), log, port: ports::free(), tls_port: None, settings, process: None }
     }
 
     /// Starts the server again with its data on the same port, and waits until it responds.
@@ -98,6 +124,11 @@ impl RedisServer {
     /// Returns its URL.
     pub fn url(&self) -> String {
         format!("redis://127.0.0.1:{}", self.port)
+    }
+
+    /// Returns its URL for TLS.
+    pub fn tls_url(&self) -> String {
+        format!("rediss://127.0.0.1:{}", self.tls_port.expect("a server with TLS"))
     }
 
     /// Returns its address, for a proxy.

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::LazyLock;
 use std::sync::atomic::{AtomicU32, Ordering};
 
+use crate::certificates::{Authority, HOST};
 use crate::postgres::{DATABASE, PostgresServer, url_of};
 use crate::program::Program;
 use crate::redis::RedisServer;
@@ -24,6 +25,7 @@ pub struct Setup {
     publisher_args: Vec<String>,
     aggregator_args: Vec<String>,
     servers: Option<OwnServers>,
+    tls_urls: Option<(String, String)>,
     data: Option<PathBuf>,
     redis_proxy: Option<String>,
     postgres_proxy: Option<String>,
@@ -41,6 +43,7 @@ impl Setup {
             publisher_args: Vec::new(),
             aggregator_args: Vec::new(),
             servers: None,
+            tls_urls: None,
             data: None,
             redis_proxy: None,
             postgres_proxy: None,
@@ -86,6 +89,26 @@ impl Setup {
         self
     }
 
+    /// Uses servers for this system alone that the programs reach by TLS, and that demand a certificate of them.
+    pub async fn over_tls(mut self) -> Self {
+        let start = || {
+            let ca = Authority::new();
+            let (server, client) = (ca.issue(HOST), ca.issue("client.example"));
+            let redis = RedisServer::start_with_tls(&server, Some(ca.ca()));
+            let rules = format!("hostssl {DATABASE} all all trust clientcert=verify-ca\n");
+            let postgres = PostgresServer::start_with_tls(&server, ca.ca(), &rules);
+            let files = [ca.ca().to_owned(), client.cert, client.key].map(|file| file.display().to_string());
+            (OwnServers { redis, postgres }, files)
+        };
+        let (servers, [ca, cert, key]) = tokio::task::spawn_blocking(start).await.expect("servers");
+        let files = format!("sslrootcert={ca}&sslcert={cert}&sslkey={key}");
+        let postgres = format!("{}?sslmode=verify-full&{files}", servers.postgres.url());
+        self.tls_urls = Some((servers.redis.tls_url(), postgres));
+        self.servers = Some(servers);
+        let files = [("SLUICE_REDIS_CA", &ca), ("SLUICE_REDIS_CERT", &cert), ("SLUICE_REDIS_KEY", &key)];
+        files.into_iter().fold(self, |setup, (name, file)| setup.env(name, file)).env("SLUICE_REQUIRE_TLS", "true")
+    }
+
     /// Uses these servers, which this system alone uses.
     pub fn on_servers(mut self, servers: OwnServers) -> Self {
         self.servers = Some(servers);
@@ -122,11 +145,14 @@ impl Setup {
         self
     }
 
-    /// Returns the URLs of its Redis and its Postgres.
+    /// Returns the URLs of its Redis and its Postgres, as its programs get them.
     pub async fn urls(&self) -> (String, String) {
-        match &self.servers {
-            Some(servers) => (servers.redis.url(), servers.postgres.url()),
-            None => tokio::task::spawn_blocking(|| (SHARED_REDIS.url(), SHARED_POSTGRES.url())).await.expect("servers"),
+        match (&self.tls_urls, &self.servers) {
+            (Some(urls), _) => urls.clone(),
+            (None, Some(servers)) => (servers.redis.url(), servers.postgres.url()),
+            (None, None) => {
+                tokio::task::spawn_blocking(|| (SHARED_REDIS.url(), SHARED_POSTGRES.url())).await.expect("servers")
+            }
         }
     }
 
@@ -162,6 +188,8 @@ impl Setup {
             program.launch();
         }
         let client = Client::new(&publisher.base());
+        // The test itself reaches Redis without TLS.
+        let stream = self.servers.as_ref().map_or(redis, |servers| servers.redis.url());
         let store = StoreAddress::Postgres { url: postgres, schema: name.clone() };
         let mut system = System {
             backend: self.backend,
@@ -170,7 +198,7 @@ impl Setup {
             aggregators,
             servers: self.servers,
             store,
-            stream: Some((redis, name)),
+            stream: Some((stream, name)),
             dir,
         };
         for program in system.programs() {
