@@ -46,6 +46,7 @@ pub async fn run(settings: RunSettings) -> anyhow::Result<()> {
     })?;
     let requirement = Requirement {
         servers: vec![log.durability(), store.durability()],
+        encryption: Vec::new(),
         require: settings.require_durable,
         accept_unknown: settings.accept_unknown_durability.clone(),
     };

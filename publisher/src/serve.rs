@@ -45,6 +45,7 @@ pub async fn serve(
     })?;
     let requirement = Requirement {
         servers: vec![log.durability()],
+        encryption: Vec::new(),
         require: settings.require_durable,
         accept_unknown: settings.accept_unknown_durability,
     };

@@ -7,6 +7,8 @@
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use crate::encryption::Encryption;
+
 /// A setting of a server, compared with what durability needs.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Check {
@@ -119,6 +121,8 @@ impl Durability {
 pub struct Requirement {
     /// The servers.
     pub servers: Vec<Durability>,
+    /// Whether the connections to them are encrypted, of which only `/readyz` tells.
+    pub encryption: Vec<Encryption>,
     /// Whether the program is not ready while a setting is less than durability needs, or unknown.
     pub require: bool,
     /// The settings that may be unknown nevertheless.
@@ -126,7 +130,8 @@ pub struct Requirement {
 }
 
 impl Requirement {
-    /// Returns a line for each setting that is less than needed, or unknown, for `/readyz`.
+    /// Returns a line for each setting that is less than needed, or unknown, and for each server to which connections
+    /// can be read, for `/readyz`.
     ///
     /// # Errors
     /// The reason why the program is not ready.
@@ -136,7 +141,8 @@ impl Requirement {
         {
             return Err(reason);
         }
-        Ok(self.servers.iter().flat_map(Durability::notes).collect())
+        let unencrypted = self.encryption.iter().filter_map(Encryption::note);
+        Ok(self.servers.iter().flat_map(Durability::notes).chain(unencrypted).collect())
     }
 }
 
@@ -154,7 +160,7 @@ mod tests {
 
     fn required(durability: Durability, accept_unknown: &[&str]) -> Requirement {
         let accept_unknown = accept_unknown.iter().map(ToString::to_string).collect();
-        Requirement { servers: vec![durability], require: true, accept_unknown }
+        Requirement { servers: vec![durability], require: true, accept_unknown, ..Requirement::default() }
     }
 
     #[test]

@@ -73,6 +73,8 @@ pub const LOG_LINES_LEFT_OUT: Metric = Metric::counter("sluice_log_lines_left_ou
 pub const LOG_LINES_LOST: Metric = Metric::counter("sluice_log_lines_lost_total", &[], "lines");
 /// Whether a setting of Redis or PostgreSQL is as durability needs it.
 pub const DURABILITY_SETTING: Metric = Metric::gauge("sluice_durability_setting", &["setting"], "boolean");
+/// Whether the connection to a server can be read on the network.
+pub const UNENCRYPTED_CONNECTION: Metric = Metric::gauge("sluice_unencrypted_connection", &["server"], "boolean");
 /// The memory that the process holds (its resident set). It has the name that Prometheus' client
 /// libraries give it, so that common dashboards find it.
 pub const RESIDENT_MEMORY_BYTES: Metric = Metric::gauge("process_resident_memory_bytes", &[], "bytes");
@@ -84,6 +86,7 @@ pub const ALL: &[Metric] = &[
     LOG_LINES_LEFT_OUT,
     LOG_LINES_LOST,
     DURABILITY_SETTING,
+    UNENCRYPTED_CONNECTION,
     RESIDENT_MEMORY_BYTES,
 ];
 

@@ -20,7 +20,7 @@ fn missing(durability: &Durability) -> Vec<String> {
 
 fn refusal(durability: Durability, accepted: &[&str]) -> Option<String> {
     let accept_unknown = accepted.iter().map(ToString::to_string).collect();
-    Requirement { servers: vec![durability], require: true, accept_unknown }.check().err()
+    Requirement { servers: vec![durability], require: true, accept_unknown, ..Requirement::default() }.check().err()
 }
 
 #[tokio::test]
