@@ -13,6 +13,7 @@ async fn main() -> ExitCode {
         error.exit();
     }
     sluice_service::telemetry::init();
+    sluice_service::tls::install_provider();
     let result = match cli.command {
         Command::Run(settings) => run::run(*settings).await,
         Command::Migrate(postgres) => run::migrate(&postgres).await,

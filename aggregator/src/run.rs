@@ -38,6 +38,7 @@ pub async fn run(settings: RunSettings) -> anyhow::Result<()> {
     let store = Arc::new(PostgresStore::connect(&postgres_settings(&settings, &name))?);
     let log = RedisReader::new(ReaderSettings {
         url: settings.redis_url.clone(),
+        tls: settings.redis_tls.files(),
         prefix: settings.stream_prefix.clone(),
         streams: settings.streams,
         consumer: name.clone(),
@@ -46,7 +47,7 @@ pub async fn run(settings: RunSettings) -> anyhow::Result<()> {
     })?;
     let requirement = Requirement {
         servers: vec![log.durability(), store.durability()],
-        encryption: Vec::new(),
+        encryption: vec![log.encryption(), store.encryption()],
         require: settings.require_durable,
         accept_unknown: settings.accept_unknown_durability.clone(),
     };
@@ -96,6 +97,7 @@ pub async fn run(settings: RunSettings) -> anyhow::Result<()> {
 pub async fn migrate(args: &PostgresArgs) -> anyhow::Result<()> {
     let settings = PostgresSettings {
         url: args.database_url.clone(),
+        require_tls: args.require_tls,
         schema: args.database_schema.clone(),
         payload_type: args.payload_type,
         ..PostgresSettings::default()
@@ -130,6 +132,7 @@ async fn migrate_when_reachable(store: &PostgresStore, stop: &CancellationToken)
 fn postgres_settings(settings: &RunSettings, replica: &str) -> PostgresSettings {
     PostgresSettings {
         url: settings.postgres.database_url.clone(),
+        require_tls: settings.postgres.require_tls,
         schema: settings.postgres.database_schema.clone(),
         payload_type: settings.postgres.payload_type,
         // One more for claimed entries, and one for the dead letter that is being replayed.

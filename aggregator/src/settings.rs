@@ -6,10 +6,12 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::builder::PossibleValuesParser;
-use clap::{Args, Parser, Subcommand};
+use clap::error::ErrorKind;
+use clap::{Args, CommandFactory, Parser, Subcommand};
 use sluice_event::Keyer;
+use sluice_publisher::redis_args::RedisTlsArgs;
 use sluice_service::units::{bytes, duration, duration_within};
-use sluice_store::postgres::PayloadType;
+use sluice_store::postgres::{self, PayloadType};
 
 use crate::audit::AuditSettings;
 
@@ -113,7 +115,7 @@ impl RuleArgs {
 /// The PostgreSQL database.
 #[derive(Debug, Clone, Args)]
 pub struct PostgresArgs {
-    /// URL of the PostgreSQL database
+    /// URL of the PostgreSQL database; its parameters sslmode, sslrootcert, sslcert and sslkey are for TLS
     #[arg(long, env = "SLUICE_DATABASE_URL", hide_env_values = true, value_name = "postgres://USER:PASSWORD@HOST/DB")]
     pub database_url: String,
     /// Schema of the tables; several aggregators can share a database by using different schemas
@@ -124,6 +126,10 @@ pub struct PostgresArgs {
     /// slower to store. Applies when the tables are created, and not later
     #[arg(long, env = "SLUICE_PAYLOAD_TYPE", default_value = "json", value_name = "json|jsonb")]
     pub payload_type: PayloadType,
+    /// Whether servers on another host are connected to with TLS only
+    #[arg(long, env = "SLUICE_REQUIRE_TLS", default_value = "false", num_args = 0..=1,
+        default_missing_value = "true", action = clap::ArgAction::Set, value_name = "true|false")]
+    pub require_tls: bool,
 }
 
 /// Settings of `run`.
@@ -132,9 +138,12 @@ pub struct RunSettings {
     /// Address and port of the HTTP server
     #[arg(long, env = "SLUICE_LISTEN", default_value = "0.0.0.0:8081", value_name = "ADDRESS")]
     pub listen: SocketAddr,
-    /// URL of the Redis server that holds the streams
+    /// URL of the Redis server that holds the streams; rediss:// for TLS
     #[arg(long, env = "SLUICE_REDIS_URL", hide_env_values = true, value_name = "redis://HOST")]
     pub redis_url: String,
+    #[command(flatten)]
+    #[allow(missing_docs, reason = "a doc comment would become the help's heading")]
+    pub redis_tls: RedisTlsArgs,
     /// Prefix of all keys in Redis; several systems can share a server by using different prefixes
     #[arg(long, env = "SLUICE_STREAM_PREFIX", default_value = "sluice", value_name = "PREFIX",
         value_parser = stream_prefix)]
@@ -190,16 +199,29 @@ impl Cli {
     /// An error that clap reports, with the names of the options.
     pub fn check(&self) -> Result<(), clap::Error> {
         match &self.command {
+            Command::Run(settings) => {
+                let PostgresArgs { database_url, require_tls, .. } = &settings.postgres;
+                checked(settings.redis_tls.check(&settings.redis_url, *require_tls))?;
+                checked(postgres::check_connection(database_url, *require_tls))
+            }
+            Command::Migrate(settings) => {
+                checked(postgres::check_connection(&settings.database_url, settings.require_tls))
+            }
             Command::Standalone(settings) => settings.ingest.check_idempotency_ttl(settings.rules.idempotency_ttl),
-            _ => Ok(()),
+            Command::Audit(settings) => checked(settings.check()),
+            Command::Healthcheck(_) => Ok(()),
         }
     }
+}
+
+fn checked(checked: Result<(), String>) -> Result<(), clap::Error> {
+    checked.map_err(|reason| Cli::command().error(ErrorKind::ValueValidation, reason))
 }
 
 /// The names that `--accept-unknown-durability` takes.
 fn durability_settings() -> PossibleValuesParser {
     let settings = sluice_log::redis::DURABILITY_SETTINGS.into_iter();
-    PossibleValuesParser::new(settings.chain(sluice_store::postgres::DURABILITY_SETTINGS))
+    PossibleValuesParser::new(settings.chain(postgres::DURABILITY_SETTINGS))
 }
 
 impl RunSettings {
@@ -275,6 +297,24 @@ mod tests {
         for (option, value) in [("--retention", "1m"), ("--claim-after", "1s"), ("--idempotency-ttl", "10s")] {
             accepted(&[&["run"][..], &servers, &[option, value]].concat());
         }
+    }
+
+    #[test]
+    fn tls_that_cannot_work_is_refused_by_the_name_of_the_option() {
+        let redis = ["--redis-url", "redis://redis.example"];
+        let postgres = ["--database-url", "postgres://db.example/x?sslmode=disable"];
+        let both = [redis, postgres].concat();
+        for command in ["run", "audit"] {
+            let error = refused(&[&[command][..], &both, &["--redis-ca", "/no/such/file"]].concat());
+            assert!(error.contains("--redis-ca") && error.contains("rediss://"), "{error}");
+            let error = refused(&[&[command][..], &both, &["--require-tls"]].concat());
+            assert!(error.contains("--require-tls") && error.contains("--redis-url"), "{error}");
+            accepted(&[&[command][..], &both].concat());
+        }
+        let error = refused(&[&["migrate"][..], &postgres, &["--require-tls"]].concat());
+        assert!(error.contains("--require-tls") && error.contains("--database-url"), "{error}");
+        let error = refused(&["migrate", "--database-url", "postgres://db.example/x?sslmode=never"]);
+        assert!(error.contains("--database-url"), "{error}");
     }
 
     #[test]

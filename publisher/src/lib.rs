@@ -23,6 +23,7 @@ mod pressure;
 mod problems;
 mod publisher;
 mod receive;
+pub mod redis_args;
 mod resolve;
 pub mod serve;
 pub mod settings;

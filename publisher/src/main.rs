@@ -7,7 +7,7 @@ use anyhow::Context;
 use clap::Parser;
 use sluice_publisher::settings::{Cli, Command};
 use sluice_publisher::{serve, simulate};
-use sluice_service::{exit, healthcheck, telemetry};
+use sluice_service::{exit, healthcheck, telemetry, tls};
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
@@ -15,6 +15,7 @@ fn main() -> ExitCode {
         error.exit();
     }
     telemetry::init();
+    tls::install_provider();
     exit::exit(start(cli.command))
 }
 

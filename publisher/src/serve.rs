@@ -37,6 +37,7 @@ pub async fn serve(
 ) -> anyhow::Result<()> {
     let metrics = metrics::install();
     let log = RedisWriter::new(WriterSettings {
+        tls: settings.redis_tls.files(),
         url: settings.redis_url,
         prefix: settings.stream_prefix,
         streams: settings.streams,
@@ -45,7 +46,7 @@ pub async fn serve(
     })?;
     let requirement = Requirement {
         servers: vec![log.durability()],
-        encryption: Vec::new(),
+        encryption: vec![log.encryption()],
         require: settings.require_durable,
         accept_unknown: settings.accept_unknown_durability,
     };

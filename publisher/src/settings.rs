@@ -10,6 +10,7 @@ use sluice_event::Limits;
 use sluice_log::redis::DURABILITY_SETTINGS;
 use sluice_service::units::{bytes_within, duration, duration_within};
 
+use crate::redis_args::RedisTlsArgs;
 use crate::simulate::settings::SimulateSettings;
 
 /// Receives events over HTTP and appends them to a Redis stream.
@@ -46,9 +47,16 @@ pub struct ServeSettings {
     /// The address on which to serve HTTP
     #[arg(long, env = "SLUICE_LISTEN", default_value = "0.0.0.0:8080", value_name = "ADDRESS")]
     pub listen: SocketAddr,
-    /// The URL of the Redis server that stores the stream
+    /// The URL of the Redis server that stores the stream; rediss:// for TLS
     #[arg(long, env = "SLUICE_REDIS_URL", hide_env_values = true, value_name = "redis://HOST")]
     pub redis_url: String,
+    #[command(flatten)]
+    #[allow(missing_docs, reason = "a doc comment would become the help's heading")]
+    pub redis_tls: RedisTlsArgs,
+    /// Whether a Redis on another host is connected to with TLS only
+    #[arg(long, env = "SLUICE_REQUIRE_TLS", default_value = "false", num_args = 0..=1,
+        default_missing_value = "true", action = clap::ArgAction::Set, value_name = "true|false")]
+    pub require_tls: bool,
     /// The URL of the aggregators, to which all other requests are forwarded; without it they are answered 404
     #[arg(long, env = "SLUICE_QUERY_URL", value_name = "http://HOST", value_parser = query_url)]
     pub query_url: Option<Uri>,
@@ -138,7 +146,11 @@ impl Cli {
     /// An error that clap reports, with the names of the options.
     pub fn check(&self) -> Result<(), clap::Error> {
         match &self.command {
-            Command::Serve(settings) => settings.ingest.check_idempotency_ttl(settings.idempotency_ttl),
+            Command::Serve(settings) => {
+                let redis = settings.redis_tls.check(&settings.redis_url, settings.require_tls);
+                redis.map_err(|reason| Cli::command().error(clap::error::ErrorKind::ValueValidation, reason))?;
+                settings.ingest.check_idempotency_ttl(settings.idempotency_ttl)
+            }
             Command::Simulate(_) | Command::Healthcheck(_) => Ok(()),
         }
     }
@@ -218,6 +230,24 @@ mod tests {
         assert!(parsed("11s").and_then(|cli| cli.check()).is_ok());
         let error = parsed("10s").and_then(|cli| cli.check()).expect_err("too short").to_string();
         assert!(error.contains("--idempotency-ttl") && error.contains("--append-timeout"), "{error}");
+    }
+
+    #[test]
+    fn tls_that_cannot_work_is_refused_by_the_name_of_the_option() {
+        let checked = |url, more: &[&str]| {
+            let args = [&["sluice-publisher", "serve", "--redis-url", url][..], more].concat();
+            Cli::try_parse_from(args).and_then(|cli| cli.check()).map_err(|error| error.to_string())
+        };
+        for (url, more, expected) in [
+            ("redis://r", &["--require-tls"][..], "--require-tls"),
+            ("redis://r", &["--redis-ca", "/no/such/file"], "--redis-ca: --redis-url must begin with rediss://"),
+            ("rediss://r", &["--redis-ca", "/no/such/file"], "--redis-ca: /no/such/file cannot be read"),
+            ("rediss://r", &["--redis-cert", "/no/such/file"], "--redis-cert needs --redis-key"),
+        ] {
+            let error = checked(url, more).expect_err(expected);
+            assert!(error.contains(expected), "{error}");
+        }
+        assert_eq!(checked("rediss://r", &["--require-tls"]), Ok(()));
     }
 
     #[test]

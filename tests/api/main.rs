@@ -56,3 +56,4 @@ mod restart;
 mod simulator;
 mod stats;
 mod stuck;
+mod tls;

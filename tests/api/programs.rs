@@ -75,6 +75,9 @@ async fn wrong_usage_exits_2_and_says_what_is_wrong() {
         ("sluice-aggregator", "standalone --retention 0"),
         ("sluice-aggregator", "standalone --idempotency-ttl 10s --append-timeout 11s"),
         ("sluice-aggregator", "audit"),
+        ("sluice-publisher", "serve --redis-url redis://127.0.0.1:1 --redis-ca /no/such/file"),
+        ("sluice-publisher", "serve --redis-url redis://redis.example --require-tls"),
+        ("sluice-aggregator", "migrate --database-url postgres://127.0.0.1:1/x?sslmode=require&sslcert=/no/such/file"),
     ] {
         let output = run(name, words(args)).await;
         assert_eq!(output.status.code(), Some(2), "{name} {args}: {output:?}");

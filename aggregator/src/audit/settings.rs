@@ -4,7 +4,9 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, ValueEnum};
+use sluice_publisher::redis_args::RedisTlsArgs;
 use sluice_service::units::duration_within;
+use sluice_store::postgres;
 
 /// Settings of `audit`.
 #[derive(Debug, Clone, Args)]
@@ -21,6 +23,13 @@ pub struct AuditSettings {
         required_unless_present = "data"
     )]
     pub redis_url: Option<String>,
+    #[command(flatten)]
+    #[allow(missing_docs, reason = "a doc comment would become the help's heading")]
+    pub redis_tls: RedisTlsArgs,
+    /// Whether servers on another host are connected to with TLS only
+    #[arg(long, env = "SLUICE_REQUIRE_TLS", default_value = "false", num_args = 0..=1,
+        default_missing_value = "true", action = clap::ArgAction::Set, value_name = "true|false")]
+    pub require_tls: bool,
     /// Prefix of all keys in Redis
     #[arg(long, env = "SLUICE_STREAM_PREFIX", default_value = "sluice", value_name = "PREFIX")]
     pub stream_prefix: String,
@@ -47,6 +56,22 @@ pub struct AuditSettings {
     /// Form of the report
     #[arg(long, env = "SLUICE_AUDIT_FORMAT", default_value = "table", value_name = "table|json")]
     pub format: Format,
+}
+
+impl AuditSettings {
+    /// Checks how the servers are reached, and reads the files of TLS.
+    ///
+    /// # Errors
+    /// The name of the option that cannot work, and the reason.
+    pub fn check(&self) -> Result<(), String> {
+        match (&self.redis_url, &self.database_url) {
+            (Some(redis), Some(database)) => {
+                self.redis_tls.check(redis, self.require_tls)?;
+                postgres::check_connection(database, self.require_tls)
+            }
+            _ => Ok(()),
+        }
+    }
 }
 
 /// The form of the report.

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde_json::json;
 use sluice_log::LogReader;
-use sluice_log::redis::{ReaderSettings, RedisReader};
+use sluice_log::redis::{ReaderSettings, RedisReader, RedisTls};
 use sluice_tests::redis::RedisServer;
 use sluice_tests::wait::holds;
 use sluice_tests::{Answer, wait_until};
@@ -65,6 +65,7 @@ async fn a_backlog_that_is_too_long_refuses_until_it_is_worked_off() {
 
     let reader = RedisReader::new(ReaderSettings {
         url: fixture.redis.url(),
+        tls: RedisTls::default(),
         prefix: "t".to_owned(),
         streams: 1,
         consumer: "aggregator-0".to_owned(),

@@ -5,12 +5,17 @@ use std::time::{Duration, Instant};
 
 use redis::aio::MultiplexedConnection;
 use redis::io::tcp::TcpSettings;
-use redis::{AsyncConnectionConfig, Client, Cmd, FromRedisValue, IntoConnectionInfo, Pipeline, Value};
+use redis::{
+    AsyncConnectionConfig, Cmd, ConnectionInfo, ErrorKind, FromRedisValue, IntoConnectionInfo, Pipeline, RedisError,
+    Value,
+};
 use sluice_service::durability::Durability;
+use sluice_service::encryption::{Encryption, Transport};
 use tokio::time::timeout;
 
 use super::durability;
 use super::error::{Fault, breaks_connection};
+use super::tls::{self, RedisTls};
 use crate::LogError;
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
@@ -21,7 +26,9 @@ const MAX_BACKOFF: Duration = Duration::from_secs(1);
 /// Opens connections. During the backoff after a failure it returns an error at once, so that callers do
 /// not queue for a server that is unavailable.
 struct Dialer {
-    client: Client,
+    info: ConnectionInfo,
+    files: RedisTls,
+    transport: Transport,
     gate: Mutex<Gate>,
 }
 
@@ -32,12 +39,12 @@ struct Gate {
 }
 
 impl Dialer {
-    fn new(url: &str) -> Result<Self, LogError> {
+    fn new(url: &str, files: &RedisTls) -> Result<Self, LogError> {
         // Without TCP_NODELAY an entry waits until the server's kernel has acknowledged the one before it.
         let tcp = TcpSettings::default().set_nodelay(true);
-        let client = url.into_connection_info().and_then(|info| Client::open(info.set_tcp_settings(tcp)));
-        let client = client.map_err(|e| LogError::Failed(format!("the Redis URL is not usable: {e}")))?;
-        Ok(Self { client, gate: Mutex::default() })
+        let info = url.into_connection_info().map(|info| info.set_tcp_settings(tcp));
+        let info = info.map_err(|e| LogError::Failed(format!("the Redis URL is not usable: {e}")))?;
+        Ok(Self { transport: tls::transport(&info), info, files: files.clone(), gate: Mutex::default() })
     }
 
     async fn dial(&self, answer_timeout: Option<Duration>) -> Result<MultiplexedConnection, LogError> {
@@ -46,24 +53,55 @@ impl Dialer {
         {
             return Err(reason.clone());
         }
-        let config = AsyncConnectionConfig::new()
-            .set_connection_timeout(Some(CONNECT_TIMEOUT))
-            .set_response_timeout(answer_timeout);
-        let dialing = self.client.get_multiplexed_async_connection_with_config(&config);
-        let failure = match timeout(CONNECT_TIMEOUT, dialing).await {
-            Ok(Ok(connection)) => {
+        let failure = match self.open(answer_timeout).await {
+            Ok(connection) => {
                 *self.gate() = Gate::default();
                 return Ok(connection);
             }
-            // For example a refused password: a retry alone does not help, but the server may be corrected.
-            Ok(Err(error)) => LogError::from(Fault::from(error)),
-            Err(_) => LogError::Unavailable("connecting to Redis took too long".into()),
+            Err(failure) => failure,
         };
         let mut gate = self.gate();
         let backoff = FIRST_BACKOFF.saturating_mul(1 << gate.failures.min(10)).min(MAX_BACKOFF);
         gate.failures += 1;
         gate.closed = Some((Instant::now() + backoff.mul_f64(rand::random_range(0.5..1.0)), failure.clone()));
         Err(failure)
+    }
+
+    async fn open(&self, answer_timeout: Option<Duration>) -> Result<MultiplexedConnection, LogError> {
+        let client = tls::client(&self.info, &self.files)?;
+        let config = AsyncConnectionConfig::new()
+            .set_connection_timeout(Some(CONNECT_TIMEOUT))
+            .set_response_timeout(answer_timeout);
+        match timeout(CONNECT_TIMEOUT, client.get_multiplexed_async_connection_with_config(&config)).await {
+            Ok(Ok(connection)) => Ok(connection),
+            Ok(Err(error)) => Err(self.explain(error)),
+            Err(_) => Err(LogError::Unavailable(format!("connecting to Redis took too long{}", self.hint()))),
+        }
+    }
+
+    /// Converts an error of a new connection. It may be a refused password, for example: a retry alone does not help,
+    /// but the server may be corrected.
+    fn explain(&self, error: RedisError) -> LogError {
+        if error.kind() == ErrorKind::InvalidClientConfig {
+            // Only the files can be wrong: the URL was checked at the start.
+            return LogError::Unavailable(format!("the files of {} cannot be used: {error}", tls::NAMES.certificate));
+        }
+        let hint = if error.is_io_error() && !error.is_connection_refusal() { self.hint() } else { "" };
+        match LogError::from(Fault::from(error)) {
+            LogError::Unavailable(reason) if !reason.contains("--redis-") => {
+                LogError::Unavailable(format!("{reason}{hint}"))
+            }
+            other => other,
+        }
+    }
+
+    /// Returns what may be wrong when the server closes a connection, or does not answer, before the first command: a
+    /// server with TLS and one without do so when they are taken for the other.
+    fn hint(&self) -> &'static str {
+        match self.transport {
+            Transport::Encrypted => " (does it offer TLS at the port in --redis-url?)",
+            _ => " (if it demands TLS, --redis-url must begin with rediss://)",
+        }
     }
 
     fn gate(&self) -> MutexGuard<'_, Gate> {
@@ -75,6 +113,7 @@ impl Dialer {
 pub(super) struct Link {
     dialer: Dialer,
     durability: Durability,
+    encryption: Encryption,
     current: tokio::sync::Mutex<Current>,
 }
 
@@ -85,9 +124,17 @@ struct Current {
 }
 
 impl Link {
-    pub fn new(url: &str) -> Result<Self, LogError> {
-        let durability = Durability::of("Redis");
-        Ok(Self { dialer: Dialer::new(url)?, durability, current: tokio::sync::Mutex::default() })
+    pub fn new(url: &str, files: &RedisTls) -> Result<Self, LogError> {
+        let dialer = Dialer::new(url, files)?;
+        let (durability, encryption) = (Durability::of("Redis"), Encryption::of("Redis"));
+        // The URL decides it: a server cannot change it.
+        encryption.record(dialer.transport);
+        Ok(Self { dialer, durability, encryption, current: tokio::sync::Mutex::default() })
+    }
+
+    /// Returns whether connections are encrypted.
+    pub fn encryption(&self) -> &Encryption {
+        &self.encryption
     }
 
     /// Returns what the server promises, as it was last found.
@@ -160,8 +207,8 @@ pub(super) struct BlockingLinks {
 }
 
 impl BlockingLinks {
-    pub fn new(url: &str) -> Result<Self, LogError> {
-        Ok(Self { dialer: Dialer::new(url)?, idle: Mutex::default() })
+    pub fn new(url: &str, files: &RedisTls) -> Result<Self, LogError> {
+        Ok(Self { dialer: Dialer::new(url, files)?, idle: Mutex::default() })
     }
 
     /// Sends one command that may block for `wait`.

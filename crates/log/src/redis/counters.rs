@@ -8,14 +8,15 @@ use super::connect::Link;
 use super::error::Fault;
 use super::keys::StreamKeys;
 use super::streams;
+use super::tls::RedisTls;
 use crate::{LogCounters, LogError};
 
 /// Returns the counters of all streams that were ever used, and of at least `streams`.
 ///
 /// # Errors
 /// When the URL is invalid, or Redis does not answer.
-pub async fn counters(url: &str, prefix: &str, streams: u16) -> Result<LogCounters, LogError> {
-    let link = Link::new(url)?;
+pub async fn counters(url: &str, tls: &RedisTls, prefix: &str, streams: u16) -> Result<LogCounters, LogError> {
+    let link = Link::new(url, tls)?;
     let highest = streams::highest(&link, prefix).await?.max(streams);
     let mut sum = LogCounters { appended: Some(0), acknowledged: Some(0) };
     for number in 0..highest {

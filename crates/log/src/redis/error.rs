@@ -2,6 +2,7 @@
 
 use redis::{ErrorKind, RedisError};
 
+use super::tls::NAMES;
 use crate::LogError;
 
 /// An error of a command. The caller can repair the first two kinds and repeat the command.
@@ -36,6 +37,9 @@ impl From<RedisError> for Fault {
     fn from(error: RedisError) -> Self {
         let text = error.to_string();
         let Some(code) = code(&error) else {
+            if let Some(reason) = NAMES.explain(&error) {
+                return Self::Log(LogError::Unavailable(reason));
+            }
             return Self::Log(match error.kind() {
                 ErrorKind::Parse | ErrorKind::UnexpectedReturnType => LogError::Failed(text),
                 ErrorKind::AuthenticationFailed => LogError::Unauthenticated(text),

@@ -32,6 +32,7 @@ mod reply;
 mod script;
 mod settings;
 mod streams;
+mod tls;
 mod trim;
 mod writer;
 
@@ -39,4 +40,5 @@ pub use counters::counters;
 pub use durability::DURABILITY_SETTINGS;
 pub use reader::RedisReader;
 pub use settings::{ReaderSettings, WriterSettings};
+pub use tls::{RedisTls, check_connection};
 pub use writer::RedisWriter;

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use sluice_service::durability::Durability;
+use sluice_service::encryption::Encryption;
 use tokio::sync::Mutex;
 
 use super::claim::Cursor;
@@ -60,8 +61,8 @@ impl RedisReader {
     /// When the URL is invalid.
     pub fn new(settings: ReaderSettings) -> Result<Self, LogError> {
         Ok(Self {
-            link: Link::new(&settings.url)?,
-            blocking: BlockingLinks::new(&settings.url)?,
+            link: Link::new(&settings.url, &settings.tls)?,
+            blocking: BlockingLinks::new(&settings.url, &settings.tls)?,
             cached: Mutex::default(),
             cursor: Mutex::default(),
             touched: Mutex::default(),
@@ -72,6 +73,11 @@ impl RedisReader {
     /// Returns what the server promises, as it was last found.
     pub fn durability(&self) -> Durability {
         self.link.durability().clone()
+    }
+
+    /// Returns whether connections are encrypted.
+    pub fn encryption(&self) -> Encryption {
+        self.link.encryption().clone()
     }
 
     /// Returns the streams to read: those in use and those used in the past. Looks for new ones at intervals of

@@ -2,11 +2,15 @@
 
 use std::time::Duration;
 
+use super::tls::RedisTls;
+
 /// Settings of a [`super::RedisWriter`].
 #[derive(Clone)]
 pub struct WriterSettings {
-    /// `redis://[user][:password@]host[:port][/db]`
+    /// `redis://[user][:password@]host[:port][/db]`, or `rediss://` for TLS
     pub url: String,
+    /// The files of TLS.
+    pub tls: RedisTls,
     /// The prefix of all keys.
     pub prefix: String,
     /// The number of streams over which entries are distributed, at least 1.
@@ -21,8 +25,10 @@ pub struct WriterSettings {
 /// Settings of a [`super::RedisReader`].
 #[derive(Clone)]
 pub struct ReaderSettings {
-    /// `redis://[user][:password@]host[:port][/db]`
+    /// `redis://[user][:password@]host[:port][/db]`, or `rediss://` for TLS
     pub url: String,
+    /// The files of TLS.
+    pub tls: RedisTls,
     /// The prefix of all keys.
     pub prefix: String,
     /// The minimum number of streams to read. More are read when a writer has ever used more.

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use sluice_service::durability::Durability;
+use sluice_service::encryption::Encryption;
 
 use super::connect::Link;
 use super::keys::StreamKeys;
@@ -43,7 +44,7 @@ impl RedisWriter {
         if settings.streams == 0 {
             return Err(LogError::Failed("there must be at least one stream".into()));
         }
-        let link = Link::new(&settings.url)?;
+        let link = Link::new(&settings.url, &settings.tls)?;
         let streams = (0..settings.streams).map(|number| StreamKeys::new(&settings.prefix, number)).collect();
         Ok(Self { settings, link, streams, recorded: Mutex::default() })
     }
@@ -51,6 +52,11 @@ impl RedisWriter {
     /// Returns what the server promises, as it was last found.
     pub fn durability(&self) -> Durability {
         self.link.durability().clone()
+    }
+
+    /// Returns whether connections are encrypted.
+    pub fn encryption(&self) -> Encryption {
+        self.link.encryption().clone()
     }
 
     /// Records the number of streams, so that readers read all of them, and reads the server's limit on memory;

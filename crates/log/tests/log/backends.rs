@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use sluice_log::redis::{ReaderSettings, RedisReader, RedisWriter, WriterSettings};
+use sluice_log::redis::{ReaderSettings, RedisReader, RedisTls, RedisWriter, WriterSettings};
 use sluice_log::sqlite::{SqliteLog, SqliteSettings};
 use sluice_log::{LogReader, LogWriter};
 use tempfile::TempDir;
@@ -29,9 +29,15 @@ pub struct OnRedis {
 
 /// Returns the settings of a writer and a reader on this server.
 pub fn settings(server: &RedisServer, consumer: &str) -> (WriterSettings, ReaderSettings) {
-    let (url, prefix) = (server.url(), "test".to_owned());
+    settings_at(&server.url(), consumer)
+}
+
+/// Returns the settings of a writer and a reader at this URL.
+pub fn settings_at(url: &str, consumer: &str) -> (WriterSettings, ReaderSettings) {
+    let (url, prefix) = (url.to_owned(), "test".to_owned());
     let writer = WriterSettings {
         url: url.clone(),
+        tls: RedisTls::default(),
         prefix: prefix.clone(),
         streams: 1,
         idempotency_ttl: IDEMPOTENCY_TTL,
@@ -39,6 +45,7 @@ pub fn settings(server: &RedisServer, consumer: &str) -> (WriterSettings, Reader
     };
     let reader = ReaderSettings {
         url,
+        tls: RedisTls::default(),
         prefix,
         streams: 1,
         consumer: consumer.into(),

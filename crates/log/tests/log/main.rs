@@ -11,6 +11,7 @@ mod redis_durability;
 mod redis_group;
 mod redis_memory;
 mod redis_streams;
+mod redis_tls;
 mod redis_trim;
 mod sqlite_file;
 mod suite;

@@ -12,11 +12,12 @@ use std::time::{Duration, Instant};
 
 use sluice_service::durability::Durability;
 use sluice_service::no_delay;
-use sqlx::postgres::{PgArguments, PgConnectOptions, PgConnection, PgRow, Postgres};
+use sqlx::postgres::{PgArguments, PgConnection, PgRow, Postgres};
 use sqlx::query::{Query, QueryAs};
-use sqlx::{AssertSqlSafe, ConnectOptions, Connection, FromRow, SqlSafeStr};
+use sqlx::{AssertSqlSafe, Connection, FromRow, SqlSafeStr};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
+use super::address::Address;
 use super::durability;
 use super::errors::{of_insert, of_statement, within};
 use super::session::Session;
@@ -34,7 +35,7 @@ struct Idle {
 
 /// A bounded set of connections.
 pub(super) struct Connections {
-    options: PgConnectOptions,
+    address: Address,
     session: String,
     durability: Durability,
     deadline: Duration,
@@ -99,9 +100,9 @@ impl Drop for LossGuard {
 
 impl Connections {
     /// Creates a set of at most `max_connections`; opens none yet.
-    pub fn new(options: PgConnectOptions, max_connections: u32, session: Session, durability: Durability) -> Self {
+    pub fn new(address: Address, max_connections: u32, session: Session, durability: Durability) -> Self {
         Self {
-            options: options.disable_statement_logging(),
+            address,
             session: session.sql,
             durability,
             deadline: session.deadline,
@@ -161,11 +162,12 @@ impl Connections {
     async fn open(&self) -> Result<(PgConnection, u64), sqlx::Error> {
         // Read first: this connection may reach the server as it was before a loss in the meantime.
         let generation = self.shared.generation();
-        let mut connection = self.options.connect().await?;
+        let (mut connection, mode) = self.address.connect().await?;
         no_delay::on_all_sockets();
         sqlx::raw_sql(AssertSqlSafe(self.session.clone())).execute(&mut connection).await?;
         let settings = sqlx::query(durability::SELECT).persistent(false).fetch_one(&mut connection).await?;
         self.durability.record(durability::checks(&settings));
+        self.address.record(mode, durability::is_encrypted(&settings));
         Ok((connection, generation))
     }
 }

@@ -15,9 +15,10 @@ const FULL_PAGE_WRITES: &str = "postgres.full_page_writes";
 pub const DURABILITY_SETTINGS: [&str; 3] = [SYNCHRONOUS_COMMIT, FSYNC, FULL_PAGE_WRITES];
 
 /// Returns one row with the settings as this session has them: a session itself turns `synchronous_commit` on. A server
-/// that does not know a setting returns NULL.
+/// that does not know a setting returns NULL. The last column is whether the server sees this connection encrypted.
 pub(super) const SELECT: &str = "SELECT current_setting('synchronous_commit', true) AS synchronous_commit, \
-     current_setting('fsync', true) AS fsync, current_setting('full_page_writes', true) AS full_page_writes";
+     current_setting('fsync', true) AS fsync, current_setting('full_page_writes', true) AS full_page_writes, \
+     (SELECT ssl FROM pg_catalog.pg_stat_ssl WHERE pid = pg_catalog.pg_backend_pid()) AS is_encrypted";
 
 /// Reads the row of [`SELECT`].
 pub(super) fn checks(row: &PgRow) -> Vec<Check> {
@@ -34,6 +35,11 @@ fn compared([synchronous_commit, fsync, full_page_writes]: [Option<String>; 3]) 
         Check::new(FSYNC, "on", fsync.as_deref(), on),
         Check::new(FULL_PAGE_WRITES, "on", full_page_writes.as_deref(), on),
     ]
+}
+
+/// Reads from the row of [`SELECT`] whether the server sees the connection encrypted; `None` if it does not tell it.
+pub(super) fn is_encrypted(row: &PgRow) -> Option<bool> {
+    row.try_get::<Option<bool>, _>("is_encrypted").ok().flatten()
 }
 
 #[cfg(test)]

@@ -3,6 +3,7 @@
 //! All tables are in one schema, so that two resources can share a database. Commits, lists of events, other
 //! queries, maintenance and probes have separate connections, so that none can use up those of another.
 
+mod address;
 mod arrival_marks;
 mod connections;
 mod copy;
@@ -35,7 +36,9 @@ use async_trait::async_trait;
 use sluice_event::ReceiptId;
 use sluice_log::Position;
 use sluice_service::durability::Durability;
+use sluice_service::encryption::Encryption;
 
+pub use address::check_connection;
 pub use durability::DURABILITY_SETTINGS;
 pub use schema::migrate;
 pub use settings::{PayloadType, PostgresSettings};
@@ -47,6 +50,7 @@ use crate::{
     DeadLetter, EventQuery, Maintenance, Page, Removed, Statistics, Store, StoreError, StoredEvent, TopicPage,
     Transaction as StoreTransaction,
 };
+use address::Address;
 use connections::{Connections, Lease};
 use insert::BatchTarget;
 use insert_strategy::InsertStrategies;
@@ -78,6 +82,7 @@ fn generation(lost_connections: u64, removals: u64) -> u64 {
 pub struct PostgresStore {
     settings: PostgresSettings,
     durability: Durability,
+    encryption: Encryption,
     commits: Connections,
     /// For lists of events, which may look at many rows.
     lists: Connections,
@@ -107,15 +112,17 @@ impl PostgresStore {
     /// # Errors
     /// [`StoreError::Failed`] if the URL cannot be parsed.
     pub fn connect(settings: &PostgresSettings) -> Result<Self, StoreError> {
-        let options = settings.connect_options()?;
+        let address = Address::new(settings)?;
+        address.warn_if_any_name_is_accepted();
         let session = Session::commits(settings, &[receipts::PREPARE, counters::PREPARE]);
         let durability = Durability::of("PostgreSQL");
-        let connections = |max, session| Connections::new(options.clone(), max, session, durability.clone());
+        let connections = |max, session| Connections::new(address.clone(), max, session, durability.clone());
         let commits = connections(settings.workers, session);
         let querying = |max| connections(max, Session::queries(settings));
         Ok(Self {
             settings: settings.clone(),
             durability: durability.clone(),
+            encryption: address.encryption().clone(),
             commits,
             // At least one, or no list would ever get a connection.
             lists: querying((settings.api_connections / 2).max(1)),
@@ -137,6 +144,11 @@ impl PostgresStore {
     /// Returns what the server promises, as it was last found.
     pub fn durability(&self) -> Durability {
         self.durability.clone()
+    }
+
+    /// Returns whether connections are encrypted.
+    pub fn encryption(&self) -> Encryption {
+        self.encryption.clone()
     }
 
     /// Applies the migrations and checks that the stored events were deduplicated by the same fields. Every

@@ -8,6 +8,7 @@ use sluice_service::durability::Durability;
 use sqlx::migrate::{Migration, MigrationType, Migrator};
 use sqlx::{AssertSqlSafe, Connection, PgConnection, SqlSafeStr};
 
+use super::address::Address;
 use super::connections::{Connections, Lease};
 use super::errors::{of_statement, within};
 use super::locks::lock_id;
@@ -61,8 +62,7 @@ pub(super) async fn prepare(settings: &PostgresSettings) -> Result<Schema, Store
 /// released with the connection, whatever happens.
 async fn lock(settings: &PostgresSettings) -> Result<Lease, StoreError> {
     let session = Session::migrations(settings, LOCK_TIMEOUT, DEADLINE);
-    let mut lease =
-        Connections::new(settings.connect_options()?, 1, session, Durability::of("PostgreSQL")).lease().await?;
+    let mut lease = Connections::new(Address::new(settings)?, 1, session, Durability::of("PostgreSQL")).lease().await?;
     let lock = sqlx::query("SELECT pg_advisory_lock($1)").bind(lock_id(&settings.schema, "migrate"));
     within(LOCK_TIMEOUT + Duration::from_secs(5), lock.execute(&mut *lease)).await.map_err(of_statement)?;
     lease.run(AssertSqlSafe(format!("SET lock_timeout = {}", TABLE_LOCK_TIMEOUT.as_millis()))).await?;

@@ -5,10 +5,8 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use sluice_event::Keyer;
-use sqlx::postgres::PgConnectOptions;
 
 use super::locks::lock_id;
-use crate::StoreError;
 
 /// The longest schema name that is written out in the name of a session: it leaves room for the replica's name.
 const MAX_SCHEMA_BYTES: usize = 32;
@@ -48,8 +46,10 @@ impl fmt::Display for PayloadType {
 /// How to reach the database and how to store events in it.
 #[derive(Debug, Clone)]
 pub struct PostgresSettings {
-    /// `postgres://user:password@host:port/database`
+    /// `postgres://user:password@host:port/database`, with the parameters of TLS
     pub url: String,
+    /// Whether no connection without TLS may be opened to another host.
+    pub require_tls: bool,
     /// The schema that contains all tables of the store.
     pub schema: String,
     /// Number of connections for commits: one per worker.
@@ -73,6 +73,7 @@ impl Default for PostgresSettings {
     fn default() -> Self {
         Self {
             url: String::new(),
+            require_tls: false,
             schema: "sluice".to_owned(),
             workers: 2,
             api_connections: 4,
@@ -86,18 +87,6 @@ impl Default for PostgresSettings {
 }
 
 impl PostgresSettings {
-    /// Returns the connection options that the URL describes.
-    ///
-    /// # Errors
-    /// [`StoreError::Failed`] if the URL cannot be parsed.
-    pub(super) fn connect_options(&self) -> Result<PgConnectOptions, StoreError> {
-        let options: PgConnectOptions = self
-            .url
-            .parse()
-            .map_err(|error| StoreError::Failed(format!("the database's URL cannot be used: {error}")))?;
-        Ok(options.application_name(&self.application_name()))
-    }
-
     /// Returns the name of this replica's sessions in `pg_stat_activity`: the schema and the replica. The server cuts
     /// it to 63 bytes.
     pub fn application_name(&self) -> String {

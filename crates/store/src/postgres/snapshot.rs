@@ -7,6 +7,7 @@ use sluice_service::durability::Durability;
 use sqlx::postgres::PgRow;
 use sqlx::{Connection, FromRow, PgConnection, Row as _};
 
+use super::address::Address;
 use super::connections::Connections;
 use super::errors::of_statement;
 use super::query;
@@ -43,7 +44,7 @@ impl Snapshot {
     /// [`StoreError::Unavailable`] if the database does not answer, [`StoreError::Failed`] if it has no such tables.
     pub async fn open(settings: &PostgresSettings, timeout: Duration) -> Result<Self, StoreError> {
         let session = Session::audit(settings, timeout);
-        let connections = Connections::new(settings.connect_options()?, 1, session, Durability::of("PostgreSQL"));
+        let connections = Connections::new(Address::new(settings)?, 1, session, Durability::of("PostgreSQL"));
         let lease = connections.lease().await?;
         let mut connection = lease.into_connection();
         let begin = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; SELECT count(*) FROM settings";

@@ -8,3 +8,4 @@ mod receipt_partitions;
 mod schemas;
 mod slow_queries;
 mod stuck_copy;
+mod tls;
