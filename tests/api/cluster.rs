@@ -181,6 +181,10 @@ async fn look_as_if_it_had_killed_its_readers(system: &System, consumer: &str) {
         read.arg("GROUP").arg(group).arg(consumer).arg("STREAMS").arg(&stream).arg(start);
         read
     };
+    // The replica may have been killed before it created the group.
+    let mut create = redis::cmd("XGROUP");
+    let created = create.arg("CREATE").arg(&stream).arg(group).arg(0).query_async::<redis::Value>(&mut redis).await;
+    assert!(created.is_ok() || created.is_err_and(|error| error.code() == Some("BUSYGROUP")), "the group is there");
     // The blocked read of the killed replica may have taken the entry already: then it is pending for its consumer too.
     read_from(">").query_async::<redis::Value>(&mut redis).await.unwrap();
     let read: redis::streams::StreamReadReply = read_from("0").query_async(&mut redis).await.unwrap();

@@ -205,17 +205,15 @@ fn make_template() -> PathBuf {
 }
 
 /// Returns a program of PostgreSQL: from `SLUICE_PG_BIN`, from the directory of Debian (the newest version), or
-/// from the `PATH`.
+/// from the `PATH`. Some packages of a server do not have its clients: those of another version do as well.
 fn program(name: &str) -> PathBuf {
     static BIN: LazyLock<Option<PathBuf>> = LazyLock::new(|| {
-        if let Some(dir) = std::env::var_os("SLUICE_PG_BIN") {
-            return Some(dir.into());
-        }
         let versions = std::fs::read_dir("/usr/lib/postgresql").ok()?.flatten();
         let newest = versions.filter_map(|v| v.file_name().to_str()?.parse::<u32>().ok()).max()?;
         Some(format!("/usr/lib/postgresql/{newest}/bin").into())
     });
-    BIN.as_ref().map_or_else(|| name.into(), |dir| dir.join(name))
+    let chosen = std::env::var_os("SLUICE_PG_BIN").map(|dir| Path::new(&dir).join(name)).filter(|path| path.exists());
+    chosen.unwrap_or_else(|| BIN.as_ref().map_or_else(|| name.into(), |dir| dir.join(name)))
 }
 
 fn run(command: &mut Command) {

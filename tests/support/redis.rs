@@ -91,7 +91,7 @@ impl RedisServer {
         ];
         let ours = args.concat().into_iter().map(str::to_owned);
         let args: Vec<String> = ours.chain(self.settings.clone()).collect();
-        let mut process = Process::start(Path::new("redis-server"), &args, &[], None, &self.log);
+        let mut process = Process::start(&program(), &args, &[], None, &self.log);
         wait_blocking("Redis answers", Duration::from_secs(60), || match process.exited() {
             Some(status) => Ok(Err(format!("redis-server ended with {status}:\n{}", tail(process.log(), 30)))),
             None => self.ping().map(Ok).map_err(|e| e.to_string()),
@@ -144,4 +144,9 @@ impl RedisServer {
         socket.read_exact(&mut answer)?;
         if &answer == b"+PONG" { Ok(()) } else { Err(std::io::Error::other("it is loading its data")) }
     }
+}
+
+/// Returns the program of the server: `SLUICE_REDIS_SERVER`, or `redis-server` from the `PATH`.
+fn program() -> PathBuf {
+    std::env::var_os("SLUICE_REDIS_SERVER").map_or_else(|| "redis-server".into(), PathBuf::from)
 }

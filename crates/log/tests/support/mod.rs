@@ -112,8 +112,11 @@ impl Drop for RedisServer {
 
 fn spawn(port: u16, folder: &TempDir, arguments: &[String]) -> Child {
     let log = folder.path().join("redis.log");
+    let server = std::env::var_os("SLUICE_REDIS_SERVER").unwrap_or_else(|| "redis-server".into());
     Command::new("setpriv")
-        .args(["--pdeathsig", "KILL", "redis-server", "--bind", "127.0.0.1", "--save", ""])
+        .args(["--pdeathsig", "KILL"])
+        .arg(server)
+        .args(["--bind", "127.0.0.1", "--save", ""])
         .args(["--appendonly", "yes", "--appendfsync", "always", "--maxmemory-policy", "noeviction"])
         .arg("--port")
         .arg(port.to_string())
