@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
 .PHONY: help run setup test test-full test-unit test-chart test-api test-faults test-powercut lint bench bench-quick fuzz
-.PHONY: bench-bounds bench-instructions bench-instructions-accept sim soak
+.PHONY: test-share test-upgrade test-matrix bench-bounds bench-instructions bench-instructions-accept sim soak
 
 # A failed test names its place and its reason. The backtraces of asynchronous tests are long and hide both.
 # To see one: make test-api RUST_BACKTRACE=1
@@ -24,10 +24,11 @@ run: ## builds (dev profile), starts the whole system in one process, publishes 
 	@LISTEN=$(LISTEN) scripts/demo
 
 test: setup ## lint and all tests, those on a kind cluster too; installs what is missing, on Debian as root
-	@scripts/phases lint test-unit sim test-api test-faults test-powercut kind-up test-chart test-kind $(kind_end)
+	@scripts/phases lint test-unit sim test-api test-faults test-powercut test-share kind-up test-chart test-kind \
+		$(kind_end)
 
 # What `make test` does for a minute or once, for hours: new seeds find what a minute does not.
-FULL_PHASES := lint test-unit sim test-api test-faults soak test-powercut fuzz bench-bounds
+FULL_PHASES := lint test-unit sim test-api test-faults soak test-powercut test-upgrade test-matrix fuzz bench-bounds
 test-full: setup ## all of it, for a night: an hour of sim, two hours of soak, 100 power cuts of each kind, fuzz
 	@SIM_SECONDS=3600 SECONDS_=7200 SEEDS=100 SECONDS_EACH=600 scripts/phases $(FULL_PHASES) \
 		kind-up test-chart test-kind $(kind_end)
@@ -86,6 +87,16 @@ bench-instructions: ## instruction counts of the hot path, compared with the rec
 
 bench-instructions-accept: ## records the present instruction counts
 	@scripts/instructions accept
+
+test-share: setup programs ## one part of what only test-full runs whole, in turn by date
+	@scripts/share
+
+test-upgrade: setup programs ## the programs of an older commit beside these under load, forward and back
+	SLUICE_OLD_BIN_DIR=$$(scripts/old-programs) \
+		cargo test --locked --workspace --test faults -- --show-output --ignored upgrade
+
+test-matrix: setup programs ## the API suite with each version of PostgreSQL, Redis and Valkey; a quarter of an hour
+	@scripts/matrix $(MATRIX)
 
 fuzz: ## runs each fuzz target for a minute (needs the nightly toolchain)
 	@scripts/fuzz

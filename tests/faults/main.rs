@@ -24,3 +24,4 @@ mod redis;
 mod soak;
 mod standalone;
 mod trial;
+mod upgrade;

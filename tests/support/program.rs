@@ -41,6 +41,11 @@ impl Program {
         value.clone_into(&mut self.args[at + 1]);
     }
 
+    /// Takes the executable from this folder at its next start: another version of the program.
+    pub fn take_from(&mut self, folder: &Path) {
+        self.binary = folder.join(self.binary_name());
+    }
+
     /// Starts the program, and waits until it listens and is ready.
     pub async fn start(&mut self) {
         self.launch();
@@ -148,9 +153,9 @@ impl Program {
     }
 }
 
-/// Returns the path of an executable: in `SLUICE_BIN_DIR`, or in the directory to which cargo writes executables.
-pub fn find(binary: &str) -> PathBuf {
-    let dir = std::env::var_os("SLUICE_BIN_DIR").map_or_else(
+/// Returns the folder of our executables: `SLUICE_BIN_DIR`, or the directory to which cargo writes them.
+pub fn folder() -> PathBuf {
+    std::env::var_os("SLUICE_BIN_DIR").map_or_else(
         || {
             let ours = std::env::current_exe().expect("the path of our executable");
             let dir = ours.parent().expect("its folder");
@@ -158,8 +163,12 @@ pub fn find(binary: &str) -> PathBuf {
             if dir.ends_with("deps") { dir.parent().expect("a target folder").to_owned() } else { dir.to_owned() }
         },
         PathBuf::from,
-    );
-    let path = dir.join(binary);
+    )
+}
+
+/// Returns the path of an executable.
+pub fn find(binary: &str) -> PathBuf {
+    let path = folder().join(binary);
     assert!(
         path.is_file(),
         "{} is missing: build it with `cargo build -p sluice-publisher -p sluice-aggregator`, \

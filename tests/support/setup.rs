@@ -32,6 +32,7 @@ pub struct Setup {
     redis_of_each: Vec<String>,
     postgres_of_each: Vec<String>,
     env: Vec<(String, String)>,
+    programs: Option<PathBuf>,
 }
 
 impl Setup {
@@ -50,6 +51,7 @@ impl Setup {
             redis_of_each: Vec::new(),
             postgres_of_each: Vec::new(),
             env: Vec::new(),
+            programs: None,
         }
     }
 
@@ -79,6 +81,12 @@ impl Setup {
     /// Sets an environment variable of all programs.
     pub fn env(mut self, name: &str, value: &str) -> Self {
         self.env.push((name.to_owned(), value.to_owned()));
+        self
+    }
+
+    /// Starts the programs in this folder, of another version.
+    pub fn programs_from(mut self, folder: &Path) -> Self {
+        self.programs = Some(folder.to_owned());
         self
     }
 
@@ -185,6 +193,9 @@ impl Setup {
         args.extend(self.publisher_args.clone());
         let mut publisher = Program::new("publisher", "sluice-publisher", args, &self.env, &dir);
         for program in aggregators.iter_mut().chain([&mut publisher]) {
+            if let Some(folder) = &self.programs {
+                program.take_from(folder);
+            }
             program.launch();
         }
         let client = Client::new(&publisher.base());
