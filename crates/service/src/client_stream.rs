@@ -27,8 +27,9 @@ pub(crate) struct ClientStream {
     /// Runs while a write cannot proceed.
     stalled: Option<Pin<Box<Sleep>>>,
     connection: Arc<Connection>,
-    /// Whether all that was written is flushed, so that what follows is the beginning of a response.
-    flushed: bool,
+    /// Whether whole responses are flushed, so that what follows is the beginning of a response. hyper also flushes
+    /// between the pieces of one that is sent while it is produced.
+    between_responses: bool,
     /// The status of hyper's own response to a head that it refuses. The response has no body and no id, so it is not
     /// sent.
     refused: Option<StatusCode>,
@@ -36,7 +37,7 @@ pub(crate) struct ClientStream {
 
 impl ClientStream {
     pub(crate) fn new(stream: TcpStream, timeout: Duration, connection: Arc<Connection>) -> Self {
-        Self { stream, timeout, stalled: None, connection, flushed: true, refused: None }
+        Self { stream, timeout, stalled: None, connection, between_responses: true, refused: None }
     }
 
     /// Returns the stream, and the status of the refusal that the client is still to be sent.
@@ -50,7 +51,7 @@ impl ClientStream {
         if self.refused.is_some() {
             return true;
         }
-        if !std::mem::replace(&mut self.flushed, false) || bytes.get(STATUS.start) != Some(&b'4') {
+        if !std::mem::replace(&mut self.between_responses, false) || bytes.get(STATUS.start) != Some(&b'4') {
             return false;
         }
         let id = request_log::HEADER;
@@ -121,7 +122,7 @@ impl AsyncWrite for ClientStream {
     fn poll_flush(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
         let polled = this.stream().poll_flush(context);
-        this.flushed |= polled.is_ready();
+        this.between_responses |= polled.is_ready() && !this.connection.is_busy();
         this.watch(context, polled)
     }
 

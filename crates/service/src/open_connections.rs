@@ -136,12 +136,17 @@ impl Connection {
         Busy(self.clone())
     }
 
+    /// Returns whether a request is handled, which ends when hyper has taken the last piece of its response.
+    pub(crate) fn is_busy(&self) -> bool {
+        self.waiting_since.load(Ordering::Relaxed) == BUSY
+    }
+
     /// Counts bytes that were read.
     ///
     /// # Errors
     /// When they belong to a long head, and the long heads of all connections have too many bytes.
     pub(crate) fn count_head(&self, bytes: usize) -> io::Result<()> {
-        if self.waiting_since.load(Ordering::Relaxed) == BUSY {
+        if self.is_busy() {
             return Ok(()); // A body.
         }
         // Nothing else changes it at the same time: one task serves the connection.

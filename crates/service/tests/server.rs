@@ -148,6 +148,49 @@ async fn what_hyper_itself_refuses_is_a_problem_with_an_id() {
     assert_refused(&answer[answer.rfind("HTTP/1.1 4").unwrap()..], 400);
 }
 
+/// A response that is sent in pieces, as they are read from a database. Each begins with what could be the beginning of
+/// a refusal by hyper, and is awaited by the client before the next one, so that the connection is flushed between them.
+#[tokio::test]
+async fn a_piece_of_a_response_is_never_taken_for_a_refusal() {
+    const PIECES: [&str; 4] =
+        ["HTTP/1.1 446 this is text", "012345678446 and this", "HTTP/1.1 400 Bad Request\r\n", "end"];
+    for length in [None, Some(PIECES.concat().len())] {
+        let (next, pieces) = tokio::sync::mpsc::channel::<&str>(1);
+        let pieces = std::sync::Arc::new(tokio::sync::Mutex::new(Some(pieces)));
+        let handler = move || {
+            let pieces = pieces.clone();
+            async move {
+                let pieces = pieces.lock().await.take().unwrap();
+                let sent = futures::stream::unfold(pieces, |mut pieces| async {
+                    pieces.recv().await.map(|piece| (Ok::<_, std::convert::Infallible>(piece), pieces))
+                });
+                let mut response = axum::response::Response::new(axum::body::Body::from_stream(sent));
+                if let Some(length) = length {
+                    response.headers_mut().insert("content-length", length.into());
+                }
+                response
+            }
+        };
+        let server = start_with(Router::new().route("/pieces", get(handler)), Duration::from_secs(60)).await;
+        let mut stream = TcpStream::connect(server.address).await.unwrap();
+        stream.write_all(b"GET /pieces HTTP/1.1\r\nhost: x\r\n\r\n").await.unwrap();
+        let mut answer = String::new();
+        for piece in PIECES {
+            next.send(piece).await.unwrap();
+            let arriving = async {
+                while !answer.contains(piece) {
+                    let mut buffer = [0; 1_000];
+                    let read = stream.read(&mut buffer).await.unwrap();
+                    assert!(read > 0, "closed before {piece:?}");
+                    answer.push_str(std::str::from_utf8(&buffer[..read]).unwrap());
+                }
+            };
+            let arrived = tokio::time::timeout(Duration::from_secs(60), arriving).await;
+            assert!(arrived.is_ok(), "{piece:?} did not arrive, with the length {length:?}; what did:\n{answer}");
+        }
+    }
+}
+
 #[tokio::test]
 async fn a_head_of_more_than_64_kib_is_refused_before_it_ends() {
     let server = start(Router::new().route("/", get(|| async { "" }))).await;
