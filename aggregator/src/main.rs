@@ -3,8 +3,12 @@
 use std::process::ExitCode;
 
 use clap::Parser;
-use sluice_aggregator::settings::{Cli, Command};
+use sluice_aggregator::settings::{Cli, Command, HealthcheckSettings};
 use sluice_aggregator::{audit, run, standalone};
+
+async fn of_health(settings: &HealthcheckSettings) -> anyhow::Result<()> {
+    sluice_service::healthcheck::run_with_headers(&settings.url, settings.token.headers()?).await
+}
 
 #[tokio::main]
 async fn main() -> ExitCode {
@@ -26,7 +30,7 @@ async fn main() -> ExitCode {
                 return ExitCode::from(audit::Verdict::Unknown.exit_code());
             }
         },
-        Command::Healthcheck(settings) => sluice_service::healthcheck::run(&settings.url).await,
+        Command::Healthcheck(settings) => of_health(&settings).await,
     };
     sluice_service::exit::exit(result)
 }

@@ -64,6 +64,7 @@ pub async fn run(settings: RunSettings) -> anyhow::Result<()> {
     let ready = ready(store.clone(), log, migrated.clone(), consumer.commit_watch.clone(), requirement);
     let probes = probes::router(metrics, ready);
     let listener = server::bind(&settings.listen.to_string()).await?;
+    let guard = settings.auth.guard(settings.listen)?;
 
     let replica_settings = ReplicaSettings {
         workers: settings.workers,
@@ -84,7 +85,7 @@ pub async fn run(settings: RunSettings) -> anyhow::Result<()> {
         // When aggregating fails, the server stops too, and the process ends.
         done.await.inspect_err(|_| stop.cancel())
     };
-    let options = ServeOptions::new(settings.rules.shutdown_timeout);
+    let options = ServeOptions::new(settings.rules.shutdown_timeout).guarded_by(guard);
     let serving = server::run(listener, api.merge(probes), stop.clone(), options);
     let (aggregated, served) = tokio::join!(aggregating, serving);
     aggregated.and(served)

@@ -8,6 +8,7 @@ use std::time::Duration;
 use clap::builder::PossibleValuesParser;
 use clap::error::ErrorKind;
 use clap::{Args, CommandFactory, Parser, Subcommand};
+use sluice_auth::{AuthArgs, ClientTokenArgs};
 use sluice_event::Keyer;
 use sluice_publisher::redis_args::RedisTlsArgs;
 use sluice_service::units::{bytes, duration, duration_within};
@@ -189,6 +190,9 @@ pub struct RunSettings {
     pub postgres: PostgresArgs,
     #[command(flatten)]
     #[allow(missing_docs, reason = "a doc comment would become the help's heading")]
+    pub auth: AuthArgs,
+    #[command(flatten)]
+    #[allow(missing_docs, reason = "a doc comment would become the help's heading")]
     pub rules: RuleArgs,
 }
 
@@ -202,12 +206,16 @@ impl Cli {
             Command::Run(settings) => {
                 let PostgresArgs { database_url, require_tls, .. } = &settings.postgres;
                 checked(settings.redis_tls.check(&settings.redis_url, *require_tls))?;
-                checked(postgres::check_connection(database_url, *require_tls))
+                checked(postgres::check_connection(database_url, *require_tls))?;
+                checked(settings.auth.check())
             }
             Command::Migrate(settings) => {
                 checked(postgres::check_connection(&settings.database_url, settings.require_tls))
             }
-            Command::Standalone(settings) => settings.ingest.check_idempotency_ttl(settings.rules.idempotency_ttl),
+            Command::Standalone(settings) => {
+                checked(settings.auth.check())?;
+                settings.ingest.check_idempotency_ttl(settings.rules.idempotency_ttl)
+            }
             Command::Audit(settings) => checked(settings.check()),
             Command::Healthcheck(_) => Ok(()),
         }
@@ -244,6 +252,9 @@ pub struct StandaloneSettings {
     pub data: PathBuf,
     #[command(flatten)]
     #[allow(missing_docs, reason = "a doc comment would become the help's heading")]
+    pub auth: AuthArgs,
+    #[command(flatten)]
+    #[allow(missing_docs, reason = "a doc comment would become the help's heading")]
     pub ingest: sluice_publisher::settings::IngestArgs,
     #[command(flatten)]
     #[allow(missing_docs, reason = "a doc comment would become the help's heading")]
@@ -256,6 +267,9 @@ pub struct HealthcheckSettings {
     /// URL of the server
     #[arg(long, env = "SLUICE_URL", default_value = "http://127.0.0.1:8081", value_name = "URL")]
     pub url: String,
+    #[command(flatten)]
+    #[allow(missing_docs, reason = "a doc comment would become the help's heading")]
+    pub token: ClientTokenArgs,
 }
 
 #[cfg(test)]

@@ -37,9 +37,10 @@ const BATCH_EVENTS: u64 = 10_000;
 pub async fn standalone(settings: StandaloneSettings) -> anyhow::Result<()> {
     let shutdown = shutdown::on_signal();
     let listen = settings.listen;
+    let guard = settings.auth.guard(listen)?;
     let standalone = Standalone::open(settings).await?;
     let listener = server::bind(&listen.to_string()).await?;
-    standalone.serve(listener, shutdown, None).await
+    standalone.serve(listener, shutdown, guard).await
 }
 
 /// Publisher and aggregator over an opened folder, not serving yet.

@@ -11,8 +11,9 @@ use sluice_service::metrics::{Metric, MetricKind};
 
 /// Each set, with the folder of the sources that record it and its heading in the document. Crates without a set
 /// of their own must not record any metric.
-const SETS: [(&str, &str, &[Metric]); 5] = [
+const SETS: [(&str, &str, &[Metric]); 6] = [
     ("crates/service/src", "Every program", sluice_service::metrics::ALL),
+    ("crates/auth/src", "Authentication", sluice_auth::metrics::ALL),
     ("crates/log/src", "Log", sluice_log::metrics::ALL),
     ("publisher/src", "Publisher", sluice_publisher::metrics::ALL),
     ("aggregator/src", "Aggregator", sluice_aggregator::metrics::ALL),

@@ -129,11 +129,12 @@ mod tests {
     use super::*;
     use crate::admission::{Reservation, Slot};
     use crate::body_budget::BodyBudget;
-    use crate::pack::pack;
+    use crate::pack::{Sender, pack};
     use crate::waiting::Outcome;
 
     fn request(key: Option<&str>, body: &str) -> (Waiting, oneshot::Receiver<Outcome>) {
-        let packed = pack(RequestId::random(), key.map(str::as_bytes), body.as_bytes(), &Limits::default()).unwrap();
+        let sender = Sender { id: RequestId::random(), subject: None };
+        let packed = pack(sender, key.map(str::as_bytes), body.as_bytes(), &Limits::default()).unwrap();
         let (reply, answer) = oneshot::channel();
         let slot = Slot::take(&Arc::new(Semaphore::new(1))).unwrap();
         let reservation = Reservation::new(Arc::new(BodyBudget::new(1)));

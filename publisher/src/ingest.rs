@@ -12,13 +12,14 @@ use bytes::Bytes;
 use hyper::body::Incoming;
 use metrics::Counter;
 use serde::Serialize;
+use sluice_auth::Subject;
 use sluice_event::RequestId;
 use sluice_service::problem::Problem;
 use sluice_service::shortcut::Shortcut;
 use utoipa::ToSchema;
 
 use crate::admission::Reservation;
-use crate::pack::{Packed, pack};
+use crate::pack::{Packed, Sender, pack};
 use crate::problems::parsing_failed;
 use crate::publisher::Publisher;
 use crate::{headers, receive};
@@ -63,11 +64,13 @@ pub fn router(publisher: Publisher) -> Router {
 async fn publish(
     State(publisher): State<Publisher>,
     id: Option<Extension<RequestId>>,
+    subject: Option<Extension<Subject>>,
     headers: HeaderMap,
     body: Body,
 ) -> Response {
     let id = id.map_or_else(RequestId::random, |Extension(id)| id);
-    answer(&publisher, id, &headers, body).await
+    let sender = Sender { id, subject: subject.as_ref().map(|Extension(subject)| subject) };
+    answer(&publisher, sender, &headers, body).await
 }
 
 /// `serve` answers publishing requests past the router.
@@ -77,15 +80,15 @@ impl Shortcut for Publisher {
 
     async fn answer(&self, id: RequestId, request: Request<Incoming>) -> Response {
         let (head, body) = request.into_parts();
-        answer(self, id, &head.headers, body).await
+        answer(self, Sender { id, subject: head.extensions.get() }, &head.headers, body).await
     }
 }
 
-async fn answer<B>(publisher: &Publisher, id: RequestId, headers: &HeaderMap, body: B) -> Response
+async fn answer<B>(publisher: &Publisher, sender: Sender<'_>, headers: &HeaderMap, body: B) -> Response
 where
     B: HttpBody<Data = Bytes> + Unpin,
 {
-    match accept(publisher, id, headers, body).await {
+    match accept(publisher, sender, headers, body).await {
         Ok(accepted) => {
             ACCEPTED.increment(1);
             accepted.into_response()
@@ -98,7 +101,7 @@ where
 }
 
 /// Processes a request in steps: checks the headers, receives the body, validates and packs it, and appends it.
-async fn accept<B>(publisher: &Publisher, id: RequestId, headers: &HeaderMap, body: B) -> Result<Accepted, Problem>
+async fn accept<B>(publisher: &Publisher, sender: Sender<'_>, headers: &HeaderMap, body: B) -> Result<Accepted, Problem>
 where
     B: HttpBody<Data = Bytes> + Unpin,
 {
@@ -111,7 +114,7 @@ where
     let max = publisher.limits().body_bytes;
     let body = receive::body(headers, body, max, publisher.body_timeout(), &mut reservation).await?;
     let size = body.len() as u64;
-    let (packed, reservation) = validate(publisher, id, key, body, reservation).await?;
+    let (packed, reservation) = validate(publisher, sender, key, body, reservation).await?;
     let count = packed.request.events();
     publisher.append(packed, reservation).await?;
 
@@ -126,18 +129,19 @@ where
 /// when the client leaves.
 async fn validate(
     publisher: &Publisher,
-    id: RequestId,
+    sender: Sender<'_>,
     key: Option<&[u8]>,
     body: Bytes,
     reservation: Reservation,
 ) -> Result<(Packed, Reservation), Problem> {
     let limits = *publisher.limits();
     if body.len() <= LARGE_BODY {
-        return pack(id, key, &body, &limits).map(|packed| (packed, reservation));
+        return pack(sender, key, &body, &limits).map(|packed| (packed, reservation));
     }
     let key = key.map(<[u8]>::to_vec);
+    let (id, subject) = (sender.id, sender.subject.cloned());
     let packing = tokio::task::spawn_blocking(move || {
-        let packed = pack(id, key.as_deref(), &body, &limits)?;
+        let packed = pack(Sender { id, subject: subject.as_ref() }, key.as_deref(), &body, &limits)?;
         Ok((packed, reservation))
     });
     packing.await.unwrap_or_else(|error| Err(parsing_failed(&error)))

@@ -28,6 +28,7 @@ mod resolve;
 pub mod serve;
 pub mod settings;
 pub mod simulate;
+pub mod token;
 mod waiting;
 
 pub use ingest::{Accepted, router};

@@ -6,7 +6,7 @@ use std::time::Duration;
 use anyhow::Context;
 use clap::Parser;
 use sluice_publisher::settings::{Cli, Command};
-use sluice_publisher::{serve, simulate};
+use sluice_publisher::{serve, simulate, token};
 use sluice_service::{exit, healthcheck, telemetry, tls};
 
 fn main() -> ExitCode {
@@ -31,6 +31,7 @@ async fn run(command: Command) -> anyhow::Result<()> {
     match command {
         Command::Serve(settings) => serve::run(*settings).await,
         Command::Simulate(settings) => simulate::run(*settings).await,
-        Command::Healthcheck(settings) => healthcheck::run(&settings.url).await,
+        Command::Token(settings) => token::run(&settings),
+        Command::Healthcheck(settings) => healthcheck::run_with_headers(&settings.url, settings.token.headers()?).await,
     }
 }

@@ -81,6 +81,7 @@ enum PublishRequest {
     responses(
         (status = 202, description = "The events are on disk", body = Accepted),
         (status = 400, description = "`malformed_json`, `invalid_idempotency_key`", body = Problem, content_type = "application/problem+json"),
+        (status = 403, description = "`topic_not_allowed`", body = Problem, content_type = "application/problem+json"),
         (status = 408, description = "`body_timeout`", body = Problem, content_type = "application/problem+json"),
         (status = 413, description = "`body_too_large`, `too_many_events`, `payload_too_large`", body = Problem, content_type = "application/problem+json"),
         (status = 415, description = "`unsupported_media_type`", body = Problem, content_type = "application/problem+json"),
@@ -100,7 +101,7 @@ mod tests {
         let document = serde_json::to_value(openapi()).unwrap();
         let publish = &document["paths"]["/publish"]["post"];
         let statuses: Vec<_> = publish["responses"].as_object().unwrap().keys().collect();
-        assert_eq!(statuses, ["202", "400", "408", "413", "415", "422", "429", "503"]);
+        assert_eq!(statuses, ["202", "400", "403", "408", "413", "415", "422", "429", "503"]);
         let problem = &publish["responses"]["422"]["content"]["application/problem+json"]["schema"]["$ref"];
         assert_eq!(problem, "#/components/schemas/Problem");
         let schemas = &document["components"]["schemas"];

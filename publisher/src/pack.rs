@@ -1,15 +1,44 @@
 //! Turns a body into one packed request, with the ids that follow from its `Idempotency-Key`.
 
+use sluice_auth::problems::topic_not_allowed;
+use sluice_auth::{Subject, Topics};
 use sluice_event::entry::PackedRequest;
 use sluice_event::key::{hash128, hash128_of_parts};
-use sluice_event::{BodyHash, IdempotencyKeyHash, Limits, ReceiptId, RequestId, Timestamp};
+use sluice_event::{BodyHash, Event, IdempotencyKeyHash, Limits, ReceiptId, RequestId, Timestamp};
 use sluice_log::KeyedRequest;
 use sluice_service::problem::Problem;
 
 use crate::problems::invalid_body;
 
-/// The sender, as a part of receipts and of key hashes: empty as long as nobody is authenticated.
-const SUBJECT: &[u8] = b"";
+/// Who sends a request, and its id.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Sender<'s> {
+    pub(crate) id: RequestId,
+    /// `None` without authentication.
+    pub(crate) subject: Option<&'s Subject>,
+}
+
+impl Sender<'_> {
+    /// Returns what stands for the sender in receipts and in hashes of keys, so that the keys of two clients never
+    /// meet: empty without authentication.
+    fn name(&self) -> &[u8] {
+        self.subject.map_or(b"", |subject| subject.name.as_bytes())
+    }
+
+    /// Checks that the sender may publish to the topics of all events.
+    fn check_topics(&self, events: &[Event<'_>]) -> Result<(), Problem> {
+        let Some(Subject { topics: topics @ Topics::Only(_), .. }) = self.subject else { return Ok(()) };
+        // Most requests are about one topic, or have the events of one topic together.
+        let mut allowed = None;
+        for event in events {
+            if allowed != Some(&event.topic) && !topics.allow(&event.topic) {
+                return Err(topic_not_allowed(&event.topic));
+            }
+            allowed = Some(&event.topic);
+        }
+        Ok(())
+    }
+}
 
 /// A validated request, packed once: an entry contains a byte-for-byte copy of it.
 #[derive(Debug, Clone)]
@@ -22,28 +51,34 @@ pub(crate) struct Packed {
 /// Validates and packs a body.
 ///
 /// # Errors
-/// The problem of [`invalid_body`].
-pub(crate) fn pack(id: RequestId, key: Option<&[u8]>, body: &[u8], limits: &Limits) -> Result<Packed, Problem> {
+/// The problem of [`invalid_body`], or of [`topic_not_allowed`] for the first topic that is not the sender's.
+pub(crate) fn pack(sender: Sender<'_>, key: Option<&[u8]>, body: &[u8], limits: &Limits) -> Result<Packed, Problem> {
     let now = Timestamp::now();
     let events = sluice_event::parse(body, limits, now).map_err(|error| invalid_body(&error))?;
-    let receipt = key.map(|key| ReceiptId::from_bytes(hash128_of_parts(&[SUBJECT, key, body])));
+    sender.check_topics(&events)?;
+    let name = sender.name();
+    let receipt = key.map(|key| ReceiptId::from_bytes(hash128_of_parts(&[name, key, body])));
     let keyed = key.map(|key| KeyedRequest {
-        key: IdempotencyKeyHash::from_bytes(hash128_of_parts(&[SUBJECT, key])),
+        key: IdempotencyKeyHash::from_bytes(hash128_of_parts(&[name, key])),
         body_hash: BodyHash::from_bytes(hash128(body)),
     });
-    Ok(Packed { request: PackedRequest::new(id, receipt, now, &events), keyed })
+    Ok(Packed { request: PackedRequest::new(sender.id, receipt, now, &events), keyed })
 }
 
 #[cfg(test)]
 mod tests {
+    use sluice_event::EntryId;
+    use sluice_event::entry::{self, PackedEntry};
+    use sluice_service::code::Code;
+
     use super::*;
 
     const BODY: &[u8] = br#"{"id":"evt-1","payload":{"value":100}}"#;
+    const NOBODY: Sender<'_> = Sender { id: RequestId::from_u128(0), subject: None };
 
     #[test]
     fn a_receipt_follows_from_key_and_body_and_the_key_hash_from_the_key_alone() {
-        let pack =
-            |key: &'static [u8], body| pack(RequestId::from_u128(0), Some(key), body, &Limits::default()).unwrap();
+        let pack = |key: &'static [u8], body| pack(NOBODY, Some(key), body, &Limits::default()).unwrap();
         let first = pack(b"k", BODY);
         let other_body = pack(b"k", br#"{"id":"evt-2","payload":{"value":100}}"#);
         let other_key = pack(b"l", BODY);
@@ -57,20 +92,56 @@ mod tests {
 
     #[test]
     fn a_request_without_a_key_has_neither() {
-        let packed = pack(RequestId::from_u128(0), None, BODY, &Limits::default()).unwrap();
+        let packed = pack(NOBODY, None, BODY, &Limits::default()).unwrap();
         assert!(packed.keyed.is_none());
         assert_eq!(packed.request.events(), 1);
     }
 
     #[test]
     fn a_refusal_names_the_place() {
-        let problem = pack(
-            RequestId::from_u128(0),
-            None,
-            br#"[{"id":"1","payload":1},{"id":" ","payload":1}]"#,
-            &Limits::default(),
-        );
+        let problem = pack(NOBODY, None, br#"[{"id":"1","payload":1},{"id":" ","payload":1}]"#, &Limits::default());
         let problem = serde_json::to_value(problem.unwrap_err()).unwrap();
         assert_eq!((&problem["code"], &problem["index"]), (&"invalid_event".into(), &1.into()), "{problem}");
+    }
+
+    #[test]
+    fn the_sender_is_part_of_key_hash_and_receipt_and_an_empty_name_is_nobody() {
+        let keyed = |name: Option<&str>| {
+            let subject = name.map(|name| Subject { name: name.into(), ..Subject::anyone() });
+            let sender = Sender { subject: subject.as_ref(), ..NOBODY };
+            let packed = pack(sender, Some(b"k"), BODY, &Limits::default()).unwrap();
+            let entry = PackedEntry::new(EntryId::from_u128(0), [&packed.request].into_iter());
+            let receipt = entry::decode(&entry.body).unwrap().requests[0].receipt;
+            (packed.keyed.unwrap().key, receipt.unwrap())
+        };
+        let (nobody, shop, other) = (keyed(None), keyed(Some("shop")), keyed(Some("other")));
+        assert!(nobody.0 != shop.0 && shop.0 != other.0, "the hashes of the key");
+        assert!(nobody.1 != shop.1 && shop.1 != other.1, "the receipts");
+        assert_eq!(nobody, keyed(Some("")));
+        assert_eq!(shop, keyed(Some("shop")));
+    }
+
+    #[test]
+    fn an_event_of_a_topic_that_is_not_the_senders_refuses_the_request_and_is_named() {
+        let topics = Topics::Only(vec!["orders.*".parse().unwrap(), "bills".parse().unwrap()].into());
+        let subject = Subject { topics, ..Subject::anyone() };
+        let pack = |topics: &[&str]| {
+            let events = topics.iter().map(|topic| format!(r#"{{"id":"1","topic":"{topic}","payload":1}}"#));
+            let body = format!("[{}]", events.collect::<Vec<_>>().join(","));
+            pack(Sender { subject: Some(&subject), ..NOBODY }, None, body.as_bytes(), &Limits::default())
+        };
+        assert!(pack(&["orders.eu", "orders.eu", "bills", "orders.us"]).is_ok());
+        for (topics, named) in [
+            (&["orders"][..], "orders"),
+            (&["orders.eu", "orders.eu", "users", "other"], "users"),
+            (&["bills", "orders.eu", "bill"], "bill"),
+        ] {
+            let problem = pack(topics).unwrap_err();
+            assert_eq!((problem.status().as_u16(), problem.code()), (403, Code::TopicNotAllowed));
+            assert_eq!(problem.detail(), format!("the token is not for the topic {named:?}"));
+        }
+        let body = br#"{"id":"1","payload":1}"#;
+        let problem = super::pack(Sender { subject: Some(&subject), ..NOBODY }, None, body, &Limits::default());
+        assert!(problem.unwrap_err().detail().contains("\"default\""), "an event without a topic");
     }
 }

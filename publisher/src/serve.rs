@@ -18,11 +18,12 @@ use crate::{forward, ingest};
 /// without aggregators: requests that need them are answered 503 until they can be reached.
 ///
 /// # Errors
-/// When the address is taken or a URL cannot be one.
+/// When the address is taken, a URL cannot be one, or the tokens cannot be read.
 pub async fn run(settings: ServeSettings) -> anyhow::Result<()> {
     let shutdown = shutdown::on_signal();
     let listener = server::bind(&settings.listen.to_string()).await?;
-    serve(listener, settings, shutdown, None).await
+    let guard = settings.auth.guard(settings.listen)?;
+    serve(listener, settings, shutdown, guard).await
 }
 
 /// Serves on a listener until `shutdown` is cancelled. Every request passes the guard first.

@@ -6,6 +6,7 @@ use std::time::Duration;
 use clap::builder::PossibleValuesParser;
 use clap::{Args, CommandFactory, Parser, Subcommand};
 use hyper::Uri;
+use sluice_auth::{AuthArgs, ClientTokenArgs, NewToken};
 use sluice_event::Limits;
 use sluice_log::redis::DURABILITY_SETTINGS;
 use sluice_service::units::{bytes_within, duration, duration_within};
@@ -29,6 +30,8 @@ pub enum Command {
     Serve(Box<ServeSettings>),
     /// Publish generated events, some of them twice, or the events of a file; measure, and verify the result
     Simulate(Box<SimulateSettings>),
+    /// Make a token for the file of --tokens, and print both
+    Token(NewToken),
     /// Check whether a running server is ready; exit with code 0 if it is
     Healthcheck(HealthcheckSettings),
 }
@@ -39,6 +42,9 @@ pub struct HealthcheckSettings {
     /// The server's address
     #[arg(long, env = "SLUICE_URL", default_value = "http://127.0.0.1:8080", value_name = "URL")]
     pub url: String,
+    #[command(flatten)]
+    #[allow(missing_docs, reason = "a doc comment would become the help's heading")]
+    pub token: ClientTokenArgs,
 }
 
 /// Settings of `serve`.
@@ -82,6 +88,9 @@ pub struct ServeSettings {
     #[arg(long, env = "SLUICE_ACCEPT_UNKNOWN_DURABILITY", value_name = "SETTINGS", value_delimiter = ',',
         value_parser = PossibleValuesParser::new(DURABILITY_SETTINGS))]
     pub accept_unknown_durability: Vec<String>,
+    #[command(flatten)]
+    #[allow(missing_docs, reason = "a doc comment would become the help's heading")]
+    pub auth: AuthArgs,
     /// How long requests in flight may take to finish at shutdown
     #[arg(long, env = "SLUICE_SHUTDOWN_TIMEOUT", default_value = "20s", value_parser = duration, value_name = "TIME")]
     pub shutdown_timeout: Duration,
@@ -148,12 +157,17 @@ impl Cli {
         match &self.command {
             Command::Serve(settings) => {
                 let redis = settings.redis_tls.check(&settings.redis_url, settings.require_tls);
-                redis.map_err(|reason| Cli::command().error(clap::error::ErrorKind::ValueValidation, reason))?;
+                checked(redis)?;
+                checked(settings.auth.check())?;
                 settings.ingest.check_idempotency_ttl(settings.idempotency_ttl)
             }
-            Command::Simulate(_) | Command::Healthcheck(_) => Ok(()),
+            Command::Simulate(_) | Command::Token(_) | Command::Healthcheck(_) => Ok(()),
         }
     }
+}
+
+fn checked(checked: Result<(), String>) -> Result<(), clap::Error> {
+    checked.map_err(|reason| Cli::command().error(clap::error::ErrorKind::ValueValidation, reason))
 }
 
 impl IngestArgs {
@@ -255,7 +269,8 @@ mod tests {
         let mut cli = Cli::command();
         cli.build();
         cli.clone().debug_assert();
-        for command in cli.get_subcommands().filter(|c| c.get_name() != "help") {
+        // What a token is for is said where it is made: a variable that is still set must not decide it.
+        for command in cli.get_subcommands().filter(|c| !matches!(c.get_name(), "help" | "token")) {
             for option in command.get_arguments().filter(|o| !matches!(o.get_id().as_str(), "help" | "version")) {
                 let expected = format!("SLUICE_{}", option.get_id().as_str().to_uppercase());
                 let variable = option.get_env().and_then(|name| name.to_str());

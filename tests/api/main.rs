@@ -36,6 +36,7 @@ macro_rules! on_both_backends {
 }
 
 mod audit;
+mod auth;
 mod backpressure;
 mod bad_input;
 mod cluster;

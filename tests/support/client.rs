@@ -2,8 +2,11 @@
 
 use std::time::Duration;
 
-use reqwest::header::{CONTENT_TYPE, HeaderMap};
+use reqwest::header::{AUTHORIZATION, CONTENT_TYPE, HeaderMap};
 use serde_json::Value;
+
+/// How long an answer may take.
+const TIMEOUT: Duration = Duration::from_secs(120);
 
 /// A client of one address.
 #[derive(Debug, Clone)]
@@ -60,8 +63,16 @@ impl Answer {
 impl Client {
     /// Creates a client of the system at `base`.
     pub fn new(base: &str) -> Self {
-        let http = reqwest::Client::builder().timeout(Duration::from_secs(120)).build().expect("an HTTP client");
+        let http = reqwest::Client::builder().timeout(TIMEOUT).build().expect("an HTTP client");
         Self { http, base: base.to_owned() }
+    }
+
+    /// Returns a client of the same address that sends a token with each request.
+    pub fn with_token(&self, token: &str) -> Self {
+        let mut headers = HeaderMap::new();
+        headers.insert(AUTHORIZATION, format!("Bearer {token}").parse().expect("a token"));
+        let http = reqwest::Client::builder().timeout(TIMEOUT).default_headers(headers);
+        Self { http: http.build().expect("an HTTP client"), base: self.base.clone() }
     }
 
     /// Sends a request that [`Client::request`] began.

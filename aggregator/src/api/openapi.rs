@@ -44,7 +44,14 @@ mod tests {
     use super::*;
 
     /// Codes that do not belong to one operation: any request to any path may get them.
-    const OF_ANY_REQUEST: [Code; 4] = [Code::BadRequest, Code::MethodNotAllowed, Code::HeaderTimeout, Code::Internal];
+    const OF_ANY_REQUEST: [Code; 6] = [
+        Code::BadRequest,
+        Code::Unauthorized,
+        Code::MissingScope,
+        Code::MethodNotAllowed,
+        Code::HeaderTimeout,
+        Code::Internal,
+    ];
     /// The probes are not part of the document.
     const OF_PROBES: [Code; 1] = [Code::NotReady];
 

@@ -1,6 +1,7 @@
 //! Who sent a request.
 
 use std::fmt;
+use std::str::FromStr;
 use std::sync::Arc;
 
 use crate::topics::Topics;
@@ -27,6 +28,19 @@ impl Scope {
             Self::Read => "read",
             Self::Admin => "admin",
         }
+    }
+}
+
+/// The text is not the name of a scope.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("must be publish, read or admin")]
+pub struct UnknownScope;
+
+impl FromStr for Scope {
+    type Err = UnknownScope;
+
+    fn from_str(text: &str) -> Result<Self, UnknownScope> {
+        Self::ALL.into_iter().find(|scope| scope.as_str() == text).ok_or(UnknownScope)
     }
 }
 

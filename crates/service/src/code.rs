@@ -47,6 +47,12 @@ codes! {
     InvalidQuery = "invalid_query", BAD_REQUEST;
     /// `POST /publish`: the body is not JSON, is not UTF-8, or ends early.
     MalformedJson = "malformed_json", BAD_REQUEST;
+    /// The request has no token, or one that is not accepted.
+    Unauthorized = "unauthorized", UNAUTHORIZED;
+    /// The token does not have the scope that the route needs.
+    MissingScope = "missing_scope", FORBIDDEN;
+    /// The token is bounded by topics, and the request is about another one.
+    TopicNotAllowed = "topic_not_allowed", FORBIDDEN;
     /// Nothing is served at this path, or the named event or dead letter does not exist.
     NotFound = "not_found", NOT_FOUND;
     /// The path exists, but not for this method.

@@ -33,6 +33,10 @@ pub trait RequestGuard: Send + Sync + 'static {
     fn check<'r>(&'r self, request: &'r mut Parts) -> BoxFuture<'r, Result<(), Problem>>;
 }
 
+/// The name of who sent a request, which a guard leaves in the extensions of the request for the log.
+#[derive(Debug, Clone)]
+pub struct SubjectName(pub Arc<str>);
+
 /// A server's guard, shared by all its connections; with `None` every request passes.
 pub type SharedGuard = Option<Arc<dyn RequestGuard>>;
 
@@ -43,6 +47,7 @@ pub(crate) struct Checked {
     /// When the request arrived, before the guard was called.
     pub(crate) started: Instant,
     pub(crate) refusal: Option<Problem>,
+    pub(crate) subject: Option<SubjectName>,
 }
 
 /// Calls the guard, and returns the request with the decision in its extensions.
@@ -52,6 +57,7 @@ pub(crate) async fn check(guard: &dyn RequestGuard, request: hyper::Request<Inco
     // The guard is called inside of the future, so that a panic before its first wait is caught too.
     let checking = AssertUnwindSafe(async { guard.check(&mut parts).await }).catch_unwind().await;
     let refusal = checking.unwrap_or_else(|_| Err(Problem::new(Code::Internal, "the request guard panicked"))).err();
-    parts.extensions.insert(Checked { started, refusal });
+    let subject = parts.extensions.remove::<SubjectName>();
+    parts.extensions.insert(Checked { started, refusal, subject });
     hyper::Request::from_parts(parts, body)
 }

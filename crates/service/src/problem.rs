@@ -27,6 +27,7 @@ pub struct Problem {
     /// Only logged, because the client must not see it.
     cause: Option<Box<str>>,
     retry_after: Option<Duration>,
+    challenge: Option<&'static str>,
 }
 
 /// A problem details document.
@@ -90,7 +91,7 @@ impl Problem {
         let detail = detail.into().into_boxed_str();
         let (detail, cause) =
             if status.is_server_error() { (general(status).into(), Some(detail)) } else { (detail, None) };
-        Self { status, code, detail, index: None, field: None, cause, retry_after: None }
+        Self { status, code, detail, index: None, field: None, cause, retry_after: None, challenge: None }
     }
 
     /// Sets the place of the problem: the event's index in the request, from 0, and its field.
@@ -105,6 +106,13 @@ impl Problem {
     #[must_use]
     pub fn retry_after(mut self, wait: Duration) -> Self {
         self.retry_after = Some(wait);
+        self
+    }
+
+    /// Sets the header `WWW-Authenticate`: how a request must be authenticated.
+    #[must_use]
+    pub fn challenge(mut self, challenge: &'static str) -> Self {
+        self.challenge = Some(challenge);
         self
     }
 
@@ -141,11 +149,14 @@ pub(crate) struct Logged {
 impl IntoResponse for Problem {
     fn into_response(self) -> Response {
         let logged = Logged { code: self.code, detail: self.cause.clone().unwrap_or_else(|| self.detail.clone()) };
-        let (status, wait) = (self.status, self.retry_after);
+        let (status, wait, challenge) = (self.status, self.retry_after, self.challenge);
         let mut response = (status, Json(self)).into_response();
         response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(MEDIA_TYPE));
         if let Some(wait) = wait {
             response.headers_mut().insert(header::RETRY_AFTER, seconds(wait).into());
+        }
+        if let Some(challenge) = challenge {
+            response.headers_mut().insert(header::WWW_AUTHENTICATE, HeaderValue::from_static(challenge));
         }
         response.extensions_mut().insert(logged);
         response

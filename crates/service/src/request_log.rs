@@ -14,7 +14,7 @@ use tracing::level_filters::LevelFilter;
 use tracing::{Instrument, Span};
 
 use crate::code::Code;
-use crate::guard::Checked;
+use crate::guard::{Checked, SubjectName};
 use crate::log_limit::LogLimit;
 use crate::problem::{self, Logged, Problem};
 
@@ -52,25 +52,28 @@ pub(crate) struct RequestInFlight {
     started: Instant,
     pub(crate) id: RequestId,
     pub(crate) method: &'static str,
+    /// Who sent it, if that is known.
+    subject: Option<SubjectName>,
 }
 
 impl RequestInFlight {
     /// Records a request's start and its id. Also returns the guard's refusal, if there is one: it is then
     /// the response.
     pub(crate) fn start<B>(request: &mut Request<B>) -> (Self, Option<Problem>) {
-        let (started, refusal) = match request.extensions_mut().remove::<Checked>() {
-            Some(Checked { started, refusal }) => (started, refusal),
-            None => (Instant::now(), None),
+        let (started, refusal, subject) = match request.extensions_mut().remove::<Checked>() {
+            Some(Checked { started, refusal, subject }) => (started, refusal, subject),
+            None => (Instant::now(), None, None),
         };
         let id = id_header(request).and_then(RequestId::parse).unwrap_or_else(RequestId::random);
-        (Self { started, id, method: method_label(request.method()) }, refusal)
+        (Self { started, id, method: method_label(request.method()), subject }, refusal)
     }
 
     /// Returns the span whose fields are in each log line about this request.
     pub(crate) fn span(&self, path: &str) -> Span {
         let end = path.char_indices().nth(MAX_PATH).map_or(path.len(), |(end, _)| end);
         let path = path.get(..end).unwrap_or_default();
-        tracing::info_span!("request", id = %self.id, method = self.method, path)
+        let subject = self.subject.as_ref().map(|SubjectName(name)| &**name);
+        tracing::info_span!("request", id = %self.id, method = self.method, path, subject)
     }
 
     /// Logs the client's `X-Request-Id` if it is not a UUID, together with the id that replaces it, so that the
@@ -111,7 +114,8 @@ impl RequestInFlight {
 /// Returns the response to a request whose head hyper refuses or never receives, and logs and counts it like all
 /// others.
 pub(crate) fn refuse_head(problem: Problem) -> Response {
-    let in_flight = RequestInFlight { started: Instant::now(), id: RequestId::random(), method: "OTHER" };
+    let in_flight =
+        RequestInFlight { started: Instant::now(), id: RequestId::random(), method: "OTHER", subject: None };
     let (response, seconds) = in_flight.finish(Ok(problem.into_response()), || in_flight.span(""));
     count(in_flight.method, "other".to_owned(), response.status(), seconds);
     response

@@ -33,7 +33,8 @@ use self::verify::Verifier;
 /// When a request is refused or not answered in time, a line of the file is no event, or the
 /// verification finds a difference.
 pub async fn run(settings: SimulateSettings) -> anyhow::Result<()> {
-    let client = Client::builder().no_proxy().connect_timeout(Duration::from_secs(5)).build()?;
+    let client = Client::builder().no_proxy().connect_timeout(Duration::from_secs(5));
+    let client = client.default_headers(settings.token.headers()?).build()?;
     let report = match &settings.file {
         Some(file) => publish_file(&settings, client, file).await?,
         None => simulate(&settings, client).await?,

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::Args;
+use sluice_auth::ClientTokenArgs;
 use sluice_service::units::duration;
 
 /// Settings of `simulate`.
@@ -12,6 +13,9 @@ pub struct SimulateSettings {
     /// The URL of the server to publish to and to query
     #[arg(long, env = "SLUICE_URL", default_value = "http://127.0.0.1:8080", value_name = "URL")]
     pub url: String,
+    #[command(flatten)]
+    #[allow(missing_docs, reason = "a doc comment would become the help's heading")]
+    pub token: ClientTokenArgs,
     /// The number of events to send, duplicates included
     #[arg(long, env = "SLUICE_EVENTS", default_value_t = 20_000, value_name = "EVENTS",
         value_parser = clap::value_parser!(u32).range(1..=100_000_000))]

@@ -1,0 +1,60 @@
+//! The guard: finds the subject of each request, and compares its scopes with what the route needs.
+
+use std::future::ready;
+use std::sync::Arc;
+
+use axum::http::request::Parts;
+use futures::future::BoxFuture;
+use sluice_event::Timestamp;
+use sluice_service::guard::{RequestGuard, SubjectName};
+use sluice_service::problem::Problem;
+
+use crate::policy::{self, Need};
+use crate::problems::{invalid_token, missing_scope};
+use crate::reload::Reloaded;
+use crate::token_file::TokenFile;
+use crate::{Subject, bearer};
+
+/// Authenticates requests by their tokens, and authorizes them by their routes. The [`Subject`] is in the extensions of
+/// each request that passes, unless its route needs nothing.
+pub struct Guard {
+    tokens: Arc<Reloaded<TokenFile>>,
+}
+
+impl Guard {
+    /// Returns a guard that accepts the tokens of a file.
+    pub(crate) fn new(tokens: Arc<Reloaded<TokenFile>>) -> Self {
+        Self { tokens }
+    }
+
+    fn decide(&self, request: &mut Parts) -> Result<(), Problem> {
+        let need = policy::need(&request.method, request.uri.path());
+        if need == Need::Nothing {
+            return Ok(());
+        }
+        let subject = self.subject(bearer::token(&request.headers)?)?;
+        request.extensions.insert(SubjectName(subject.name.clone()));
+        if let Need::Scope(scope) = need
+            && !subject.scopes.contains(scope)
+        {
+            return Err(missing_scope(scope));
+        }
+        request.extensions.insert(subject);
+        Ok(())
+    }
+
+    fn subject(&self, token: &str) -> Result<Subject, Problem> {
+        let file = self.tokens.current();
+        let found = file.find(token).ok_or_else(|| invalid_token("this token is not accepted"))?;
+        if found.expires.is_some_and(|expires| expires <= Timestamp::now()) {
+            return Err(invalid_token("this token has expired"));
+        }
+        Ok(found.subject.clone())
+    }
+}
+
+impl RequestGuard for Guard {
+    fn check<'r>(&'r self, request: &'r mut Parts) -> BoxFuture<'r, Result<(), Problem>> {
+        Box::pin(ready(self.decide(request)))
+    }
+}

@@ -1,0 +1,111 @@
+//! What each route needs. Routes that are not in the table need [`Scope::Admin`], so that a new route is closed until
+//! somebody decides about it.
+
+use axum::http::Method;
+
+use crate::Scope;
+
+/// What a route needs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Need {
+    /// Nothing: anybody may ask.
+    Nothing,
+    /// A token of any scope.
+    Token,
+    /// A token with this scope.
+    Scope(Scope),
+}
+
+/// A route, and what it needs.
+#[derive(Debug, Clone)]
+pub struct Route {
+    /// The method; `GET` stands for `HEAD` too.
+    pub method: Method,
+    /// The path, in which `{name}` stands for one segment.
+    pub path: &'static str,
+    /// What it needs.
+    pub need: Need,
+}
+
+const fn route(method: Method, path: &'static str, need: Need) -> Route {
+    Route { method, path, need }
+}
+
+/// Every route of the programs. The most frequent one comes first.
+pub const ROUTES: &[Route] = &[
+    route(Method::POST, "/publish", Need::Scope(Scope::Publish)),
+    route(Method::GET, "/healthz", Need::Nothing),
+    route(Method::GET, "/readyz", Need::Nothing),
+    route(Method::GET, "/events", Need::Scope(Scope::Read)),
+    route(Method::GET, "/events/{topic}/{event_id}", Need::Scope(Scope::Read)),
+    route(Method::GET, "/topics", Need::Scope(Scope::Read)),
+    route(Method::GET, "/stats", Need::Scope(Scope::Read)),
+    route(Method::GET, "/dead-letters", Need::Scope(Scope::Read)),
+    route(Method::DELETE, "/dead-letters/{id}", Need::Scope(Scope::Admin)),
+    route(Method::POST, "/dead-letters/replay", Need::Scope(Scope::Admin)),
+    route(Method::POST, "/dead-letters/{id}/replay", Need::Scope(Scope::Admin)),
+    route(Method::GET, "/openapi.json", Need::Token),
+    route(Method::GET, "/metrics", Need::Scope(Scope::Admin)),
+];
+
+/// Returns what a request needs.
+pub fn need(method: &Method, path: &str) -> Need {
+    let method = if *method == Method::HEAD { &Method::GET } else { method };
+    let route = ROUTES.iter().find(|route| route.method == *method && covers(route.path, path));
+    route.map_or(Need::Scope(Scope::Admin), |route| route.need)
+}
+
+/// Returns whether a path belongs to a route. Nothing is decoded or normalised, because the router does not either.
+fn covers(pattern: &str, path: &str) -> bool {
+    if !pattern.contains('{') {
+        return pattern == path;
+    }
+    let mut segments = path.split('/');
+    let alike = pattern.split('/').all(|expected| {
+        segments.next().is_some_and(|segment| (expected.starts_with('{') && !segment.is_empty()) || expected == segment)
+    });
+    alike && segments.next().is_none()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const PUBLISH: Need = Need::Scope(Scope::Publish);
+    const READ: Need = Need::Scope(Scope::Read);
+    const ADMIN: Need = Need::Scope(Scope::Admin);
+
+    #[test]
+    fn each_route_needs_what_its_row_says_and_everything_else_needs_an_admin() {
+        for (method, path, expected) in [
+            (Method::POST, "/publish", PUBLISH),
+            (Method::GET, "/publish", ADMIN),
+            (Method::PUT, "/publish", ADMIN),
+            (Method::POST, "/publish/", ADMIN),
+            (Method::POST, "//publish", ADMIN),
+            (Method::POST, "/PUBLISH", ADMIN),
+            (Method::GET, "/events", READ),
+            (Method::HEAD, "/events", READ),
+            (Method::POST, "/events", ADMIN),
+            (Method::GET, "/events/a/b", READ),
+            (Method::GET, "/events/a%2Fb/c", READ),
+            (Method::GET, "/events/a", ADMIN),
+            (Method::GET, "/events/a/b/c", ADMIN),
+            (Method::GET, "/events/a/", ADMIN),
+            (Method::GET, "/dead-letters", READ),
+            (Method::DELETE, "/dead-letters/1", ADMIN),
+            (Method::POST, "/dead-letters/replay", ADMIN),
+            (Method::POST, "/dead-letters/1/replay", ADMIN),
+            (Method::GET, "/metrics", ADMIN),
+            (Method::GET, "/healthz", Need::Nothing),
+            (Method::HEAD, "/readyz", Need::Nothing),
+            (Method::POST, "/readyz", ADMIN),
+            (Method::GET, "/openapi.json", Need::Token),
+            (Method::OPTIONS, "/stats", ADMIN),
+            (Method::GET, "/", ADMIN),
+            (Method::GET, "*", ADMIN),
+        ] {
+            assert_eq!(need(&method, path), expected, "{method} {path}");
+        }
+    }
+}

@@ -1,0 +1,33 @@
+//! The problems of authentication and authorization.
+
+use sluice_service::code::Code;
+use sluice_service::problem::Problem;
+
+use crate::Scope;
+
+/// The request has no token, and its route needs one.
+pub(crate) fn no_token() -> Problem {
+    let detail = "this needs a token: send the header Authorization with `Bearer` and the token";
+    Problem::new(Code::Unauthorized, detail).challenge(r#"Bearer realm="sluice""#)
+}
+
+/// The request has a token that is not accepted. `reason` must tell nothing about tokens that are.
+pub(crate) fn invalid_token(reason: &str) -> Problem {
+    Problem::new(Code::Unauthorized, reason).challenge(r#"Bearer realm="sluice", error="invalid_token""#)
+}
+
+/// The subject does not have the scope that the route needs.
+pub(crate) fn missing_scope(scope: Scope) -> Problem {
+    let challenge = match scope {
+        Scope::Publish => r#"Bearer realm="sluice", error="insufficient_scope", scope="publish""#,
+        Scope::Read => r#"Bearer realm="sluice", error="insufficient_scope", scope="read""#,
+        Scope::Admin => r#"Bearer realm="sluice", error="insufficient_scope", scope="admin""#,
+    };
+    Problem::new(Code::MissingScope, format!("this needs the scope `{scope}`, which the token does not have"))
+        .challenge(challenge)
+}
+
+/// The subject is bounded by topics, and this is none of them.
+pub fn topic_not_allowed(topic: &str) -> Problem {
+    Problem::new(Code::TopicNotAllowed, format!("the token is not for the topic {topic:?}"))
+}
