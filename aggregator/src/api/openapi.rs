@@ -44,13 +44,14 @@ mod tests {
     use super::*;
 
     /// Codes that do not belong to one operation: any request to any path may get them.
-    const OF_ANY_REQUEST: [Code; 6] = [
+    const OF_ANY_REQUEST: [Code; 7] = [
         Code::BadRequest,
         Code::Unauthorized,
         Code::MissingScope,
         Code::MethodNotAllowed,
         Code::HeaderTimeout,
         Code::Internal,
+        Code::KeysUnavailable,
     ];
     /// The probes are not part of the document.
     const OF_PROBES: [Code; 1] = [Code::NotReady];

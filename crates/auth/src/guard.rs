@@ -1,6 +1,5 @@
 //! The guard: finds the subject of each request, and compares its scopes with what the route needs.
 
-use std::future::ready;
 use std::sync::Arc;
 
 use axum::http::request::Parts;
@@ -9,6 +8,7 @@ use sluice_event::Timestamp;
 use sluice_service::guard::{RequestGuard, SubjectName};
 use sluice_service::problem::Problem;
 
+use crate::jwt::{self, Jwt};
 use crate::policy::{self, Need};
 use crate::problems::{invalid_token, missing_scope};
 use crate::reload::Reloaded;
@@ -18,21 +18,22 @@ use crate::{Subject, bearer};
 /// Authenticates requests by their tokens, and authorizes them by their routes. The [`Subject`] is in the extensions of
 /// each request that passes, unless its route needs nothing.
 pub struct Guard {
-    tokens: Arc<Reloaded<TokenFile>>,
+    tokens: Option<Arc<Reloaded<TokenFile>>>,
+    jwt: Option<Jwt>,
 }
 
 impl Guard {
-    /// Returns a guard that accepts the tokens of a file.
-    pub(crate) fn new(tokens: Arc<Reloaded<TokenFile>>) -> Self {
-        Self { tokens }
+    /// Returns a guard that accepts the tokens of a file, JWTs, or both.
+    pub(crate) fn new(tokens: Option<Arc<Reloaded<TokenFile>>>, jwt: Option<Jwt>) -> Self {
+        Self { tokens, jwt }
     }
 
-    fn decide(&self, request: &mut Parts) -> Result<(), Problem> {
+    async fn decide(&self, request: &mut Parts) -> Result<(), Problem> {
         let need = policy::need(&request.method, request.uri.path());
         if need == Need::Nothing {
             return Ok(());
         }
-        let subject = self.subject(bearer::token(&request.headers)?)?;
+        let subject = self.subject(bearer::token(&request.headers)?).await?;
         request.extensions.insert(SubjectName(subject.name.clone()));
         if let Need::Scope(scope) = need
             && !subject.scopes.contains(scope)
@@ -43,9 +44,17 @@ impl Guard {
         Ok(())
     }
 
-    fn subject(&self, token: &str) -> Result<Subject, Problem> {
-        let file = self.tokens.current();
-        let found = file.find(token).ok_or_else(|| invalid_token("this token is not accepted"))?;
+    async fn subject(&self, token: &str) -> Result<Subject, Problem> {
+        match &self.jwt {
+            Some(jwt) if jwt::has_shape(token) => jwt.subject(token).await,
+            _ => self.of_file(token),
+        }
+    }
+
+    fn of_file(&self, token: &str) -> Result<Subject, Problem> {
+        let unknown = || invalid_token("this token is not accepted");
+        let file = self.tokens.as_ref().ok_or_else(unknown)?.current();
+        let found = file.find(token).ok_or_else(unknown)?;
         if found.expires.is_some_and(|expires| expires <= Timestamp::now()) {
             return Err(invalid_token("this token has expired"));
         }
@@ -55,6 +64,6 @@ impl Guard {
 
 impl RequestGuard for Guard {
     fn check<'r>(&'r self, request: &'r mut Parts) -> BoxFuture<'r, Result<(), Problem>> {
-        Box::pin(ready(self.decide(request)))
+        Box::pin(self.decide(request))
     }
 }

@@ -8,6 +8,7 @@ mod args;
 mod bearer;
 mod client_token;
 mod guard;
+mod jwt;
 pub mod metrics;
 mod new_token;
 pub mod policy;

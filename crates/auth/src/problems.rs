@@ -1,9 +1,14 @@
 //! The problems of authentication and authorization.
 
+use std::time::Duration;
+
 use sluice_service::code::Code;
 use sluice_service::problem::Problem;
 
 use crate::Scope;
+
+/// The keys are fetched again after a pause that grows up to a minute.
+const KEYS_RETRY: Duration = Duration::from_secs(5);
 
 /// The request has no token, and its route needs one.
 pub(crate) fn no_token() -> Problem {
@@ -14,6 +19,12 @@ pub(crate) fn no_token() -> Problem {
 /// The request has a token that is not accepted. `reason` must tell nothing about tokens that are.
 pub(crate) fn invalid_token(reason: &str) -> Problem {
     Problem::new(Code::Unauthorized, reason).challenge(r#"Bearer realm="sluice", error="invalid_token""#)
+}
+
+/// The keys of the issuer were not fetched yet, so that no JWT can be verified.
+pub(crate) fn no_keys() -> Problem {
+    let detail = "the keys of the issuer could not be fetched yet; try again";
+    Problem::new(Code::KeysUnavailable, detail).public_detail(detail).retry_after(KEYS_RETRY)
 }
 
 /// The subject does not have the scope that the route needs.

@@ -12,7 +12,7 @@ use crate::{Scope, Scopes, Subject, TopicPattern, Topics};
 
 /// The maximum number of tokens: each request compares its token with all of them. Whoever needs more uses JWTs.
 const MAX_TOKENS: usize = 1_000;
-const MAX_NAME_BYTES: usize = 128;
+const MAX_NAME_BYTES: usize = 256;
 
 /// A SHA-256 as four numbers, which are compared faster than its bytes.
 type Hash = [u64; 4];
@@ -236,8 +236,8 @@ mod tests {
             ("- shop", "item 1: is no mapping of fields"),
             ("- {sha256: x}", "item 1: name: is missing"),
             ("- {name: 1}", "item 1: name: must be a text"),
-            ("- {name: ' '}", "item 1: name: must have 1 to 128 bytes"),
-            ("- {name: \"a\\nb\"}", "item 1: name: must have 1 to 128 bytes"),
+            ("- {name: ' '}", "item 1: name: must have 1 to 256 bytes"),
+            ("- {name: \"a\\nb\"}", "item 1: name: must have 1 to 256 bytes"),
             ("- {name: shop}", "item 1 (shop): sha256: is missing"),
             ("- {name: shop, sha256: my-secret}", "item 1 (shop): sha256: must be the SHA-256"),
             (&item("x: 1"), "item 1 (shop): scopes: is missing"),

@@ -89,6 +89,8 @@ codes! {
     Internal = "internal", INTERNAL_SERVER_ERROR;
     /// Query API: what was asked for is damaged on the disk of the store.
     StoreDamaged = "store_damaged", INTERNAL_SERVER_ERROR;
+    /// A JWT cannot be verified: the keys of the issuer were not fetched yet.
+    KeysUnavailable = "keys_unavailable", SERVICE_UNAVAILABLE;
     /// `POST /publish`: the disk of the log is full.
     LogFull = "log_full", SERVICE_UNAVAILABLE;
     /// `POST /publish`: the log did not confirm the request.

@@ -1,6 +1,8 @@
 //! Authentication and authorization.
 
 mod bad_tokens;
+mod issuer;
+mod jwt;
 mod rotation;
 mod table;
 mod tokens;

@@ -23,8 +23,7 @@ const SUBJECTS: [&str; 6] = [
 /// The statuses of the answers to a request: without a token, with one that is not accepted, with one that has expired,
 /// and with the token of each subject. The topics after a path are those of the events that are published.
 const TABLE: [([u16; 9], &str); 17] = [
-    // none wrong over publ orders read orders admin all
-    //                       only            only
+    // none, wrong, expired, publisher, orders-publisher, reader, orders-reader, admin, all
     ([401, 401, 401, 202, 202, 403, 403, 403, 202], "POST /publish orders.eu"),
     ([401, 401, 401, 202, 403, 403, 403, 403, 202], "POST /publish users"),
     ([401, 401, 401, 202, 403, 403, 403, 403, 202], "POST /publish orders.eu users"),

@@ -48,14 +48,19 @@ async fn the_name_of_the_client_is_in_the_log(backend: Backend) {
     let client = system.client.with_token(&token);
     client.publish_raw("{}").await.assert_problem(422, "invalid_event");
     client.get("/stats").await.assert_problem(403, "missing_scope");
-    let log = system.ingest().log();
+    let said = |line: &str, code: &str, path: &str| {
+        let line: serde_json::Value = serde_json::from_str(line).expect("a log of JSON lines");
+        let span = &line["span"];
+        line["fields"]["code"] == code && span["subject"] == "the-shop" && span["path"] == path
+    };
     for (code, path) in [("invalid_event", "/publish"), ("missing_scope", "/stats")] {
-        let said = log.lines().any(|line| {
-            let line: serde_json::Value = serde_json::from_str(line).expect("a log of JSON lines");
-            let span = &line["span"];
-            line["fields"]["code"] == code && span["subject"] == "the-shop" && span["path"] == path
-        });
-        assert!(said, "{code}: {log}");
+        // Lines are written on a thread of their own.
+        wait_until("the log has the name", Duration::from_secs(60), || {
+            let log = system.ingest().log();
+            let found = log.lines().any(|line| said(line, code, path));
+            std::future::ready(holds(found, || log))
+        })
+        .await;
     }
 }
 
@@ -115,7 +120,7 @@ async fn a_wrong_file_of_tokens_is_refused_at_the_start_with_the_item_and_the_fi
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_server_without_authentication_that_others_can_reach_warns_and_one_with_it_does_not() {
     let file = TokenFile::new();
-    let warning = "there is no authentication (--tokens)";
+    let warning = "there is no authentication (--tokens, --jwt-issuer)";
     for (tokens, listen, warned) in
         [(false, "0.0.0.0:0", true), (false, "127.0.0.1:0", false), (true, "0.0.0.0:0", false)]
     {
