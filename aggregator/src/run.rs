@@ -39,6 +39,7 @@ pub async fn run(settings: RunSettings) -> anyhow::Result<()> {
     let log = RedisReader::new(ReaderSettings {
         url: settings.redis_url.clone(),
         tls: settings.redis_tls.files(),
+        sentinel: settings.redis_tls.sentinel(),
         prefix: settings.stream_prefix.clone(),
         streams: settings.streams,
         consumer: name.clone(),

@@ -39,6 +39,7 @@ pub async fn serve(
     let metrics = metrics::install();
     let log = RedisWriter::new(WriterSettings {
         tls: settings.redis_tls.files(),
+        sentinel: settings.redis_tls.sentinel(),
         url: settings.redis_url,
         prefix: settings.stream_prefix,
         streams: settings.streams,

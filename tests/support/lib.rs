@@ -32,6 +32,7 @@ pub mod process;
 pub mod program;
 pub mod proxy;
 pub mod redis;
+pub mod sentinels;
 pub mod setup;
 pub mod store;
 pub mod stream;

@@ -5,10 +5,15 @@ use std::net::TcpStream;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use redis::FromRedisValue;
+
 use crate::certificates::Identity;
 use crate::process::{Process, tail};
 use crate::wait::wait_blocking;
 use crate::{dirs, ports};
+
+/// How long a server may take to answer one command of a test.
+const COMMAND_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// A Redis server with the settings that the system requires: every write is on disk before the response, and
 /// nothing is evicted. Its data survives [`RedisServer::kill`] and [`RedisServer::start_again`].
@@ -128,7 +133,25 @@ impl RedisServer {
 
     /// Returns its URL for TLS.
     pub fn tls_url(&self) -> String {
-        format!("rediss://127.0.0.1:{}", self.tls_port.expect("a server with TLS"))
+        format!("rediss://127.0.0.1:{}", self.tls_port())
+    }
+
+    /// Returns its port without TLS.
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// Returns its port for TLS.
+    pub fn tls_port(&self) -> u16 {
+        self.tls_port.expect("a server with TLS")
+    }
+
+    /// Sends one command on a connection of its own.
+    ///
+    /// # Errors
+    /// What went wrong, in words.
+    pub fn command<T: FromRedisValue>(&self, words: &[&str]) -> Result<T, String> {
+        command_at(&self.url(), words)
     }
 
     /// Returns its address, for a proxy.
@@ -147,6 +170,20 @@ impl RedisServer {
 }
 
 /// Returns the program of the server: `SLUICE_REDIS_SERVER`, or `redis-server` from the `PATH`.
-fn program() -> PathBuf {
+pub(crate) fn program() -> PathBuf {
     std::env::var_os("SLUICE_REDIS_SERVER").map_or_else(|| "redis-server".into(), PathBuf::from)
+}
+
+/// Sends one command to the server at this URL, on a connection of its own.
+///
+/// # Errors
+/// What went wrong, in words.
+pub fn command_at<T: FromRedisValue>(url: &str, words: &[&str]) -> Result<T, String> {
+    let answer = || {
+        let mut connection = redis::Client::open(url)?.get_connection_with_timeout(COMMAND_TIMEOUT)?;
+        connection.set_read_timeout(Some(COMMAND_TIMEOUT))?;
+        let mut command = redis::cmd(words[0]);
+        command.arg(&words[1..]).query(&mut connection)
+    };
+    answer().map_err(|error: redis::RedisError| error.to_string())
 }

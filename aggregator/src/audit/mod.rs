@@ -54,8 +54,8 @@ async fn of_servers(settings: &AuditSettings) -> anyhow::Result<Readings> {
     let (Some(redis_url), Some(database_url)) = (&settings.redis_url, &settings.database_url) else {
         anyhow::bail!("--redis-url and --database-url, or --data, must be given");
     };
-    let tls = settings.redis_tls.files();
-    let counters = || redis::counters(redis_url, &tls, &settings.stream_prefix, 1);
+    let (tls, sentinel) = (settings.redis_tls.files(), settings.redis_tls.sentinel());
+    let counters = || redis::counters((redis_url, &tls, &sentinel), &settings.stream_prefix, 1);
     let database = PostgresSettings {
         url: database_url.clone(),
         require_tls: settings.require_tls,

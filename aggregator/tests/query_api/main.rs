@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 use sluice_aggregator::api::{ApiState, router};
 use sluice_event::entry::{PackedEntry, PackedRequest};
 use sluice_event::{EntryId, Event, Keyer, Limits, RequestId, Timestamp};
-use sluice_log::redis::{ReaderSettings, RedisReader, RedisTls};
+use sluice_log::redis::{ReaderSettings, RedisReader, RedisTls, SentinelLogin};
 use sluice_log::sqlite::{SqliteLog, SqliteSettings};
 use sluice_log::{LogReader, Position};
 use sluice_service::options::ServeOptions;
@@ -124,6 +124,7 @@ async fn without_the_log_the_counts_are_answered_and_the_backlog_is_unknown() {
     let log = RedisReader::new(ReaderSettings {
         url: format!("redis://{address}"),
         tls: RedisTls::default(),
+        sentinel: SentinelLogin::default(),
         prefix: "sluice".into(),
         streams: 1,
         consumer: "replica".into(),

@@ -65,6 +65,7 @@ async fn a_backlog_that_is_too_long_refuses_until_it_is_worked_off() {
 
     let reader = RedisReader::new(ReaderSettings {
         url: fixture.redis.url(),
+        sentinel: sluice_log::redis::SentinelLogin::default(),
         tls: RedisTls::default(),
         prefix: "t".to_owned(),
         streams: 1,

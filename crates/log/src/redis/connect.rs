@@ -1,120 +1,37 @@
-//! Connections: opened at the first use, and opened again, with backoff, after an error.
+//! The connections of a log: opened at the first use, and opened again, with backoff, after an error.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use redis::aio::MultiplexedConnection;
-use redis::io::tcp::TcpSettings;
-use redis::{
-    AsyncConnectionConfig, Cmd, ConnectionInfo, ErrorKind, FromRedisValue, IntoConnectionInfo, Pipeline, RedisError,
-    Value,
-};
+use redis::{Cmd, FromRedisValue, Pipeline, Value};
 use sluice_service::durability::Durability;
 use sluice_service::encryption::{Encryption, Transport};
 use tokio::time::timeout;
 
+use super::address::{Address, Topology};
+use super::dial::{Dialer, Place};
 use super::durability;
 use super::error::{Fault, breaks_connection};
+use super::open::CONNECT_TIMEOUT;
+use super::role::check_primary;
+use super::sentinel::Sentinels;
+use super::settings::SentinelLogin;
 use super::tls::{self, RedisTls};
 use crate::LogError;
 
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 pub(super) const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
-const FIRST_BACKOFF: Duration = Duration::from_millis(50);
-const MAX_BACKOFF: Duration = Duration::from_secs(1);
 
-/// Opens connections. During the backoff after a failure it returns an error at once, so that callers do
-/// not queue for a server that is unavailable.
-struct Dialer {
-    info: ConnectionInfo,
-    files: RedisTls,
-    transport: Transport,
-    gate: Mutex<Gate>,
-}
-
-#[derive(Default)]
-struct Gate {
-    failures: u32,
-    closed: Option<(Instant, LogError)>,
-}
-
-impl Dialer {
-    fn new(url: &str, files: &RedisTls) -> Result<Self, LogError> {
-        // Without TCP_NODELAY an entry waits until the server's kernel has acknowledged the one before it.
-        let tcp = TcpSettings::default().set_nodelay(true);
-        let info = url.into_connection_info().map(|info| info.set_tcp_settings(tcp));
-        let info = info.map_err(|e| LogError::Failed(format!("the Redis URL is not usable: {e}")))?;
-        Ok(Self { transport: tls::transport(&info), info, files: files.clone(), gate: Mutex::default() })
-    }
-
-    async fn dial(&self, answer_timeout: Option<Duration>) -> Result<MultiplexedConnection, LogError> {
-        if let Some((until, reason)) = &self.gate().closed
-            && Instant::now() < *until
-        {
-            return Err(reason.clone());
-        }
-        let failure = match self.open(answer_timeout).await {
-            Ok(connection) => {
-                *self.gate() = Gate::default();
-                return Ok(connection);
-            }
-            Err(failure) => failure,
-        };
-        let mut gate = self.gate();
-        let backoff = FIRST_BACKOFF.saturating_mul(1 << gate.failures.min(10)).min(MAX_BACKOFF);
-        gate.failures += 1;
-        gate.closed = Some((Instant::now() + backoff.mul_f64(rand::random_range(0.5..1.0)), failure.clone()));
-        Err(failure)
-    }
-
-    async fn open(&self, answer_timeout: Option<Duration>) -> Result<MultiplexedConnection, LogError> {
-        let client = tls::client(&self.info, &self.files)?;
-        let config = AsyncConnectionConfig::new()
-            .set_connection_timeout(Some(CONNECT_TIMEOUT))
-            .set_response_timeout(answer_timeout);
-        match timeout(CONNECT_TIMEOUT, client.get_multiplexed_async_connection_with_config(&config)).await {
-            Ok(Ok(connection)) => Ok(connection),
-            Ok(Err(error)) => Err(self.explain(error)),
-            Err(_) => Err(LogError::Unavailable(format!("connecting to Redis took too long{}", self.hint()))),
-        }
-    }
-
-    /// Converts an error of a new connection. It may be a refused password, for example: a retry alone does not help,
-    /// but the server may be corrected.
-    fn explain(&self, error: RedisError) -> LogError {
-        if error.kind() == ErrorKind::InvalidClientConfig {
-            // Only the files can be wrong: the URL was checked at the start.
-            return LogError::Unavailable(format!("the files of {} cannot be used: {error}", tls::NAMES.certificate));
-        }
-        let hint = if error.is_io_error() && !error.is_connection_refusal() { self.hint() } else { "" };
-        match LogError::from(Fault::from(error)) {
-            LogError::Unavailable(reason) if !reason.contains("--redis-") => {
-                LogError::Unavailable(format!("{reason}{hint}"))
-            }
-            other => other,
-        }
-    }
-
-    /// Returns what may be wrong when the server closes a connection, or does not answer, before the first command: a
-    /// server with TLS and one without do so when they are taken for the other.
-    fn hint(&self) -> &'static str {
-        match self.transport {
-            Transport::Encrypted => " (does it offer TLS at the port in --redis-url?)",
-            _ => " (if it demands TLS, --redis-url must begin with rediss://)",
-        }
-    }
-
-    fn gate(&self) -> MutexGuard<'_, Gate> {
-        self.gate.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-/// The connection that all commands share, except those that block.
+/// The connections to the primary: one that all commands share, except those that block, and one for each command
+/// that blocks at the same time.
 pub(super) struct Link {
     dialer: Dialer,
     durability: Durability,
     encryption: Encryption,
     current: tokio::sync::Mutex<Current>,
+    /// Connections for blocking commands that are not in use. When a command is cancelled its connection is closed, so
+    /// that no other command queues behind it.
+    idle: Mutex<Vec<MultiplexedConnection>>,
 }
 
 #[derive(Default)]
@@ -124,12 +41,20 @@ struct Current {
 }
 
 impl Link {
-    pub fn new(url: &str, files: &RedisTls) -> Result<Self, LogError> {
-        let dialer = Dialer::new(url, files)?;
+    pub fn new(url: &str, files: &RedisTls, sentinel: &SentinelLogin) -> Result<Self, LogError> {
+        let unusable = |error| LogError::Failed(format!("the Redis URL is not usable: {error}"));
+        let address = Address::parse(url).map_err(unusable)?;
         let (durability, encryption) = (Durability::of("Redis"), Encryption::of("Redis"));
-        // The URL decides it: a server cannot change it.
-        encryption.record(dialer.transport);
-        Ok(Self { dialer, durability, encryption, current: tokio::sync::Mutex::default() })
+        // The URL decides whether there is TLS: a server cannot change it.
+        let transports: Vec<_> = address.hosts.iter().map(tls::transport).collect();
+        encryption.record(*transports.iter().find(|&&found| found == Transport::Plain).unwrap_or(&transports[0]));
+        let place = match &address.topology {
+            Topology::Single => Place::Server(address.hosts[0].clone()),
+            Topology::Sentinel { name } => Place::Sentinels(Sentinels::new(name, &address, sentinel)),
+            Topology::Cluster => return Err(unusable("a cluster is not supported".into())),
+        };
+        let dialer = Dialer::new(place, files, &encryption);
+        Ok(Self { dialer, durability, encryption, current: tokio::sync::Mutex::default(), idle: Mutex::default() })
     }
 
     /// Returns whether connections are encrypted.
@@ -142,9 +67,14 @@ impl Link {
         &self.durability
     }
 
-    /// Looks again at what the server promises: its settings can be changed while it runs.
-    pub async fn check_durability(&self) -> Result<(), LogError> {
-        let (mut connection, _) = self.connected().await?;
+    /// Looks again at what the server promises, and whether it is still the primary. Its settings can be changed while
+    /// it runs, and a server that is demoted does not say so to a client that only reads.
+    pub async fn check_server(&self) -> Result<(), LogError> {
+        let (mut connection, generation) = self.connected().await?;
+        if let Err(error) = check_primary(&mut connection).await {
+            self.leave(generation).await;
+            return Err(error);
+        }
         self.durability.record(durability::check(&mut connection).await?);
         Ok(())
     }
@@ -173,6 +103,32 @@ impl Link {
         }
     }
 
+    /// Sends one command that may block for `wait`, on a connection of its own.
+    pub async fn query_blocking(&self, command: &Cmd, wait: Duration) -> Result<Value, Fault> {
+        let idle = self.idle().pop();
+        let mut connection = match idle {
+            Some(connection) => connection,
+            None => self.dialer.dial(None).await?,
+        };
+        match timeout(wait + ANSWER_TIMEOUT, command.query_async(&mut connection)).await {
+            Ok(Ok(answer)) => {
+                self.idle().push(connection);
+                Ok(answer)
+            }
+            Ok(Err(error)) if breaks_connection(&error) => {
+                // The other connections are most likely broken too, or are to a server that is a replica now.
+                let generation = self.current.lock().await.generation;
+                self.leave(generation).await;
+                Err(error.into())
+            }
+            Ok(Err(error)) => {
+                self.idle().push(connection);
+                Err(error.into())
+            }
+            Err(_) => Err(LogError::Unavailable("Redis did not reply to a blocking read".into()).into()),
+        }
+    }
+
     async fn connected(&self) -> Result<(MultiplexedConnection, u64), LogError> {
         let mut current = self.current.lock().await;
         if let Some(connection) = &current.connection {
@@ -190,49 +146,17 @@ impl Link {
 
     async fn failed(&self, error: redis::RedisError, generation: u64) -> Fault {
         if breaks_connection(&error) {
-            let mut current = self.current.lock().await;
-            if current.generation == generation {
-                current.connection = None;
-            }
+            self.leave(generation).await;
         }
         Fault::from(error)
     }
-}
 
-/// Connections for blocking commands, one for each that waits at the same time. When a command is
-/// cancelled its connection is closed, so that no other command queues behind it.
-pub(super) struct BlockingLinks {
-    dialer: Dialer,
-    idle: Mutex<Vec<MultiplexedConnection>>,
-}
-
-impl BlockingLinks {
-    pub fn new(url: &str, files: &RedisTls) -> Result<Self, LogError> {
-        Ok(Self { dialer: Dialer::new(url, files)?, idle: Mutex::default() })
-    }
-
-    /// Sends one command that may block for `wait`.
-    pub async fn query(&self, command: &Cmd, wait: Duration) -> Result<Value, Fault> {
-        let idle = self.idle().pop();
-        let mut connection = match idle {
-            Some(connection) => connection,
-            None => self.dialer.dial(None).await?,
-        };
-        match timeout(wait + ANSWER_TIMEOUT, command.query_async(&mut connection)).await {
-            Ok(Ok(answer)) => {
-                self.idle().push(connection);
-                Ok(answer)
-            }
-            Ok(Err(error)) if breaks_connection(&error) => {
-                // The other idle connections are most likely broken too.
-                self.idle().clear();
-                Err(error.into())
-            }
-            Ok(Err(error)) => {
-                self.idle().push(connection);
-                Err(error.into())
-            }
-            Err(_) => Err(LogError::Unavailable("Redis did not reply to a blocking read".into()).into()),
+    /// Does not use the connection of this generation any more, nor those that are idle: they are to the same server.
+    async fn leave(&self, generation: u64) {
+        let mut current = self.current.lock().await;
+        if current.generation == generation {
+            current.connection = None;
+            self.idle().clear();
         }
     }
 

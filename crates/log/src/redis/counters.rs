@@ -7,6 +7,7 @@ use redis::Value;
 use super::connect::Link;
 use super::error::Fault;
 use super::keys::StreamKeys;
+use super::settings::SentinelLogin;
 use super::streams;
 use super::tls::RedisTls;
 use crate::{LogCounters, LogError};
@@ -15,8 +16,12 @@ use crate::{LogCounters, LogError};
 ///
 /// # Errors
 /// When the URL is invalid, or Redis does not answer.
-pub async fn counters(url: &str, tls: &RedisTls, prefix: &str, streams: u16) -> Result<LogCounters, LogError> {
-    let link = Link::new(url, tls)?;
+pub async fn counters(
+    (url, tls, sentinel): (&str, &RedisTls, &SentinelLogin),
+    prefix: &str,
+    streams: u16,
+) -> Result<LogCounters, LogError> {
+    let link = Link::new(url, tls, sentinel)?;
     let highest = streams::highest(&link, prefix).await?.max(streams);
     let mut sum = LogCounters { appended: Some(0), acknowledged: Some(0) };
     for number in 0..highest {

@@ -5,6 +5,9 @@ use redis::{ErrorKind, RedisError};
 use super::tls::NAMES;
 use crate::LogError;
 
+/// What a server says to the clients that wait for something when it becomes a replica.
+const DEMOTED: &str = "instance state changed";
+
 /// An error of a command. The caller can repair the first two kinds and repeat the command.
 #[derive(Debug)]
 pub(super) enum Fault {
@@ -48,6 +51,7 @@ impl From<RedisError> for Fault {
         };
         match code.as_str() {
             "NOSCRIPT" => Self::NoScript,
+            "UNBLOCKED" if text.contains(DEMOTED) => Self::Log(LogError::Unavailable(text)),
             // UNBLOCKED: the stream was removed while a read was waiting for it.
             "NOGROUP" | "UNBLOCKED" => Self::NoGroup(text),
             "OOM" => Self::Log(LogError::Full(text)),
@@ -65,6 +69,7 @@ impl From<RedisError> for Fault {
 /// the server is no longer the primary.
 pub(super) fn breaks_connection(error: &RedisError) -> bool {
     match code(error) {
+        Some(code) if code == "UNBLOCKED" => error.to_string().contains(DEMOTED),
         Some(code) => code == "READONLY" || code == "MASTERDOWN",
         None => true,
     }

@@ -11,12 +11,14 @@
 //! One more key, `X:streams`, has the highest number of streams that was ever used.
 
 mod acknowledge;
+mod address;
 mod append;
 mod backlog;
 mod claim;
 mod connect;
 mod consumers;
 mod counters;
+mod dial;
 mod durability;
 mod error;
 mod extend_claim;
@@ -24,12 +26,15 @@ mod group;
 mod info;
 mod key_records;
 mod keys;
+mod open;
 mod pressure;
 mod read;
 mod reader;
 mod recount;
 mod reply;
+mod role;
 mod script;
+mod sentinel;
 mod settings;
 mod streams;
 mod tls;
@@ -39,6 +44,6 @@ mod writer;
 pub use counters::counters;
 pub use durability::DURABILITY_SETTINGS;
 pub use reader::RedisReader;
-pub use settings::{ReaderSettings, WriterSettings};
+pub use settings::{ReaderSettings, SentinelLogin, WriterSettings};
 pub use tls::{RedisTls, check_connection};
 pub use writer::RedisWriter;

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use redis::Cmd;
 
-use super::connect::{BlockingLinks, Link};
+use super::connect::Link;
 use super::error::Fault;
 use super::keys::{GROUP, StreamKeys};
 use super::reply::{self, Found};
@@ -12,7 +12,7 @@ use crate::{Delivered, Position};
 
 /// Reads about `entries` new entries at most, and waits up to `wait` for the first.
 pub(super) async fn new(
-    links: &BlockingLinks,
+    link: &Link,
     streams: &[StreamKeys],
     consumer: &str,
     entries: usize,
@@ -31,7 +31,7 @@ pub(super) async fn new(
     for _ in streams {
         command.arg(">");
     }
-    let found = reply::by_stream(links.query(&command, wait).await?, streams)?;
+    let found = reply::by_stream(link.query_blocking(&command, wait).await?, streams)?;
     Ok(found.into_iter().filter_map(|found| found.entry).collect())
 }
 

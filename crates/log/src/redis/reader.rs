@@ -9,7 +9,7 @@ use sluice_service::encryption::Encryption;
 use tokio::sync::Mutex;
 
 use super::claim::Cursor;
-use super::connect::{BlockingLinks, Link};
+use super::connect::Link;
 use super::error::Fault;
 use super::keys::StreamKeys;
 use super::settings::ReaderSettings;
@@ -28,7 +28,6 @@ const TOUCH_INTERVAL: Duration = Duration::from_secs(1);
 pub struct RedisReader {
     settings: ReaderSettings,
     link: Link,
-    blocking: BlockingLinks,
     cached: Mutex<Option<CachedStreams>>,
     cursor: Mutex<Cursor>,
     touched: Mutex<Option<Instant>>,
@@ -61,8 +60,7 @@ impl RedisReader {
     /// When the URL is invalid.
     pub fn new(settings: ReaderSettings) -> Result<Self, LogError> {
         Ok(Self {
-            link: Link::new(&settings.url, &settings.tls)?,
-            blocking: BlockingLinks::new(&settings.url, &settings.tls)?,
+            link: Link::new(&settings.url, &settings.tls, &settings.sentinel)?,
             cached: Mutex::default(),
             cursor: Mutex::default(),
             touched: Mutex::default(),
@@ -88,7 +86,7 @@ impl RedisReader {
             return Ok(cached.streams.clone());
         }
         let at = Instant::now();
-        self.link.check_durability().await?;
+        self.link.check_server().await?;
         let highest = streams::highest(&self.link, &self.settings.prefix).await?;
         let before = cached.as_ref().map_or(0, |cached| cached.streams.len());
         // Never fewer than before, because a stream that was read may still have pending entries.
@@ -116,7 +114,7 @@ impl RedisReader {
         entries: usize,
         wait: Duration,
     ) -> Result<Vec<Delivered>, Fault> {
-        let read = read::new(&self.blocking, streams, &self.settings.consumer, entries, wait).await?;
+        let read = read::new(&self.link, streams, &self.settings.consumer, entries, wait).await?;
         if read.is_empty() {
             self.touch(streams).await?;
         }

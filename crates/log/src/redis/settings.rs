@@ -4,13 +4,25 @@ use std::time::Duration;
 
 use super::tls::RedisTls;
 
+/// The user and the password of the Sentinels. Those in the URL are for the servers.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct SentinelLogin {
+    /// The user, if it is not the default one.
+    pub user: Option<String>,
+    /// Its password.
+    pub password: Option<String>,
+}
+
 /// Settings of a [`super::RedisWriter`].
 #[derive(Clone)]
 pub struct WriterSettings {
-    /// `redis://[user][:password@]host[:port][/db]`, or `rediss://` for TLS
+    /// `redis://[user][:password@]host[:port][/db]`, or `rediss://` for TLS, or with several hosts
+    /// `redis+sentinel://[user:password@]host[:port],…/name[/db]` or `redis+cluster://[user:password@]host[:port],…`
     pub url: String,
     /// The files of TLS.
     pub tls: RedisTls,
+    /// The user and the password of Sentinels.
+    pub sentinel: SentinelLogin,
     /// The prefix of all keys.
     pub prefix: String,
     /// The number of streams over which entries are distributed, at least 1.
@@ -25,10 +37,13 @@ pub struct WriterSettings {
 /// Settings of a [`super::RedisReader`].
 #[derive(Clone)]
 pub struct ReaderSettings {
-    /// `redis://[user][:password@]host[:port][/db]`, or `rediss://` for TLS
+    /// `redis://[user][:password@]host[:port][/db]`, or `rediss://` for TLS, or with several hosts
+    /// `redis+sentinel://[user:password@]host[:port],…/name[/db]` or `redis+cluster://[user:password@]host[:port],…`
     pub url: String,
     /// The files of TLS.
     pub tls: RedisTls,
+    /// The user and the password of Sentinels.
+    pub sentinel: SentinelLogin,
     /// The prefix of all keys.
     pub prefix: String,
     /// The minimum number of streams to read. More are read when a writer has ever used more.

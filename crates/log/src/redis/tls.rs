@@ -2,10 +2,12 @@
 
 use std::path::PathBuf;
 
-use redis::{Client, ClientTlsConfig, ConnectionAddr, ConnectionInfo, IntoConnectionInfo, TlsCertificates};
+use redis::{Client, ClientTlsConfig, ConnectionAddr, ConnectionInfo, TlsCertificates};
 use sluice_service::encryption::{Transport, is_loopback};
 use sluice_service::tls::{self, Names};
 
+use super::address::{Address, Topology};
+use super::settings::SentinelLogin;
 use crate::LogError;
 
 const CA: &str = "--redis-ca";
@@ -31,15 +33,25 @@ pub struct RedisTls {
 ///
 /// # Errors
 /// The name of the option that cannot work, and the reason.
-pub fn check_connection(url: &str, files: &RedisTls, require_tls: bool) -> Result<(), String> {
-    let info = url.into_connection_info().map_err(|error| format!("--redis-url: {error}"))?;
-    if matches!(info.addr(), ConnectionAddr::TcpTls { insecure: true, .. }) {
+pub fn check_connection(
+    url: &str,
+    files: &RedisTls,
+    sentinel: &SentinelLogin,
+    require_tls: bool,
+) -> Result<(), String> {
+    let address = Address::parse(url).map_err(|error| format!("--redis-url: {error}"))?;
+    if address.hosts.iter().any(|info| matches!(info.addr(), ConnectionAddr::TcpTls { insecure: true, .. })) {
         return Err("--redis-url: #insecure is not possible: the certificate of the server is always checked".into());
     }
-    let transport = transport(&info);
-    if require_tls && transport == Transport::Plain {
+    check_sentinel(&address.topology, sentinel)?;
+    // All hosts of a URL are connected to in the same way, except that one may be on this host.
+    let transport = transport(&address.hosts[0]);
+    // Which hosts Sentinels and nodes of a cluster will name is not known yet.
+    let elsewhere = address.topology != Topology::Single || transport == Transport::Plain;
+    if require_tls && transport != Transport::Encrypted && elsewhere {
         return Err(
-            "--require-tls: --redis-url must begin with rediss://, because the server is on another host".into()
+            "--require-tls: --redis-url must begin with rediss, because the server is, or may be, on another host"
+                .into(),
         );
     }
     let given = [(CA, &files.ca), (CERT, &files.cert), (KEY, &files.key)];
@@ -56,6 +68,17 @@ pub fn check_connection(url: &str, files: &RedisTls, require_tls: bool) -> Resul
         (Some(_), None) => Err(format!("{CERT} needs {KEY}")),
         (None, Some(_)) => Err(format!("{KEY} needs {CERT}")),
         (None, None) => Ok(()),
+    }
+}
+
+fn check_sentinel(topology: &Topology, login: &SentinelLogin) -> Result<(), String> {
+    let given = [("--redis-sentinel-user", &login.user), ("--redis-sentinel-password", &login.password)];
+    match given.iter().find(|(_, value)| value.is_some()) {
+        Some((option, _)) if !matches!(topology, Topology::Sentinel { .. }) => {
+            Err(format!("{option}: --redis-url must begin with redis+sentinel:// or rediss+sentinel://"))
+        }
+        Some(_) if login.password.is_none() => Err("--redis-sentinel-user needs --redis-sentinel-password".into()),
+        _ => Ok(()),
     }
 }
 
@@ -111,7 +134,7 @@ mod tests {
             ("rediss://r", files(manifest, None, None), "--redis-ca", "Cargo.toml holds no certificate"),
             ("rediss://r", files(None, manifest, manifest), "--redis-cert", "Cargo.toml holds no certificate"),
         ] {
-            let refused = check_connection(url, &files, false).expect_err(url);
+            let refused = check_connection(url, &files, &SentinelLogin::default(), false).expect_err(url);
             assert!(refused.starts_with(option) && refused.contains(reason), "{url} {files:?}: {refused}");
         }
     }
@@ -124,11 +147,26 @@ mod tests {
             ("redis://localhost", false),
             ("redis://[::1]:6379", false),
             ("redis+unix:///run/redis.sock", false),
+            ("redis+sentinel://localhost/name", true),
+            ("redis+cluster://localhost", true),
+            ("rediss+sentinel://redis.example/name", false),
             ("rediss://redis.example", false),
         ] {
-            let checked = check_connection(url, &RedisTls::default(), true);
+            let checked = check_connection(url, &RedisTls::default(), &SentinelLogin::default(), true);
             assert_eq!(checked.is_err(), refused, "{url}: {checked:?}");
             assert!(checked.err().is_none_or(|reason| reason.starts_with("--require-tls")));
         }
+    }
+    #[test]
+    fn the_login_of_sentinels_is_refused_where_there_are_none_or_without_its_password() {
+        let check = |url: &str, user: Option<&str>, password: Option<&str>| {
+            let login = SentinelLogin { user: user.map(Into::into), password: password.map(Into::into) };
+            check_connection(url, &RedisTls::default(), &login, false)
+        };
+        assert!(check("redis://r", None, Some("p")).unwrap_err().starts_with("--redis-sentinel-password"));
+        assert!(check("redis+cluster://r", Some("u"), Some("p")).unwrap_err().starts_with("--redis-sentinel-user"));
+        let error = check("redis+sentinel://r/name", Some("u"), None).unwrap_err();
+        assert_eq!(error, "--redis-sentinel-user needs --redis-sentinel-password");
+        assert_eq!(check("redis+sentinel://r/name", Some("u"), Some("p")), Ok(()));
     }
 }

@@ -44,7 +44,7 @@ impl RedisWriter {
         if settings.streams == 0 {
             return Err(LogError::Failed("there must be at least one stream".into()));
         }
-        let link = Link::new(&settings.url, &settings.tls)?;
+        let link = Link::new(&settings.url, &settings.tls, &settings.sentinel)?;
         let streams = (0..settings.streams).map(|number| StreamKeys::new(&settings.prefix, number)).collect();
         Ok(Self { settings, link, streams, recorded: Mutex::default() })
     }
@@ -71,7 +71,7 @@ impl RedisWriter {
             return Ok(recorded);
         }
         let at = Instant::now();
-        self.link.check_durability().await?;
+        self.link.check_server().await?;
         let highest = streams::record(&self.link, &self.settings.prefix, self.settings.streams).await?;
         let max_memory = pressure::max_memory(&self.link).await?;
         let max_key_records =

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use sluice_log::redis::{ReaderSettings, RedisReader, RedisTls, RedisWriter, WriterSettings};
+use sluice_log::redis::{ReaderSettings, RedisReader, RedisTls, RedisWriter, SentinelLogin, WriterSettings};
 use sluice_log::sqlite::{SqliteLog, SqliteSettings};
 use sluice_log::{LogReader, LogWriter};
 use tempfile::TempDir;
@@ -38,6 +38,7 @@ pub fn settings_at(url: &str, consumer: &str) -> (WriterSettings, ReaderSettings
     let writer = WriterSettings {
         url: url.clone(),
         tls: RedisTls::default(),
+        sentinel: SentinelLogin::default(),
         prefix: prefix.clone(),
         streams: 1,
         idempotency_ttl: IDEMPOTENCY_TTL,
@@ -46,6 +47,7 @@ pub fn settings_at(url: &str, consumer: &str) -> (WriterSettings, ReaderSettings
     let reader = ReaderSettings {
         url,
         tls: RedisTls::default(),
+        sentinel: SentinelLogin::default(),
         prefix,
         streams: 1,
         consumer: consumer.into(),

@@ -102,6 +102,29 @@ async fn a_redis_that_was_demoted_is_unavailable() {
 }
 
 #[tokio::test]
+async fn a_read_that_waits_ends_when_its_redis_is_demoted_and_a_replica_is_not_read_from() {
+    let server = RedisServer::start().await;
+    let (writer, reader) = settings(&server, "a");
+    let (writer, reader) = (RedisWriter::new(writer).unwrap(), RedisReader::new(reader).unwrap());
+    fill(&writer, 0, 1).await;
+    read(&reader, 1).await;
+    let demoting = async {
+        wait_for("the read to block", async || (server.info("blocked_clients").await == 1).then_some(())).await;
+        let _: String = server.command("REPLICAOF 127.0.0.1 1").await;
+    };
+    let (blocked, ()) = futures::join!(reader.read_new(1, Duration::from_secs(60)), demoting);
+    assert!(matches!(blocked, Err(LogError::Unavailable(_))), "{blocked:?}");
+    // Everything that only reads would work, with what is old.
+    let fresh = RedisReader::new(settings(&server, "b").1).unwrap();
+    for reader in [&reader, &fresh] {
+        let refused = wait_for("a refusal", async || reader.ping().await.err()).await;
+        assert!(refused.to_string().contains("a replica of 127.0.0.1:1"), "{refused}");
+    }
+    let _: String = server.command("REPLICAOF NO ONE").await;
+    wait_for("the backlog", async || reader.backlog().await.ok()).await;
+}
+
+#[tokio::test]
 async fn scripts_that_redis_forgot_are_loaded_again() {
     let server = RedisServer::start().await;
     let (writer, reader) = settings(&server, "a");

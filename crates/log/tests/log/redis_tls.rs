@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use sluice_log::redis::{RedisReader, RedisTls, RedisWriter, WriterSettings};
+use sluice_log::redis::{RedisReader, RedisTls, RedisWriter, SentinelLogin, WriterSettings};
 use sluice_log::{LogError, LogReader, LogWriter};
 use sluice_service::durability::Requirement;
 use sluice_tests::certificates::{Authority, HOST, Identity};
@@ -40,7 +40,10 @@ async fn both_sides_of_the_log_work_over_tls_and_with_certificates_of_clients() 
     for client_ca in [None, Some(ca.ca())] {
         let redis = RedisServer::start_with_tls(&server, client_ca);
         let tls = if client_ca.is_some() { with_identity(ca.ca(), &client) } else { trusting(ca.ca()) };
-        assert_eq!(sluice_log::redis::check_connection(&redis.tls_url(), &tls, true), Ok(()));
+        assert_eq!(
+            sluice_log::redis::check_connection(&redis.tls_url(), &tls, &SentinelLogin::default(), true),
+            Ok(())
+        );
         let (_, reader) = settings_at(&redis.tls_url(), "a");
         let writer = writer(&redis.tls_url(), tls.clone());
         let reader = RedisReader::new(sluice_log::redis::ReaderSettings { tls, ..reader }).unwrap();

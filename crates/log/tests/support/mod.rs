@@ -219,8 +219,17 @@ pub fn done(entries: &[Delivered]) -> Vec<(Position, u64)> {
 }
 
 /// Calls `ask` until it returns a value, and returns that; fails with `what` after [`PATIENCE`].
-pub async fn wait_for<T, F: Future<Output = Option<T>>>(what: &str, mut ask: impl FnMut() -> F) -> T {
-    let deadline = Instant::now() + PATIENCE;
+pub async fn wait_for<T, F: Future<Output = Option<T>>>(what: &str, ask: impl FnMut() -> F) -> T {
+    wait_for_within(PATIENCE, what, ask).await
+}
+
+/// Like [`wait_for`], with another patience.
+pub async fn wait_for_within<T, F: Future<Output = Option<T>>>(
+    patience: Duration,
+    what: &str,
+    mut ask: impl FnMut() -> F,
+) -> T {
+    let deadline = Instant::now() + patience;
     loop {
         if let Some(answer) = ask().await {
             return answer;
