@@ -1,6 +1,7 @@
 //! `serve`: publishes to a Redis stream, and forwards everything else to the aggregators.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use sluice_log::redis::{RedisWriter, WriterSettings};
 use sluice_service::durability::Requirement;
@@ -13,6 +14,10 @@ use tokio_util::sync::CancellationToken;
 use crate::publisher::Publisher;
 use crate::settings::ServeSettings;
 use crate::{forward, ingest};
+
+/// How long an append waits for replicas. Then it is repeated until `--append-timeout`, by which time there may be
+/// another primary or other replicas.
+const MAX_REPLICAS_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Runs until SIGTERM or Ctrl-C; then finishes the requests in flight. Starts without Redis and
 /// without aggregators: requests that need them are answered 503 until they can be reached.
@@ -45,6 +50,9 @@ pub async fn serve(
         streams: settings.streams,
         idempotency_ttl: settings.idempotency_ttl,
         idempotency_memory: settings.idempotency_memory,
+        replicas: settings.redis_replicas,
+        // Less than the requests wait, so that they get the reason.
+        replicas_timeout: settings.ingest.append_timeout.mul_f64(0.8).min(MAX_REPLICAS_TIMEOUT),
     })?;
     let requirement = Requirement {
         servers: vec![log.durability()],

@@ -59,6 +59,10 @@ pub struct ServeSettings {
     #[command(flatten)]
     #[allow(missing_docs, reason = "a doc comment would become the help's heading")]
     pub redis_tls: RedisTlsArgs,
+    /// The number of replicas of Redis that must have a request before it is answered 202; 0 waits for none
+    #[arg(long, env = "SLUICE_REDIS_REPLICAS", default_value_t = 0, value_name = "N",
+        value_parser = clap::value_parser!(u16).range(0..=16))]
+    pub redis_replicas: u16,
     /// Whether a Redis on another host is connected to with TLS only
     #[arg(long, env = "SLUICE_REQUIRE_TLS", default_value = "false", num_args = 0..=1,
         default_missing_value = "true", action = clap::ArgAction::Set, value_name = "true|false")]
@@ -225,6 +229,7 @@ mod tests {
     #[test]
     fn settings_that_cannot_work_are_refused_by_the_name_of_the_option() {
         for (option, value) in [
+            ("--redis-replicas", "17"),
             ("--max-body-bytes", "0"),
             ("--max-body-bytes", "513MiB"),
             ("--max-payload-bytes", "0"),

@@ -105,6 +105,17 @@ impl Trial {
 
     /// Waits until more events are stored, stops the load, and compares every event.
     pub async fn end(self) -> Tally {
+        self.end_if(true).await
+    }
+
+    /// Like [`Trial::end`], after a failover of Redis. An entry may be stored before the replicas have it. If it is lost
+    /// then, it is appended again, and the log has counted it once, but the store has accounted for it twice: as stored,
+    /// and as skipped. So the counters of the log are not compared with those of the store.
+    pub async fn end_after_failover(self) -> Tally {
+        self.end_if(false).await
+    }
+
+    async fn end_if(self, counters_agree: bool) -> Tally {
         self.load.more(1_000).await;
         wait_until("enough snapshots are checked", SOON, || async {
             holds(self.watch.checked() >= MIN_SNAPSHOTS, || format!("{} of {MIN_SNAPSHOTS}", self.watch.checked()))
@@ -117,7 +128,9 @@ impl Trial {
             let mut stream = self.system.stream().await;
             assert_eq!(stream.pending().await.unwrap(), 0, "nothing stays pending");
         }
-        audit::exact(&self.system).await;
+        if counters_agree {
+            audit::exact(&self.system).await;
+        }
         let [claimed, recovered, skipped] = counted(&self.system, self.carried_over).await;
         let tally = Tally {
             name: self.name.to_owned(),

@@ -59,6 +59,16 @@ impl Process {
         let _ = kill_process(self.pid(), signal);
     }
 
+    /// Stops the process, which then answers nobody, until [`Process::resume`].
+    pub fn freeze(&self) {
+        self.signal(Signal::STOP);
+    }
+
+    /// Lets the process continue.
+    pub fn resume(&self) {
+        self.signal(Signal::CONT);
+    }
+
     /// Sends `kill -9`, and waits until the process has ended.
     pub fn kill(&mut self) {
         let _ = self.child.kill();

@@ -46,6 +46,19 @@ impl RedisServer {
         server
     }
 
+    /// Starts a replica of a server, with further settings, and waits until it has everything.
+    pub fn start_replica_of(primary: &Self, settings: &[&str]) -> Self {
+        let port = primary.port.to_string();
+        // A server with few replicas waits for more of them before it sends its data.
+        let replica = ["--replicaof", "127.0.0.1", &port, "--repl-diskless-sync-delay", "0"];
+        let server = Self::start_with(&[&replica, settings].concat());
+        wait_blocking("the replica is connected", Duration::from_secs(60), || {
+            let info: String = server.command(&["INFO", "replication"])?;
+            crate::wait::holds(info.contains("master_link_status:up"), || info.clone())
+        });
+        server
+    }
+
     /// Starts a server that offers TLS with this certificate on a second port; with a CA of clients it demands a
     /// certificate of theirs. The first port, without TLS, is for the test itself.
     pub fn start_with_tls(identity: &Identity, client_ca: Option<&Path>) -> Self {

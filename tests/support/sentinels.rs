@@ -40,11 +40,9 @@ impl WatchedRedis {
     /// Starts a primary and replicas, all with these settings, and three Sentinels, with a password if one is given.
     pub fn start(replicas: usize, settings: &[&str], password: Option<&str>) -> Self {
         let primary = RedisServer::start_with(settings);
-        let port = primary.port().to_string();
-        let replica_settings =
-            [&["--replicaof", "127.0.0.1", &port, "--repl-diskless-sync-delay", "0"], settings].concat();
+        let replicated: Vec<_> = (0..replicas).map(|_| RedisServer::start_replica_of(&primary, settings)).collect();
         let mut servers = vec![primary];
-        servers.extend((0..replicas).map(|_| RedisServer::start_with(&replica_settings)));
+        servers.extend(replicated);
         let extra = password.map(|password| format!("requirepass {password}\n")).unwrap_or_default();
         let sentinels = (0..SENTINELS).map(|_| start_sentinel(servers[0].port(), 2, &extra)).collect();
         let started = Self { servers, sentinels, password: password.map(str::to_owned) };
@@ -86,13 +84,13 @@ impl WatchedRedis {
         primary
     }
 
-    /// Waits until another server than this one is the primary for a majority of the Sentinels.
+    /// Waits until another server than this one is the primary for all Sentinels.
     pub fn wait_for_failover_from(&self, old: usize) {
         let before = self.servers[old].port();
         wait_blocking("another primary", PATIENCE, || {
             let named: Vec<_> = self.sentinels.iter().filter_map(|sentinel| self.named_by(sentinel)).collect();
             let moved = named.iter().filter(|&&port| port != before).count();
-            holds(moved > self.sentinels.len() / 2, || format!("the Sentinels name {named:?}, {before} was it"))
+            holds(moved == self.sentinels.len(), || format!("the Sentinels name {named:?}, {before} was it"))
         });
     }
 
@@ -119,7 +117,7 @@ impl WatchedRedis {
 
     /// Stops a Sentinel, which then accepts connections and does not answer.
     pub fn freeze_sentinel(&self, index: usize) {
-        self.sentinels[index].process.signal(rustix::process::Signal::STOP);
+        self.sentinels[index].process.freeze();
     }
 
     /// Kills a Sentinel.

@@ -29,6 +29,7 @@ pub struct Setup {
     data: Option<PathBuf>,
     redis_proxy: Option<String>,
     postgres_proxy: Option<String>,
+    redis_at: Option<(String, String)>,
     redis_of_each: Vec<String>,
     postgres_of_each: Vec<String>,
     env: Vec<(String, String)>,
@@ -48,6 +49,7 @@ impl Setup {
             data: None,
             redis_proxy: None,
             postgres_proxy: None,
+            redis_at: None,
             redis_of_each: Vec::new(),
             postgres_of_each: Vec::new(),
             env: Vec::new(),
@@ -134,6 +136,12 @@ impl Setup {
         self.servers.as_ref().expect("a setup with its own servers")
     }
 
+    /// The programs reach Redis at the first URL, and the test itself at the second one.
+    pub fn redis_at(mut self, url: &str, of_the_test: &str) -> Self {
+        self.redis_at = Some((url.to_owned(), of_the_test.to_owned()));
+        self
+    }
+
     /// The publisher reaches Redis through this address.
     pub fn redis_through(mut self, address: &str) -> Self {
         self.redis_proxy = Some(format!("redis://{address}"));
@@ -155,6 +163,10 @@ impl Setup {
 
     /// Returns the URLs of its Redis and its Postgres, as its programs get them.
     pub async fn urls(&self) -> (String, String) {
+        if let Some((redis, _)) = &self.redis_at {
+            let postgres = tokio::task::spawn_blocking(|| SHARED_POSTGRES.url()).await.expect("a server");
+            return (redis.clone(), postgres);
+        }
         match (&self.tls_urls, &self.servers) {
             (Some(urls), _) => urls.clone(),
             (None, Some(servers)) => (servers.redis.url(), servers.postgres.url()),
@@ -200,7 +212,8 @@ impl Setup {
         }
         let client = Client::new(&publisher.base());
         // The test itself reaches Redis without TLS.
-        let stream = self.servers.as_ref().map_or(redis, |servers| servers.redis.url());
+        let direct = self.redis_at.map(|(_, direct)| direct).or(self.servers.as_ref().map(|own| own.redis.url()));
+        let stream = direct.unwrap_or(redis);
         let store = StoreAddress::Postgres { url: postgres, schema: name.clone() };
         let mut system = System {
             backend: self.backend,

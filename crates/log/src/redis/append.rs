@@ -10,8 +10,10 @@ use redis::{RedisWrite, Value, from_redis_value};
 use sluice_event::entry::PackedEntry;
 
 use super::connect::Link;
-use super::error::unexpected;
+use super::error::{Fault, unexpected};
 use super::keys::StreamKeys;
+use super::node::{Request, Session};
+use super::replicas::Replicas;
 use super::script::Script;
 use crate::{Append, Appended, LogError};
 
@@ -28,20 +30,61 @@ pub(super) struct KeyBounds {
     pub max_records: u64,
 }
 
+/// Appends, and returns when the primary has the entry, and the replicas if there are any to wait for.
 pub(super) async fn append(
+    link: &Link,
+    keys: &StreamKeys,
+    append: &Append,
+    bounds: KeyBounds,
+    replicas: Option<&Replicas>,
+) -> Result<Appended, LogError> {
+    let Some(replicas) = replicas else { return by(&mut Sender::Shared(link), link, keys, append, bounds).await };
+    let mut sender = Sender::Alone(link.session().await?);
+    let appended = by(&mut sender, link, keys, append, bounds).await?;
+    if let (Sender::Alone(mut session), Appended::Stored { .. }) = (sender, &appended) {
+        replicas.wait(&mut session).await?;
+        session.end();
+    }
+    Ok(appended)
+}
+
+/// What an append is sent on.
+enum Sender<'a> {
+    /// The connection that all share.
+    Shared(&'a Link),
+    /// A connection for this append alone.
+    Alone(Session),
+}
+
+impl Sender<'_> {
+    async fn send(&mut self, request: &Request<'_>) -> Result<Value, Fault> {
+        match self {
+            Self::Shared(link) => link.send(request).await,
+            Self::Alone(session) => Ok(session.send(request, Duration::ZERO).await?),
+        }
+    }
+}
+
+async fn by(
+    sender: &mut Sender<'_>,
     link: &Link,
     keys: &StreamKeys,
     append: &Append,
     bounds: KeyBounds,
 ) -> Result<Appended, LogError> {
     if append.keyed.is_empty() {
-        unkeyed(link, keys, &append.entry).await
+        unkeyed(sender, link, keys, &append.entry).await
     } else {
-        keyed(link, keys, append, bounds).await
+        keyed(sender, keys, append, bounds).await
     }
 }
 
-async fn unkeyed(link: &Link, keys: &StreamKeys, entry: &PackedEntry) -> Result<Appended, LogError> {
+async fn unkeyed(
+    sender: &mut Sender<'_>,
+    link: &Link,
+    keys: &StreamKeys,
+    entry: &PackedEntry,
+) -> Result<Appended, LogError> {
     let mut commands = redis::pipe();
     commands.atomic();
     // Reserves space for all arguments: without it the argument after the entry could make the buffer
@@ -53,7 +96,7 @@ async fn unkeyed(link: &Link, keys: &StreamKeys, entry: &PackedEntry) -> Result<
     commands.cmd("HINCRBY").arg(&keys.counts).arg("appended").arg(entry.events);
     commands.cmd("HGET").arg(&keys.counts).arg("acknowledged");
     commands.cmd("XLEN").arg(&keys.stream);
-    let answers = Value::Array(link.pipeline(&commands).await?);
+    let answers = sender.send(&Request::Pipeline(&commands)).await?;
     let answers: (String, u64, Option<u64>, u64) = from_redis_value(answers).map_err(|_| unexpected("append"))?;
     let (_, appended, acknowledged, length) = answers;
     if appended == entry.events && length > 1 {
@@ -64,7 +107,12 @@ async fn unkeyed(link: &Link, keys: &StreamKeys, entry: &PackedEntry) -> Result<
     Ok(Appended::Stored { backlog: Some(appended.saturating_sub(acknowledged.unwrap_or(0))) })
 }
 
-async fn keyed(link: &Link, keys: &StreamKeys, append: &Append, bounds: KeyBounds) -> Result<Appended, LogError> {
+async fn keyed(
+    sender: &mut Sender<'_>,
+    keys: &StreamKeys,
+    append: &Append,
+    bounds: KeyBounds,
+) -> Result<Appended, LogError> {
     let mut call = APPEND.call(&[&keys.stream, &keys.counts, &keys.newer_keys, &keys.older_keys]);
     let hashes =
         append.keyed.iter().flat_map(|request| [request.key.as_bytes().len(), request.body_hash.as_bytes().len()]);
@@ -74,7 +122,8 @@ async fn keyed(link: &Link, keys: &StreamKeys, append: &Append, bounds: KeyBound
     for request in &append.keyed {
         call.arg(request.key.as_bytes()).arg(request.body_hash.as_bytes());
     }
-    let answer: Vec<Value> = APPEND.run(link, &call).await?;
+    let answer = sender.send(&APPEND.request(&call)).await?;
+    let Value::Array(answer) = answer else { return Err(unexpected("append")) };
     match answer.as_slice() {
         [Value::Int(0), backlog @ (Value::Int(_) | Value::Nil), Value::Int(dropped)] => {
             if *dropped > 0 {

@@ -1,8 +1,11 @@
 //! What the Redis server promises about the entries that it has confirmed.
 
+use std::collections::BTreeMap;
+use std::sync::{Mutex, PoisonError};
+
 use redis::aio::MultiplexedConnection;
 use redis::{Cmd, FromRedisValue};
-use sluice_service::durability::Check;
+use sluice_service::durability::{Check, Durability, Found};
 
 use super::error::Fault;
 use super::info::field;
@@ -21,6 +24,48 @@ const MAXMEMORY_POLICY: &str = "redis.maxmemory-policy";
 
 /// The names of all settings that are checked.
 pub const DURABILITY_SETTINGS: [&str; 5] = [APPENDONLY, APPENDFSYNC, NO_FSYNC_ON_REWRITE, MAXMEMORY, MAXMEMORY_POLICY];
+
+/// What the servers of a log promise: that of a cluster is what its least safe node promises.
+pub(super) struct Promises {
+    all: Durability,
+    by_node: Mutex<BTreeMap<String, Vec<Check>>>,
+}
+
+impl Promises {
+    pub fn new() -> Self {
+        Self { all: Durability::of("Redis"), by_node: Mutex::default() }
+    }
+
+    /// Returns what all promise, as it was last found.
+    pub fn all(&self) -> &Durability {
+        &self.all
+    }
+
+    /// Records what a node promises.
+    pub fn record(&self, node: &str, found: Vec<Check>) {
+        let mut by_node = self.by_node.lock().unwrap_or_else(PoisonError::into_inner);
+        by_node.insert(node.to_owned(), found);
+        self.all.record(least(by_node.values()));
+    }
+}
+
+/// Returns for each setting the check that found least.
+fn least<'a>(nodes: impl Iterator<Item = &'a Vec<Check>>) -> Vec<Check> {
+    let rank = |check: &Check| match check.found {
+        Found::Less(_) => 0,
+        Found::Unknown => 1,
+        Found::Enough => 2,
+    };
+    let mut least: Vec<Check> = Vec::new();
+    for check in nodes.flatten() {
+        match least.iter_mut().find(|other| other.setting == check.setting) {
+            Some(other) if rank(check) < rank(other) => *other = check.clone(),
+            Some(_) => {}
+            None => least.push(check.clone()),
+        }
+    }
+    least
+}
 
 /// Asks the server. What it does not tell is unknown: managed servers often refuse CONFIG.
 ///
@@ -61,5 +106,20 @@ async fn ask<T: FromRedisValue>(connection: &mut MultiplexedConnection, command:
             }
             error => Err(error),
         },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_cluster_promises_what_its_least_safe_node_promises() {
+        let node = |value| vec![Check::new(APPENDFSYNC, "always", value, |value| value == "always")];
+        let found = |nodes: &[Vec<Check>]| least(nodes.iter())[0].found.clone();
+        let (always, everysec, unknown) = (node(Some("always")), node(Some("everysec")), node(None));
+        assert_eq!(found(std::slice::from_ref(&always)), Found::Enough);
+        assert_eq!(found(&[always.clone(), unknown.clone()]), Found::Unknown);
+        assert_eq!(found(&[everysec, unknown, always]), Found::Less("everysec".into()));
     }
 }

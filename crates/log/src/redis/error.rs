@@ -8,13 +8,11 @@ use crate::LogError;
 /// What a server says to the clients that wait for something when it becomes a replica.
 const DEMOTED: &str = "instance state changed";
 
-/// An error of a command. The caller can repair the first two kinds and repeat the command.
+/// An error of a command. The caller can repair the first kind and repeat the command.
 #[derive(Debug)]
 pub(super) enum Fault {
     /// The stream or the group is missing: Redis lost its data.
     NoGroup(String),
-    /// The script is not loaded.
-    NoScript,
     /// An error to return.
     Log(LogError),
 }
@@ -28,9 +26,8 @@ impl From<LogError> for Fault {
 impl From<Fault> for LogError {
     fn from(fault: Fault) -> Self {
         match fault {
-            // Both were repaired already and occurred again: something removes the group or the script repeatedly.
+            // It was repaired already and occurred again: something removes the group repeatedly.
             Fault::NoGroup(text) => Self::Unavailable(text),
-            Fault::NoScript => Self::Unavailable("Redis drops scripts as fast as they are loaded".into()),
             Fault::Log(error) => error,
         }
     }
@@ -50,13 +47,14 @@ impl From<RedisError> for Fault {
             });
         };
         match code.as_str() {
-            "NOSCRIPT" => Self::NoScript,
             "UNBLOCKED" if text.contains(DEMOTED) => Self::Log(LogError::Unavailable(text)),
             // UNBLOCKED: the stream was removed while a read was waiting for it.
             "NOGROUP" | "UNBLOCKED" => Self::NoGroup(text),
             "OOM" => Self::Log(LogError::Full(text)),
             "MISCONF" if text.contains("No space left") => Self::Log(LogError::NoSpace(text)),
-            "LOADING" | "BUSY" | "READONLY" | "MASTERDOWN" | "TRYAGAIN" | "CLUSTERDOWN" | "MISCONF" | "NOREPLICAS" => {
+            "LOADING" | "BUSY" | "READONLY" | "MASTERDOWN" | "TRYAGAIN" | "CLUSTERDOWN" | "MISCONF" | "NOREPLICAS"
+            // It was loaded, and removed again at once.
+            | "NOSCRIPT" => {
                 Self::Log(LogError::Unavailable(text))
             }
             "NOAUTH" | "WRONGPASS" => Self::Log(LogError::Unauthenticated(text)),

@@ -7,6 +7,7 @@ use redis::Cmd;
 use super::connect::Link;
 use super::error::Fault;
 use super::keys::{GROUP, StreamKeys};
+use super::node::Request;
 use super::reply::{self, Found};
 use crate::{Delivered, Position};
 
@@ -31,7 +32,10 @@ pub(super) async fn new(
     for _ in streams {
         command.arg(">");
     }
-    let found = reply::by_stream(link.query_blocking(&command, wait).await?, streams)?;
+    let mut session = link.session().await?;
+    let answer = session.send(&Request::Command(&command), wait).await?;
+    session.end();
+    let found = reply::by_stream(answer, streams)?;
     Ok(found.into_iter().filter_map(|found| found.entry).collect())
 }
 

@@ -4,6 +4,7 @@ use redis::{Cmd, FromRedisValue, ToRedisArgs};
 
 use super::connect::Link;
 use super::error::Fault;
+use super::node::Request;
 
 /// A script and its hash.
 pub(super) struct Script {
@@ -24,14 +25,13 @@ impl Script {
         call
     }
 
+    /// Returns the request for a call.
+    pub fn request<'a>(&self, call: &'a Cmd) -> Request<'a> {
+        Request::Script(call, self.code)
+    }
+
     /// Runs the call: one round trip, unless the server does not have the script.
     pub async fn run<T: FromRedisValue>(&self, link: &Link, call: &Cmd) -> Result<T, Fault> {
-        match link.query(call).await {
-            Err(Fault::NoScript) => {
-                link.query::<String>(redis::cmd("SCRIPT").arg("LOAD").arg(self.code)).await?;
-                link.query(call).await
-            }
-            other => other,
-        }
+        link.script(call, self.code).await
     }
 }

@@ -32,6 +32,10 @@ pub struct WriterSettings {
     /// The share of the server's memory (0 to 1) for the records of `Idempotency-Key`s. Beyond it the oldest are
     /// removed.
     pub idempotency_memory: f64,
+    /// The number of replicas that must have each entry before it counts as appended; 0 waits for none.
+    pub replicas: u16,
+    /// How long to wait for them.
+    pub replicas_timeout: Duration,
 }
 
 /// Settings of a [`super::RedisReader`].

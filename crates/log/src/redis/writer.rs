@@ -9,6 +9,7 @@ use sluice_service::encryption::Encryption;
 
 use super::connect::Link;
 use super::keys::StreamKeys;
+use super::replicas::Replicas;
 use super::settings::WriterSettings;
 use super::{append, key_records, pressure, streams};
 use crate::{Append, Appended, LogError, LogWriter, Pressure};
@@ -22,6 +23,7 @@ const RECORD_INTERVAL: Duration = Duration::from_secs(10);
 pub struct RedisWriter {
     settings: WriterSettings,
     link: Link,
+    replicas: Option<Replicas>,
     streams: Vec<StreamKeys>,
     recorded: Mutex<Option<Recorded>>,
 }
@@ -46,7 +48,8 @@ impl RedisWriter {
         }
         let link = Link::new(&settings.url, &settings.tls, &settings.sentinel)?;
         let streams = (0..settings.streams).map(|number| StreamKeys::new(&settings.prefix, number)).collect();
-        Ok(Self { settings, link, streams, recorded: Mutex::default() })
+        let replicas = (settings.replicas > 0).then(|| Replicas::new(settings.replicas, settings.replicas_timeout));
+        Ok(Self { settings, link, replicas, streams, recorded: Mutex::default() })
     }
 
     /// Returns what the server promises, as it was last found.
@@ -94,7 +97,7 @@ impl LogWriter for RedisWriter {
         })?;
         let max_records = self.record_streams().await?.max_key_records;
         let bounds = append::KeyBounds { ttl: self.settings.idempotency_ttl, max_records };
-        append::append(&self.link, keys, append, bounds).await
+        append::append(&self.link, keys, append, bounds, self.replicas.as_ref()).await
     }
 
     async fn pressure(&self) -> Result<Pressure, LogError> {

@@ -43,6 +43,8 @@ pub fn settings_at(url: &str, consumer: &str) -> (WriterSettings, ReaderSettings
         streams: 1,
         idempotency_ttl: IDEMPOTENCY_TTL,
         idempotency_memory: 0.2,
+        replicas: 0,
+        replicas_timeout: Duration::from_secs(5),
     };
     let reader = ReaderSettings {
         url,

@@ -10,6 +10,7 @@ mod redis_connection;
 mod redis_durability;
 mod redis_group;
 mod redis_memory;
+mod redis_replicas;
 mod redis_sentinel;
 mod redis_streams;
 mod redis_tls;
