@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
 .PHONY: help run setup test test-full test-unit test-chart test-api test-faults test-powercut lint bench bench-quick fuzz
-.PHONY: test-share test-upgrade test-matrix bench-bounds bench-instructions bench-instructions-accept sim soak
+.PHONY: test-api-tls test-share test-upgrade test-matrix bench-bounds bench-instructions bench-instructions-accept sim soak
 
 # A failed test names its place and its reason. The backtraces of asynchronous tests are long and hide both.
 # To see one: make test-api RUST_BACKTRACE=1
@@ -28,7 +28,8 @@ test: setup ## lint and all tests, those on a kind cluster too; installs what is
 		$(kind_end)
 
 # What `make test` does for a minute or once, for hours: new seeds find what a minute does not.
-FULL_PHASES := lint test-unit sim test-api test-faults soak test-powercut test-upgrade test-matrix fuzz bench-bounds
+FULL_PHASES := lint test-unit sim test-api test-api-tls test-faults soak test-powercut test-upgrade test-matrix fuzz \
+	bench-bounds
 test-full: setup ## all of it, for a night: an hour of sim, two hours of soak, 100 power cuts of each kind, fuzz
 	@SIM_SECONDS=3600 SECONDS_=7200 SEEDS=100 SECONDS_EACH=600 scripts/phases $(FULL_PHASES) \
 		kind-up test-chart test-kind $(kind_end)
@@ -42,6 +43,9 @@ test-chart: ## the Helm chart as it is rendered, without a cluster
 
 test-api: setup programs ## the API suite, on Redis with PostgreSQL and on SQLite
 	cargo test --locked --workspace --test api -- --test-threads=$(API_THREADS)
+
+test-api-tls: setup programs ## the API suite with TLS on every connection, and certificates of the clients
+	SLUICE_TEST_TLS=1 cargo test --locked --workspace --test api -- --test-threads=$(API_THREADS)
 
 test-faults: setup programs ## each process killed, frozen or cut off under load, and a minute of soak
 	cargo test --locked --workspace --test faults -- --test-threads=1 --show-output

@@ -34,6 +34,7 @@ const BATCH_EVENTS: u64 = 2_400;
 pub async fn run(settings: RunSettings) -> anyhow::Result<()> {
     let stop = shutdown::on_signal();
     let metrics = metrics::install();
+    let tls = settings.listener.tls().map_err(anyhow::Error::msg)?;
     let name = settings.consumer_name();
     let store = Arc::new(PostgresStore::connect(&postgres_settings(&settings, &name))?);
     let log = RedisReader::new(ReaderSettings {
@@ -86,7 +87,7 @@ pub async fn run(settings: RunSettings) -> anyhow::Result<()> {
         // When aggregating fails, the server stops too, and the process ends.
         done.await.inspect_err(|_| stop.cancel())
     };
-    let options = ServeOptions::new(settings.rules.shutdown_timeout).guarded_by(guard);
+    let options = ServeOptions::new(settings.rules.shutdown_timeout).guarded_by(guard).with_tls(tls);
     let serving = server::run(listener, api.merge(probes), stop.clone(), options);
     let (aggregated, served) = tokio::join!(aggregating, serving);
     aggregated.and(served)

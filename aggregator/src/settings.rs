@@ -10,6 +10,8 @@ use clap::error::ErrorKind;
 use clap::{Args, CommandFactory, Parser, Subcommand};
 use sluice_auth::{AuthArgs, ClientTokenArgs};
 use sluice_event::Keyer;
+use sluice_publisher::https_args::HttpsArgs;
+use sluice_publisher::listen_args::ListenArgs;
 use sluice_publisher::redis_args::RedisTlsArgs;
 use sluice_service::units::{bytes, duration, duration_within};
 use sluice_store::postgres::{self, PayloadType};
@@ -139,6 +141,9 @@ pub struct RunSettings {
     /// Address and port of the HTTP server
     #[arg(long, env = "SLUICE_LISTEN", default_value = "0.0.0.0:8081", value_name = "ADDRESS")]
     pub listen: SocketAddr,
+    #[command(flatten)]
+    #[allow(missing_docs, reason = "a doc comment would become the help's heading")]
+    pub listener: ListenArgs,
     /// URL of the Redis server that holds the streams; rediss:// for TLS
     #[arg(long, env = "SLUICE_REDIS_URL", hide_env_values = true, value_name = "redis://HOST")]
     pub redis_url: String,
@@ -207,17 +212,19 @@ impl Cli {
                 let PostgresArgs { database_url, require_tls, .. } = &settings.postgres;
                 checked(settings.redis_tls.check(&settings.redis_url, *require_tls))?;
                 checked(postgres::check_connection(database_url, *require_tls))?;
-                checked(settings.auth.check())
+                checked(settings.auth.check())?;
+                checked(settings.listener.check())
             }
             Command::Migrate(settings) => {
                 checked(postgres::check_connection(&settings.database_url, settings.require_tls))
             }
             Command::Standalone(settings) => {
                 checked(settings.auth.check())?;
+                checked(settings.listener.check())?;
                 settings.ingest.check_idempotency_ttl(settings.rules.idempotency_ttl)
             }
             Command::Audit(settings) => checked(settings.check()),
-            Command::Healthcheck(_) => Ok(()),
+            Command::Healthcheck(settings) => checked(settings.https.check(&settings.url)),
         }
     }
 }
@@ -247,6 +254,9 @@ pub struct StandaloneSettings {
     /// Address and port of the HTTP server
     #[arg(long, env = "SLUICE_LISTEN", default_value = "127.0.0.1:8080", value_name = "ADDRESS")]
     pub listen: SocketAddr,
+    #[command(flatten)]
+    #[allow(missing_docs, reason = "a doc comment would become the help's heading")]
+    pub listener: ListenArgs,
     /// Folder of the log and the store; it is created if it is missing
     #[arg(long, env = "SLUICE_DATA", default_value = "data", value_name = "DIR")]
     pub data: PathBuf,
@@ -270,6 +280,9 @@ pub struct HealthcheckSettings {
     #[command(flatten)]
     #[allow(missing_docs, reason = "a doc comment would become the help's heading")]
     pub token: ClientTokenArgs,
+    #[command(flatten)]
+    #[allow(missing_docs, reason = "a doc comment would become the help's heading")]
+    pub https: HttpsArgs,
 }
 
 #[cfg(test)]

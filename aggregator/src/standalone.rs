@@ -75,7 +75,7 @@ impl Standalone {
     /// guard first.
     ///
     /// # Errors
-    /// When events that were accepted could not be stored within the shutdown timeout.
+    /// When a file of TLS cannot be used, or events that were accepted could not be stored within the shutdown timeout.
     pub async fn serve(
         self,
         listener: TcpListener,
@@ -83,6 +83,8 @@ impl Standalone {
         guard: SharedGuard,
     ) -> anyhow::Result<()> {
         let Self { settings, log, store, options } = self;
+        let metrics = metrics::install();
+        let tls = settings.listener.tls().map_err(anyhow::Error::msg)?;
         // The publisher stops first: what it has accepted is stored before the aggregator stops.
         let published = CancellationToken::new();
         let publisher = sluice_publisher::Publisher::start(log.clone(), &settings.ingest);
@@ -95,7 +97,7 @@ impl Standalone {
         // SQLite in this process always writes to the disk before it confirms: nothing is to be required of others.
         let requirement = Requirement::default();
         let ready = ready(store, log, Arc::new(AtomicBool::new(true)), consumer.commit_watch.clone(), requirement);
-        let probes = probes::router(metrics::install(), ready);
+        let probes = probes::router(metrics, ready);
         let router = sluice_publisher::router(publisher).merge(api).merge(probes);
         let replica_settings = ReplicaSettings {
             workers: 1,
@@ -108,7 +110,7 @@ impl Standalone {
             aggregate(Arc::new(consumer), replica_settings, published.clone()).await.inspect_err(|_| shutdown.cancel())
         };
         let serving = async {
-            let serve_options = ServeOptions::new(settings.shutdown_timeout).guarded_by(guard);
+            let serve_options = ServeOptions::new(settings.shutdown_timeout).guarded_by(guard).with_tls(tls);
             let served = server::run(listener, router, shutdown.clone(), serve_options).await;
             published.cancel();
             served

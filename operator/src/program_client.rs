@@ -27,7 +27,8 @@ impl Programs {
     /// # Errors
     /// If no HTTP client can be created.
     pub fn new() -> anyhow::Result<Self> {
-        Ok(Self { http: reqwest::Client::builder().no_proxy().timeout(DEADLINE).build()? })
+        let client = sluice_service::client_tls::plain_client().map_err(anyhow::Error::msg)?;
+        Ok(Self { http: client.timeout(DEADLINE).build()? })
     }
 
     /// Returns the number of events that are accepted and not stored yet; `None` when it is unknown.

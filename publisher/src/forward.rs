@@ -14,21 +14,20 @@ use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use hyper::body::{Frame, Incoming, SizeHint};
 use hyper_util::client::legacy::Client;
-use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 use sluice_event::RequestId;
+use sluice_service::client_tls::ClientTls;
 use sluice_service::problem::Problem;
 use sluice_service::request_log;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, Sleep, sleep, timeout};
 
+use crate::connector::Connector;
 use crate::error_chain::error_chain;
 use crate::problems::{malformed_path, query_unavailable};
-use crate::resolve::BoundedResolver;
 
 /// The maximum number of requests that are forwarded at the same time, each until the end of its response.
 const MAX_FORWARDED: usize = 512;
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 /// The time limit from the start of the request, its body included, until the response begins.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
 /// The time limit between two pieces of a response.
@@ -53,22 +52,21 @@ const HOP_BY_HOP: [HeaderName; 8] = [
 
 #[derive(Clone)]
 struct Forwarder {
-    client: Client<HttpConnector<BoundedResolver>, Body>,
+    client: Client<Connector, Body>,
+    tls: Arc<ClientTls>,
     base: Uri,
     permits: Arc<Semaphore>,
 }
 
-/// Returns a service that forwards every request to the server at `base` (`http://HOST:PORT/PREFIX`).
-pub(crate) fn router(base: &Uri) -> Router {
-    let mut connector = HttpConnector::new_with_resolver(BoundedResolver::new());
-    connector.set_connect_timeout(Some(CONNECT_TIMEOUT));
-    connector.set_nodelay(true);
+/// Returns a service that forwards every request to the server at `base` (`http://HOST:PORT/PREFIX`, or `https`).
+pub(crate) fn router(base: &Uri, tls: ClientTls) -> Router {
+    let tls = Arc::new(tls);
     let client = Client::builder(TokioExecutor::new())
         .pool_timer(TokioTimer::new())
         .pool_idle_timeout(IDLE_TIMEOUT)
         .http1_max_buf_size(MAX_BUFFER)
-        .build(connector);
-    let forwarder = Forwarder { client, base: base.clone(), permits: Arc::new(Semaphore::new(MAX_FORWARDED)) };
+        .build(Connector::new(tls.clone()));
+    let forwarder = Forwarder { client, tls, base: base.clone(), permits: Arc::new(Semaphore::new(MAX_FORWARDED)) };
     Router::new().fallback(forward).with_state(forwarder)
 }
 
@@ -94,7 +92,10 @@ impl Forwarder {
         let answer = timeout(ANSWER_TIMEOUT, self.client.request(request)).await;
         let mut response = match answer {
             Ok(Ok(response)) => response,
-            Ok(Err(error)) => return Err(query_unavailable(&error_chain(&error))),
+            Ok(Err(error)) => {
+                let reason = self.tls.explain(&error).unwrap_or_else(|| error_chain(&error));
+                return Err(query_unavailable(&reason));
+            }
             Err(_) => return Err(query_unavailable("no answer in time")),
         };
         strip(response.headers_mut());

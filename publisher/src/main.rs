@@ -32,6 +32,8 @@ async fn run(command: Command) -> anyhow::Result<()> {
         Command::Serve(settings) => serve::run(*settings).await,
         Command::Simulate(settings) => simulate::run(*settings).await,
         Command::Token(settings) => token::run(&settings),
-        Command::Healthcheck(settings) => healthcheck::run_with_headers(&settings.url, settings.token.headers()?).await,
+        Command::Healthcheck(settings) => {
+            healthcheck::run(&settings.url, &settings.https.tls(), settings.token.headers()?).await
+        }
     }
 }

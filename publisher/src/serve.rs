@@ -34,7 +34,7 @@ pub async fn run(settings: ServeSettings) -> anyhow::Result<()> {
 /// Serves on a listener until `shutdown` is cancelled. Every request passes the guard first.
 ///
 /// # Errors
-/// When the URL of Redis cannot be one.
+/// When the URL of Redis cannot be one, or a file of TLS cannot be used.
 pub async fn serve(
     listener: TcpListener,
     settings: ServeSettings,
@@ -42,6 +42,7 @@ pub async fn serve(
     guard: SharedGuard,
 ) -> anyhow::Result<()> {
     let metrics = metrics::install();
+    let tls = settings.listener.tls().map_err(anyhow::Error::msg)?;
     let log = RedisWriter::new(WriterSettings {
         tls: settings.redis_tls.files(),
         sentinel: settings.redis_tls.sentinel(),
@@ -65,9 +66,9 @@ pub async fn serve(
     let probes = probes::router(metrics, move || Box::pin(std::future::ready(requirement.check())));
     let router = ingest::router(publisher.clone()).merge(probes);
     let router = match settings.query_url {
-        Some(url) => router.fallback_service(forward::router(&url)),
+        Some(url) => router.fallback_service(forward::router(&url, settings.query_tls.tls())),
         None => router.fallback(problem::not_found),
     };
-    let options = ServeOptions::new(settings.shutdown_timeout).guarded_by(guard);
+    let options = ServeOptions::new(settings.shutdown_timeout).guarded_by(guard).with_tls(tls);
     server::run_with_shortcut(listener, router, publisher, shutdown, options).await
 }

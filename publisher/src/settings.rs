@@ -11,6 +11,8 @@ use sluice_event::Limits;
 use sluice_log::redis::DURABILITY_SETTINGS;
 use sluice_service::units::{bytes_within, duration, duration_within};
 
+use crate::https_args::{HttpsArgs, QueryTlsArgs};
+use crate::listen_args::ListenArgs;
 use crate::redis_args::RedisTlsArgs;
 use crate::simulate::settings::SimulateSettings;
 
@@ -45,6 +47,9 @@ pub struct HealthcheckSettings {
     #[command(flatten)]
     #[allow(missing_docs, reason = "a doc comment would become the help's heading")]
     pub token: ClientTokenArgs,
+    #[command(flatten)]
+    #[allow(missing_docs, reason = "a doc comment would become the help's heading")]
+    pub https: HttpsArgs,
 }
 
 /// Settings of `serve`.
@@ -53,6 +58,9 @@ pub struct ServeSettings {
     /// The address on which to serve HTTP
     #[arg(long, env = "SLUICE_LISTEN", default_value = "0.0.0.0:8080", value_name = "ADDRESS")]
     pub listen: SocketAddr,
+    #[command(flatten)]
+    #[allow(missing_docs, reason = "a doc comment would become the help's heading")]
+    pub listener: ListenArgs,
     /// The URL of the Redis server that stores the stream; rediss:// for TLS
     #[arg(long, env = "SLUICE_REDIS_URL", hide_env_values = true, value_name = "redis://HOST")]
     pub redis_url: String,
@@ -68,8 +76,11 @@ pub struct ServeSettings {
         default_missing_value = "true", action = clap::ArgAction::Set, value_name = "true|false")]
     pub require_tls: bool,
     /// The URL of the aggregators, to which all other requests are forwarded; without it they are answered 404
-    #[arg(long, env = "SLUICE_QUERY_URL", value_name = "http://HOST", value_parser = query_url)]
+    #[arg(long, env = "SLUICE_QUERY_URL", value_name = "http[s]://HOST", value_parser = query_url)]
     pub query_url: Option<Uri>,
+    #[command(flatten)]
+    #[allow(missing_docs, reason = "a doc comment would become the help's heading")]
+    pub query_tls: QueryTlsArgs,
     /// The prefix of all keys in Redis, so that several installations can share a server
     #[arg(long, env = "SLUICE_STREAM_PREFIX", default_value = "sluice", value_name = "PREFIX")]
     pub stream_prefix: String,
@@ -160,12 +171,16 @@ impl Cli {
     pub fn check(&self) -> Result<(), clap::Error> {
         match &self.command {
             Command::Serve(settings) => {
-                let redis = settings.redis_tls.check(&settings.redis_url, settings.require_tls);
-                checked(redis)?;
+                checked(settings.redis_tls.check(&settings.redis_url, settings.require_tls))?;
                 checked(settings.auth.check())?;
+                checked(settings.listener.check())?;
+                let query_url = settings.query_url.as_ref().map(Uri::to_string).unwrap_or_default();
+                checked(settings.query_tls.check(&query_url))?;
                 settings.ingest.check_idempotency_ttl(settings.idempotency_ttl)
             }
-            Command::Simulate(_) | Command::Token(_) | Command::Healthcheck(_) => Ok(()),
+            Command::Simulate(settings) => checked(settings.https.check(&settings.url)),
+            Command::Healthcheck(settings) => checked(settings.https.check(&settings.url)),
+            Command::Token(_) => Ok(()),
         }
     }
 }
@@ -204,6 +219,10 @@ impl IngestArgs {
     }
 }
 
+fn checked(checked: Result<(), String>) -> Result<(), clap::Error> {
+    checked.map_err(|reason| Cli::command().error(clap::error::ErrorKind::ValueValidation, reason))
+}
+
 fn share(text: &str) -> Result<f64, String> {
     match text.parse::<f64>() {
         Ok(share) if share > 0.0 && share <= 1.0 => Ok(share),
@@ -213,8 +232,8 @@ fn share(text: &str) -> Result<f64, String> {
 
 fn query_url(text: &str) -> Result<Uri, String> {
     let uri: Uri = text.parse().map_err(|error| format!("is no URL: {error}"))?;
-    if uri.scheme_str() != Some("http") || uri.authority().is_none() {
-        return Err("use http://HOST:PORT".into());
+    if !matches!(uri.scheme_str(), Some("http" | "https")) || uri.authority().is_none() {
+        return Err("use http://HOST:PORT or https://HOST:PORT".into());
     }
     if uri.query().is_some() {
         return Err("must not have a query".into());
@@ -287,7 +306,8 @@ mod tests {
     #[test]
     fn urls_and_shares_that_cannot_work_are_refused() {
         assert!(query_url("http://aggregator:8081").is_ok());
-        for text in ["", "aggregator", "https://aggregator", "http://", "http://a/?b=c"] {
+        assert!(query_url("https://aggregator").is_ok());
+        for text in ["", "aggregator", "ftp://aggregator", "http://", "https://", "http://a/?b=c"] {
             assert!(query_url(text).is_err(), "{text:?}");
         }
         assert_eq!(share("0.8"), Ok(0.8));

@@ -2,6 +2,7 @@
 
 use std::process::{Command, Output, Stdio};
 
+use sluice_tests::certificates::client_env;
 use sluice_tests::store::StoreAddress;
 use sluice_tests::{Backend, Setup, Snapshot, StoreReader, dirs, process, program};
 
@@ -17,6 +18,7 @@ on_both_backends!(
 async fn run(name: &'static str, args: Vec<String>) -> Output {
     tokio::task::spawn_blocking(move || {
         let mut command: Command = process::command(&program::find(name), None);
+        command.envs(args.iter().flat_map(|arg| client_env(arg)));
         command.args(args).stdin(Stdio::null()).output().expect("the program runs")
     })
     .await
@@ -53,7 +55,7 @@ async fn settings_can_come_from_the_environment(backend: Backend) {
 async fn a_server_says_where_it_listens(backend: Backend) {
     let mut system = system(backend).await;
     for program in system.programs() {
-        let address = program.base().replace("http://", "");
+        let address = program.address();
         let log = program.log();
         let said = log.lines().any(|line| {
             let line: serde_json::Value = serde_json::from_str(line).expect("a log of JSON lines");
@@ -78,6 +80,11 @@ async fn wrong_usage_exits_2_and_says_what_is_wrong() {
         ("sluice-publisher", "serve --redis-url redis://127.0.0.1:1 --redis-ca /no/such/file"),
         ("sluice-publisher", "serve --redis-url redis://redis.example --require-tls"),
         ("sluice-aggregator", "migrate --database-url postgres://127.0.0.1:1/x?sslmode=require&sslcert=/no/such/file"),
+        ("sluice-aggregator", "standalone --tls-cert /no/such/file --tls-key /no/such/file"),
+        ("sluice-aggregator", "healthcheck --url https://127.0.0.1:1 --ca /no/such/file"),
+        ("sluice-publisher", "serve --redis-url redis://127.0.0.1:1 --tls-key /no/such/file"),
+        ("sluice-publisher", "serve --redis-url redis://127.0.0.1:1 --query-url http://a --query-ca /no/such/file"),
+        ("sluice-publisher", "simulate --ca /no/such/file"),
     ] {
         let output = run(name, words(args)).await;
         assert_eq!(output.status.code(), Some(2), "{name} {args}: {output:?}");

@@ -4,6 +4,7 @@ use std::io::Write;
 use std::process::Stdio;
 
 use serde_json::Value;
+use sluice_tests::certificates::client_env;
 use sluice_tests::store::StoreAddress;
 use sluice_tests::{Backend, Setup, System, process, program};
 use sqlx::{AssertSqlSafe, Connection, Executor, PgConnection, SqliteConnection};
@@ -26,6 +27,7 @@ on_both_backends!(
 async fn simulate(system: &System, args: &str, input: &str) -> (Option<i32>, Value, String) {
     let mut command = process::command(&program::find("sluice-publisher"), None);
     command.args(["simulate", "--url", &system.base()]).args(args.split_whitespace());
+    command.envs(client_env(&system.base()));
     command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let input = input.to_owned();
     let run = move || {

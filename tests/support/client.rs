@@ -3,7 +3,10 @@
 use std::time::Duration;
 
 use reqwest::header::{AUTHORIZATION, CONTENT_TYPE, HeaderMap};
+use rustls::ClientConfig;
 use serde_json::Value;
+
+use crate::certificates::{client_config, ours};
 
 /// How long an answer may take.
 const TIMEOUT: Duration = Duration::from_secs(120);
@@ -24,6 +27,23 @@ pub struct Answer {
     pub headers: HeaderMap,
     /// The body as text.
     pub text: String,
+}
+
+/// Returns a client of HTTP for the system at `base`. Over TLS it has our certificate, and it trusts our CA alone.
+pub fn http(base: &str) -> reqwest::Client {
+    builder(tls_for(base)).build().expect("an HTTP client")
+}
+
+fn tls_for(base: &str) -> ClientConfig {
+    if base.starts_with("https://") {
+        client_config(Some(ours().authority.ca()), Some(&ours().client))
+    } else {
+        client_config(None, None)
+    }
+}
+
+fn builder(tls: ClientConfig) -> reqwest::ClientBuilder {
+    reqwest::Client::builder().tls_backend_preconfigured(tls).timeout(TIMEOUT)
 }
 
 impl Answer {
@@ -61,9 +81,14 @@ impl Answer {
 }
 
 impl Client {
-    /// Creates a client of the system at `base`.
+    /// Creates a client of the system at `base`. Over TLS it has our certificate.
     pub fn new(base: &str) -> Self {
-        let http = reqwest::Client::builder().timeout(TIMEOUT).build().expect("an HTTP client");
+        Self { http: http(base), base: base.to_owned() }
+    }
+
+    /// Creates a client of the server at `base` with these settings of TLS.
+    pub fn with_tls(base: &str, tls: ClientConfig) -> Self {
+        let http = builder(tls).build().expect("an HTTP client");
         Self { http, base: base.to_owned() }
     }
 
@@ -71,7 +96,7 @@ impl Client {
     pub fn with_token(&self, token: &str) -> Self {
         let mut headers = HeaderMap::new();
         headers.insert(AUTHORIZATION, format!("Bearer {token}").parse().expect("a token"));
-        let http = reqwest::Client::builder().timeout(TIMEOUT).default_headers(headers);
+        let http = builder(tls_for(&self.base)).default_headers(headers);
         Self { http: http.build().expect("an HTTP client"), base: self.base.clone() }
     }
 

@@ -31,6 +31,7 @@ pub mod postgres;
 pub mod process;
 pub mod program;
 pub mod proxy;
+pub mod raw;
 pub mod redis;
 pub mod sentinels;
 pub mod setup;

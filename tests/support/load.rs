@@ -89,7 +89,7 @@ impl Load {
     pub fn start(base: &str, options: LoadOptions) -> Self {
         let shared = Arc::new(Shared {
             base: base.to_owned(),
-            http: reqwest::Client::builder().build().expect("an HTTP client"),
+            http: crate::client::http(base),
             options,
             stop: AtomicBool::new(false),
             distinct: AtomicU64::new(0),

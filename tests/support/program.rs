@@ -60,7 +60,7 @@ impl Program {
 
     /// Waits until `/readyz` returns 200.
     pub async fn ready(&mut self) {
-        let client = reqwest::Client::new();
+        let client = crate::client::http(&self.base());
         let url = format!("{}/readyz", self.base());
         let (name, log) = (self.name.clone(), self.log.clone());
         let process = self.process.as_mut().expect("the program was started");
@@ -132,9 +132,16 @@ impl Program {
         if self.binary.ends_with("sluice-publisher") { "sluice-publisher" } else { "sluice-aggregator" }
     }
 
-    /// Returns the address on which it serves: `http://127.0.0.1:PORT`.
+    /// Returns the URL at which it serves: `http://127.0.0.1:PORT`, or `https` if it has a certificate.
     pub fn base(&self) -> String {
-        format!("http://127.0.0.1:{}", self.port)
+        let tls = self.env.iter().any(|(name, _)| name == "SLUICE_TLS_CERT")
+            || self.args.iter().any(|arg| arg == "--tls-cert");
+        format!("{}://{}", if tls { "https" } else { "http" }, self.address())
+    }
+
+    /// Returns the address on which it listens.
+    pub fn address(&self) -> String {
+        format!("127.0.0.1:{}", self.port)
     }
 
     /// Returns the whole log, over all restarts.

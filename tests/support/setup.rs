@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::LazyLock;
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use crate::certificates::{Authority, HOST};
+use crate::certificates::{Ours, ours};
 use crate::postgres::{DATABASE, PostgresServer, url_of};
 use crate::program::Program;
 use crate::redis::RedisServer;
@@ -15,6 +15,11 @@ use crate::{Client, dirs};
 /// Servers that the tests of one binary share. No test kills them, so data need not be synced to disk.
 static SHARED_REDIS: LazyLock<RedisServer> = LazyLock::new(RedisServer::start);
 static SHARED_POSTGRES: LazyLock<PostgresServer> = LazyLock::new(|| PostgresServer::start(false));
+/// The same, for systems that reach them by TLS.
+static SHARED_TLS: LazyLock<OwnServers> = LazyLock::new(servers_with_tls);
+/// Whether every system of this process uses TLS for all its connections.
+static ALL_OVER_TLS: LazyLock<bool> =
+    LazyLock::new(|| std::env::var("SLUICE_TEST_TLS").is_ok_and(|value| value == "1"));
 static NEXT: AtomicU32 = AtomicU32::new(0);
 
 /// The description of a system. [`Setup::start`] starts it.
@@ -25,7 +30,7 @@ pub struct Setup {
     publisher_args: Vec<String>,
     aggregator_args: Vec<String>,
     servers: Option<OwnServers>,
-    tls_urls: Option<(String, String)>,
+    tls: bool,
     data: Option<PathBuf>,
     redis_proxy: Option<String>,
     postgres_proxy: Option<String>,
@@ -38,14 +43,22 @@ pub struct Setup {
 
 impl Setup {
     /// One aggregator, default settings, on the shared servers with its own prefix and schema.
+    ///
+    /// With `SLUICE_TEST_TLS=1` in the environment, all connections use TLS.
     pub fn new(backend: Backend) -> Self {
+        let setup = Self::without_tls(backend);
+        if *ALL_OVER_TLS { setup.with_certificates() } else { setup }
+    }
+
+    /// Like [`Setup::new`], without TLS in any environment.
+    pub fn without_tls(backend: Backend) -> Self {
         Self {
             backend,
             aggregators: 1,
             publisher_args: Vec::new(),
             aggregator_args: Vec::new(),
             servers: None,
-            tls_urls: None,
+            tls: false,
             data: None,
             redis_proxy: None,
             postgres_proxy: None,
@@ -99,24 +112,30 @@ impl Setup {
         self
     }
 
-    /// Uses servers for this system alone that the programs reach by TLS, and that demand a certificate of them.
+    /// Uses servers for this system alone that the programs reach by TLS, and TLS between clients and programs. Every
+    /// server demands a certificate of its clients.
     pub async fn over_tls(mut self) -> Self {
-        let start = || {
-            let ca = Authority::new();
-            let (server, client) = (ca.issue(HOST), ca.issue("client.example"));
-            let redis = RedisServer::start_with_tls(&server, Some(ca.ca()));
-            let rules = format!("hostssl {DATABASE} all all trust clientcert=verify-ca\n");
-            let postgres = PostgresServer::start_with_tls(&server, ca.ca(), &rules);
-            let files = [ca.ca().to_owned(), client.cert, client.key].map(|file| file.display().to_string());
-            (OwnServers { redis, postgres }, files)
-        };
-        let (servers, [ca, cert, key]) = tokio::task::spawn_blocking(start).await.expect("servers");
-        let files = format!("sslrootcert={ca}&sslcert={cert}&sslkey={key}");
-        let postgres = format!("{}?sslmode=verify-full&{files}", servers.postgres.url());
-        self.tls_urls = Some((servers.redis.tls_url(), postgres));
-        self.servers = Some(servers);
-        let files = [("SLUICE_REDIS_CA", &ca), ("SLUICE_REDIS_CERT", &cert), ("SLUICE_REDIS_KEY", &key)];
-        files.into_iter().fold(self, |setup, (name, file)| setup.env(name, file)).env("SLUICE_REQUIRE_TLS", "true")
+        if self.backend == Backend::RedisPostgres {
+            self.servers = Some(tokio::task::spawn_blocking(servers_with_tls).await.expect("servers"));
+        }
+        if self.tls { self } else { self.with_certificates() }
+    }
+
+    fn with_certificates(mut self) -> Self {
+        let Ours { authority, server, client } = ours();
+        self.tls = true;
+        let files = [
+            ("SLUICE_TLS_CERT", server.cert.as_path()),
+            ("SLUICE_TLS_KEY", server.key.as_path()),
+            ("SLUICE_TLS_CLIENT_CA", authority.ca()),
+        ];
+        let of_clients = ["SLUICE_REDIS", "SLUICE_QUERY"].into_iter().flat_map(|prefix| {
+            [("CA", authority.ca()), ("CERT", client.cert.as_path()), ("KEY", client.key.as_path())]
+                .map(|(name, file)| (format!("{prefix}_{name}"), file))
+        });
+        let files: Vec<_> = files.map(|(name, file)| (name.to_owned(), file)).into_iter().chain(of_clients).collect();
+        let setup = files.iter().fold(self, |setup, (name, file)| setup.env(name, &file.display().to_string()));
+        setup.env("SLUICE_REQUIRE_TLS", "true")
     }
 
     /// Uses these servers, which this system alone uses.
@@ -167,12 +186,11 @@ impl Setup {
             let postgres = tokio::task::spawn_blocking(|| SHARED_POSTGRES.url()).await.expect("a server");
             return (redis.clone(), postgres);
         }
-        match (&self.tls_urls, &self.servers) {
-            (Some(urls), _) => urls.clone(),
-            (None, Some(servers)) => (servers.redis.url(), servers.postgres.url()),
-            (None, None) => {
-                tokio::task::spawn_blocking(|| (SHARED_REDIS.url(), SHARED_POSTGRES.url())).await.expect("servers")
-            }
+        let tls = self.tls;
+        match &self.servers {
+            Some(servers) => urls(servers, tls),
+            None if tls => tokio::task::spawn_blocking(|| urls(&SHARED_TLS, true)).await.expect("servers"),
+            None => tokio::task::spawn_blocking(|| (SHARED_REDIS.url(), SHARED_POSTGRES.url())).await.expect("servers"),
         }
     }
 
@@ -212,8 +230,12 @@ impl Setup {
         }
         let client = Client::new(&publisher.base());
         // The test itself reaches Redis without TLS.
-        let direct = self.redis_at.map(|(_, direct)| direct).or(self.servers.as_ref().map(|own| own.redis.url()));
-        let stream = direct.unwrap_or(redis);
+        let stream = match (self.redis_at, &self.servers) {
+            (Some((_, direct)), _) => direct,
+            (None, Some(servers)) => servers.redis.url(),
+            (None, None) if self.tls => SHARED_TLS.redis.url(),
+            (None, None) => redis,
+        };
         let store = StoreAddress::Postgres { url: postgres, schema: name.clone() };
         let mut system = System {
             backend: self.backend,
@@ -250,6 +272,25 @@ impl Setup {
         system.aggregators[0].start().await;
         system
     }
+}
+
+/// Starts a Redis and a Postgres that demand certificates of their clients.
+fn servers_with_tls() -> OwnServers {
+    let Ours { authority, server, .. } = ours();
+    let redis = RedisServer::start_with_tls(server, Some(authority.ca()));
+    let rules = format!("hostssl {DATABASE} all all trust clientcert=verify-ca\n");
+    OwnServers { redis, postgres: PostgresServer::start_with_tls(server, authority.ca(), &rules) }
+}
+
+/// Returns the URLs of a Redis and a Postgres.
+fn urls(servers: &OwnServers, tls: bool) -> (String, String) {
+    if !tls {
+        return (servers.redis.url(), servers.postgres.url());
+    }
+    let Ours { authority, client, .. } = ours();
+    let [ca, cert, key] = [authority.ca(), &client.cert, &client.key].map(|file| file.display().to_string());
+    let files = format!("sslrootcert={ca}&sslcert={cert}&sslkey={key}");
+    (servers.redis.tls_url(), format!("{}?sslmode=verify-full&{files}", servers.postgres.url()))
 }
 
 fn words(args: &[&str]) -> Vec<String> {

@@ -1,32 +1,27 @@
-//! A client's TCP stream with bounds: it fails when the client stops reading its response, and when all heads of
-//! requests together become too long.
+//! A client's stream with a bound: it fails when the client stops reading its response.
 
 use std::io;
 use std::ops::Range;
 use std::pin::Pin;
-use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
 use axum::http::StatusCode;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::TcpStream;
 use tokio::time::{Sleep, sleep};
 
-use crate::open_connections::Connection;
 use crate::request_log;
+use crate::transport::Transport;
 
 /// Where the status is in a response: after `HTTP/1.1 `.
 const STATUS: Range<usize> = 9..12;
 
-/// A TCP stream whose writes fail when the client reads nothing for longer than `timeout`, and whose reads fail when
-/// a head is long and the heads of all connections together are too long.
+/// A stream whose writes fail when the client reads nothing for longer than `timeout`.
 pub(crate) struct ClientStream {
-    stream: TcpStream,
+    stream: Transport,
     timeout: Duration,
     /// Runs while a write cannot proceed.
     stalled: Option<Pin<Box<Sleep>>>,
-    connection: Arc<Connection>,
     /// Whether whole responses are flushed, so that what follows is the beginning of a response. hyper also flushes
     /// between the pieces of one that is sent while it is produced.
     between_responses: bool,
@@ -36,12 +31,12 @@ pub(crate) struct ClientStream {
 }
 
 impl ClientStream {
-    pub(crate) fn new(stream: TcpStream, timeout: Duration, connection: Arc<Connection>) -> Self {
-        Self { stream, timeout, stalled: None, connection, between_responses: true, refused: None }
+    pub(crate) fn new(stream: Transport, timeout: Duration) -> Self {
+        Self { stream, timeout, stalled: None, between_responses: true, refused: None }
     }
 
     /// Returns the stream, and the status of the refusal that the client is still to be sent.
-    pub(crate) fn into_inner(self) -> (TcpStream, Option<StatusCode>) {
+    pub(crate) fn into_inner(self) -> (Transport, Option<StatusCode>) {
         (self.stream, self.refused)
     }
 
@@ -62,7 +57,7 @@ impl ClientStream {
         self.refused.is_some()
     }
 
-    fn stream(&mut self) -> Pin<&mut TcpStream> {
+    fn stream(&mut self) -> Pin<&mut Transport> {
         Pin::new(&mut self.stream)
     }
 
@@ -83,12 +78,7 @@ impl ClientStream {
 
 impl AsyncRead for ClientStream {
     fn poll_read(self: Pin<&mut Self>, context: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        let this = self.get_mut();
-        let before = buffer.filled().len();
-        match this.stream().poll_read(context, buffer) {
-            Poll::Ready(Ok(())) => Poll::Ready(this.connection.count_head(buffer.filled().len() - before)),
-            other => other,
-        }
+        self.get_mut().stream().poll_read(context, buffer)
     }
 }
 
@@ -122,7 +112,7 @@ impl AsyncWrite for ClientStream {
     fn poll_flush(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
         let polled = this.stream().poll_flush(context);
-        this.between_responses |= polled.is_ready() && !this.connection.is_busy();
+        this.between_responses |= polled.is_ready() && !this.stream.is_busy();
         this.watch(context, polled)
     }
 

@@ -17,30 +17,32 @@ use hyper::server::conn::http1;
 use hyper::service::{HttpService, Service, service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
-use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 use tokio_util::sync::CancellationToken;
 
 use crate::client_stream::ClientStream;
+use crate::closing::{LINGER, close, send};
 use crate::code::Code;
 use crate::deadlines::Deadlines;
 use crate::guard::{self, SharedGuard};
+use crate::handshake::{self, Failure};
 use crate::open_connections::{Busy, Connection};
 use crate::problem::{self, Problem};
 use crate::request_log::{self, refuse_head};
+use crate::server_tls::ServerTls;
 use crate::shortcut::{Counted, Shortcut};
+use crate::transport::{Socket, Transport};
 
 /// The maximum number of bytes of a request's head, and of a body that were received and not handed to its handler.
 const MAX_BUFFER: usize = 64 << 10;
 /// How long a connection that is closed to make room for others may take to send the end of a response.
 const CLOSING_TIMEOUT: Duration = Duration::from_secs(1);
-/// How long a connection that is being closed continues to read, and to discard, what the client sends.
-const LINGER: Duration = Duration::from_secs(2);
 
 type Answer = Pin<Box<dyn Future<Output = Result<Response, Infallible>> + Send>>;
 
-/// The guard, the shortcut and the router, which handle the requests of all connections of a server.
+/// The TLS, the guard, the shortcut and the router of all connections of a server.
 pub(crate) struct Served<S> {
+    tls: Option<Arc<ServerTls>>,
     guard: SharedGuard,
     routes: Arc<Routes<S>>,
 }
@@ -51,9 +53,9 @@ struct Routes<S> {
 }
 
 impl<S: Shortcut> Served<S> {
-    pub(crate) fn new(router: Router, shortcut: Option<S>, guard: SharedGuard) -> Self {
+    pub(crate) fn new(router: Router, shortcut: Option<S>, guard: SharedGuard, tls: Option<Arc<ServerTls>>) -> Self {
         let router = TowerToHyperService::new(router.layer(from_fn(request_log::middleware)));
-        Self { guard, routes: Arc::new(Routes { router, shortcut: shortcut.map(Counted::new).map(Arc::new) }) }
+        Self { tls, guard, routes: Arc::new(Routes { router, shortcut: shortcut.map(Counted::new).map(Arc::new) }) }
     }
 
     /// Handles a request. Every request to every server passes through this function before the shortcut and the
@@ -115,16 +117,31 @@ impl HttpBody for BusyBody {
     }
 }
 
+/// What bounds a connection in time.
+pub(crate) struct Bounds {
+    pub(crate) deadlines: Deadlines,
+    pub(crate) state: Arc<Connection>,
+    /// Cancelled when the server begins to shut down.
+    pub(crate) shutdown: CancellationToken,
+    /// Cancelled, after `shutdown`, when the connection must end at once.
+    pub(crate) abort: CancellationToken,
+}
+
+impl Bounds {
+    /// Closes a connection of which no request is handled.
+    async fn close(&self, stream: Transport) {
+        let makes_room = self.state.closing.is_cancelled() && !self.shutdown.is_cancelled();
+        let timeout = if makes_room { CLOSING_TIMEOUT } else { LINGER };
+        tokio::select! {
+            () = self.abort.cancelled() => {}
+            _ = tokio::time::timeout(timeout, close(stream)) => {}
+        }
+    }
+}
+
 /// Serves one connection until either side closes it. Once `shutdown` is cancelled, or the connection is closed to make
 /// room for others, it ends after the request in flight; once `abort` is cancelled too, it ends at once.
-pub(crate) async fn serve<S: Shortcut>(
-    stream: TcpStream,
-    served: Arc<Served<S>>,
-    deadlines: Deadlines,
-    state: Arc<Connection>,
-    shutdown: CancellationToken,
-    abort: CancellationToken,
-) {
+pub(crate) async fn serve<S: Shortcut>(stream: TcpStream, served: Arc<Served<S>>, bounds: Bounds) {
     if let Err(error) = stream.set_nodelay(true) {
         tracing::debug!(%error, "cannot set TCP_NODELAY");
     }
@@ -133,28 +150,64 @@ pub(crate) async fn serve<S: Shortcut>(
     let mut first = [0];
     let begun = tokio::select! {
         biased;
-        peeked = tokio::time::timeout(deadlines.headers, stream.peek(&mut first)) => matches!(peeked, Ok(Ok(1))),
-        () = state.closing.cancelled() => false,
+        peeked = tokio::time::timeout(bounds.deadlines.headers, stream.peek(&mut first)) => matches!(peeked, Ok(Ok(1))),
+        () = bounds.state.closing.cancelled() => false,
+    };
+    let socket = Socket::new(stream, bounds.state.clone());
+    if !begun {
+        bounds.close(Transport::Plain(socket)).await;
+        return;
+    }
+    match served.tls.clone() {
+        None => Box::pin(serve_requests(Transport::Plain(socket), served, bounds)).await,
+        Some(tls) => Box::pin(serve_tls(socket, first, tls, served, bounds)).await,
+    }
+}
+
+/// Serves a client of a server that speaks TLS. Until it has sent a part of a request it has no more buffers than its
+/// handshake needs, and afterwards none but the state of its TLS connection.
+async fn serve_tls<S: Shortcut>(
+    socket: Socket,
+    [first]: [u8; 1],
+    tls: Arc<ServerTls>,
+    served: Arc<Served<S>>,
+    bounds: Bounds,
+) {
+    let accepted = tokio::select! {
+        biased;
+        accepted = Box::pin(handshake::accept(socket, first, &tls, bounds.deadlines.headers)) => accepted,
+        () = bounds.state.closing.cancelled() => return,
+    };
+    drop(tls);
+    let mut stream = match accepted {
+        Ok(stream) => stream,
+        Err((failure, socket)) => {
+            let Some(mut stream) = socket.map(Transport::Plain) else { return };
+            if failure == Failure::Plain(true) {
+                let plain = Problem::new(Code::BadRequest, "this port speaks TLS: use https://");
+                send(&mut stream, refuse_head(plain)).await;
+            }
+            bounds.close(stream).await;
+            return;
+        }
+    };
+    let begun = tokio::select! {
+        biased;
+        begun = handshake::has_sent(&mut stream, bounds.deadlines.headers) => begun,
+        () = bounds.state.closing.cancelled() => false,
     };
     if begun {
-        Box::pin(serve_requests(stream, served, deadlines, state, shutdown, abort)).await;
+        Box::pin(serve_requests(stream, served, bounds)).await;
     } else {
-        let timeout = if state.closing.is_cancelled() && !shutdown.is_cancelled() { CLOSING_TIMEOUT } else { LINGER };
-        tokio::select! {
-            () = abort.cancelled() => {}
-            _ = tokio::time::timeout(timeout, close(stream)) => {}
-        }
+        bounds.close(stream).await;
     }
 }
 
 /// Serves a connection whose first bytes have arrived.
 async fn serve_requests<S: Shortcut>(
-    stream: TcpStream,
+    stream: Transport,
     served: Arc<Served<S>>,
-    deadlines: Deadlines,
-    state: Arc<Connection>,
-    shutdown: CancellationToken,
-    abort: CancellationToken,
+    Bounds { deadlines, state, shutdown, abort }: Bounds,
 ) {
     let service = {
         let state = state.clone();
@@ -162,7 +215,7 @@ async fn serve_requests<S: Shortcut>(
     };
     let mut http = http1::Builder::new();
     http.timer(TokioTimer::new()).header_read_timeout(deadlines.headers).max_buf_size(MAX_BUFFER);
-    let stream = ClientStream::new(stream, deadlines.write, state.clone());
+    let stream = ClientStream::new(stream, deadlines.write);
     let mut connection = http.serve_connection(TokioIo::new(stream), service);
 
     let ended = tokio::select! {
@@ -232,51 +285,4 @@ where
     S::Future: Unpin,
 {
     poll_fn(|context| connection.poll_without_shutdown(context)).await
-}
-
-/// Sends a response past hyper, which closes a connection without a response when the headers do not arrive in time,
-/// and with one that has no body when it refuses them.
-async fn send(stream: &mut TcpStream, response: Response) {
-    let (parts, body) = response.into_parts();
-    let Ok(body) = axum::body::to_bytes(body, 4_096).await else { return };
-    let mut bytes = format!("HTTP/1.1 {}\r\n", parts.status).into_bytes();
-    for (name, value) in &parts.headers {
-        bytes.extend_from_slice(name.as_str().as_bytes());
-        bytes.extend_from_slice(b": ");
-        bytes.extend_from_slice(value.as_bytes());
-        bytes.extend_from_slice(b"\r\n");
-    }
-    bytes.extend_from_slice(format!("content-length: {}\r\nconnection: close\r\n\r\n", body.len()).as_bytes());
-    bytes.extend_from_slice(&body);
-    let written = tokio::time::timeout(LINGER, stream.write_all(&bytes)).await;
-    if let Ok(Err(error)) | Err(error) = written.map_err(std::io::Error::from) {
-        tracing::debug!(%error, "cannot send a refusal");
-    }
-}
-
-/// Closes the sending side first and continues to read for up to [`LINGER`]. Closing a socket with unread bytes
-/// resets the connection, and a client that is still sending its body would lose the response (413).
-async fn close(mut stream: TcpStream) {
-    let lingering = async {
-        stream.shutdown().await?;
-        loop {
-            stream.readable().await?;
-            if discard(&stream)? {
-                return Ok::<_, std::io::Error>(());
-            }
-        }
-    };
-    if let Ok(Err(error)) = tokio::time::timeout(LINGER, lingering).await {
-        tracing::trace!(%error, "closing a connection");
-    }
-}
-
-/// Reads what has arrived; returns whether it was the end. The buffer is on the stack, and not in a future that waits.
-fn discard(stream: &TcpStream) -> std::io::Result<bool> {
-    let mut discarded = [0; 8_192];
-    match stream.try_read(&mut discarded) {
-        Ok(read) => Ok(read == 0),
-        Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => Ok(false),
-        Err(error) => Err(error),
-    }
 }

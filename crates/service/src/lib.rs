@@ -21,6 +21,8 @@
 
 pub mod backoff;
 mod client_stream;
+pub mod client_tls;
+mod closing;
 pub mod code;
 mod connection;
 pub mod deadlines;
@@ -28,6 +30,7 @@ pub mod durability;
 pub mod encryption;
 pub mod exit;
 pub mod guard;
+mod handshake;
 pub mod healthcheck;
 pub mod log_limit;
 mod log_writer;
@@ -41,8 +44,10 @@ pub mod problem;
 mod process_memory;
 pub mod request_log;
 pub mod server;
+pub mod server_tls;
 pub mod shortcut;
 pub mod shutdown;
 pub mod telemetry;
 pub mod tls;
+mod transport;
 pub mod units;

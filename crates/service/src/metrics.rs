@@ -75,6 +75,13 @@ pub const LOG_LINES_LOST: Metric = Metric::counter("sluice_log_lines_lost_total"
 pub const DURABILITY_SETTING: Metric = Metric::gauge("sluice_durability_setting", &["setting"], "boolean");
 /// Whether the connection to a server can be read on the network.
 pub const UNENCRYPTED_CONNECTION: Metric = Metric::gauge("sluice_unencrypted_connection", &["server"], "boolean");
+/// When the certificate of the listener ends.
+pub const TLS_CERTIFICATE_EXPIRY: Metric =
+    Metric::gauge("sluice_tls_certificate_expiry_timestamp_seconds", &[], "seconds");
+/// Times at which the files of the listener's TLS were found changed and could not be used.
+pub const TLS_RELOAD_ERRORS: Metric = Metric::counter("sluice_tls_reload_errors_total", &[], "errors");
+/// Connections to the listener with which no TLS came about.
+pub const TLS_HANDSHAKE_ERRORS: Metric = Metric::counter("sluice_tls_handshake_errors_total", &["reason"], "errors");
 /// The memory that the process holds (its resident set). It has the name that Prometheus' client
 /// libraries give it, so that common dashboards find it.
 pub const RESIDENT_MEMORY_BYTES: Metric = Metric::gauge("process_resident_memory_bytes", &[], "bytes");
@@ -87,6 +94,9 @@ pub const ALL: &[Metric] = &[
     LOG_LINES_LOST,
     DURABILITY_SETTING,
     UNENCRYPTED_CONNECTION,
+    TLS_CERTIFICATE_EXPIRY,
+    TLS_RELOAD_ERRORS,
+    TLS_HANDSHAKE_ERRORS,
     RESIDENT_MEMORY_BYTES,
 ];
 

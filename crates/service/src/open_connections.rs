@@ -14,8 +14,6 @@ use tokio_util::sync::CancellationToken;
 
 use crate::open_files;
 
-/// The maximum number of connections, if the process may open enough files.
-const MAX_CONNECTIONS: usize = 8_192;
 /// Files that are left to everything else: the connections to Redis, to PostgreSQL and to aggregators.
 const OTHER_FILES: usize = 256;
 /// The minimum number of connections, however few files the process may open.
@@ -43,7 +41,7 @@ pub(crate) struct OpenConnections {
 pub(crate) struct Connection {
     waiting_since: AtomicU64,
     clock: Arc<AtomicU64>,
-    /// Bytes read since the connection began to wait: those of a request's head.
+    /// Bytes read since the connection began to wait: those of a request's head, or of a handshake.
     head: AtomicUsize,
     /// The permits that it holds for the part of their buffer beyond [`HEAD_FREE`].
     long_head: AtomicUsize,
@@ -61,9 +59,9 @@ pub(crate) struct Place {
 
 impl OpenConnections {
     /// Returns the bounds of a server in this process: not more connections than its limit of open files allows.
-    pub(crate) fn new() -> Self {
-        let files = open_files::limit().unwrap_or(MAX_CONNECTIONS + OTHER_FILES);
-        Self::with_max(files.saturating_sub(OTHER_FILES).clamp(MIN_CONNECTIONS, MAX_CONNECTIONS))
+    pub(crate) fn new(max: usize) -> Self {
+        let files = open_files::limit().unwrap_or(usize::MAX);
+        Self::with_max(files.saturating_sub(OTHER_FILES).max(MIN_CONNECTIONS).min(max))
     }
 
     fn with_max(max: usize) -> Self {
@@ -131,7 +129,6 @@ impl Connection {
     /// Records that a request is handled, until the returned value is dropped.
     pub(crate) fn busy(self: &Arc<Self>) -> Busy {
         self.waiting_since.store(BUSY, Ordering::Relaxed);
-        self.head.store(0, Ordering::Relaxed);
         self.forget_head();
         Busy(self.clone())
     }
@@ -162,8 +159,9 @@ impl Connection {
         Ok(())
     }
 
-    /// Returns the permits of a head that is no longer in memory.
+    /// Returns the permits of a head that is no longer in memory, and counts the next one from zero.
     pub(crate) fn forget_head(&self) {
+        self.head.store(0, Ordering::Relaxed);
         if self.long_head.load(Ordering::Relaxed) > 0 {
             self.head_bytes.add_permits(self.long_head.swap(0, Ordering::Relaxed));
         }

@@ -1,9 +1,11 @@
 //! The options of a server.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::deadlines::Deadlines;
 use crate::guard::SharedGuard;
+use crate::server_tls::ServerTls;
 
 /// The options of a server, in addition to its listener and its routes.
 #[derive(Clone)]
@@ -12,10 +14,17 @@ pub struct ServeOptions {
     pub deadlines: Deadlines,
     /// Checks every request before it is handled. With `None` every request passes, at no cost.
     pub guard: SharedGuard,
+    /// The certificate with which the server speaks TLS, and nothing else. With `None` it speaks plain HTTP.
+    pub tls: Option<Arc<ServerTls>>,
+    /// The maximum number of connections, if the process may open enough files.
+    pub max_connections: usize,
 }
 
+/// The maximum number of connections of a server that clients use.
+const MAX_CONNECTIONS: usize = 8_192;
+
 impl ServeOptions {
-    /// Returns options with the deadlines of [`Deadlines::new`] and without a guard.
+    /// Returns options with the deadlines of [`Deadlines::new`], without a guard and without TLS.
     pub fn new(shutdown_timeout: Duration) -> Self {
         Self::from(Deadlines::new(shutdown_timeout))
     }
@@ -26,10 +35,24 @@ impl ServeOptions {
         self.guard = guard;
         self
     }
+
+    /// Sets the maximum number of connections.
+    #[must_use]
+    pub fn at_most(mut self, connections: usize) -> Self {
+        self.max_connections = connections;
+        self
+    }
+
+    /// Sets the certificate with which the server speaks TLS.
+    #[must_use]
+    pub fn with_tls(mut self, tls: Option<Arc<ServerTls>>) -> Self {
+        self.tls = tls;
+        self
+    }
 }
 
 impl From<Deadlines> for ServeOptions {
     fn from(deadlines: Deadlines) -> Self {
-        Self { deadlines, guard: None }
+        Self { deadlines, guard: None, tls: None, max_connections: MAX_CONNECTIONS }
     }
 }

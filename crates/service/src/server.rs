@@ -10,7 +10,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::backoff::Backoff;
-use crate::connection::{self, Served};
+use crate::connection::{self, Bounds, Served};
 use crate::deadlines::Deadlines;
 use crate::open_connections::OpenConnections;
 use crate::open_files;
@@ -38,7 +38,7 @@ pub async fn run(
     shutdown: CancellationToken,
     options: ServeOptions,
 ) -> anyhow::Result<()> {
-    serve(listener, Served::new(router, None::<NoShortcut>, options.guard), shutdown, options.deadlines).await
+    serve(listener, router, None::<NoShortcut>, shutdown, options).await
 }
 
 /// Serves as [`run`] does, with one route that is served without the router. The requests of that route pass the
@@ -53,21 +53,28 @@ pub async fn run_with_shortcut(
     shutdown: CancellationToken,
     options: ServeOptions,
 ) -> anyhow::Result<()> {
-    serve(listener, Served::new(router, Some(shortcut), options.guard), shutdown, options.deadlines).await
+    serve(listener, router, Some(shortcut), shutdown, options).await
 }
 
 async fn serve<S: Shortcut>(
     listener: TcpListener,
-    served: Served<S>,
+    router: Router,
+    shortcut: Option<S>,
     shutdown: CancellationToken,
-    deadlines: Deadlines,
+    options: ServeOptions,
 ) -> anyhow::Result<()> {
+    let ServeOptions { deadlines, guard, tls, max_connections } = options;
     open_files::raise_limit();
     let address = listener.local_addr().context("the listener has no address")?;
-    tracing::info!(%address, "listening");
+    tracing::info!(%address, tls = tls.is_some(), "listening");
+    if let Some(tls) = &tls {
+        tokio::spawn(tls.clone().watch(shutdown.clone()));
+    }
+    let served = Served::new(router, shortcut, guard, tls);
     let connections = TaskTracker::new();
     let abort = CancellationToken::new();
-    accept(&listener, &Arc::new(served), &shutdown, &abort, deadlines, &connections).await;
+    let open = OpenConnections::new(max_connections);
+    accept(&listener, &open, &Arc::new(served), &shutdown, &abort, deadlines, &connections).await;
 
     drop(listener);
     connections.close();
@@ -83,13 +90,13 @@ async fn serve<S: Shortcut>(
 
 async fn accept<S: Shortcut>(
     listener: &TcpListener,
+    open: &OpenConnections,
     served: &Arc<Served<S>>,
     shutdown: &CancellationToken,
     abort: &CancellationToken,
     deadlines: Deadlines,
     connections: &TaskTracker,
 ) {
-    let open = OpenConnections::new();
     let mut backoff = Backoff::new(Duration::from_millis(10), Duration::from_secs(1));
     loop {
         let next = async {
@@ -110,8 +117,9 @@ async fn accept<S: Shortcut>(
             }
         };
         backoff.reset();
-        let (connection, place) = open.register(place, shutdown);
-        let serving = connection::serve(stream, served.clone(), deadlines, connection, shutdown.clone(), abort.clone());
+        let (state, place) = open.register(place, shutdown);
+        let bounds = Bounds { deadlines, state, shutdown: shutdown.clone(), abort: abort.clone() };
+        let serving = connection::serve(stream, served.clone(), bounds);
         connections.spawn(async move {
             serving.await;
             drop(place);

@@ -1,5 +1,5 @@
-//! TLS of the connections that we open: the provider of its cryptography, the files that settings name, and what an
-//! error of a handshake means for whoever operates the program.
+//! TLS: the provider of its cryptography, the files that settings name, and what an error of a handshake means for
+//! whoever operates the program that opens the connection.
 
 use std::error::Error;
 use std::fs;
@@ -104,7 +104,7 @@ pub fn system_has_roots() -> bool {
 }
 
 /// Finds the error of TLS among the causes of an error.
-fn tls_error<'a>(error: &'a (dyn Error + 'static)) -> Option<&'a TlsError> {
+pub(crate) fn tls_error<'a>(error: &'a (dyn Error + 'static)) -> Option<&'a TlsError> {
     let mut next = Some(error);
     while let Some(error) = next {
         if let Some(found) = error.downcast_ref::<TlsError>() {
@@ -127,12 +127,21 @@ fn tls_error<'a>(error: &'a (dyn Error + 'static)) -> Option<&'a TlsError> {
 /// # Errors
 /// The name of the setting and of the file, and what is wrong.
 pub fn check_ca(setting: &str, file: &Path) -> Result<(), String> {
-    let wrong = |reason: String| format!("{setting}: {}: {reason}", file.display());
+    roots_in((setting, file), &read(setting, file)?).map(|_| ())
+}
+
+/// Returns the CAs in the text of a file that a setting names.
+///
+/// # Errors
+/// The name of the setting and of the file, and what is wrong.
+pub(crate) fn roots_in((setting, file): (&str, &Path), text: &[u8]) -> Result<RootCertStore, String> {
     let mut roots = RootCertStore::empty();
-    for certificate in certificates(setting, file)? {
-        roots.add(certificate).map_err(|error| wrong(format!("holds a certificate that cannot be used: {error}")))?;
+    for certificate in certificates_in((setting, file), text)? {
+        roots.add(certificate).map_err(|error| {
+            format!("{setting}: {}: holds a certificate that cannot be used: {error}", file.display())
+        })?;
     }
-    Ok(())
+    Ok(roots)
 }
 
 /// Checks that two files hold the certificate of a client and its key, in PEM.
@@ -141,19 +150,39 @@ pub fn check_ca(setting: &str, file: &Path) -> Result<(), String> {
 /// The name of the setting and of the file, and what is wrong.
 pub fn check_client((cert, cert_file): (&str, &Path), (key, key_file): (&str, &Path)) -> Result<(), String> {
     let chain = certificates(cert, cert_file)?;
-    let text = read(key, key_file)?;
-    let parsed = PrivateKeyDer::from_pem_slice(&text);
-    let parsed = parsed.map_err(|_| format!("{key}: {} holds no private key in PEM", key_file.display()))?;
+    let parsed = key_in((key, key_file), &read(key, key_file)?)?;
     let provider = rustls::crypto::ring::default_provider();
-    rustls::sign::CertifiedKey::from_der(chain, parsed, &provider).map_err(|error| {
-        format!("{key}: {} is not the key of {cert}, {}: {error}", key_file.display(), cert_file.display())
-    })?;
-    Ok(())
+    let matching = rustls::sign::CertifiedKey::from_der(chain, parsed, &provider);
+    matching.map_err(|error| mismatch((cert, cert_file), (key, key_file), &error)).map(|_| ())
+}
+
+/// Returns what is said of a certificate and a key that do not work together.
+pub(crate) fn mismatch((cert, cert_file): (&str, &Path), (key, key_file): (&str, &Path), error: &TlsError) -> String {
+    format!("{key}: {} is not the key of {cert}, {}: {error}", key_file.display(), cert_file.display())
 }
 
 fn certificates(setting: &str, file: &Path) -> Result<Vec<CertificateDer<'static>>, String> {
-    let text = read(setting, file)?;
-    let found: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&text).collect();
+    certificates_in((setting, file), &read(setting, file)?)
+}
+
+/// Returns the private key in the text of a file that a setting names.
+///
+/// # Errors
+/// The name of the setting and of the file, and what is wrong.
+pub(crate) fn key_in((setting, file): (&str, &Path), text: &[u8]) -> Result<PrivateKeyDer<'static>, String> {
+    PrivateKeyDer::from_pem_slice(text)
+        .map_err(|_| format!("{setting}: {} holds no private key in PEM", file.display()))
+}
+
+/// Returns the certificates in the text of a file that a setting names.
+///
+/// # Errors
+/// The name of the setting and of the file, and what is wrong.
+pub(crate) fn certificates_in(
+    (setting, file): (&str, &Path),
+    text: &[u8],
+) -> Result<Vec<CertificateDer<'static>>, String> {
+    let found: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(text).collect();
     match found {
         Ok(found) if !found.is_empty() => Ok(found),
         _ => Err(format!("{setting}: {} holds no certificate in PEM", file.display())),

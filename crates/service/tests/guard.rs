@@ -72,7 +72,11 @@ async fn start() -> SocketAddr {
 }
 
 async fn ask(address: SocketAddr, method: Method, path: &str, token: Option<&str>) -> (u16, String) {
-    let mut request = reqwest::Client::new().request(method, format!("http://{address}{path}"));
+    let mut request = sluice_service::client_tls::plain_client()
+        .unwrap()
+        .build()
+        .unwrap()
+        .request(method, format!("http://{address}{path}"));
     if let Some(token) = token {
         request = request.header("token", token);
     }

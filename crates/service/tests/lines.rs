@@ -64,7 +64,15 @@ impl Lines {
         let stop = CancellationToken::new();
         tokio::spawn(server::run_with_shortcut(listener, Router::new(), Shop, stop, options));
         for url in [format!("{url}?a=b"), url] {
-            reqwest::Client::new().post(url).header("X-Request-Id", ID).send().await.unwrap();
+            sluice_service::client_tls::plain_client()
+                .unwrap()
+                .build()
+                .unwrap()
+                .post(url)
+                .header("X-Request-Id", ID)
+                .send()
+                .await
+                .unwrap();
         }
         drop(logging);
         let text = String::from_utf8(lines.0.lock().unwrap().clone()).unwrap();

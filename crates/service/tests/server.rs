@@ -6,11 +6,14 @@ use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use axum::Router;
+use axum::http::HeaderMap;
 use axum::routing::{get, post};
 use sluice_event::RequestId;
+use sluice_service::client_tls::{ClientFiles, ClientOptions, ClientTls, plain_client};
 use sluice_service::deadlines::Deadlines;
 use sluice_service::options::ServeOptions;
 use sluice_service::server;
+use sluice_service::tls::Names;
 use sluice_service::{healthcheck, metrics, probes};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -298,7 +301,7 @@ async fn unknown_paths_methods_and_panics_are_problems() {
 async fn a_request_id_is_echoed_when_it_is_a_uuid_and_made_when_not() {
     let server = start(Router::new().route("/", get(|| async { "ok" }))).await;
     let id = "0190b5a0-4d4b-7cc2-b7f0-6a4de2f9c0aa";
-    let client = reqwest::Client::new();
+    let client = plain_client().unwrap().build().unwrap();
     let url = format!("http://{}/", server.address);
     let asked = client.get(&url).header("X-Request-Id", id).send().await.unwrap();
     assert_eq!(asked.headers()["x-request-id"], id);
@@ -317,12 +320,15 @@ async fn probes_say_what_they_are_asked() {
     let server = start(probes::router(metrics::install(), check)).await;
     let url = format!("http://{}", server.address);
 
-    let refused = healthcheck::run(&url).await.unwrap_err().to_string();
+    let names = Names { server: "the server", url: "--url", ca: "--ca", certificate: "--cert" };
+    let tls = ClientTls::new(ClientOptions { names, cert: "--cert", key: "--key" }, ClientFiles::default());
+    let refused = healthcheck::run(&url, &tls, HeaderMap::new()).await.unwrap_err().to_string();
     assert!(refused.contains("the store is down"), "{refused}");
     ready.store(true, std::sync::atomic::Ordering::SeqCst);
-    healthcheck::run(&url).await.unwrap();
+    healthcheck::run(&url, &tls, HeaderMap::new()).await.unwrap();
 
-    let text = reqwest::get(format!("{url}/metrics")).await.unwrap().text().await.unwrap();
+    let client = plain_client().unwrap().build().unwrap();
+    let text = client.get(format!("{url}/metrics")).send().await.unwrap().text().await.unwrap();
     let line = text.lines().find(|line| line.contains("/readyz") && line.contains("\"503\""));
     assert!(line.is_some_and(|line| line.starts_with("sluice_http_requests_total{")), "{text}");
     assert!(text.contains("sluice_http_request_seconds_bucket"), "{text}");

@@ -48,7 +48,11 @@ async fn start() -> SocketAddr {
 }
 
 async fn ask(address: SocketAddr, method: Method, path: &str, want: &'static str) -> (u16, String) {
-    let request = reqwest::Client::new().request(method, format!("http://{address}{path}"));
+    let request = sluice_service::client_tls::plain_client()
+        .unwrap()
+        .build()
+        .unwrap()
+        .request(method, format!("http://{address}{path}"));
     let answer = request.header("X-Request-Id", ID).header("want", want).send().await.unwrap();
     assert_eq!(answer.headers()["x-request-id"], ID);
     (answer.status().as_u16(), answer.text().await.unwrap())

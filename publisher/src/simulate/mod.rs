@@ -15,6 +15,7 @@ use anyhow::bail;
 use bytes::Bytes;
 use indicatif::{ProgressBar, ProgressStyle};
 use reqwest::Client;
+use sluice_service::client_tls;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep_until};
 use uuid::Uuid;
@@ -33,7 +34,8 @@ use self::verify::Verifier;
 /// When a request is refused or not answered in time, a line of the file is no event, or the
 /// verification finds a difference.
 pub async fn run(settings: SimulateSettings) -> anyhow::Result<()> {
-    let client = Client::builder().no_proxy().connect_timeout(Duration::from_secs(5));
+    let tls = settings.https.tls().config().map_err(anyhow::Error::msg)?;
+    let client = client_tls::client(tls).connect_timeout(Duration::from_secs(5));
     let client = client.default_headers(settings.token.headers()?).build()?;
     let report = match &settings.file {
         Some(file) => publish_file(&settings, client, file).await?,
@@ -142,6 +144,7 @@ fn sender(settings: &SimulateSettings, client: Client, progress: ProgressBar) ->
     progress.enable_steady_tick(Duration::from_millis(200));
     Sender {
         client,
+        tls: settings.https.tls(),
         url: settings.url.trim_end_matches('/').to_owned(),
         deadline: Instant::now() + settings.send_timeout,
         progress,

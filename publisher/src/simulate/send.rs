@@ -9,6 +9,7 @@ use indicatif::ProgressBar;
 use reqwest::header::{CONTENT_TYPE, RETRY_AFTER};
 use reqwest::{Client, StatusCode};
 use sluice_service::backoff::Backoff;
+use sluice_service::client_tls::ClientTls;
 use tokio::sync::{Mutex, mpsc};
 use tokio::time::{Instant, sleep, timeout_at};
 use uuid::Uuid;
@@ -60,6 +61,7 @@ impl Tally {
 /// Sends to one server until a deadline.
 pub(crate) struct Sender {
     pub(crate) client: Client,
+    pub(crate) tls: ClientTls,
     pub(crate) url: String,
     pub(crate) deadline: Instant,
     pub(crate) progress: ProgressBar,
@@ -127,7 +129,11 @@ impl Sender {
         let response = match request.send().await {
             Ok(response) => response,
             Err(error) if error.is_builder() => return Attempt::Refused(error.to_string()),
-            Err(error) => return Attempt::Again(error_chain(&error), None),
+            // A certificate does not become another one soon, and a setting never does.
+            Err(error) => match self.tls.explain(&error) {
+                Some(reason) => return Attempt::Refused(reason),
+                None => return Attempt::Again(error_chain(&error), None),
+            },
         };
         let status = response.status();
         let wait = response.headers().get(RETRY_AFTER).and_then(|value| value.to_str().ok()?.parse().ok());

@@ -7,6 +7,8 @@ use clap::Args;
 use sluice_auth::ClientTokenArgs;
 use sluice_service::units::duration;
 
+use crate::https_args::HttpsArgs;
+
 /// Settings of `simulate`.
 #[derive(Debug, Clone, Args)]
 pub struct SimulateSettings {
@@ -16,6 +18,9 @@ pub struct SimulateSettings {
     #[command(flatten)]
     #[allow(missing_docs, reason = "a doc comment would become the help's heading")]
     pub token: ClientTokenArgs,
+    #[command(flatten)]
+    #[allow(missing_docs, reason = "a doc comment would become the help's heading")]
+    pub https: HttpsArgs,
     /// The number of events to send, duplicates included
     #[arg(long, env = "SLUICE_EVENTS", default_value_t = 20_000, value_name = "EVENTS",
         value_parser = clap::value_parser!(u32).range(1..=100_000_000))]

@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use serde_json::Value;
+use sluice_tests::raw::{self, Raw};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
 use tokio::time::timeout;
 
 /// Longer than any response should take, including the slow ones.
@@ -13,18 +13,17 @@ const BODY: &str = r#"{"topic":"bad","id":"1","payload":1}"#;
 
 /// Sends each incomplete or invalid body, and fails on the first that is not refused with the expected problem.
 pub async fn refuse_all(base: &str) {
-    let address = base.replace("http://", "");
     println!("a body that stops half way, with the connection open");
-    let mut slow = request(&address, "Content-Length: 37\r\n", &BODY[..20]).await;
+    let mut slow = request(base, "Content-Length: 37\r\n", &BODY[..20]).await;
     assert_problem(&answer(&mut slow).await, 408, "body_timeout");
 
     println!("a body that never begins");
-    let mut silent = request(&address, "Content-Length: 37\r\n", "").await;
+    let mut silent = request(base, "Content-Length: 37\r\n", "").await;
     assert_problem(&answer(&mut silent).await, 408, "body_timeout");
 
     println!("a body that arrives byte by byte, without an end");
-    let mut dripping = request(&address, "Content-Length: 10000\r\n", "").await;
-    let (mut from, mut to) = dripping.split();
+    let dripping = request(base, "Content-Length: 10000\r\n", "").await;
+    let (mut from, mut to) = tokio::io::split(dripping);
     let drip = async {
         // The response may arrive before a write fails, so it is always read to its end.
         while to.write_all(b" ").await.is_ok() {
@@ -39,39 +38,40 @@ pub async fn refuse_all(base: &str) {
     assert_problem(&dripped, 408, "body_timeout");
 
     println!("a body shorter than announced, and the end of the connection");
-    let mut truncated = request(&address, "Content-Length: 37\r\n", &BODY[..20]).await;
+    let mut truncated = request(base, "Content-Length: 37\r\n", &BODY[..20]).await;
     truncated.shutdown().await.expect("the write side is closed");
     assert_problem(&answer(&mut truncated).await, 400, "malformed_json");
 
     println!("chunks without the last one");
-    let mut truncated = request(&address, "Transfer-Encoding: chunked\r\n", "24\r\n{\"topic\":").await;
+    let mut truncated = request(base, "Transfer-Encoding: chunked\r\n", "24\r\n{\"topic\":").await;
     truncated.shutdown().await.expect("the write side is closed");
     assert_problem(&answer(&mut truncated).await, 400, "malformed_json");
 
     println!("a chunk with an invalid length");
-    let mut broken = request(&address, "Transfer-Encoding: chunked\r\n", &format!("zz\r\n{BODY}\r\n0\r\n\r\n")).await;
+    let mut broken = request(base, "Transfer-Encoding: chunked\r\n", &format!("zz\r\n{BODY}\r\n0\r\n\r\n")).await;
     assert_problem(&answer(&mut broken).await, 400, "malformed_json");
 
     println!("a Content-Length above the limit, and no body");
-    let mut announced = request(&address, "Content-Length: 99999999\r\n", "").await;
+    let mut announced = request(base, "Content-Length: 99999999\r\n", "").await;
     assert_problem(&answer(&mut announced).await, 413, "body_too_large");
 
     println!("chunks above the limit, without an end");
     let chunks = format!("c350\r\n{}\r\n", " ".repeat(50_000)).repeat(2);
-    let mut endless = request(&address, "Transfer-Encoding: chunked\r\n", &chunks).await;
+    let mut endless = request(base, "Transfer-Encoding: chunked\r\n", &chunks).await;
     assert_problem(&answer(&mut endless).await, 413, "body_too_large");
 
     println!("a connection that is dropped in the middle of a body, 50 times");
     for _ in 0..50 {
-        drop(request(&address, "Content-Length: 37\r\n", &BODY[..30]).await);
+        drop(request(base, "Content-Length: 37\r\n", &BODY[..30]).await);
     }
 }
 
 /// Opens a connection, and sends the head of a request and the beginning of its body.
-async fn request(address: &str, header: &str, body: &str) -> TcpStream {
-    let mut connection = TcpStream::connect(address).await.expect("a connection");
-    let head = format!("POST /publish HTTP/1.1\r\nHost: {address}\r\nContent-Type: application/json\r\n{header}\r\n");
+async fn request(base: &str, header: &str, body: &str) -> Box<dyn Raw> {
+    let mut connection = raw::connect(base).await;
+    let head = format!("POST /publish HTTP/1.1\r\nHost: sluice\r\nContent-Type: application/json\r\n{header}\r\n");
     connection.write_all(format!("{head}{body}").as_bytes()).await.expect("the server reads");
+    connection.flush().await.expect("the server reads");
     connection
 }
 
