@@ -8,8 +8,9 @@ use sluice_log::LogReader;
 use sluice_log::redis::{ReaderSettings, RedisReader};
 use sluice_service::backoff::Backoff;
 use sluice_service::durability::Requirement;
+use sluice_service::monitoring::Monitoring;
 use sluice_service::options::ServeOptions;
-use sluice_service::{metrics, probes, server, shutdown};
+use sluice_service::{metrics, server, shutdown};
 use tokio_util::sync::CancellationToken;
 
 use crate::api::{self, ApiState};
@@ -64,7 +65,7 @@ pub async fn run(settings: RunSettings) -> anyhow::Result<()> {
     };
     let consumer = Consumer::new(log.clone(), store.clone(), options, limits, settings.claim_after);
     let ready = ready(store.clone(), log, migrated.clone(), consumer.commit_watch.clone(), requirement);
-    let probes = probes::router(metrics, ready);
+    let monitoring = Monitoring::bind(settings.listener.metrics_listen, metrics, ready).await?;
     let listener = server::bind(&settings.listen.to_string()).await?;
     let guard = settings.auth.guard(settings.listen)?;
 
@@ -88,7 +89,8 @@ pub async fn run(settings: RunSettings) -> anyhow::Result<()> {
         done.await.inspect_err(|_| stop.cancel())
     };
     let options = ServeOptions::new(settings.rules.shutdown_timeout).guarded_by(guard).with_tls(tls);
-    let serving = server::run(listener, api.merge(probes), stop.clone(), options);
+    let router = api.merge(monitoring.routes());
+    let serving = monitoring.beside(server::run(listener, router, stop.clone(), options));
     let (aggregated, served) = tokio::join!(aggregating, serving);
     aggregated.and(served)
 }

@@ -8,8 +8,9 @@ use std::time::Duration;
 use sluice_log::sqlite::{SqliteLog, SqliteSettings};
 use sluice_service::durability::Requirement;
 use sluice_service::guard::SharedGuard;
+use sluice_service::monitoring::Monitoring;
 use sluice_service::options::ServeOptions;
-use sluice_service::{metrics, probes, server, shutdown};
+use sluice_service::{metrics, server, shutdown};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
@@ -75,7 +76,8 @@ impl Standalone {
     /// guard first.
     ///
     /// # Errors
-    /// When a file of TLS cannot be used, or events that were accepted could not be stored within the shutdown timeout.
+    /// When a file of TLS cannot be used, the address of the metrics is taken, or events that were accepted could not be
+    /// stored within the shutdown timeout.
     pub async fn serve(
         self,
         listener: TcpListener,
@@ -90,15 +92,15 @@ impl Standalone {
         let publisher = sluice_publisher::Publisher::start(log.clone(), &settings.ingest);
         let files = (log.clone(), store.clone());
         let api = api::router(ApiState::new(store.clone(), log.clone(), options.clone()));
-        let settings = settings.rules;
+        let (settings, metrics_listen) = (settings.rules, settings.listener.metrics_listen);
         let limits =
             BatchLimits { events: settings.batch_events.unwrap_or(BATCH_EVENTS), linger: settings.batch_linger };
         let consumer = Consumer::new(log.clone(), store.clone(), options, limits, CLAIM_AFTER);
         // SQLite in this process always writes to the disk before it confirms: nothing is to be required of others.
         let requirement = Requirement::default();
         let ready = ready(store, log, Arc::new(AtomicBool::new(true)), consumer.commit_watch.clone(), requirement);
-        let probes = probes::router(metrics, ready);
-        let router = sluice_publisher::router(publisher).merge(api).merge(probes);
+        let monitoring = Monitoring::bind(metrics_listen, metrics, ready).await?;
+        let router = sluice_publisher::router(publisher).merge(api).merge(monitoring.routes());
         let replica_settings = ReplicaSettings {
             workers: 1,
             consumer_ttl: CLAIM_AFTER * 2,
@@ -111,7 +113,7 @@ impl Standalone {
         };
         let serving = async {
             let serve_options = ServeOptions::new(settings.shutdown_timeout).guarded_by(guard).with_tls(tls);
-            let served = server::run(listener, router, shutdown.clone(), serve_options).await;
+            let served = monitoring.beside(server::run(listener, router, shutdown.clone(), serve_options)).await;
             published.cancel();
             served
         };

@@ -1,12 +1,13 @@
-//! The settings of a program's listener besides its address: TLS.
+//! The settings of a program's listener besides its address: TLS, and where the metrics are.
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use clap::Args;
 use sluice_service::server_tls::{CERT, CLIENT_CA, KEY, ServerTls, ServerTlsFiles};
 
-/// TLS of the listener.
+/// TLS of the listener, and the address of the metrics.
 #[derive(Debug, Clone, Default, Args)]
 pub struct ListenArgs {
     /// File with the certificate of this server, in PEM, and those of intermediate CAs; clients then use https://
@@ -18,6 +19,9 @@ pub struct ListenArgs {
     /// File with certificates of CAs, in PEM; each client must then have a certificate of one of them
     #[arg(long, env = "SLUICE_TLS_CLIENT_CA", value_name = "FILE")]
     pub tls_client_ca: Option<PathBuf>,
+    /// The address of /metrics, /healthz and /readyz alone, without TLS; --listen then serves no /metrics
+    #[arg(long, env = "SLUICE_METRICS_LISTEN", value_name = "ADDRESS")]
+    pub metrics_listen: Option<SocketAddr>,
 }
 
 impl ListenArgs {
@@ -60,7 +64,7 @@ mod tests {
         let (ours, other) = (ca.issue(HOST), ca.issue("other.example"));
         let given = |cert: Option<&PathBuf>, key: Option<&PathBuf>, client_ca: Option<&PathBuf>| {
             let [tls_cert, tls_key, tls_client_ca] = [cert, key, client_ca].map(Option::<&PathBuf>::cloned);
-            ListenArgs { tls_cert, tls_key, tls_client_ca }.check()
+            ListenArgs { tls_cert, tls_key, tls_client_ca, metrics_listen: None }.check()
         };
         for (result, expected) in [
             (given(Some(&ours.cert), None, None), "--tls-cert needs --tls-key"),

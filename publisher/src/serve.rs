@@ -3,11 +3,14 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures::future::BoxFuture;
 use sluice_log::redis::{RedisWriter, WriterSettings};
 use sluice_service::durability::Requirement;
 use sluice_service::guard::SharedGuard;
+use sluice_service::monitoring::Monitoring;
 use sluice_service::options::ServeOptions;
-use sluice_service::{metrics, probes, problem, server, shutdown};
+use sluice_service::probes::Readiness;
+use sluice_service::{metrics, problem, server, shutdown};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
@@ -34,7 +37,7 @@ pub async fn run(settings: ServeSettings) -> anyhow::Result<()> {
 /// Serves on a listener until `shutdown` is cancelled. Every request passes the guard first.
 ///
 /// # Errors
-/// When the URL of Redis cannot be one, or a file of TLS cannot be used.
+/// When the URL of Redis cannot be one, a file of TLS cannot be used, or the address of the metrics is taken.
 pub async fn serve(
     listener: TcpListener,
     settings: ServeSettings,
@@ -63,12 +66,13 @@ pub async fn serve(
     };
     let publisher = Publisher::start(Arc::new(log), &settings.ingest);
     // Ready without Redis too: a client then gets a 503 with the reason, not a refused connection.
-    let probes = probes::router(metrics, move || Box::pin(std::future::ready(requirement.check())));
-    let router = ingest::router(publisher.clone()).merge(probes);
+    let ready = move || Box::pin(std::future::ready(requirement.check())) as BoxFuture<'static, Readiness>;
+    let monitoring = Monitoring::bind(settings.listener.metrics_listen, metrics, ready).await?;
+    let router = ingest::router(publisher.clone()).merge(monitoring.routes());
     let router = match settings.query_url {
         Some(url) => router.fallback_service(forward::router(&url, settings.query_tls.tls())),
         None => router.fallback(problem::not_found),
     };
     let options = ServeOptions::new(settings.shutdown_timeout).guarded_by(guard).with_tls(tls);
-    server::run_with_shortcut(listener, router, publisher, shutdown, options).await
+    monitoring.beside(server::run_with_shortcut(listener, router, publisher, shutdown, options)).await
 }

@@ -52,6 +52,7 @@ mod health;
 mod idempotency;
 mod listener_tls;
 mod memory;
+mod metrics_listen;
 mod paging;
 mod programs;
 mod publish;

@@ -35,6 +35,7 @@ pub mod healthcheck;
 pub mod log_limit;
 mod log_writer;
 pub mod metrics;
+pub mod monitoring;
 pub mod no_delay;
 mod open_connections;
 mod open_files;

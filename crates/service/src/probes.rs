@@ -5,12 +5,12 @@ use std::time::Duration;
 use axum::Router;
 use axum::http::header;
 use axum::response::{IntoResponse, Response};
-use axum::routing::get;
+use axum::routing::{any, get};
 use futures::future::BoxFuture;
 use metrics_exporter_prometheus::PrometheusHandle;
 
 use crate::code::Code;
-use crate::problem::Problem;
+use crate::problem::{self, Problem};
 use crate::process_memory;
 
 /// How long the check behind `/readyz` may take.
@@ -28,10 +28,24 @@ where
     S: Clone + Send + Sync + 'static,
     F: Fn() -> BoxFuture<'static, Readiness> + Clone + Send + Sync + 'static,
 {
-    Router::new()
-        .route("/healthz", get(|| async { "ok\n" }))
-        .route("/readyz", get(move || check(ready())))
-        .route("/metrics", get(move || async move { render(&metrics) }))
+    probes(ready).route("/metrics", get(move || async move { render(&metrics) }))
+}
+
+/// Returns the routes of the probes alone. `/metrics` is not found, so that no other server is asked for it.
+pub(crate) fn without_metrics<S, F>(ready: F) -> Router<S>
+where
+    S: Clone + Send + Sync + 'static,
+    F: Fn() -> BoxFuture<'static, Readiness> + Clone + Send + Sync + 'static,
+{
+    probes(ready).route("/metrics", any(problem::not_found))
+}
+
+fn probes<S, F>(ready: F) -> Router<S>
+where
+    S: Clone + Send + Sync + 'static,
+    F: Fn() -> BoxFuture<'static, Readiness> + Clone + Send + Sync + 'static,
+{
+    Router::new().route("/healthz", get(|| async { "ok\n" })).route("/readyz", get(move || check(ready())))
 }
 
 async fn check(ready: BoxFuture<'static, Readiness>) -> Response {
