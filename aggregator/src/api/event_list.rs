@@ -113,7 +113,7 @@ impl Pieces {
             None => {
                 self.bytes_left = self.bytes_left.saturating_sub(bytes);
                 self.query.limit = self.query.limit.saturating_sub(u32::try_from(count).unwrap_or(u32::MAX));
-                let late = self.query.has_filter_without_index() && self.spent >= FILTERED_PAGE_TIME;
+                let late = self.query.ends_by_time() && self.spent >= FILTERED_PAGE_TIME;
                 next.is_none() || self.query.limit == 0 || self.bytes_left == 0 || late
             }
         };

@@ -13,7 +13,7 @@ use super::event_list::{self, Form};
 use super::problems::{event_damaged, not_found, store_problem};
 use super::query::Parameters;
 use super::state::ApiState;
-use sluice_store::EventQuery;
+use sluice_store::{EventQuery, TopicSelection};
 
 const JSON: &str = "application/json";
 const NDJSON: &str = "application/x-ndjson";
@@ -70,6 +70,7 @@ pub(super) async fn list(
     let mut parameters = Parameters::parse(query.as_deref())?;
     let query = EventQuery {
         topic: parameters.text("topic"),
+        topics: TopicSelection::All,
         source: parameters.text("source"),
         since: parameters.value("since")?,
         until: parameters.value("until")?,

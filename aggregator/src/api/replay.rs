@@ -15,7 +15,7 @@ use super::query::{Parameters, cursor};
 use super::state::ApiState;
 use super::stats::TopicCounts;
 use crate::metrics;
-use sluice_store::inspect::DeadLetterQuery;
+use sluice_store::inspect::{DeadLetterId, DeadLetterIds, DeadLetterQuery};
 use sluice_store::{Counts, StoreError, commit};
 
 const DEFAULT_LIMIT: u32 = 100;
@@ -105,18 +105,16 @@ pub(super) async fn matching(
     let dry_run = parameters.value::<bool>("dry_run")?.unwrap_or(false);
     let filter = filter(&mut parameters)?;
     parameters.end()?;
-    let query = DeadLetterQuery { before, limit: limit + 1, ..filter };
-    let mut letters = state.store.dead_letter_ids(&query).await.map_err(store_problem)?;
-    let mut more = letters.len() > limit as usize;
-    letters.truncate(limit as usize);
+    let query = DeadLetterQuery { before, limit, ..filter };
+    let DeadLetterIds { dead_letters, mut next } = state.store.dead_letter_ids(&query).await.map_err(store_problem)?;
 
     let until = Instant::now() + MAX_DURATION;
     let (mut matched, mut events, mut replayed, mut refused) = (0, 0, 0, 0);
     let mut counts = Counts::default();
     let mut last = None;
-    for (id, of_letter, _) in letters {
+    for DeadLetterId { id, events: of_letter, .. } in dead_letters {
         if Instant::now() >= until {
-            more = true;
+            next = last;
             break;
         }
         if !dry_run {
@@ -140,7 +138,7 @@ pub(super) async fn matching(
         last = Some(id);
     }
     tracing::info!(dry_run, matched, replayed, refused, "replayed the dead letters that match");
-    let next_cursor = last.filter(|_| more).map(cursor);
+    let next_cursor = next.map(cursor);
     Ok(Json(ReplayedMatching {
         dry_run,
         matched,

@@ -6,7 +6,7 @@ use async_trait::async_trait;
 use sluice_event::Timestamp;
 
 use crate::ledger::LedgerKind;
-use crate::{Counts, DeadLetter, Store, StoreError};
+use crate::{Counts, DeadLetter, Patterns, Statistics, Store, StoreError, TopicPage, TopicSelection};
 
 /// The code of a dead letter that is an entry which killed its reader. Its body is never returned by a list.
 pub const KILLS_ITS_READER: &str = "kills_its_reader";
@@ -28,6 +28,8 @@ pub struct DeadLetterQuery {
     pub since: Option<Timestamp>,
     /// Only those that became dead letters before this time.
     pub until: Option<Timestamp>,
+    /// Only single events whose topics match; `None` also has whole entries, whose topics are not known.
+    pub patterns: Option<Patterns>,
     /// Only with a smaller id: the end of the previous page.
     pub before: Option<i64>,
     /// The maximum number of dead letters.
@@ -41,6 +43,57 @@ pub struct DeadLetterPage {
     pub dead_letters: Vec<DeadLetter>,
     /// [`DeadLetterQuery::before`] of the next page; `None` if there are no more.
     pub next: Option<i64>,
+}
+
+impl DeadLetterQuery {
+    /// Returns whether a dead letter has one of the topics, if there are patterns.
+    pub(crate) fn allows(&self, topic: Option<&str>) -> bool {
+        let matches = |patterns: &Patterns| topic.is_some_and(|topic| patterns.allow(topic));
+        self.patterns.as_ref().is_none_or(matches)
+    }
+}
+
+/// A dead letter to replay.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DeadLetterId {
+    /// Its id.
+    pub id: i64,
+    /// Number of events in it.
+    pub events: u64,
+    /// Its code.
+    pub code: String,
+}
+
+/// A page of dead letters to replay.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct DeadLetterIds {
+    /// Newest first.
+    pub dead_letters: Vec<DeadLetterId>,
+    /// [`DeadLetterQuery::before`] of the next page; `None` if there are no more.
+    pub next: Option<i64>,
+}
+
+/// A row of a dead letter to replay: id, number of events, code and topic.
+pub(crate) type IdRow = (i64, i64, String, Option<String>);
+
+impl DeadLetterIds {
+    /// Makes the page from rows, of which there is one more than the limit if there are more.
+    pub(crate) fn new(mut rows: Vec<IdRow>, query: &DeadLetterQuery) -> Self {
+        let more = rows.len() > query.limit as usize;
+        rows.truncate(query.limit as usize);
+        let next = rows.last().filter(|_| more).map(|(id, ..)| *id);
+        rows.retain(|(.., topic)| query.allows(topic.as_deref()));
+        let id = |(id, events, code, _): IdRow| DeadLetterId { id, events: events.cast_unsigned(), code };
+        Self { dead_letters: rows.into_iter().map(id).collect(), next }
+    }
+}
+
+impl DeadLetterPage {
+    /// Makes the page from the dead letters that were read.
+    pub(crate) fn new(mut dead_letters: Vec<DeadLetter>, next: Option<i64>, query: &DeadLetterQuery) -> Self {
+        dead_letters.retain(|letter| query.allows(letter.content.event.as_ref().map(|(topic, _)| &**topic)));
+        Self { dead_letters, next }
+    }
 }
 
 /// The size of a dead letter in a list.
@@ -134,12 +187,26 @@ pub trait Inspect: Store {
     /// Returns a page of dead letters, bounded in bytes.
     async fn dead_letter_page(&self, query: &DeadLetterQuery) -> Result<DeadLetterPage, StoreError>;
 
-    /// Returns the ids of dead letters, newest first, each with its number of events and its code.
-    async fn dead_letter_ids(&self, query: &DeadLetterQuery) -> Result<Vec<(i64, u64, String)>, StoreError>;
+    /// Returns the ids of dead letters. Those that killed their reader are left out unless their code is asked for.
+    async fn dead_letter_ids(&self, query: &DeadLetterQuery) -> Result<DeadLetterIds, StoreError>;
+
+    /// Returns the topic of a dead letter that is a single event. A dead letter never changes, and its id is not used
+    /// again. `None` if there is no such dead letter, or if it is a whole entry.
+    async fn dead_letter_topic(&self, id: i64) -> Result<Option<String>, StoreError>;
 
     /// Deletes a dead letter, and counts its events as discarded in the same transaction. Returns their number; `None`
     /// if there is no such dead letter.
     async fn discard_dead_letter(&self, id: i64, shard: &str) -> Result<Option<u64>, StoreError>;
+
+    /// Returns the topics that match, as [`crate::EventQuery`] takes them.
+    async fn select_topics(&self, patterns: &Patterns) -> Result<TopicSelection, StoreError>;
+
+    /// Returns the statistics of the topics that match, from one snapshot: totals and numbers are those of these
+    /// topics, with the counts of at most `max_topics` of them. Dead letters that are whole entries are not counted.
+    async fn statistics_of(&self, patterns: &Patterns, max_topics: u32) -> Result<Statistics, StoreError>;
+
+    /// Returns the counts of at most `limit` topics that match, beginning after the topic `after`.
+    async fn topics_of(&self, patterns: &Patterns, after: Option<&str>, limit: u32) -> Result<TopicPage, StoreError>;
 }
 
 #[cfg(test)]

@@ -5,6 +5,9 @@
 //! `until` have none: rows are looked at one after another, some thousands in a step, until the page is full or its
 //! time is over. Then the page ends early, maybe empty, and the next one goes on from there. So every query ends,
 //! however few rows match. docs/decisions/0013 says why there are no indexes.
+//!
+//! The events of several topics, which are those of a subject that is bounded by topics, are merged by the index on
+//! `(topic, seq)`. If the topics are too many for that, all rows are looked at as if there were no index.
 
 use std::time::{Duration, Instant};
 
@@ -25,13 +28,6 @@ const MAX_ROWS: u32 = 160_000;
 const SHORT_STEP: Duration = Duration::from_millis(50);
 const LONG_STEP: Duration = Duration::from_millis(400);
 
-impl EventQuery {
-    /// Returns whether rows must be looked at that may not match.
-    pub fn has_filter_without_index(&self) -> bool {
-        self.source.is_some() || self.since.is_some() || self.until.is_some()
-    }
-}
-
 /// A step: the newest events below a `seq`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Step {
@@ -39,7 +35,7 @@ pub(super) struct Step {
     pub before: i64,
     /// The maximum number of events.
     pub limit: u32,
-    /// The number of rows to look at; `None` if the query has no filter without an index.
+    /// The number of rows to look at; `None` if every row matches.
     pub rows: Option<u32>,
 }
 
@@ -58,7 +54,7 @@ pub(super) struct PageBuilder {
     step: Step,
     read: u32,
     began: Instant,
-    /// The number of rows that the next step looks at; `None` if the query has no filter without an index.
+    /// The number of rows that the next step looks at; `None` if every row matches.
     rows: Option<u32>,
 }
 
@@ -76,7 +72,7 @@ impl PageBuilder {
             step: Step { before, limit: 0, rows: None },
             read: 0,
             began: Instant::now(),
-            rows: query.has_filter_without_index().then_some(MIN_ROWS),
+            rows: query.ends_by_time().then_some(MIN_ROWS),
         }
     }
 
@@ -113,7 +109,14 @@ impl PageBuilder {
         true
     }
 
-    /// Returns whether the step has no more events than those that were passed to [`PageBuilder::push`].
+    /// Passes over the next event of the step: it does not belong into the page.
+    pub fn skip(&mut self, event: &StoredEvent) {
+        self.read += 1;
+        self.before = event.seq;
+    }
+
+    /// Returns whether the step has no more events than those that were passed to [`PageBuilder::push`] or
+    /// [`PageBuilder::skip`].
     pub fn step_is_read(&self) -> bool {
         self.read == self.step.limit
     }

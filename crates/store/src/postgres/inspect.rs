@@ -2,20 +2,21 @@
 
 use async_trait::async_trait;
 
-use super::PostgresStore;
 use super::query::DeadLetterRow;
 use super::timestamptz::Timestamptz;
-use crate::StoreError;
+use super::{PostgresStore, bounded};
 use crate::inspect::{
-    DeadLetterPage, DeadLetterQuery, Inspect, KILLS_ITS_READER, MAX_BODY_BYTES, MAX_REASON_CHARS, Size, page_range,
+    DeadLetterIds, DeadLetterPage, DeadLetterQuery, IdRow, Inspect, KILLS_ITS_READER, MAX_BODY_BYTES, MAX_REASON_CHARS,
+    Size, page_range,
 };
 use crate::ledger::LedgerKind;
+use crate::{Patterns, Statistics, StoreError, TopicPage, TopicSelection};
 
-/// The condition of a query for dead letters: $1 to $4.
+/// The condition of a query for dead letters: $1 to $5.
 macro_rules! matching {
     () => {
         "id < $1 AND ($2::text IS NULL OR code = $2) AND ($3::timestamptz IS NULL OR failed_at >= $3) \
-         AND ($4::timestamptz IS NULL OR failed_at < $4)"
+         AND ($4::timestamptz IS NULL OR failed_at < $4) AND ($5::text[] IS NULL OR topic LIKE ANY ($5))"
     };
 }
 
@@ -26,6 +27,7 @@ macro_rules! bind_query {
             .bind($query.code.as_deref())
             .bind($query.since.map(Timestamptz))
             .bind($query.until.map(Timestamptz))
+            .bind($query.patterns.as_ref().map(Patterns::like))
     };
 }
 
@@ -38,11 +40,11 @@ impl Inspect for PostgresStore {
             // decoded.
             let sizes = sqlx::query_as::<_, (i64, i64)>(concat!(
                 "SELECT id, \
-                        CASE WHEN topic IS NULL OR octet_length(body) > $6 THEN 0 ELSE octet_length(body) END::int8 \
-                        + least(octet_length(reason), 4 * $7) \
+                        CASE WHEN topic IS NULL OR octet_length(body) > $7 THEN 0 ELSE octet_length(body) END::int8 \
+                        + least(octet_length(reason), 4 * $8) \
                  FROM dead_letters WHERE ",
                 matching!(),
-                " ORDER BY id DESC LIMIT $5"
+                " ORDER BY id DESC LIMIT $6"
             ));
             let sizes = bind_query!(sizes, query).bind(i64::from(query.limit) + 1);
             let sizes = lease.fetch_all(sizes.bind(MAX_BODY_BYTES).bind(MAX_REASON_CHARS)).await?;
@@ -54,33 +56,38 @@ impl Inspect for PostgresStore {
             let query = DeadLetterQuery { before: Some(first + 1), ..query.clone() };
             let select = sqlx::query_as::<_, DeadLetterRow>(concat!(
                 "SELECT id, failed_at, stream, millis, sequence, topic, event_id, events, code, \
-                        left(reason, $7) AS reason, \
-                        CASE WHEN topic IS NULL OR octet_length(body) > $6 THEN '' ELSE body END AS body, \
+                        left(reason, $8) AS reason, \
+                        CASE WHEN topic IS NULL OR octet_length(body) > $7 THEN '' ELSE body END AS body, \
                         NULL::bytea AS receipts \
                  FROM dead_letters WHERE ",
                 matching!(),
-                " AND id >= $5 ORDER BY id DESC"
+                " AND id >= $6 ORDER BY id DESC"
             ));
             let rows =
                 lease.fetch_all(bind_query!(select, query).bind(last).bind(MAX_BODY_BYTES).bind(MAX_REASON_CHARS));
-            Ok(DeadLetterPage { dead_letters: rows.await?.into_iter().map(|row| row.0).collect(), next })
+            Ok(DeadLetterPage::new(rows.await?.into_iter().map(|row| row.0).collect(), next, &query))
         };
         let page = page.await;
         self.finish(lease, page)
     }
 
-    async fn dead_letter_ids(&self, query: &DeadLetterQuery) -> Result<Vec<(i64, u64, String)>, StoreError> {
+    async fn dead_letter_ids(&self, query: &DeadLetterQuery) -> Result<DeadLetterIds, StoreError> {
         let mut lease = self.lease(&self.queries).await?;
-        let select = sqlx::query_as::<_, (i64, i64, String)>(concat!(
-            "SELECT id, events, code FROM dead_letters WHERE ",
+        let select = sqlx::query_as::<_, IdRow>(concat!(
+            "SELECT id, events, code, topic FROM dead_letters WHERE ",
             matching!(),
             // Unless they are asked for by their code.
-            " AND (code <> $6 OR code = $2) ORDER BY id DESC LIMIT $5"
+            " AND (code <> $7 OR code = $2) ORDER BY id DESC LIMIT $6"
         ));
-        let select = bind_query!(select, query).bind(i64::from(query.limit)).bind(KILLS_ITS_READER);
+        let select = bind_query!(select, query).bind(i64::from(query.limit) + 1).bind(KILLS_ITS_READER);
         let rows = lease.fetch_all(select).await;
-        let rows = self.finish(lease, rows)?;
-        Ok(rows.into_iter().map(|(id, events, code)| (id, events.cast_unsigned(), code)).collect())
+        Ok(DeadLetterIds::new(self.finish(lease, rows)?, query))
+    }
+
+    async fn dead_letter_topic(&self, id: i64) -> Result<Option<String>, StoreError> {
+        let mut lease = self.lease(&self.queries).await?;
+        let topic = bounded::dead_letter_topic(&mut lease, id).await;
+        self.finish(lease, topic)
     }
 
     async fn discard_dead_letter(&self, id: i64, shard: &str) -> Result<Option<u64>, StoreError> {
@@ -96,5 +103,26 @@ impl Inspect for PostgresStore {
         let discard = discard.bind(id).bind(shard).bind(LedgerKind::Discarded.as_str());
         let events = lease.fetch_optional(discard).await;
         Ok(self.finish(lease, events)?.map(|(events,)| events.cast_unsigned()))
+    }
+
+    async fn select_topics(&self, patterns: &Patterns) -> Result<TopicSelection, StoreError> {
+        if let Some(selection) = TopicSelection::of_names(patterns) {
+            return Ok(selection);
+        }
+        let mut lease = self.lease(&self.queries).await?;
+        let selection = bounded::select_topics(&mut lease, patterns).await;
+        self.finish(lease, selection)
+    }
+
+    async fn statistics_of(&self, patterns: &Patterns, max_topics: u32) -> Result<Statistics, StoreError> {
+        let mut lease = self.lease(&self.queries).await?;
+        let statistics = bounded::statistics(&mut lease, patterns, max_topics).await;
+        self.finish(lease, statistics)
+    }
+
+    async fn topics_of(&self, patterns: &Patterns, after: Option<&str>, limit: u32) -> Result<TopicPage, StoreError> {
+        let mut lease = self.lease(&self.queries).await?;
+        let topics = bounded::topics(&mut lease, patterns, after, limit).await;
+        self.finish(lease, topics)
     }
 }

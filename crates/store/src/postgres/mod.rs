@@ -5,6 +5,7 @@
 
 mod address;
 mod arrival_marks;
+mod bounded;
 mod connections;
 mod copy;
 mod counters;
@@ -15,6 +16,7 @@ mod insert_strategy;
 mod inspect;
 mod ledger;
 mod locks;
+mod merge;
 mod query;
 mod receipts;
 mod removals;

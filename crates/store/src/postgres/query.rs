@@ -5,12 +5,15 @@ use std::time::Instant;
 use futures::TryStreamExt;
 use sluice_event::{Keyer, RequestId, Timestamp};
 use sluice_log::Position;
-use sqlx::postgres::PgRow;
-use sqlx::{FromRow, PgConnection, Row as _};
+use sqlx::postgres::{PgArguments, PgRow};
+use sqlx::query::QueryAs;
+use sqlx::{FromRow, PgConnection, Postgres, Row as _};
 
 use super::connections::Lease;
 use super::errors::within;
+use super::merge::merge;
 use super::timestamptz::Timestamptz;
+use crate::bounded::Merged;
 use crate::damage::{ReadRow, RowCheck, alike_or_damaged, value_or};
 use crate::page::{PageBuilder, Step};
 use crate::put_aside;
@@ -33,11 +36,18 @@ pub(super) async fn events(lease: &mut Lease, keyer: &Keyer, query: &EventQuery)
     let mut reusable = true;
     while let Some(step) = page.next_step() {
         let began = Instant::now();
-        let from = match step.rows {
-            Some(rows) => last_of(lease, query.topic.as_deref(), step.before, rows).await?,
-            None => None,
+        let from = if let Some(topics) = query.merged_topics() {
+            let Merged { seqs, from } = merge(lease, query, &step, topics).await?;
+            reusable = read(lease, keyer, query, select_numbers(query, step, &seqs), &mut page).await?;
+            from
+        } else {
+            let from = match step.rows {
+                Some(rows) => last_of(lease, query.topic.as_deref(), step.before, rows).await?,
+                None => None,
+            };
+            reusable = read(lease, keyer, query, select_range(query, step, from), &mut page).await?;
+            from
         };
-        reusable = read_step(lease, keyer, query, (step, from), &mut page).await?;
         page.end_step(from, began.elapsed());
     }
     Ok((page.build(), reusable))
@@ -57,44 +67,77 @@ async fn last_of(lease: &mut Lease, topic: Option<&str>, before: i64, rows: u32)
     Ok(row.map(|(seq,)| seq))
 }
 
-/// Adds the events of a step to the page. The index on `seq`, or the one on `(topic, seq)`, gives the order; the
-/// other filters are applied to each row. Rows are read one by one, so that no more of them are in memory than the
-/// page may have. Returns whether all of them were read.
-async fn read_step(
-    lease: &mut Lease,
-    keyer: &Keyer,
-    query: &EventQuery,
-    (step, from): (Step, Option<i64>),
-    page: &mut PageBuilder,
-) -> Result<bool, StoreError> {
-    // Two texts, because a plan for "any topic or this one" would use neither index.
-    let text = match query.topic {
-        None => events!(
+type SelectEvents<'q> = QueryAs<'q, Postgres, EventRow, PgArguments>;
+
+/// Returns the query for the events of a step. The index on `seq`, or the one on `(topic, seq)`, gives the order; the
+/// other filters are applied to each row.
+fn select_range<'q>(query: &'q EventQuery, step: Step, from: Option<i64>) -> SelectEvents<'q> {
+    // Several texts, because a plan for "any topic or this one" would use neither index.
+    let text = match (&query.topic, query.patterns()) {
+        (None, None) => events!(
             "WHERE seq < $1 AND seq >= $6 AND ($2::text IS NULL OR source = $2) \
              AND ($3::timestamptz IS NULL OR ts >= $3) AND ($4::timestamptz IS NULL OR ts < $4) \
              ORDER BY seq DESC LIMIT $5"
         ),
-        Some(_) => events!(
+        (Some(_), _) => events!(
             "WHERE seq < $1 AND seq >= $6 AND ($2::text IS NULL OR source = $2) \
              AND ($3::timestamptz IS NULL OR ts >= $3) AND ($4::timestamptz IS NULL OR ts < $4) AND topic = $7 \
              ORDER BY seq DESC LIMIT $5"
         ),
+        (None, Some(_)) => events!(
+            "WHERE seq < $1 AND seq >= $6 AND ($2::text IS NULL OR source = $2) \
+             AND ($3::timestamptz IS NULL OR ts >= $3) AND ($4::timestamptz IS NULL OR ts < $4) \
+             AND topic LIKE ANY ($7) ORDER BY seq DESC LIMIT $5"
+        ),
     };
-    let mut select = sqlx::query_as::<_, EventRow>(text)
-        .bind(step.before)
+    let select = bind_filters(sqlx::query_as(text).bind(step.before), query, step).bind(from.unwrap_or(i64::MIN));
+    match (&query.topic, query.patterns()) {
+        (None, None) => select,
+        (Some(topic), _) => select.bind(topic),
+        (None, Some(patterns)) => select.bind(patterns.like()),
+    }
+}
+
+/// Returns the query for the events with these numbers, newest first, to which the filters are applied. Rows are looked
+/// up one by one, in their order: a plan that sorts them would have all their payloads in memory.
+fn select_numbers<'q>(query: &'q EventQuery, step: Step, seqs: &'q [i64]) -> SelectEvents<'q> {
+    let text = concat!(
+        "SELECT e.* FROM (SELECT k.seq FROM unnest($1::int8[]) AS k (seq) ORDER BY k.seq DESC) k CROSS JOIN LATERAL (",
+        events!(
+            "WHERE events.seq = k.seq AND ($2::text IS NULL OR source = $2) \
+             AND ($3::timestamptz IS NULL OR ts >= $3) AND ($4::timestamptz IS NULL OR ts < $4) OFFSET 0"
+        ),
+        ") e ORDER BY k.seq DESC LIMIT $5"
+    );
+    bind_filters(sqlx::query_as(text).bind(seqs), query, step)
+}
+
+/// Binds $2 to $5.
+fn bind_filters<'q>(select: SelectEvents<'q>, query: &'q EventQuery, step: Step) -> SelectEvents<'q> {
+    select
         .bind(query.source.as_deref())
         .bind(query.since.map(Timestamptz))
         .bind(query.until.map(Timestamptz))
         .bind(i64::from(step.limit))
-        .bind(from.unwrap_or(i64::MIN));
-    if let Some(topic) = &query.topic {
-        select = select.bind(topic);
-    }
+}
+
+/// Adds the events of a step to the page. Rows are read one by one, so that no more of them are in memory than the page
+/// may have. Returns whether all of them were read.
+async fn read(
+    lease: &mut Lease,
+    keyer: &Keyer,
+    query: &EventQuery,
+    select: SelectEvents<'_>,
+    page: &mut PageBuilder,
+) -> Result<bool, StoreError> {
     let deadline = lease.deadline();
     let read = async {
         let mut rows = select.fetch(&mut **lease);
         while let Some(EventRow(row)) = rows.try_next().await? {
-            if !page.push(row.check(keyer)) {
+            let event = row.check(keyer);
+            if !query.allows(&event) {
+                page.skip(&event);
+            } else if !page.push(event) {
                 return Ok(page.step_is_read());
             }
         }
@@ -196,7 +239,8 @@ pub(super) async fn topics(lease: &mut Lease, after: Option<&str>, limit: u32) -
     Ok(TopicPage::new(rows.into_iter().map(|TopicRow(topic, counts)| (topic, counts)).collect(), limit))
 }
 
-struct TopicRow(String, Counts);
+/// A topic and its counts.
+pub(super) struct TopicRow(pub String, pub Counts);
 
 impl<'r> FromRow<'r, PgRow> for TopicRow {
     fn from_row(row: &'r PgRow) -> Result<Self, sqlx::Error> {
@@ -221,7 +265,7 @@ impl<'r> FromRow<'r, PgRow> for StatisticsRow {
 }
 
 /// Reads the counts from the columns after the topic.
-fn counts(row: &PgRow) -> Result<Counts, sqlx::Error> {
+pub(super) fn counts(row: &PgRow) -> Result<Counts, sqlx::Error> {
     Ok(Counts {
         received: number(row, 1)?,
         unique: number(row, 2)?,

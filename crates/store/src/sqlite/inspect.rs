@@ -6,17 +6,19 @@ use sluice_event::Timestamp;
 use super::errors::{of_statement, within};
 use super::ledger::add_to_ledger;
 use super::query::DeadLetterRow;
-use super::{SqliteStore, writer};
-use crate::StoreError;
+use super::{SqliteStore, bounded, writer};
 use crate::inspect::{
-    DeadLetterPage, DeadLetterQuery, Inspect, KILLS_ITS_READER, MAX_BODY_BYTES, MAX_REASON_CHARS, Size, page_range,
+    DeadLetterIds, DeadLetterPage, DeadLetterQuery, IdRow, Inspect, KILLS_ITS_READER, MAX_BODY_BYTES, MAX_REASON_CHARS,
+    Size, page_range,
 };
 use crate::ledger::{LedgerKind, LedgerRow};
+use crate::{Patterns, Statistics, StoreError, TopicPage, TopicSelection};
 
-/// The condition of a query for dead letters: ?1 to ?4.
+/// The condition of a query for dead letters: ?1 to ?5.
 macro_rules! matching {
     () => {
-        "id < ?1 AND (?2 IS NULL OR code = ?2) AND (?3 IS NULL OR failed_at >= ?3) AND (?4 IS NULL OR failed_at < ?4)"
+        "id < ?1 AND (?2 IS NULL OR code = ?2) AND (?3 IS NULL OR failed_at >= ?3) AND (?4 IS NULL OR failed_at < ?4) \
+         AND (?5 IS NULL OR EXISTS (SELECT 1 FROM json_each(?5) WHERE topic GLOB value))"
     };
 }
 
@@ -27,6 +29,7 @@ macro_rules! bind_query {
             .bind($query.code.as_deref())
             .bind($query.since.map(Timestamp::as_micros))
             .bind($query.until.map(Timestamp::as_micros))
+            .bind($query.patterns.as_ref().map(Patterns::globs))
     };
 }
 
@@ -38,11 +41,11 @@ impl Inspect for SqliteStore {
             // Only a single event has a body that is shown. The body of an entry killed its reader, or cannot be
             // decoded.
             let sizes = sqlx::query_as::<_, (i64, i64)>(concat!(
-                "SELECT id, CASE WHEN topic IS NULL OR length(body) > ?6 THEN 0 ELSE length(body) END \
-                        + min(length(CAST(reason AS BLOB)), 4 * ?7) \
+                "SELECT id, CASE WHEN topic IS NULL OR length(body) > ?7 THEN 0 ELSE length(body) END \
+                        + min(length(CAST(reason AS BLOB)), 4 * ?8) \
                  FROM dead_letters WHERE ",
                 matching!(),
-                " ORDER BY id DESC LIMIT ?5"
+                " ORDER BY id DESC LIMIT ?6"
             ));
             let sizes = bind_query!(sizes, query).bind(i64::from(query.limit) + 1);
             let sizes = sizes.bind(MAX_BODY_BYTES).bind(MAX_REASON_CHARS);
@@ -55,33 +58,36 @@ impl Inspect for SqliteStore {
             let query = DeadLetterQuery { before: Some(first + 1), ..query.clone() };
             let select = sqlx::query_as::<_, DeadLetterRow>(concat!(
                 "SELECT id, failed_at, stream, millis, sequence, topic, event_id, events, code, \
-                        substr(reason, 1, ?7) AS reason, \
-                        CASE WHEN topic IS NULL OR length(body) > ?6 THEN x'' ELSE body END AS body, NULL AS receipts \
+                        substr(reason, 1, ?8) AS reason, \
+                        CASE WHEN topic IS NULL OR length(body) > ?7 THEN x'' ELSE body END AS body, NULL AS receipts \
                  FROM dead_letters WHERE ",
                 matching!(),
-                " AND id >= ?5 ORDER BY id DESC"
+                " AND id >= ?6 ORDER BY id DESC"
             ));
             let select = bind_query!(select, query).bind(last).bind(MAX_BODY_BYTES).bind(MAX_REASON_CHARS);
             let rows = select.fetch_all(&mut *reader).await.map_err(of_statement)?;
-            Ok(DeadLetterPage { dead_letters: rows.into_iter().map(|row| row.0).collect(), next })
+            Ok(DeadLetterPage::new(rows.into_iter().map(|row| row.0).collect(), next, &query))
         })
         .await
     }
 
-    async fn dead_letter_ids(&self, query: &DeadLetterQuery) -> Result<Vec<(i64, u64, String)>, StoreError> {
-        let select = sqlx::query_as::<_, (i64, i64, String)>(concat!(
-            "SELECT id, events, code FROM dead_letters WHERE ",
+    async fn dead_letter_ids(&self, query: &DeadLetterQuery) -> Result<DeadLetterIds, StoreError> {
+        let select = sqlx::query_as::<_, IdRow>(concat!(
+            "SELECT id, events, code, topic FROM dead_letters WHERE ",
             matching!(),
             // Unless they are asked for by their code.
-            " AND (code <> ?6 OR code = ?2) ORDER BY id DESC LIMIT ?5"
+            " AND (code <> ?7 OR code = ?2) ORDER BY id DESC LIMIT ?6"
         ));
-        let select = bind_query!(select, query).bind(i64::from(query.limit)).bind(KILLS_ITS_READER);
+        let select = bind_query!(select, query).bind(i64::from(query.limit) + 1).bind(KILLS_ITS_READER);
         let rows = within(async {
             let mut reader = self.queries.lease().await?;
             select.fetch_all(&mut *reader).await.map_err(of_statement)
         });
-        let rows = rows.await?;
-        Ok(rows.into_iter().map(|(id, events, code)| (id, events.cast_unsigned(), code)).collect())
+        Ok(DeadLetterIds::new(rows.await?, query))
+    }
+
+    async fn dead_letter_topic(&self, id: i64) -> Result<Option<String>, StoreError> {
+        within(async { bounded::dead_letter_topic(&mut *self.queries.lease().await?, id).await }).await
     }
 
     async fn discard_dead_letter(&self, id: i64, shard: &str) -> Result<Option<u64>, StoreError> {
@@ -99,5 +105,20 @@ impl Inspect for SqliteStore {
         }
         writer.commit().await?;
         Ok(gone.map(|(_, events)| events.cast_unsigned()))
+    }
+
+    async fn select_topics(&self, patterns: &Patterns) -> Result<TopicSelection, StoreError> {
+        if let Some(selection) = TopicSelection::of_names(patterns) {
+            return Ok(selection);
+        }
+        within(async { bounded::select_topics(&mut *self.queries.lease().await?, patterns).await }).await
+    }
+
+    async fn statistics_of(&self, patterns: &Patterns, max_topics: u32) -> Result<Statistics, StoreError> {
+        within(async { bounded::statistics(&mut *self.queries.lease().await?, patterns, max_topics).await }).await
+    }
+
+    async fn topics_of(&self, patterns: &Patterns, after: Option<&str>, limit: u32) -> Result<TopicPage, StoreError> {
+        within(async { bounded::topics(&mut *self.queries.lease().await?, patterns, after, limit).await }).await
     }
 }

@@ -2,10 +2,12 @@
 //! is on disk when it returns (synchronous FULL).
 
 mod arrival_marks;
+mod bounded;
 mod bulk;
 mod errors;
 mod inspect;
 mod ledger;
+mod merge;
 mod query;
 mod readers;
 mod retention;

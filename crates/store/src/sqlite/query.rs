@@ -5,13 +5,17 @@ use std::time::Instant;
 use futures::TryStreamExt;
 use sluice_event::{EventKey, Keyer, PayloadHash, RequestId, Timestamp};
 use sluice_log::Position;
-use sqlx::sqlite::SqliteRow;
-use sqlx::{FromRow, Row as _, SqliteConnection};
+use sqlx::query::QueryAs;
+use sqlx::sqlite::{SqliteArguments, SqliteRow};
+use sqlx::{FromRow, Row as _, Sqlite, SqliteConnection};
 
 use super::errors::of_statement;
+use super::merge::merge;
+use crate::bounded::Merged;
 use crate::damage::{ReadRow, RowCheck, alike_or_damaged, value_or};
 use crate::page::{PageBuilder, Step};
 use crate::put_aside;
+use crate::topics::json;
 use crate::{Counts, DeadLetter, EventQuery, NewDeadLetter, Page, Statistics, StoreError, StoredEvent, TopicPage};
 
 macro_rules! events {
@@ -32,11 +36,18 @@ pub(super) async fn events(
     let mut page = PageBuilder::new(query);
     while let Some(step) = page.next_step() {
         let began = Instant::now();
-        let from = match step.rows {
-            Some(rows) => last_of(reader, query.topic.as_deref(), step.before, rows).await?,
-            None => None,
+        let from = if let Some(topics) = query.merged_topics() {
+            let Merged { seqs, from } = merge(reader, query, &step, topics).await.map_err(of_statement)?;
+            read(reader, keyer, query, select_numbers(query, step, &seqs), &mut page).await.map_err(of_statement)?;
+            from
+        } else {
+            let from = match step.rows {
+                Some(rows) => last_of(reader, query.topic.as_deref(), step.before, rows).await?,
+                None => None,
+            };
+            read(reader, keyer, query, select_range(query, step, from), &mut page).await.map_err(of_statement)?;
+            from
         };
-        read_step(reader, keyer, query, (step, from), &mut page).await.map_err(of_statement)?;
         page.end_step(from, began.elapsed());
     }
     Ok(page.build())
@@ -60,39 +71,68 @@ async fn last_of(
     select.fetch_optional(reader).await.map_err(of_statement)
 }
 
-/// Adds the events of a step to the page. The table in the order of `seq`, or the index on `(topic, seq)`, gives the
-/// order; the other filters are applied to each row. Rows are read one by one, so that no more of them are in memory
-/// than the page may have.
-async fn read_step(
-    reader: &mut SqliteConnection,
-    keyer: &Keyer,
-    query: &EventQuery,
-    (step, from): (Step, Option<i64>),
-    page: &mut PageBuilder,
-) -> Result<(), sqlx::Error> {
-    let text = match query.topic {
-        None => events!(
+type SelectEvents<'q> = QueryAs<'q, Sqlite, EventRow, SqliteArguments>;
+
+/// Returns the query for the events of a step. The table in the order of `seq`, or the index on `(topic, seq)`, gives the
+/// order; the other filters are applied to each row.
+fn select_range<'q>(query: &'q EventQuery, step: Step, from: Option<i64>) -> SelectEvents<'q> {
+    let text = match (&query.topic, query.patterns()) {
+        (None, None) => events!(
             "WHERE seq < ?1 AND seq >= ?6 AND (?2 IS NULL OR source = ?2) AND (?3 IS NULL OR ts >= ?3) \
              AND (?4 IS NULL OR ts < ?4) ORDER BY seq DESC LIMIT ?5"
         ),
-        Some(_) => events!(
+        (Some(_), _) => events!(
             "WHERE seq < ?1 AND seq >= ?6 AND (?2 IS NULL OR source = ?2) AND (?3 IS NULL OR ts >= ?3) \
              AND (?4 IS NULL OR ts < ?4) AND topic = ?7 ORDER BY seq DESC LIMIT ?5"
         ),
+        (None, Some(_)) => events!(
+            "WHERE seq < ?1 AND seq >= ?6 AND (?2 IS NULL OR source = ?2) AND (?3 IS NULL OR ts >= ?3) \
+             AND (?4 IS NULL OR ts < ?4) AND EXISTS (SELECT 1 FROM json_each(?7) WHERE topic GLOB value) \
+             ORDER BY seq DESC LIMIT ?5"
+        ),
     };
-    let mut select = sqlx::query_as::<_, EventRow>(text)
-        .bind(step.before)
+    let select = bind_filters(sqlx::query_as(text).bind(step.before), query, step).bind(from.unwrap_or(i64::MIN));
+    match (&query.topic, query.patterns()) {
+        (None, None) => select,
+        (Some(topic), _) => select.bind(&**topic),
+        (None, Some(patterns)) => select.bind(patterns.globs()),
+    }
+}
+
+/// Returns the query for the events with these numbers, newest first, to which the filters are applied. The numbers are
+/// looked up in their order, so no rows are sorted.
+fn select_numbers<'q>(query: &'q EventQuery, step: Step, seqs: &[i64]) -> SelectEvents<'q> {
+    let text = events!(
+        "WHERE seq IN (SELECT value FROM json_each(?1)) AND (?2 IS NULL OR source = ?2) AND (?3 IS NULL OR ts >= ?3) \
+         AND (?4 IS NULL OR ts < ?4) ORDER BY seq DESC LIMIT ?5"
+    );
+    bind_filters(sqlx::query_as(text).bind(json(seqs)), query, step)
+}
+
+/// Binds ?2 to ?5.
+fn bind_filters<'q>(select: SelectEvents<'q>, query: &'q EventQuery, step: Step) -> SelectEvents<'q> {
+    select
         .bind(query.source.as_deref())
         .bind(query.since.map(Timestamp::as_micros))
         .bind(query.until.map(Timestamp::as_micros))
         .bind(step.limit)
-        .bind(from.unwrap_or(i64::MIN));
-    if let Some(topic) = &query.topic {
-        select = select.bind(&**topic);
-    }
+}
+
+/// Adds the events of a step to the page. Rows are read one by one, so that no more of them are in memory than the page
+/// may have.
+async fn read(
+    reader: &mut SqliteConnection,
+    keyer: &Keyer,
+    query: &EventQuery,
+    select: SelectEvents<'_>,
+    page: &mut PageBuilder,
+) -> Result<(), sqlx::Error> {
     let mut rows = select.fetch(reader);
     while let Some(EventRow(row)) = rows.try_next().await? {
-        if !page.push(row.check(keyer)) {
+        let event = row.check(keyer);
+        if !query.allows(&event) {
+            page.skip(&event);
+        } else if !page.push(event) {
             break;
         }
     }
@@ -187,7 +227,7 @@ pub(super) async fn topics(
 }
 
 /// Reads the counts from the columns after the topic.
-fn counts(row: &SqliteRow) -> Result<Counts, sqlx::Error> {
+pub(super) fn counts(row: &SqliteRow) -> Result<Counts, sqlx::Error> {
     Ok(Counts {
         received: number(row, 1)?,
         unique: number(row, 2)?,

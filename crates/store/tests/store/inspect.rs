@@ -73,7 +73,8 @@ pub async fn what_killed_its_reader_is_selected_for_a_replay_only_by_its_code(te
     put_aside(&test, "undecodable").await;
     let selected = async |code: Option<&str>| {
         let query = DeadLetterQuery { code: code.map(str::to_owned), ..of(9) };
-        test.store.dead_letter_ids(&query).await.unwrap().into_iter().map(|(_, _, code)| code).collect::<Vec<_>>()
+        let selected = test.store.dead_letter_ids(&query).await.unwrap().dead_letters;
+        selected.into_iter().map(|letter| letter.code).collect::<Vec<_>>()
     };
     assert_eq!(selected(None).await, ["undecodable"]);
     assert_eq!(selected(Some(KILLS_ITS_READER)).await, [KILLS_ITS_READER]);

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
 
 mod batches;
+mod bounded;
 mod commit;
 mod concurrency;
 mod dead_letters;
@@ -40,6 +41,12 @@ macro_rules! on_both_stores {
 }
 
 on_both_stores! {
+    bounded:
+        what_matches_is_what_the_patterns_say
+        the_events_of_several_topics_are_merged_in_the_order_of_arrival
+        more_topics_than_can_be_merged_are_found_by_looking_at_all_rows
+        bounded_statistics_list_the_largest_topics_beside_exact_totals
+        a_whole_entry_is_in_no_bounded_list_of_dead_letters;
     commit:
         a_batch_is_stored_and_counted
         an_event_comes_back_exactly_as_it_was_sent

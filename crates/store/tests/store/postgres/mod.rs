@@ -1,5 +1,6 @@
 //! Tests that only apply to PostgreSQL: partitions of receipts, lost connections, locks, schemas.
 
+mod bounded;
 mod counters;
 mod dedup_cache;
 mod durability;
