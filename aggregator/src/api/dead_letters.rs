@@ -9,6 +9,7 @@ use sluice_event::compressed;
 use sluice_service::problem::Problem;
 use utoipa::ToSchema;
 
+use super::caller::Caller;
 use super::problems::{not_found, store_problem};
 use super::query::{Parameters, cursor};
 use super::state::ApiState;
@@ -103,9 +104,10 @@ fn content(body: &[u8]) -> Vec<Shown> {
     shown.collect()
 }
 
-/// Reads the parameters that select dead letters.
-pub(super) fn filter(parameters: &mut Parameters) -> Result<DeadLetterQuery, Problem> {
+/// Reads the parameters that select dead letters, of those that the subject may see.
+pub(super) fn filter(parameters: &mut Parameters, caller: &Caller) -> Result<DeadLetterQuery, Problem> {
     Ok(DeadLetterQuery {
+        patterns: caller.patterns(),
         code: parameters.text("code"),
         since: parameters.value("since")?,
         until: parameters.value("until")?,
@@ -113,7 +115,8 @@ pub(super) fn filter(parameters: &mut Parameters) -> Result<DeadLetterQuery, Pro
     })
 }
 
-/// Lists the dead letters, newest first.
+/// Lists the dead letters, newest first. A token that is bounded by topics gets the single events of its topics, and no
+/// whole entries.
 #[utoipa::path(get, path = "/dead-letters", tag = "dead letters",
     params(
         ("code" = Option<String>, Query, description = "Only with this code"),
@@ -133,12 +136,13 @@ pub(super) fn filter(parameters: &mut Parameters) -> Result<DeadLetterQuery, Pro
     ))]
 pub(super) async fn list(
     State(state): State<ApiState>,
+    caller: Caller,
     RawQuery(query): RawQuery,
 ) -> Result<Json<DeadLetters>, Problem> {
     let mut parameters = Parameters::parse(query.as_deref())?;
     let limit = parameters.limit(DEFAULT_LIMIT, MAX_LIMIT)?;
     let before = parameters.cursor()?;
-    let filter = filter(&mut parameters)?;
+    let filter = filter(&mut parameters, &caller)?;
     parameters.end()?;
     let query = DeadLetterQuery { before, limit, ..filter };
     let page = state.store.dead_letter_page(&query).await.map_err(store_problem)?;
@@ -153,7 +157,8 @@ pub(super) struct Discarded {
     discarded: u64,
 }
 
-/// Throws a dead letter away. Its events are counted as discarded.
+/// Throws a dead letter away. Its events are counted as discarded. For a token that is bounded by topics, only single
+/// events of its topics exist.
 #[utoipa::path(delete, path = "/dead-letters/{id}", tag = "dead letters",
     params(("id" = i64, Path, description = "The dead letter's id")),
     responses(
@@ -165,10 +170,14 @@ pub(super) struct Discarded {
     ))]
 pub(super) async fn discard(
     State(state): State<ApiState>,
+    caller: Caller,
     id: Result<Path<i64>, PathRejection>,
 ) -> Result<Json<Discarded>, Problem> {
     let missing = || not_found("there is no such dead letter");
     let Path(id) = id.map_err(|_| missing())?;
+    if !caller.may_see_dead_letter(&*state.store, id).await.map_err(store_problem)? {
+        return Err(missing());
+    }
     let discarded = state.store.discard_dead_letter(id, &state.rules.shard).await.map_err(store_problem)?;
     let discarded = discarded.ok_or_else(missing)?;
     tracing::info!(id, events = discarded, "discarded a dead letter");

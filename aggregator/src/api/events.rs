@@ -8,6 +8,7 @@ use axum::response::{AppendHeaders, IntoResponse, Response};
 use sluice_service::problem::Problem;
 use utoipa::ToSchema;
 
+use super::caller::Caller;
 use super::event::Event;
 use super::event_list::{self, Form};
 use super::problems::{event_damaged, not_found, store_problem};
@@ -43,10 +44,11 @@ pub(super) enum OneOrAll {
     All(Events),
 }
 
-/// Lists events, newest arrival first, with filters; as JSON, or one per line as NDJSON.
+/// Lists events, newest arrival first, with filters; as JSON, or one per line as NDJSON. A token that is bounded by topics
+/// gets the events of its topics.
 #[utoipa::path(get, path = "/events", tag = "events",
     params(
-        ("topic" = Option<String>, Query, description = "Only this topic"),
+        ("topic" = Option<String>, Query, description = "Only this topic. It must be one of the token's"),
         ("source" = Option<String>, Query, description = "Only from this source"),
         ("since" = Option<String>, Query, description = "Only with a timestamp at or after it"),
         ("until" = Option<String>, Query, description = "Only with a timestamp before it"),
@@ -56,6 +58,7 @@ pub(super) enum OneOrAll {
     responses(
         (status = 200, description = "A page. As NDJSON the next cursor is in the header X-Next-Cursor", body = Events),
         (status = 400, description = "`invalid_query`", body = Problem, content_type = "application/problem+json"),
+        (status = 403, description = "`topic_not_allowed`", body = Problem, content_type = "application/problem+json"),
         (status = 429, description = "`too_many_queries`", body = Problem, content_type = "application/problem+json"),
         (status = 500, description = "`store_damaged`", body = Problem, content_type = "application/problem+json"),
         (status = 503, description = "`store_unavailable`; through a publisher also `query_unavailable`", body = Problem, content_type = "application/problem+json"),
@@ -63,12 +66,13 @@ pub(super) enum OneOrAll {
     ))]
 pub(super) async fn list(
     State(state): State<ApiState>,
+    caller: Caller,
     headers: HeaderMap,
     RawQuery(query): RawQuery,
 ) -> Result<Response, Problem> {
     let lines = wants_lines(&headers);
     let mut parameters = Parameters::parse(query.as_deref())?;
-    let query = EventQuery {
+    let mut query = EventQuery {
         topic: parameters.text("topic"),
         topics: TopicSelection::All,
         source: parameters.text("source"),
@@ -79,6 +83,10 @@ pub(super) async fn list(
         max_bytes: None,
     };
     parameters.end()?;
+    match &query.topic {
+        Some(topic) => caller.check_topic(topic)?,
+        None => query.topics = caller.topics(&*state.store).await.map_err(store_problem)?,
+    }
     let form = if lines { Form::Lines } else { Form::Json };
     let (body, next_cursor) = event_list::body(state.store, query, form).await?;
     let kind = if lines { NDJSON } else { JSON };
@@ -97,6 +105,7 @@ pub(super) async fn list(
     responses(
         (status = 200, description = "The event that was stored first; with `all=true` a page", body = OneOrAll),
         (status = 400, description = "`invalid_query`", body = Problem, content_type = "application/problem+json"),
+        (status = 403, description = "`topic_not_allowed`", body = Problem, content_type = "application/problem+json"),
         (status = 404, description = "`not_found`", body = Problem, content_type = "application/problem+json"),
         (status = 429, description = "`too_many_queries`", body = Problem, content_type = "application/problem+json"),
         (status = 500, description = "`store_damaged`", body = Problem, content_type = "application/problem+json"),
@@ -105,6 +114,7 @@ pub(super) async fn list(
     ))]
 pub(super) async fn one(
     State(state): State<ApiState>,
+    caller: Caller,
     path: Result<Path<(String, String)>, PathRejection>,
     RawQuery(query): RawQuery,
 ) -> Result<Response, Problem> {
@@ -117,9 +127,12 @@ pub(super) async fn one(
     if topic.contains('\0') || event_id.contains('\0') {
         return Err(missing());
     }
+    caller.check_topic(&topic)?;
     if all {
         let held = state.alike.place().await?;
-        let events = state.store.event(&topic, &event_id, MAX_ALIKE).await.map_err(store_problem)?;
+        let mut events = state.store.event(&topic, &event_id, MAX_ALIKE).await.map_err(store_problem)?;
+        // The topic of a damaged event may be any other.
+        events.retain(|event| caller.may_see(&event.topic));
         if events.is_empty() {
             return Err(missing());
         }

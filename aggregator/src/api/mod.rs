@@ -1,6 +1,7 @@
 //! The query API, with one file per resource.
 
 mod answers;
+mod caller;
 mod dead_letters;
 mod event;
 mod event_list;

@@ -9,6 +9,7 @@ use serde::Serialize;
 use sluice_service::problem::Problem;
 use utoipa::ToSchema;
 
+use super::caller::Caller;
 use super::dead_letters::filter;
 use super::problems::{not_found, still_refused, store_problem};
 use super::query::{Parameters, cursor};
@@ -29,7 +30,8 @@ pub(super) struct Replayed {
     replayed: TopicCounts,
 }
 
-/// Stores and counts what is in a dead letter, and removes the dead letter, in one transaction.
+/// Stores and counts what is in a dead letter, and removes the dead letter, in one transaction. For a token that is bounded
+/// by topics, only single events of its topics exist.
 #[utoipa::path(post, path = "/dead-letters/{id}/replay", tag = "dead letters",
     params(("id" = i64, Path, description = "The dead letter's id")),
     responses(
@@ -42,10 +44,14 @@ pub(super) struct Replayed {
     ))]
 pub(super) async fn one(
     State(state): State<ApiState>,
+    caller: Caller,
     id: Result<Path<i64>, PathRejection>,
 ) -> Result<Json<Replayed>, Problem> {
     let missing = || not_found("there is no such dead letter");
     let Path(id) = id.map_err(|_| missing())?;
+    if !caller.may_see_dead_letter(&*state.store, id).await.map_err(store_problem)? {
+        return Err(missing());
+    }
     match commit::replay(&*state.store, &state.rules, id).await {
         Ok(Some(outcome)) => {
             tracing::info!(id, "replayed a dead letter");
@@ -78,7 +84,7 @@ pub(super) struct ReplayedMatching {
 }
 
 /// Replays the dead letters that match, newest first, each in a transaction of its own. Those that killed their reader
-/// are left out unless their code is named.
+/// are left out unless their code is named. A token that is bounded by topics replays single events of its topics.
 #[utoipa::path(post, path = "/dead-letters/replay", tag = "dead letters",
     params(
         ("code" = Option<String>, Query, description = "Only with this code"),
@@ -97,13 +103,14 @@ pub(super) struct ReplayedMatching {
     ))]
 pub(super) async fn matching(
     State(state): State<ApiState>,
+    caller: Caller,
     RawQuery(query): RawQuery,
 ) -> Result<Json<ReplayedMatching>, Problem> {
     let mut parameters = Parameters::parse(query.as_deref())?;
     let limit = parameters.limit(DEFAULT_LIMIT, MAX_LIMIT)?;
     let before = parameters.cursor()?;
     let dry_run = parameters.value::<bool>("dry_run")?.unwrap_or(false);
-    let filter = filter(&mut parameters)?;
+    let filter = filter(&mut parameters, &caller)?;
     parameters.end()?;
     let query = DeadLetterQuery { before, limit, ..filter };
     let DeadLetterIds { dead_letters, mut next } = state.store.dead_letter_ids(&query).await.map_err(store_problem)?;

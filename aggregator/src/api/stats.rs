@@ -10,6 +10,7 @@ use sluice_log::{Backlog, ConsumerInfo, LogError};
 use sluice_service::problem::Problem;
 use utoipa::ToSchema;
 
+use super::caller::Caller;
 use super::problems::{invalid_query, store_problem};
 use super::query::Parameters;
 use super::state::ApiState;
@@ -45,12 +46,13 @@ impl From<Counts> for TopicCounts {
     }
 }
 
-/// All statistics. The counts are of one snapshot of the database.
+/// All statistics. The counts are of one snapshot of the database. For a token that is bounded by topics, the totals, the
+/// topics and the number of topics are those of its topics.
 #[derive(Debug, Serialize, ToSchema)]
 pub(super) struct Stats {
     #[serde(flatten)]
     total: TopicCounts,
-    /// Events in dead letters now.
+    /// Events in dead letters now. Of whole entries, only a token that is not bounded by topics sees the number.
     dead_lettered: u64,
     /// Events accepted and not stored yet; null is unknown, not zero.
     backlog: Option<u64>,
@@ -103,14 +105,25 @@ impl From<ConsumerInfo> for Consumer {
         (status = 503, description = "`store_unavailable`; through a publisher also `query_unavailable`", body = Problem, content_type = "application/problem+json"),
         (status = 504, description = "`query_too_slow`", body = Problem, content_type = "application/problem+json"),
     ))]
-pub(super) async fn read(State(state): State<ApiState>, RawQuery(query): RawQuery) -> Result<Json<Stats>, Problem> {
+pub(super) async fn read(
+    State(state): State<ApiState>,
+    caller: Caller,
+    RawQuery(query): RawQuery,
+) -> Result<Json<Stats>, Problem> {
     let mut parameters = Parameters::parse(query.as_deref())?;
     let max_topics = parameters.value("topics")?.unwrap_or(DEFAULT_TOPICS);
     if max_topics > MAX_TOPICS {
         return Err(invalid_query("topics", &format!("must be a whole number from 0 to {MAX_TOPICS}")));
     }
     parameters.end()?;
-    let (statistics, log) = tokio::join!(state.store.statistics(max_topics), ask_log(&state));
+    let patterns = caller.patterns();
+    let statistics = async {
+        match &patterns {
+            None => state.store.statistics(max_topics).await,
+            Some(patterns) => state.store.statistics_of(patterns, max_topics).await,
+        }
+    };
+    let (statistics, log) = tokio::join!(statistics, ask_log(&state));
     let statistics = statistics.map_err(store_problem)?;
     let (backlog, consumers, log) = match log {
         Ok((backlog, consumers)) => (backlog.events, consumers, "available"),

@@ -6,6 +6,7 @@ use serde::Serialize;
 use sluice_service::problem::Problem;
 use utoipa::ToSchema;
 
+use super::caller::Caller;
 use super::problems::{invalid_query, store_problem};
 use super::query::Parameters;
 use super::state::ApiState;
@@ -34,7 +35,7 @@ struct Topic {
     counts: TopicCounts,
 }
 
-/// Lists the topics by name, each with its counts.
+/// Lists the topics by name, each with its counts. A token that is bounded by topics gets its topics.
 #[utoipa::path(get, path = "/topics", tag = "statistics",
     params(
         ("limit" = Option<u32>, Query, description = "The maximum number of topics: 1,000 by default, at most 10,000"),
@@ -48,7 +49,11 @@ struct Topic {
         (status = 503, description = "`store_unavailable`; through a publisher also `query_unavailable`", body = Problem, content_type = "application/problem+json"),
         (status = 504, description = "`query_too_slow`", body = Problem, content_type = "application/problem+json"),
     ))]
-pub(super) async fn list(State(state): State<ApiState>, RawQuery(query): RawQuery) -> Result<Json<Topics>, Problem> {
+pub(super) async fn list(
+    State(state): State<ApiState>,
+    caller: Caller,
+    RawQuery(query): RawQuery,
+) -> Result<Json<Topics>, Problem> {
     let mut parameters = Parameters::parse(query.as_deref())?;
     let limit = parameters.limit(DEFAULT_LIMIT, MAX_LIMIT)?;
     let after = match parameters.text("cursor") {
@@ -56,7 +61,11 @@ pub(super) async fn list(State(state): State<ApiState>, RawQuery(query): RawQuer
         None => None,
     };
     parameters.end()?;
-    let page = state.store.topics(after.as_deref(), limit).await.map_err(store_problem)?;
+    let page = match caller.patterns() {
+        None => state.store.topics(after.as_deref(), limit).await,
+        Some(patterns) => state.store.topics_of(&patterns, after.as_deref(), limit).await,
+    };
+    let page = page.map_err(store_problem)?;
     let topics = page.topics.into_iter().map(|(topic, counts)| Topic { topic, counts: counts.into() });
     Ok(Json(Topics { topics: topics.collect(), next_cursor: page.next.as_deref().map(cursor) }))
 }

@@ -3,6 +3,7 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
 
+mod bounded;
 mod guard;
 mod slow_readers;
 
@@ -16,6 +17,7 @@ use sluice_event::{EntryId, Event, Keyer, Limits, RequestId, Timestamp};
 use sluice_log::redis::{ReaderSettings, RedisReader, RedisTls, SentinelLogin};
 use sluice_log::sqlite::{SqliteLog, SqliteSettings};
 use sluice_log::{LogReader, Position};
+use sluice_service::guard::SharedGuard;
 use sluice_service::options::ServeOptions;
 use sluice_service::server;
 use sluice_store::commit::{Batch, commit};
@@ -51,8 +53,20 @@ async fn sqlite_log() -> Arc<dyn LogReader> {
     Arc::new(SqliteLog::open(settings).await.unwrap())
 }
 
+async fn postgres_store(server: &PostgresServer) -> Arc<dyn Inspect> {
+    let settings = PostgresSettings { url: server.url(), ..PostgresSettings::default() };
+    let store = PostgresStore::connect(&settings).unwrap();
+    store.migrate().await.unwrap();
+    Arc::new(store)
+}
+
 /// Serves the API until the guard is dropped.
 async fn serve(store: Arc<dyn Inspect>, log: Arc<dyn LogReader>) -> (Client, DropGuard) {
+    serve_guarded(store, log, None).await
+}
+
+/// Serves the API with a guard for its requests.
+async fn serve_guarded(store: Arc<dyn Inspect>, log: Arc<dyn LogReader>, guard: SharedGuard) -> (Client, DropGuard) {
     let listener = server::bind("127.0.0.1:0").await.unwrap();
     let base = format!("http://{}", listener.local_addr().unwrap());
     let stop = CancellationToken::new();
@@ -60,7 +74,7 @@ async fn serve(store: Arc<dyn Inspect>, log: Arc<dyn LogReader>) -> (Client, Dro
         listener,
         router(ApiState::new(store, log, rules())),
         stop.clone(),
-        ServeOptions::new(Duration::ZERO),
+        ServeOptions::new(Duration::ZERO).guarded_by(guard),
     );
     tokio::spawn(serving);
     (Client::new(&base), stop.drop_guard())

@@ -6,6 +6,7 @@ mod jwt;
 mod rotation;
 mod table;
 mod tokens;
+mod topics;
 
 use std::path::PathBuf;
 use std::process::Stdio;

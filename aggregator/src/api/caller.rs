@@ -1,0 +1,57 @@
+//! Who asks, and about which topics they may ask.
+
+use std::convert::Infallible;
+
+use axum::extract::FromRequestParts;
+use axum::http::request::Parts;
+use sluice_auth::Subject;
+use sluice_auth::problems::topic_not_allowed;
+use sluice_service::problem::Problem;
+use sluice_store::inspect::Inspect;
+use sluice_store::{Patterns, StoreError, TopicSelection};
+
+/// The subject of a request, which the server's guard has put into it. Without a guard it is anyone, who may do
+/// everything.
+pub(super) struct Caller(Subject);
+
+impl<S: Send + Sync> FromRequestParts<S> for Caller {
+    type Rejection = Infallible;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Infallible> {
+        Ok(Self(parts.extensions.get().cloned().unwrap_or_else(Subject::anyone)))
+    }
+}
+
+impl Caller {
+    /// Returns the patterns by which the subject is bounded; `None` if every topic is allowed.
+    pub fn patterns(&self) -> Option<Patterns> {
+        Patterns::of(&self.0.topics)
+    }
+
+    /// Returns an error that names the topic if it is not one of the subject's.
+    pub fn check_topic(&self, topic: &str) -> Result<(), Problem> {
+        if self.0.topics.allow(topic) { Ok(()) } else { Err(topic_not_allowed(topic).at(None, Some("topic"))) }
+    }
+
+    /// Returns whether a topic is one of the subject's.
+    pub fn may_see(&self, topic: &str) -> bool {
+        self.0.topics.allow(topic)
+    }
+
+    /// Returns the topics of the subject, as a list of events takes them.
+    pub async fn topics(&self, store: &dyn Inspect) -> Result<TopicSelection, StoreError> {
+        match self.patterns() {
+            None => Ok(TopicSelection::All),
+            Some(patterns) => store.select_topics(&patterns).await,
+        }
+    }
+
+    /// Returns whether the subject may see a dead letter. One whose topic is not known is only for those who may see
+    /// every topic. Whether it exists is not looked at for these.
+    pub async fn may_see_dead_letter(&self, store: &dyn Inspect, id: i64) -> Result<bool, StoreError> {
+        match self.patterns() {
+            None => Ok(true),
+            Some(patterns) => Ok(store.dead_letter_topic(id).await?.is_some_and(|topic| patterns.allow(&topic))),
+        }
+    }
+}
