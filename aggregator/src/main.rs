@@ -7,7 +7,7 @@ use sluice_aggregator::settings::{Cli, Command, HealthcheckSettings};
 use sluice_aggregator::{audit, run, standalone};
 
 async fn of_health(settings: &HealthcheckSettings) -> anyhow::Result<()> {
-    sluice_service::healthcheck::run(&settings.url, &settings.https.tls(), settings.token.headers()?).await
+    sluice_service::healthcheck::run_with(&settings.url, &settings.https.tls(), settings.token.headers()?).await
 }
 
 #[tokio::main]

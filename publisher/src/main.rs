@@ -33,7 +33,7 @@ async fn run(command: Command) -> anyhow::Result<()> {
         Command::Simulate(settings) => simulate::run(*settings).await,
         Command::Token(settings) => token::run(&settings),
         Command::Healthcheck(settings) => {
-            healthcheck::run(&settings.url, &settings.https.tls(), settings.token.headers()?).await
+            healthcheck::run_with(&settings.url, &settings.https.tls(), settings.token.headers()?).await
         }
     }
 }

@@ -219,10 +219,6 @@ impl IngestArgs {
     }
 }
 
-fn checked(checked: Result<(), String>) -> Result<(), clap::Error> {
-    checked.map_err(|reason| Cli::command().error(clap::error::ErrorKind::ValueValidation, reason))
-}
-
 fn share(text: &str) -> Result<f64, String> {
     match text.parse::<f64>() {
         Ok(share) if share > 0.0 && share <= 1.0 => Ok(share),

@@ -3,25 +3,40 @@
 use std::time::Duration;
 
 use anyhow::{Context, anyhow};
+use reqwest::ClientBuilder;
 use reqwest::header::HeaderMap;
 
 use crate::client_tls::{self, ClientTls};
 
 const DEADLINE: Duration = Duration::from_secs(3);
 
-/// Asks the server at `url` (such as `http://127.0.0.1:8080`) whether it is ready, with these headers, such as a token
-/// for a proxy in front of it.
+/// Asks the server at `url` (such as `http://127.0.0.1:8080`), without TLS, whether it is ready.
 ///
 /// # Errors
 /// When the server is not ready or does not respond within three seconds.
-pub async fn run(url: &str, tls: &ClientTls, headers: HeaderMap) -> anyhow::Result<()> {
-    let url = format!("{}/readyz", url.trim_end_matches('/'));
+pub async fn run(url: &str) -> anyhow::Result<()> {
+    let client = client_tls::plain_client().map_err(|error| anyhow!(error))?;
+    ask(url, client, |_| None).await
+}
+
+/// Asks the server at `url`, which may begin with `https://`, whether it is ready, with these headers, such as a token
+/// for a proxy in front of it.
+///
+/// # Errors
+/// Those of [`run`], and those of TLS.
+pub async fn run_with(url: &str, tls: &ClientTls, headers: HeaderMap) -> anyhow::Result<()> {
     let config = tls.config().map_err(|error| anyhow!(error))?;
-    let client = client_tls::client(config).default_headers(headers).timeout(DEADLINE).build()?;
-    let answer = client.get(&url).send().await.map_err(|error| match tls.explain(&error) {
-        Some(reason) => anyhow!(reason),
-        None => error.into(),
-    });
+    ask(url, client_tls::client(config).default_headers(headers), |error| tls.explain(error)).await
+}
+
+async fn ask(
+    url: &str,
+    client: ClientBuilder,
+    explain: impl Fn(&reqwest::Error) -> Option<String>,
+) -> anyhow::Result<()> {
+    let url = format!("{}/readyz", url.trim_end_matches('/'));
+    let answer = client.timeout(DEADLINE).build()?.get(&url).send().await;
+    let answer = answer.map_err(|error| explain(&error).map_or_else(|| error.into(), |reason| anyhow!(reason)));
     let answer = answer.with_context(|| format!("{url} does not answer"))?;
     let status = answer.status();
     if status.is_success() {

@@ -6,14 +6,12 @@ use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use axum::Router;
-use axum::http::HeaderMap;
 use axum::routing::{get, post};
 use sluice_event::RequestId;
-use sluice_service::client_tls::{ClientFiles, ClientOptions, ClientTls, plain_client};
+use sluice_service::client_tls::plain_client;
 use sluice_service::deadlines::Deadlines;
 use sluice_service::options::ServeOptions;
 use sluice_service::server;
-use sluice_service::tls::Names;
 use sluice_service::{healthcheck, metrics, probes};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -320,12 +318,10 @@ async fn probes_say_what_they_are_asked() {
     let server = start(probes::router(metrics::install(), check)).await;
     let url = format!("http://{}", server.address);
 
-    let names = Names { server: "the server", url: "--url", ca: "--ca", certificate: "--cert" };
-    let tls = ClientTls::new(ClientOptions { names, cert: "--cert", key: "--key" }, ClientFiles::default());
-    let refused = healthcheck::run(&url, &tls, HeaderMap::new()).await.unwrap_err().to_string();
+    let refused = healthcheck::run(&url).await.unwrap_err().to_string();
     assert!(refused.contains("the store is down"), "{refused}");
     ready.store(true, std::sync::atomic::Ordering::SeqCst);
-    healthcheck::run(&url, &tls, HeaderMap::new()).await.unwrap();
+    healthcheck::run(&url).await.unwrap();
 
     let client = plain_client().unwrap().build().unwrap();
     let text = client.get(format!("{url}/metrics")).send().await.unwrap().text().await.unwrap();
