@@ -12,7 +12,7 @@ use bytes::Bytes;
 use hyper::body::Incoming;
 use metrics::Counter;
 use serde::Serialize;
-use sluice_auth::Subject;
+use sluice_auth::{EventLimit, Subject};
 use sluice_event::RequestId;
 use sluice_service::problem::Problem;
 use sluice_service::shortcut::Shortcut;
@@ -65,11 +65,13 @@ async fn publish(
     State(publisher): State<Publisher>,
     id: Option<Extension<RequestId>>,
     subject: Option<Extension<Subject>>,
+    limit: Option<Extension<EventLimit>>,
     headers: HeaderMap,
     body: Body,
 ) -> Response {
     let id = id.map_or_else(RequestId::random, |Extension(id)| id);
-    let sender = Sender { id, subject: subject.as_ref().map(|Extension(subject)| subject) };
+    let subject = subject.as_ref().map(|Extension(subject)| subject);
+    let sender = Sender { id, subject, limit: limit.as_ref().map(|Extension(limit)| limit) };
     answer(&publisher, sender, &headers, body).await
 }
 
@@ -80,7 +82,8 @@ impl Shortcut for Publisher {
 
     async fn answer(&self, id: RequestId, request: Request<Incoming>) -> Response {
         let (head, body) = request.into_parts();
-        answer(self, Sender { id, subject: head.extensions.get() }, &head.headers, body).await
+        let sender = Sender { id, subject: head.extensions.get(), limit: head.extensions.get() };
+        answer(self, sender, &head.headers, body).await
     }
 }
 
@@ -139,9 +142,10 @@ async fn validate(
         return pack(sender, key, &body, &limits).map(|packed| (packed, reservation));
     }
     let key = key.map(<[u8]>::to_vec);
-    let (id, subject) = (sender.id, sender.subject.cloned());
+    let (id, subject, limit) = (sender.id, sender.subject.cloned(), sender.limit.cloned());
     let packing = tokio::task::spawn_blocking(move || {
-        let packed = pack(Sender { id, subject: subject.as_ref() }, key.as_deref(), &body, &limits)?;
+        let sender = Sender { id, subject: subject.as_ref(), limit: limit.as_ref() };
+        let packed = pack(sender, key.as_deref(), &body, &limits)?;
         Ok((packed, reservation))
     });
     packing.await.unwrap_or_else(|error| Err(parsing_failed(&error)))

@@ -1,7 +1,7 @@
 //! Turns a body into one packed request, with the ids that follow from its `Idempotency-Key`.
 
 use sluice_auth::problems::topic_not_allowed;
-use sluice_auth::{Subject, Topics};
+use sluice_auth::{EventLimit, Subject, Topics};
 use sluice_event::entry::PackedRequest;
 use sluice_event::key::{hash128, hash128_of_parts};
 use sluice_event::{BodyHash, Event, IdempotencyKeyHash, Limits, ReceiptId, RequestId, Timestamp};
@@ -11,11 +11,13 @@ use sluice_service::problem::Problem;
 use crate::problems::invalid_body;
 
 /// Who sends a request, and its id.
-#[derive(Debug, Clone, Copy)]
+#[derive(Clone, Copy)]
 pub(crate) struct Sender<'s> {
     pub(crate) id: RequestId,
     /// `None` without authentication.
     pub(crate) subject: Option<&'s Subject>,
+    /// How many events it may send, if that is limited.
+    pub(crate) limit: Option<&'s EventLimit>,
 }
 
 impl Sender<'_> {
@@ -51,11 +53,13 @@ pub(crate) struct Packed {
 /// Validates and packs a body.
 ///
 /// # Errors
-/// The problem of [`invalid_body`], or of [`topic_not_allowed`] for the first topic that is not the sender's.
+/// The problem of [`invalid_body`], of [`topic_not_allowed`] for the first topic that is not the sender's, or of a sender
+/// that sends too many events.
 pub(crate) fn pack(sender: Sender<'_>, key: Option<&[u8]>, body: &[u8], limits: &Limits) -> Result<Packed, Problem> {
     let now = Timestamp::now();
     let events = sluice_event::parse(body, limits, now).map_err(|error| invalid_body(&error))?;
     sender.check_topics(&events)?;
+    sender.limit.map_or(Ok(()), |limit| limit.take(events.len()))?;
     let name = sender.name();
     let receipt = key.map(|key| ReceiptId::from_bytes(hash128_of_parts(&[name, key, body])));
     let keyed = key.map(|key| KeyedRequest {
@@ -74,7 +78,7 @@ mod tests {
     use super::*;
 
     const BODY: &[u8] = br#"{"id":"evt-1","payload":{"value":100}}"#;
-    const NOBODY: Sender<'_> = Sender { id: RequestId::from_u128(0), subject: None };
+    const NOBODY: Sender<'_> = Sender { id: RequestId::from_u128(0), subject: None, limit: None };
 
     #[test]
     fn a_receipt_follows_from_key_and_body_and_the_key_hash_from_the_key_alone() {

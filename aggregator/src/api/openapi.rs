@@ -44,7 +44,7 @@ mod tests {
     use super::*;
 
     /// Codes that do not belong to one operation: any request to any path may get them.
-    const OF_ANY_REQUEST: [Code; 7] = [
+    const OF_ANY_REQUEST: [Code; 8] = [
         Code::BadRequest,
         Code::Unauthorized,
         Code::MissingScope,
@@ -52,6 +52,7 @@ mod tests {
         Code::HeaderTimeout,
         Code::Internal,
         Code::KeysUnavailable,
+        Code::RateLimited,
     ];
     /// The probes are not part of the document.
     const OF_PROBES: [Code; 1] = [Code::NotReady];

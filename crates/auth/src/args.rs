@@ -15,6 +15,7 @@ use sluice_service::tls;
 
 use crate::guard::Guard;
 use crate::jwt::{self, ClaimNames, JwksPlace, Jwt, JwtSettings, KeySet};
+use crate::limits::Rates;
 use crate::reload::{Reloaded, Source};
 use crate::token_file::TokenFile;
 
@@ -43,6 +44,16 @@ pub struct AuthArgs {
     /// Claim with the patterns of topics that a JWT is for; a JWT without it is for all topics
     #[arg(long, env = "SLUICE_JWT_TOPICS_CLAIM", default_value = "topics", value_name = "CLAIM")]
     pub jwt_topics_claim: String,
+    /// Requests that a client, which is the name of a token or the claim sub, may send to this server in a second;
+    /// without it any number. A token of the file may have another number
+    #[arg(long, env = "SLUICE_REQUESTS_PER_SECOND", value_name = "REQUESTS",
+        value_parser = clap::value_parser!(u32).range(1..))]
+    pub requests_per_second: Option<u32>,
+    /// Events that a client may publish to this server in a second; without it any number. A token of the file may
+    /// have another number
+    #[arg(long, env = "SLUICE_EVENTS_PER_SECOND", value_name = "EVENTS",
+        value_parser = clap::value_parser!(u32).range(1..))]
+    pub events_per_second: Option<u32>,
 }
 
 impl AuthArgs {
@@ -54,7 +65,11 @@ impl AuthArgs {
         if let Some(file) = self.tokens.clone() {
             Reloaded::open(tokens_source(file), TokenFile::parse)?;
         }
-        match self.jwt()? {
+        let jwt = self.jwt()?;
+        if jwt.is_none() && self.tokens.is_none() && self.rates() != Rates::default() {
+            return Err("--requests-per-second and --events-per-second need --tokens or --jwt-issuer".to_owned());
+        }
+        match jwt {
             Some((_, JwksPlace::File(file))) => Reloaded::open(jwt::source(file), KeySet::parse).map(|_| ()),
             Some((_, JwksPlace::Url(_))) => self.tls().map(|_| ()),
             None => Ok(()),
@@ -92,7 +107,11 @@ impl AuthArgs {
             }
             return Ok(None);
         }
-        Ok(Some(Arc::new(Guard::new(tokens, jwt))))
+        Ok(Some(Arc::new(Guard::new(tokens, jwt, self.rates()))))
+    }
+
+    fn rates(&self) -> Rates {
+        Rates { requests: self.requests_per_second, events: self.events_per_second }
     }
 
     /// Returns the settings of JWTs, if they are accepted.
@@ -174,6 +193,8 @@ mod tests {
         let jwt = ["--jwt-issuer", "i", "--jwt-audience", "a", "--jwt-jwks"];
         for (args, expected) in [
             (&["--tokens", "/no/such/file"][..], "--tokens: /no/such/file: cannot be read"),
+            (&["--events-per-second", "1"], "need --tokens or --jwt-issuer"),
+            (&["--requests-per-second", "0"], "--requests-per-second"),
             (&["--jwt-issuer", "i"], "--jwt-issuer, --jwt-audience and --jwt-jwks must be given together"),
             (&["--jwt-issuer", "", "--jwt-audience", "a", "--jwt-jwks", "/f"], "--jwt-issuer: must not be empty"),
             (&[&jwt[..], &["/no/such/file"]].concat(), "--jwt-jwks: /no/such/file: cannot be read"),

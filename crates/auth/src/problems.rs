@@ -38,6 +38,12 @@ pub(crate) fn missing_scope(scope: Scope) -> Problem {
         .challenge(challenge)
 }
 
+/// The subject sends more than it may. `what` is requests or events.
+pub(crate) fn rate_limited(what: &str, rate: u32, wait: Duration) -> Problem {
+    Problem::new(Code::RateLimited, format!("the token is for {rate} {what} a second; come back later"))
+        .retry_after(wait)
+}
+
 /// The subject is bounded by topics, and this is none of them.
 pub fn topic_not_allowed(topic: &str) -> Problem {
     Problem::new(Code::TopicNotAllowed, format!("the token is not for the topic {topic:?}"))

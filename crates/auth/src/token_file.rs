@@ -1,4 +1,4 @@
-//! The file of tokens: a YAML list of `{name, sha256, scopes, topics, expires}`.
+//! The file of tokens: a YAML list of `{name, sha256, scopes, topics, expires, requests_per_second, events_per_second}`.
 
 use std::collections::HashSet;
 use std::fmt::Display;
@@ -8,10 +8,12 @@ use serde_yaml::{Mapping, Value};
 use sluice_event::Timestamp;
 use subtle::{ConditionallySelectable, ConstantTimeEq};
 
+use crate::limits::Rates;
 use crate::{Scope, Scopes, Subject, TopicPattern, Topics};
 
 /// The maximum number of tokens: each request compares its token with all of them. Whoever needs more uses JWTs.
 const MAX_TOKENS: usize = 1_000;
+const FIELDS: &str = "name, sha256, scopes, topics, expires, requests_per_second and events_per_second";
 const MAX_NAME_BYTES: usize = 256;
 
 /// A SHA-256 as four numbers, which are compared faster than its bytes.
@@ -24,6 +26,8 @@ pub(crate) struct Token {
     pub(crate) subject: Subject,
     /// The time at which it ends.
     pub(crate) expires: Option<Timestamp>,
+    /// What it may send in a second, where that is not what the settings say.
+    pub(crate) rates: Rates,
 }
 
 /// The tokens of a file.
@@ -112,12 +116,13 @@ impl Item {
         let scopes = self.scopes()?;
         let topics = self.topics()?;
         let expires = self.expires()?;
+        let rates = Rates { requests: self.rate("requests_per_second")?, events: self.rate("events_per_second")? };
         if let Some(unknown) = self.fields.keys().next() {
             let field = unknown.as_str().unwrap_or("a field that is no text");
-            return Err(self.error(field, "is no field of a token: use name, sha256, scopes, topics and expires"));
+            return Err(self.error(field, format!("is no field of a token: use {FIELDS}")));
         }
         let subject = Subject { name: self.name.into(), scopes, topics };
-        Ok(Token { sha256, subject, expires })
+        Ok(Token { sha256, subject, expires, rates })
     }
 
     fn sha256(&mut self) -> Result<Hash, String> {
@@ -143,6 +148,12 @@ impl Item {
     fn expires(&mut self) -> Result<Option<Timestamp>, String> {
         let Some(text) = self.text("expires")? else { return Ok(None) };
         text.parse::<Timestamp>().map(Some).map_err(|error| self.error("expires", error))
+    }
+
+    fn rate(&mut self, field: &str) -> Result<Option<u32>, String> {
+        let Some(value) = self.fields.remove(field) else { return Ok(None) };
+        let rate = value.as_u64().and_then(|rate| u32::try_from(rate).ok()).filter(|&rate| rate > 0);
+        rate.map(Some).ok_or_else(|| self.error(field, "must be a whole number of at least 1"))
     }
 
     fn text(&mut self, field: &str) -> Result<Option<String>, String> {
@@ -249,6 +260,8 @@ mod tests {
             (&item("scopes: [read], topics: [1]"), "item 1 (shop): topics: must be a list"),
             (&item("scopes: [read], expires: soon"), "item 1 (shop): expires: must be an RFC 3339 time"),
             (&item("scopes: [read], expires: 2030"), "item 1 (shop): expires: must be a text"),
+            (&item("scopes: [read], events_per_second: 0"), "item 1 (shop): events_per_second: must be a whole number"),
+            (&item("scopes: [read], requests_per_second: 1.5"), "item 1 (shop): requests_per_second: must be a whole"),
             (&item("scopes: [read], topic: ['a']"), "item 1 (shop): topic: is no field of a token"),
             (&item("scopes: [read], scopes: [admin]"), "is no YAML"),
             (&(other.clone() + &item("scopes: [read], 1: 2")), "item 2 (shop): a field that is no text"),

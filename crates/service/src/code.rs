@@ -83,6 +83,8 @@ codes! {
     LogMemoryFull = "log_memory_full", TOO_MANY_REQUESTS;
     /// Query API: too many large answers are being read at the same time.
     TooManyQueries = "too_many_queries", TOO_MANY_REQUESTS;
+    /// The subject of the token sends more requests or events in a second than it may.
+    RateLimited = "rate_limited", TOO_MANY_REQUESTS;
     /// `POST /publish`: too many requests wait for the log.
     QueueFull = "queue_full", TOO_MANY_REQUESTS;
     /// The server failed; its log has the cause.

@@ -3,6 +3,7 @@
 mod bad_tokens;
 mod issuer;
 mod jwt;
+mod limits;
 mod rotation;
 mod table;
 mod tokens;
