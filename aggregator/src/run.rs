@@ -88,7 +88,10 @@ pub async fn run(settings: RunSettings) -> anyhow::Result<()> {
         // When aggregating fails, the server stops too, and the process ends.
         done.await.inspect_err(|_| stop.cancel())
     };
-    let options = ServeOptions::new(settings.rules.shutdown_timeout).guarded_by(guard).with_tls(tls);
+    let options = ServeOptions::new(settings.rules.shutdown_timeout)
+        .guarded_by(guard)
+        .open_to(settings.auth.origins())
+        .with_tls(tls);
     let router = api.merge(monitoring.routes());
     let serving = monitoring.beside(server::run(listener, router, stop.clone(), options));
     let (aggregated, served) = tokio::join!(aggregating, serving);

@@ -87,6 +87,7 @@ impl Standalone {
         let Self { settings, log, store, options } = self;
         let metrics = metrics::install();
         let tls = settings.listener.tls().map_err(anyhow::Error::msg)?;
+        let origins = settings.auth.origins();
         // The publisher stops first: what it has accepted is stored before the aggregator stops.
         let published = CancellationToken::new();
         let publisher = sluice_publisher::Publisher::start(log.clone(), &settings.ingest);
@@ -112,7 +113,8 @@ impl Standalone {
             aggregate(Arc::new(consumer), replica_settings, published.clone()).await.inspect_err(|_| shutdown.cancel())
         };
         let serving = async {
-            let serve_options = ServeOptions::new(settings.shutdown_timeout).guarded_by(guard).with_tls(tls);
+            let serve_options =
+                ServeOptions::new(settings.shutdown_timeout).guarded_by(guard).open_to(origins).with_tls(tls);
             let served = monitoring.beside(server::run(listener, router, shutdown.clone(), serve_options)).await;
             published.cancel();
             served

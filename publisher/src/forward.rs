@@ -16,6 +16,7 @@ use hyper::body::{Frame, Incoming, SizeHint};
 use hyper_util::client::legacy::Client;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 use sluice_event::RequestId;
+use sluice_service::browsers::ORIGIN_HEADERS;
 use sluice_service::client_tls::ClientTls;
 use sluice_service::problem::Problem;
 use sluice_service::request_log;
@@ -86,6 +87,10 @@ impl Forwarder {
         let headers = request.headers_mut();
         strip(headers);
         headers.remove(header::HOST);
+        // They are checked, and the aggregators have another host, which is not the origin of a page.
+        for name in ORIGIN_HEADERS {
+            headers.remove(name);
+        }
         if let Some(value) = id.and_then(|id| HeaderValue::from_str(&id.to_string()).ok()) {
             headers.insert(request_log::HEADER, value);
         }

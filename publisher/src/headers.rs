@@ -9,8 +9,8 @@ use crate::problems::{invalid_idempotency_key, unsupported_media_type};
 pub(crate) const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
 const MAX_KEY_BYTES: usize = 255;
 
-/// Accepts JSON in UTF-8 without compression: `application/json`, with or without `charset=utf-8`, or
-/// no content type at all.
+/// Accepts JSON in UTF-8 without compression: `application/json`, with or without `charset=utf-8`. The type must be
+/// given, because a page of another site can send a body without one, and cannot send this one unasked.
 ///
 /// # Errors
 /// `unsupported_media_type`.
@@ -22,11 +22,10 @@ pub(crate) fn check_content(headers: &HeaderMap) -> Result<(), Problem> {
     }
     let mut types = headers.get_all(header::CONTENT_TYPE).iter();
     match (types.next(), types.next()) {
-        (None, _) => Ok(()),
         // Nearly all clients write it like this: no need to parse it.
         (Some(one), None) if one == "application/json" => Ok(()),
         (Some(one), None) if one.to_str().is_ok_and(is_json) => Ok(()),
-        _ => refuse("send application/json"),
+        _ => refuse("send the header Content-Type: application/json"),
     }
 }
 
@@ -84,7 +83,7 @@ mod tests {
         ] {
             assert!(check_content(&with("content-type", &[value])).is_ok(), "{value}");
         }
-        assert!(check_content(&HeaderMap::new()).is_ok());
+        assert!(check_content(&HeaderMap::new()).is_err());
         for value in [
             "",
             "text/plain",

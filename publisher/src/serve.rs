@@ -46,6 +46,7 @@ pub async fn serve(
 ) -> anyhow::Result<()> {
     let metrics = metrics::install();
     let tls = settings.listener.tls().map_err(anyhow::Error::msg)?;
+    let origins = settings.auth.origins();
     let log = RedisWriter::new(WriterSettings {
         tls: settings.redis_tls.files(),
         sentinel: settings.redis_tls.sentinel(),
@@ -73,6 +74,6 @@ pub async fn serve(
         Some(url) => router.fallback_service(forward::router(&url, settings.query_tls.tls())),
         None => router.fallback(problem::not_found),
     };
-    let options = ServeOptions::new(settings.shutdown_timeout).guarded_by(guard).with_tls(tls);
+    let options = ServeOptions::new(settings.shutdown_timeout).guarded_by(guard).open_to(origins).with_tls(tls);
     monitoring.beside(server::run_with_shortcut(listener, router, publisher, shutdown, options)).await
 }

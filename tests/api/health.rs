@@ -74,7 +74,8 @@ async fn every_path_is_in_the_openapi_document(backend: Backend) {
 async fn a_request_id_follows_the_event_to_its_row(backend: Backend) {
     let system = system(backend).await;
     let id = "0195f3a0-1111-4222-8333-444455556666";
-    let request = system.client.request("POST", "/publish").header("X-Request-Id", id);
+    let request = system.client.request("POST", "/publish").header("Content-Type", "application/json");
+    let request = request.header("X-Request-Id", id);
     let answer = system.client.send(request.body(event("t", "1").to_string())).await.assert_status(202);
     assert_eq!(answer.headers["x-request-id"], id);
     system.wait_until_stored(1).await;

@@ -45,10 +45,8 @@ async fn sigterm_drains_and_exits_0(backend: Backend) {
     let client = system.client.clone();
     let publishing = tokio::spawn(async move {
         let mut accepted = 0;
-        while let Ok(answer) = client
-            .try_send(client.request("POST", "/publish").body(events("t", accepted..accepted + 50).to_string()))
-            .await
-        {
+        let request = || client.request("POST", "/publish").header("Content-Type", "application/json");
+        while let Ok(answer) = client.try_send(request().body(events("t", accepted..accepted + 50).to_string())).await {
             match answer.status {
                 202 => accepted += 50,
                 503 => break,

@@ -2,6 +2,8 @@
 
 use axum::Json;
 use utoipa::OpenApi;
+use utoipa::openapi::Components;
+use utoipa::openapi::security::{Http, HttpAuthScheme, SecurityRequirement, SecurityScheme};
 
 #[derive(OpenApi)]
 #[openapi(
@@ -32,6 +34,11 @@ pub(super) async fn document() -> Json<utoipa::openapi::OpenApi> {
 fn whole() -> utoipa::openapi::OpenApi {
     let mut document = Document::openapi();
     document.merge(sluice_publisher::openapi());
+    let token = SecurityScheme::Http(Http::new(HttpAuthScheme::Bearer));
+    document.components.get_or_insert_with(Components::new).add_security_scheme("token", token);
+    // The first says that none is needed, which is so for servers without authentication.
+    let needs = [SecurityRequirement::default(), SecurityRequirement::new("token", [""; 0])];
+    document.security = Some(needs.to_vec());
     document
 }
 
@@ -39,12 +46,13 @@ fn whole() -> utoipa::openapi::OpenApi {
 mod tests {
     use std::collections::BTreeSet;
 
+    use sluice_auth::policy;
     use sluice_service::code::Code;
 
     use super::*;
 
     /// Codes that do not belong to one operation: any request to any path may get them.
-    const OF_ANY_REQUEST: [Code; 8] = [
+    const OF_ANY_REQUEST: [Code; 9] = [
         Code::BadRequest,
         Code::Unauthorized,
         Code::MissingScope,
@@ -53,6 +61,7 @@ mod tests {
         Code::Internal,
         Code::KeysUnavailable,
         Code::RateLimited,
+        Code::CrossSiteRequest,
     ];
     /// The probes are not part of the document.
     const OF_PROBES: [Code; 1] = [Code::NotReady];
@@ -85,6 +94,20 @@ mod tests {
         let expected = Code::ALL.iter().filter(|code| !general.contains(code));
         let expected = expected.map(|code| (code.as_str().to_owned(), code.status().as_u16())).collect();
         assert_eq!(described(), expected);
+    }
+
+    #[test]
+    fn what_each_operation_needs_is_decided() {
+        let document = serde_json::to_value(whole()).unwrap();
+        assert_eq!(document["components"]["securitySchemes"]["token"]["scheme"], "bearer");
+        assert_eq!(document["security"], serde_json::json!([{}, {"token": []}]));
+        for (path, operations) in document["paths"].as_object().unwrap() {
+            for method in operations.as_object().unwrap().keys() {
+                let is_it =
+                    |route: &&policy::Route| route.path == path && route.method.as_str().eq_ignore_ascii_case(method);
+                assert_eq!(policy::ROUTES.iter().filter(is_it).count(), 1, "{method} {path}");
+            }
+        }
     }
 
     #[test]

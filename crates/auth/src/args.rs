@@ -9,6 +9,7 @@ use clap::Args;
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
 use rustls::{ClientConfig, RootCertStore};
+use sluice_service::browsers::{Origin, Origins};
 use sluice_service::encryption::is_loopback;
 use sluice_service::guard::SharedGuard;
 use sluice_service::tls;
@@ -54,6 +55,10 @@ pub struct AuthArgs {
     #[arg(long, env = "SLUICE_EVENTS_PER_SECOND", value_name = "EVENTS",
         value_parser = clap::value_parser!(u32).range(1..))]
     pub events_per_second: Option<u32>,
+    /// Origins of other sites whose pages may use this server in a browser, such as https://app.example, with commas
+    /// between them. Without it only pages of its own origin may
+    #[arg(long, env = "SLUICE_CORS_ORIGINS", value_name = "ORIGINS", value_delimiter = ',')]
+    pub cors_origins: Vec<Origin>,
 }
 
 impl AuthArgs {
@@ -108,6 +113,11 @@ impl AuthArgs {
             return Ok(None);
         }
         Ok(Some(Arc::new(Guard::new(tokens, jwt, self.rates()))))
+    }
+
+    /// Returns the origins of other sites whose pages may use the server.
+    pub fn origins(&self) -> Origins {
+        self.cors_origins.clone().into()
     }
 
     fn rates(&self) -> Rates {
@@ -194,6 +204,8 @@ mod tests {
         for (args, expected) in [
             (&["--tokens", "/no/such/file"][..], "--tokens: /no/such/file: cannot be read"),
             (&["--events-per-second", "1"], "need --tokens or --jwt-issuer"),
+            (&["--cors-origins", "*"], "--cors-origins"),
+            (&["--cors-origins", "https://a.example,https://b.example/"], "--cors-origins"),
             (&["--requests-per-second", "0"], "--requests-per-second"),
             (&["--jwt-issuer", "i"], "--jwt-issuer, --jwt-audience and --jwt-jwks must be given together"),
             (&["--jwt-issuer", "", "--jwt-audience", "a", "--jwt-jwks", "/f"], "--jwt-issuer: must not be empty"),

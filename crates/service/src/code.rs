@@ -53,6 +53,8 @@ codes! {
     MissingScope = "missing_scope", FORBIDDEN;
     /// The token is bounded by topics, and the request is about another one.
     TopicNotAllowed = "topic_not_allowed", FORBIDDEN;
+    /// A page of another site sent a request that changes something.
+    CrossSiteRequest = "cross_site_request", FORBIDDEN;
     /// Nothing is served at this path, or the named event or dead letter does not exist.
     NotFound = "not_found", NOT_FOUND;
     /// The path exists, but not for this method.

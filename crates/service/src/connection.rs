@@ -20,6 +20,7 @@ use hyper_util::service::TowerToHyperService;
 use tokio::net::TcpStream;
 use tokio_util::sync::CancellationToken;
 
+use crate::browsers::{self, Origins, Verdict};
 use crate::client_stream::ClientStream;
 use crate::closing::{LINGER, close, send};
 use crate::code::Code;
@@ -27,6 +28,7 @@ use crate::deadlines::Deadlines;
 use crate::guard::{self, SharedGuard};
 use crate::handshake::{self, Failure};
 use crate::open_connections::{Busy, Connection};
+use crate::options::ServeOptions;
 use crate::problem::{self, Problem};
 use crate::request_log::{self, refuse_head};
 use crate::server_tls::ServerTls;
@@ -43,6 +45,7 @@ type Answer = Pin<Box<dyn Future<Output = Result<Response, Infallible>> + Send>>
 /// The TLS, the guard, the shortcut and the router of all connections of a server.
 pub(crate) struct Served<S> {
     tls: Option<Arc<ServerTls>>,
+    origins: Origins,
     guard: SharedGuard,
     routes: Arc<Routes<S>>,
 }
@@ -53,14 +56,41 @@ struct Routes<S> {
 }
 
 impl<S: Shortcut> Served<S> {
-    pub(crate) fn new(router: Router, shortcut: Option<S>, guard: SharedGuard, tls: Option<Arc<ServerTls>>) -> Self {
+    pub(crate) fn new(router: Router, shortcut: Option<S>, options: &ServeOptions) -> Self {
         let router = TowerToHyperService::new(router.layer(from_fn(request_log::middleware)));
-        Self { tls, guard, routes: Arc::new(Routes { router, shortcut: shortcut.map(Counted::new).map(Arc::new) }) }
+        let routes = Arc::new(Routes { router, shortcut: shortcut.map(Counted::new).map(Arc::new) });
+        let ServeOptions { tls, origins, guard, .. } = options.clone();
+        Self { tls, origins, guard, routes }
     }
 
     /// Handles a request. Every request to every server passes through this function before the shortcut and the
-    /// router, so this is where the guard checks it.
-    fn answer(&self, request: hyper::Request<Incoming>, busy: Busy) -> Answer {
+    /// router, so this is where it is checked whether it comes from a page of another site.
+    fn answer(&self, mut request: hyper::Request<Incoming>, busy: Busy) -> Answer {
+        match self.origins.check(&request) {
+            Verdict::Handle => self.guarded(request, busy),
+            Verdict::HandleFor(origin) => {
+                let answering = self.guarded(request, busy);
+                Box::pin(async move {
+                    let mut response = answering.await?;
+                    browsers::open(&mut response, origin);
+                    Ok(response)
+                })
+            }
+            // A browser sends it without a token.
+            Verdict::Preflight(origin) => {
+                let response = request_log::answered(&mut request, browsers::preflight(origin));
+                drop(busy);
+                Box::pin(std::future::ready(Ok(response)))
+            }
+            Verdict::Refuse(problem) => {
+                guard::refuse(&mut request, problem);
+                self.routes.answer(request, busy)
+            }
+        }
+    }
+
+    /// Handles a request that the guard lets pass.
+    fn guarded(&self, request: hyper::Request<Incoming>, busy: Busy) -> Answer {
         let Some(guard) = self.guard.clone() else { return self.routes.answer(request, busy) };
         let routes = self.routes.clone();
         Box::pin(async move {

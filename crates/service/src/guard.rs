@@ -50,6 +50,11 @@ pub(crate) struct Checked {
     pub(crate) subject: Option<SubjectName>,
 }
 
+/// Refuses a request that the guard does not see.
+pub(crate) fn refuse<B>(request: &mut hyper::Request<B>, problem: Problem) {
+    request.extensions_mut().insert(Checked { started: Instant::now(), refusal: Some(problem), subject: None });
+}
+
 /// Calls the guard, and returns the request with the decision in its extensions.
 pub(crate) async fn check(guard: &dyn RequestGuard, request: hyper::Request<Incoming>) -> hyper::Request<Incoming> {
     let started = Instant::now();

@@ -20,6 +20,7 @@
 //! ```
 
 pub mod backoff;
+pub mod browsers;
 mod client_stream;
 pub mod client_tls;
 mod closing;

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::browsers::Origins;
 use crate::deadlines::Deadlines;
 use crate::guard::SharedGuard;
 use crate::server_tls::ServerTls;
@@ -18,6 +19,8 @@ pub struct ServeOptions {
     pub tls: Option<Arc<ServerTls>>,
     /// The maximum number of connections, if the process may open enough files.
     pub max_connections: usize,
+    /// The origins of other sites whose pages may use the server.
+    pub origins: Origins,
 }
 
 /// The maximum number of connections of a server that clients use.
@@ -27,6 +30,13 @@ impl ServeOptions {
     /// Returns options with the deadlines of [`Deadlines::new`], without a guard and without TLS.
     pub fn new(shutdown_timeout: Duration) -> Self {
         Self::from(Deadlines::new(shutdown_timeout))
+    }
+
+    /// Sets the origins of other sites whose pages may use the server.
+    #[must_use]
+    pub fn open_to(mut self, origins: Origins) -> Self {
+        self.origins = origins;
+        self
     }
 
     /// Sets the guard that checks every request.
@@ -53,6 +63,7 @@ impl ServeOptions {
 
 impl From<Deadlines> for ServeOptions {
     fn from(deadlines: Deadlines) -> Self {
-        Self { deadlines, guard: None, tls: None, max_connections: MAX_CONNECTIONS }
+        let origins = Origins::default();
+        Self { deadlines, guard: None, tls: None, origins, max_connections: MAX_CONNECTIONS }
     }
 }

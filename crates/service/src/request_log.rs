@@ -111,6 +111,14 @@ impl RequestInFlight {
     }
 }
 
+/// Logs and counts a response to a request that no route handles, and returns it.
+pub(crate) fn answered<B>(request: &mut Request<B>, response: Response) -> Response {
+    let (in_flight, _) = RequestInFlight::start(request);
+    let (response, seconds) = in_flight.finish(Ok(response), || in_flight.span(request.uri().path()));
+    count(in_flight.method, "other".to_owned(), response.status(), seconds);
+    response
+}
+
 /// Returns the response to a request whose head hyper refuses or never receives, and logs and counts it like all
 /// others.
 pub(crate) fn refuse_head(problem: Problem) -> Response {

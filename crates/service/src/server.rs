@@ -63,14 +63,14 @@ async fn serve<S: Shortcut>(
     shutdown: CancellationToken,
     options: ServeOptions,
 ) -> anyhow::Result<()> {
-    let ServeOptions { deadlines, guard, tls, max_connections } = options;
+    let served = Served::new(router, shortcut, &options);
+    let ServeOptions { deadlines, tls, max_connections, .. } = options;
     open_files::raise_limit();
     let address = listener.local_addr().context("the listener has no address")?;
     tracing::info!(%address, tls = tls.is_some(), "listening");
     if let Some(tls) = &tls {
         tokio::spawn(tls.clone().watch(shutdown.clone()));
     }
-    let served = Served::new(router, shortcut, guard, tls);
     let connections = TaskTracker::new();
     let abort = CancellationToken::new();
     let open = OpenConnections::new(max_connections);

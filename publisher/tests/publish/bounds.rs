@@ -22,7 +22,8 @@ fn body(bytes: usize) -> String {
 async fn send(fixture: &Fixture, body: &str, missing: usize) -> TcpStream {
     let address = fixture.client.base().trim_start_matches("http://").to_owned();
     let mut stream = TcpStream::connect(address).await.unwrap();
-    let head = format!("POST /publish HTTP/1.1\r\nhost: x\r\ncontent-length: {}\r\n\r\n", body.len());
+    let head = "POST /publish HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\n";
+    let head = format!("{head}content-length: {}\r\n\r\n", body.len());
     stream.write_all(head.as_bytes()).await.unwrap();
     stream.write_all(&body.as_bytes()[..body.len() - missing]).await.unwrap();
     stream

@@ -124,7 +124,8 @@ async fn a_request_id_that_is_a_uuid_travels_with_its_events() {
     let fixture = Fixture::start(&[]).await;
     let id = "0190b5a0-4d4b-7cc2-b7f0-6a4de2f9c0aa";
     let body = json!([event("1")]).to_string();
-    let request = fixture.client.request("POST", "/publish").header("x-request-id", id).body(body);
+    let request = fixture.client.request("POST", "/publish").header("content-type", "application/json");
+    let request = request.header("x-request-id", id).body(body);
     let answer = fixture.client.send(request).await.assert_status(202);
     assert_eq!(answer.headers["x-request-id"], id);
     assert_eq!(fixture.entries(0).await[0].requests[0].0.to_string(), id);

@@ -8,6 +8,9 @@ use tokio::net::TcpStream;
 
 use crate::fixture::{Fixture, event};
 
+/// The beginning of a request that is written by hand.
+const HEAD: &str = "POST /publish HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\n";
+
 const SMALL: [&str; 8] =
     ["--max-body-bytes", "4KiB", "--max-events", "3", "--max-payload-bytes", "1KiB", "--max-payload-depth", "4"];
 
@@ -50,8 +53,10 @@ async fn each_refusal_has_its_status_and_code_and_nothing_is_stored() {
     assert!(fixture.entries(0).await.is_empty());
 
     // Requests within the same limits are accepted.
-    let no_type = fixture.client.request("POST", "/publish").body(good);
-    assert_eq!(fixture.client.send(no_type).await.assert_status(202).json(), json!({"status": "accepted", "count": 1}));
+    let no_type = fixture.client.request("POST", "/publish").body(good.clone());
+    fixture.client.send(no_type).await.assert_problem(415, "unsupported_media_type");
+    let answer = fixture.client.publish_raw(good).await.assert_status(202);
+    assert_eq!(answer.json(), json!({"status": "accepted", "count": 1}));
     let wrapped = json!({"events": [event("2"), event("3")]});
     assert_eq!(fixture.client.publish(&wrapped).await, 2);
     assert_eq!(fixture.event_ids().await, ["1", "2", "3"]);
@@ -63,7 +68,7 @@ async fn a_body_without_a_length_is_refused_as_soon_as_it_is_too_large() {
     // The client never completes its body, and still receives the response.
     let mut stream = connect(&fixture).await;
     let chunk = format!("{:x}\r\n{}\r\n", 3_000, "x".repeat(3_000));
-    let head = "POST /publish HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n\r\n";
+    let head = format!("{HEAD}transfer-encoding: chunked\r\n\r\n");
     stream.write_all(format!("{head}{chunk}{chunk}").as_bytes()).await.unwrap();
     let answer = answer(&mut stream).await;
     assert!(answer.starts_with("HTTP/1.1 413 ") && answer.contains("body_too_large"), "{answer}");
@@ -74,7 +79,7 @@ async fn a_body_that_does_not_arrive_in_time_is_answered_408() {
     let fixture = Fixture::start(&["--body-timeout", "300ms"]).await;
     let mut stream = connect(&fixture).await;
     let began = Instant::now();
-    stream.write_all(b"POST /publish HTTP/1.1\r\nhost: x\r\ncontent-length: 100\r\n\r\n{\"id\":").await.unwrap();
+    stream.write_all(format!("{HEAD}content-length: 100\r\n\r\n{{\"id\":").as_bytes()).await.unwrap();
     let answer = answer(&mut stream).await;
     assert!(answer.starts_with("HTTP/1.1 408 ") && answer.contains("body_timeout"), "{answer}");
     assert!(began.elapsed() >= Duration::from_millis(300));
@@ -85,7 +90,7 @@ async fn a_body_that_is_cut_off_is_answered_and_not_stored() {
     let fixture = Fixture::start(&[]).await;
     let mut stream = connect(&fixture).await;
     let body = event("1").to_string();
-    let head = format!("POST /publish HTTP/1.1\r\nhost: x\r\ncontent-length: {}\r\n\r\n", body.len() + 1);
+    let head = format!("{HEAD}content-length: {}\r\n\r\n", body.len() + 1);
     stream.write_all(format!("{head}{body}").as_bytes()).await.unwrap();
     stream.shutdown().await.unwrap();
     let answer = answer(&mut stream).await;

@@ -1,6 +1,7 @@
 //! Authentication and authorization.
 
 mod bad_tokens;
+mod browsers;
 mod issuer;
 mod jwt;
 mod limits;
