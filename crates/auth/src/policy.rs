@@ -69,6 +69,8 @@ fn covers(pattern: &str, path: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+
     use super::*;
 
     const PUBLISH: Need = Need::Scope(Scope::Publish);
@@ -107,5 +109,26 @@ mod tests {
         ] {
             assert_eq!(need(&method, path), expected, "{method} {path}");
         }
+    }
+
+    #[test]
+    fn the_table_is_that_of_the_documentation() {
+        let text = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/security.md")).unwrap();
+        let (_, section) = text.split_once("\n## Authorization\n").unwrap();
+        let rows = section.lines().filter_map(|line| line.strip_prefix("| `")).filter_map(|row| {
+            let (route, need) = row.split_once("` | ")?;
+            let first = need.trim_matches(['|', ' ']).split(';').next()?.trim_matches('`').to_owned();
+            route.contains(" /").then(|| (route.to_owned(), first))
+        });
+        let documented: BTreeMap<_, _> = rows.collect();
+        let routes = ROUTES.iter().map(|Route { method, path, need }| {
+            let need = match need {
+                Need::Nothing => "nothing",
+                Need::Token => "any scope",
+                Need::Scope(scope) => scope.as_str(),
+            };
+            (format!("{method} {path}"), need.to_owned())
+        });
+        assert_eq!(documented, routes.collect());
     }
 }
