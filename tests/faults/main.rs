@@ -21,6 +21,7 @@ mod group;
 mod postgres;
 mod publisher;
 mod redis;
+mod redis_cluster;
 mod redis_failover;
 mod soak;
 mod standalone;

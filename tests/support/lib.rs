@@ -21,6 +21,7 @@
 pub mod audit;
 pub mod certificates;
 pub mod client;
+pub mod cluster;
 pub mod dirs;
 pub mod ledger;
 pub mod load;

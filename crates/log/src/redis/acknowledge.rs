@@ -7,7 +7,7 @@ use futures::future::try_join_all;
 
 use super::connect::Link;
 use super::error::Fault;
-use super::keys::{GROUP, StreamKeys};
+use super::keys::{GROUP, Prefix, StreamKeys};
 use super::reply;
 use super::script::Script;
 use crate::Position;
@@ -15,7 +15,7 @@ use crate::Position;
 static ACKNOWLEDGE: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("acknowledge.lua")));
 
 /// Acknowledges entries with their numbers of events; returns how many were still pending.
-pub(super) async fn acknowledge(link: &Link, prefix: &str, done: &[(Position, u64)]) -> Result<u64, Fault> {
+pub(super) async fn acknowledge(link: &Link, prefix: &Prefix, done: &[(Position, u64)]) -> Result<u64, Fault> {
     let mut by_stream: BTreeMap<u16, Vec<&(Position, u64)>> = BTreeMap::new();
     for entry in done {
         by_stream.entry(entry.0.stream).or_default().push(entry);

@@ -71,6 +71,15 @@ impl Address {
         self.hosts[0].clone().set_addr(addr)
     }
 
+    /// Returns the hosts and the ports of the URL.
+    pub fn host_names(&self) -> Vec<(String, u16)> {
+        let host = |info: &ConnectionInfo| match info.addr() {
+            ConnectionAddr::Tcp(host, port) | ConnectionAddr::TcpTls { host, port, .. } => Some((host.clone(), *port)),
+            _ => None,
+        };
+        self.hosts.iter().filter_map(host).collect()
+    }
+
     /// Returns how to connect to the Sentinels, which have a user and a password of their own.
     pub fn sentinels(&self, login: &SentinelLogin) -> Vec<ConnectionInfo> {
         let mut settings = RedisConnectionInfo::default();

@@ -9,10 +9,10 @@ use std::time::Duration;
 use redis::{RedisWrite, Value, from_redis_value};
 use sluice_event::entry::PackedEntry;
 
-use super::connect::Link;
+use super::connect::{Link, LinkSession};
 use super::error::{Fault, unexpected};
 use super::keys::StreamKeys;
-use super::node::{Request, Session};
+use super::node::Request;
 use super::replicas::Replicas;
 use super::script::Script;
 use crate::{Append, Appended, LogError};
@@ -39,7 +39,7 @@ pub(super) async fn append(
     replicas: Option<&Replicas>,
 ) -> Result<Appended, LogError> {
     let Some(replicas) = replicas else { return by(&mut Sender::Shared(link), link, keys, append, bounds).await };
-    let mut sender = Sender::Alone(link.session().await?);
+    let mut sender = Sender::Alone(link.session(keys).await?);
     let appended = by(&mut sender, link, keys, append, bounds).await?;
     if let (Sender::Alone(mut session), Appended::Stored { .. }) = (sender, &appended) {
         replicas.wait(&mut session).await?;
@@ -53,14 +53,14 @@ enum Sender<'a> {
     /// The connection that all share.
     Shared(&'a Link),
     /// A connection for this append alone.
-    Alone(Session),
+    Alone(LinkSession<'a>),
 }
 
 impl Sender<'_> {
     async fn send(&mut self, request: &Request<'_>) -> Result<Value, Fault> {
         match self {
             Self::Shared(link) => link.send(request).await,
-            Self::Alone(session) => Ok(session.send(request, Duration::ZERO).await?),
+            Self::Alone(session) => session.send(request, Duration::ZERO).await,
         }
     }
 }

@@ -22,6 +22,7 @@ pub async fn counters(
     streams: u16,
 ) -> Result<LogCounters, LogError> {
     let link = Link::new(url, tls, sentinel)?;
+    let prefix = &link.prefix(prefix);
     let highest = streams::highest(&link, prefix).await?.max(streams);
     let mut sum = LogCounters { appended: Some(0), acknowledged: Some(0) };
     for number in 0..highest {

@@ -47,6 +47,16 @@ impl Promises {
         by_node.insert(node.to_owned(), found);
         self.all.record(least(by_node.values()));
     }
+
+    /// Forgets the nodes that are no longer used.
+    pub fn retain(&self, is_used: impl Fn(&str) -> bool) {
+        let mut by_node = self.by_node.lock().unwrap_or_else(PoisonError::into_inner);
+        let before = by_node.len();
+        by_node.retain(|node, _| is_used(node));
+        if by_node.len() < before && !by_node.is_empty() {
+            self.all.record(least(by_node.values()));
+        }
+    }
 }
 
 /// Returns for each setting the check that found least.

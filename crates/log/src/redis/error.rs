@@ -57,6 +57,7 @@ impl From<RedisError> for Fault {
             | "NOSCRIPT" => {
                 Self::Log(LogError::Unavailable(text))
             }
+            "MOVED" | "ASK" => Self::Log(LogError::Unavailable(text)),
             "NOAUTH" | "WRONGPASS" => Self::Log(LogError::Unauthenticated(text)),
             _ => Self::Log(LogError::Failed(text)),
         }
@@ -76,12 +77,19 @@ pub(super) fn breaks_connection(error: &RedisError) -> bool {
 /// Returns the first word of the server's error; `None` when the error does not come from the server. For an
 /// aborted transaction it is the word of the command that caused the abort.
 fn code(error: &RedisError) -> Option<String> {
-    let code = error.code();
-    if code.is_some_and(|code| code != "EXECABORT") {
-        return code.map(str::to_owned);
+    server_error(error).map(|(code, _)| code)
+}
+
+/// Returns the first word and the rest of the server's error, like [`code`].
+pub(super) fn server_error(error: &RedisError) -> Option<(String, String)> {
+    let own = error.code().map(|code| (code.to_owned(), error.detail().unwrap_or_default().to_owned()));
+    if own.as_ref().is_some_and(|(code, _)| code != "EXECABORT") {
+        return own;
     }
     let errors = error.clone().into_server_errors().unwrap_or_default();
-    errors.first().map(|(_, error)| error.code()).or(code).map(str::to_owned)
+    let first =
+        errors.first().map(|(_, error)| (error.code().to_owned(), error.details().unwrap_or_default().to_owned()));
+    first.or(own)
 }
 
 /// Returns the error for a reply of an unexpected shape.

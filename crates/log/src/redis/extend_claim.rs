@@ -8,7 +8,7 @@ use redis::{Value, from_redis_value};
 
 use super::connect::Link;
 use super::error::{Fault, unexpected};
-use super::keys::{GROUP, StreamKeys};
+use super::keys::{GROUP, Prefix, StreamKeys};
 use super::reply;
 use super::script::Script;
 use crate::{LogError, Position};
@@ -16,7 +16,7 @@ use crate::{LogError, Position};
 static EXTEND_CLAIM: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("extend_claim.lua")));
 
 /// Resets the idle time of the entries that are still pending for this consumer.
-pub(super) async fn extend_claim(link: &Link, prefix: &str, consumer: &str, held: &[Position]) -> Result<(), Fault> {
+pub(super) async fn extend_claim(link: &Link, prefix: &Prefix, consumer: &str, held: &[Position]) -> Result<(), Fault> {
     let mut by_stream: BTreeMap<u16, Vec<String>> = BTreeMap::new();
     for position in held {
         by_stream.entry(position.stream).or_default().push(reply::id(position));
@@ -31,7 +31,7 @@ pub(super) async fn extend_claim(link: &Link, prefix: &str, consumer: &str, held
 }
 
 /// Returns how often each entry was delivered; 0 for one that is no longer pending.
-pub(super) async fn deliveries(link: &Link, prefix: &str, held: &[Position]) -> Result<Vec<u64>, Fault> {
+pub(super) async fn deliveries(link: &Link, prefix: &Prefix, held: &[Position]) -> Result<Vec<u64>, Fault> {
     if held.is_empty() {
         return Ok(Vec::new());
     }

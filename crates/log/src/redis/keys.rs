@@ -1,7 +1,23 @@
 //! The names of the keys. The hash tag `{p}` puts all keys of a stream into one hash slot.
 
+use super::slots;
+
 /// The consumer group.
 pub(super) const GROUP: &str = "aggregators";
+
+/// The prefix of all keys, and what the hash tags of streams are.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Prefix {
+    text: String,
+    is_cluster: bool,
+}
+
+impl Prefix {
+    /// Returns the prefix for one server, or for a cluster, on which tags spread streams over the nodes.
+    pub fn new(text: &str, is_cluster: bool) -> Self {
+        Self { text: text.to_owned(), is_cluster }
+    }
+}
 
 /// The keys of one stream.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -15,8 +31,10 @@ pub(super) struct StreamKeys {
 }
 
 impl StreamKeys {
-    pub fn new(prefix: &str, number: u16) -> Self {
-        let stream = format!("{prefix}:{{{number}}}");
+    pub fn new(prefix: &Prefix, number: u16) -> Self {
+        let Prefix { text, is_cluster } = prefix;
+        let tag = if *is_cluster { slots::tag(number) } else { number.to_string() };
+        let stream = format!("{text}:{{{tag}}}");
         let counts = format!("{stream}:counts");
         let (newer_keys, older_keys) = (format!("{stream}:keys:newer"), format!("{stream}:keys:older"));
         Self { number, stream, counts, newer_keys, older_keys }
@@ -24,6 +42,6 @@ impl StreamKeys {
 }
 
 /// Returns the key under which the highest number of streams ever used is recorded.
-pub(super) fn streams(prefix: &str) -> String {
-    format!("{prefix}:streams")
+pub(super) fn streams(prefix: &Prefix) -> String {
+    format!("{}:streams", prefix.text)
 }

@@ -9,12 +9,16 @@
 //! | `X:{p}:keys:newer`, `X:{p}:keys:older` | hashes: `Idempotency-Key` (its hash) → hash of the body with it |
 //!
 //! One more key, `X:streams`, has the highest number of streams that was ever used.
+//!
+//! On a cluster the hash tag is not always the number alone (`X:{1.9250}`), so that streams spread evenly over the nodes
+//! (`slots.rs`), and `X:streams` is in a slot of its own.
 
 mod acknowledge;
 mod address;
 mod append;
 mod backlog;
 mod claim;
+mod cluster;
 mod connect;
 mod consumers;
 mod counters;
@@ -30,14 +34,19 @@ mod node;
 mod open;
 mod pressure;
 mod read;
+mod read_command;
+mod read_each;
 mod reader;
 mod recount;
+mod redirect;
 mod replicas;
 mod reply;
 mod role;
 mod script;
 mod sentinel;
 mod settings;
+mod slot_map;
+mod slots;
 mod streams;
 mod tls;
 mod trim;

@@ -9,7 +9,7 @@ use tokio::time::timeout;
 
 use super::dial::Dialer;
 use super::durability::{self, Promises};
-use super::error::breaks_connection;
+use super::error::{breaks_connection, unexpected};
 use super::open::CONNECT_TIMEOUT;
 use super::role::check_primary;
 use crate::LogError;
@@ -41,6 +41,7 @@ pub(super) enum Failure {
 pub(super) struct Node {
     /// Distinguishes the nodes of a cluster.
     name: String,
+    host: String,
     dialer: Dialer,
     promises: Arc<Promises>,
     shared: tokio::sync::Mutex<Shared>,
@@ -50,6 +51,7 @@ pub(super) struct Node {
 
 struct Idle {
     connection: MultiplexedConnection,
+    id: Option<i64>,
     has_no_waitaof: bool,
 }
 
@@ -60,8 +62,18 @@ struct Shared {
 }
 
 impl Node {
-    pub fn new(name: String, dialer: Dialer, promises: Arc<Promises>) -> Self {
-        Self { name, dialer, promises, shared: tokio::sync::Mutex::default(), idle: Mutex::default() }
+    pub fn new(name: String, host: String, dialer: Dialer, promises: Arc<Promises>) -> Self {
+        Self { name, host, dialer, promises, shared: tokio::sync::Mutex::default(), idle: Mutex::default() }
+    }
+
+    /// Returns the host and the port; empty if there are no other nodes.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Returns the host.
+    pub fn host(&self) -> &str {
+        &self.host
     }
 
     /// Returns the number of shared connections opened so far, and opens one if there is none.
@@ -98,14 +110,14 @@ impl Node {
     /// Returns a connection for one task alone.
     pub async fn session(self: &Arc<Self>) -> Result<Session, Failure> {
         let idle = self.idle().pop();
-        let Idle { connection, has_no_waitaof } = match idle {
+        let Idle { connection, id, has_no_waitaof } = match idle {
             Some(idle) => idle,
             None => {
                 let connection = self.dialer.dial(None).await.map_err(Failure::Connect)?;
-                Idle { connection, has_no_waitaof: false }
+                Idle { connection, id: None, has_no_waitaof: false }
             }
         };
-        Ok(Session { node: self.clone(), connection, has_no_waitaof })
+        Ok(Session { node: self.clone(), connection, id, has_no_waitaof })
     }
 
     async fn connected(&self) -> Result<(MultiplexedConnection, u64), Failure> {
@@ -144,6 +156,7 @@ pub(super) struct Session {
     connection: MultiplexedConnection,
     /// Whether the server of this connection cannot wait for disks ([`super::replicas`]).
     pub has_no_waitaof: bool,
+    id: Option<i64>,
 }
 
 impl Session {
@@ -163,15 +176,33 @@ impl Session {
         }
     }
 
+    /// Returns the number by which the server knows the connection.
+    pub async fn id(&mut self) -> Result<i64, Failure> {
+        if let Some(id) = self.id {
+            return Ok(id);
+        }
+        let command = redis::cmd("CLIENT").arg("ID").to_owned();
+        let answer = self.send(&Request::Command(&command), Duration::ZERO).await?;
+        let Value::Int(id) = answer else { return Err(Failure::Connect(unexpected("CLIENT ID"))) };
+        self.id = Some(id);
+        Ok(id)
+    }
+
+    /// Returns the server of the connection.
+    pub fn node(&self) -> &Arc<Node> {
+        &self.node
+    }
+
     /// Keeps the connection, on which nothing is outstanding.
     pub fn end(self) {
-        let Self { node, connection, has_no_waitaof } = self;
-        node.idle().push(Idle { connection, has_no_waitaof });
+        let Self { node, connection, id, has_no_waitaof } = self;
+        node.idle().push(Idle { connection, id, has_no_waitaof });
     }
 }
 
 impl Request<'_> {
-    async fn send(&self, connection: &mut MultiplexedConnection) -> Result<Value, RedisError> {
+    /// Sends it.
+    pub async fn send(&self, connection: &mut MultiplexedConnection) -> Result<Value, RedisError> {
         match self {
             Self::Command(command) => command.query_async(connection).await,
             Self::Pipeline(commands) => Ok(Value::Array(commands.query_async(connection).await?)),

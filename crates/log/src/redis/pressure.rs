@@ -10,23 +10,24 @@ use crate::{LogError, Pressure};
 
 pub(super) async fn pressure(link: &Link, streams: &[StreamKeys]) -> Result<Pressure, LogError> {
     let mut commands = redis::pipe();
-    commands.cmd("INFO").arg("memory");
     for keys in streams {
         commands.cmd("HMGET").arg(&keys.counts).arg("appended").arg("acknowledged");
         commands.cmd("XLEN").arg(&keys.stream);
     }
     let mut answers = link.pipeline(&commands).await?.into_iter();
-    let memory: String = take(&mut answers)?;
     let mut backlog = Some(0u64);
     for _ in streams {
         let (appended, acknowledged): (Option<u64>, Option<u64>) = take(&mut answers)?;
         let length: u64 = take(&mut answers)?;
         backlog = backlog.zip(outstanding(appended, acknowledged, length)).map(|(sum, events)| sum + events);
     }
+    // The fullest node of a cluster is what matters: it refuses appends first.
+    let nodes = link.memory_of(streams).await?;
+    let memory = nodes.iter().filter_map(|node| share_of_memory(&node.info)).reduce(f64::max);
     // Without the right to ask for it, the rest is known nevertheless.
     let key_records = key_records(link, streams).await.map_or(f64::NAN, |bytes| bytes as f64);
     metrics::gauge!(crate::metrics::KEY_RECORDS_BYTES.name).set(key_records);
-    Ok(Pressure { backlog, memory: share_of_memory(&memory) })
+    Ok(Pressure { backlog, memory })
 }
 
 /// Returns the memory of the records of keys, in bytes.
@@ -62,13 +63,17 @@ fn share_of_memory(info: &str) -> Option<f64> {
     Some(number(info, "used_memory")? / max_memory_of(info)?)
 }
 
-/// Returns the memory that the server may use, in bytes; `None` when it has no limit, or does not tell it.
-pub(super) async fn max_memory(link: &Link) -> Result<Option<f64>, LogError> {
-    match link.query::<String>(redis::cmd("INFO").arg("memory")).await.map_err(LogError::from) {
-        Ok(info) => Ok(max_memory_of(&info)),
-        Err(LogError::Failed(_)) => Ok(None),
-        Err(error) => Err(error),
-    }
+/// Returns the memory that a server may use, in bytes (`None` when it has no limit, or does not tell it), and the number
+/// of the streams on it: of the node of a cluster that has least for each stream.
+pub(super) async fn max_memory(link: &Link, streams: &[StreamKeys]) -> Result<(Option<f64>, u16), LogError> {
+    let nodes = match link.memory_of(streams).await.map_err(LogError::from) {
+        Ok(nodes) => nodes,
+        Err(LogError::Failed(_)) => return Ok((None, streams.len() as u16)),
+        Err(error) => return Err(error),
+    };
+    let most = nodes.iter().map(|node| node.streams).max().unwrap_or(1);
+    let least = nodes.iter().filter_map(|node| max_memory_of(&node.info)).reduce(f64::min);
+    Ok((least, most))
 }
 
 fn max_memory_of(info: &str) -> Option<f64> {

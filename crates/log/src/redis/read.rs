@@ -2,12 +2,12 @@
 
 use std::time::Duration;
 
-use redis::Cmd;
-
 use super::connect::Link;
 use super::error::Fault;
-use super::keys::{GROUP, StreamKeys};
+use super::keys::StreamKeys;
 use super::node::Request;
+use super::read_command::{delivered, read_group, read_new};
+use super::read_each;
 use super::reply::{self, Found};
 use crate::{Delivered, Position};
 
@@ -19,24 +19,16 @@ pub(super) async fn new(
     entries: usize,
     wait: Duration,
 ) -> Result<Vec<Delivered>, Fault> {
+    if link.is_cluster() {
+        return read_each::new(link, streams, consumer, entries, wait).await;
+    }
+    let Some(first) = streams.first() else { return Ok(Vec::new()) };
     // COUNT is per stream.
-    let mut command = read_group(consumer, entries.div_ceil(streams.len()));
-    if !wait.is_zero() {
-        // BLOCK 0 would wait without a limit.
-        command.arg("BLOCK").arg(wait.as_millis().max(1) as u64);
-    }
-    command.arg("STREAMS");
-    for keys in streams {
-        command.arg(&keys.stream);
-    }
-    for _ in streams {
-        command.arg(">");
-    }
-    let mut session = link.session().await?;
+    let command = read_new(streams, consumer, entries.div_ceil(streams.len()), wait);
+    let mut session = link.session(first).await?;
     let answer = session.send(&Request::Command(&command), wait).await?;
     session.end();
-    let found = reply::by_stream(answer, streams)?;
-    Ok(found.into_iter().filter_map(|found| found.entry).collect())
+    Ok(delivered(answer, streams)?)
 }
 
 /// Reads up to `entries` of the consumer's own pending entries after `after`.
@@ -90,10 +82,4 @@ pub(super) async fn touch(link: &Link, streams: &[StreamKeys], consumer: &str) -
         link.query::<redis::Value>(&command).await?;
     }
     Ok(())
-}
-
-fn read_group(consumer: &str, count: usize) -> Cmd {
-    let mut command = redis::cmd("XREADGROUP");
-    command.arg("GROUP").arg(GROUP).arg(consumer).arg("COUNT").arg(count.max(1));
-    command
 }

@@ -11,7 +11,7 @@ use tokio::sync::Mutex;
 use super::claim::Cursor;
 use super::connect::Link;
 use super::error::Fault;
-use super::keys::StreamKeys;
+use super::keys::{Prefix, StreamKeys};
 use super::settings::ReaderSettings;
 use super::{acknowledge, backlog, claim, consumers, extend_claim, group, read, streams, trim};
 use crate::{Backlog, Claimed, ConsumerInfo, Delivered, LogError, LogReader, Position};
@@ -28,6 +28,7 @@ const TOUCH_INTERVAL: Duration = Duration::from_secs(1);
 pub struct RedisReader {
     settings: ReaderSettings,
     link: Link,
+    prefix: Prefix,
     cached: Mutex<Option<CachedStreams>>,
     cursor: Mutex<Cursor>,
     touched: Mutex<Option<Instant>>,
@@ -59,8 +60,10 @@ impl RedisReader {
     /// # Errors
     /// When the URL is invalid.
     pub fn new(settings: ReaderSettings) -> Result<Self, LogError> {
+        let link = Link::new(&settings.url, &settings.tls, &settings.sentinel)?;
         Ok(Self {
-            link: Link::new(&settings.url, &settings.tls, &settings.sentinel)?,
+            prefix: link.prefix(&settings.prefix),
+            link,
             cached: Mutex::default(),
             cursor: Mutex::default(),
             touched: Mutex::default(),
@@ -86,15 +89,27 @@ impl RedisReader {
             return Ok(cached.streams.clone());
         }
         let at = Instant::now();
+        let before = cached.as_ref().map(|cached| cached.streams.clone());
+        let streams = match (self.find_streams(before.as_ref().map_or(0, |streams| streams.len())).await, before) {
+            // A node of a cluster that is away must not hold up the streams on the others.
+            (Err(error), Some(before)) if self.link.is_cluster() => {
+                tracing::warn!(%error, "cannot look for new streams; trying again later");
+                before
+            }
+            (found, _) => found?,
+        };
+        *cached = Some(CachedStreams { at, streams: streams.clone() });
+        Ok(streams)
+    }
+
+    /// Returns at least this number of streams: a stream that was read may still have pending entries.
+    async fn find_streams(&self, before: usize) -> Result<Arc<[StreamKeys]>, LogError> {
         self.link.check_server().await?;
-        let highest = streams::highest(&self.link, &self.settings.prefix).await?;
-        let before = cached.as_ref().map_or(0, |cached| cached.streams.len());
-        // Never fewer than before, because a stream that was read may still have pending entries.
+        let highest = streams::highest(&self.link, &self.prefix).await?;
         let count = usize::from(highest.max(self.settings.streams).max(1)).max(before);
         let streams: Arc<[StreamKeys]> =
-            (0..count).map(|number| StreamKeys::new(&self.settings.prefix, number as u16)).collect();
+            (0..count).map(|number| StreamKeys::new(&self.prefix, number as u16)).collect();
         group::ensure(&self.link, streams.get(before..).unwrap_or_default()).await?;
-        *cached = Some(CachedStreams { at, streams: streams.clone() });
         Ok(streams)
     }
 
@@ -140,16 +155,16 @@ impl LogReader for RedisReader {
     }
 
     async fn extend_claim(&self, held: &[Position]) -> Result<(), LogError> {
-        let (prefix, consumer) = (&self.settings.prefix, &self.settings.consumer);
+        let (prefix, consumer) = (&self.prefix, &self.settings.consumer);
         with_group!(self, |_streams| extend_claim::extend_claim(&self.link, prefix, consumer, held))
     }
 
     async fn deliveries(&self, held: &[Position]) -> Result<Vec<u64>, LogError> {
-        with_group!(self, |_streams| extend_claim::deliveries(&self.link, &self.settings.prefix, held))
+        with_group!(self, |_streams| extend_claim::deliveries(&self.link, &self.prefix, held))
     }
 
     async fn acknowledge(&self, done: &[(Position, u64)]) -> Result<u64, LogError> {
-        Ok(acknowledge::acknowledge(&self.link, &self.settings.prefix, done).await?)
+        Ok(acknowledge::acknowledge(&self.link, &self.prefix, done).await?)
     }
 
     async fn trim(&self) -> Result<u64, LogError> {
@@ -187,6 +202,6 @@ impl LogReader for RedisReader {
     }
 
     async fn ping(&self) -> Result<(), LogError> {
-        Ok(self.link.query(&redis::cmd("PING")).await?)
+        Ok(self.link.ping().await?)
     }
 }

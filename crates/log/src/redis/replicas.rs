@@ -9,8 +9,9 @@ use std::time::Duration;
 
 use redis::{Value, from_redis_value};
 
+use super::connect::LinkSession;
 use super::error::{Fault, unexpected};
-use super::node::{Request, Session};
+use super::node::Request;
 use crate::LogError;
 
 /// The number of replicas that must have each entry before it counts as appended, and how they are asked.
@@ -40,7 +41,7 @@ impl Replicas {
     ///
     /// # Errors
     /// When too few have done so in time. The entry is in the log of the primary, and may reach them later.
-    pub async fn wait(&self, session: &mut Session) -> Result<(), Fault> {
+    pub async fn wait(&self, session: &mut LinkSession<'_>) -> Result<(), Fault> {
         let (promise, confirmed) = self.confirmed(session).await?;
         self.report(promise);
         if confirmed >= u64::from(self.number) {
@@ -55,10 +56,12 @@ impl Replicas {
     }
 
     /// Returns how many replicas have confirmed, and what.
-    async fn confirmed(&self, session: &mut Session) -> Result<(Promise, u64), Fault> {
-        if !session.has_no_waitaof {
+    async fn confirmed(&self, session: &mut LinkSession<'_>) -> Result<(Promise, u64), Fault> {
+        if !session.session.has_no_waitaof {
             match self.ask(session, "WAITAOF").await {
-                Err(Fault::Log(LogError::Failed(refusal))) if has_no_waitaof(&refusal) => session.has_no_waitaof = true,
+                Err(Fault::Log(LogError::Failed(refusal))) if has_no_waitaof(&refusal) => {
+                    session.session.has_no_waitaof = true
+                }
                 other => return Ok((Promise::OnDisk, other?)),
             }
         }
@@ -66,14 +69,14 @@ impl Replicas {
     }
 
     /// Returns how many replicas have confirmed.
-    async fn ask(&self, session: &mut Session, name: &str) -> Result<u64, Fault> {
+    async fn ask(&self, session: &mut LinkSession<'_>, name: &str) -> Result<u64, Fault> {
         let mut command = redis::cmd(name);
         if name == "WAITAOF" {
             // The primary too: with `appendfsync everysec` it answers before the entry is on its disk.
             command.arg(1);
         }
         command.arg(self.number).arg(self.timeout.as_millis().max(1) as u64);
-        let answer = session.send(&Request::Command(&command), self.timeout).await.map_err(Fault::from)?;
+        let answer = session.send(&Request::Command(&command), self.timeout).await?;
         let confirmed = match answer {
             Value::Int(replicas) => Ok(replicas.unsigned_abs()),
             answer => from_redis_value::<(u64, u64)>(answer)

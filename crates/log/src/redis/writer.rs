@@ -1,6 +1,6 @@
 //! The publisher's side.
 
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
@@ -8,7 +8,7 @@ use sluice_service::durability::Durability;
 use sluice_service::encryption::Encryption;
 
 use super::connect::Link;
-use super::keys::StreamKeys;
+use super::keys::{Prefix, StreamKeys};
 use super::replicas::Replicas;
 use super::settings::WriterSettings;
 use super::{append, key_records, pressure, streams};
@@ -23,6 +23,7 @@ const RECORD_INTERVAL: Duration = Duration::from_secs(10);
 pub struct RedisWriter {
     settings: WriterSettings,
     link: Link,
+    prefix: Prefix,
     replicas: Option<Replicas>,
     streams: Vec<StreamKeys>,
     recorded: Mutex<Option<Recorded>>,
@@ -47,9 +48,10 @@ impl RedisWriter {
             return Err(LogError::Failed("there must be at least one stream".into()));
         }
         let link = Link::new(&settings.url, &settings.tls, &settings.sentinel)?;
-        let streams = (0..settings.streams).map(|number| StreamKeys::new(&settings.prefix, number)).collect();
+        let prefix = link.prefix(&settings.prefix);
+        let streams = (0..settings.streams).map(|number| StreamKeys::new(&prefix, number)).collect();
         let replicas = (settings.replicas > 0).then(|| Replicas::new(settings.replicas, settings.replicas_timeout));
-        Ok(Self { settings, link, replicas, streams, recorded: Mutex::default() })
+        Ok(Self { settings, link, prefix, replicas, streams, recorded: Mutex::default() })
     }
 
     /// Returns what the server promises, as it was last found.
@@ -66,7 +68,7 @@ impl RedisWriter {
     /// returns what was recorded, with the highest number of streams ever.
     async fn record_streams(&self) -> Result<Recorded, LogError> {
         let generation = self.link.generation().await?;
-        let recorded = *self.recorded.lock().unwrap_or_else(PoisonError::into_inner);
+        let recorded = *self.recorded();
         if let Some(recorded) = recorded
             && recorded.generation == generation
             && recorded.at.elapsed() < RECORD_INTERVAL
@@ -74,14 +76,28 @@ impl RedisWriter {
             return Ok(recorded);
         }
         let at = Instant::now();
+        let outcome = match (self.record_again(at, generation).await, recorded) {
+            // A node of a cluster that is away must not hold up the streams on the others.
+            (Err(error), Some(recorded)) if self.link.is_cluster() => {
+                tracing::warn!(%error, "cannot record the number of streams; trying again later");
+                Recorded { at, generation, ..recorded }
+            }
+            (outcome, _) => outcome?,
+        };
+        *self.recorded() = Some(outcome);
+        Ok(outcome)
+    }
+
+    async fn record_again(&self, at: Instant, generation: u64) -> Result<Recorded, LogError> {
         self.link.check_server().await?;
-        let highest = streams::record(&self.link, &self.settings.prefix, self.settings.streams).await?;
-        let max_memory = pressure::max_memory(&self.link).await?;
-        let max_key_records =
-            key_records::max_records(self.settings.idempotency_memory, max_memory, self.settings.streams);
-        let recorded = Recorded { at, generation, highest, max_key_records };
-        *self.recorded.lock().unwrap_or_else(PoisonError::into_inner) = Some(recorded);
-        Ok(recorded)
+        let highest = streams::record(&self.link, &self.prefix, self.settings.streams).await?;
+        let (max_memory, streams) = pressure::max_memory(&self.link, &self.streams).await?;
+        let max_key_records = key_records::max_records(self.settings.idempotency_memory, max_memory, streams);
+        Ok(Recorded { at, generation, highest, max_key_records })
+    }
+
+    fn recorded(&self) -> MutexGuard<'_, Option<Recorded>> {
+        self.recorded.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -102,7 +118,7 @@ impl LogWriter for RedisWriter {
 
     async fn pressure(&self) -> Result<Pressure, LogError> {
         let highest = self.record_streams().await?.highest;
-        let beyond = (self.settings.streams..highest).map(|number| StreamKeys::new(&self.settings.prefix, number));
+        let beyond = (self.settings.streams..highest).map(|number| StreamKeys::new(&self.prefix, number));
         let streams: Vec<_> = self.streams.iter().cloned().chain(beyond).collect();
         pressure::pressure(&self.link, &streams).await
     }

@@ -1,10 +1,13 @@
 //! The logs that the suite runs against.
 
+use std::sync::LazyLock;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use sluice_log::redis::{ReaderSettings, RedisReader, RedisTls, RedisWriter, SentinelLogin, WriterSettings};
 use sluice_log::sqlite::{SqliteLog, SqliteSettings};
 use sluice_log::{LogReader, LogWriter};
+use sluice_tests::cluster::RedisCluster;
 use tempfile::TempDir;
 
 use crate::support::RedisServer;
@@ -69,6 +72,49 @@ impl Backend for OnRedis {
 
     async fn restart(self) -> Self {
         let reader = RedisReader::new(settings(&self.server, "a").1).unwrap();
+        Self { reader, ..self }
+    }
+
+    fn writer(&self) -> &dyn LogWriter {
+        &self.writer
+    }
+
+    fn reader(&self) -> &dyn LogReader {
+        &self.reader
+    }
+}
+
+/// On a cluster of three nodes that all tests share, each with a prefix of its own and a stream on each node.
+pub struct OnCluster {
+    prefix: String,
+    writer: RedisWriter,
+    reader: RedisReader,
+}
+
+static CLUSTER: LazyLock<RedisCluster> = LazyLock::new(|| RedisCluster::start(3, false, &[]));
+static NEXT: AtomicU32 = AtomicU32::new(0);
+
+impl OnCluster {
+    fn settings(prefix: &str) -> (WriterSettings, ReaderSettings) {
+        let (writer, reader) = settings_at(&CLUSTER.url(), "a");
+        let prefix = prefix.to_owned();
+        (
+            WriterSettings { prefix: prefix.clone(), streams: 3, ..writer },
+            ReaderSettings { prefix, streams: 3, ..reader },
+        )
+    }
+}
+
+impl Backend for OnCluster {
+    async fn start(idempotency_ttl: Duration) -> Self {
+        let prefix = format!("test-{}", NEXT.fetch_add(1, Ordering::Relaxed));
+        let (writer, reader) = Self::settings(&prefix);
+        let writer = RedisWriter::new(WriterSettings { idempotency_ttl, ..writer }).unwrap();
+        Self { prefix, writer, reader: RedisReader::new(reader).unwrap() }
+    }
+
+    async fn restart(self) -> Self {
+        let reader = RedisReader::new(Self::settings(&self.prefix).1).unwrap();
         Self { reader, ..self }
     }
 

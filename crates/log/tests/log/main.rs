@@ -6,6 +6,7 @@ mod support;
 
 mod backends;
 mod redis_claim;
+mod redis_cluster;
 mod redis_connection;
 mod redis_durability;
 mod redis_group;

@@ -18,6 +18,14 @@ macro_rules! suite {
                 super::a_key_is_forgotten_after_its_time::<OnRedis>().await
             }
         }
+        mod on_cluster {
+            use crate::backends::{Backend, IDEMPOTENCY_TTL, OnCluster};
+            $(#[tokio::test] async fn $name() { super::$name(OnCluster::start(IDEMPOTENCY_TTL).await).await })*
+            #[tokio::test]
+            async fn a_key_is_forgotten_after_its_time() {
+                super::a_key_is_forgotten_after_its_time::<OnCluster>().await
+            }
+        }
         mod on_sqlite {
             use crate::backends::{Backend, IDEMPOTENCY_TTL, OnSqlite};
             $(#[tokio::test] async fn $name() { super::$name(OnSqlite::start(IDEMPOTENCY_TTL).await).await })*
