@@ -5,7 +5,7 @@
 //! connections let the waits of concurrent appends overlap.
 
 use std::sync::atomic::{AtomicU8, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use redis::{Value, from_redis_value};
 
@@ -13,6 +13,9 @@ use super::connect::LinkSession;
 use super::error::{Fault, unexpected};
 use super::node::Request;
 use crate::LogError;
+
+/// How long the replicas are waited for before they are asked again, at first. It doubles each time.
+const FIRST_SLICE: Duration = Duration::from_millis(20);
 
 /// The number of replicas that must have each entry before it counts as appended, and how they are asked.
 pub(super) struct Replicas {
@@ -68,15 +71,30 @@ impl Replicas {
         Ok((Promise::Received, self.ask(session, "WAIT").await?))
     }
 
-    /// Returns how many replicas have confirmed.
+    /// Returns how many replicas have confirmed. Asks again after short times: a replica that is asked while it writes to
+    /// its disk does not tell when it has done so, but only what it has at its next report, after up to a second.
     async fn ask(&self, session: &mut LinkSession<'_>, name: &str) -> Result<u64, Fault> {
+        let deadline = Instant::now() + self.timeout;
+        let mut slice = FIRST_SLICE;
+        loop {
+            let left = deadline.saturating_duration_since(Instant::now());
+            let confirmed = self.ask_once(session, name, slice.min(left)).await?;
+            if confirmed >= u64::from(self.number) || slice >= left {
+                return Ok(confirmed);
+            }
+            slice *= 2;
+        }
+    }
+
+    async fn ask_once(&self, session: &mut LinkSession<'_>, name: &str, wait: Duration) -> Result<u64, Fault> {
         let mut command = redis::cmd(name);
         if name == "WAITAOF" {
             // The primary too: with `appendfsync everysec` it answers before the entry is on its disk.
             command.arg(1);
         }
-        command.arg(self.number).arg(self.timeout.as_millis().max(1) as u64);
-        let answer = session.send(&Request::Command(&command), self.timeout).await?;
+        // 0 would wait without a limit.
+        command.arg(self.number).arg(wait.as_millis().max(1) as u64);
+        let answer = session.send(&Request::Command(&command), wait).await?;
         let confirmed = match answer {
             Value::Int(replicas) => Ok(replicas.unsigned_abs()),
             answer => from_redis_value::<(u64, u64)>(answer)
