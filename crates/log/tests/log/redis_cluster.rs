@@ -1,7 +1,7 @@
 //! Streams on the nodes of a cluster: a node that fails, and slots that are moved.
 
 use std::collections::HashSet;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use sluice_log::redis::{ReaderSettings, RedisReader, RedisTls, RedisWriter, SentinelLogin, WriterSettings, counters};
@@ -85,6 +85,21 @@ async fn a_read_that_waits_gets_what_comes_on_any_node_and_leaves_nothing_pendin
         assert!(started.elapsed() < Duration::from_secs(50), "the others were waited for");
     }
     assert_eq!(reader.backlog().await.unwrap().pending, 4);
+
+    // The reads that wait on the other nodes get entries at the same moment, and must not be given up.
+    for round in 0..30 {
+        let (read, appended) = tokio::join!(reader.read_new(10, Duration::from_secs(5)), async {
+            let (one, two, three) = tokio::join!(fill(&writer, 0, 1), fill(&writer, 1, 1), fill(&writer, 2, 1));
+            [one, two, three].concat()
+        });
+        let mut got: HashSet<_> = bodies(&read.unwrap()).into_iter().collect();
+        while got.len() < 3 {
+            let more = reader.read_new(10, Duration::from_secs(5)).await.unwrap();
+            assert!(!more.is_empty(), "round {round}: {} of 3 entries were read, the others are pending", got.len());
+            got.extend(bodies(&more));
+        }
+        assert_eq!(got, appended.into_iter().collect());
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -139,7 +154,7 @@ async fn nothing_is_lost_or_read_twice_while_a_slot_is_moved_key_by_key() {
     let slot = cluster.slot(STREAMS[0]);
     fill(&writer, 0, 1).await;
     read(&reader, 1).await;
-    let is_over = AtomicBool::new(false);
+    let (is_over, acknowledged) = (AtomicBool::new(false), AtomicUsize::new(0));
 
     let writing = async {
         let mut appended = Vec::new();
@@ -160,6 +175,7 @@ async fn nothing_is_lost_or_read_twice_while_a_slot_is_moved_key_by_key() {
             let acknowledge = async || reader.acknowledge(&done(&read)).await.ok();
             wait_for_within(FAILOVER, "an acknowledgement", acknowledge).await;
             got.extend(bodies(&read));
+            acknowledged.store(got.len(), Ordering::Relaxed);
         }
         got
     };
@@ -174,7 +190,9 @@ async fn nothing_is_lost_or_read_twice_while_a_slot_is_moved_key_by_key() {
                 }
             }
             moved.finish();
-            tokio::time::sleep(Duration::from_millis(300)).await;
+            let goal = acknowledged.load(Ordering::Relaxed) + 10;
+            let goes_on = async || (acknowledged.load(Ordering::Relaxed) >= goal).then_some(());
+            wait_for_within(FAILOVER, "entries on the new owner", goes_on).await;
         }
         is_over.store(true, Ordering::Relaxed);
     };
