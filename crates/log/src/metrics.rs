@@ -12,8 +12,11 @@ pub const KEY_RECORDS_DROPPED: Metric = Metric::counter("sluice_log_key_records_
 /// Entries that were pending and are no longer in the stream, so lost.
 pub const ENTRIES_LOST: Metric = Metric::counter("sluice_entries_lost_total", &[], "entries");
 
+/// Times that the log was found without an entry that it had confirmed to a publisher.
+pub const LOSSES: Metric = Metric::counter("sluice_log_losses_total", &[], "losses");
+
 /// Every metric that the log records.
-pub const ALL: &[Metric] = &[KEY_RECORDS_BYTES, KEY_RECORDS_DROPPED, ENTRIES_LOST];
+pub const ALL: &[Metric] = &[KEY_RECORDS_BYTES, KEY_RECORDS_DROPPED, ENTRIES_LOST, LOSSES];
 
 /// Logs and counts entries that somebody removed from the log while they were pending.
 pub(crate) fn entries_lost(lost: &[Position]) {

@@ -63,12 +63,14 @@ impl Check {
 pub struct Durability {
     server: &'static str,
     checks: Arc<Mutex<Vec<Check>>>,
+    /// What the server has lost of what it had confirmed, as it was last found.
+    loss: Arc<Mutex<Option<String>>>,
 }
 
 impl Durability {
     /// Returns the durability of a server with this name, of which nothing is known yet.
     pub fn of(server: &'static str) -> Self {
-        Self { server, checks: Arc::default() }
+        Self { server, checks: Arc::default(), loss: Arc::default() }
     }
 
     /// Records what was found, and logs what is missing if it has changed.
@@ -97,9 +99,15 @@ impl Durability {
         }
     }
 
-    /// Returns a line for each setting that is less than needed, or unknown.
+    /// Reports that the server has lost what it had confirmed. It stays a line of `/readyz` until the program restarts.
+    pub fn report_loss(&self, loss: String) {
+        *self.loss.lock().unwrap_or_else(PoisonError::into_inner) = Some(loss);
+    }
+
+    /// Returns a line for each setting that is less than needed, or unknown, and for a loss.
     fn notes(&self) -> Vec<String> {
-        self.lock().iter().filter_map(Check::missing).collect()
+        let loss = self.loss.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        self.lock().iter().filter_map(Check::missing).chain(loss).collect()
     }
 
     fn refusal(&self, accepted: &[String]) -> Option<String> {

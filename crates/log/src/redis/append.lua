@@ -7,8 +7,8 @@
 -- KEYS: stream, counts, newer key records, older key records
 -- ARGV: number of events, packed entry, time to live of the key records (ms), maximum number of records in each hash,
 --       (key, body hash)*
--- Returns {0, backlog in events or false, number of records removed for want of room} or {1, index from 0 of each
--- request that reuses a key}.
+-- Returns {0, backlog in events or false, number of records removed for want of room, id of the entry} or {1, index from
+-- 0 of each request that reuses a key}.
 local stream, counts, newer, older = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
 local events, entry, ttl, max_records = ARGV[1], ARGV[2], tonumber(ARGV[3]), tonumber(ARGV[4])
 local FIRST = 5 -- the first key in ARGV
@@ -43,12 +43,12 @@ if not began then
 end
 for key, hash in pairs(body_of) do redis.call('HSET', newer, key, hash) end
 
-redis.call('XADD', stream, '*', 'e', entry, 'n', events)
+local id = redis.call('XADD', stream, '*', 'e', entry, 'n', events)
 local appended = redis.call('HINCRBY', counts, 'appended', events)
 if appended == tonumber(events) and redis.call('XLEN', stream) > 1 then
   -- The counter was lost but the stream was not: the backlog is unknown until it is counted again.
   redis.call('HDEL', counts, 'appended')
-  return {0, false, dropped}
+  return {0, false, dropped, id}
 end
 local acknowledged = tonumber(redis.call('HGET', counts, 'acknowledged') or '0')
-return {0, math.max(appended - acknowledged, 0), dropped}
+return {0, math.max(appended - acknowledged, 0), dropped, id}

@@ -14,8 +14,9 @@ use super::error::{Fault, unexpected};
 use super::keys::StreamKeys;
 use super::node::Request;
 use super::replicas::Replicas;
+use super::reply;
 use super::script::Script;
-use crate::{Append, Appended, LogError};
+use crate::{Append, Appended, LogError, Position};
 
 /// The maximum number of digits of a number.
 const DIGITS: usize = 20;
@@ -30,18 +31,19 @@ pub(super) struct KeyBounds {
     pub max_records: u64,
 }
 
-/// Appends, and returns when the primary has the entry, and the replicas if there are any to wait for.
+/// Appends, and returns when the primary has the entry, and the replicas if there are any to wait for. Returns the
+/// position of the entry too, if it was written.
 pub(super) async fn append(
     link: &Link,
     keys: &StreamKeys,
     append: &Append,
     bounds: KeyBounds,
     replicas: Option<&Replicas>,
-) -> Result<Appended, LogError> {
+) -> Result<(Appended, Option<Position>), LogError> {
     let Some(replicas) = replicas else { return by(&mut Sender::Shared(link), link, keys, append, bounds).await };
     let mut sender = Sender::Alone(link.session(keys).await?);
     let appended = by(&mut sender, link, keys, append, bounds).await?;
-    if let (Sender::Alone(mut session), Appended::Stored { .. }) = (sender, &appended) {
+    if let (Sender::Alone(mut session), (Appended::Stored { .. }, _)) = (sender, &appended) {
         replicas.wait(&mut session).await?;
         session.end();
     }
@@ -71,7 +73,7 @@ async fn by(
     keys: &StreamKeys,
     append: &Append,
     bounds: KeyBounds,
-) -> Result<Appended, LogError> {
+) -> Result<(Appended, Option<Position>), LogError> {
     if append.keyed.is_empty() {
         unkeyed(sender, link, keys, &append.entry).await
     } else {
@@ -84,7 +86,7 @@ async fn unkeyed(
     link: &Link,
     keys: &StreamKeys,
     entry: &PackedEntry,
-) -> Result<Appended, LogError> {
+) -> Result<(Appended, Option<Position>), LogError> {
     let mut commands = redis::pipe();
     commands.atomic();
     // Reserves space for all arguments: without it the argument after the entry could make the buffer
@@ -98,13 +100,14 @@ async fn unkeyed(
     commands.cmd("XLEN").arg(&keys.stream);
     let answers = sender.send(&Request::Pipeline(&commands)).await?;
     let answers: (String, u64, Option<u64>, u64) = from_redis_value(answers).map_err(|_| unexpected("append"))?;
-    let (_, appended, acknowledged, length) = answers;
+    let (id, appended, acknowledged, length) = answers;
+    let position = Some(reply::position(&id, keys.number)?);
     if appended == entry.events && length > 1 {
         // The counter was lost but the stream was not: the backlog is unknown until it is counted again.
         link.query::<Value>(redis::cmd("HDEL").arg(&keys.counts).arg("appended")).await?;
-        return Ok(Appended::Stored { backlog: None });
+        return Ok((Appended::Stored { backlog: None }, position));
     }
-    Ok(Appended::Stored { backlog: Some(appended.saturating_sub(acknowledged.unwrap_or(0))) })
+    Ok((Appended::Stored { backlog: Some(appended.saturating_sub(acknowledged.unwrap_or(0))) }, position))
 }
 
 async fn keyed(
@@ -112,7 +115,7 @@ async fn keyed(
     keys: &StreamKeys,
     append: &Append,
     bounds: KeyBounds,
-) -> Result<Appended, LogError> {
+) -> Result<(Appended, Option<Position>), LogError> {
     let mut call = APPEND.call(&[&keys.stream, &keys.counts, &keys.newer_keys, &keys.older_keys]);
     let hashes =
         append.keyed.iter().flat_map(|request| [request.key.as_bytes().len(), request.body_hash.as_bytes().len()]);
@@ -125,7 +128,7 @@ async fn keyed(
     let answer = sender.send(&APPEND.request(&call)).await?;
     let Value::Array(answer) = answer else { return Err(unexpected("append")) };
     match answer.as_slice() {
-        [Value::Int(0), backlog @ (Value::Int(_) | Value::Nil), Value::Int(dropped)] => {
+        [Value::Int(0), backlog @ (Value::Int(_) | Value::Nil), Value::Int(dropped), id] => {
             if *dropped > 0 {
                 metrics::counter!(crate::metrics::KEY_RECORDS_DROPPED.name).increment(dropped.unsigned_abs());
             }
@@ -133,14 +136,14 @@ async fn keyed(
                 Value::Int(backlog) => u64::try_from(*backlog).ok(),
                 _ => None,
             };
-            Ok(Appended::Stored { backlog })
+            Ok((Appended::Stored { backlog }, Some(reply::position(reply::text(id)?, keys.number)?)))
         }
         [Value::Int(1), indexes @ ..] => {
             let indexes = indexes.iter().map(|value| match value {
                 Value::Int(index) => usize::try_from(*index).map_err(|_| unexpected("append")),
                 _ => Err(unexpected("append")),
             });
-            Ok(Appended::KeyReused(indexes.collect::<Result<_, _>>()?))
+            Ok((Appended::KeyReused(indexes.collect::<Result<_, _>>()?), None))
         }
         _ => Err(unexpected("append")),
     }

@@ -30,6 +30,7 @@ mod group;
 mod info;
 mod key_records;
 mod keys;
+mod losses;
 mod node;
 mod open;
 mod pressure;

@@ -95,7 +95,8 @@ fn pair(item: Value) -> Result<(Value, Value), LogError> {
     }
 }
 
-fn position(id: &str, stream: u16) -> Result<Position, LogError> {
+/// Reads an id in the format of Redis.
+pub(super) fn position(id: &str, stream: u16) -> Result<Position, LogError> {
     let parts = id.split_once('-').and_then(|(millis, sequence)| Some((millis.parse().ok()?, sequence.parse().ok()?)));
     let (millis, sequence) = parts.ok_or_else(|| unexpected("a read of entries"))?;
     Ok(Position { stream, millis, sequence })

@@ -4,11 +4,13 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
+use futures::future::try_join_all;
 use sluice_service::durability::Durability;
 use sluice_service::encryption::Encryption;
 
 use super::connect::Link;
 use super::keys::{Prefix, StreamKeys};
+use super::losses::LastConfirmed;
 use super::replicas::Replicas;
 use super::settings::WriterSettings;
 use super::{append, key_records, pressure, streams};
@@ -26,6 +28,7 @@ pub struct RedisWriter {
     prefix: Prefix,
     replicas: Option<Replicas>,
     streams: Vec<StreamKeys>,
+    confirmed: Vec<LastConfirmed>,
     recorded: Mutex<Option<Recorded>>,
 }
 
@@ -50,8 +53,9 @@ impl RedisWriter {
         let link = Link::new(&settings.url, &settings.tls, &settings.sentinel)?;
         let prefix = link.prefix(&settings.prefix);
         let streams = (0..settings.streams).map(|number| StreamKeys::new(&prefix, number)).collect();
+        let confirmed = (0..settings.streams).map(|_| LastConfirmed::default()).collect();
         let replicas = (settings.replicas > 0).then(|| Replicas::new(settings.replicas, settings.replicas_timeout));
-        Ok(Self { settings, link, prefix, replicas, streams, recorded: Mutex::default() })
+        Ok(Self { settings, link, prefix, replicas, streams, confirmed, recorded: Mutex::default() })
     }
 
     /// Returns what the server promises, as it was last found.
@@ -90,6 +94,8 @@ impl RedisWriter {
 
     async fn record_again(&self, at: Instant, generation: u64) -> Result<Recorded, LogError> {
         self.link.check_server().await?;
+        let streams = self.confirmed.iter().zip(&self.streams);
+        try_join_all(streams.map(|(last, keys)| last.check(&self.link, keys, self.link.durability()))).await?;
         let highest = streams::record(&self.link, &self.prefix, self.settings.streams).await?;
         let (max_memory, streams) = pressure::max_memory(&self.link, &self.streams).await?;
         let max_key_records = key_records::max_records(self.settings.idempotency_memory, max_memory, streams);
@@ -113,7 +119,11 @@ impl LogWriter for RedisWriter {
         })?;
         let max_records = self.record_streams().await?.max_key_records;
         let bounds = append::KeyBounds { ttl: self.settings.idempotency_ttl, max_records };
-        append::append(&self.link, keys, append, bounds, self.replicas.as_ref()).await
+        let (appended, position) = append::append(&self.link, keys, append, bounds, self.replicas.as_ref()).await?;
+        if let (Some(position), Some(last)) = (position, self.confirmed.get(usize::from(append.stream))) {
+            last.note(position);
+        }
+        Ok(appended)
     }
 
     async fn pressure(&self) -> Result<Pressure, LogError> {

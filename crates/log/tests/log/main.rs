@@ -10,6 +10,7 @@ mod redis_cluster;
 mod redis_connection;
 mod redis_durability;
 mod redis_group;
+mod redis_losses;
 mod redis_memory;
 mod redis_replicas;
 mod redis_sentinel;
