@@ -2,12 +2,19 @@
 
 use redis::{ConnectionAddr, ConnectionInfo, IntoConnectionInfo, RedisConnectionInfo};
 
-use super::settings::SentinelLogin;
-
 const REDIS_PORT: u16 = 6379;
 const SENTINEL_PORT: u16 = 26379;
 /// More would only make a lookup longer when none of them answers.
 const MAX_HOSTS: usize = 32;
+
+/// The user and the password of the Sentinels. Those in the URL are for the servers.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct SentinelLogin {
+    /// The user, if it is not the default one.
+    pub user: Option<String>,
+    /// Its password.
+    pub password: Option<String>,
+}
 
 /// A URL of Redis, parsed.
 #[derive(Clone)]

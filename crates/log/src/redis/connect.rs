@@ -9,7 +9,7 @@ use redis::{Cmd, FromRedisValue, Pipeline, Value, from_redis_value};
 use sluice_service::durability::Durability;
 use sluice_service::encryption::{Encryption, Transport};
 
-use super::address::{Address, Topology};
+use super::address::{Address, SentinelLogin, Topology};
 use super::cluster::{Cluster, slot_of};
 use super::dial::{Dialer, Place};
 use super::durability::Promises;
@@ -18,7 +18,6 @@ use super::keys::{Prefix, StreamKeys};
 use super::node::{Failure, Node, Request, Session};
 use super::redirect::Redirect;
 use super::sentinel::Sentinels;
-use super::settings::SentinelLogin;
 use super::slots::slot;
 use super::tls::{self, RedisTls};
 use crate::LogError;

@@ -4,10 +4,10 @@ use std::collections::HashMap;
 
 use redis::Value;
 
+use super::address::SentinelLogin;
 use super::connect::Link;
 use super::error::Fault;
 use super::keys::StreamKeys;
-use super::settings::SentinelLogin;
 use super::streams;
 use super::tls::RedisTls;
 use crate::{LogCounters, LogError};

@@ -53,9 +53,10 @@ mod tls;
 mod trim;
 mod writer;
 
+pub use address::SentinelLogin;
 pub use counters::counters;
 pub use durability::DURABILITY_SETTINGS;
 pub use reader::RedisReader;
-pub use settings::{ReaderSettings, SentinelLogin, WriterSettings};
+pub use settings::{ReaderSettings, WriterSettings};
 pub use tls::{RedisTls, check_connection};
 pub use writer::RedisWriter;

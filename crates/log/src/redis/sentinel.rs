@@ -10,11 +10,10 @@ use redis::ConnectionInfo;
 use redis::aio::MultiplexedConnection;
 use tokio::time::timeout;
 
-use super::address::{Address, name};
+use super::address::{Address, SentinelLogin, name};
 use super::error::Fault;
 use super::open::{CONNECT_TIMEOUT, open};
 use super::role::check_primary;
-use super::settings::SentinelLogin;
 use super::tls::RedisTls;
 use crate::LogError;
 

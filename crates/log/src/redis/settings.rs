@@ -2,16 +2,8 @@
 
 use std::time::Duration;
 
+use super::address::SentinelLogin;
 use super::tls::RedisTls;
-
-/// The user and the password of the Sentinels. Those in the URL are for the servers.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct SentinelLogin {
-    /// The user, if it is not the default one.
-    pub user: Option<String>,
-    /// Its password.
-    pub password: Option<String>,
-}
 
 /// Settings of a [`super::RedisWriter`].
 #[derive(Clone)]

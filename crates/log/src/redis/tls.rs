@@ -6,8 +6,7 @@ use redis::{Client, ClientTlsConfig, ConnectionAddr, ConnectionInfo, TlsCertific
 use sluice_service::encryption::{Transport, is_loopback};
 use sluice_service::tls::{self, Names};
 
-use super::address::{Address, Topology};
-use super::settings::SentinelLogin;
+use super::address::{Address, SentinelLogin, Topology};
 use crate::LogError;
 
 const CA: &str = "--redis-ca";
