@@ -32,7 +32,7 @@ impl RedisCluster {
         };
         let all = if has_replicas { 2 * nodes } else { nodes };
         let cluster = Self { servers: (0..all).map(|_| start()).collect() };
-        let bus_ports: Vec<u16> = cluster.servers.iter().map(|server| bus_port(server)).collect();
+        let bus_ports: Vec<u16> = cluster.servers.iter().map(bus_port).collect();
         for (index, server) in cluster.servers.iter().enumerate() {
             cluster.say(index, &["CLUSTER", "SET-CONFIG-EPOCH", &(index + 1).to_string()]);
             if index < nodes {

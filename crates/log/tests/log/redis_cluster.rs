@@ -124,7 +124,7 @@ async fn when_a_node_is_killed_the_other_streams_go_on_and_its_own_go_on_with_it
         let read = wait_for_within(FAILOVER, "a read", async || {
             reader.read_new(10, Duration::from_millis(100)).await.ok().filter(|read| !read.is_empty())
         });
-        assert_eq!(bodies(&read.await), [append.entry.body.clone()]);
+        assert_eq!(bodies(&read.await), std::slice::from_ref(&append.entry.body));
         appended.insert(append.entry.body.clone());
         got.insert(append.entry.body);
     }
