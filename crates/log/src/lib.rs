@@ -21,8 +21,10 @@
 //!
 //! **Another log**: implement both traits and add it to the test suite, `tests/log/suite.rs`.
 
+mod marks;
 pub mod metrics;
 pub mod redis;
+pub mod replay;
 pub mod sqlite;
 
 use std::fmt;
@@ -30,6 +32,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use marks::CommitMark;
 use sluice_event::entry::PackedEntry;
 use sluice_event::{BodyHash, IdempotencyKeyHash};
 
@@ -209,6 +212,12 @@ pub trait LogReader: Send + Sync + 'static {
     /// Acknowledges entries with their numbers of events. Counts only the entries that were still pending, and returns
     /// their number. Works also when the log is full.
     async fn acknowledge(&self, done: &[(Position, u64)]) -> Result<u64, LogError>;
+
+    /// Does what [`LogReader::acknowledge`] does, and notes in the same step the last of the commits that stored the
+    /// entries. A log that is never replayed notes nothing.
+    async fn acknowledge_commit(&self, done: &[(Position, u64)], _mark: &CommitMark) -> Result<u64, LogError> {
+        self.acknowledge(done).await
+    }
 
     /// Removes acknowledged entries outside the replay window; returns the number of removed entries. Never removes
     /// an entry that is pending or undelivered.

@@ -28,6 +28,12 @@ pub(super) struct StreamKeys {
     /// The records of `Idempotency-Key`s: a newer and an older hash.
     pub newer_keys: String,
     pub older_keys: String,
+    /// The last commit of each worker whose entries were acknowledged.
+    pub marks: String,
+    /// Samples of what was acknowledged at which time.
+    pub window: String,
+    /// The replay that has not ended.
+    pub replay: String,
 }
 
 impl StreamKeys {
@@ -37,11 +43,22 @@ impl StreamKeys {
         let stream = format!("{text}:{{{tag}}}");
         let counts = format!("{stream}:counts");
         let (newer_keys, older_keys) = (format!("{stream}:keys:newer"), format!("{stream}:keys:older"));
-        Self { number, stream, counts, newer_keys, older_keys }
+        let [marks, window, replay] = ["marks", "window", "replay"].map(|name| format!("{stream}:{name}"));
+        Self { number, stream, counts, newer_keys, older_keys, marks, window, replay }
     }
 }
 
 /// Returns the key under which the highest number of streams ever used is recorded.
 pub(super) fn streams(prefix: &Prefix) -> String {
     format!("{}:streams", prefix.text)
+}
+
+/// Returns the key of the right to replay.
+pub(super) fn replayer(prefix: &Prefix) -> String {
+    format!("{}:replayer", prefix.text)
+}
+
+/// Returns the key under which the last loss is noted.
+pub(super) fn loss(prefix: &Prefix) -> String {
+    format!("{}:loss", prefix.text)
 }

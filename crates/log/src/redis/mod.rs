@@ -7,11 +7,15 @@
 //! | `X:{p}` | the stream; an entry's fields are `e` (packed entry) and `n` (its number of events) |
 //! | `X:{p}:counts` | hash: the total numbers of events `appended` and `acknowledged`; `counted_again` if these are no totals, because they were lost; `recount_after` and `recount_events` while they are counted again |
 //! | `X:{p}:keys:newer`, `X:{p}:keys:older` | hashes: `Idempotency-Key` (its hash) → hash of the body with it |
+//! | `X:{p}:marks` | hash: worker → number of its last acknowledged commit, and when that was (s) ([`crate::replay`]) |
+//! | `X:{p}:window` | list of samples, the oldest first: what was acknowledged since this time (ms) is not before this id |
+//! | `X:{p}:replay` | hash, while a replay is pending: how far it goes and how far it got |
 //!
-//! One more key, `X:streams`, has the highest number of streams that was ever used.
+//! Keys of the whole log: `X:streams` has the highest number of streams that was ever used, `X:replayer` says which
+//! replica replays, and `X:loss` describes the last loss of the store that was found.
 //!
 //! On a cluster the hash tag is not always the number alone (`X:{1.9250}`), so that streams spread evenly over the nodes
-//! (`slots.rs`), and `X:streams` is in a slot of its own.
+//! (`slots.rs`), and the keys of the whole log are in slots of their own.
 
 mod acknowledge;
 mod address;
@@ -41,6 +45,7 @@ mod reader;
 mod recount;
 mod redirect;
 mod replicas;
+mod replay;
 mod reply;
 mod role;
 mod script;

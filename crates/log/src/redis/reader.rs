@@ -13,7 +13,8 @@ use super::connect::Link;
 use super::error::Fault;
 use super::keys::{Prefix, StreamKeys};
 use super::settings::ReaderSettings;
-use super::{acknowledge, backlog, claim, consumers, extend_claim, group, read, streams, trim};
+use super::{acknowledge, backlog, claim, consumers, extend_claim, group, read, replay, streams, trim};
+use crate::replay::{CommitMark, LogMarks, Marks, PendingReplay, ReplayLog, StreamReplay};
 use crate::{Backlog, Claimed, ConsumerInfo, Delivered, LogError, LogReader, Position};
 
 /// The number of streams, and the settings of the server, are read again after this time.
@@ -32,6 +33,8 @@ pub struct RedisReader {
     cached: Mutex<Option<CachedStreams>>,
     cursor: Mutex<Cursor>,
     touched: Mutex<Option<Instant>>,
+    /// Under which name this process has the right to replay: a second process of the same name has another one.
+    owner: String,
 }
 
 struct CachedStreams {
@@ -67,6 +70,7 @@ impl RedisReader {
             cached: Mutex::default(),
             cursor: Mutex::default(),
             touched: Mutex::default(),
+            owner: format!("{} {:016x}", settings.consumer, rand::random::<u64>()),
             settings,
         })
     }
@@ -164,7 +168,11 @@ impl LogReader for RedisReader {
     }
 
     async fn acknowledge(&self, done: &[(Position, u64)]) -> Result<u64, LogError> {
-        Ok(acknowledge::acknowledge(&self.link, &self.prefix, done).await?)
+        Ok(acknowledge::acknowledge(&self.link, &self.prefix, done, None).await?)
+    }
+
+    async fn acknowledge_commit(&self, done: &[(Position, u64)], mark: &CommitMark) -> Result<u64, LogError> {
+        Ok(acknowledge::acknowledge(&self.link, &self.prefix, done, Some(mark)).await?)
     }
 
     async fn trim(&self) -> Result<u64, LogError> {
@@ -203,5 +211,46 @@ impl LogReader for RedisReader {
 
     async fn ping(&self) -> Result<(), LogError> {
         Ok(self.link.ping().await?)
+    }
+}
+
+#[async_trait]
+impl ReplayLog for RedisReader {
+    async fn marks(&self) -> Result<LogMarks, LogError> {
+        let streams = self.streams().await?;
+        Ok(replay::marks(&self.link, &self.prefix, &streams).await?)
+    }
+
+    async fn begin_replay(&self, marks: &Marks, survived: Option<u64>) -> Result<bool, LogError> {
+        let streams = self.streams().await?;
+        Ok(replay::begin(&self.link, &streams, marks, survived).await?)
+    }
+
+    async fn lease_replay(&self, ttl: Duration) -> Result<bool, LogError> {
+        // Less than a millisecond would give it back.
+        let ttl = ttl.max(Duration::from_millis(1));
+        Ok(replay::lease(&self.link, &self.prefix, &self.owner, ttl).await?)
+    }
+
+    async fn release_replay(&self) -> Result<(), LogError> {
+        replay::lease(&self.link, &self.prefix, &self.owner, Duration::ZERO).await?;
+        Ok(())
+    }
+
+    async fn read_again(&self, after: Position, until: Position, entries: usize) -> Result<Vec<Delivered>, LogError> {
+        Ok(replay::read(&self.link, &self.prefix, after, until, entries).await?)
+    }
+
+    async fn save_replay(&self, part: &StreamReplay) -> Result<(), LogError> {
+        Ok(replay::save(&self.link, &self.prefix, part).await?)
+    }
+
+    async fn end_replay(&self, pending: &PendingReplay) -> Result<(), LogError> {
+        Ok(replay::end(&self.link, &self.prefix, pending).await?)
+    }
+
+    async fn forget_marks(&self, workers: &[String], age: Duration) -> Result<(), LogError> {
+        let streams = self.streams().await?;
+        Ok(replay::forget(&self.link, &streams, workers, age).await?)
     }
 }

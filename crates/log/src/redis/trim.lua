@@ -3,12 +3,21 @@
 -- one script: between two scripts a consumer could read entries and die.
 -- The bound is that of our group alone. A group of somebody else is not asked: if nobody read it, the stream would grow
 -- until Redis is full.
--- KEYS: stream, counts   ARGV: group, replay window (ms), replay window (bytes)
+--
+-- The window is counted from the acknowledgement. For that, samples are taken of the first entry that is not
+-- acknowledged: what was acknowledged after the time of a sample is not before its entry. They are in a list, the
+-- oldest first, as 'time id'. The entries before the newest sample that is as old as the window are removed. The oldest
+-- sample that is left says since when everything that was acknowledged is still in the stream.
+--
+-- The window is not given up when memory is short: then publishers are refused first. So that it cannot fill the memory
+-- by itself, its bytes are bounded by a share of it.
+-- KEYS: stream, counts, window, replay   ARGV: group, replay window (ms), replay window (bytes), number of streams
 -- Returns {number of removed entries, 1 when the counters disagreed and were corrected, 1 when a counter is lost and the
 -- events have to be counted again}.
-local stream, counts, group = KEYS[1], KEYS[2], ARGV[1]
-local window, max_bytes = tonumber(ARGV[2]), tonumber(ARGV[3])
-local MEMORY_SHORT = 0.75 -- of maxmemory: lower than the share at which publishers stop accepting
+local stream, counts, samples, replay, group = KEYS[1], KEYS[2], KEYS[3], KEYS[4], ARGV[1]
+local window, max_bytes, streams = tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4])
+local WINDOW_SHARE = 0.25 -- of maxmemory, for all streams; publishers stop accepting at 0.8
+local SAMPLES = 64 -- about this many in a window
 
 local function pairs_of(flat)
   local fields = {}
@@ -19,6 +28,12 @@ end
 local function parse(id)
   local millis, sequence = string.match(id, '^(%d+)%-(%d+)$')
   return tonumber(millis), tonumber(sequence)
+end
+
+local function is_before(id, other)
+  local millis, sequence = parse(id)
+  local other_millis, other_sequence = parse(other)
+  return millis < other_millis or (millis == other_millis and sequence < other_sequence)
 end
 
 local function our_group()
@@ -38,18 +53,25 @@ local function bound_of(fields)
   return string.format('%.0f-%.0f', millis, sequence + 1)
 end
 
-local function memory_is_short()
+-- The limit in bytes: a share of the server's memory where that is less.
+local function limit_of_bytes()
   local info = redis.pcall('INFO', 'memory')
-  if type(info) ~= 'string' then return false end
-  local used, max = string.match(info, 'used_memory:(%d+)'), string.match(info, 'maxmemory:(%d+)')
-  return used and max and tonumber(max) > 0 and tonumber(used) > MEMORY_SHORT * tonumber(max)
+  local max = type(info) == 'string' and tonumber(string.match(info, 'maxmemory:(%d+)') or nil) or 0
+  return max > 0 and math.min(max_bytes, WINDOW_SHARE * max / streams) or max_bytes
+end
+
+-- Trims everything before this id and returns the number of removed entries.
+local trimmed_to = '0-0'
+local function trim_to(id)
+  local removed = redis.call('XTRIM', stream, 'MINID', '=', id)
+  if removed > 0 then trimmed_to = id end
+  return removed
 end
 
 -- Trims everything before the bound that is older than `from` (ms) and returns the number of removed entries.
 local function trim_before(from, bound)
   local millis = parse(bound)
-  local first_retained = from < millis and string.format('%.0f-0', from) or bound
-  return redis.call('XTRIM', stream, 'MINID', '=', first_retained)
+  return trim_to(from < millis and string.format('%.0f-0', from) or bound)
 end
 
 -- The memory of the acknowledged entries, estimated as their share of the stream's memory.
@@ -62,18 +84,56 @@ end
 
 -- Shrinks the window in proportion until it fits. It takes a few steps, because entries differ in size.
 local function shrink(fields, bound)
-  local removed, newest = 0, parse(bound)
+  local removed, newest, limit = 0, parse(bound), limit_of_bytes()
   for _ = 1, 16 do
     local bytes = window_bytes(fields)
-    if bytes <= max_bytes then return removed end
+    if bytes <= limit then return removed end
     local first = redis.call('XRANGE', stream, '-', '+', 'COUNT', 1)[1]
     local span = newest - parse(first[1])
-    local retained = math.floor(span * max_bytes / bytes)
+    local retained = math.floor(span * limit / bytes)
     local trimmed = trim_before(retained > 0 and newest - retained or newest, bound)
     if trimmed == 0 and retained == 0 then return removed end
     removed = removed + trimmed
   end
   return removed
+end
+
+local function sample_at(index)
+  local sample = redis.call('LINDEX', samples, index)
+  if not sample then return nil end
+  local millis, id = string.match(sample, '^(%d+) (.+)$')
+  return tonumber(millis), id
+end
+
+-- Takes a sample, unless the last one is young. One that is from the future was taken before the clock was set back.
+local function sample(now, bound)
+  local last = sample_at(-1)
+  if last and last > now then redis.call('DEL', samples) end
+  if not last or last > now or now - last >= window / SAMPLES then
+    redis.call('RPUSH', samples, string.format('%.0f %s', now, bound))
+  end
+end
+
+-- Trims what was acknowledged before the window, and returns the number of removed entries.
+local function trim_window(now, bound)
+  while true do
+    local second = sample_at(1)
+    if not second or second > now - window then break end
+    redis.call('LPOP', samples)
+  end
+  local oldest, id = sample_at(0)
+  if not oldest or oldest > now - window then return 0 end
+  return trim_to(is_before(id, bound) and id or bound)
+end
+
+-- Removes the samples before what was trimmed in this call: some of what was acknowledged after them is gone.
+local function forget_samples(now, bound)
+  while true do
+    local oldest, id = sample_at(0)
+    if not oldest then return redis.call('RPUSH', samples, string.format('%.0f %s', now, bound)) end
+    if not is_before(id, trimmed_to) then return end
+    redis.call('LPOP', samples)
+  end
 end
 
 -- When no entry is pending or undelivered, the counters must be equal. They differ when somebody removed
@@ -103,9 +163,12 @@ if not fields then return {0, 0, 0} end
 local bound = bound_of(fields)
 local corrected = correct_counters(fields)
 if is_lost() then return {0, corrected, 1} end
-if window == 0 or memory_is_short() then return {redis.call('XTRIM', stream, 'MINID', '=', bound), corrected, 0} end
+if redis.call('EXISTS', replay) == 1 then return {0, corrected, 0} end
 
 local time = redis.call('TIME')
 local now = tonumber(time[1]) * 1000 + math.floor(tonumber(time[2]) / 1000)
-local removed = trim_before(now - window, bound)
-return {removed + shrink(fields, bound), corrected, 0}
+sample(now, bound)
+local removed = trim_window(now, bound)
+removed = removed + shrink(fields, bound)
+forget_samples(now, bound)
+return {removed, corrected, 0}

@@ -12,6 +12,7 @@ mod redis_durability;
 mod redis_group;
 mod redis_losses;
 mod redis_memory;
+mod redis_replay;
 mod redis_replicas;
 mod redis_sentinel;
 mod redis_streams;

@@ -1,11 +1,12 @@
 //! Tests of trimming: which entries it removes, and which it must never remove.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 use sluice_log::redis::{ReaderSettings, RedisReader, RedisWriter};
+use sluice_log::replay::ReplayLog;
 use sluice_log::{Append, LogReader, LogWriter, Position};
 
 use crate::backends::settings;
@@ -146,11 +147,12 @@ async fn while_events_are_counted_again_nothing_is_removed() {
 }
 
 #[tokio::test]
-async fn the_replay_window_keeps_what_is_young() {
+async fn the_replay_window_is_counted_from_the_acknowledgement_and_not_from_the_append() {
+    const WINDOW: Duration = Duration::from_secs(2);
     let server = RedisServer::start().await;
     let writer = RedisWriter::new(settings(&server, "").0).unwrap();
-    let reader = reader(&server, "a", HOUR, 64 << 20);
-    // These entries are two hours old, by their ids.
+    let reader = reader(&server, "a", WINDOW, 64 << 20);
+    // These entries are two hours old, by their ids: they waited in a backlog.
     let time: (u64, u64) = server.command("TIME").await;
     for sequence in 0..5 {
         let id = format!("{}-{sequence}", (time.0 - 7200) * 1000);
@@ -159,12 +161,40 @@ async fn the_replay_window_keeps_what_is_young() {
     fill(&writer, 0, 3).await;
     let all = read(&reader, 8).await;
     assert_eq!(reader.trim().await.unwrap(), 0, "all are pending");
-    reader.acknowledge(&done(&all[1..])).await.unwrap();
-    assert_eq!(reader.trim().await.unwrap(), 0, "the oldest is pending");
-    reader.acknowledge(&done(&all[..1])).await.unwrap();
-    assert_eq!(reader.trim().await.unwrap(), 5);
-    assert_eq!(in_stream(&server).await, positions(&all[5..]).into_iter().collect());
-    assert!(reader.backlog().await.unwrap().oldest.unwrap() < Duration::from_secs(60));
+    let began = Instant::now();
+    reader.acknowledge(&done(&all[..5])).await.unwrap();
+    let mut removed = 0;
+    while removed == 0 {
+        removed = reader.trim().await.unwrap();
+        assert!(began.elapsed() < Duration::from_secs(60), "nothing is trimmed");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    assert!(began.elapsed() >= WINDOW, "it was trimmed {:?} after it was acknowledged", began.elapsed());
+    assert_eq!(removed, 5);
+    assert_eq!(in_stream(&server).await, positions(&all[5..]).into_iter().collect(), "the others are pending");
+}
+
+#[tokio::test]
+async fn the_log_says_since_when_everything_that_was_acknowledged_is_still_there() {
+    let server = RedisServer::start().await;
+    let writer = RedisWriter::new(settings(&server, "").0).unwrap();
+    let reader = reader(&server, "a", HOUR, 1 << 20);
+    assert_eq!(reader.marks().await.unwrap().covered_since, None, "nothing was observed yet");
+    reader.trim().await.unwrap();
+    let first = reader.marks().await.unwrap();
+    assert!(first.covered_since.is_some_and(|since| since <= first.now), "{first:?}");
+    tokio::time::sleep(Duration::from_millis(50)).await;
+    fill(&writer, 0, 3).await;
+    reader.acknowledge(&done(&read(&reader, 3).await)).await.unwrap();
+    reader.trim().await.unwrap();
+    assert_eq!(reader.marks().await.unwrap().covered_since, first.covered_since, "nothing was removed");
+    for _ in 0..100 {
+        let append = Append { stream: 0, entry: entry(1, 50_000), keyed: Vec::new() };
+        writer.append(&append).await.unwrap();
+    }
+    reader.acknowledge(&done(&read(&reader, 100).await)).await.unwrap();
+    assert!(reader.trim().await.unwrap() > 0, "the window is too large");
+    assert!(reader.marks().await.unwrap().covered_since > first.covered_since, "some of it was removed");
 }
 
 #[tokio::test]
