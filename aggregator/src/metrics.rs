@@ -5,6 +5,7 @@
 use std::time::Duration;
 
 use metrics::{counter, gauge, histogram};
+use sluice_log::replay::LogMarks;
 use sluice_log::{Backlog, LogError};
 use sluice_service::log_limit::LogLimit;
 use sluice_service::metrics::Metric;
@@ -61,6 +62,24 @@ pub const SESSIONS_ENDED: Metric = Metric::counter("sluice_sessions_ended_total"
 /// Disk space of the receipts in PostgreSQL.
 pub const RECEIPTS_BYTES: Metric = Metric::gauge("sluice_receipts_bytes", &[], "bytes");
 
+/// Whether the store has lost commits that are being stored again: 1 or 0.
+pub const REPLAY_PENDING: Metric = Metric::gauge("sluice_replay_pending", &[], "");
+/// How far back everything that was acknowledged is still in the log, so that it could be stored again; NaN when
+/// unknown.
+pub const REPLAY_COVERED_SECONDS: Metric = Metric::gauge("sluice_replay_covered_seconds", &[], "seconds");
+/// Losses of commits of the store that this replica has found.
+pub const STORE_LOSSES: Metric = Metric::counter("sluice_store_losses_total", &[], "losses");
+/// Entries that this replica has stored again, or found stored, after a loss.
+pub const ENTRIES_REPLAYED: Metric = Metric::counter("sluice_entries_replayed_total", &[], "entries");
+/// The time since which events may be missing after the last loss of the store, in seconds since 1970; NaN when
+/// nothing is missing.
+pub const MISSING_FROM: Metric = Metric::gauge("sluice_missing_from_timestamp_seconds", &[], "seconds");
+/// The time until which they may be missing.
+pub const MISSING_UNTIL: Metric = Metric::gauge("sluice_missing_until_timestamp_seconds", &[], "seconds");
+
+/// Whether this replica found a log that is older than the receipts, because it was restored from a backup: 1 or absent.
+pub const LOG_OLDER_THAN_RECEIPTS: Metric = Metric::gauge("sluice_log_older_than_receipts", &[], "");
+
 /// Every metric that only the aggregator records.
 pub const ALL: &[Metric] = &[
     BATCHES_COMMITTED,
@@ -86,6 +105,13 @@ pub const ALL: &[Metric] = &[
     STUCK_BATCHES,
     SESSIONS_ENDED,
     RECEIPTS_BYTES,
+    REPLAY_PENDING,
+    REPLAY_COVERED_SECONDS,
+    STORE_LOSSES,
+    ENTRIES_REPLAYED,
+    MISSING_FROM,
+    MISSING_UNTIL,
+    LOG_OLDER_THAN_RECEIPTS,
 ];
 
 /// Counts a committed batch.
@@ -113,6 +139,7 @@ pub(crate) fn commit_error(error: &StoreError) {
         StoreError::Unavailable(_) => "unavailable",
         StoreError::DiskFull(_) => "disk_full",
         StoreError::Damaged(_) => "damaged",
+        StoreError::Behind(_) => "behind",
         StoreError::Failed(_) => "failed",
     };
     counter!(COMMIT_ERRORS.name, "kind" => kind).increment(1);
@@ -181,6 +208,35 @@ pub(crate) fn receipts_bytes(bytes: Option<u64>) {
     if let Some(bytes) = bytes {
         gauge!(RECEIPTS_BYTES.name).set(bytes as f64);
     }
+}
+
+/// Counts a loss of commits.
+pub(crate) fn loss_found() {
+    counter!(STORE_LOSSES.name).increment(1);
+}
+
+/// Notes that the log is older than the receipts.
+pub(crate) fn log_is_older() {
+    gauge!(LOG_OLDER_THAN_RECEIPTS.name).set(1.0);
+}
+
+/// Counts entries that were stored again.
+pub(crate) fn replayed(entries: usize) {
+    counter!(ENTRIES_REPLAYED.name).increment(entries as u64);
+}
+
+/// Sets the gauges of the replay window and of the last loss.
+pub(crate) fn replay_window(remembered: &LogMarks) {
+    let seconds = |millis: u64| millis as f64 / 1000.0;
+    let covered = remembered.covered_since.map(|since| remembered.now.saturating_sub(since));
+    gauge!(REPLAY_PENDING.name).set(f64::from(u8::from(remembered.replay.is_some())));
+    gauge!(REPLAY_COVERED_SECONDS.name).set(covered.map_or(f64::NAN, seconds));
+    let missing = remembered.loss.filter(|loss| !loss.is_covered());
+    // Without any commit that was not lost, everything since 1970.
+    let from = missing.map(|loss| loss.survived.unwrap_or(0));
+    let until = missing.map(|loss| loss.covered_since.unwrap_or(loss.detected));
+    gauge!(MISSING_FROM.name).set(from.map_or(f64::NAN, seconds));
+    gauge!(MISSING_UNTIL.name).set(until.map_or(f64::NAN, seconds));
 }
 
 /// Sets the gauges of the batches that are not committed.

@@ -14,6 +14,7 @@ use sluice_service::probes::Readiness;
 use sluice_store::{Store, StoreError};
 
 use crate::replica::commit_watch::CommitWatch;
+use crate::replica::failover::Failover;
 
 /// How long the store and the log may each take to answer.
 const DEADLINE: Duration = Duration::from_secs(2);
@@ -21,20 +22,22 @@ const DEADLINE: Duration = Duration::from_secs(2);
 const LOG_INTERVAL: Duration = Duration::from_secs(10);
 
 /// Returns the readiness check, which `GET /readyz` calls. Its error says in words what is missing. If the replica is
-/// ready, it returns what is wrong nevertheless: commits that are stuck, and settings of the servers that are less than
-/// durability needs. It stays ready then, because its queries work, unless `requirement` says otherwise.
+/// ready, it returns what is wrong nevertheless: commits that are stuck, commits that the store has lost, and settings of
+/// the servers that are less than durability needs. It stays ready then, because its queries work, unless `requirement` says otherwise.
 /// `prepared` is set once the store's tables are created or upgraded.
 pub fn ready(
     store: Arc<dyn Store>,
     log: Arc<dyn LogReader>,
     prepared: Arc<AtomicBool>,
     commit_watch: Arc<CommitWatch>,
+    failover: Option<Arc<Failover>>,
     requirement: Requirement,
 ) -> impl Fn() -> BoxFuture<'static, Readiness> + Clone + Send + Sync + 'static {
     let logged = Arc::new(Mutex::default());
     move || {
         let (store, log, prepared) = (store.clone(), log.clone(), prepared.clone());
         let (commit_watch, requirement, logged) = (commit_watch.clone(), requirement.clone(), logged.clone());
+        let failover = failover.clone();
         async move {
             if !prepared.load(Ordering::Acquire) {
                 return Err("the store's tables are not prepared yet".to_owned());
@@ -43,6 +46,7 @@ pub fn ready(
             in_time("the log", &logged, log_reason, log.ping()).await?;
             let mut notes = requirement.check()?;
             notes.extend(commit_watch.notes());
+            notes.extend(failover.iter().flat_map(|failover| failover.notes()));
             Ok(notes)
         }
         .boxed()
@@ -76,6 +80,7 @@ fn store_reason(error: &StoreError) -> &'static str {
         StoreError::TooSlow(_) => "it takes too long",
         StoreError::DiskFull(_) => "its disk is full",
         StoreError::Damaged(_) => "its files are damaged",
+        StoreError::Behind(_) => "it has lost commits",
         StoreError::Refused { .. } => "it refuses a statement",
         // The message begins with the SQLSTATE.
         StoreError::Failed(message) => match message.get(..5) {

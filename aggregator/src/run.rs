@@ -16,6 +16,7 @@ use tokio_util::sync::CancellationToken;
 use crate::api::{self, ApiState};
 use crate::ready::ready;
 use crate::replica::consumer::{Consumer, pause};
+use crate::replica::failover::Failover;
 use crate::replica::intake::BatchLimits;
 use crate::replica::name_check::warn_if_name_is_used;
 use crate::replica::{ReplicaSettings, aggregate};
@@ -45,7 +46,7 @@ pub async fn run(settings: RunSettings) -> anyhow::Result<()> {
         prefix: settings.stream_prefix.clone(),
         streams: settings.streams,
         consumer: name.clone(),
-        replay_window: settings.replay_window,
+        replay_window: settings.replay_window(),
         replay_window_bytes: settings.replay_window_bytes,
     })?;
     let requirement = Requirement {
@@ -54,8 +55,16 @@ pub async fn run(settings: RunSettings) -> anyhow::Result<()> {
         require: settings.require_durable,
         accept_unknown: settings.accept_unknown_durability.clone(),
     };
-    let log: Arc<dyn LogReader> = Arc::new(log);
-    let options = CommitOptions { keyer: settings.rules.keyer(), shard: name.clone(), audit: settings.rules.audit };
+    let log = Arc::new(log);
+    let (window, receipts_ttl) = (settings.replay_window(), settings.rules.idempotency_ttl);
+    let failover = Arc::new(Failover::new(log.clone(), store.clone(), window, receipts_ttl));
+    let log: Arc<dyn LogReader> = log;
+    let options = CommitOptions {
+        keyer: settings.rules.keyer(),
+        shard: name.clone(),
+        audit: settings.rules.audit,
+        numbering: None,
+    };
 
     let migrated = Arc::new(AtomicBool::new(false));
     let api = api::router(ApiState::new(store.clone(), log.clone(), options.clone()));
@@ -63,8 +72,9 @@ pub async fn run(settings: RunSettings) -> anyhow::Result<()> {
         events: settings.rules.batch_events.unwrap_or(BATCH_EVENTS),
         linger: settings.rules.batch_linger,
     };
-    let consumer = Consumer::new(log.clone(), store.clone(), options, limits, settings.claim_after);
-    let ready = ready(store.clone(), log, migrated.clone(), consumer.commit_watch.clone(), requirement);
+    let consumer = Consumer::new(log.clone(), store.clone(), options, limits, settings.claim_after)
+        .with_failover(failover.clone());
+    let ready = ready(store.clone(), log, migrated.clone(), consumer.commit_watch.clone(), Some(failover), requirement);
     let monitoring = Monitoring::bind(settings.listener.metrics_listen, metrics, ready).await?;
     let listener = server::bind(&settings.listen.to_string()).await?;
     let guard = settings.auth.guard(settings.listen)?;

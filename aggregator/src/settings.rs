@@ -175,10 +175,13 @@ pub struct RunSettings {
     /// at least twice claim-after
     #[arg(long, env = "SLUICE_CONSUMER_TTL", default_value = "5m", value_parser = duration, value_name = "TIME")]
     pub consumer_ttl: Duration,
-    /// How long acknowledged entries stay in the streams
-    #[arg(long, env = "SLUICE_REPLAY_WINDOW", default_value = "60s", value_parser = duration, value_name = "TIME")]
-    pub replay_window: Duration,
-    /// Memory, in bytes, that acknowledged entries may take in Redis; above it the oldest are removed
+    /// How long entries stay in the streams after they were acknowledged, so that they can be stored again if
+    /// PostgreSQL loses commits in a failover; not longer than idempotency-ttl [default: 10m, or idempotency-ttl if
+    /// that is less]
+    #[arg(long, env = "SLUICE_REPLAY_WINDOW", value_parser = duration, value_name = "TIME")]
+    pub replay_window: Option<Duration>,
+    /// Memory, in bytes, that acknowledged entries may take in each stream in Redis; above it the oldest are removed.
+    /// All streams together take at most a quarter of Redis' memory
     #[arg(long, env = "SLUICE_REPLAY_WINDOW_BYTES", default_value = "64MiB", value_parser = bytes, value_name = "SIZE")]
     pub replay_window_bytes: u64,
     /// Whether the server is ready only while Redis and PostgreSQL are set as durability needs
@@ -210,6 +213,7 @@ impl Cli {
         match &self.command {
             Command::Run(settings) => {
                 let PostgresArgs { database_url, require_tls, .. } = &settings.postgres;
+                checked(settings.check_replay_window())?;
                 checked(settings.redis_tls.check(&settings.redis_url, *require_tls))?;
                 checked(postgres::check_connection(database_url, *require_tls))?;
                 checked(settings.auth.check())?;
@@ -239,7 +243,23 @@ fn durability_settings() -> PossibleValuesParser {
     PossibleValuesParser::new(settings.chain(postgres::DURABILITY_SETTINGS))
 }
 
+/// The default of `--replay-window`.
+const REPLAY_WINDOW: Duration = Duration::from_secs(600);
+
 impl RunSettings {
+    /// Returns how long acknowledged entries stay in the streams.
+    pub fn replay_window(&self) -> Duration {
+        self.replay_window.unwrap_or(REPLAY_WINDOW.min(self.rules.idempotency_ttl))
+    }
+
+    /// An entry that is stored again must find the receipts of those that were not lost.
+    fn check_replay_window(&self) -> Result<(), String> {
+        if self.replay_window() <= self.rules.idempotency_ttl {
+            return Ok(());
+        }
+        Err("--replay-window must not be longer than --idempotency-ttl, for which receipts are kept".into())
+    }
+
     /// Returns the consumer's name: the one that is set, else the host's, which in a StatefulSet is the pod's.
     pub fn consumer_name(&self) -> String {
         let given = self.consumer.clone().or_else(|| std::env::var("HOSTNAME").ok());
@@ -342,6 +362,15 @@ mod tests {
         assert!(error.contains("--require-tls") && error.contains("--database-url"), "{error}");
         let error = refused(&["migrate", "--database-url", "postgres://db.example/x?sslmode=never"]);
         assert!(error.contains("--database-url"), "{error}");
+    }
+
+    #[test]
+    fn a_window_longer_than_receipts_are_kept_is_refused_and_the_default_never_is() {
+        let run = ["run", "--redis-url", "redis://r", "--database-url", "postgres://p", "--idempotency-ttl", "20s"];
+        let error = refused(&[&run[..], &["--replay-window", "21s"]].concat());
+        assert!(error.contains("--replay-window") && error.contains("--idempotency-ttl"), "{error}");
+        accepted(&[&run[..], &["--replay-window", "20s"]].concat());
+        accepted(&run);
     }
 
     #[test]

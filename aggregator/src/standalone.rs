@@ -68,6 +68,7 @@ impl Standalone {
             keyer: settings.rules.keyer(),
             shard: "standalone".to_owned(),
             audit: settings.rules.audit,
+            numbering: None,
         };
         Ok(Self { settings, log, store: Arc::new(store), options })
     }
@@ -99,7 +100,8 @@ impl Standalone {
         let consumer = Consumer::new(log.clone(), store.clone(), options, limits, CLAIM_AFTER);
         // SQLite in this process always writes to the disk before it confirms: nothing is to be required of others.
         let requirement = Requirement::default();
-        let ready = ready(store, log, Arc::new(AtomicBool::new(true)), consumer.commit_watch.clone(), requirement);
+        let ready =
+            ready(store, log, Arc::new(AtomicBool::new(true)), consumer.commit_watch.clone(), None, requirement);
         let monitoring = Monitoring::bind(metrics_listen, metrics, ready).await?;
         let router = sluice_publisher::router(publisher).merge(api).merge(monitoring.routes());
         let replica_settings = ReplicaSettings {

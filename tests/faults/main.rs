@@ -17,6 +17,7 @@
 mod aggregator;
 mod connection;
 mod damage;
+mod failover;
 mod group;
 mod postgres;
 mod publisher;

@@ -49,13 +49,13 @@ impl TableLock {
         .await;
     }
 
-    /// Waits until any replica has a batch that waits for the lock.
-    pub async fn holds_up_any(&self) {
+    /// Waits until any replica has a batch that waits for the lock; returns those that have.
+    pub async fn holds_up_any(&self) -> Vec<String> {
         wait_until("a replica has a batch that it cannot store", PATIENCE, || async {
             let waiting = self.held_up().await.map_err(|error| error.to_string())?;
-            holds(!waiting.is_empty(), || "no replica waits for the lock".to_owned())
+            if waiting.is_empty() { Err("no replica waits for the lock".to_owned()) } else { Ok(waiting) }
         })
-        .await;
+        .await
     }
 
     /// Returns the replicas that wait for the lock at this moment. It uses a connection of its own, because

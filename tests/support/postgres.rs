@@ -138,6 +138,83 @@ impl PostgresServer {
         self.process().signal(Signal::CONT);
     }
 
+    /// Returns a running standby that has all data of this server, and receives what is written to it from now on,
+    /// without this server waiting for it.
+    pub fn standby(&self) -> Self {
+        let dir = dirs::fresh("standby");
+        let standby =
+            Self { data: dir.join("data"), log: dir.join("postgres.log"), port: ports::free(), process: None };
+        self.back_up(&standby.data);
+        std::fs::write(standby.data.join("standby.signal"), "").expect("the signal file");
+        standby.configure(&format!(
+            "primary_conninfo = 'host=127.0.0.1 port={} user=postgres'
+",
+            self.port
+        ));
+        standby.started()
+    }
+
+    /// Copies the data of this server, while it runs, into a directory that does not exist.
+    pub fn back_up(&self, data: &Path) {
+        if let Some(user) = server_user() {
+            run(Command::new("chown").arg(format!("{user}:")).arg(data.parent().expect("a folder")));
+        }
+        let mut backup = command(&program("pg_basebackup"), server_user());
+        run(backup
+            .args(["-h", "127.0.0.1", "-U", "postgres", "-X", "stream", "--checkpoint=fast", "--no-sync", "-p"])
+            .arg(self.port.to_string())
+            .arg("-D")
+            .arg(data));
+    }
+
+    /// Sends SIGSTOP to the processes that send this server's data to standbys.
+    pub fn freeze_replication(&self) {
+        let is_sender = |child: &rustix::process::Pid| {
+            let title = std::fs::read(format!("/proc/{}/cmdline", child.as_raw_nonzero())).unwrap_or_default();
+            String::from_utf8_lossy(&title).contains("walsender")
+        };
+        let senders: Vec<_> = self.process().children().into_iter().filter(is_sender).collect();
+        assert!(!senders.is_empty(), "no standby receives data of this server");
+        for sender in senders {
+            let _ = kill_process(sender, Signal::STOP);
+        }
+    }
+
+    /// Promotes this standby, so that it accepts writes.
+    pub fn promote(&mut self) {
+        let mut promote = command(&program("pg_ctl"), server_user());
+        run(promote.args(["promote", "-w", "-t", "120", "-D"]).arg(&self.data));
+    }
+
+    /// Lets a standby of this server, which has ended, take over: it is promoted, and serves at this server's address.
+    pub fn fail_over_to(&mut self, mut standby: Self) {
+        standby.promote();
+        self.replace_by(standby);
+    }
+
+    /// Starts this server, which has ended, with the data of another one, which ends.
+    pub fn replace_by(&mut self, mut other: Self) {
+        assert!(self.process.is_none(), "the server runs");
+        other.terminate();
+        self.data.clone_from(&other.data);
+        self.configure("");
+        self.start_again();
+    }
+
+    /// Dumps the database under test into a file, while the server runs.
+    pub fn dump(&self, file: &Path) {
+        let mut dump = Command::new(program("pg_dump"));
+        run(dump.args(["--format=custom", "--dbname", &self.url(), "--file"]).arg(file));
+    }
+
+    /// Starts another server with what is in a dump.
+    pub fn restored_from(dump: &Path) -> Self {
+        let server = Self::start(true);
+        let mut restore = Command::new(program("pg_restore"));
+        run(restore.args(["--exit-on-error", "--dbname", &server.url()]).arg(dump));
+        server
+    }
+
     fn signal_children(&self, signal: Signal) {
         for child in self.process().children() {
             let _ = kill_process(child, signal);

@@ -3,6 +3,7 @@
 use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::time::Duration;
 
 use redis::FromRedisValue;
@@ -128,6 +129,18 @@ impl RedisServer {
         self.process.is_some()
     }
 
+    /// Copies the data of this server, which has ended, into a directory that does not exist.
+    pub fn back_up(&self, backup: &Path) {
+        copy(&self.data, backup);
+    }
+
+    /// Replaces the data of this server, which has ended, by a copy of them.
+    pub fn restore(&mut self, backup: &Path) {
+        let data = dirs::fresh("redis").join("data");
+        copy(backup, &data);
+        self.data = data;
+    }
+
     /// Sends SIGTERM, and waits for the end. Fails when it takes longer than a minute.
     pub fn terminate(&mut self) {
         let status = self.process.take().expect("Redis runs").terminate(Duration::from_secs(60));
@@ -199,4 +212,9 @@ pub fn command_at<T: FromRedisValue>(url: &str, words: &[&str]) -> Result<T, Str
         command.arg(&words[1..]).query(&mut connection)
     };
     answer().map_err(|error: redis::RedisError| error.to_string())
+}
+
+fn copy(from: &Path, to: &Path) {
+    let status = Command::new("cp").arg("-a").arg(from).arg(to).status();
+    assert!(status.is_ok_and(|status| status.success()), "{} cannot be copied", from.display());
 }

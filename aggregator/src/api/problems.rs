@@ -18,6 +18,9 @@ pub(super) fn store_problem(error: StoreError) -> Problem {
         StoreError::DiskFull(_) => Problem::new(Code::StoreUnavailable, error.to_string())
             .public_detail("the disk of the store is full")
             .retry_after(STORE_RETRY),
+        StoreError::Behind(_) => Problem::new(Code::StoreUnavailable, error.to_string())
+            .public_detail("the store has lost events, which are being stored again; try again later")
+            .retry_after(STORE_RETRY),
         StoreError::TooSlow(_) => Problem::new(Code::QueryTooSlow, error.to_string())
             .public_detail("the query took too long and was ended; ask for less: a topic, or fewer topics or events"),
         StoreError::Damaged(_) => Problem::new(Code::StoreDamaged, error.to_string())

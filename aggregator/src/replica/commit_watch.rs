@@ -25,14 +25,16 @@ pub enum Reason {
     DiskFull,
     /// The store's files are damaged.
     Damaged,
+    /// The store has lost commits, which are stored again first.
+    Behind,
     /// Any other reason.
     Failed,
 }
 
 impl Reason {
     /// All reasons.
-    pub const ALL: [Self; 6] =
-        [Self::Conflict, Self::TooSlow, Self::Unavailable, Self::DiskFull, Self::Damaged, Self::Failed];
+    pub const ALL: [Self; 7] =
+        [Self::Conflict, Self::TooSlow, Self::Unavailable, Self::DiskFull, Self::Damaged, Self::Behind, Self::Failed];
 
     /// Returns the value of a metric's label.
     pub fn label(self) -> &'static str {
@@ -42,6 +44,7 @@ impl Reason {
             Self::Unavailable => "unavailable",
             Self::DiskFull => "disk_full",
             Self::Damaged => "damaged",
+            Self::Behind => "behind",
             Self::Failed => "failed",
         }
     }
@@ -53,6 +56,7 @@ impl Reason {
             Self::Unavailable => "the store does not answer",
             Self::DiskFull => "the disk of the store is full",
             Self::Damaged => "the store is damaged; its message is in the log",
+            Self::Behind => "the store has lost commits, which are stored again first",
             Self::Failed => "the store failed; its message is in the log",
         }
     }
@@ -66,6 +70,7 @@ impl From<&StoreError> for Reason {
             StoreError::Unavailable(_) => Self::Unavailable,
             StoreError::DiskFull(_) => Self::DiskFull,
             StoreError::Damaged(_) => Self::Damaged,
+            StoreError::Behind(_) => Self::Behind,
             StoreError::Failed(_) | StoreError::Refused { .. } => Self::Failed,
         }
     }

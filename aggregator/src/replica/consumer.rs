@@ -9,6 +9,7 @@ use std::time::Duration;
 use sluice_event::entry::{self, CHECKED, DecodeError};
 use sluice_event::key::hash128_of_parts;
 use sluice_event::{EntryId, compressed};
+use sluice_log::replay::CommitMark;
 use sluice_log::{Delivered, LogReader, Position};
 use sluice_service::backoff::Backoff;
 use sluice_store::commit::{Batch, MAX_BATCH_EVENTS, commit, events_of};
@@ -21,6 +22,7 @@ use tokio_util::sync::CancellationToken;
 use crate::metrics;
 use crate::replica::batch_size::AdaptiveBatchSize;
 use crate::replica::commit_watch::{CommitWatch, STUCK_AFTER, WatchedBatch};
+use crate::replica::failover::{Failover, Standing};
 use crate::replica::intake::{BatchLimits, Intake};
 
 /// One consumer of the consumer group. The workers of a replica share it.
@@ -35,6 +37,8 @@ pub struct Consumer {
     pub claim_after: Duration,
     /// What the commits wait for.
     pub commit_watch: Arc<CommitWatch>,
+    /// Notices that the store has lost commits; `None` where the log and the store are on one disk.
+    pub failover: Option<Arc<Failover>>,
     pub(crate) limits: BatchLimits,
     pub(crate) batch_size: AdaptiveBatchSize,
     pub(crate) intake: Mutex<Intake>,
@@ -51,13 +55,39 @@ impl Consumer {
     ) -> Self {
         let batch_size = AdaptiveBatchSize::new(limits.events);
         let intake = Mutex::new(Intake::new(log.clone(), limits));
-        Self { log, store, options, claim_after, commit_watch: Arc::default(), limits, batch_size, intake }
+        let commit_watch = Arc::default();
+        Self { log, store, options, claim_after, commit_watch, failover: None, limits, batch_size, intake }
+    }
+
+    /// Numbers the commits, so that a store that has lost some is noticed.
+    pub fn with_failover(self, failover: Arc<Failover>) -> Self {
+        Self { failover: Some(failover), ..self }
     }
 
     /// Returns the options of one worker, with a shard of its own: two transactions that add to the same
     /// counters would wait for each other.
     pub(crate) fn options_for(&self, worker: &str) -> CommitOptions {
-        CommitOptions { shard: format!("{}/{worker}", self.options.shard), ..self.options.clone() }
+        let shard = format!("{}/{worker}", self.options.shard);
+        let numbering = self.failover.as_ref().map(|failover| failover.numbering(&shard));
+        CommitOptions { shard, numbering, ..self.options.clone() }
+    }
+
+    /// Returns whether anything may be given up that a replay would need: the store was asked just now, and has all
+    /// commits whose entries were acknowledged.
+    pub(crate) async fn is_in_step(&self) -> bool {
+        match &self.failover {
+            Some(failover) => failover.compare().await == Standing::InStep,
+            None => true,
+        }
+    }
+
+    /// Waits while the store gets back what it has lost, unless it is the replay itself that commits. Returns false
+    /// when `stop` came first.
+    pub(crate) async fn may_commit(&self, options: &CommitOptions, stop: &CancellationToken) -> bool {
+        match &self.failover {
+            Some(failover) if !is_replay(options) => failover.wait_until_in_step(stop).await,
+            _ => true,
+        }
     }
 
     /// Stores entries: in one transaction, or in several if that takes too long. The transaction also removes the
@@ -77,7 +107,7 @@ impl Consumer {
             match self.store_part(options, part, attempted, &watched, stop).await {
                 Commit::Done(acknowledgeable) => {
                     watched.progressed();
-                    stored.0.extend(acknowledgeable);
+                    stored.add(acknowledgeable);
                 }
                 Commit::Halve => {
                     let (first, second) = part.split_at(part.len() / 2);
@@ -102,7 +132,7 @@ impl Consumer {
         let bodies: Vec<_> = entries.iter().map(|entry| compressed::expand(&entry.body)).collect();
         let (batch, acknowledgeable) = decode(entries, &bodies, attempted);
         if acknowledgeable.is_empty() {
-            return Commit::Done(Vec::new());
+            return Commit::Done(Acknowledgeable::default());
         }
         // The number of events that an entry was appended with is outside of its body, and may be wrong.
         if batch.events() > MAX_BATCH_EVENTS && entries.len() > 1 {
@@ -110,17 +140,26 @@ impl Consumer {
         }
         let mut backoff = Backoff::new(Duration::from_millis(20), Duration::from_secs(5));
         loop {
+            if !self.may_commit(options, stop).await {
+                return Commit::Stopped;
+            }
             let began = Instant::now();
             let error = match commit(&*self.store, options, &batch).await {
                 Ok(outcome) => {
                     metrics::commit_time(began.elapsed());
                     metrics::committed(&outcome);
                     self.batch_size.learn(&outcome.counts);
-                    return Commit::Done(acknowledgeable);
+                    return Commit::Done(Acknowledgeable::new(acknowledgeable, options, outcome.number));
                 }
                 Err(error) => error,
             };
             metrics::commit_error(&error);
+            match &self.failover {
+                // It begins again, from where the store still has it.
+                Some(_) if is_replay(options) && matches!(error, StoreError::Behind(_)) => return Commit::Stopped,
+                Some(failover) if matches!(error, StoreError::Behind(_)) => failover.found_behind(&error).await,
+                _ => {}
+            }
             report(&error, watched.failed(&error), entries.len());
             if entries.len() > 1 && self.took_too_long(&error, began.elapsed()) {
                 tracing::warn!(entries = entries.len(), "the batch takes too long and is stored in two halves");
@@ -146,14 +185,19 @@ impl Consumer {
     }
 
     /// Acknowledges stored entries, and repeats until it succeeds or `stop` is cancelled.
-    pub(crate) async fn acknowledge(&self, Acknowledgeable(done): &Acknowledgeable, stop: &CancellationToken) {
+    pub(crate) async fn acknowledge(&self, stored: &Acknowledgeable, stop: &CancellationToken) {
+        let Acknowledgeable { done, mark } = stored;
         if done.is_empty() {
             return;
         }
+        let acknowledge = async || match mark {
+            Some(mark) => self.log.acknowledge_commit(done, mark).await,
+            None => self.log.acknowledge(done).await,
+        };
         let positions: Vec<_> = done.iter().map(|(position, _)| *position).collect();
         let acknowledged = async {
             let mut backoff = Backoff::new(Duration::from_millis(20), Duration::from_secs(5));
-            while let Err(error) = self.log.acknowledge(done).await {
+            while let Err(error) = acknowledge().await {
                 metrics::log_error("acknowledge", &error);
                 if !pause(backoff.next(), stop).await {
                     return; // Delivered again, the entries are skipped by their receipts.
@@ -188,7 +232,7 @@ impl Consumer {
 /// The result of storing entries in one transaction.
 enum Commit {
     /// They are stored, and these may be acknowledged.
-    Done(Vec<(Position, u64)>),
+    Done(Acknowledgeable),
     /// They have to be stored in two transactions.
     Halve,
     /// `stop` was cancelled before they were stored.
@@ -206,14 +250,46 @@ fn report(error: &StoreError, (failures, age): (u32, Duration), entries: usize) 
     }
 }
 
+/// Returns whether these are the options of a replay: it stores what the store has lost.
+fn is_replay(options: &CommitOptions) -> bool {
+    options.numbering.as_ref().is_some_and(|numbering| numbering.log.is_none())
+}
+
 /// Entries that may be acknowledged because their batch is committed, each with its number of events.
 #[derive(Debug, Default)]
-pub(crate) struct Acknowledgeable(Vec<(Position, u64)>);
+pub(crate) struct Acknowledgeable {
+    done: Vec<(Position, u64)>,
+    /// The last of the commits that stored them.
+    mark: Option<CommitMark>,
+}
 
 impl Acknowledgeable {
+    /// Returns the entries of the commit with this number.
+    pub fn new(done: Vec<(Position, u64)>, options: &CommitOptions, number: Option<u64>) -> Self {
+        let numbering = options.numbering.as_ref().zip(number);
+        let mark = numbering.map(|(numbering, number)| CommitMark { worker: numbering.worker.clone(), number });
+        Self { done, mark }
+    }
+
     /// Returns whether nothing was committed.
     pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        self.done.is_empty()
+    }
+
+    /// Returns the number of the last commit.
+    pub fn number(&self) -> Option<u64> {
+        self.mark.as_ref().map(|mark| mark.number)
+    }
+
+    /// Returns whether an entry is stored.
+    pub fn contains(&self, position: Position) -> bool {
+        self.done.iter().any(|(stored, _)| *stored == position)
+    }
+
+    /// Adds what the next commit of the same worker has stored.
+    fn add(&mut self, Self { done, mark }: Self) {
+        self.done.extend(done);
+        self.mark = mark.or(self.mark.take());
     }
 }
 

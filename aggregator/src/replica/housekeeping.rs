@@ -12,6 +12,8 @@ use crate::replica::consumer::{Consumer, pause};
 
 /// Often, because acknowledged entries take memory in Redis until they are trimmed.
 const TRIM_EVERY: Duration = Duration::from_millis(500);
+/// Short: the end of a replay is noticed by the comparison before a trim, and commits wait for it.
+const MAX_TRIM_BACKOFF: Duration = Duration::from_secs(2);
 /// More often than Prometheus scrapes by default, which is once a minute.
 const BACKLOG_EVERY: Duration = Duration::from_secs(5);
 /// Often, so that an alert is not late; it costs nothing.
@@ -28,17 +30,20 @@ const MAINTAIN_AGAIN: Duration = Duration::from_millis(100);
 const FOLD_FIRST: Duration = Duration::from_secs(60);
 const FOLD_EVERY: Duration = Duration::from_secs(3_600);
 
-/// Trims the log until `stop`.
+/// Trims the log until `stop`, while the store answers and has all commits whose entries were acknowledged.
 pub async fn trim(consumer: &Consumer, stop: &CancellationToken) {
-    let mut backoff = Backoff::new(TRIM_EVERY, Duration::from_secs(10));
+    let mut backoff = Backoff::new(TRIM_EVERY, MAX_TRIM_BACKOFF);
     loop {
-        let next = match consumer.log.trim().await {
-            Ok(entries) => {
+        let trimmed = if consumer.is_in_step().await { Some(consumer.log.trim().await) } else { None };
+        let next = match trimmed {
+            // Commits notice a loss by themselves, so this need not be often.
+            None => TRIM_EVERY + backoff.next(),
+            Some(Ok(entries)) => {
                 metrics::trimmed(entries);
                 backoff.reset();
                 TRIM_EVERY
             }
-            Err(error) => {
+            Some(Err(error)) => {
                 metrics::log_error("trim", &error);
                 TRIM_EVERY + backoff.next()
             }
@@ -76,6 +81,9 @@ pub async fn fold_counters(consumer: &Consumer, stop: &CancellationToken) {
             }
         };
         names.push(consumer.options.shard.clone());
+        if let Some(failover) = &consumer.failover {
+            failover.forget_marks(&names).await;
+        }
         match consumer.store.fold_counters(&names).await {
             Ok(rows) => tracing::debug!(rows, "added up the counters of consumers that are gone"),
             Err(error) => {
@@ -98,7 +106,8 @@ pub async fn watch_commits(consumer: &Consumer, stop: &CancellationToken) {
 
 /// Removes expired receipts, and events older than the retention, until `stop`. A receipt expires after
 /// the `Idempotency-Key`'s time to live plus the age of the oldest entry in the log: a consumer group that
-/// was lost and created again delivers every such entry a second time, and each must find its receipt.
+/// was lost and created again delivers every such entry a second time, and each must find its receipt. Nothing is
+/// removed while the store is behind the log.
 pub async fn maintain(
     consumer: &Consumer,
     idempotency_ttl: Duration,
@@ -108,6 +117,9 @@ pub async fn maintain(
     let mut wait = MAINTAIN_EVERY;
     while pause(wait, stop).await {
         wait = MAINTAIN_EVERY;
+        if !consumer.is_in_step().await {
+            continue;
+        }
         let oldest = match consumer.log.backlog().await {
             Ok(backlog) => backlog.oldest.unwrap_or_default(),
             Err(error) => {

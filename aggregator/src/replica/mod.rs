@@ -2,18 +2,21 @@
 //!
 //! Start reading at [`aggregate`]. `consume` is the loop of a worker, [`intake`] reads its batches,
 //! [`consumer`] decodes, commits and acknowledges them, [`recover`] takes over entries of dead replicas,
-//! and `suspects` stores alone the entries that may have killed them.
+//! and `suspects` stores alone the entries that may have killed them. [`failover`] notices that the store has lost
+//! commits, and `replay` stores them again.
 
 mod batch_cut;
 pub mod batch_size;
 pub mod commit_watch;
 mod consume;
 pub mod consumer;
+pub mod failover;
 pub mod housekeeping;
 pub mod intake;
 pub mod name_check;
 mod read_size;
 pub mod recover;
+mod replay;
 mod suspects;
 
 use std::sync::Arc;
@@ -23,6 +26,9 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use consumer::Consumer;
+
+/// The longest that a start waits until the store is compared with the log.
+const COMPARE_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Settings of one replica.
 #[derive(Debug, Clone, Copy)]
@@ -49,6 +55,10 @@ pub async fn aggregate(
     settings: ReplicaSettings,
     stop: CancellationToken,
 ) -> anyhow::Result<()> {
+    // Before anything is committed. If the store or the log does not answer, each commit compares by itself.
+    if let Some(failover) = &consumer.failover {
+        let _ = tokio::time::timeout(COMPARE_TIMEOUT, failover.compare()).await;
+    }
     let mut tasks = JoinSet::new();
     for worker in 0..usize::from(settings.workers) {
         let (consumer, stop) = (consumer.clone(), stop.clone());
@@ -56,6 +66,10 @@ pub async fn aggregate(
     }
     let (c, s) = (consumer.clone(), stop.clone());
     tasks.spawn(async move { recover::recover(&c, settings.consumer_ttl, &s).await });
+    if let Some(failover) = consumer.failover.clone() {
+        let (c, s) = (consumer.clone(), stop.clone());
+        tasks.spawn(async move { replay::replay(&c, &failover, &s).await });
+    }
     let (c, s) = (consumer.clone(), stop.clone());
     tasks.spawn(async move { housekeeping::trim(&c, &s).await });
     let (c, s) = (consumer.clone(), stop.clone());

@@ -75,6 +75,10 @@ async fn store_claimed(
 }
 
 async fn remove_departed(consumer: &Consumer, consumer_ttl: Duration) {
+    // What it has acknowledged must be in the store before it is forgotten.
+    if !consumer.is_in_step().await {
+        return;
+    }
     match consumer.log.remove_departed(consumer_ttl).await {
         Ok(names) => {
             names.iter().for_each(|name| tracing::info!(name, "removed a consumer that was idle for too long"))

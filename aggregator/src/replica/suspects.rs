@@ -14,7 +14,7 @@ use sluice_store::put_aside::KeyedRequest;
 use tokio_util::sync::CancellationToken;
 
 use crate::metrics;
-use crate::replica::consumer::{Consumer, pause, put_aside};
+use crate::replica::consumer::{Acknowledgeable, Consumer, pause, put_aside};
 
 /// The number of deliveries above which an entry is suspected. Outages raise the number too, so by itself it
 /// never makes an entry a dead letter.
@@ -64,6 +64,9 @@ async fn unmark(consumer: &Consumer, position: Position) {
 /// Marks an attempt in the store, then stores the entry; it becomes a dead letter after too many attempts.
 async fn store_alone(consumer: &Consumer, options: &CommitOptions, suspect: &Delivered, stop: &CancellationToken) {
     let position = suspect.position;
+    if !consumer.may_commit(options, stop).await {
+        return;
+    }
     let mut backoff = Backoff::new(Duration::from_millis(50), Duration::from_secs(5));
     let attempts = loop {
         match consumer.store.mark_attempt(position).await {
@@ -92,9 +95,8 @@ async fn store_alone(consumer: &Consumer, options: &CommitOptions, suspect: &Del
     match commit(&*consumer.store, options, &batch).await {
         Ok(outcome) => {
             metrics::committed(&outcome);
-            if let Err(error) = consumer.log.acknowledge(&[(position, suspect.events)]).await {
-                metrics::log_error("acknowledge", &error);
-            }
+            let stored = Acknowledgeable::new(vec![(position, suspect.events)], options, outcome.number);
+            consumer.acknowledge(&stored, stop).await;
         }
         // The entry stays pending and will be delivered again.
         Err(error) => {

@@ -39,7 +39,7 @@ fn nowhere() -> (std::net::TcpListener, String) {
 }
 
 fn rules() -> CommitOptions {
-    CommitOptions { keyer: Keyer::default(), shard: "replica".into(), audit: false }
+    CommitOptions { keyer: Keyer::default(), shard: "replica".into(), audit: false, numbering: None }
 }
 
 async fn sqlite_store() -> Arc<dyn Inspect> {

@@ -10,6 +10,7 @@ use sluice_log::Position;
 
 use crate::arrivals::{Arrivals, Tally};
 use crate::ledger::{LedgerKind, LedgerRow, Skipped, position_receipt};
+use crate::marks::{Number, Numbering, compare};
 use crate::put_aside::PutAside;
 use crate::{CommitOptions, Counts, DeadLetter, NewDeadLetter, Store, StoreError, Transaction};
 
@@ -52,6 +53,8 @@ pub struct Outcome {
     pub dead_lettered: u64,
     /// Number of entries and requests skipped because their receipt was stored already.
     pub skipped: u64,
+    /// The number of the commit, if commits are numbered.
+    pub number: Option<u64>,
 }
 
 /// Stores a batch in one transaction. Events that the store refuses are dead-lettered.
@@ -152,6 +155,12 @@ async fn attempt(
     let receipts = entries.map(|e| e.id.into()).chain(requests).chain(positions).chain(put_aside);
     let receipts = sorted(receipts);
     let (mut transaction, fresh) = store.begin(&receipts).await?;
+    if let Some(numbering) = &options.numbering
+        && let Err(error) = compare(&mut *transaction, numbering).await
+    {
+        // The connection is closed, so that the next one is compared too.
+        return Err(error);
+    }
     let written = write_batch(&mut *transaction, store, options, batch, fresh, isolating).await;
     end(transaction, options, written).await
 }
@@ -267,7 +276,16 @@ async fn end(
             return Err(error);
         }
     };
-    transaction.commit(&options.shard, &tally.counts).await?;
+    let number = match &options.numbering {
+        None => transaction.commit(&options.shard, &tally.counts, None).await?,
+        Some(Numbering { worker, confirmed, .. }) => {
+            let known = confirmed.all();
+            let number = Some(Number { worker, confirmed: &known });
+            let number = transaction.commit(&options.shard, &tally.counts, number).await?;
+            // Before its keys are cached: a later commit that trusts them demands this one.
+            number.inspect(|number| confirmed.confirm(worker, *number))
+        }
+    };
     let mut total = Counts::default();
     for counts in tally.counts.values() {
         total.received += counts.received;
@@ -276,5 +294,5 @@ async fn end(
         total.conflicts += counts.conflicts;
     }
     tally.record_stored();
-    Ok(Outcome { counts: total, dead_lettered, skipped })
+    Ok(Outcome { counts: total, dead_lettered, skipped, number })
 }

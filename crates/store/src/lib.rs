@@ -12,6 +12,9 @@ pub mod dedup_cache;
 pub mod inspect;
 mod isolate;
 pub mod ledger;
+mod maintenance;
+pub mod marks;
+mod numbering;
 pub mod page;
 pub mod postgres;
 pub mod put_aside;
@@ -21,7 +24,6 @@ pub mod sqlite;
 mod topics;
 
 use std::collections::{BTreeMap, HashMap, HashSet};
-use std::time::Duration;
 
 use async_trait::async_trait;
 use sluice_event::{Event, EventKey, Keyer, PayloadHash, ReceiptId, RequestId, Timestamp};
@@ -30,6 +32,8 @@ use sluice_log::Position;
 pub use damage::{DamagedRow, HashedRow, RowCheck, row_matches_its_hashes};
 use dedup_cache::DedupCache;
 use ledger::LedgerRow;
+pub use maintenance::{Maintenance, Removed};
+use numbering::{Number, Numbering, StoredMarks};
 pub use read::{Counts, EventQuery, Page, Statistics, StoredEvent, TopicPage};
 pub use topics::{Patterns, TopicSelection};
 
@@ -42,6 +46,8 @@ pub struct CommitOptions {
     pub shard: String,
     /// Whether a row is added to the audit trail for each dropped duplicate.
     pub audit: bool,
+    /// How commits are numbered; `None` does not number them.
+    pub numbering: Option<Numbering>,
 }
 
 /// The errors of a store. Each backend maps the codes of its database to these.
@@ -75,6 +81,10 @@ pub enum StoreError {
     /// The database reports that its files are damaged. Repeating does not help.
     #[error("the store is damaged: {0}")]
     Damaged(String),
+    /// The database has lost commits whose entries were acknowledged: another server has become the primary, or a
+    /// backup was restored. The entries have to be stored again before anything else.
+    #[error("the store has lost commits: {0}")]
+    Behind(String),
     /// Any other error, which is neither due to the data nor temporary: a missing table, a missing permission.
     #[error("the store failed: {0}")]
     Failed(String),
@@ -241,38 +251,35 @@ pub trait Transaction: Send {
     /// Removes the savepoint without a rollback.
     async fn release_savepoint(&mut self) -> Result<(), StoreError>;
 
+    /// Returns whether the store behind this connection was compared with the log ([`marks`]).
+    fn is_compared(&self) -> bool {
+        true
+    }
+
+    /// Notes that it was compared.
+    fn set_compared(&mut self) {}
+
+    /// Returns the marks of the store behind this connection, as they are now.
+    async fn stored_marks(&mut self) -> Result<StoredMarks, StoreError> {
+        Ok(StoredMarks::default())
+    }
+
     /// Adds to the counters of each `(topic, shard)` and commits. The counters are last, because their rows are
-    /// the ones that concurrent transactions would wait for. After an error the outcome is unknown.
-    async fn commit(self: Box<Self>, shard: &str, counts: &BTreeMap<&str, Counts>) -> Result<(), StoreError>;
+    /// the ones that concurrent transactions would wait for. After an error the outcome is unknown. Returns the number
+    /// of the commit, if commits are numbered.
+    ///
+    /// # Errors
+    /// [`StoreError::Behind`] if a commit is missing that this process knows to be confirmed.
+    async fn commit(
+        self: Box<Self>,
+        shard: &str,
+        counts: &BTreeMap<&str, Counts>,
+        number: Option<Number<'_>>,
+    ) -> Result<Option<u64>, StoreError>;
 
     /// Rolls back, and keeps what the next transaction can use, such as the connection. Called after an error that says
     /// that the database is there and did nothing.
     async fn rollback(self: Box<Self>) {}
-}
-
-/// The time limits that maintenance applies.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Maintenance {
-    /// Receipts older than this are deleted, by the store's clock: the time to live of an `Idempotency-Key`
-    /// plus the age of the oldest entry in any stream.
-    pub receipts_ttl: Duration,
-    /// Events that were stored longer ago than this, by the store's clock, are deleted; `None` retains them for ever.
-    pub retention: Option<Duration>,
-    /// The time after which one call begins no further step.
-    pub max_duration: Duration,
-}
-
-/// What one call of [`Store::maintain`] has deleted.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Removed {
-    /// Number of events.
-    pub events: u64,
-    /// Number of receipts. Those that are dropped by whole partitions are not counted.
-    pub receipts: u64,
-    /// Number of rows of the audit trail.
-    pub audit: u64,
-    /// Whether the call ended because its time was over, and rows are left that are older than the time limits.
-    pub more: bool,
 }
 
 /// A database of events, statistics, receipts and dead letters.

@@ -148,7 +148,7 @@ impl System {
         let (world, planted) = (self.world.clone(), *planted);
         let log = LogClient::new(world.clone(), process.clone(), self.log.clone(), &name, planted);
         let store = StoreClient::new(world.clone(), process.clone(), self.store.clone(), *cache_keys, planted);
-        let options = CommitOptions { keyer: Keyer::default(), shard: name, audit: *audit };
+        let options = CommitOptions { keyer: Keyer::default(), shard: name, audit: *audit, numbering: None };
         let consumer = Consumer::new(Arc::new(log), Arc::new(store), options, *limits, *claim_after);
         let ended = tokio::select! {
             biased;

@@ -31,6 +31,7 @@ struct Idle {
     connection: PgConnection,
     since: Instant,
     generation: u64,
+    is_compared: bool,
 }
 
 /// A bounded set of connections.
@@ -121,12 +122,12 @@ impl Connections {
         let leasing = async {
             let permit = Arc::clone(&self.permits).acquire_owned().await;
             let permit = permit.map_err(|_| StoreError::Unavailable("the connections are closed".into()))?;
-            let (connection, generation) = match self.idle().await {
+            let Idle { connection, generation, is_compared, .. } = match self.idle().await {
                 Some(idle) => idle,
                 None => self.open().await.map_err(|error| self.shared.convert(error))?,
             };
             let loss = LossGuard { shared: Arc::clone(&self.shared), armed: true };
-            Ok(Lease { connection, generation, loss, deadline: self.deadline, _permit: permit })
+            Ok(Lease { connection, generation, is_compared, loss, deadline: self.deadline, _permit: permit })
         };
         match tokio::time::timeout(self.lease_timeout, leasing).await {
             Ok(lease) => lease,
@@ -145,21 +146,28 @@ impl Connections {
         self.shared.lock_timed_out.load(Ordering::Acquire) && self.shared.lock_timed_out.swap(false, Ordering::AcqRel)
     }
 
-    /// Returns an idle connection and the generation in which it was opened.
-    async fn idle(&self) -> Option<(PgConnection, u64)> {
+    /// Treats all connections as lost: they are not used again, and count as lost.
+    pub fn distrust(&self) {
+        self.shared.count_loss();
+    }
+
+    /// Returns an idle connection.
+    async fn idle(&self) -> Option<Idle> {
         loop {
-            let Idle { mut connection, since, generation } = self.shared.idle.lock().ok()?.pop()?;
-            if generation != self.shared.generation() {
+            let mut idle = self.shared.idle.lock().ok()?.pop()?;
+            if idle.generation != self.shared.generation() {
                 continue;
             }
-            if since.elapsed() < PING_AFTER || within(self.lease_timeout / 2, connection.ping()).await.is_ok() {
-                return Some((connection, generation));
+            if idle.since.elapsed() < PING_AFTER || within(self.lease_timeout / 2, idle.connection.ping()).await.is_ok()
+            {
+                return Some(idle);
             }
             self.shared.count_loss();
         }
     }
 
-    async fn open(&self) -> Result<(PgConnection, u64), sqlx::Error> {
+    /// Opens a connection; the generation is the one in which it was opened.
+    async fn open(&self) -> Result<Idle, sqlx::Error> {
         // Read first: this connection may reach the server as it was before a loss in the meantime.
         let generation = self.shared.generation();
         let (mut connection, mode) = self.address.connect().await?;
@@ -168,7 +176,7 @@ impl Connections {
         let settings = sqlx::query(durability::SELECT).persistent(false).fetch_one(&mut connection).await?;
         self.durability.record(durability::checks(&settings));
         self.address.record(mode, durability::is_encrypted(&settings));
-        Ok((connection, generation))
+        Ok(Idle { connection, since: Instant::now(), generation, is_compared: false })
     }
 }
 
@@ -179,6 +187,7 @@ impl Connections {
 pub(super) struct Lease {
     connection: PgConnection,
     generation: u64,
+    is_compared: bool,
     deadline: Duration,
     loss: LossGuard,
     // The last field: the permit is released only after the connection is closed or given back.
@@ -198,11 +207,21 @@ impl Lease {
 
     /// Makes the connection available to others. It must not be in a transaction, nor have failed.
     pub fn give_back(self) {
-        let Self { connection, generation, mut loss, _permit, .. } = self;
+        let Self { connection, generation, is_compared, mut loss, _permit, .. } = self;
         loss.armed = false;
         if let Ok(mut idle) = loss.shared.idle.lock() {
-            idle.push(Idle { connection, since: Instant::now(), generation });
+            idle.push(Idle { connection, since: Instant::now(), generation, is_compared });
         }
+    }
+
+    /// Returns whether the store behind this connection was compared with the log.
+    pub fn is_compared(&self) -> bool {
+        self.is_compared
+    }
+
+    /// Notes that it was.
+    pub fn set_compared(&mut self) {
+        self.is_compared = true;
     }
 
     /// Rolls its transaction back and makes the connection available to others. It is closed if that fails.

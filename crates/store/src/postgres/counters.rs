@@ -92,11 +92,13 @@ async fn fold_chunk(connection: &mut PgConnection, schema: &str, consumers: &[St
     Ok(folded)
 }
 
-fn list(values: impl Iterator<Item = String>) -> String {
+/// Returns an array of PostgreSQL with these values.
+pub(super) fn list(values: impl Iterator<Item = String>) -> String {
     format!("'{{{}}}'", values.collect::<Vec<_>>().join(","))
 }
 
-fn hex(text: &str) -> String {
+/// Returns the hexadecimal of a text's bytes.
+pub(super) fn hex(text: &str) -> String {
     use std::fmt::Write;
     text.bytes().fold(String::with_capacity(text.len() * 2), |mut hex, byte| {
         // Writing to a string cannot fail.

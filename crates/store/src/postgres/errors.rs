@@ -33,6 +33,7 @@ pub(super) fn of_statement(error: sqlx::Error) -> StoreError {
                 Meaning::Unavailable => StoreError::Unavailable(message),
                 Meaning::DiskFull => StoreError::DiskFull(message),
                 Meaning::Damaged => StoreError::Damaged(message),
+                Meaning::Behind => StoreError::Behind(message),
                 Meaning::RefusesData | Meaning::MissingTables | Meaning::Failed => StoreError::Failed(message),
             }
         }

@@ -16,6 +16,7 @@ mod insert_strategy;
 mod inspect;
 mod ledger;
 mod locks;
+mod marks;
 mod merge;
 mod query;
 mod receipts;
@@ -33,10 +34,12 @@ mod transaction;
 use std::collections::HashSet;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, RwLock};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use sluice_event::ReceiptId;
 use sluice_log::Position;
+use sluice_log::replay::Marks;
 use sluice_service::durability::Durability;
 use sluice_service::encryption::Encryption;
 
@@ -47,6 +50,7 @@ pub use settings::{PayloadType, PostgresSettings};
 pub use snapshot::Snapshot;
 
 use crate::dedup_cache::DedupCache;
+use crate::marks::{MarkedStore, Number, StoredMarks};
 use crate::retention_clock::RetentionClock;
 use crate::{
     DeadLetter, EventQuery, Maintenance, Page, Removed, Statistics, Store, StoreError, StoredEvent, TopicPage,
@@ -116,7 +120,7 @@ impl PostgresStore {
     pub fn connect(settings: &PostgresSettings) -> Result<Self, StoreError> {
         let address = Address::new(settings)?;
         address.warn_if_any_name_is_accepted();
-        let session = Session::commits(settings, &[receipts::PREPARE, counters::PREPARE]);
+        let session = Session::commits(settings, &[receipts::PREPARE, counters::PREPARE, marks::PREPARE]);
         let durability = Durability::of("PostgreSQL");
         let connections = |max, session| Connections::new(address.clone(), max, session, durability.clone());
         let commits = connections(settings.workers, session);
@@ -335,6 +339,31 @@ impl Store for PostgresStore {
         let mut lease = self.lease(&self.checks).await?;
         let pong = lease.check_durability(&self.durability).await;
         self.finish(lease, pong)
+    }
+}
+
+#[async_trait]
+impl MarkedStore for PostgresStore {
+    async fn marks(&self) -> Result<StoredMarks, StoreError> {
+        let mut lease = self.lease(&self.checks).await?;
+        let marks = marks::read(&mut lease).await;
+        self.finish(lease, marks)
+    }
+
+    async fn raise_marks(&self, number: Number<'_>, marks: &Marks) -> Result<u64, StoreError> {
+        let mut lease = self.lease(&self.checks).await?;
+        let number = marks::raise(&mut lease, &number, marks).await;
+        self.finish(lease, number)
+    }
+
+    async fn forget_marks(&self, workers: &[String], age: Duration) -> Result<u64, StoreError> {
+        let mut lease = self.lease(&self.checks).await?;
+        let removed = marks::forget(&mut lease, workers, age).await;
+        self.finish(lease, removed)
+    }
+
+    fn distrust_connections(&self) {
+        self.commits.distrust();
     }
 }
 

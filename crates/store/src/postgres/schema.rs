@@ -126,6 +126,7 @@ fn migrator() -> Migrator {
         migration(2, "arrival marks", include_str!("../../migrations/postgres/0002_arrival_marks.sql")),
         migration(3, "ledger", include_str!("../../migrations/postgres/0003_ledger.sql")),
         migration(4, "dead letter receipts", include_str!("../../migrations/postgres/0004_dead_letter_receipts.sql")),
+        migration(5, "commit marks", include_str!("../../migrations/postgres/0005_commit_marks.sql")),
     ]);
     migrator.set_locking(false).set_ignore_missing(true);
     migrator

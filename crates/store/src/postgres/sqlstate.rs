@@ -54,6 +54,8 @@ pub(super) enum SqlState {
     OperatorIntervention,
     /// XX001 and XX002: a page of a table or of an index is damaged.
     DataCorrupted,
+    /// SLB01: raised by our function `mark_commit`.
+    CommitsMissing,
     /// Raised by a trigger that somebody added: class P0 (PL/pgSQL), classes 09, 38 and 39 (triggered actions and
     /// external routines), and classes that PostgreSQL itself does not use.
     RaisedException,
@@ -79,6 +81,8 @@ pub(super) enum Meaning {
     DiskFull,
     /// The server's files are damaged.
     Damaged,
+    /// Commits that were confirmed are missing.
+    Behind,
     /// A fault that repeating does not remove.
     Failed,
 }
@@ -108,6 +112,7 @@ impl SqlState {
             "55P03" => Self::LockNotAvailable,
             "57014" => Self::QueryCanceled,
             "XX001" | "XX002" => Self::DataCorrupted,
+            "SLB01" => Self::CommitsMissing,
             _ if code.starts_with("57P0") => Self::OperatorIntervention,
             _ => match code.get(..2) {
                 Some("08") => Self::ConnectionException,
@@ -143,6 +148,7 @@ impl SqlState {
             Self::UndefinedSchema | Self::UndefinedTable => Meaning::MissingTables,
             Self::DiskFull => Meaning::DiskFull,
             Self::DataCorrupted => Meaning::Damaged,
+            Self::CommitsMissing => Meaning::Behind,
             Self::DuplicateTable | Self::Other => Meaning::Failed,
         }
     }

@@ -12,8 +12,9 @@ use sqlx::{AssertSqlSafe, Row as _, SqlSafeStr};
 use super::connections::Lease;
 use super::insert::BatchTarget;
 use super::insert_strategy::{self, InsertStrategies, Inserter};
-use super::{counters, insert, ledger, query, receipts};
+use super::{counters, insert, ledger, marks, query, receipts};
 use crate::ledger::LedgerRow;
+use crate::marks::{Number, StoredMarks};
 use crate::{Counts, DeadLetter, Dropped, Inserted, NewDeadLetter, Row, StoreError, Transaction as StoreTransaction};
 
 /// What [`begin`] reads.
@@ -185,21 +186,41 @@ impl StoreTransaction for Transaction {
         self.run("RELEASE SAVEPOINT here").await
     }
 
-    async fn commit(mut self: Box<Self>, shard: &str, counts: &BTreeMap<&str, Counts>) -> Result<(), StoreError> {
+    fn is_compared(&self) -> bool {
+        self.lease.is_compared()
+    }
+
+    fn set_compared(&mut self) {
+        self.lease.set_compared();
+    }
+
+    async fn stored_marks(&mut self) -> Result<StoredMarks, StoreError> {
+        let marks = marks::read(&mut self.lease).await;
+        self.failed |= marks.is_err();
+        marks
+    }
+
+    async fn commit(
+        mut self: Box<Self>,
+        shard: &str,
+        counts: &BTreeMap<&str, Counts>,
+        number: Option<Number<'_>>,
+    ) -> Result<Option<u64>, StoreError> {
         if self.failed {
             return Err(StoreError::Failed("a transaction that failed cannot be committed".into()));
         }
-        let ran = if counts.is_empty() {
-            self.run("COMMIT").await
-        } else {
-            self.run(AssertSqlSafe(format!("{}; COMMIT", counters::execute(shard, counts)))).await
-        };
-        match &ran {
-            Ok(()) => self.lease.give_back(),
+        let add = (!counts.is_empty()).then(|| counters::execute(shard, counts));
+        let mark = number.as_ref().map(marks::execute);
+        let is_numbered = mark.is_some();
+        let statements: Vec<_> = add.into_iter().chain(mark).chain(["COMMIT".to_owned()]).collect();
+        let rows = self.lease.run_for_rows(AssertSqlSafe(statements.join("; "))).await;
+        match &rows {
+            Ok(_) => self.lease.give_back(),
             Err(error) if error.leaves_connection_usable() => self.lease.roll_back().await,
             Err(_) => {}
         }
-        ran
+        let rows = rows?;
+        if is_numbered { marks::number(&rows).map(Some) } else { Ok(None) }
     }
 
     async fn rollback(self: Box<Self>) {

@@ -16,6 +16,7 @@ use super::errors::{of_insert, of_statement};
 use super::writer::Writer;
 use super::{ledger, query};
 use crate::ledger::LedgerRow;
+use crate::marks::Number;
 use crate::put_aside;
 use crate::{Counts, DeadLetter, Dropped, Inserted, NewDeadLetter, Row, StoreError, Transaction as StoreTransaction};
 
@@ -176,12 +177,18 @@ impl StoreTransaction for Transaction {
         self.run("RELEASE here").await
     }
 
-    async fn commit(mut self: Box<Self>, shard: &str, counts: &BTreeMap<&str, Counts>) -> Result<(), StoreError> {
+    /// Commits are not numbered: the log is on the same disk, and there is no second server.
+    async fn commit(
+        mut self: Box<Self>,
+        shard: &str,
+        counts: &BTreeMap<&str, Counts>,
+        _number: Option<Number<'_>>,
+    ) -> Result<Option<u64>, StoreError> {
         if self.failed {
             return Err(StoreError::Failed("a transaction that failed cannot be committed".into()));
         }
         add_counts(self.writer.current().await?, shard, counts).await?;
-        self.writer.commit().await
+        self.writer.commit().await.map(|()| None)
     }
 }
 

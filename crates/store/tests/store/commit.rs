@@ -25,7 +25,7 @@ pub async fn a_batch_is_stored_and_counted(test: TestStore) {
         entry(vec![request(events([3]))]),
     ]);
     let outcome = test.commit(&batch).await;
-    assert_eq!(outcome, Outcome { counts: counts(5, 5, 0, 0), dead_lettered: 0, skipped: 0 });
+    assert_eq!(outcome, Outcome { counts: counts(5, 5, 0, 0), dead_lettered: 0, skipped: 0, number: None });
     let statistics = test.statistics().await;
     assert_eq!(statistics.topics["a"], counts(1, 1, 0, 0));
     assert_eq!(statistics.topics["b"], counts(1, 1, 0, 0));
@@ -60,14 +60,14 @@ pub async fn a_repeated_entry_is_skipped(test: TestStore) {
     let batch = batch_of(events(0..10));
     test.commit(&batch).await;
     let outcome = test.commit(&again(&batch)).await;
-    assert_eq!(outcome, Outcome { counts: Counts::default(), dead_lettered: 0, skipped: 1 });
+    assert_eq!(outcome, Outcome { counts: Counts::default(), dead_lettered: 0, skipped: 1, number: None });
     assert_eq!(test.counts().await, counts(10, 10, 0, 0));
 }
 
 pub async fn a_repeated_entry_is_skipped_also_within_one_batch(test: TestStore) {
     let first = entry(vec![request(events(0..10))]);
     let outcome = test.commit(&batch(vec![first.clone(), entry(vec![request(events(5..15))]), first])).await;
-    assert_eq!(outcome, Outcome { counts: counts(20, 15, 5, 0), dead_lettered: 0, skipped: 1 });
+    assert_eq!(outcome, Outcome { counts: counts(20, 15, 5, 0), dead_lettered: 0, skipped: 1, number: None });
 }
 
 pub async fn a_repeated_request_is_skipped_and_the_rest_of_its_entry_is_not(test: TestStore) {
@@ -77,9 +77,15 @@ pub async fn a_repeated_request_is_skipped_and_the_rest_of_its_entry_is_not(test
         // Repeated within the batch, by another publisher: another entry, another request id.
         entry(vec![keyed(receipt, events([1, 2])), request(events([4]))]),
     ]);
-    assert_eq!(test.commit(&first).await, Outcome { counts: counts(4, 4, 0, 0), dead_lettered: 0, skipped: 1 });
+    assert_eq!(
+        test.commit(&first).await,
+        Outcome { counts: counts(4, 4, 0, 0), dead_lettered: 0, skipped: 1, number: None }
+    );
     let later = batch(vec![entry(vec![request(events([4, 5])), keyed(receipt, events([1, 2]))])]);
-    assert_eq!(test.commit(&later).await, Outcome { counts: counts(2, 1, 1, 0), dead_lettered: 0, skipped: 1 });
+    assert_eq!(
+        test.commit(&later).await,
+        Outcome { counts: counts(2, 1, 1, 0), dead_lettered: 0, skipped: 1, number: None }
+    );
     assert_eq!(test.counts().await, counts(6, 5, 1, 0));
 }
 
@@ -128,7 +134,7 @@ pub async fn a_transaction_that_is_dropped_leaves_nothing_behind(test: TestStore
     drop(transaction);
     let (mut transaction, _) = test.store.begin(&[]).await.unwrap();
     assert_eq!(transaction.insert_receipts(&[id]).await.unwrap().len(), 1, "the receipt was rolled back");
-    transaction.commit("", &BTreeMap::new()).await.unwrap();
+    transaction.commit("", &BTreeMap::new(), None).await.unwrap();
     assert_eq!(test.number("SELECT count(*) FROM receipts").await, 1);
 }
 

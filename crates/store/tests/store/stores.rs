@@ -51,7 +51,7 @@ pub async fn opened(settings: &PostgresSettings) -> Arc<dyn Inspect> {
 }
 
 pub fn options(keyer: Keyer) -> CommitOptions {
-    CommitOptions { keyer, shard: "replica/0".into(), audit: false }
+    CommitOptions { keyer, shard: "replica/0".into(), audit: false, numbering: None }
 }
 
 impl TestStore {

@@ -9,15 +9,15 @@ use async_trait::async_trait;
 use sluice_event::{EventKey, PayloadHash, ReceiptId};
 use sluice_log::Position;
 use sluice_store::dedup_cache::DedupCache;
-use sluice_store::ledger::LedgerRow;
 use sluice_store::{
     Counts, DeadLetter, Dropped, EventQuery, Inserted, Maintenance, NewDeadLetter, Page, Removed, Row, Statistics,
     Store, StoreError, StoredEvent, TopicPage, Transaction,
 };
+use sluice_store::{ledger::LedgerRow, marks::Number};
 use tokio::sync::Notify;
 use tokio::time::{Instant, timeout_at};
 
-use super::events::{KILLS, REFUSED};
+use super::events::{KILLS, REFUSED, not_simulated};
 use super::server::StoreServer;
 use super::transactions::{Lock, Locked, Open, StoredRow};
 use crate::planted::Planted;
@@ -326,11 +326,16 @@ impl Transaction for ModelTransaction {
         self.open(|open| open.savepoint = None)
     }
 
-    async fn commit(mut self: Box<Self>, shard: &str, counts: &BTreeMap<&str, Counts>) -> Result<(), StoreError> {
+    async fn commit(
+        mut self: Box<Self>,
+        shard: &str,
+        counts: &BTreeMap<&str, Counts>,
+        _number: Option<Number<'_>>,
+    ) -> Result<Option<u64>, StoreError> {
         self.inner.check_room()?;
         let counts: BTreeMap<String, Counts> = counts.iter().map(|(topic, c)| ((*topic).to_owned(), *c)).collect();
-        let (world, label, id) = (self.inner.world.clone(), self.inner.process.label.clone(), self.id);
-        let shard = shard.to_owned();
+        let (world, label) = (self.inner.world.clone(), self.inner.process.label.clone());
+        let (id, shard) = (self.id, shard.to_owned());
         let run = move |server: &mut StoreServer| {
             let committed = server.commit(id, &counts);
             world.note(&label, || match &committed {
@@ -342,7 +347,7 @@ impl Transaction for ModelTransaction {
         let lost = match self.inner.call(run).await {
             Ok(answer) => {
                 self.ended = answer.is_ok();
-                return answer;
+                return answer.map(|()| None);
             }
             Err(Lost::Request) => "the request was lost",
             Err(Lost::Answer(_)) => "the answer was lost",
@@ -362,10 +367,6 @@ impl Transaction for ModelTransaction {
         // Without an answer the connection counts as lost.
         self.ended = self.inner.call(move |server| server.transactions.end(id)).await.is_ok();
     }
-}
-
-fn not_simulated<T>() -> Result<T, StoreError> {
-    Err(StoreError::Failed("queries are not simulated".into()))
 }
 
 #[async_trait]
