@@ -1,10 +1,14 @@
 //! The address of the database, and how connections to it are encrypted.
 //!
 //! The modes are those of libpq. The driver has no `allow` and does not check a certificate with `require` and a CA, so
-//! both are made here of its other modes.
+//! both are made here of its other modes. It does not know several hosts either: they are tried here in turn, until one
+//! accepts writes ([`super::hosts`]).
 
 use std::io::ErrorKind;
 use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
 use sluice_service::encryption::{Encryption, Transport, is_loopback};
 use sluice_service::tls::{self, Names};
@@ -12,8 +16,14 @@ use sqlx::postgres::{PgConnectOptions, PgConnection, PgSslMode};
 use sqlx::{ConnectOptions, Error};
 use url::Url;
 
+use super::errors::within;
+use super::hosts::{self, Hosts};
 use super::settings::PostgresSettings;
 use crate::StoreError;
+
+/// The longest that a connection to one of several hosts may take. A host that is cut off does not answer at all, and
+/// the wait for a connection, which is longer, must suffice for the next one.
+const HOST_TIMEOUT: Duration = Duration::from_secs(2);
 
 const NAMES: Names = Names {
     server: "PostgreSQL",
@@ -41,11 +51,27 @@ const NOT_SUPPORTED: [(&str, &[&str]); 11] = [
 /// The URL of a database, parsed.
 #[derive(Clone)]
 pub(super) struct Address {
+    hosts: Arc<[Host]>,
+    /// The host to try first: the one that was connected to last, or the one after the last that failed.
+    first: Arc<AtomicUsize>,
+    /// Whether a server that accepts no writes is left for the next one.
+    must_write: bool,
+    encryption: Encryption,
+}
+
+/// One host of the URL.
+struct Host {
     options: PgConnectOptions,
     mode: PgSslMode,
     is_local: bool,
     require_tls: bool,
-    encryption: Encryption,
+}
+
+/// How a connection was opened.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Opened {
+    mode: PgSslMode,
+    is_local: bool,
 }
 
 impl Address {
@@ -54,23 +80,14 @@ impl Address {
     /// # Errors
     /// [`StoreError::Failed`] if it cannot be parsed.
     pub fn new(settings: &PostgresSettings) -> Result<Self, StoreError> {
-        let address = Self::parse(&settings.url, settings.require_tls).map_err(StoreError::Failed)?;
-        let options = address.options.application_name(&settings.application_name()).disable_statement_logging();
-        Ok(Self { options, ..address })
+        Self::parse(&settings.url, settings.require_tls, &settings.application_name()).map_err(StoreError::Failed)
     }
 
-    fn parse(url: &str, require_tls: bool) -> Result<Self, String> {
-        let cannot = |error: &dyn std::fmt::Display| format!("--database-url cannot be used: {error}");
-        let url: Url = url.parse().map_err(|error| cannot(&error))?;
-        let options = PgConnectOptions::from_url(&url).map_err(|error| cannot(&error))?;
-        let mode = match options.get_ssl_mode() {
-            // There is no network to listen to, and no name to compare.
-            _ if has_socket(&options) => PgSslMode::Disable,
-            PgSslMode::Require if parameter(&url, &ROOT).is_some() => PgSslMode::VerifyCa,
-            mode => mode,
-        };
-        let is_local = has_socket(&options) || is_loopback(options.get_host());
-        Ok(Self { options, mode, is_local, require_tls, encryption: Encryption::of("PostgreSQL") })
+    fn parse(url: &str, require_tls: bool, application: &str) -> Result<Self, String> {
+        let Hosts { urls, must_write } = hosts::split(url)?;
+        let hosts = urls.iter().map(|url| Host::parse(url, require_tls, application)).collect::<Result<_, _>>()?;
+        let encryption = Encryption::of("PostgreSQL");
+        Ok(Self { hosts, first: Arc::default(), must_write, encryption })
     }
 
     /// Returns whether connections are encrypted.
@@ -81,7 +98,8 @@ impl Address {
     /// Warns if a certificate of any CA of the system is accepted, whatever its name: with `verify-ca` the driver
     /// trusts these CAs too, and anybody can get a certificate from them.
     pub fn warn_if_any_name_is_accepted(&self) {
-        if matches!(self.mode, PgSslMode::VerifyCa) && tls::system_has_roots() {
+        let is_checked_by_ca = self.hosts.iter().any(|host| matches!(host.mode, PgSslMode::VerifyCa));
+        if is_checked_by_ca && tls::system_has_roots() {
             tracing::warn!(
                 "sslmode=verify-ca, or require with sslrootcert, accepts every certificate of the CAs of this system: \
                  use verify-full, or set SSL_CERT_FILE to the file of sslrootcert"
@@ -89,11 +107,72 @@ impl Address {
         }
     }
 
-    /// Opens a connection; returns with it the mode in which that was possible.
+    /// Opens a connection to the first host that can be used; returns with it how that was possible.
     ///
     /// # Errors
-    /// What the server or the driver reports. If TLS is the reason, the message says what helps.
-    pub async fn connect(&self) -> Result<(PgConnection, PgSslMode), Error> {
+    /// What a server or the driver reports. If TLS is the reason, the message says what helps.
+    pub async fn connect(&self) -> Result<(PgConnection, Opened), Error> {
+        if self.hosts.len() == 1 {
+            return self.hosts[0].connect(self.must_write).await;
+        }
+        let mut failure = None;
+        for _ in 0..self.hosts.len() {
+            let number = self.first.load(Ordering::Relaxed) % self.hosts.len();
+            // If the caller gives up meanwhile, the next attempt begins with the next host.
+            self.first.store(number + 1, Ordering::Relaxed);
+            match within(HOST_TIMEOUT, self.hosts[number].connect(self.must_write)).await {
+                Ok(opened) => {
+                    self.first.store(number, Ordering::Relaxed);
+                    return Ok(opened);
+                }
+                Err(error) => {
+                    tracing::debug!(%error, number, "a host of --database-url cannot be used");
+                    // A refused password, for example, says more than a host that is away.
+                    let says_more = !matches!(error, Error::Io(_));
+                    failure = Some(failure.filter(|_| !says_more).unwrap_or(error));
+                }
+            }
+        }
+        Err(failure.unwrap_or_else(|| Error::Configuration("--database-url has no host".into())))
+    }
+
+    /// Records how a connection is encrypted that was opened so; `by_server` is what the server says of it. That is
+    /// asked only where the client cannot know, because behind a pooler it is another connection.
+    pub fn record(&self, Opened { mode, is_local }: Opened, by_server: Option<bool>) {
+        let is_encrypted = match mode {
+            PgSslMode::Disable | PgSslMode::Allow => false,
+            PgSslMode::Prefer => by_server.unwrap_or(false),
+            PgSslMode::Require | PgSslMode::VerifyCa | PgSslMode::VerifyFull => true,
+        };
+        self.encryption.record(Transport::new(is_encrypted, is_local));
+    }
+}
+
+impl Host {
+    fn parse(url: &Url, require_tls: bool, application: &str) -> Result<Self, String> {
+        let options =
+            PgConnectOptions::from_url(url).map_err(|error| format!("--database-url cannot be used: {error}"))?;
+        let mode = match options.get_ssl_mode() {
+            // There is no network to listen to, and no name to compare.
+            _ if has_socket(&options) => PgSslMode::Disable,
+            PgSslMode::Require if parameter(url, &ROOT).is_some() => PgSslMode::VerifyCa,
+            mode => mode,
+        };
+        let is_local = has_socket(&options) || is_loopback(options.get_host());
+        let options = options.application_name(application).disable_statement_logging();
+        Ok(Self { options, mode, is_local, require_tls })
+    }
+
+    async fn connect(&self, must_write: bool) -> Result<(PgConnection, Opened), Error> {
+        let (mut connection, mode) = self.open().await?;
+        if must_write && !hosts::accepts_writes(&mut connection).await? {
+            let reason = format!("the server at {} accepts no writes: it is a standby", self.options.get_host());
+            return Err(Error::Io(std::io::Error::other(reason)));
+        }
+        Ok((connection, Opened { mode, is_local: self.is_local }))
+    }
+
+    async fn open(&self) -> Result<(PgConnection, PgSslMode), Error> {
         let open = async |mode| Ok::<_, Error>((self.options.clone().ssl_mode(mode).connect().await?, mode));
         let (first, second) = self.modes();
         let error = match open(first).await {
@@ -107,17 +186,6 @@ impl Address {
             return Ok(opened);
         }
         Err(self.explain(error))
-    }
-
-    /// Records how a connection is encrypted that was opened in this mode; `by_server` is what the server says of it.
-    /// That is asked only where the client cannot know, because behind a pooler it is another connection.
-    pub fn record(&self, mode: PgSslMode, by_server: Option<bool>) {
-        let is_encrypted = match mode {
-            PgSslMode::Disable | PgSslMode::Allow => false,
-            PgSslMode::Prefer => by_server.unwrap_or(false),
-            PgSslMode::Require | PgSslMode::VerifyCa | PgSslMode::VerifyFull => true,
-        };
-        self.encryption.record(Transport::new(is_encrypted, self.is_local));
     }
 
     /// Returns the mode to try first, and the one to try if the server does not authorise such a connection.
@@ -172,8 +240,10 @@ impl Address {
 /// # Errors
 /// The name of the option and of the parameter that cannot work, and the reason.
 pub fn check_connection(url: &str, require_tls: bool) -> Result<(), String> {
-    let address = Address::parse(url, require_tls)?;
-    let url: Url = url.parse().map_err(|error| format!("--database-url cannot be used: {error}"))?;
+    let address = Address::parse(url, require_tls, "")?;
+    // The parameters are those of all hosts.
+    let urls = hosts::split(url)?.urls;
+    let url = &urls[0];
     for (name, value) in url.query_pairs() {
         if NOT_SUPPORTED.iter().any(|(parameter, harmless)| *parameter == name && !harmless.contains(&&*value)) {
             return Err(format!(
@@ -181,15 +251,17 @@ pub fn check_connection(url: &str, require_tls: bool) -> Result<(), String> {
             ));
         }
     }
-    if require_tls && !address.is_local && matches!(address.mode, PgSslMode::Disable | PgSslMode::Allow) {
+    let is_refused = |host: &Host| !host.is_local && matches!(host.mode, PgSslMode::Disable | PgSslMode::Allow);
+    if require_tls && address.hosts.iter().any(is_refused) {
         return Err("--require-tls: sslmode in --database-url must be require, verify-ca or verify-full".into());
     }
     let in_url = |names: &Parameter| names.0.iter().any(|name| url.query_pairs().any(|(given, _)| given == *name));
-    let checks_certificates = matches!(address.mode, PgSslMode::VerifyCa | PgSslMode::VerifyFull);
+    let checks_certificates =
+        address.hosts.iter().all(|host| matches!(host.mode, PgSslMode::VerifyCa | PgSslMode::VerifyFull));
     if in_url(&ROOT) && !checks_certificates {
         return Err("--database-url: sslrootcert needs sslmode=verify-full, verify-ca or require".into());
     }
-    check_files(&url)
+    check_files(url)
 }
 
 fn check_files(url: &Url) -> Result<(), String> {
@@ -278,6 +350,13 @@ mod tests {
     }
 
     #[test]
+    fn required_tls_refuses_each_of_several_hosts_without_it() {
+        let url = "postgres://localhost,db.example/x?sslmode=disable";
+        assert!(check_connection(url, true).unwrap_err().starts_with("--require-tls"));
+        assert_eq!(check_connection("postgres://localhost,127.0.0.1:5433/x?sslmode=disable", true), Ok(()));
+    }
+
+    #[test]
     fn required_tls_refuses_a_mode_that_begins_without_it_and_never_tries_another() {
         for (url, refused) in [
             ("postgres://db.example/x?sslmode=disable", true),
@@ -292,14 +371,14 @@ mod tests {
             assert!(checked.err().is_none_or(|reason| reason.starts_with("--require-tls")));
         }
         for mode in ["disable", "allow", "prefer", "require"] {
-            let address = Address::parse(&format!("postgres://db.example/x?sslmode={mode}"), true).unwrap();
-            assert!(matches!(address.modes(), (PgSslMode::Require, None)), "{mode}");
+            let address = Address::parse(&format!("postgres://db.example/x?sslmode={mode}"), true, "").unwrap();
+            assert!(matches!(address.hosts[0].modes(), (PgSslMode::Require, None)), "{mode}");
         }
     }
 
     #[test]
     fn what_the_server_says_counts_only_where_the_driver_decides_by_itself() {
-        let address = Address::parse("postgres://db.example/x", false).unwrap();
+        let address = Address::parse("postgres://db.example/x", false, "").unwrap();
         let requirement = Requirement { encryption: vec![address.encryption().clone()], ..Requirement::default() };
         for (mode, by_server, notes) in [
             (PgSslMode::Prefer, Some(true), 0),
@@ -308,14 +387,14 @@ mod tests {
             (PgSslMode::Disable, Some(true), 1),
             (PgSslMode::Require, Some(false), 0),
         ] {
-            address.record(mode, by_server);
+            address.record(Opened { mode, is_local: false }, by_server);
             assert_eq!(requirement.check().unwrap().len(), notes, "{mode:?} {by_server:?}");
         }
     }
 
     #[test]
     fn a_ca_makes_require_check_the_certificate() {
-        let mode = |url| Address::parse(url, false).unwrap().mode;
+        let mode = |url| Address::parse(url, false, "").unwrap().hosts[0].mode;
         assert!(matches!(mode("postgres://db.example/x?sslmode=require"), PgSslMode::Require));
         assert!(matches!(mode("postgres://db.example/x?sslmode=require&sslrootcert=/ca"), PgSslMode::VerifyCa));
     }

@@ -11,6 +11,7 @@ mod copy;
 mod counters;
 mod durability;
 mod errors;
+mod hosts;
 mod insert;
 mod insert_strategy;
 mod inspect;

@@ -5,6 +5,7 @@ mod counters;
 mod dedup_cache;
 mod durability;
 mod faults;
+mod hosts;
 mod marks;
 mod receipt_partitions;
 mod schemas;
