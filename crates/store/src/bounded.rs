@@ -10,10 +10,10 @@ use crate::page::Step;
 use crate::read::{Counts, EventQuery, Statistics};
 use crate::topics::Patterns;
 
-/// The number of entries of the index that a step of a merged page looks at, beside the newest one of each topic. If as
-/// many topics as the step has events have all of them below the newest of the last one, it is the square of that number.
+/// The maximum number of entries of the index that a step of a merged page looks at, beside the newest one of each topic:
+/// as many of each topic as the step has events, and of no more topics than it has events.
 const MAX_ENTRIES: usize = 1 << 16;
-/// Its root: as many events can be merged in a step from any number of topics.
+/// The number of events that a step can merge from any number of topics: the root of [`MAX_ENTRIES`].
 const MIN_MERGED: usize = 1 << 8;
 
 /// Returns how many events of so many topics a step merges. The filters are applied to these.
