@@ -4,6 +4,7 @@ use std::process::Stdio;
 use std::time::Duration;
 
 use serde_json::json;
+use sluice_tests::certificates::client_env;
 use sluice_tests::wait::holds;
 use sluice_tests::{Backend, dirs, process, program, wait_until};
 
@@ -73,7 +74,7 @@ async fn the_simulator_publishes_and_verifies_with_a_token(backend: Backend) {
     let simulate = async |option: &str, value: &str| {
         let mut command = process::command(&program::find("sluice-publisher"), None);
         command.args(["simulate", "--url", &system.base(), "--events", "500", "--verify", "--verify-timeout", "5m"]);
-        command.args([option, value]).stdin(Stdio::null());
+        command.args([option, value]).envs(client_env(&system.base())).stdin(Stdio::null());
         tokio::task::spawn_blocking(move || command.output().expect("the program runs")).await.unwrap()
     };
     for (option, value) in [("--token", token.as_str()), ("--token-file", &token_file.display().to_string())] {
@@ -151,6 +152,7 @@ async fn a_healthcheck_needs_no_token_and_sends_the_one_it_is_given() {
     for args in [vec![], vec!["--token", &token]] {
         let mut command = process::command(&program::find("sluice-publisher"), None);
         command.args(["healthcheck", "--url", &system.base()]).args(args).stdin(Stdio::null());
+        command.envs(client_env(&system.base()));
         let output = tokio::task::spawn_blocking(move || command.output().expect("the program runs")).await.unwrap();
         assert_eq!(output.status.code(), Some(0), "{output:?}");
     }
