@@ -55,7 +55,8 @@ async fn a_connection_that_sends_nothing_takes_little_memory(backend: Backend) {
     }
     wait_until("all connections are accepted", PATIENCE, || async {
         let open = open_files(process);
-        holds(open >= files + CONNECTIONS, || format!("{open} open files"))
+        // Those of the test that were open before may have been closed meanwhile.
+        holds(open + 10 >= files + CONNECTIONS, || format!("{open} open files"))
     })
     .await;
     // This request passes after they were registered.
