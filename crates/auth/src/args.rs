@@ -1,18 +1,16 @@
 //! The settings of authentication, which every server of ours has.
 
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use axum::http::Uri;
 use clap::Args;
-use rustls::pki_types::CertificateDer;
-use rustls::pki_types::pem::PemObject;
-use rustls::{ClientConfig, RootCertStore};
 use sluice_service::browsers::{Origin, Origins};
+use sluice_service::client_tls::{ClientFiles, ClientOptions, ClientTls};
 use sluice_service::encryption::is_loopback;
 use sluice_service::guard::SharedGuard;
-use sluice_service::tls;
+use sluice_service::tls::Names;
 
 use crate::guard::Guard;
 use crate::jwt::{self, ClaimNames, JwksPlace, Jwt, JwtSettings, KeySet};
@@ -76,7 +74,7 @@ impl AuthArgs {
         }
         match jwt {
             Some((_, JwksPlace::File(file))) => Reloaded::open(jwt::source(file), KeySet::parse).map(|_| ()),
-            Some((_, JwksPlace::Url(_))) => self.tls().map(|_| ()),
+            Some((_, JwksPlace::Url(_))) => self.tls().config().map(|_| ()),
             None => Ok(()),
         }
     }
@@ -98,7 +96,7 @@ impl AuthArgs {
         let jwt = match self.jwt().map_err(anyhow::Error::msg)? {
             Some((settings, place)) => {
                 tracing::info!(issuer = settings.issuer, audience = settings.audience, "JWTs are accepted");
-                Some(Jwt::start(settings, place, self.tls().map_err(anyhow::Error::msg)?)?)
+                Some(Jwt::start(settings, place, self.tls()).map_err(anyhow::Error::msg)?)
             }
             None => None,
         };
@@ -142,26 +140,12 @@ impl AuthArgs {
     }
 
     /// Returns what is trusted for the URL of the keys.
-    fn tls(&self) -> Result<ClientConfig, String> {
-        let mut roots = RootCertStore::empty();
-        match &self.jwt_ca {
-            Some(file) => add_file(&mut roots, file)?,
-            None => {
-                roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
-            }
-        }
-        let provider = Arc::new(rustls::crypto::ring::default_provider());
-        let config = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions();
-        let config = config.map_err(|error| format!("--jwt-jwks: TLS cannot be used: {error}"))?;
-        Ok(config.with_root_certificates(roots).with_no_client_auth())
+    fn tls(&self) -> ClientTls {
+        let certificate = "a certificate of its own, for which there is no setting";
+        let names = Names { server: "the issuer", url: "--jwt-jwks", ca: "--jwt-ca", certificate };
+        let options = ClientOptions { names, cert: certificate, key: certificate };
+        ClientTls::new(options, ClientFiles { ca: self.jwt_ca.clone(), ..ClientFiles::default() })
     }
-}
-
-fn add_file(roots: &mut RootCertStore, file: &Path) -> Result<(), String> {
-    tls::check_ca("--jwt-ca", file)?;
-    let text = tls::read("--jwt-ca", file)?;
-    roots.add_parsable_certificates(CertificateDer::pem_slice_iter(&text).flatten());
-    Ok(())
 }
 
 /// Keys that come without TLS could be those of anybody on the network, so that only this host may send them.

@@ -12,10 +12,15 @@ use ring::rsa;
 use ring::signature::{
     ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, Ed25519KeyPair, KeyPair, RSA_PKCS1_SHA256, RsaKeyPair,
 };
+use rustls::ServerConfig;
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use serde_json::{Value, json};
 use sluice_tests::Setup;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use sluice_tests::certificates::Identity;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpListener;
+use tokio_rustls::TlsAcceptor;
 
 /// What the programs are told to accept.
 pub const ISSUER: &str = "https://issuer.example";
@@ -131,6 +136,24 @@ pub fn claims(sub: &str, scope: &str) -> Value {
     json!({"iss": ISSUER, "aud": AUDIENCE, "sub": sub, "scope": scope, "exp": in_seconds(3_600)})
 }
 
+/// Answers one request for the keys.
+async fn answer(mut stream: impl AsyncRead + AsyncWrite + Unpin, state: &Mutex<State>) {
+    let mut head = Vec::new();
+    while !head.ends_with(b"\r\n\r\n") && stream.read_buf(&mut head).await.is_ok_and(|read| read > 0) {}
+    let answer = {
+        let mut state = state.lock().expect("the state");
+        state.requests += 1;
+        if state.is_away {
+            "HTTP/1.1 503 Service Unavailable\r\nContent-Length: 0\r\nConnection: close\r\n\r\n".to_owned()
+        } else {
+            let body = json!({"keys": state.keys}).to_string();
+            format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{body}", body.len())
+        }
+    };
+    let _ = stream.write_all(answer.as_bytes()).await;
+    let _ = stream.shutdown().await;
+}
+
 /// A server with the keys of the issuer.
 pub struct Issuer {
     pub url: String,
@@ -145,27 +168,37 @@ struct State {
 
 impl Issuer {
     pub async fn start(keys: &[&Key]) -> Self {
+        Self::serve(keys, None).await
+    }
+
+    /// Starts a server that speaks TLS with this certificate.
+    pub async fn start_with_tls(keys: &[&Key], identity: &Identity) -> Self {
+        let chain = CertificateDer::from_pem_file(&identity.cert).expect("a certificate");
+        let key = PrivateKeyDer::from_pem_file(&identity.key).expect("a key");
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let config = ServerConfig::builder_with_provider(provider).with_safe_default_protocol_versions();
+        let config = config.expect("versions").with_no_client_auth().with_single_cert(vec![chain], key);
+        Self::serve(keys, Some(TlsAcceptor::from(Arc::new(config.expect("a certificate"))))).await
+    }
+
+    async fn serve(keys: &[&Key], tls: Option<TlsAcceptor>) -> Self {
         let state = State { keys: keys.iter().map(|key| key.jwk()).collect(), is_away: false, requests: 0 };
         let state = Arc::new(Mutex::new(state));
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
-        let url = format!("http://{}/keys", listener.local_addr().expect("an address"));
+        let scheme = if tls.is_some() { "https" } else { "http" };
+        let url = format!("{scheme}://{}/keys", listener.local_addr().expect("an address"));
         let served = state.clone();
         tokio::spawn(async move {
             loop {
-                let (mut stream, _) = listener.accept().await.expect("a connection");
-                let mut head = Vec::new();
-                while !head.ends_with(b"\r\n\r\n") && stream.read_buf(&mut head).await.is_ok_and(|read| read > 0) {}
-                let answer = {
-                    let mut state = served.lock().expect("the state");
-                    state.requests += 1;
-                    if state.is_away {
-                        "HTTP/1.1 503 Service Unavailable\r\nContent-Length: 0\r\nConnection: close\r\n\r\n".to_owned()
-                    } else {
-                        let body = json!({"keys": state.keys}).to_string();
-                        format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{body}", body.len())
+                let (stream, _) = listener.accept().await.expect("a connection");
+                match &tls {
+                    None => answer(stream, &served).await,
+                    Some(tls) => {
+                        if let Ok(stream) = tls.accept(stream).await {
+                            answer(stream, &served).await;
+                        }
                     }
-                };
-                let _ = stream.write_all(answer.as_bytes()).await;
+                }
             }
         });
         Self { url, state }

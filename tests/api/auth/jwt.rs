@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 
 use ring::hmac;
 use serde_json::{Value, json};
+use sluice_tests::certificates::{Authority, HOST};
 use sluice_tests::wait::holds;
 use sluice_tests::{Backend, Client, Setup, dirs, wait_until};
 
@@ -301,4 +302,23 @@ async fn without_any_key_of_the_issuer_jwts_are_answered_503_and_accepted_once_i
         holds(status == 202, || status.to_string())
     })
     .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn keys_come_over_tls_from_an_issuer_of_a_trusted_ca_and_from_no_other() {
+    let (ca, other) = (Authority::new(), Authority::new());
+    let key = Key::es256("k");
+    let issuer = Issuer::start_with_tls(&[&key], &ca.issue(HOST)).await;
+    let token = key.token(&claims("shop", "publish"));
+    for (trusted, status) in [(&ca, 202), (&other, 503)] {
+        let setup = accepting(Setup::new(Backend::Standalone), &issuer.url);
+        let system = setup.env("SLUICE_JWT_CA", &trusted.ca().display().to_string()).start().await;
+        assert_eq!(publish(&system.client, &token, "1").await, status);
+        let reason = "the certificate of the issuer is not from a trusted CA: give the CA with --jwt-ca";
+        wait_until("the log has the reason, if there is one", SOON, || {
+            let log = system.aggregators[0].log();
+            std::future::ready(holds(log.contains(reason) == (status == 503), || log))
+        })
+        .await;
+    }
 }

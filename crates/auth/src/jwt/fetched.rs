@@ -13,8 +13,8 @@ use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
 use jsonwebtoken::Algorithm;
 use ring::digest::{Digest, SHA256, digest};
-use rustls::ClientConfig;
 use sluice_service::backoff::Backoff;
+use sluice_service::client_tls::ClientTls;
 use tokio::sync::{Notify, watch};
 
 use super::key_set::{KeySet, MAX_BYTES};
@@ -39,6 +39,7 @@ pub(super) const LABEL: &str = "jwks";
 pub(super) struct Fetched {
     url: Uri,
     client: Client<HttpsConnector<HttpConnector>, Body>,
+    tls: ClientTls,
     /// `None` until they were fetched for the first time.
     keys: RwLock<Option<Arc<KeySet>>>,
     rounds: watch::Sender<Rounds>,
@@ -61,11 +62,16 @@ struct Rounds {
 impl Fetched {
     /// Fetches the keys, now and from time to time, until what is returned is dropped. Redirects are not followed:
     /// whoever may write one must not choose whose keys are trusted. Must be called within a Tokio runtime.
-    pub(super) fn start(url: Uri, tls: ClientConfig) -> Arc<Self> {
-        let connector = HttpsConnectorBuilder::new().with_tls_config(tls).https_or_http().enable_http1().build();
+    ///
+    /// # Errors
+    /// The name of the option with a file that cannot be read, and the reason.
+    pub(super) fn start(url: Uri, tls: ClientTls) -> Result<Arc<Self>, String> {
+        let connector = HttpsConnectorBuilder::new().with_tls_config(tls.config()?);
+        let connector = connector.https_or_http().enable_http1().build();
         let fetched = Arc::new(Self {
             url,
             client: Client::builder(TokioExecutor::new()).build(connector),
+            tls,
             keys: RwLock::default(),
             rounds: watch::Sender::new(Rounds { ended: 0, running: false, wanted: 1 }),
             wake: Notify::new(),
@@ -73,7 +79,7 @@ impl Fetched {
         });
         ::metrics::gauge!(metrics::SOURCE_CURRENT.name, "source" => LABEL).set(0.0);
         tokio::spawn(run(Arc::downgrade(&fetched)));
-        fetched
+        Ok(fetched)
     }
 
     /// Returns the last keys, or `None` if there were none yet.
@@ -130,7 +136,11 @@ impl Fetched {
 
     async fn get(&self) -> anyhow::Result<Vec<u8>> {
         let request = Request::get(&self.url).header(header::ACCEPT, "application/json").body(Body::empty())?;
-        let response = self.client.request(request).await?;
+        let response = self.client.request(request).await;
+        let response = response.map_err(|error| match self.tls.explain(&error) {
+            Some(reason) => anyhow::Error::msg(reason),
+            None => error.into(),
+        })?;
         anyhow::ensure!(response.status() == StatusCode::OK, "the issuer returned {}", response.status());
         let (mut body, mut content) = (response.into_body(), Vec::new());
         while let Some(frame) = poll_fn(|context| Pin::new(&mut body).poll_frame(context)).await {

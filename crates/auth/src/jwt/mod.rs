@@ -12,8 +12,8 @@ use std::sync::Arc;
 use axum::http::Uri;
 use jsonwebtoken::errors::ErrorKind;
 use jsonwebtoken::{Algorithm, Header, Validation, decode, decode_header};
-use rustls::ClientConfig;
 use sluice_event::Timestamp;
+use sluice_service::client_tls::ClientTls;
 use sluice_service::problem::Problem;
 
 use self::cache::Cache;
@@ -72,14 +72,12 @@ impl Jwt {
     /// Starts to fetch the keys, or reads them. Must be called within a Tokio runtime.
     ///
     /// # Errors
-    /// When the file cannot be read.
-    pub(crate) fn start(settings: JwtSettings, place: JwksPlace, tls: ClientConfig) -> anyhow::Result<Self> {
+    /// When the file, or what is trusted for the URL, cannot be read.
+    pub(crate) fn start(settings: JwtSettings, place: JwksPlace, tls: ClientTls) -> Result<Self, String> {
         ring_provider::install();
         let keys = match place {
-            JwksPlace::File(file) => {
-                Keys::File(Reloaded::follow(source(file), KeySet::parse).map_err(anyhow::Error::msg)?)
-            }
-            JwksPlace::Url(url) => Keys::Url(Fetched::start(url, tls)),
+            JwksPlace::File(file) => Keys::File(Reloaded::follow(source(file), KeySet::parse)?),
+            JwksPlace::Url(url) => Keys::Url(Fetched::start(url, tls)?),
         };
         Ok(Self { settings, keys, cache: Cache::new() })
     }
