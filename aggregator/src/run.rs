@@ -59,12 +59,7 @@ pub async fn run(settings: RunSettings) -> anyhow::Result<()> {
     let (window, receipts_ttl) = (settings.replay_window(), settings.rules.idempotency_ttl);
     let failover = Arc::new(Failover::new(log.clone(), store.clone(), window, receipts_ttl));
     let log: Arc<dyn LogReader> = log;
-    let options = CommitOptions {
-        keyer: settings.rules.keyer(),
-        shard: name.clone(),
-        audit: settings.rules.audit,
-        numbering: None,
-    };
+    let options = commit_options(&settings, &name);
 
     let migrated = Arc::new(AtomicBool::new(false));
     let api = api::router(ApiState::new(store.clone(), log.clone(), options.clone()));
@@ -144,6 +139,15 @@ async fn migrate_when_reachable(store: &PostgresStore, stop: &CancellationToken)
         if !pause(backoff.next(), stop).await {
             return Ok(false);
         }
+    }
+}
+
+fn commit_options(settings: &RunSettings, replica: &str) -> CommitOptions {
+    CommitOptions {
+        keyer: settings.rules.keyer(),
+        shard: replica.to_owned(),
+        audit: settings.rules.audit,
+        numbering: None,
     }
 }
 
