@@ -19,6 +19,7 @@ mod connection;
 mod damage;
 mod failover;
 mod group;
+mod patroni;
 mod postgres;
 mod publisher;
 mod redis;

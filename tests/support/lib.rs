@@ -27,6 +27,7 @@ pub mod ledger;
 pub mod load;
 pub mod lock;
 pub mod metrics;
+pub mod patroni;
 mod ports;
 pub mod postgres;
 pub mod process;

@@ -257,7 +257,7 @@ pub fn url_of(address: &str, database: &str) -> String {
 }
 
 /// Returns the user of the server, because Postgres refuses to run as root.
-fn server_user() -> Option<&'static str> {
+pub(crate) fn server_user() -> Option<&'static str> {
     rustix::process::geteuid().is_root().then_some("postgres")
 }
 
@@ -283,7 +283,7 @@ fn make_template() -> PathBuf {
 
 /// Returns a program of PostgreSQL: from `SLUICE_PG_BIN`, from the directory of Debian (the newest version), or
 /// from the `PATH`. Some packages of a server do not have its clients: those of another version do as well.
-fn program(name: &str) -> PathBuf {
+pub(crate) fn program(name: &str) -> PathBuf {
     static BIN: LazyLock<Option<PathBuf>> = LazyLock::new(|| {
         let versions = std::fs::read_dir("/usr/lib/postgresql").ok()?.flatten();
         let newest = versions.filter_map(|v| v.file_name().to_str()?.parse::<u32>().ok()).max()?;
@@ -293,7 +293,7 @@ fn program(name: &str) -> PathBuf {
     chosen.unwrap_or_else(|| BIN.as_ref().map_or_else(|| name.into(), |dir| dir.join(name)))
 }
 
-fn run(command: &mut Command) {
+pub(crate) fn run(command: &mut Command) {
     let output = command.stdin(Stdio::null()).output();
     match output {
         Ok(output) if output.status.success() => {}

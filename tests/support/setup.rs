@@ -39,6 +39,7 @@ pub struct Setup {
     postgres_of_each: Vec<String>,
     env: Vec<(String, String)>,
     programs: Option<PathBuf>,
+    database: Option<String>,
 }
 
 impl Setup {
@@ -67,6 +68,7 @@ impl Setup {
             postgres_of_each: Vec::new(),
             env: Vec::new(),
             programs: None,
+            database: None,
         }
     }
 
@@ -96,6 +98,12 @@ impl Setup {
     /// Sets an environment variable of all programs.
     pub fn env(mut self, name: &str, value: &str) -> Self {
         self.env.push((name.to_owned(), value.to_owned()));
+        self
+    }
+
+    /// Stores in this database, whose URL may have several hosts, instead of the system's own server.
+    pub fn database(mut self, url: &str) -> Self {
+        self.database = Some(url.to_owned());
         self
     }
 
@@ -203,7 +211,8 @@ impl Setup {
     }
 
     async fn start_distributed(self) -> System {
-        let (redis, postgres) = self.urls().await;
+        let (redis, own) = self.urls().await;
+        let postgres = self.database.clone().unwrap_or(own);
         let dir = dirs::fresh("system");
         let name = format!("t{}", NEXT.fetch_add(1, Ordering::Relaxed));
         let mut aggregators: Vec<Program> = (0..self.aggregators)

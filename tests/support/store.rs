@@ -54,6 +54,30 @@ impl Snapshot {
 /// A stored event: topic, id, payload text.
 pub type StoredRow = (String, String, String);
 
+/// Connects to the primary among the hosts of a URL: `postgres://user@host:port,host:port/database`.
+async fn primary(url: &str) -> sqlx::Result<PgConnection> {
+    let (before, rest) = url.split_at(url.find('@').map_or(0, |at| at + 1));
+    let (hosts, after) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
+    if !hosts.contains(',') {
+        return PgConnection::connect(url).await;
+    }
+    // The settings after the database are for the programs.
+    let database = after.split('?').next().unwrap_or_default();
+    let mut failure = sqlx::Error::PoolClosed;
+    for host in hosts.split(',') {
+        let connected = async {
+            let mut connection = PgConnection::connect(&format!("{before}{host}{database}")).await?;
+            let is_standby = sqlx::query_scalar("SELECT pg_is_in_recovery()").fetch_one(&mut connection).await?;
+            if is_standby { Err(sqlx::Error::RowNotFound) } else { Ok(connection) }
+        };
+        match connected.await {
+            Ok(connection) => return Ok(connection),
+            Err(error) => failure = error,
+        }
+    }
+    Err(failure)
+}
+
 /// A read-only connection.
 #[derive(Debug)]
 pub enum StoreReader {
@@ -68,8 +92,7 @@ impl StoreReader {
     pub async fn connect(address: &StoreAddress) -> sqlx::Result<Self> {
         match address {
             StoreAddress::Postgres { url, schema } => {
-                let connection = PgConnection::connect(url).await?;
-                Ok(Self::Postgres(Box::new(connection), format!("\"{schema}\".")))
+                Ok(Self::Postgres(Box::new(primary(url).await?), format!("\"{schema}\".")))
             }
             StoreAddress::Sqlite(path) => {
                 let options = SqliteConnectOptions::new().filename(path).read_only(true);
