@@ -63,7 +63,7 @@ pub const SESSIONS_ENDED: Metric = Metric::counter("sluice_sessions_ended_total"
 pub const RECEIPTS_BYTES: Metric = Metric::gauge("sluice_receipts_bytes", &[], "bytes");
 
 /// Whether the store has lost commits that are being stored again: 1 or 0.
-pub const REPLAY_PENDING: Metric = Metric::gauge("sluice_replay_pending", &[], "");
+pub const REPLAY_PENDING: Metric = Metric::gauge("sluice_replay_pending", &[], "boolean");
 /// How far back everything that was acknowledged is still in the log, so that it could be stored again; NaN when
 /// unknown.
 pub const REPLAY_COVERED_SECONDS: Metric = Metric::gauge("sluice_replay_covered_seconds", &[], "seconds");
@@ -78,7 +78,7 @@ pub const MISSING_FROM: Metric = Metric::gauge("sluice_missing_from_timestamp_se
 pub const MISSING_UNTIL: Metric = Metric::gauge("sluice_missing_until_timestamp_seconds", &[], "seconds");
 
 /// Whether this replica found a log that is older than the receipts, because it was restored from a backup: 1 or absent.
-pub const LOG_OLDER_THAN_RECEIPTS: Metric = Metric::gauge("sluice_log_older_than_receipts", &[], "");
+pub const LOG_OLDER_THAN_RECEIPTS: Metric = Metric::gauge("sluice_log_older_than_receipts", &[], "boolean");
 
 /// Every metric that only the aggregator records.
 pub const ALL: &[Metric] = &[
