@@ -3,7 +3,7 @@
 use sluice_tests::patroni::Patroni;
 use sluice_tests::store::StoreAddress;
 use sluice_tests::wait::holds;
-use sluice_tests::{StoreReader, wait_until};
+use sluice_tests::{StoreReader, TableLock, wait_until};
 
 use crate::trial::{SOON, Trial, cluster};
 
@@ -24,10 +24,16 @@ async fn a_primary_that_patroni_replaces_loses_nothing_that_was_answered() {
     for aggregator in 0..3 {
         trial.commits(aggregator).await;
     }
-    let in_flight = trial.load.in_flight();
+    // Each replica has a batch in flight, however fast the machine is.
+    let lock = TableLock::take(&address_of(&patroni, 0, &trial)).await;
+    for aggregator in &trial.system.aggregators {
+        lock.holds_up(aggregator.name()).await;
+    }
+    let in_flight = trial.system.stream().await.pending().await.unwrap();
     let lost = stored_by(&patroni, 0, &trial).await.unwrap() - received;
     assert!(lost > 0, "the standby has everything");
     tokio::task::block_in_place(|| patroni.kill(0));
+    drop(lock);
     trial.fault(in_flight);
     let promoted = tokio::task::block_in_place(|| patroni.wait_until_primary(1));
     println!("{lost} events were lost; Patroni promoted the standby after {promoted:.1?}");
@@ -43,10 +49,14 @@ async fn a_primary_that_patroni_replaces_loses_nothing_that_was_answered() {
 
 /// Returns the number of events that a node has stored.
 async fn stored_by(patroni: &Patroni, node: usize, trial: &Trial) -> Result<i64, String> {
-    let StoreAddress::Postgres { schema, .. } = &trial.system.store else { unreachable!() };
-    let url = patroni.url_of_node(node);
-    let address = StoreAddress::Postgres { url, schema: schema.clone() };
+    let address = address_of(patroni, node, trial);
     let mut reader = StoreReader::connect(&address).await.map_err(|error| error.to_string())?;
     let snapshot = reader.snapshot().await.map_err(|error| error.to_string())?;
     Ok(snapshot.received)
+}
+
+/// Returns where the system's tables are on a node.
+fn address_of(patroni: &Patroni, node: usize, trial: &Trial) -> StoreAddress {
+    let StoreAddress::Postgres { schema, .. } = &trial.system.store else { unreachable!("it is in Postgres") };
+    StoreAddress::Postgres { url: patroni.url_of_node(node), schema: schema.clone() }
 }
