@@ -133,5 +133,7 @@ async fn a_page_that_nobody_reads_takes_little_memory_of_the_publisher() {
         last = now;
     }
     let each = last.saturating_sub(before) / READERS;
-    assert!(each < 320 * KIB, "{each} bytes for each reader");
+    // Two sessions of TLS, with the client and with the aggregator, each keep a record of 16 KiB in each direction.
+    let sessions = if base.starts_with("https://") { 64 * KIB } else { 0 };
+    assert!(each < 320 * KIB + sessions, "{each} bytes for each reader");
 }
