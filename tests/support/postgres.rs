@@ -159,12 +159,16 @@ impl PostgresServer {
         if let Some(user) = server_user() {
             run(Command::new("chown").arg(format!("{user}:")).arg(data.parent().expect("a folder")));
         }
-        let mut backup = command(&program("pg_basebackup"), server_user());
-        run(backup
-            .args(["-h", "127.0.0.1", "-U", "postgres", "-X", "stream", "--checkpoint=fast", "--no-sync", "-p"])
-            .arg(self.port.to_string())
-            .arg("-D")
-            .arg(data));
+        // pg_basebackup does the same, but needs a program of the server's own version, which not every package has. The
+        // log of the server is left out: the copy gets it from the server.
+        let (from, to) = (self.data.display(), data.display());
+        let copy = format!("\\! cp -a '{from}' '{to}'; rm -f '{to}/postmaster.pid' '{to}'/pg_wal/0*");
+        let label = format!("\\o '{to}/backup_label'");
+        let steps =
+            ["SELECT pg_backup_start('copy', true)", &copy, &label, "SELECT labelfile FROM pg_backup_stop(false)"];
+        let mut backup = command(&program("psql"), server_user());
+        backup.args(["-h", "127.0.0.1", "-U", "postgres", "-q", "-A", "-t", "-v", "ON_ERROR_STOP=1", "-p"]);
+        run(backup.arg(self.port.to_string()).args(steps.iter().flat_map(|step| ["-c", step])));
     }
 
     /// Sends SIGSTOP to the processes that send this server's data to standbys.
