@@ -1,5 +1,6 @@
 //! The `healthcheck` subcommand: for images that have neither a shell nor curl.
 
+use std::error::Error;
 use std::time::Duration;
 
 use anyhow::{Context, anyhow};
@@ -9,6 +10,9 @@ use reqwest::header::HeaderMap;
 use crate::client_tls::{self, ClientTls};
 
 const DEADLINE: Duration = Duration::from_secs(3);
+/// How often a request is sent whose connection has ended before it. In TLS 1.3 a server refuses the client's certificate
+/// after the handshake, and if its reason arrives before the request is sent, it is lost.
+const TRIES: u32 = 5;
 
 /// Asks the server at `url` (such as `http://127.0.0.1:8080`), without TLS, whether it is ready.
 ///
@@ -35,7 +39,14 @@ async fn ask(
     explain: impl Fn(&reqwest::Error) -> Option<String>,
 ) -> anyhow::Result<()> {
     let url = format!("{}/readyz", url.trim_end_matches('/'));
-    let answer = client.timeout(DEADLINE).build()?.get(&url).send().await;
+    let client = client.timeout(DEADLINE).build()?;
+    let mut answer = client.get(&url).send().await;
+    for _ in 1..TRIES {
+        if !answer.as_ref().is_err_and(was_not_sent) {
+            break;
+        }
+        answer = client.get(&url).send().await;
+    }
     let answer = answer.map_err(|error| explain(&error).map_or_else(|| error.into(), |reason| anyhow!(reason)));
     let answer = answer.with_context(|| format!("{url} does not answer"))?;
     let status = answer.status();
@@ -44,4 +55,15 @@ async fn ask(
     }
     let body = answer.text().await.unwrap_or_default();
     anyhow::bail!("{url} returned {status}: {}", body.trim());
+}
+
+fn was_not_sent(error: &reqwest::Error) -> bool {
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        if error.downcast_ref::<hyper::Error>().is_some_and(hyper::Error::is_canceled) {
+            return true;
+        }
+        cause = error.source();
+    }
+    false
 }
