@@ -163,7 +163,7 @@ async fn a_lost_counter_of_redis_is_unknown_and_not_a_difference() {
     let system = system(Backend::RedisPostgres).await;
     system.publish_and_wait(0, &events("a", 0..20)).await;
     let (url, prefix) = system.stream.clone().unwrap();
-    let mut connection = redis::Client::open(url).unwrap().get_multiplexed_async_connection().await.unwrap();
+    let mut connection = sluice_tests::redis::connect(&url).await.unwrap();
     let deleted: u64 =
         redis::cmd("DEL").arg(format!("{prefix}:{{0}}:counts")).query_async(&mut connection).await.unwrap();
     assert_eq!(deleted, 1);

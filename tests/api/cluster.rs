@@ -121,7 +121,7 @@ async fn an_entry_that_was_removed_while_its_replica_was_away_is_counted_as_lost
     // The entry is delivered to the replica, which crashes; then somebody trims the stream by hand.
     let (url, prefix) = system.stream.clone().unwrap();
     let stream = format!("{prefix}:{{0}}");
-    let mut connection = redis::Client::open(url).unwrap().get_multiplexed_async_connection().await.unwrap();
+    let mut connection = sluice_tests::redis::connect(&url).await.unwrap();
     let mut read = redis::cmd("XREADGROUP");
     read.arg("GROUP").arg("aggregators").arg(system.aggregators[0].name()).arg("STREAMS").arg(&stream).arg(">");
     read.query_async::<redis::Value>(&mut connection).await.unwrap();
@@ -175,7 +175,7 @@ async fn a_request_whose_entry_killed_its_readers_is_recognised_when_it_is_sent_
 async fn look_as_if_it_had_killed_its_readers(system: &System, consumer: &str) {
     let (url, prefix) = system.stream.clone().unwrap();
     let (stream, group) = (format!("{prefix}:{{0}}"), "aggregators");
-    let mut redis = redis::Client::open(url).unwrap().get_multiplexed_async_connection().await.unwrap();
+    let mut redis = sluice_tests::redis::connect(&url).await.unwrap();
     let read_from = |start: &str| {
         let mut read = redis::cmd("XREADGROUP");
         read.arg("GROUP").arg(group).arg(consumer).arg("STREAMS").arg(&stream).arg(start);

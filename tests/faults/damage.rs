@@ -49,7 +49,7 @@ async fn stored(system: &System) -> Vec<String> {
 /// Returns the newest incremental file of Redis' append-only file. Redis must run.
 async fn append_only_file(system: &System) -> PathBuf {
     let (url, _) = system.stream.clone().unwrap();
-    let mut connection = redis::Client::open(url).unwrap().get_multiplexed_async_connection().await.unwrap();
+    let mut connection = sluice_tests::redis::connect(&url).await.unwrap();
     let (_, dir): (String, String) =
         redis::cmd("CONFIG").arg("GET").arg("dir").query_async(&mut connection).await.unwrap();
     let files = fs::read_dir(Path::new(&dir).join("appendonlydir")).unwrap().map(|file| file.unwrap().path());

@@ -10,7 +10,7 @@ use crate::trial::{SOON, Trial, cluster};
 async fn a_lost_group_is_made_again_and_receipts_absorb_the_replay() {
     let mut trial = Trial::begin_unseen("the consumer group is lost", cluster().await).await;
     let (url, prefix) = trial.system.stream.clone().unwrap();
-    let mut connection = redis::Client::open(url).unwrap().get_multiplexed_async_connection().await.unwrap();
+    let mut connection = sluice_tests::redis::connect(&url).await.unwrap();
     let mut stream = trial.system.stream().await;
     for _ in 0..3 {
         let lock = trial.hold(&[0, 1, 2]).await;

@@ -6,7 +6,8 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
-use redis::FromRedisValue;
+use redis::aio::MultiplexedConnection;
+use redis::{AsyncConnectionConfig, FromRedisValue, RedisResult};
 
 use crate::certificates::Identity;
 use crate::process::{Process, tail};
@@ -15,6 +16,18 @@ use crate::{dirs, ports};
 
 /// How long a server may take to answer one command of a test.
 const COMMAND_TIMEOUT: Duration = Duration::from_secs(5);
+/// The same for a connection of [`connect`], where the client's own default is half a second: a busy machine is slower.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Opens a connection of a test to a server.
+///
+/// # Errors
+/// When the URL is wrong, or there is no connection.
+pub async fn connect(url: &str) -> RedisResult<MultiplexedConnection> {
+    let config =
+        AsyncConnectionConfig::new().set_connection_timeout(Some(PATIENCE)).set_response_timeout(Some(PATIENCE));
+    redis::Client::open(url)?.get_multiplexed_async_connection_with_config(&config).await
+}
 
 /// A Redis server with the settings that the system requires: every write is on disk before the response, and
 /// nothing is evicted. Its data survives [`RedisServer::kill`] and [`RedisServer::start_again`].

@@ -27,9 +27,8 @@ pub struct StreamReader {
 impl StreamReader {
     /// Connects, and waits for a server that is starting.
     pub async fn connect(url: &str, prefix: &str) -> Self {
-        let client = redis::Client::open(url).expect("a Redis URL");
         let connection = crate::wait_until("a connection to Redis", Duration::from_secs(60), || async {
-            client.get_multiplexed_async_connection().await.map_err(|e| e.to_string())
+            crate::redis::connect(url).await.map_err(|e| e.to_string())
         })
         .await;
         Self { connection, key: format!("{prefix}:{{0}}") }

@@ -280,8 +280,7 @@ impl Rig {
 
     async fn lose_group(&self) -> Result<(), String> {
         let (url, prefix) = self.system.stream.clone().expect("a system with Redis");
-        let client = redis::Client::open(url).map_err(|error| error.to_string())?;
-        let mut connection = client.get_multiplexed_async_connection().await.map_err(|error| error.to_string())?;
+        let mut connection = sluice_tests::redis::connect(&url).await.map_err(|error| error.to_string())?;
         let key = format!("{prefix}:{{0}}");
         let gone: bool = connection.xgroup_destroy(key, "aggregators").await.map_err(|error| error.to_string())?;
         if gone { Ok(()) } else { Err("there was no group".to_owned()) }

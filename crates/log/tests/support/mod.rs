@@ -78,7 +78,12 @@ impl RedisServer {
 
     /// Returns a plain connection, to inspect and change the data without the log.
     pub async fn raw(&self) -> redis::aio::MultiplexedConnection {
-        redis::Client::open(self.url()).unwrap().get_multiplexed_async_connection().await.unwrap()
+        // The client's own defaults, a second and half a second, are too short for a busy machine.
+        let config = redis::AsyncConnectionConfig::new()
+            .set_connection_timeout(Some(PATIENCE))
+            .set_response_timeout(Some(PATIENCE));
+        let client = redis::Client::open(self.url()).unwrap();
+        client.get_multiplexed_async_connection_with_config(&config).await.unwrap()
     }
 
     /// Sends one command, whose words are separated by spaces.
