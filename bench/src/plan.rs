@@ -82,6 +82,10 @@ pub enum Scenario {
     Standalone,
     /// Accepting alone, without an aggregator: requests of 1 event
     Ingest1,
+    /// Accepting alone, requests of 1 event with a token of the file of tokens
+    Ingest1Token,
+    /// Accepting alone, requests of 1 event with a JWT
+    Ingest1Jwt,
     /// Accepting alone, requests of 10 events
     Ingest10,
     /// Accepting alone, requests of 100 events
@@ -132,7 +136,7 @@ pub struct GrowthPlan {
 impl Scenario {
     /// The scenarios that run in rounds, in this order. Two whose rates are divided by each other stand
     /// close to each other, so that other work on the machine affects both.
-    const ROUND: [Self; 19] = [
+    const ROUND: [Self; 21] = [
         Self::Single,
         Self::Dup0,
         Self::Copy,
@@ -148,6 +152,8 @@ impl Scenario {
         Self::Dup30x4,
         Self::Dup90x4,
         Self::Ingest1,
+        Self::Ingest1Token,
+        Self::Ingest1Jwt,
         Self::Ingest10,
         Self::Ingest100,
         Self::Ingest1000,
@@ -167,7 +173,13 @@ impl Scenario {
     fn every_quick(self) -> usize {
         match self {
             Self::Dup0x2 | Self::Dup90x2 | Self::Dup0x4 | Self::Dup90x4 | Self::Ingest10 => 0,
-            Self::Dup30x2 | Self::Dup30x4 | Self::Ingest1 | Self::Ingest100 | Self::Ingest1000 => 2,
+            Self::Dup30x2
+            | Self::Dup30x4
+            | Self::Ingest1
+            | Self::Ingest1Token
+            | Self::Ingest1Jwt
+            | Self::Ingest100
+            | Self::Ingest1000 => 2,
             _ => 1,
         }
     }

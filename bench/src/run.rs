@@ -9,7 +9,7 @@ use crate::load::events::WorkloadSpec;
 use crate::plan::{Plan, Scenario};
 use crate::progress::Progress;
 use crate::report::figures::{Figures, Group, RATE, Spread};
-use crate::report::goals::{TO_100, TO_COPY, TO_SERVICE};
+use crate::report::goals::{TO_100, TO_ANYBODY, TO_COPY, TO_SERVICE};
 use crate::report::machine;
 use crate::report::results::{Column, Results};
 use crate::scenarios::copy::Baseline;
@@ -105,6 +105,9 @@ fn compare(results: &mut Results) {
     results.compare("dup30", "per_event_redis_postgres", RATE, TO_SERVICE);
     results.compare("standalone", "per_event_sqlite", RATE, TO_SERVICE);
     results.compare("single", "dup0", RATE, TO_100);
+    for credential in ["ingest1_token", "ingest1_jwt"] {
+        results.compare(credential, "ingest1", RATE, TO_ANYBODY);
+    }
 }
 
 fn outcome(figures: &Figures) -> String {

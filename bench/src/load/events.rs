@@ -7,6 +7,9 @@ pub const TOPICS: [&str; 5] = ["orders", "payments", "shipments", "inventory", "
 /// The topic of the probes, events whose latency is measured: see [`WorkloadSpec::probes`].
 pub const PROBES: &str = "probes";
 
+/// How each request begins.
+const REQUEST_LINE: &str = "POST /publish HTTP/1.1\r\n";
+
 /// Describes a workload.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct WorkloadSpec {
@@ -87,6 +90,14 @@ impl Workload {
         Self { requests, events: events as u64, duplicates: repeated as u64, bytes_per_event }
     }
 
+    /// Returns the same requests with this value of the header `Authorization`.
+    pub fn authorized(&self, authorization: &str) -> Self {
+        let header = format!("Authorization: {authorization}\r\n");
+        let add =
+            |request: &Vec<u8>| [REQUEST_LINE.as_bytes(), header.as_bytes(), &request[REQUEST_LINE.len()..]].concat();
+        Self { requests: self.requests.iter().map(add).collect(), ..*self }
+    }
+
     /// Returns the number of events that must be stored.
     pub fn unique(&self) -> u64 {
         self.events - self.duplicates
@@ -100,8 +111,8 @@ fn topic(number: u64) -> &'static str {
 
 fn request(body: &str) -> Vec<u8> {
     let length = body.len();
-    let head = "POST /publish HTTP/1.1\r\nHost: sluice\r\nContent-Type: application/json\r\nContent-Length: ";
-    format!("{head}{length}\r\n\r\n{body}").into_bytes()
+    let head = "Host: sluice\r\nContent-Type: application/json\r\nContent-Length: ";
+    format!("{REQUEST_LINE}{head}{length}\r\n\r\n{body}").into_bytes()
 }
 
 /// Appends the JSON of event `number`, which depends on nothing else. Returns its length in bytes.

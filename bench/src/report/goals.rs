@@ -10,6 +10,8 @@ pub const TO_COPY: &str = "to COPY";
 pub const TO_SERVICE: &str = "to the service";
 /// The name of the rate with requests of one event divided by that with requests of 100.
 pub const TO_100: &str = "to requests of 100";
+/// The name of a rate of requests with a token divided by that without authentication.
+pub const TO_ANYBODY: &str = "to requests without a token";
 /// The name of a rate divided by that on empty tables.
 pub const TO_EMPTY: &str = "to empty tables";
 /// The name of the 99th percentile.
@@ -43,7 +45,7 @@ const FULL_RATE: &[&str] = &["dup0", "dup30", "dup90"];
 
 /// All goals, in the order of the report.
 #[rustfmt::skip]
-pub const GOALS: [Goal; 12] = [
+pub const GOALS: [Goal; 14] = [
     goal("ratios", "copy_dup0", "end to end, 0% duplicates, to COPY", &["dup0"], Group::Ratio, TO_COPY, AtLeast(0.85)),
     goal("ratios", "copy_dup30", "end to end, 30% duplicates, to COPY", &["dup30"], Group::Ratio, TO_COPY, AtLeast(1.0)),
     goal("ratios", "copy_dup90", "end to end, 90% duplicates, to COPY", &["dup90"], Group::Ratio, TO_COPY, AtLeast(2.0)),
@@ -53,6 +55,8 @@ pub const GOALS: [Goal; 12] = [
     goal("latency_ms", "publish_p99_half", "p99 of /publish at half of the highest rate, ms", &["half"], Group::Publish, P99, AtMost(15.0)),
     goal("ratios", "growth_5m", "rate at 5 million rows to the rate at none", &["rows_5m"], Group::Ratio, TO_EMPTY, AtLeast(0.8)),
     goal("ratios", "single_to_100", "requests of one event to requests of 100", &["single"], Group::Ratio, TO_100, AtLeast(0.3)),
+    goal("ratios", "ingest1_token", "requests of one event with a token to those without", &["ingest1_token"], Group::Ratio, TO_ANYBODY, AtLeast(0.97)),
+    goal("ratios", "ingest1_jwt", "requests of one event with a JWT to those without", &["ingest1_jwt"], Group::Ratio, TO_ANYBODY, AtLeast(0.97)),
     goal("simulate", "seconds", "the simulator's 1,000 events, from start to verified, s", &["simulate"], Group::Seconds, crate::scenarios::simulate::SECONDS, AtMost(0.5)),
     goal("rss_mib", "aggregator", "resident memory of the aggregator at full rate, MiB", FULL_RATE, Group::Resident, "aggregator", AtMost(64.0)),
     goal("rss_mib", "publisher", "resident memory of the publisher at full rate, MiB", FULL_RATE, Group::Resident, "publisher", AtMost(32.0)),

@@ -8,21 +8,30 @@ use anyhow::ensure;
 use crate::load::closed;
 use crate::load::events::Workload;
 use crate::report::figures::{Figures, Group, RATE};
+use crate::system::credentials::Credential;
 use crate::system::servers::Servers;
 use crate::system::sluice::Sluice;
 use crate::watch::cpu::{Reading, Watched};
 use crate::watch::memory;
 
-/// Publishes the workload, and checks that all of it was appended to the stream.
+/// Publishes the workload, and checks that all of it was appended to the stream. With a credential, the publisher
+/// demands it, and each request has it.
 pub async fn run(
     servers: &Servers,
     workload: &Arc<Workload>,
     connections: usize,
+    credential: Option<&Credential>,
     name: &str,
 ) -> anyhow::Result<Figures> {
     servers.empty_redis().await?;
     // Nothing is taken from the stream, so the limit on the backlog must be out of reach.
-    let sluice = Sluice::start_with(servers, name, 0, &["--max-backlog", "1000000000"]).await?;
+    let mut options = vec!["--max-backlog", "1000000000"];
+    options.extend(credential.iter().flat_map(|credential| &credential.options).map(String::as_str));
+    let sluice = Sluice::start_with(servers, name, 0, &options).await?;
+    let workload = match credential {
+        Some(credential) => &Arc::new(workload.authorized(&credential.authorization)),
+        None => workload,
+    };
     let figures = measure(servers, workload, connections, &sluice).await;
     let figures = sluice.finish(figures).await?;
     servers.empty_redis().await?;

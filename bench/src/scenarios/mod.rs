@@ -15,6 +15,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use anyhow::Context as _;
+use sluice_tests::dirs;
 
 pub use exact::{Delivery, Expected};
 pub use store::Store;
@@ -22,6 +23,7 @@ pub use store::Store;
 use crate::load::events::{Workload, WorkloadSpec};
 use crate::plan::Scenario;
 use crate::report::figures::Figures;
+use crate::system::credentials::Credential;
 use crate::system::servers::Servers;
 
 /// The connections for requests of one event. Each client waits for its response, and the publisher packs
@@ -73,7 +75,7 @@ impl Context {
             // The services store one or two thousand events a second: so many take them a few seconds.
             Scenario::PerEventRedisPostgres => WorkloadSpec::new((events / 100).clamp(1500, 4000), 30),
             Scenario::PerEventSqlite => WorkloadSpec::new((events / 50).clamp(3000, 8000), 30),
-            Scenario::Single | Scenario::Ingest1 => of(events / 3, 1),
+            Scenario::Single | Scenario::Ingest1 | Scenario::Ingest1Token | Scenario::Ingest1Jwt => of(events / 3, 1),
             Scenario::Ingest10 => of(events, 10),
             Scenario::Ingest1000 => of(events, 1000),
             _ => WorkloadSpec::new(events, 0),
@@ -97,9 +99,17 @@ impl Context {
                     per_event::redis_postgres(servers, python, &workload, connections, name).await
                 }
             }
-            Scenario::Ingest1 => ingest::run(servers, &workload, CONNECTIONS_SINGLE, name).await,
+            Scenario::Ingest1 => ingest::run(servers, &workload, CONNECTIONS_SINGLE, None, name).await,
+            Scenario::Ingest1Token => {
+                let credential = Credential::token(&dirs::fresh("token"))?;
+                ingest::run(servers, &workload, CONNECTIONS_SINGLE, Some(&credential), name).await
+            }
+            Scenario::Ingest1Jwt => {
+                let credential = Credential::jwt(&dirs::fresh("jwt"))?;
+                ingest::run(servers, &workload, CONNECTIONS_SINGLE, Some(&credential), name).await
+            }
             Scenario::Ingest10 | Scenario::Ingest100 | Scenario::Ingest1000 => {
-                ingest::run(servers, &workload, connections, name).await
+                ingest::run(servers, &workload, connections, None, name).await
             }
             Scenario::Single => end_to_end::run(servers, &workload, CONNECTIONS_SINGLE, 1, name).await,
             Scenario::Dup0x2 | Scenario::Dup30x2 | Scenario::Dup90x2 => {
