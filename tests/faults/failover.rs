@@ -290,3 +290,35 @@ async fn a_redis_restored_from_a_backup_older_than_the_receipts_is_reported() {
     .await;
     assert_eq!(metric_of(&system, 0, "sluice_log_older_than_receipts").await, 1.0);
 }
+
+/// Nobody remembers what Redis had confirmed but PostgreSQL.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_redis_that_lost_commits_while_nobody_ran_is_reported() {
+    let setup = Setup::new(Backend::RedisPostgres).replica("--workers", "1").publisher("--append-timeout", "10s");
+    let mut system = setup.own_servers().await.start().await;
+    let event = |id: u64| json!([{"topic": "t", "id": id.to_string(), "payload": id}]);
+    system.publish_and_wait(0, &event(0)).await;
+    let redis = &mut system.servers.as_mut().expect("servers").redis;
+    redis.kill();
+    let backup = dirs::fresh("redis-backup").join("data");
+    redis.back_up(&backup);
+    redis.start_again();
+    for id in 1..=150 {
+        system.publish_and_wait(id, &event(id)).await;
+    }
+    system.aggregators[0].terminate();
+    system.publisher.as_mut().unwrap().terminate();
+    let redis = &mut system.servers.as_mut().expect("servers").redis;
+    redis.kill();
+    redis.restore(&backup);
+    redis.start_again();
+    system.aggregators[0].start().await;
+    let client = Client::new(&system.aggregators[0].base());
+    wait_until("the loss is reported", SOON, || async {
+        let text = client.get("/readyz").await.text;
+        holds(text.contains("the log is older than the store"), || text.clone())
+    })
+    .await;
+    assert_eq!(metric_of(&system, 0, "sluice_log_losses_total").await, 1.0);
+    assert_eq!(metric_of(&system, 0, "sluice_log_older_than_receipts").await, 0.0, "receipts are kept for days");
+}

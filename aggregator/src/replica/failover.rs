@@ -27,6 +27,8 @@ const MIN_MARKS_TTL: Duration = Duration::from_secs(24 * 3600);
 /// A worker acknowledges what it has committed before it commits once or twice more, so a store that is ahead by this
 /// many commits has seen a later state of the log.
 const MANY_COMMITS: u64 = 100;
+const LOG_HAS_LOST: &str = "the log is older than the store: Redis has lost what it had confirmed, and events that were \
+     answered with 202 and not stored yet may be lost";
 const LOG_IS_OLDER: &str = "the log is older than the receipts: it was restored from a backup, and events whose receipts \
      are gone are counted again, and stored again if retention has removed them";
 
@@ -54,6 +56,8 @@ pub struct Failover {
     marks_ttl: Duration,
     /// How long receipts are kept.
     receipts_ttl: Duration,
+    /// Whether the log was found to be older than the store.
+    log_has_lost: AtomicBool,
     /// Whether the log was found to be older than the receipts.
     log_is_older: AtomicBool,
 }
@@ -70,6 +74,7 @@ impl Failover {
             shown: Mutex::default(),
             marks_ttl: MIN_MARKS_TTL.max(window * 2),
             receipts_ttl,
+            log_has_lost: AtomicBool::new(false),
             log_is_older: AtomicBool::new(false),
         }
     }
@@ -133,19 +138,29 @@ impl Failover {
         Standing::Behind
     }
 
-    /// Reports a log that was restored from a backup that is older than the receipts: it delivers entries again whose
+    /// Reports a log that has lost what it had confirmed before this program started: it was restored from a backup, or
+    /// a server that lacks it became the primary. One that is older than the receipts delivers entries again whose
     /// receipts may be gone.
     fn check_age_of_log(&self, log: &LogMarks, store: &StoredMarks) {
         let is_old = self.receipts_ttl.as_secs();
-        let older = log.marks.iter().find(|(worker, number)| {
+        // The log forgets workers that are gone before the store does, but never all of them.
+        let noted = |worker: &String| log.marks.get(worker).copied().or(log.marks.is_empty().then_some(0));
+        let behind = |(worker, stored): &(&String, &u64)| {
+            noted(worker).is_some_and(|number| **stored >= number.saturating_add(MANY_COMMITS))
+        };
+        let Some((worker, stored)) = store.numbers.iter().find(behind) else { return };
+        if !self.log_has_lost.swap(true, Ordering::Relaxed) {
+            metrics::log_has_lost();
+            tracing::error!(worker, noted = noted(worker), stored, "{LOG_HAS_LOST}");
+        }
+        let is_older = |(worker, _): &(&String, &u64)| {
             let at = log.acknowledged_at.get(*worker).copied().unwrap_or(u64::MAX);
-            let stored = store.numbers.get(*worker).copied().unwrap_or(0);
-            stored >= number.saturating_add(MANY_COMMITS) && (log.now / 1000).saturating_sub(at) > is_old
-        });
-        let Some((worker, number)) = older else { return };
+            (log.now / 1000).saturating_sub(at) > is_old
+        };
+        let Some((worker, stored)) = store.numbers.iter().filter(behind).find(is_older) else { return };
         if !self.log_is_older.swap(true, Ordering::Relaxed) {
             metrics::log_is_older();
-            tracing::error!(worker, number, "{LOG_IS_OLDER}");
+            tracing::error!(worker, noted = noted(worker), stored, "{LOG_IS_OLDER}");
         }
     }
 
@@ -209,8 +224,9 @@ impl Failover {
             .loss
             .filter(|loss| !loss.is_covered())
             .map(|loss| format!("the store had lost commits at {}: {}", time(Some(loss.detected)), describe(&loss)));
+        let lost = self.log_has_lost.load(Ordering::Relaxed).then(|| LOG_HAS_LOST.to_owned());
         let older = self.log_is_older.load(Ordering::Relaxed).then(|| LOG_IS_OLDER.to_owned());
-        pending.into_iter().chain(missing).chain(older).collect()
+        pending.into_iter().chain(missing).chain(lost).chain(older).collect()
     }
 
     /// Forgets the marks of workers whose consumers are gone for long. `consumers` are those that are there.

@@ -12,7 +12,8 @@ pub const KEY_RECORDS_DROPPED: Metric = Metric::counter("sluice_log_key_records_
 /// Entries that were pending and are no longer in the stream, so lost.
 pub const ENTRIES_LOST: Metric = Metric::counter("sluice_entries_lost_total", &[], "entries");
 
-/// Times that the log was found without an entry that it had confirmed to a publisher.
+/// Times that the log was found without what it had confirmed: an entry of a publisher, or an acknowledgement of an
+/// aggregator.
 pub const LOSSES: Metric = Metric::counter("sluice_log_losses_total", &[], "losses");
 
 /// Every metric that the log records.

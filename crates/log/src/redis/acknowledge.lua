@@ -3,9 +3,9 @@
 -- the commit that stored them, so that a store that has lost this commit is noticed (replay.rs).
 -- KEYS: stream, counts, marks
 -- ARGV: group, worker or '' without a number, number of its commit, (id, number of events)*
--- Returns the number of entries that were still pending.
+-- Returns {the number of entries that were still pending, the number that was noted before}.
 local stream, counts, marks, group, worker, number = KEYS[1], KEYS[2], KEYS[3], ARGV[1], ARGV[2], ARGV[3]
-local entries, events = 0, 0
+local entries, events, noted = 0, 0, 0
 for i = 4, #ARGV, 2 do
   if redis.call('XACK', stream, group, ARGV[i]) == 1 then
     entries = entries + 1
@@ -15,9 +15,9 @@ end
 if events > 0 then redis.call('HINCRBY', counts, 'acknowledged', events) end
 if worker ~= '' then
   -- Never lowered: an acknowledgement may arrive late, from a process that was replaced.
-  local noted = string.match(redis.call('HGET', marks, worker) or '', '^%d+')
-  if tonumber(number) >= tonumber(noted or '0') then
+  noted = tonumber(string.match(redis.call('HGET', marks, worker) or '', '^%d+') or '0')
+  if tonumber(number) >= noted then
     redis.call('HSET', marks, worker, number .. ' ' .. redis.call('TIME')[1])
   end
 end
-return entries
+return {entries, noted}

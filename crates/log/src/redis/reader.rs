@@ -8,6 +8,7 @@ use sluice_service::durability::Durability;
 use sluice_service::encryption::Encryption;
 use tokio::sync::Mutex;
 
+use super::acknowledge::LastNoted;
 use super::claim::Cursor;
 use super::connect::Link;
 use super::error::Fault;
@@ -33,6 +34,7 @@ pub struct RedisReader {
     cached: Mutex<Option<CachedStreams>>,
     cursor: Mutex<Cursor>,
     touched: Mutex<Option<Instant>>,
+    noted: LastNoted,
     /// Under which name this process has the right to replay: a second process of the same name has another one.
     owner: String,
 }
@@ -70,6 +72,7 @@ impl RedisReader {
             cached: Mutex::default(),
             cursor: Mutex::default(),
             touched: Mutex::default(),
+            noted: LastNoted::default(),
             owner: format!("{} {:016x}", settings.consumer, rand::random::<u64>()),
             settings,
         })
@@ -168,11 +171,11 @@ impl LogReader for RedisReader {
     }
 
     async fn acknowledge(&self, done: &[(Position, u64)]) -> Result<u64, LogError> {
-        Ok(acknowledge::acknowledge(&self.link, &self.prefix, done, None).await?)
+        Ok(acknowledge::acknowledge(&self.link, &self.prefix, done, None, &self.noted).await?)
     }
 
     async fn acknowledge_commit(&self, done: &[(Position, u64)], mark: &CommitMark) -> Result<u64, LogError> {
-        Ok(acknowledge::acknowledge(&self.link, &self.prefix, done, Some(mark)).await?)
+        Ok(acknowledge::acknowledge(&self.link, &self.prefix, done, Some(mark), &self.noted).await?)
     }
 
     async fn trim(&self) -> Result<u64, LogError> {

@@ -4,6 +4,7 @@ use std::path::Path;
 use std::process::Command;
 
 use sluice_log::redis::{RedisReader, RedisWriter};
+use sluice_log::replay::CommitMark;
 use sluice_log::{LogReader, LogWriter};
 use sluice_service::durability::Requirement;
 use sluice_tests::dirs;
@@ -19,6 +20,12 @@ fn writer(server: &RedisServer) -> RedisWriter {
 /// Returns the lines of `/readyz` about losses.
 fn losses(writer: &RedisWriter) -> Vec<String> {
     let requirement = Requirement { servers: vec![writer.durability()], ..Requirement::default() };
+    requirement.check().unwrap().into_iter().filter(|line| line.contains("has lost")).collect()
+}
+
+/// Returns the same of an aggregator.
+fn losses_of_reader(reader: &RedisReader) -> Vec<String> {
+    let requirement = Requirement { servers: vec![reader.durability()], ..Requirement::default() };
     requirement.check().unwrap().into_iter().filter(|line| line.contains("has lost")).collect()
 }
 
@@ -91,4 +98,31 @@ async fn a_log_that_has_everything_or_was_trimmed_is_not_reported() {
     server.start_again();
     appends(&writer).await;
     assert_eq!(losses(&writer), Vec::<String>::new());
+}
+
+#[tokio::test]
+async fn acknowledgements_that_were_lost_are_reported() {
+    let server = RedisServer::start();
+    let (writer, reader) = (writer(&server), RedisReader::new(settings_at(&server.url(), "a").1).unwrap());
+    let acknowledge = async |worker: &str, number: u64| {
+        fill(&writer, 0, 1).await;
+        let held = read(&reader, 1).await;
+        let mark = CommitMark { worker: worker.to_owned(), number };
+        assert_eq!(reader.acknowledge_commit(&done(&held), &mark).await.unwrap(), 1);
+    };
+    for number in 1..=5 {
+        acknowledge("a/0", number).await;
+    }
+    // A number may be given again after a loss of the store.
+    acknowledge("a/0", 4).await;
+    acknowledge("a/1", 9).await;
+    assert_eq!(losses_of_reader(&reader), Vec::<String>::new());
+
+    // As it was before.
+    server.command::<()>(&["HSET", "test:{0}:marks", "a/0", "3 1000"]).unwrap();
+    acknowledge("a/1", 10).await;
+    assert_eq!(losses_of_reader(&reader), Vec::<String>::new(), "of this worker nothing was lost");
+    acknowledge("a/0", 6).await;
+    let found = losses_of_reader(&reader);
+    assert!(found.len() == 1 && found[0].contains("from commit 3 up to commit 5 of a/0"), "{found:?}");
 }
