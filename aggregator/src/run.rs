@@ -110,6 +110,7 @@ pub async fn run(settings: RunSettings) -> anyhow::Result<()> {
 pub async fn migrate(args: &PostgresArgs) -> anyhow::Result<()> {
     let settings = PostgresSettings {
         url: args.database_url.clone(),
+        password_file: args.database_password_file.clone(),
         require_tls: args.require_tls,
         schema: args.database_schema.clone(),
         payload_type: args.payload_type,
@@ -154,6 +155,7 @@ fn commit_options(settings: &RunSettings, replica: &str) -> CommitOptions {
 fn postgres_settings(settings: &RunSettings, replica: &str) -> PostgresSettings {
     PostgresSettings {
         url: settings.postgres.database_url.clone(),
+        password_file: settings.postgres.database_password_file.clone(),
         require_tls: settings.postgres.require_tls,
         schema: settings.postgres.database_schema.clone(),
         payload_type: settings.postgres.payload_type,

@@ -121,6 +121,10 @@ pub struct PostgresArgs {
     /// URL of the PostgreSQL database; its parameters sslmode, sslrootcert, sslcert and sslkey are for TLS
     #[arg(long, env = "SLUICE_DATABASE_URL", hide_env_values = true, value_name = "postgres://USER:PASSWORD@HOST/DB")]
     pub database_url: String,
+    /// File with the password of the URL's user, or with two, of which the second is tried when the first is refused.
+    /// It is read at each new connection
+    #[arg(long, env = "SLUICE_DATABASE_PASSWORD_FILE", value_name = "FILE")]
+    pub database_password_file: Option<PathBuf>,
     /// Schema of the tables; several aggregators can share a database by using different schemas
     #[arg(long, env = "SLUICE_DATABASE_SCHEMA", default_value = "sluice", value_name = "NAME",
         value_parser = schema)]
@@ -133,6 +137,17 @@ pub struct PostgresArgs {
     #[arg(long, env = "SLUICE_REQUIRE_TLS", default_value = "false", num_args = 0..=1,
         default_missing_value = "true", action = clap::ArgAction::Set, value_name = "true|false")]
     pub require_tls: bool,
+}
+
+impl PostgresArgs {
+    /// Checks how the database is reached, and reads the files that are named.
+    ///
+    /// # Errors
+    /// The name of the option that cannot work, and the reason.
+    pub fn check(&self) -> Result<(), String> {
+        postgres::check_password_file(&self.database_url, self.database_password_file.as_deref())?;
+        postgres::check_connection(&self.database_url, self.require_tls)
+    }
 }
 
 /// Settings of `run`.
@@ -212,16 +227,13 @@ impl Cli {
     pub fn check(&self) -> Result<(), clap::Error> {
         match &self.command {
             Command::Run(settings) => {
-                let PostgresArgs { database_url, require_tls, .. } = &settings.postgres;
                 checked(settings.check_replay_window())?;
-                checked(settings.redis_tls.check(&settings.redis_url, *require_tls))?;
-                checked(postgres::check_connection(database_url, *require_tls))?;
+                checked(settings.redis_tls.check(&settings.redis_url, settings.postgres.require_tls))?;
+                checked(settings.postgres.check())?;
                 checked(settings.auth.check())?;
                 checked(settings.listener.check())
             }
-            Command::Migrate(settings) => {
-                checked(postgres::check_connection(&settings.database_url, settings.require_tls))
-            }
+            Command::Migrate(settings) => checked(settings.check()),
             Command::Standalone(settings) => {
                 checked(settings.auth.check())?;
                 checked(settings.listener.check())?;

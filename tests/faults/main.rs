@@ -25,6 +25,7 @@ mod publisher;
 mod redis;
 mod redis_cluster;
 mod redis_failover;
+mod rotation;
 mod soak;
 mod standalone;
 mod trial;

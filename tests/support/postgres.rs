@@ -39,6 +39,13 @@ impl PostgresServer {
         Self::prepare_in(&dirs::fresh("postgres"), settings).started()
     }
 
+    /// Starts a server with these lines of `pg_hba.conf`, which say who may connect, and how.
+    pub fn start_with_rules(rules: &str) -> Self {
+        let server = Self::prepare_in(&dirs::fresh("postgres"), "fsync = on\n");
+        std::fs::write(server.data.join("pg_hba.conf"), rules).expect("the rules");
+        server.started()
+    }
+
     /// Starts a server that offers TLS with this certificate, and checks certificates of clients against this CA.
     /// `rules` are the lines of `pg_hba.conf`, which say who may connect, and how.
     pub fn start_with_tls(identity: &Identity, client_ca: &Path, rules: &str) -> Self {

@@ -181,6 +181,12 @@ impl Setup {
         self
     }
 
+    /// The aggregators reach Postgres at this URL, and the test itself as it is without it.
+    pub fn postgres_at(mut self, url: &str) -> Self {
+        self.postgres_proxy = Some(url.to_owned());
+        self
+    }
+
     /// Each aggregator reaches Redis and Postgres through the addresses at its number.
     pub fn each_aggregator_through(mut self, redis: &[&str], postgres: &[&str]) -> Self {
         self.redis_of_each = redis.iter().map(|address| format!("redis://{address}")).collect();

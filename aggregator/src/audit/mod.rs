@@ -58,6 +58,7 @@ async fn of_servers(settings: &AuditSettings) -> anyhow::Result<Readings> {
     let counters = || redis::counters((redis_url, &tls, &sentinel), &settings.stream_prefix, 1);
     let database = PostgresSettings {
         url: database_url.clone(),
+        password_file: settings.database_password_file.clone(),
         require_tls: settings.require_tls,
         schema: settings.database_schema.clone(),
         ..PostgresSettings::default()

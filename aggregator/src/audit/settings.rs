@@ -42,6 +42,9 @@ pub struct AuditSettings {
         required_unless_present = "data"
     )]
     pub database_url: Option<String>,
+    /// File with the password of the URL's user, or with two, of which the second is tried when the first is refused
+    #[arg(long, env = "SLUICE_DATABASE_PASSWORD_FILE", value_name = "FILE")]
+    pub database_password_file: Option<PathBuf>,
     /// Schema of the tables
     #[arg(long, env = "SLUICE_DATABASE_SCHEMA", default_value = "sluice", value_name = "NAME")]
     pub database_schema: String,
@@ -67,6 +70,7 @@ impl AuditSettings {
         match (&self.redis_url, &self.database_url) {
             (Some(redis), Some(database)) => {
                 self.redis_tls.check(redis, self.require_tls)?;
+                postgres::check_password_file(database, self.database_password_file.as_deref())?;
                 postgres::check_connection(database, self.require_tls)
             }
             _ => Ok(()),

@@ -18,6 +18,7 @@ use url::Url;
 
 use super::errors::within;
 use super::hosts::{self, Hosts};
+use super::password;
 use super::settings::PostgresSettings;
 use crate::StoreError;
 
@@ -56,6 +57,8 @@ pub(super) struct Address {
     first: Arc<AtomicUsize>,
     /// Whether a server that accepts no writes is left for the next one.
     must_write: bool,
+    /// The file with the password, read at each connection.
+    password_file: Option<Arc<Path>>,
     encryption: Encryption,
 }
 
@@ -80,14 +83,16 @@ impl Address {
     /// # Errors
     /// [`StoreError::Failed`] if it cannot be parsed.
     pub fn new(settings: &PostgresSettings) -> Result<Self, StoreError> {
-        Self::parse(&settings.url, settings.require_tls, &settings.application_name()).map_err(StoreError::Failed)
+        let address = Self::parse(&settings.url, settings.require_tls, &settings.application_name());
+        let password_file = settings.password_file.as_deref().map(Arc::from);
+        address.map(|address| Self { password_file, ..address }).map_err(StoreError::Failed)
     }
 
     fn parse(url: &str, require_tls: bool, application: &str) -> Result<Self, String> {
         let Hosts { urls, must_write } = hosts::split(url)?;
         let hosts = urls.iter().map(|url| Host::parse(url, require_tls, application)).collect::<Result<_, _>>()?;
         let encryption = Encryption::of("PostgreSQL");
-        Ok(Self { hosts, first: Arc::default(), must_write, encryption })
+        Ok(Self { hosts, first: Arc::default(), must_write, password_file: None, encryption })
     }
 
     /// Returns whether connections are encrypted.
@@ -113,14 +118,14 @@ impl Address {
     /// What a server or the driver reports. If TLS is the reason, the message says what helps.
     pub async fn connect(&self) -> Result<(PgConnection, Opened), Error> {
         if self.hosts.len() == 1 {
-            return self.hosts[0].connect(self.must_write).await;
+            return self.connect_to(0).await;
         }
         let mut failure = None;
         for _ in 0..self.hosts.len() {
             let number = self.first.load(Ordering::Relaxed) % self.hosts.len();
             // If the caller gives up meanwhile, the next attempt begins with the next host.
             self.first.store(number + 1, Ordering::Relaxed);
-            match within(HOST_TIMEOUT, self.hosts[number].connect(self.must_write)).await {
+            match within(HOST_TIMEOUT, self.connect_to(number)).await {
                 Ok(opened) => {
                     self.first.store(number, Ordering::Relaxed);
                     return Ok(opened);
@@ -134,6 +139,10 @@ impl Address {
             }
         }
         Err(failure.unwrap_or_else(|| Error::Configuration("--database-url has no host".into())))
+    }
+
+    async fn connect_to(&self, number: usize) -> Result<(PgConnection, Opened), Error> {
+        self.hosts[number].connect(self.must_write, self.password_file.as_deref()).await
     }
 
     /// Records how a connection is encrypted that was opened so; `by_server` is what the server says of it. That is
@@ -163,8 +172,11 @@ impl Host {
         Ok(Self { options, mode, is_local, require_tls })
     }
 
-    async fn connect(&self, must_write: bool) -> Result<(PgConnection, Opened), Error> {
-        let (mut connection, mode) = self.open().await?;
+    async fn connect(&self, must_write: bool, password_file: Option<&Path>) -> Result<(PgConnection, Opened), Error> {
+        let (mut connection, mode) = match password_file {
+            Some(file) => self.open_by_password(file).await?,
+            None => self.open(&self.options).await?,
+        };
         if must_write && !hosts::accepts_writes(&mut connection).await? {
             let reason = format!("the server at {} accepts no writes: it is a standby", self.options.get_host());
             return Err(Error::Io(std::io::Error::other(reason)));
@@ -172,8 +184,20 @@ impl Host {
         Ok((connection, Opened { mode, is_local: self.is_local }))
     }
 
-    async fn open(&self) -> Result<(PgConnection, PgSslMode), Error> {
-        let open = async |mode| Ok::<_, Error>((self.options.clone().ssl_mode(mode).connect().await?, mode));
+    /// Opens a connection with the first password of the file that is not refused.
+    async fn open_by_password(&self, file: &Path) -> Result<(PgConnection, PgSslMode), Error> {
+        let mut refused = None;
+        for password in password::read(file).map_err(|reason| Error::Io(std::io::Error::other(reason)))? {
+            match self.open(&self.options.clone().password(&password)).await {
+                Err(error) if password::is_refused(&error) => refused = Some(error),
+                opened => return opened,
+            }
+        }
+        Err(refused.unwrap_or_else(|| Error::Configuration("--database-password-file has no password".into())))
+    }
+
+    async fn open(&self, options: &PgConnectOptions) -> Result<(PgConnection, PgSslMode), Error> {
+        let open = async |mode| Ok::<_, Error>((options.clone().ssl_mode(mode).connect().await?, mode));
         let (first, second) = self.modes();
         let error = match open(first).await {
             Ok(opened) => return Ok(opened),

@@ -19,6 +19,7 @@ mod ledger;
 mod locks;
 mod marks;
 mod merge;
+mod password;
 mod query;
 mod receipts;
 mod removals;
@@ -45,6 +46,7 @@ use sluice_service::durability::Durability;
 use sluice_service::encryption::Encryption;
 
 pub use address::check_connection;
+pub use password::check_password_file;
 pub use durability::DURABILITY_SETTINGS;
 pub use schema::migrate;
 pub use settings::{PayloadType, PostgresSettings};

@@ -1,6 +1,7 @@
 //! Settings of the PostgreSQL store.
 
 use std::fmt;
+use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
 
@@ -48,6 +49,8 @@ impl fmt::Display for PayloadType {
 pub struct PostgresSettings {
     /// `postgres://user:password@host:port/database`, with the parameters of TLS
     pub url: String,
+    /// A file with the password of the URL's user, or with two of them, which is read at each connection.
+    pub password_file: Option<PathBuf>,
     /// Whether no connection without TLS may be opened to another host.
     pub require_tls: bool,
     /// The schema that contains all tables of the store.
@@ -73,6 +76,7 @@ impl Default for PostgresSettings {
     fn default() -> Self {
         Self {
             url: String::new(),
+            password_file: None,
             require_tls: false,
             schema: "sluice".to_owned(),
             workers: 2,
