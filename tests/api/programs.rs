@@ -3,6 +3,8 @@
 use std::process::{Command, Output, Stdio};
 
 use sluice_tests::certificates::client_env;
+use sluice_tests::pgbouncer::PgBouncer;
+use sluice_tests::postgres::PostgresServer;
 use sluice_tests::store::StoreAddress;
 use sluice_tests::{Backend, Setup, Snapshot, StoreReader, dirs, process, program};
 
@@ -139,6 +141,20 @@ async fn migrate_makes_the_tables_and_may_be_repeated() {
     assert_eq!(snapshot, Snapshot::default());
     let output = run("sluice-aggregator", words("migrate --database-url postgres://127.0.0.1:1/none")).await;
     assert_eq!(output.status.code(), Some(1), "{output:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_pooler_that_is_not_in_session_mode_is_refused_and_one_that_is_works() {
+    let server = tokio::task::spawn_blocking(|| PostgresServer::start(false)).await.expect("a server");
+    for (mode, code) in [("session", 0), ("transaction", 1), ("statement", 1)] {
+        let at = server.address();
+        let pooler = tokio::task::spawn_blocking(move || PgBouncer::start(&at, mode)).await.expect("a pooler");
+        let args = format!("migrate --database-url {} --database-schema {mode}_mode", pooler.url());
+        let output = run("sluice-aggregator", words(&args)).await;
+        assert_eq!(output.status.code(), Some(code), "{mode}: {output:?}");
+        let told = String::from_utf8_lossy(&output.stderr).contains("it must be in session mode");
+        assert_eq!(told, code == 1, "{mode}: {output:?}");
+    }
 }
 
 #[tokio::test]

@@ -15,15 +15,16 @@ use crate::trial::{SOON, Trial, cluster};
 const LOSSES: &str = "sluice_store_losses_total";
 const REPLAYED: &str = "sluice_entries_replayed_total";
 const PENDING: &str = "sluice_replay_pending";
-const ALL: [usize; 3] = [0, 1, 2];
+/// The numbers of the aggregators.
+pub const ALL: [usize; 3] = [0, 1, 2];
 
 /// Returns a running standby of the system's server.
-fn standby_of(setup: &Setup) -> PostgresServer {
+pub fn standby_of(setup: &Setup) -> PostgresServer {
     tokio::task::block_in_place(|| setup.servers().postgres.standby())
 }
 
 /// Returns what a server has stored of a system.
-async fn stored_by(server: &PostgresServer, system: &System) -> Snapshot {
+pub async fn stored_by(server: &PostgresServer, system: &System) -> Snapshot {
     let StoreAddress::Postgres { schema, .. } = &system.store else { unreachable!("it is in Postgres") };
     let address = StoreAddress::Postgres { url: server.url(), schema: schema.clone() };
     wait_until("what a server has stored", SOON, || async {
@@ -38,12 +39,13 @@ fn postgres(system: &System) -> &PostgresServer {
     &system.servers.as_ref().expect("servers of its own").postgres
 }
 
-fn postgres_mut(system: &mut System) -> &mut PostgresServer {
+/// Returns the system's server, which the test may stop.
+pub fn postgres_mut(system: &mut System) -> &mut PostgresServer {
     &mut system.servers.as_mut().expect("servers of its own").postgres
 }
 
 /// Stops what the standby receives, after it has received something. Returns the number of events that it has.
-async fn stop_replication(standby: &PostgresServer, system: &System) -> i64 {
+pub async fn stop_replication(standby: &PostgresServer, system: &System) -> i64 {
     wait_until("the standby has received events", SOON, || async {
         let stored = stored_by(standby, system).await;
         holds(stored.rows > 0, || format!("{stored:?}"))
@@ -55,7 +57,7 @@ async fn stop_replication(standby: &PostgresServer, system: &System) -> i64 {
 
 /// Kills the primary while each of these aggregators has a batch in flight. Returns the number of events that it has
 /// stored and the standby has not.
-async fn kill_primary(trial: &mut Trial, received: i64, in_flight: &[usize]) -> i64 {
+pub async fn kill_primary(trial: &mut Trial, received: i64, in_flight: &[usize]) -> i64 {
     let lock = trial.hold(in_flight).await;
     let pending = trial.system.stream().await.pending().await.unwrap();
     let lost = stored_by(postgres(&trial.system), &trial.system).await.received - received;
@@ -71,7 +73,7 @@ async fn metric_of(system: &System, aggregator: usize, metric: &str) -> f64 {
 }
 
 /// Waits until what was lost is stored again.
-async fn repaired(system: &System) {
+pub async fn repaired(system: &System) {
     wait_until("the loss is found and repaired", SOON, || async {
         let (replayed, pending) = (system.aggregator_metric(REPLAYED).await, system.aggregator_metric(PENDING).await);
         holds(replayed > 0 && pending == 0, || format!("{replayed} entries are stored again, {pending} replicas wait"))

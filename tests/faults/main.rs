@@ -20,6 +20,7 @@ mod damage;
 mod failover;
 mod group;
 mod patroni;
+mod pooler;
 mod postgres;
 mod publisher;
 mod redis;

@@ -28,6 +28,7 @@ pub mod load;
 pub mod lock;
 pub mod metrics;
 pub mod patroni;
+pub mod pgbouncer;
 mod ports;
 pub mod postgres;
 pub mod process;

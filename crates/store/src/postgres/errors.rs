@@ -26,7 +26,7 @@ pub(super) fn of_statement(error: sqlx::Error) -> StoreError {
     match &error {
         sqlx::Error::Database(database) => {
             let code = database.code().unwrap_or_default();
-            let message = format!("{code}: {}", database.message());
+            let message = format!("{code}: {}{}", database.message(), hint(&code));
             match SqlState::from_code(&code).meaning() {
                 Meaning::Conflict => StoreError::Conflict(message),
                 Meaning::TooSlow => StoreError::TooSlow(message),
@@ -41,6 +41,15 @@ pub(super) fn of_statement(error: sqlx::Error) -> StoreError {
             StoreError::Unavailable(error.to_string())
         }
         _ => StoreError::Failed(error.to_string()),
+    }
+}
+
+/// Returns what is added to the message of an error. Prepared statements are gone, or there twice, when a pooler has given
+/// a transaction another session of the server: its mode may have been changed while this program runs.
+fn hint(code: &str) -> &'static str {
+    match code {
+        "26000" | "42P05" => "; a pooler in front of PostgreSQL must be in session mode",
+        _ => "",
     }
 }
 

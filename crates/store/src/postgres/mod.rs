@@ -20,6 +20,7 @@ mod locks;
 mod marks;
 mod merge;
 mod password;
+mod pooler;
 mod query;
 mod receipts;
 mod removals;
@@ -366,7 +367,9 @@ impl MarkedStore for PostgresStore {
     }
 
     fn distrust_connections(&self) {
-        self.commits.distrust();
+        for connections in [&self.commits, &self.lists, &self.queries, &self.maintenance, &self.checks] {
+            connections.distrust();
+        }
     }
 }
 

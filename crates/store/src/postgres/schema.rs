@@ -12,6 +12,7 @@ use super::address::Address;
 use super::connections::{Connections, Lease};
 use super::errors::{of_statement, within};
 use super::locks::lock_id;
+use super::pooler;
 use super::session::{Session, quoted};
 use super::settings::{PayloadType, PostgresSettings};
 use crate::{StoreError, check_dedup_fields};
@@ -62,7 +63,13 @@ pub(super) async fn prepare(settings: &PostgresSettings) -> Result<Schema, Store
 /// released with the connection, whatever happens.
 async fn lock(settings: &PostgresSettings) -> Result<Lease, StoreError> {
     let session = Session::migrations(settings, LOCK_TIMEOUT, DEADLINE);
-    let mut lease = Connections::new(Address::new(settings)?, 1, session, Durability::of("PostgreSQL")).lease().await?;
+    let connections = Connections::new(Address::new(settings)?, 2, session, Durability::of("PostgreSQL"));
+    let mut lease = connections.lease().await?;
+    // A pooler that has no second session for this program does not share the first one.
+    if let Ok(mut other) = connections.lease().await {
+        pooler::check(&mut lease, &mut other).await?;
+        close(other).await;
+    }
     let lock = sqlx::query("SELECT pg_advisory_lock($1)").bind(lock_id(&settings.schema, "migrate"));
     within(LOCK_TIMEOUT + Duration::from_secs(5), lock.execute(&mut *lease)).await.map_err(of_statement)?;
     lease.run(AssertSqlSafe(format!("SET lock_timeout = {}", TABLE_LOCK_TIMEOUT.as_millis()))).await?;

@@ -7,6 +7,7 @@ mod durability;
 mod faults;
 mod hosts;
 mod marks;
+mod pooler;
 mod receipt_partitions;
 mod schemas;
 mod slow_queries;
