@@ -19,6 +19,7 @@ const SOON: Duration = Duration::from_secs(180);
 const NO_TRUST: &str = "is not from a trusted CA: give the CA with";
 const NO_NAME: &str = "is not for 127.0.0.1, the host in";
 const EXPIRED: &str = "has expired";
+const NOT_YET: &str = "is not valid yet: compare the clocks of both hosts";
 const PLAIN: &str = "does not answer in TLS";
 const DEMANDS: &str = "demands a certificate of the client: give it with";
 const REFUSES: &str = "refuses the certificate of the client";
@@ -64,13 +65,14 @@ impl Cases {
 
     /// Returns for each case the certificate of the server, the CA of its clients, whether the client trusts the CA of
     /// the server, the certificate of the client, and the reason.
-    fn all(&self) -> [(Option<Identity>, Option<&Path>, bool, Option<&Identity>, &'static str); 6] {
+    fn all(&self) -> [(Option<Identity>, Option<&Path>, bool, Option<&Identity>, &'static str); 7] {
         let [good, expired] = [&self.good, &self.expired].map(|identity| Some(identity.clone()));
         let client_ca = Some(self.ours.ca());
         [
             (good.clone(), None, false, None, NO_TRUST),
             (Some(self.ours.issue("other.example")), None, true, None, NO_NAME),
             (expired, None, true, None, EXPIRED),
+            (Some(self.ours.issue_not_valid_yet()), None, true, None, NOT_YET),
             (None, None, true, None, PLAIN),
             (good.clone(), client_ca, true, None, DEMANDS),
             (good, client_ca, true, Some(&self.stranger), REFUSES),

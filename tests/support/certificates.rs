@@ -111,6 +111,14 @@ impl Authority {
         })
     }
 
+    /// Issues a certificate for [`HOST`] that begins in years.
+    pub fn issue_not_valid_yet(&self) -> Identity {
+        self.sign("not-valid-yet", HOST, |params| {
+            params.not_before = date_time_ymd(2090, 1, 1);
+            params.not_after = date_time_ymd(2091, 1, 1);
+        })
+    }
+
     /// Issues a certificate for [`HOST`] that ends in this time.
     pub fn issue_ending_in(&self, time: Duration) -> Identity {
         self.sign(&format!("for-{}-seconds", time.as_secs()), HOST, |params| {

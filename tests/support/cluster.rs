@@ -1,9 +1,11 @@
 //! A Redis Cluster of our own.
 
+use std::path::Path;
 use std::time::Duration;
 
 use redis::Value;
 
+use crate::certificates::Identity;
 use crate::ports;
 use crate::redis::RedisServer;
 use crate::wait::{holds, wait_blocking};
@@ -24,11 +26,29 @@ pub struct RedisCluster {
 impl RedisCluster {
     /// Starts a cluster, with a replica of each node or without.
     pub fn start(nodes: usize, has_replicas: bool, settings: &[&str]) -> Self {
+        Self::start_by(nodes, has_replicas, |cluster| RedisServer::start_with(&[cluster, settings].concat()))
+    }
+
+    /// Starts a cluster without replicas whose nodes speak TLS with this certificate, with each other too, and demand
+    /// certificates of this CA. What the test itself asks them is plain.
+    pub fn start_with_tls(nodes: usize, identity: &Identity, ca: &Path) -> Self {
+        let start = |cluster: &[&str]| {
+            RedisServer::start_with_tls_and(identity, Some(ca), &[cluster, &["--tls-cluster", "yes"]].concat())
+        };
+        Self::start_by(nodes, false, start)
+    }
+
+    fn start_by(nodes: usize, has_replicas: bool, start_node: impl Fn(&[&str]) -> RedisServer) -> Self {
         let start = || {
             let port = ports::free().to_string();
-            let cluster =
-                ["--cluster-enabled", "yes", "--cluster-port", &port, "--cluster-node-timeout", NODE_TIMEOUT_MS];
-            RedisServer::start_with(&[&cluster, settings].concat())
+            start_node(&[
+                "--cluster-enabled",
+                "yes",
+                "--cluster-port",
+                &port,
+                "--cluster-node-timeout",
+                NODE_TIMEOUT_MS,
+            ])
         };
         let all = if has_replicas { 2 * nodes } else { nodes };
         let cluster = Self { servers: (0..all).map(|_| start()).collect() };
@@ -39,7 +59,7 @@ impl RedisCluster {
                 let (first, end) = (index * SLOTS / nodes, (index + 1) * SLOTS / nodes);
                 cluster.say(index, &["CLUSTER", "ADDSLOTSRANGE", &first.to_string(), &(end - 1).to_string()]);
             }
-            let (port, bus_port) = (server.port().to_string(), bus_ports[index].to_string());
+            let (port, bus_port) = (server.announced_port().to_string(), bus_ports[index].to_string());
             cluster.say(0, &["CLUSTER", "MEET", "127.0.0.1", &port, &bus_port]);
         }
         cluster
@@ -71,6 +91,12 @@ impl RedisCluster {
     pub fn url(&self) -> String {
         let hosts: Vec<_> = self.servers.iter().map(RedisServer::address).collect();
         format!("redis+cluster://{}", hosts.join(","))
+    }
+
+    /// Returns the URL for programs that reach it by TLS.
+    pub fn tls_url(&self) -> String {
+        let hosts: Vec<_> = self.servers.iter().map(|server| format!("127.0.0.1:{}", server.tls_port())).collect();
+        format!("rediss+cluster://{}", hosts.join(","))
     }
 
     /// Returns the slot of a key.
@@ -159,7 +185,7 @@ impl Move<'_> {
         let (from, to) = (&self.cluster.servers[self.from], &self.cluster.servers[self.to]);
         let keys: Vec<String> = from.command(&["CLUSTER", "GETKEYSINSLOT", &self.slot, "1"]).expect("keys of a slot");
         for key in &keys {
-            let port = to.port().to_string();
+            let port = to.announced_port().to_string();
             self.cluster.say(self.from, &["MIGRATE", "127.0.0.1", &port, key, "0", "10000"]);
         }
         !keys.is_empty()

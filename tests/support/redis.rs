@@ -76,7 +76,12 @@ impl RedisServer {
     /// Starts a server that offers TLS with this certificate on a second port; with a CA of clients it demands a
     /// certificate of theirs. The first port, without TLS, is for the test itself.
     pub fn start_with_tls(identity: &Identity, client_ca: Option<&Path>) -> Self {
-        let mut server = Self::prepare_in(&dirs::fresh("redis"), &[]);
+        Self::start_with_tls_and(identity, client_ca, &[])
+    }
+
+    /// Like [`RedisServer::start_with_tls`], with further settings.
+    pub fn start_with_tls_and(identity: &Identity, client_ca: Option<&Path>, settings: &[&str]) -> Self {
+        let mut server = Self::prepare_in(&dirs::fresh("redis"), settings);
         let port = ports::free();
         server.tls_port = Some(port);
         let port = port.to_string();
@@ -183,6 +188,11 @@ impl RedisServer {
     /// Returns its port for TLS.
     pub fn tls_port(&self) -> u16 {
         self.tls_port.expect("a server with TLS")
+    }
+
+    /// Returns the port that it tells to other nodes of a cluster.
+    pub fn announced_port(&self) -> u16 {
+        self.tls_port.unwrap_or(self.port)
     }
 
     /// Sends one command on a connection of its own.

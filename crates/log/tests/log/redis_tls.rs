@@ -3,10 +3,11 @@
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use sluice_log::redis::{RedisReader, RedisTls, RedisWriter, SentinelLogin, WriterSettings};
+use sluice_log::redis::{ReaderSettings, RedisReader, RedisTls, RedisWriter, SentinelLogin, WriterSettings};
 use sluice_log::{LogError, LogReader, LogWriter};
 use sluice_service::durability::Requirement;
 use sluice_tests::certificates::{Authority, HOST, Identity};
+use sluice_tests::cluster::RedisCluster;
 use sluice_tests::redis::RedisServer;
 
 use crate::backends::settings_at;
@@ -46,7 +47,7 @@ async fn both_sides_of_the_log_work_over_tls_and_with_certificates_of_clients() 
         );
         let (_, reader) = settings_at(&redis.tls_url(), "a");
         let writer = writer(&redis.tls_url(), tls.clone());
-        let reader = RedisReader::new(sluice_log::redis::ReaderSettings { tls, ..reader }).unwrap();
+        let reader = RedisReader::new(ReaderSettings { tls, ..reader }).unwrap();
         let appended = fill(&writer, 0, 3).await;
         let got = read(&reader, 3).await;
         assert_eq!(bodies(&got), appended);
@@ -75,6 +76,56 @@ async fn each_fault_of_the_certificates_has_an_error_that_says_what_helps() {
     let redis = at(&ca.issue_expired());
     let error = refused(&redis.tls_url(), trusted).await;
     assert!(error.contains("the certificate of Redis has expired: Redis needs a new one"), "{error}");
+
+    let redis = at(&ca.issue_not_valid_yet());
+    let error = refused(&redis.tls_url(), trusting(ca.ca())).await;
+    assert!(error.contains("the certificate of Redis is not valid yet: compare the clocks of both hosts"), "{error}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_cluster_is_written_and_read_over_tls_also_after_a_slot_has_moved() {
+    let ca = Authority::new();
+    let cluster = RedisCluster::start_with_tls(3, &ca.issue(HOST), ca.ca());
+    let url = cluster.tls_url();
+    let tls = with_identity(ca.ca(), &ca.issue("client.example"));
+    assert_eq!(sluice_log::redis::check_connection(&url, &tls, &SentinelLogin::default(), true), Ok(()));
+    let (writer, reader) = settings_at(&url, "a");
+    let writer = RedisWriter::new(WriterSettings { tls: tls.clone(), streams: 3, ..writer }).unwrap();
+    let reader = RedisReader::new(ReaderSettings { tls, streams: 3, ..reader }).unwrap();
+    for stream in 0..3 {
+        fill(&writer, stream, 2).await;
+    }
+    let got = read(&reader, 6).await;
+    assert_eq!(reader.acknowledge(&done(&got)).await.unwrap(), 6);
+    for server in &cluster.servers {
+        let keys: Vec<String> = server.command(&["KEYS", "test:*:counts"]).unwrap();
+        assert_eq!(keys.len(), 1, "each node has a stream: {keys:?}");
+    }
+    // The owner names the next one with its port for TLS.
+    let slot = cluster.slot("test:{0.2322}");
+    let to = (cluster.owner(slot) + 1) % 3;
+    cluster.begin_move(slot, to).finish();
+    let appended = fill(&writer, 0, 2).await;
+    assert_eq!(cluster.owner(slot), to);
+    assert_eq!(bodies(&read(&reader, 2).await), appended);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn each_fault_of_the_certificates_of_a_cluster_has_an_error_that_says_what_helps() {
+    let (ca, other) = (Authority::new(), Authority::new());
+    let client = ca.issue("client.example");
+    let cluster = RedisCluster::start_with_tls(1, &ca.issue(HOST), ca.ca());
+    for (tls, reason) in [
+        (with_identity(other.ca(), &client), "is not from a trusted CA: give the CA with --redis-ca"),
+        (trusting(ca.ca()), "demands a certificate of the client: give it with --redis-cert"),
+        (with_identity(ca.ca(), &other.issue("client.example")), "refuses the certificate of the client"),
+    ] {
+        let error = refused(&cluster.tls_url(), tls).await;
+        assert!(error.contains(reason), "{error}");
+    }
+    let elsewhere = cluster.tls_url().replace("127.0.0.1", "localhost");
+    let error = refused(&elsewhere, with_identity(ca.ca(), &client)).await;
+    assert!(error.contains("is not for localhost, the host in --redis-url, but for 127.0.0.1"), "{error}");
 }
 
 #[tokio::test]

@@ -141,6 +141,13 @@ async fn each_fault_of_the_certificates_has_an_error_that_says_what_helps() {
         assert!(error.contains("the certificate of PostgreSQL has expired: PostgreSQL needs a new one"), "{error}");
     }
     assert_eq!(connects(&with(&server, "sslmode=require")).await.ok(), Some(true), "it does not check the certificate");
+
+    let server = at(&ca.issue_not_valid_yet());
+    for mode in ["verify-ca", "verify-full"] {
+        let error = refused(&with(&server, &format!("sslmode={mode}&{}", root(&ca)))).await;
+        let reason = "the certificate of PostgreSQL is not valid yet: compare the clocks of both hosts";
+        assert!(error.contains(reason), "{error}");
+    }
 }
 
 #[tokio::test]
