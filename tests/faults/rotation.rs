@@ -101,3 +101,39 @@ async fn a_new_password_of_the_database_fails_no_request_and_needs_no_restart() 
     let tally = trial.end().await;
     assert_eq!(tally.repeats, 0, "requests were refused: {tally}");
 }
+
+/// Changes the user of the programs.
+fn change_user(redis: &RedisServer, rules: &[&str]) {
+    let changed: Result<String, String> = redis.command(&[&["ACL", "SETUSER", "shop"], rules].concat());
+    assert_eq!(changed.as_deref(), Ok("OK"), "{rules:?}");
+}
+
+/// Clients notice that the only publisher is started again, and repeat their requests.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_new_password_of_redis_loses_nothing_while_the_programs_are_started_again_in_turn() {
+    let redis = tokio::task::spawn_blocking(RedisServer::start).await.expect("a server");
+    change_user(&redis, &["on", ">first", "~*", "&*", "+@all"]);
+    let url = |password: &str| format!("redis://shop:{password}@{}", redis.address());
+    let setup = Setup::new(Backend::RedisPostgres).aggregators(3).replica("--claim-after", "5s");
+    let setup = setup.redis_at(&url("first"), &redis.url());
+    let mut trial = Trial::begin("the password of Redis is changed", setup).await;
+    change_user(&redis, &[">second"]);
+    for program in trial.system.programs() {
+        program.replace_option("--redis-url", &url("second"));
+        let ended = program.terminate();
+        assert!(ended.is_some_and(|status| status.success()), "{ended:?}");
+        program.start().await;
+    }
+    let lock = trial.hold(&[0, 1, 2]).await;
+    let pending = trial.system.stream().await.pending().await.unwrap();
+    change_user(&redis, &["<first"]);
+    // All connections must be opened again.
+    let closed: i64 = redis.command(&["CLIENT", "KILL", "USER", "shop"]).expect("connections of the programs");
+    assert!(closed >= 4, "{closed} connections");
+    trial.fault(pending);
+    lock.release().await;
+    let refused = sluice_tests::redis::command_at::<String>(&url("first"), &["PING"]);
+    assert!(refused.is_err(), "{refused:?}");
+    trial.load.more(500).await;
+    trial.end().await;
+}
