@@ -1,9 +1,9 @@
 //! PgBouncer between the aggregators and PostgreSQL, in session mode, leads to a standby that was promoted without the
 //! last commits.
 
-use sluice_tests::Setup;
 use sluice_tests::pgbouncer::PgBouncer;
 use sluice_tests::postgres::PostgresServer;
+use sluice_tests::{Client, Setup};
 
 use crate::failover::{ALL, kill_primary, postgres_mut, repaired, standby_of, stop_replication, stored_by};
 use crate::trial::{Trial, cluster};
@@ -31,6 +31,12 @@ async fn stored_by_primary(trial: &Trial) -> i64 {
     stored_by(&trial.system.servers.as_ref().expect("servers of its own").postgres, &trial.system).await.received
 }
 
+/// Returns how many events have arrived, as an aggregator answers.
+async fn received_by(trial: &Trial, aggregator: usize) -> i64 {
+    let statistics = Client::new(&trial.system.aggregators[aggregator].base()).get_json("/stats").await;
+    statistics["received"].as_i64().expect("a number")
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_a_standby_lacks_to_which_a_pooler_leads_is_stored_again() {
     let (setup, pooler, mut standby) = pooled().await;
@@ -55,6 +61,10 @@ async fn a_pooler_that_leads_to_two_servers_at_once_loses_nothing() {
     let mut trial = Trial::begin_unseen("the pooler leads to two servers at once", setup).await;
     let received = get_ahead_of(&standby, &trial).await;
     tokio::task::block_in_place(|| standby.promote());
+    for aggregator in ALL {
+        let received = received_by(&trial, aggregator).await;
+        assert!(received > 0, "aggregator {aggregator} has no connection for queries");
+    }
     let lock = trial.hold(&ALL).await;
     let pending = trial.system.stream().await.pending().await.unwrap();
     tokio::task::block_in_place(|| pooler.lead_to(&standby.address()));
@@ -75,6 +85,11 @@ async fn a_pooler_that_leads_to_two_servers_at_once_loses_nothing() {
         trial.commits(aggregator).await;
     }
     assert_eq!(stored_by_primary(&trial).await, former);
+    // Nor is it asked.
+    for aggregator in ALL {
+        let received = received_by(&trial, aggregator).await;
+        assert!(received > former, "aggregator {aggregator} knows {received} events, the former primary {former}");
+    }
     postgres_mut(&mut trial.system).kill();
     trial.end().await;
 }
