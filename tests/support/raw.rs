@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
+use rustls::{ClientConfig, ClientConnection};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
@@ -38,4 +38,13 @@ pub async fn over(scheme: &str, stream: TcpStream) -> Box<dyn Raw> {
 pub async fn handshake(stream: TcpStream, config: ClientConfig) -> std::io::Result<TlsStream<TcpStream>> {
     let name = ServerName::try_from(HOST).expect("the name of a host");
     TlsConnector::from(Arc::new(config)).connect(name, stream).await
+}
+
+/// Returns the bytes with which a client of one of our servers begins a handshake.
+pub fn client_hello() -> Vec<u8> {
+    let name = ServerName::try_from(HOST).expect("the name of a host");
+    let mut client = ClientConnection::new(Arc::new(client_config(None, None)), name).expect("a client");
+    let mut bytes = Vec::new();
+    client.write_tls(&mut bytes).expect("bytes");
+    bytes
 }

@@ -7,8 +7,8 @@ use std::time::Duration;
 use anyhow::Context;
 use tokio::task::JoinSet;
 
-use super::wire;
-use crate::load::http::Connection;
+use super::hostile::Target;
+use super::wire::{self, Endpoint};
 
 /// The topic of its events.
 pub const TOPIC: &str = "honest";
@@ -43,11 +43,11 @@ pub struct Honest {
 
 impl Honest {
     /// Starts it.
-    pub fn start(address: &str) -> Self {
+    pub fn start(target: &Target) -> Self {
         let counts = Arc::new(Counts::default());
         let mut connections = JoinSet::new();
         for number in 0..CONNECTIONS {
-            connections.spawn(publish(address.to_owned(), number, counts.clone()));
+            connections.spawn(publish(target.endpoint().clone(), number, counts.clone()));
         }
         Self { counts, connections }
     }
@@ -68,7 +68,7 @@ impl Honest {
     }
 }
 
-async fn publish(address: String, lane: u64, counts: Arc<Counts>) {
+async fn publish(endpoint: Endpoint, lane: u64, counts: Arc<Counts>) {
     let mut connection = None;
     let mut ticks = tokio::time::interval(Duration::from_secs(1) / RATE);
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Skip);
@@ -77,7 +77,7 @@ async fn publish(address: String, lane: u64, counts: Arc<Counts>) {
         ticks.tick().await;
         let mut open = match connection.take() {
             Some(open) => open,
-            None => match tokio::time::timeout(Duration::from_secs(5), Connection::open(&address)).await {
+            None => match tokio::time::timeout(Duration::from_secs(5), endpoint.open()).await {
                 Ok(Ok(open)) => open,
                 _ => continue,
             },

@@ -8,11 +8,12 @@ use std::time::Duration;
 
 use anyhow::ensure;
 use clap::ValueEnum;
+use sluice_tests::raw::client_hello;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpSocket, TcpStream};
 use tokio::task::JoinSet;
 
-use super::wire;
+use super::wire::{self, Endpoint};
 use crate::load::http::Connection;
 
 /// A payload of the largest size that an event may have.
@@ -45,6 +46,12 @@ pub enum Hostile {
     Filters,
     /// All of these at once
     All,
+    /// 2,000 connections that begin a handshake of TLS and never finish it
+    TlsUnfinished,
+    /// Handshakes of TLS, again and again, on 64 connections
+    TlsHandshakes,
+    /// 64 connections that send other bytes in place of a handshake
+    TlsGarbage,
 }
 
 /// The number of answers by status.
@@ -61,20 +68,20 @@ impl fmt::Display for Answers {
 /// The system under attack.
 #[derive(Debug)]
 pub struct Target {
-    address: String,
+    endpoint: Endpoint,
     answers: Mutex<Answers>,
     next: AtomicU64,
 }
 
 impl Target {
-    /// Returns the system at `HOST:PORT`.
-    pub fn new(address: &str) -> Self {
-        Self { address: address.to_owned(), answers: Mutex::default(), next: AtomicU64::new(0) }
+    /// Returns the system there.
+    pub fn new(endpoint: Endpoint) -> Self {
+        Self { endpoint, answers: Mutex::default(), next: AtomicU64::new(0) }
     }
 
     /// Stores events for the clients that read: large ones, and small ones after them.
     pub async fn fill(&self) -> anyhow::Result<()> {
-        let mut connection = Connection::open(&self.address).await?;
+        let mut connection = self.endpoint.open().await?;
         let payload = format!("\"{}\"", "a".repeat(LARGE_PAYLOAD));
         for request in 0..20 {
             let events: Vec<_> = (0..20).map(|n| wire::event("large", &format!("{request}-{n}"), &payload)).collect();
@@ -87,6 +94,11 @@ impl Target {
         Ok(())
     }
 
+    /// Returns where it is.
+    pub fn endpoint(&self) -> &Endpoint {
+        &self.endpoint
+    }
+
     /// Returns how often each status was answered.
     pub fn answers(&self) -> Answers {
         self.answers.lock().unwrap_or_else(PoisonError::into_inner).clone()
@@ -96,12 +108,16 @@ impl Target {
         *self.answers.lock().unwrap_or_else(PoisonError::into_inner).0.entry(status).or_default() += 1;
     }
 
+    fn address(&self) -> &str {
+        &self.endpoint.address
+    }
+
     fn number(&self) -> u64 {
         self.next.fetch_add(1, Ordering::Relaxed)
     }
 
     async fn request(&self, method: &str, path: &str) {
-        match wire::status_of(&self.address, method, path).await {
+        match wire::status_of(self.address(), method, path).await {
             Some(status) => self.answered(status),
             None => tokio::time::sleep(Duration::from_millis(50)).await,
         }
@@ -110,7 +126,7 @@ impl Target {
     /// Sends requests on one connection as fast as they are answered.
     async fn publish(&self, mut request: impl FnMut() -> Vec<u8>) {
         loop {
-            if let Ok(mut connection) = Connection::open(&self.address).await {
+            if let Ok(mut connection) = Connection::open(self.address()).await {
                 while let Ok(response) = connection.exchange(&request()).await {
                     self.answered(response.status);
                 }
@@ -135,7 +151,15 @@ impl Hostile {
             Self::Replays => "replays on 100 connections",
             Self::Filters => "8 filters that match nothing",
             Self::All => "all of these at once",
+            Self::TlsUnfinished => "2,000 unfinished handshakes",
+            Self::TlsHandshakes => "handshakes on 64 connections",
+            Self::TlsGarbage => "64 senders of garbage",
         }
+    }
+
+    /// Returns whether it is about the TLS of the listener. It does nothing to a server without TLS.
+    pub fn is_about_tls(self) -> bool {
+        matches!(self, Self::TlsUnfinished | Self::TlsHandshakes | Self::TlsGarbage)
     }
 
     /// Starts the client. It ends when the returned set is dropped.
@@ -160,8 +184,10 @@ impl Hostile {
             Self::Keys | Self::Pages => spawn(tasks, 16),
             Self::Replays => spawn(tasks, 100),
             Self::Filters => spawn(tasks, 8),
+            Self::TlsUnfinished => spawn(tasks, 2000),
+            Self::TlsHandshakes | Self::TlsGarbage => spawn(tasks, 64),
             Self::All => {
-                let kinds = Self::value_variants().iter().filter(|kind| **kind != Self::All);
+                let kinds = Self::value_variants().iter().filter(|kind| **kind != Self::All && !kind.is_about_tls());
                 kinds.for_each(|kind| kind.add_to(tasks, target));
             }
         }
@@ -217,6 +243,21 @@ impl Hostile {
                 target.request("GET", "/events?source=nobody").await;
             },
             Self::All => {}
+            Self::TlsUnfinished => loop {
+                write_slowly(&target, &client_hello(), None).await;
+            },
+            Self::TlsHandshakes => loop {
+                if target.endpoint.open().await.is_err() {
+                    tokio::time::sleep(Duration::from_millis(50)).await;
+                }
+            },
+            Self::TlsGarbage => loop {
+                // What is no record at all, and the head of the longest record with nothing that TLS knows in it.
+                let garbage = [vec![b'?'; 16 << 10], [&[22, 3, 1, 64, 0][..], &[0xff; 16 << 10]].concat()];
+                for bytes in garbage {
+                    send(&target, &bytes).await;
+                }
+            },
         }
     }
 }
@@ -235,12 +276,26 @@ fn events(target: &Target, number: u64, topic: Option<&str>) -> Vec<u8> {
     wire::publish(&format!("[{}]", events.join(",")), None)
 }
 
+/// Sends bytes on a connection of their own, and waits until the server closes it.
+async fn send(target: &Target, bytes: &[u8]) {
+    let sent = async {
+        let mut socket = TcpStream::connect(target.address()).await?;
+        socket.write_all(bytes).await?;
+        let mut answer = [0; 1024];
+        while socket.read(&mut answer).await? > 0 {}
+        Ok::<_, std::io::Error>(())
+    };
+    if sent.await.is_err() {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
+
 /// Asks for a large page, and reads a byte a second until the connection is closed. Returns `None` if it could not
 /// connect.
 async fn read_slowly(target: &Target) -> Option<()> {
     let socket = TcpSocket::new_v4().ok()?;
     socket.set_recv_buffer_size(4096).ok()?;
-    let mut socket = socket.connect(target.address.parse().ok()?).await.ok()?;
+    let mut socket = socket.connect(target.address().parse().ok()?).await.ok()?;
     let request = "GET /events?limit=1000&topic=large HTTP/1.1\r\nHost: sluice\r\n\r\n";
     socket.write_all(request.as_bytes()).await.ok()?;
     let mut head = [0; 12];
@@ -256,7 +311,7 @@ async fn read_slowly(target: &Target) -> Option<()> {
 /// Opens a connection, sends this beginning, and then `more` ten times a second, until the connection is closed.
 async fn write_slowly(target: &Target, beginning: &[u8], more: Option<&[u8]>) {
     let closed = async {
-        let socket = TcpStream::connect(&target.address).await.ok()?;
+        let socket = TcpStream::connect(target.address()).await.ok()?;
         let (mut reading, mut writing) = socket.into_split();
         let write = async {
             writing.write_all(beginning).await.ok()?;

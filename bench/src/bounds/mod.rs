@@ -3,6 +3,7 @@
 //!
 //! The honest client publishes at a fixed rate, a fraction of what the system can take: a hostile client that only
 //! publishes a lot must not take that from it. Each kind runs against a new system with the defaults.
+//! Against those that are about TLS the publisher has a certificate, and the honest client uses TLS too.
 
 mod honest;
 mod hostile;
@@ -14,11 +15,13 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail, ensure};
 use clap::ValueEnum;
+use sluice_tests::certificates::ours;
 use sqlx::AssertSqlSafe;
 
 use self::honest::Honest;
 pub use self::hostile::Hostile;
 use self::hostile::{Answers, Target};
+use self::wire::Endpoint;
 use crate::report::table::align;
 use crate::system::servers::Servers;
 use crate::system::sluice::Sluice;
@@ -82,8 +85,12 @@ fn most_files() -> rustix::process::Rlimit {
 
 async fn beside(servers: &Servers, hostile: Option<Hostile>, name: &str) -> anyhow::Result<Measured> {
     let schema = format!("bounds_{name}");
-    let sluice = Sluice::start(servers, &schema, 1).await?;
-    let measured = measure(servers, &sluice, hostile, &schema).await;
+    let tls = hostile.is_some_and(Hostile::is_about_tls);
+    let [cert, key] = [&ours().server.cert, &ours().server.key].map(|file| file.display().to_string());
+    let options = if tls { &["--tls-cert", &*cert, "--tls-key", &*key][..] } else { &[] };
+    let sluice = Sluice::start_with(servers, &schema, 1, options).await?;
+    let target = Arc::new(Target::new(Endpoint { address: sluice.address.clone(), tls }));
+    let measured = measure(servers, &sluice, &target, hostile, &schema).await;
     let measured = sluice.finish(measured).await?;
     servers.drop_schema(&schema).await?;
     servers.empty_redis().await?;
@@ -93,13 +100,13 @@ async fn beside(servers: &Servers, hostile: Option<Hostile>, name: &str) -> anyh
 async fn measure(
     servers: &Servers,
     sluice: &Sluice,
+    target: &Arc<Target>,
     hostile: Option<Hostile>,
     schema: &str,
 ) -> anyhow::Result<Measured> {
-    let target = Arc::new(Target::new(&sluice.address));
     target.fill().await?;
-    let honest = Honest::start(&sluice.address);
-    let attack = hostile.map(|hostile| hostile.start(&target));
+    let honest = Honest::start(target);
+    let attack = hostile.map(|hostile| hostile.start(target));
     tokio::time::sleep(LEAD).await;
     let before = (honest.accepted(), stored(servers, schema).await?, Instant::now());
     tokio::time::sleep(WINDOW).await;

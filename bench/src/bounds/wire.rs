@@ -2,11 +2,40 @@
 
 use std::time::Duration;
 
+use sluice_tests::certificates::{client_config, ours};
+use sluice_tests::raw::{self, Raw};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
+use crate::load::http::Connection;
+
 /// How long an exchange may take.
 const TIMEOUT: Duration = Duration::from_secs(60);
+
+/// Where the publisher is.
+#[derive(Debug, Clone)]
+pub struct Endpoint {
+    /// `HOST:PORT`.
+    pub address: String,
+    /// Whether it speaks TLS.
+    pub tls: bool,
+}
+
+impl Endpoint {
+    /// Connects, with a handshake if it speaks TLS.
+    ///
+    /// # Errors
+    /// If the server closes the connection.
+    pub async fn open(&self) -> anyhow::Result<Connection<Box<dyn Raw>>> {
+        let socket = TcpStream::connect(&self.address).await?;
+        socket.set_nodelay(true)?;
+        if !self.tls {
+            return Ok(Connection::over(Box::new(socket)));
+        }
+        let config = client_config(Some(ours().authority.ca()), None);
+        Ok(Connection::over(Box::new(raw::handshake(socket, config).await?)))
+    }
+}
 
 /// Returns the JSON of an event.
 pub fn event(topic: &str, id: &str, payload: &str) -> String {

@@ -4,16 +4,16 @@
 use std::time::Duration;
 
 use anyhow::{Context, bail, ensure};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
 
 /// How long a response may take.
 const RESPONSE_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// A keep-alive connection.
+/// A keep-alive connection, without TLS unless it is made over another stream.
 #[derive(Debug)]
-pub struct Connection {
-    socket: TcpStream,
+pub struct Connection<S = TcpStream> {
+    socket: S,
     buffer: Vec<u8>,
 }
 
@@ -33,7 +33,7 @@ impl Connection {
     pub async fn open(address: &str) -> anyhow::Result<Self> {
         let socket = TcpStream::connect(address).await.with_context(|| format!("cannot connect to {address}"))?;
         socket.set_nodelay(true)?;
-        Ok(Self { socket, buffer: Vec::with_capacity(4096) })
+        Ok(Self::over(socket))
     }
 
     /// Connects to the same address again.
@@ -41,6 +41,13 @@ impl Connection {
         let address = self.socket.peer_addr().context("a connection without an address")?;
         *self = Self::open(&address.to_string()).await?;
         Ok(())
+    }
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
+    /// Uses a stream that is connected.
+    pub fn over(socket: S) -> Self {
+        Self { socket, buffer: Vec::with_capacity(4096) }
     }
 
     /// Sends a whole request and reads its response.

@@ -146,5 +146,5 @@ fn program(name: &str, dir: &Path, binary: &str, args: &[&str]) -> Program {
 }
 
 fn address(program: &Program) -> String {
-    program.base().trim_start_matches("http://").to_owned()
+    program.address()
 }
