@@ -89,8 +89,10 @@ pub(crate) async fn accept(
             .accept_with(socket, |session| session.set_buffer_limit(Some(MAX_UNSENT)))
             .into_fallible();
         match timeout(deadline, accepting).await {
-            Ok(Ok(stream)) => {
-                stream.get_ref().0.forget_head();
+            Ok(Ok(mut stream)) => {
+                let (socket, session) = stream.get_mut();
+                let received = session.process_new_packets().map_or(0, |state| state.plaintext_bytes_to_read());
+                socket.begin_head(received);
                 return Ok(Transport::Tls(Box::new(stream)));
             }
             Ok(Err((error, socket))) => (Failure::of(&error), error.to_string(), Some(socket)),

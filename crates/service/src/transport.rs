@@ -34,9 +34,11 @@ impl Socket {
         &self.tcp
     }
 
-    /// Counts what is read from now on as another head.
-    pub(crate) fn forget_head(&self) {
+    /// Counts what is read from now on as a head, of which so many bytes came together with the end of the handshake.
+    pub(crate) fn begin_head(&self, received: usize) {
         self.connection.forget_head();
+        // If there is no room for them, the next read fails.
+        let _ = self.connection.count_head(received);
     }
 }
 

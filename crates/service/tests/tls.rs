@@ -2,17 +2,23 @@
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking; clippy spares only the test functions themselves")]
 
+use std::io::{Read, Write};
 use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use axum::Router;
 use axum::http::StatusCode;
 use axum::routing::{get, post};
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
+use rustls::{ClientConfig, ClientConnection, HandshakeKind, RootCertStore, SupportedProtocolVersion};
 use sluice_service::deadlines::Deadlines;
 use sluice_service::options::ServeOptions;
 use sluice_service::server;
 use sluice_service::server_tls::{ServerTls, ServerTlsFiles};
-use sluice_tests::certificates::{Authority, Identity, client_config, ours};
+use sluice_tests::certificates::{Authority, HOST, Identity, client_config, ours};
 use sluice_tests::raw::handshake;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -24,8 +30,12 @@ const REQUEST: &str = "GET / HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n";
 
 /// Starts a server with this deadline for heads and handshakes, and at most so many connections.
 async fn start(router: Router, headers: Duration, connections: usize) -> SocketAddr {
+    start_for(Some(ours().authority.ca().to_owned()), router, headers, connections).await
+}
+
+/// Starts a server whose clients must have certificates of this CA, if there is one.
+async fn start_for(client_ca: Option<PathBuf>, router: Router, headers: Duration, connections: usize) -> SocketAddr {
     let Identity { cert, key } = ours().server.clone();
-    let client_ca = Some(ours().authority.ca().to_owned());
     let tls = ServerTls::load(ServerTlsFiles { cert, key, client_ca }).unwrap();
     let listener = server::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
@@ -174,6 +184,128 @@ async fn all_long_handshakes_together_are_bounded() {
     }
     assert!((220..350).contains(&closed), "{closed} were closed");
     assert!(exchange(server, REQUEST.as_bytes()).await.unwrap().starts_with("HTTP/1.1 200 "));
+}
+
+#[tokio::test]
+async fn all_long_heads_together_are_bounded_over_tls() {
+    let server = start(routes(), LATER, 8_192).await;
+    // The buffers of all heads may have 16 MiB beyond their first 8 KiB, and a buffer that grows is doubled: there is
+    // room for about 146 heads of 60 KiB. The server stops reading one that is refused, so that writing it may fail.
+    let head = format!("GET / HTTP/1.1\r\nhost: x\r\nx-long: {}", "x".repeat(60 << 10));
+    let config = client_config(Some(ours().authority.ca()), Some(&ours().client));
+    let mut unfinished = Vec::new();
+    for _ in 0..300 {
+        let mut stream = handshake(TcpStream::connect(server).await.unwrap(), config.clone()).await.unwrap();
+        let _ = stream.write_all(head.as_bytes()).await;
+        let _ = stream.flush().await;
+        unfinished.push(stream);
+    }
+    let deadline = Instant::now() + LATER / 2;
+    let mut closed = 0;
+    while closed < 130 && Instant::now() < deadline {
+        let mut open = Vec::new();
+        for mut stream in unfinished {
+            match tokio::time::timeout(Duration::from_millis(10), stream.read(&mut [0])).await {
+                Ok(Ok(0) | Err(_)) => closed += 1,
+                _ => open.push(stream),
+            }
+        }
+        unfinished = open;
+    }
+    assert!((130..250).contains(&closed), "{closed} were closed");
+    assert!(exchange(server, REQUEST.as_bytes()).await.unwrap().starts_with("HTTP/1.1 200 "));
+}
+
+#[tokio::test]
+async fn long_handshakes_that_have_ended_take_nothing_from_those_of_others() {
+    let server = start(routes(), LATER, 8_192).await;
+    let mut config = client_config(Some(ours().authority.ca()), Some(&ours().client));
+    // A ClientHello of more than 40 KiB, whose buffer counts for 80 KiB until the handshake has ended.
+    config.alpn_protocols = (0..200).map(|number| format!("{number:0200}").into_bytes()).collect();
+    config.alpn_protocols.push(b"http/1.1".to_vec());
+    let mut idle = Vec::new();
+    for _ in 0..300 {
+        idle.push(handshake(TcpStream::connect(server).await.unwrap(), config.clone()).await.unwrap());
+    }
+    for stream in &mut idle {
+        let closed = tokio::time::timeout(Duration::from_millis(1), stream.read(&mut [0])).await;
+        assert!(closed.is_err(), "a connection was closed: {closed:?}");
+    }
+    assert!(exchange(server, REQUEST.as_bytes()).await.unwrap().starts_with("HTTP/1.1 200 "));
+}
+
+/// Sends a request in the same piece as the end of the handshake, as TLS 1.3 lets a client do, and returns the answer.
+fn exchange_at_once(address: SocketAddr) -> String {
+    let config = client_config(Some(ours().authority.ca()), Some(&ours().client));
+    let mut session = ClientConnection::new(Arc::new(config), ServerName::try_from(HOST).unwrap()).unwrap();
+    // It is kept until the handshake has ended.
+    session.writer().write_all(REQUEST.as_bytes()).unwrap();
+    let mut socket = std::net::TcpStream::connect(address).unwrap();
+    socket.set_read_timeout(Some(LATER / 2)).unwrap();
+    loop {
+        let mut piece = Vec::new();
+        while session.wants_write() {
+            session.write_tls(&mut piece).unwrap();
+        }
+        socket.write_all(&piece).unwrap();
+        if !session.is_handshaking() {
+            break;
+        }
+        session.read_tls(&mut socket).unwrap();
+        session.process_new_packets().unwrap();
+    }
+    let mut answer = String::new();
+    rustls::Stream::new(&mut session, &mut socket).read_to_string(&mut answer).unwrap();
+    answer
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_request_that_comes_together_with_the_end_of_the_handshake_is_answered() {
+    let server = start(routes(), LATER, 64).await;
+    let answer = tokio::task::spawn_blocking(move || exchange_at_once(server)).await.unwrap();
+    assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
+}
+
+#[tokio::test]
+async fn a_client_that_finishes_its_handshake_and_sends_no_request_is_cut_off() {
+    let server = start(routes(), SOON, 64).await;
+    let config = client_config(Some(ours().authority.ca()), Some(&ours().client));
+    let mut stream = handshake(TcpStream::connect(server).await.unwrap(), config).await.unwrap();
+    let read = tokio::time::timeout(LATER / 2, stream.read_to_end(&mut Vec::new())).await;
+    assert!(read.is_ok(), "the connection is still open");
+}
+
+/// Returns the settings of a client of ours that speaks one version.
+fn client_config_of(version: &'static SupportedProtocolVersion) -> ClientConfig {
+    let mut roots = RootCertStore::empty();
+    roots.add(CertificateDer::from_pem_file(ours().authority.ca()).unwrap()).unwrap();
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let builder = ClientConfig::builder_with_provider(provider).with_protocol_versions(&[version]).unwrap();
+    let Identity { cert, key } = &ours().client;
+    let cert = vec![CertificateDer::from_pem_file(cert).unwrap()];
+    let key = PrivateKeyDer::from_pem_file(key).unwrap();
+    builder.with_root_certificates(roots).with_client_auth_cert(cert, key).unwrap()
+}
+
+#[tokio::test]
+async fn the_session_of_a_client_is_resumed_unless_its_certificate_is_checked() {
+    for (client_ca, expected) in
+        [(None, HandshakeKind::Resumed), (Some(ours().authority.ca().to_owned()), HandshakeKind::Full)]
+    {
+        let server = start_for(client_ca, routes(), LATER, 64).await;
+        for version in [&rustls::version::TLS12, &rustls::version::TLS13] {
+            let config = client_config_of(version);
+            let mut kinds = Vec::new();
+            for _ in 0..2 {
+                let mut stream = handshake(TcpStream::connect(server).await.unwrap(), config.clone()).await.unwrap();
+                stream.write_all(REQUEST.as_bytes()).await.unwrap();
+                stream.flush().await.unwrap();
+                stream.read_to_end(&mut Vec::new()).await.unwrap();
+                kinds.extend(stream.get_ref().1.handshake_kind());
+            }
+            assert_eq!(kinds, [HandshakeKind::Full, expected], "{version:?}");
+        }
+    }
 }
 
 #[tokio::test]
