@@ -41,6 +41,13 @@ struct Buckets {
     events: Option<Bucket>,
 }
 
+impl Buckets {
+    /// Returns when all of them will be full.
+    fn full_at(&self) -> Option<Instant> {
+        [&self.requests, &self.events].into_iter().flatten().map(|bucket| bucket.full_at).max()
+    }
+}
+
 /// What is left of a second's allowance.
 #[derive(Debug, Clone, Copy)]
 struct Bucket {
@@ -99,14 +106,17 @@ impl Limits {
     }
 }
 
-/// Forgets the subjects whose buckets are full: they start with full ones again. If that makes no room, all are
-/// forgotten, which lets each send what a second allows once more.
+/// Forgets the subjects whose buckets are full: they start with full ones again. If more than half are left, those go
+/// whose buckets will be full soonest: they may send what a second allows once more. So somebody with many names cannot
+/// have the debt of another forgotten, and this is not done again before many more names have come.
 fn make_room(subjects: &mut HashMap<Arc<str>, Buckets>, now: Instant) {
-    subjects.retain(|_, Buckets { requests, events }| {
-        [requests, events].into_iter().flatten().any(|bucket| bucket.full_at > now)
-    });
-    if subjects.len() >= MAX_SUBJECTS {
-        subjects.clear();
+    subjects.retain(|_, buckets| buckets.full_at() > Some(now));
+    if subjects.len() > MAX_SUBJECTS / 2 {
+        let mut full_at: Vec<_> = subjects.values().map(Buckets::full_at).collect();
+        let removed = full_at.len() - MAX_SUBJECTS / 2;
+        let (_, first, _) = full_at.select_nth_unstable(removed);
+        let first = *first;
+        subjects.retain(|_, buckets| buckets.full_at() > first);
     }
 }
 
@@ -166,6 +176,16 @@ mod tests {
     }
 
     #[test]
+    fn what_one_subject_sends_takes_nothing_from_another() {
+        let limits = Limits::default();
+        let now = Instant::now();
+        let take = |name: &str, amount| limits.take(&name.into(), amount, 1, now, |buckets| &mut buckets.events);
+        assert_eq!(take("debtor", 1_000.0), Ok(()));
+        assert_eq!(take("debtor", 1.0), Err(Duration::from_secs(1_000)));
+        assert_eq!(take("other", 1.0), Ok(()));
+    }
+
+    #[test]
     fn the_number_of_subjects_in_memory_is_bounded_and_those_in_debt_are_kept() {
         let limits = Limits::default();
         let began = Instant::now();
@@ -182,6 +202,19 @@ mod tests {
             let _ = take(&format!("m{number}"), 1.0, soon + Duration::from_secs(number as u64 / 1_000));
         }
         assert!(limits.subjects.lock().unwrap().len() <= MAX_SUBJECTS);
+    }
+
+    #[test]
+    fn the_largest_debts_are_kept_when_as_many_subjects_are_in_debt_as_are_in_memory() {
+        let limits = Limits::default();
+        let now = Instant::now();
+        let take = |name: &str, amount| limits.take(&name.into(), amount, 1, now, |buckets| &mut buckets.events);
+        assert_eq!(take("debtor", 1_000.0), Ok(()));
+        for number in 0..3 * MAX_SUBJECTS {
+            assert_eq!(take(&format!("n{number}"), 5.0), Ok(()));
+            assert!(limits.subjects.lock().unwrap().len() <= MAX_SUBJECTS);
+        }
+        assert!(take("debtor", 1.0).is_err());
     }
 
     #[test]

@@ -10,6 +10,9 @@ use crate::Scope;
 /// The keys are fetched again after a pause that grows up to a minute.
 const KEYS_RETRY: Duration = Duration::from_secs(5);
 
+/// The maximum number of characters of a topic in a message. That of an event is not longer, but a query may name any.
+const MAX_TOPIC_CHARS: usize = 256;
+
 /// The request has no token, and its route needs one.
 pub(crate) fn no_token() -> Problem {
     let detail = "this needs a token: send the header Authorization with `Bearer` and the token";
@@ -46,5 +49,18 @@ pub(crate) fn rate_limited(what: &str, rate: u32, wait: Duration) -> Problem {
 
 /// The subject is bounded by topics, and this is none of them.
 pub fn topic_not_allowed(topic: &str) -> Problem {
-    Problem::new(Code::TopicNotAllowed, format!("the token is not for the topic {topic:?}"))
+    let shown: String = topic.chars().take(MAX_TOPIC_CHARS).collect();
+    Problem::new(Code::TopicNotAllowed, format!("the token is not for the topic {shown:?}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_topic_of_any_length_and_characters_is_a_short_line_of_the_answer_and_of_the_log() {
+        assert_eq!(topic_not_allowed("a\nb").detail(), r#"the token is not for the topic "a\nb""#);
+        let long = topic_not_allowed(&"ü".repeat(60_000)).detail().chars().count();
+        assert!((MAX_TOPIC_CHARS..2 * MAX_TOPIC_CHARS).contains(&long), "{long} characters");
+    }
 }

@@ -187,10 +187,17 @@ impl Item {
 /// What is wrong.
 pub(crate) fn check_name(name: &str) -> Result<(), String> {
     let blank = name.trim().is_empty();
-    if blank || name.len() > MAX_NAME_BYTES || name.chars().any(char::is_control) {
+    if blank || name.len() > MAX_NAME_BYTES || name.chars().any(|c| c.is_control() || changes_lines(c)) {
         return Err(format!("must have 1 to {MAX_NAME_BYTES} bytes and no control characters"));
     }
     Ok(())
+}
+
+/// Returns whether a character ends a line, changes the direction of writing, or cannot be seen: with these, a name could
+/// look like another one, or like a part of a line, where the log is read.
+fn changes_lines(c: char) -> bool {
+    matches!(c, '\u{ad}' | '\u{61c}' | '\u{180e}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}'
+        | '\u{2060}'..='\u{206f}' | '\u{feff}')
 }
 
 #[cfg(test)]
@@ -249,6 +256,9 @@ mod tests {
             ("- {name: 1}", "item 1: name: must be a text"),
             ("- {name: ' '}", "item 1: name: must have 1 to 256 bytes"),
             ("- {name: \"a\\nb\"}", "item 1: name: must have 1 to 256 bytes"),
+            ("- {name: \"a\\u2028b\"}", "item 1: name: must have 1 to 256 bytes"),
+            ("- {name: \"a\\u202Eb\"}", "item 1: name: must have 1 to 256 bytes"),
+            ("- {name: \"a\\u200Bb\"}", "item 1: name: must have 1 to 256 bytes"),
             ("- {name: shop}", "item 1 (shop): sha256: is missing"),
             ("- {name: shop, sha256: my-secret}", "item 1 (shop): sha256: must be the SHA-256"),
             (&item("x: 1"), "item 1 (shop): scopes: is missing"),

@@ -91,7 +91,11 @@ async fn no_bad_jwt_is_accepted_and_nothing_is_stored(backend: Backend) {
     let issuer = Issuer::start(&keys.each_ref()).await;
     let mut system = accepting(Setup::new(backend), &issuer.url).start().await;
     let nobody = system.client.clone();
-    for (what, token) in bad_signatures(rs, es, ed).into_iter().chain(bad_claims(es)) {
+    // The programs have verified the token that some of them begin with, and remember it.
+    let first = es.token(&claims("shop", "publish read admin"));
+    nobody.with_token(&first).get("/stats").await.assert_status(200);
+    assert_eq!(publish(&nobody, &first, "first").await, 202);
+    for (what, token) in bad_signatures(&first, rs, es, ed).into_iter().chain(bad_claims(es)) {
         refused(&nobody, what, &[format!("Bearer {token}").as_bytes()]).await;
     }
     let good = es.token(&claims("shop", "publish read"));
@@ -101,17 +105,16 @@ async fn no_bad_jwt_is_accepted_and_nothing_is_stored(backend: Backend) {
     refused(&nobody, "a token of the file without a file", &[b"Bearer sluice_0123456789"]).await;
     assert!(issuer.requests() <= 2 * 2, "{} requests to the issuer", issuer.requests());
     system.client = nobody.with_token(&good);
-    system.publish_and_wait(0, &event("t", "good")).await;
+    system.publish_and_wait(1, &event("t", "good")).await;
     for program in system.programs() {
         let log = program.log();
         assert!(!log.contains("panicked") && !log.contains("eyJ"), "{log}");
     }
 }
 
-/// Returns tokens whose form, header or signature is wrong.
-fn bad_signatures(rs: &Key, es: &Key, ed: &Key) -> Vec<(&'static str, String)> {
+/// Returns tokens whose form, header or signature is wrong. `good` is one of `es` that is accepted.
+fn bad_signatures(good: &str, rs: &Key, es: &Key, ed: &Key) -> Vec<(&'static str, String)> {
     let claims = claims("shop", "publish read admin");
-    let good = es.token(&claims);
     let parts: Vec<&str> = good.split('.').collect();
     let (header, body, signature) = (parts[0], parts[1], parts[2]);
     let with_header = |change: Value| es.token_with(&with(es.header(), &change), &claims);
@@ -163,6 +166,7 @@ fn bad_signatures(rs: &Key, es: &Key, ed: &Key) -> Vec<(&'static str, String)> {
         }),
         ("an extension that must be understood", with_header(json!({"crit": ["exp"]}))),
         ("changed claims", format!("{header}.{}.{signature}", base64(changed.to_string()))),
+        ("another signature of zeros", format!("{header}.{body}.{}", base64([0; 64]))),
         ("a signature of zeros", signed(&es.header(), &claims, |_| vec![0; 64])),
         (
             "a signature of another token",
@@ -283,6 +287,42 @@ async fn a_key_behind_a_url_is_rotated_while_requests_go_on(backend: Backend) {
     assert!(issuer.requests() <= most, "{} requests to the issuer in {minutes} minutes", issuer.requests());
     system.client = nobody.with_token(&second);
     system.wait_until_stored(accepted).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_jwt_that_is_used_all_the_time_ends_when_it_expires() {
+    let key = Key::es256("k");
+    let issuer = Issuer::start(&[&key]).await;
+    let system = accepting(Setup::new(Backend::Standalone), &issuer.url).start().await;
+    // With the leeway of 30 seconds, it is accepted for ten more.
+    let token = key.token(&with(claims("shop", "read"), &json!({"exp": in_seconds(-20)})));
+    let client = system.client.with_token(&token);
+    client.get("/stats").await.assert_status(200);
+    wait_until("it has ended", SOON, || async {
+        let answer = client.get("/stats").await;
+        holds(answer.status == 401, || answer.status.to_string())
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_last_keys_stay_in_force_when_they_cannot_be_fetched_again() {
+    let key = Key::es256("k");
+    let issuer = Issuer::start(&[&key]).await;
+    let system = accepting(Setup::new(Backend::Standalone), &issuer.url).start().await;
+    let read = async |sub: &str| system.client.with_token(&key.token(&claims(sub, "read"))).get("/stats").await.status;
+    assert_eq!(read("a").await, 200);
+    issuer.is_away(true);
+    // It has the keys fetched.
+    let unknown = Key::es256("unknown").token(&claims("a", "read"));
+    system.client.with_token(&unknown).get("/stats").await.assert_problem(401, "unauthorized");
+    wait_until("the failure is reported", SOON, || {
+        let log = system.aggregators[0].log();
+        std::future::ready(holds(log.contains("the keys cannot be fetched: the last ones stay in force"), || log))
+    })
+    .await;
+    // One that was verified before, and one that was not.
+    assert_eq!((read("a").await, read("b").await), (200, 200));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

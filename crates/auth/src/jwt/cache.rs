@@ -125,6 +125,21 @@ mod tests {
     }
 
     #[test]
+    fn a_token_that_was_not_used_for_long_ends_too() {
+        let keys = Arc::new(KeySet::default());
+        let cache = Cache { max_bytes: 100 * ENTRY_BYTES, state: Mutex::default() };
+        for (now, is_known) in [(9, true), (10, false)] {
+            cache.insert("a", &keys, subject("shop"), at(10));
+            // So many that it is among the old ones.
+            while !cache.state.lock().unwrap().old.contains_key(&hash("a")) {
+                let number = cache.state.lock().unwrap().young.len();
+                cache.insert(&format!("{now} {number}"), &keys, subject("n"), at(100));
+            }
+            assert_eq!(cache.find("a", &keys, at(now)).is_some(), is_known, "{now}");
+        }
+    }
+
+    #[test]
     fn what_is_remembered_is_bounded_in_bytes_and_what_is_used_stays() {
         let keys = Arc::new(KeySet::default());
         let cache = Cache { max_bytes: 100 * ENTRY_BYTES, state: Mutex::default() };

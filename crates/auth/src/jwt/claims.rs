@@ -83,6 +83,7 @@ mod tests {
             (json!({"sub": 1}), "sub: must be a text"),
             (json!({"sub": ""}), "sub: must have"),
             (json!({"sub": "a\nb"}), "sub: must have"),
+            (json!({"sub": "a\u{202e}b"}), "sub: must have"),
             (json!({"sub": "a", "scope": 1}), "scope: must be a list"),
             (json!({"sub": "a", "scope": null}), "scope: must be a list"),
             (json!({"sub": "a", "scope": [1]}), "scope: must be a list"),

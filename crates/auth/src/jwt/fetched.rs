@@ -211,3 +211,35 @@ async fn pause_or_demand(fetched: &Weak<Fetched>, pause: Duration) -> bool {
     }
     true
 }
+
+#[cfg(test)]
+mod tests {
+    use sluice_service::client_tls::{ClientFiles, ClientOptions};
+    use sluice_service::tls::Names;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::TcpListener;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_document_without_an_end_is_given_up_when_it_is_too_large() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}/keys", listener.local_addr().unwrap()).parse().unwrap();
+        tokio::spawn(async move {
+            while let Ok((mut stream, _)) = listener.accept().await {
+                let _ = stream.read(&mut [0; 1_024]).await;
+                let mut piece = b"HTTP/1.1 200 OK\r\n\r\n".to_vec();
+                while stream.write_all(&piece).await.is_ok() {
+                    piece = vec![b' '; 64 << 10];
+                }
+            }
+        });
+        let names = Names { server: "the issuer", url: "--url", ca: "--ca", certificate: "--cert" };
+        let tls = ClientTls::new(ClientOptions { names, cert: "--cert", key: "--key" }, ClientFiles::default());
+        let fetched = Fetched::start(url, tls).unwrap();
+        let given_up = tokio::time::timeout(Duration::from_secs(60), fetched.get()).await;
+        let error = given_up.expect("it is read for ever").unwrap_err().to_string();
+        assert_eq!(error, format!("the keys have more than {MAX_BYTES} bytes"));
+        assert!(fetched.current().is_none());
+    }
+}
