@@ -4,8 +4,8 @@ use std::convert::Infallible;
 
 use axum::extract::FromRequestParts;
 use axum::http::request::Parts;
-use sluice_auth::Subject;
 use sluice_auth::problems::topic_not_allowed;
+use sluice_auth::{Scope, Subject, TopicPattern, Topics};
 use sluice_service::problem::Problem;
 use sluice_store::inspect::Inspect;
 use sluice_store::{Patterns, StoreError, TopicSelection};
@@ -28,6 +28,17 @@ impl Caller {
         Patterns::of(&self.0.topics)
     }
 
+    /// Returns the patterns by which the dead letters of the subject are bounded; `None` if it may see all. One whose
+    /// topic is not known, or that has events of several, matches no pattern: it is for an admin of every topic.
+    pub fn dead_letter_patterns(&self) -> Option<Patterns> {
+        match &self.0.topics {
+            Topics::All if !self.0.scopes.contains(Scope::Admin) => {
+                Patterns::of(&Topics::Only([TopicPattern::of_every_topic()].into()))
+            }
+            topics => Patterns::of(topics),
+        }
+    }
+
     /// Returns an error that names the topic if it is not one of the subject's.
     pub fn check_topic(&self, topic: &str) -> Result<(), Problem> {
         if self.0.topics.allow(topic) { Ok(()) } else { Err(topic_not_allowed(topic).at(None, Some("topic"))) }
@@ -46,10 +57,9 @@ impl Caller {
         }
     }
 
-    /// Returns whether the subject may see a dead letter. One whose topic is not known is only for those who may see
-    /// every topic. Whether it exists is not looked at for these.
+    /// Returns whether the subject may see a dead letter. Whether it exists is not looked at for those who may see all.
     pub async fn may_see_dead_letter(&self, store: &dyn Inspect, id: i64) -> Result<bool, StoreError> {
-        match self.patterns() {
+        match self.dead_letter_patterns() {
             None => Ok(true),
             Some(patterns) => Ok(store.dead_letter_topic(id).await?.is_some_and(|topic| patterns.allow(&topic))),
         }

@@ -107,7 +107,7 @@ fn content(body: &[u8]) -> Vec<Shown> {
 /// Reads the parameters that select dead letters, of those that the subject may see.
 pub(super) fn filter(parameters: &mut Parameters, caller: &Caller) -> Result<DeadLetterQuery, Problem> {
     Ok(DeadLetterQuery {
-        patterns: caller.patterns(),
+        patterns: caller.dead_letter_patterns(),
         code: parameters.text("code"),
         since: parameters.value("since")?,
         until: parameters.value("until")?,
@@ -115,8 +115,8 @@ pub(super) fn filter(parameters: &mut Parameters, caller: &Caller) -> Result<Dea
     })
 }
 
-/// Lists the dead letters, newest first. A token that is bounded by topics gets the single events of its topics, and no
-/// whole entries.
+/// Lists the dead letters, newest first. A token that is bounded by topics gets the single events of its topics. Whole
+/// entries, whose topics are several or not known, are only for a token that has the scope `admin` and all topics.
 #[utoipa::path(get, path = "/dead-letters", tag = "dead letters",
     params(
         ("code" = Option<String>, Query, description = "Only with this code"),

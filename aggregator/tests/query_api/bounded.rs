@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use axum::http::request::Parts;
 use futures::future::BoxFuture;
-use sluice_auth::{Subject, Topics};
+use sluice_auth::{Scope, Subject, Topics};
 use sluice_event::entry::{Entry, Request};
 use sluice_service::guard::RequestGuard;
 use sluice_service::problem::Problem;
@@ -13,7 +13,7 @@ use sluice_tests::Answer;
 
 use super::*;
 
-/// Puts a subject into each request that names its topics. It stands for a guard that reads tokens.
+/// Puts a subject into each request that names its topics or its scope. It stands for a guard that reads tokens.
 struct SubjectOfHeader;
 
 impl RequestGuard for SubjectOfHeader {
@@ -22,6 +22,10 @@ impl RequestGuard for SubjectOfHeader {
             let patterns = topics.to_str().unwrap().split(' ').map(|pattern| pattern.parse().unwrap());
             let topics = Topics::Only(patterns.collect());
             request.extensions.insert(Subject { topics, ..Subject::anyone() });
+        }
+        if let Some(scope) = request.headers.get("x-scope") {
+            let scopes = [scope.to_str().unwrap().parse::<Scope>().unwrap()].into_iter().collect();
+            request.extensions.insert(Subject { scopes, ..Subject::anyone() });
         }
         Box::pin(async { Ok(()) })
     }
@@ -214,6 +218,21 @@ async fn a_dead_letter_of_another_topic_or_of_unknown_topics_does_not_exist(stor
     client.post(&format!("/dead-letters/{unknown}/replay")).await.assert_status(200);
 }
 
+async fn a_dead_letter_of_unknown_topics_is_only_for_an_admin_of_every_topic(store: Arc<dyn Inspect>) {
+    put_aside(&*store, packed(&json!([{"topic": "orders.eu", "id": "whole", "payload": 1}])).body, 1).await;
+    refuse_event(&*store, "bills", "refused").await;
+    let (client, _serving) = serve_guarded(store, sqlite_log().await, Some(Arc::new(SubjectOfHeader))).await;
+    let listed = async |scope: &str| {
+        let answer = client.send(client.request("GET", "/dead-letters").header("X-Scope", scope)).await;
+        answer.assert_status(200).json()["dead_letters"].as_array().unwrap().clone()
+    };
+    let (readers, admins) = (listed("read").await, listed("admin").await);
+    assert_eq!((readers.len(), &readers[0]["topic"]), (1, &json!("bills")), "{readers:?}");
+    assert_eq!((admins.len(), &admins[1]["topic"]), (2, &Value::Null), "{admins:?}");
+    // Without authentication everybody is an admin.
+    assert_eq!(client.get_json("/dead-letters").await["dead_letters"].as_array().unwrap(), &admins);
+}
+
 async fn a_subject_discards_a_dead_letter_of_its_topic(store: Arc<dyn Inspect>) {
     refuse_event(&*store, "orders.eu", "refused").await;
     let (client, _serving) = serve_guarded(store, sqlite_log().await, Some(Arc::new(SubjectOfHeader))).await;
@@ -247,5 +266,6 @@ on_both_stores! {
     an_event_of_another_topic_is_refused_whether_it_is_there_or_not
     topics_and_statistics_are_those_of_the_subject
     a_dead_letter_of_another_topic_or_of_unknown_topics_does_not_exist
+    a_dead_letter_of_unknown_topics_is_only_for_an_admin_of_every_topic
     a_subject_discards_a_dead_letter_of_its_topic
 }

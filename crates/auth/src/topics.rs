@@ -36,6 +36,11 @@ impl FromStr for TopicPattern {
 }
 
 impl TopicPattern {
+    /// Returns the pattern that every topic matches.
+    pub fn of_every_topic() -> Self {
+        Self("*".into())
+    }
+
     /// Returns whether the pattern covers the whole name.
     ///
     /// In time proportional to the product of both lengths at most: only the last `*` is ever extended, because what
