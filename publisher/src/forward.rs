@@ -8,7 +8,7 @@ use std::time::Duration;
 use axum::Router;
 use axum::body::{Body, HttpBody};
 use axum::extract::{Request, State};
-use axum::http::uri::PathAndQuery;
+use axum::http::uri::{InvalidUriParts, PathAndQuery};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Uri, header};
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
@@ -51,22 +51,36 @@ const HOP_BY_HOP: [HeaderName; 8] = [
     header::UPGRADE,
 ];
 
+/// The client of the aggregators. Clones share its connections.
+pub(crate) type Aggregators = Client<Connector, Body>;
+
 #[derive(Clone)]
 struct Forwarder {
-    client: Client<Connector, Body>,
+    client: Aggregators,
     tls: Arc<ClientTls>,
     base: Uri,
     permits: Arc<Semaphore>,
 }
 
-/// Returns a service that forwards every request to the server at `base` (`http://HOST:PORT/PREFIX`, or `https`).
-pub(crate) fn router(base: &Uri, tls: ClientTls) -> Router {
-    let tls = Arc::new(tls);
-    let client = Client::builder(TokioExecutor::new())
+/// Returns a client of the aggregators.
+pub(crate) fn client(tls: &Arc<ClientTls>) -> Aggregators {
+    Client::builder(TokioExecutor::new())
         .pool_timer(TokioTimer::new())
         .pool_idle_timeout(IDLE_TIMEOUT)
         .http1_max_buf_size(MAX_BUFFER)
-        .build(Connector::new(tls.clone()));
+        .build(Connector::new(tls.clone()))
+}
+
+/// Returns the URI of a path, with its query, at the server at `base`, byte for byte.
+pub(crate) fn at(base: &Uri, path_and_query: &str) -> Result<Uri, InvalidUriParts> {
+    let path = format!("{}{path_and_query}", base.path().trim_end_matches('/'));
+    let mut parts = base.clone().into_parts();
+    parts.path_and_query = PathAndQuery::try_from(path).ok();
+    Uri::from_parts(parts)
+}
+
+/// Returns a service that forwards every request to the server at `base` (`http://HOST:PORT/PREFIX`, or `https`).
+pub(crate) fn router(base: &Uri, client: Aggregators, tls: Arc<ClientTls>) -> Router {
     let forwarder = Forwarder { client, tls, base: base.clone(), permits: Arc::new(Semaphore::new(MAX_FORWARDED)) };
     Router::new().fallback(forward).with_state(forwarder)
 }
@@ -107,13 +121,9 @@ impl Forwarder {
         Ok(response.map(|body| Body::new(Relay { body, stalled: Box::pin(sleep(STALL_TIMEOUT)), _permit: permit })))
     }
 
-    /// Returns the same path and query at the other server, byte for byte.
+    /// Returns the same path and query at the other server.
     fn target(&self, uri: &Uri) -> Result<Uri, Problem> {
-        let path =
-            format!("{}{}", self.base.path().trim_end_matches('/'), uri.path_and_query().map_or("/", |p| p.as_str()));
-        let mut parts = self.base.clone().into_parts();
-        parts.path_and_query = PathAndQuery::try_from(path).ok();
-        Uri::from_parts(parts).map_err(|_| malformed_path())
+        at(&self.base, uri.path_and_query().map_or("/", PathAndQuery::as_str)).map_err(|_| malformed_path())
     }
 }
 

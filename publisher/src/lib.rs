@@ -25,6 +25,7 @@ mod pack;
 mod pressure;
 mod problems;
 mod publisher;
+mod query_auth;
 mod receive;
 pub mod redis_args;
 mod resolve;

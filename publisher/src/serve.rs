@@ -4,8 +4,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures::future::BoxFuture;
+use hyper::Uri;
 use sluice_log::redis::{RedisWriter, WriterSettings};
 use sluice_service::durability::Requirement;
+use sluice_service::encryption::Encryption;
 use sluice_service::guard::SharedGuard;
 use sluice_service::monitoring::Monitoring;
 use sluice_service::options::ServeOptions;
@@ -16,7 +18,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::publisher::Publisher;
 use crate::settings::ServeSettings;
-use crate::{forward, ingest};
+use crate::{forward, https_args, ingest, query_auth};
 
 /// How long an append waits for replicas. Then it is repeated until `--append-timeout`, by which time there may be
 /// another primary or other replicas.
@@ -32,6 +34,13 @@ pub async fn run(settings: ServeSettings) -> anyhow::Result<()> {
     let listener = server::bind(&settings.listen.to_string()).await?;
     let guard = settings.auth.guard(settings.listen)?;
     serve(listener, settings, shutdown, guard).await
+}
+
+/// Returns, and logs, whether what is sent to the aggregators at a URL can be read on the network.
+fn encryption(url: &Uri) -> Encryption {
+    let encryption = Encryption::of("aggregators");
+    encryption.record(https_args::transport(url));
+    encryption
 }
 
 /// Serves on a listener until `shutdown` is cancelled. Every request passes the guard first.
@@ -61,7 +70,10 @@ pub async fn serve(
     })?;
     let requirement = Requirement {
         servers: vec![log.durability()],
-        encryption: vec![log.encryption()],
+        encryption: [Some(log.encryption()), settings.query_url.as_ref().map(encryption)]
+            .into_iter()
+            .flatten()
+            .collect(),
         require: settings.require_durable,
         accept_unknown: settings.accept_unknown_durability,
     };
@@ -71,7 +83,12 @@ pub async fn serve(
     let monitoring = Monitoring::bind(settings.listener.metrics_listen, metrics, ready).await?;
     let router = ingest::router(publisher.clone()).merge(monitoring.routes());
     let router = match settings.query_url {
-        Some(url) => router.fallback_service(forward::router(&url, settings.query_tls.tls())),
+        Some(url) => {
+            let tls = Arc::new(settings.query_tls.tls());
+            let client = forward::client(&tls);
+            tokio::spawn(query_auth::compare(client.clone(), url.clone(), guard.is_some(), shutdown.clone()));
+            router.fallback_service(forward::router(&url, client, tls))
+        }
         None => router.fallback(problem::not_found),
     };
     let options = ServeOptions::new(settings.shutdown_timeout).guarded_by(guard).open_to(origins).with_tls(tls);

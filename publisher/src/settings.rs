@@ -71,7 +71,7 @@ pub struct ServeSettings {
     #[arg(long, env = "SLUICE_REDIS_REPLICAS", default_value_t = 0, value_name = "N",
         value_parser = clap::value_parser!(u16).range(0..=16))]
     pub redis_replicas: u16,
-    /// Whether a Redis on another host is connected to with TLS only
+    /// Whether Redis and aggregators on another host are connected to with TLS only
     #[arg(long, env = "SLUICE_REQUIRE_TLS", default_value = "false", num_args = 0..=1,
         default_missing_value = "true", action = clap::ArgAction::Set, value_name = "true|false")]
     pub require_tls: bool,
@@ -174,8 +174,7 @@ impl Cli {
                 checked(settings.redis_tls.check(&settings.redis_url, settings.require_tls))?;
                 checked(settings.auth.check())?;
                 checked(settings.listener.check())?;
-                let query_url = settings.query_url.as_ref().map(Uri::to_string).unwrap_or_default();
-                checked(settings.query_tls.check(&query_url))?;
+                checked(settings.query_tls.check(settings.query_url.as_ref(), settings.require_tls))?;
                 settings.ingest.check_idempotency_ttl(settings.idempotency_ttl)
             }
             Command::Simulate(settings) => checked(settings.https.check(&settings.url)),

@@ -81,6 +81,7 @@ async fn wrong_usage_exits_2_and_says_what_is_wrong() {
         ("sluice-aggregator", "audit"),
         ("sluice-publisher", "serve --redis-url redis://127.0.0.1:1 --redis-ca /no/such/file"),
         ("sluice-publisher", "serve --redis-url redis://redis.example --require-tls"),
+        ("sluice-publisher", "serve --redis-url redis://127.0.0.1:1 --query-url http://a.example --require-tls"),
         ("sluice-aggregator", "migrate --database-url postgres://127.0.0.1:1/x?sslmode=require&sslcert=/no/such/file"),
         ("sluice-aggregator", "migrate --database-url postgres://u:p@127.0.0.1:1/x --database-password-file /dev/null"),
         ("sluice-aggregator", "migrate --database-url postgres://127.0.0.1:1/x --database-password-file /no/such/file"),

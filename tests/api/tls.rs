@@ -16,6 +16,7 @@ use crate::common::{counts, event, events};
 
 const SOON: Duration = Duration::from_secs(180);
 const REDIS_NOTE: &str = "the connection to Redis is not encrypted and leaves this host";
+const QUERY_NOTE: &str = "the connection to aggregators is not encrypted and leaves this host";
 const POSTGRES_NOTE: &str = "the connection to PostgreSQL is not encrypted and leaves this host";
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -108,7 +109,13 @@ async fn connections_without_tls_to_another_host_are_told_in_the_log_by_readyz_a
     let aggregator =
         launch("sluice-aggregator", &["run", "--redis-url", &redis.url(), "--database-url", &postgres.url()]);
     let publisher = launch("sluice-publisher", &["serve", "--redis-url", &redis.url()]);
-    for (program, notes) in [(&aggregator, &[REDIS_NOTE, POSTGRES_NOTE][..]), (&publisher, &[REDIS_NOTE][..])] {
+    let args = ["serve", "--redis-url", &redis.url(), "--query-url", &aggregator.base()];
+    let forwarding = launch("sluice-publisher", &args);
+    for (program, notes) in [
+        (&aggregator, &[REDIS_NOTE, POSTGRES_NOTE][..]),
+        (&publisher, &[REDIS_NOTE][..]),
+        (&forwarding, &[REDIS_NOTE, QUERY_NOTE][..]),
+    ] {
         let client = Client::new(&program.base());
         wait_until("readyz tells it", SOON, || async {
             let answer = client.try_send(client.request("GET", "/readyz")).await.map_err(|error| error.to_string())?;

@@ -1,4 +1,4 @@
-//! Whether what is sent to Redis and PostgreSQL, passwords too, can be read on the network.
+//! Whether what is sent to Redis, PostgreSQL and aggregators, passwords and tokens too, can be read on the network.
 //!
 //! A connection without TLS to a server on the same host is no risk. One to another host is logged as a warning once
 //! per change, is shown as a metric and in the answer of `/readyz`. `--require-tls` does not let it be opened at all:
@@ -49,7 +49,10 @@ impl Encryption {
         metrics::gauge!(crate::metrics::UNENCRYPTED_CONNECTION.name, "server" => server).set(plain);
         let before = self.last.lock().unwrap_or_else(PoisonError::into_inner).replace(transport);
         if transport == Transport::Plain && before != Some(Transport::Plain) {
-            tracing::warn!("{}: whoever can read the network sees the events and the password", self.sentence());
+            tracing::warn!(
+                "{}: whoever can read the network sees the events, and the password or the tokens",
+                self.sentence()
+            );
         }
     }
 

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use serde_json::json;
 use sluice_tests::certificates::client_env;
+use sluice_tests::redis::RedisServer;
 use sluice_tests::wait::holds;
 use sluice_tests::{Backend, dirs, process, program, wait_until};
 
@@ -141,6 +142,37 @@ async fn a_server_without_authentication_that_others_can_reach_warns_and_one_wit
         .await;
         assert_eq!(content().contains(warning), warned, "{listen}: {}", content());
         process.kill();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_publisher_warns_of_aggregators_that_need_no_token_while_it_does_or_the_other_way_round() {
+    let (file, redis) = (TokenFile::new(), RedisServer::start());
+    let start = async |binary: &'static str, args: &[&str], with_tokens: bool| {
+        let path = file.path.display().to_string();
+        let tokens: &[&str] = if with_tokens { &["--tokens", &path] } else { &[] };
+        let args = [args, tokens].concat().into_iter().map(str::to_owned).collect();
+        let mut program = program::Program::new("program", binary, args, &[], &dirs::fresh("same"));
+        program.start().await;
+        program
+    };
+    for (they_do, it_does, said) in [
+        (false, true, "the aggregators need no token, and this publisher does"),
+        (true, false, "the aggregators need a token, and this publisher does not"),
+        (true, true, "the aggregators need a token, as this publisher does"),
+        (false, false, "the aggregators need no token, as this publisher does not"),
+    ] {
+        let data = dirs::fresh("data").display().to_string();
+        let aggregator = start("sluice-aggregator", &["standalone", "--data", &data], they_do).await;
+        let args = ["serve", "--redis-url", &redis.url(), "--query-url", &aggregator.base()];
+        let publisher = start("sluice-publisher", &args, it_does).await;
+        wait_until("the log says it", Duration::from_secs(120), || async {
+            let log = publisher.log();
+            let line = log.lines().find(|line| line.contains(&format!("--query-url: {said}")));
+            let level = if they_do == it_does { "\"level\":\"INFO\"" } else { "\"level\":\"WARN\"" };
+            holds(line.is_some_and(|line| line.contains(level)), || log.clone())
+        })
+        .await;
     }
 }
 
