@@ -181,7 +181,7 @@ impl Failover {
             let mark = marks.entry(worker).or_default();
             *mark = number.max(*mark);
         }
-        match self.log.begin_replay(&marks, stored.last_commit).await {
+        match self.log.begin_replay(&marks, stored.last_commit()).await {
             Ok(begun) => {
                 self.set_behind();
                 if begun {

@@ -17,9 +17,10 @@ use sluice_store::{CommitOptions, StoreError};
 use tokio_util::sync::CancellationToken;
 
 use crate::metrics;
-use crate::replica::consumer::{Consumer, pause};
+use crate::replica::consumer::{Acknowledgeable, Consumer, pause};
 use crate::replica::failover::{Failover, REPLAY, describe};
 use crate::replica::read_size::ReadSize;
+use crate::replica::suspects::{self, MAX_ATTEMPTS};
 
 /// The time after which another replica goes on with a replay.
 const LEASE: Duration = Duration::from_secs(6);
@@ -113,6 +114,9 @@ async fn store_window(consumer: &Consumer, failover: &Failover, stop: &Cancellat
     for part in &mut pending.streams {
         entries += store_part(consumer, failover, &options, part, stop).await?;
     }
+    // The store may have lost more in the meantime, also commits from before the first loss.
+    let survived = failover.store.marks().await?.last_commit_of_others(REPLAY);
+    pending.loss.survived = pending.loss.survived.min(survived);
     let known = confirmed.all();
     failover.store.raise_marks(Number { worker: REPLAY, confirmed: &known }, &pending.marks).await?;
     failover.log.end_replay(&pending).await?;
@@ -133,7 +137,7 @@ async fn begun(failover: &Failover) -> Result<Option<PendingReplay>, Interrupted
     }
     // Whoever found the loss may have been killed before it had begun the replay of each stream.
     let stored = failover.store.marks().await?;
-    failover.log.begin_replay(&remembered.marks, stored.last_commit).await?;
+    failover.log.begin_replay(&remembered.marks, stored.last_commit()).await?;
     Ok(failover.log.marks().await?.replay)
 }
 
@@ -150,14 +154,21 @@ async fn resume(
         return Ok(());
     }
     tracing::warn!("the store has lost a part of the replay, which begins again");
+    // Saved for all streams before anything is stored: a new commit has the number of one that was lost, so whoever
+    // continues could not tell any more that what was saved with this number is lost.
     for part in &mut pending.streams {
         (part.reached.millis, part.reached.sequence) = BEGINNING;
         part.number = 0;
+        failover.log.save_replay(part).await?;
     }
     Ok(())
 }
 
 /// Stores a part of a stream; returns the number of entries.
+///
+/// An entry that kills its reader would kill each replica in turn, and nothing else is stored meanwhile. Therefore an
+/// attempt is marked in the store before each step. Where a step begins that was attempted before, its entries are
+/// stored one by one, and one that has killed its reader several times becomes a dead letter.
 async fn store_part(
     consumer: &Consumer,
     failover: &Failover,
@@ -166,14 +177,33 @@ async fn store_part(
     stop: &CancellationToken,
 ) -> Result<u64, Interrupted> {
     let mut size = ReadSize::new(MAX_ENTRIES);
-    let mut total = 0;
+    let (mut total, mut one_by_one) = (0, 0);
     loop {
-        let read = failover.log.read_again(part.reached, part.until, size.entries()).await;
+        let entries = if one_by_one > 0 { 1 } else { size.entries() };
+        let read = failover.log.read_again(part.reached, part.until, entries).await;
         size.learn(read.as_deref(), consumer.limits.events);
-        let entries = read?;
-        let Some(last) = entries.last() else { return Ok(total) };
-        part.number = store(consumer, options, &entries, stop).await?;
-        part.reached = last.position;
+        let mut entries = read?;
+        let Some(first) = entries.first().map(|entry| entry.position) else { return Ok(total) };
+        let mut stored = None;
+        if one_by_one == 0 {
+            if suspects::mark(consumer, first, stop).await.ok_or(Interrupted::NotStored)? == 1 {
+                stored = Some(store(consumer, options, &entries, stop).await);
+            } else {
+                one_by_one = MAX_ENTRIES;
+            }
+            suspects::unmark(consumer, first).await;
+        }
+        part.number = match stored {
+            Some(stored) => stored?,
+            None => {
+                one_by_one -= 1;
+                entries.truncate(1);
+                // The first attempt was not made with this entry alone.
+                let stored = suspects::attempt(consumer, options, &entries[0], MAX_ATTEMPTS + 1, stop).await;
+                number(&entries, &stored)?
+            }
+        };
+        part.reached = entries.last().map_or(first, |last| last.position);
         failover.log.save_replay(part).await?;
         metrics::replayed(entries.len());
         total += entries.len() as u64;
@@ -188,6 +218,11 @@ async fn store(
     stop: &CancellationToken,
 ) -> Result<u64, Interrupted> {
     let stored = consumer.store_all(options, entries, None, stop).await;
+    number(entries, &stored)
+}
+
+/// Returns the number of the last commit of these entries.
+fn number(entries: &[Delivered], stored: &Acknowledgeable) -> Result<u64, Interrupted> {
     let missing = entries.iter().find(|entry| !stored.contains(entry.position));
     match (missing, stored.number()) {
         (None, Some(number)) => Ok(number),

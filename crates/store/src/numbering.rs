@@ -1,5 +1,6 @@
 //! How commits are numbered ([`crate::marks`]).
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -10,11 +11,21 @@ use sluice_log::replay::{Marks, ReplayLog};
 pub struct StoredMarks {
     /// The number of the last commit of each worker.
     pub numbers: Marks,
-    /// When the last of them was committed, in milliseconds since 1970 by the store's clock; `None` without any.
-    pub last_commit: Option<u64>,
+    /// When it was committed, in milliseconds since 1970 by the store's clock.
+    pub committed_at: BTreeMap<String, u64>,
 }
 
 impl StoredMarks {
+    /// Returns when the last of all commits was committed; `None` without any.
+    pub fn last_commit(&self) -> Option<u64> {
+        self.committed_at.values().max().copied()
+    }
+
+    /// Returns when the last commit of the other workers was committed.
+    pub fn last_commit_of_others(&self, worker: &str) -> Option<u64> {
+        self.committed_at.iter().filter(|(other, _)| *other != worker).map(|(_, at)| *at).max()
+    }
+
     /// Returns the workers of which the store has lost commits that the log knows.
     pub fn behind<'l>(&self, log: &'l Marks) -> Vec<&'l str> {
         let is_behind = |(worker, number): &(&String, &u64)| self.numbers.get(*worker).is_none_or(|own| own < *number);
@@ -92,7 +103,7 @@ mod tests {
 
     #[test]
     fn a_store_is_behind_if_a_mark_of_the_log_is_higher_or_missing_in_it() {
-        let stored = StoredMarks { numbers: marks(&[("a/0", 5), ("a/1", 7)]), last_commit: None };
+        let stored = StoredMarks { numbers: marks(&[("a/0", 5), ("a/1", 7)]), committed_at: BTreeMap::new() };
         assert!(stored.behind(&marks(&[("a/0", 5), ("a/1", 6)])).is_empty());
         assert_eq!(stored.behind(&marks(&[("a/0", 6), ("a/1", 7), ("gone/0", 1)])), ["a/0", "gone/0"]);
         assert!(stored.behind(&Marks::new()).is_empty());

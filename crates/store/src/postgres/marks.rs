@@ -45,8 +45,8 @@ pub(super) async fn read(lease: &mut Lease) -> Result<StoredMarks, StoreError> {
             return Err(StoreError::Unavailable("the server is a standby".into()));
         }
         if let (Some(worker), Some(number)) = (worker, number) {
+            marks.committed_at.extend(millis.map(|millis| (worker.clone(), millis.unsigned_abs())));
             marks.numbers.insert(worker, number.unsigned_abs());
-            marks.last_commit = marks.last_commit.max(millis.map(i64::unsigned_abs));
         }
     }
     Ok(marks)

@@ -50,7 +50,7 @@ impl Process {
 async fn each_worker_numbers_its_commits_and_goes_on_after_a_restart() {
     let settings = fresh_schema();
     let process = Process::start(&settings).await;
-    assert_eq!(process.store.marks().await.unwrap().last_commit, None);
+    assert_eq!(process.store.marks().await.unwrap().last_commit(), None);
     for (worker, number) in [("a/0", 1), ("a/0", 2), ("a/1", 1), ("a/0", 3)] {
         assert_eq!(process.commit(worker, "same").await.unwrap(), Some(number), "also without a new event");
     }
@@ -58,7 +58,7 @@ async fn each_worker_numbers_its_commits_and_goes_on_after_a_restart() {
     assert_eq!(restarted.commit("a/0", "2").await.unwrap(), Some(4));
     let marks = restarted.store.marks().await.unwrap();
     assert_eq!(marks.numbers, Marks::from([("a/0".to_owned(), 4), ("a/1".to_owned(), 1)]));
-    assert!(marks.last_commit.is_some());
+    assert!(marks.last_commit().is_some());
 }
 
 /// A pooler may lead the next transaction of the same connection to another server.
