@@ -9,7 +9,7 @@ use sluice_store::Counts;
 use crate::requests::{Answer, SentEvent, SentRequest};
 use crate::store::server::StoreServer;
 use crate::system::System;
-use crate::world::lock;
+use crate::world::{Clock, lock};
 
 /// Compares everything and records each difference as a violation. The system must be quiet.
 pub fn check(system: &System) {
@@ -19,7 +19,11 @@ pub fn check(system: &System) {
     let mut expected = Expected::default();
     let mut seen = BTreeSet::new();
     for (number, request) in system.requests.all().iter().enumerate() {
-        if request.sendings.iter().any(|sending| appended.undecided.contains(sending)) {
+        if request
+            .sendings
+            .iter()
+            .any(|sending| appended.undecided.contains(sending) || appended.gone.contains(sending))
+        {
             expected.leave_open(request);
             continue;
         }
@@ -42,6 +46,7 @@ pub fn check(system: &System) {
     let dead = dead_letters(&store);
     compare_counts(&expected, &dead, &store, &mut differences);
     compare_rows(&expected, &dead, &store, &mut differences);
+    compare_losses(system, &store, &mut differences);
     differences.into_iter().for_each(|difference| system.world.violation(difference));
 }
 
@@ -55,6 +60,8 @@ struct Appended {
     /// reader too. Such an entry has no receipts of its requests until it is delivered again. So if a request was sent a
     /// second time, in another entry, that one is stored or skipped, depending on which came first.
     undecided: BTreeSet<RequestId>,
+    /// The requests of which an entry was lost by the store, and was outside the replay window.
+    gone: BTreeSet<RequestId>,
     undecodable: Vec<String>,
 }
 
@@ -75,6 +82,9 @@ impl Appended {
             match entry {
                 Ok(entry) => {
                     let dead = dead.get(&entry.id).copied();
+                    if store.is_gone(entry.id) {
+                        appended.gone.extend(entry.requests.iter().map(|request| request.id));
+                    }
                     for request in entry.requests {
                         if let Some(receipt) = request.receipt {
                             of_receipt.entry(receipt).or_default().insert(request.id);
@@ -178,7 +188,8 @@ fn compare_counts(expected: &Expected, dead: &Dead, store: &StoreServer, differe
         if unique != rows + removed && !is_open {
             differences.push(format!("topic {topic}: {unique} unique ≠ {rows} rows + {removed} removed"));
         }
-        if removed == 0 && dead == 0 && !is_open {
+        // A duplicate of an event that was lost unseen was compared with its payload.
+        if removed == 0 && dead == 0 && !is_open && store.lost_unseen.is_empty() {
             let conflicts = conflicts(expected, store, topic);
             if counts.conflicts != conflicts {
                 differences.push(format!("topic {topic}: {} conflicts counted ≠ {conflicts}", counts.conflicts));
@@ -216,5 +227,17 @@ fn compare_rows(expected: &Expected, dead: &Dead, store: &StoreServer, differenc
     let unknown = |key: &EventKey| is_decided(key) && !expected.by_key.contains_key(key);
     for row in store.rows.iter().filter(|(key, _)| unknown(key)).map(|(_, row)| row) {
         differences.push(format!("event {}/{} is stored and was not sent", row.topic, row.event_id));
+    }
+}
+
+/// What is lost although it was accepted is reported. The times in a report are those of two clocks.
+fn compare_losses(system: &System, store: &StoreServer, differences: &mut Vec<String>) {
+    let is_exact = [Clock::Log, Clock::Store].into_iter().all(|clock| system.world.is_exact(clock));
+    let is_reported = lock(&system.log.server).losses.iter().any(|loss| !loss.is_covered());
+    if let Some(gone) = store.gone().next()
+        && is_exact
+        && !is_reported
+    {
+        differences.push(format!("entry {gone} is lost, and every loss was reported as covered by the window"));
     }
 }

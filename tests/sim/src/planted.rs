@@ -13,6 +13,12 @@ pub enum Planted {
     NewIdPerRepetition,
     /// The dedup cache stays valid when a connection to the store is lost.
     CacheOutlivesConnection,
+    /// The log does not note by which commit entries are stored that are acknowledged.
+    CommitsAreNotNoted,
+    /// A replay ends without having read anything.
+    ReplayReadsNothing,
+    /// A replica compares the commits of its own workers only, and not those of replicas that are gone.
+    OwnCommitsOnly,
 }
 
 /// Gives an entry a new id, which is behind the version byte in its header.

@@ -10,8 +10,6 @@ use crate::world::lock;
 pub struct Process {
     /// Its name in the trace: that of its pod and the number of the process.
     pub label: String,
-    /// Its number, which no other process has.
-    pub number: u32,
     life: Mutex<Life>,
     changed: Notify,
 }
@@ -26,7 +24,7 @@ enum Life {
 impl Process {
     /// Starts a process of this pod.
     pub fn new(pod: &str, number: u32) -> Self {
-        Self { label: format!("{pod}#{number}"), number, life: Mutex::new(Life::Running), changed: Notify::new() }
+        Self { label: format!("{pod}#{number}"), life: Mutex::new(Life::Running), changed: Notify::new() }
     }
 
     /// Stops it where it is, until [`Process::thaw`]. It sends nothing and receives nothing meanwhile.

@@ -86,18 +86,27 @@ async fn schedule(seed: u64, planted: Option<Planted>, trace: Option<Trace>) -> 
     let within = QUIET_WITHIN + world.log_set_back();
     if tokio::time::timeout(within, quiet(&system)).await.is_err() {
         let unfinished = lock(&system.log.server).unfinished();
-        world.violation(format!("{unfinished} entries are still not acknowledged after {within:?}"));
+        let replay = lock(&system.log.server).is_replay_pending();
+        world.violation(format!(
+            "{unfinished} entries are still not acknowledged after {within:?}, or the store is behind (replay pending: \
+             {replay})"
+        ));
     }
     world.note("SCHEDULE", || "the system is quiet".into());
     check::check(&system);
     (world.violations(), world.elapsed())
 }
 
-/// Waits until every entry is acknowledged, and nothing is under way.
+/// Waits until every entry is acknowledged, nothing is under way, and the store has all commits that the log knows.
 async fn quiet(system: &System) {
+    let is_in_step = || {
+        let log = lock(&system.log.server);
+        !log.is_replay_pending() && lock(&system.store.server).stored_marks().behind(&log.marks()).is_empty()
+    };
     while lock(&system.log.server).unfinished() > 0
         || system.world.late() > 0
         || !lock(&system.store.server).transactions.is_empty()
+        || !is_in_step()
     {
         tokio::time::sleep(Duration::from_millis(20)).await;
     }

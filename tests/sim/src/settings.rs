@@ -13,6 +13,10 @@ use crate::world::World;
 /// the clocks jump.
 pub const IDEMPOTENCY_TTL: Duration = Duration::from_secs(3_600);
 
+/// Replay windows: the longest one covers every loss.
+const WINDOWS: [Duration; 4] =
+    [Duration::ZERO, Duration::from_secs(2), Duration::from_secs(3_600), Duration::from_secs(3_600)];
+
 /// The settings of one schedule.
 #[derive(Debug)]
 pub struct Settings {
@@ -42,6 +46,8 @@ pub struct Settings {
     pub cache_keys: usize,
     /// What the store says about pauses between two statements that insert.
     pub may_pause: bool,
+    /// Whether a pooler is in front of the store.
+    pub has_pooler: bool,
     /// How long an entry may be pending before it is claimed.
     pub claim_after: Duration,
     /// How large batches are.
@@ -77,10 +83,11 @@ impl Settings {
             ids: world.between(5, 60),
             killer: world.chance(0.03),
             streams: if world.chance(0.7) { 1 } else { 3 },
-            replay_window: [Duration::ZERO, Duration::from_secs(2), Duration::from_secs(3_600)][world.index(3)],
+            replay_window: WINDOWS[world.index(WINDOWS.len())],
             audit: world.chance(0.8),
             cache_keys: 8 << world.index(5),
             may_pause: world.chance(0.5),
+            has_pooler: world.chance(0.3),
             claim_after,
             limits,
             replica,

@@ -1,5 +1,6 @@
 //! The system under test: the real publishers and aggregators, each pod with a supervisor that starts it again.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
@@ -7,6 +8,7 @@ use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 use axum::Router;
 use sluice_aggregator::replica::aggregate;
 use sluice_aggregator::replica::consumer::Consumer;
+use sluice_aggregator::replica::failover::Failover;
 use sluice_event::Keyer;
 use sluice_publisher::Publisher;
 use sluice_store::CommitOptions;
@@ -15,8 +17,10 @@ use tokio_util::sync::CancellationToken;
 use crate::log::client::{LogClient, ModelLog};
 use crate::process::Process;
 use crate::requests::Requests;
-use crate::settings::Settings;
-use crate::store::client::{ModelStore, StoreClient};
+use crate::settings::{IDEMPOTENCY_TTL, Settings};
+use crate::store::client::StoreClient;
+use crate::store::connections::Connections;
+use crate::store::server::ModelStore;
 use crate::world::{World, lock};
 
 /// Everything that runs in a schedule.
@@ -32,6 +36,8 @@ pub struct System {
     /// What the clients sent.
     pub requests: Requests,
     replicas: Vec<Mutex<Option<Replica>>>,
+    /// The replicas that do not come back.
+    removed: Mutex<BTreeSet<usize>>,
     publishers: Vec<Mutex<Option<RunningPublisher>>>,
     processes: AtomicU32,
     drawn: AtomicUsize,
@@ -59,11 +65,14 @@ impl System {
             lock_timeout: settings.claim_after / 4,
             may_pause: settings.may_pause,
         };
+        lock(&store.server).has_pooler = settings.has_pooler;
+        let store = Arc::new(store);
         Self {
-            log: Arc::new(ModelLog::new(settings.streams, settings.replay_window)),
-            store: Arc::new(store),
+            log: Arc::new(ModelLog::new(settings.streams, settings.replay_window, store.clone())),
+            store,
             requests: Requests::default(),
             replicas: (0..settings.replicas).map(|_| Mutex::default()).collect(),
+            removed: Mutex::default(),
             publishers: (0..settings.publishers).map(|_| Mutex::default()).collect(),
             processes: AtomicU32::new(0),
             drawn: AtomicUsize::new(0),
@@ -77,7 +86,7 @@ impl System {
         for number in 0..self.settings.replicas {
             let system = self.clone();
             tokio::spawn(async move {
-                loop {
+                while !lock(&system.removed).contains(&number) {
                     system.run_replica(number).await;
                     tokio::time::sleep(system.world.millis_between(1, 500)).await;
                 }
@@ -103,6 +112,15 @@ impl System {
     /// Returns the process of an aggregator pod, if one runs.
     pub fn replica(&self, number: usize) -> Option<Replica> {
         lock(&self.replicas[number]).clone()
+    }
+
+    /// Lets a replica not come back, unless it is the last one, and returns its process, if one runs.
+    pub fn remove_replica(&self, number: usize) -> Option<Arc<Process>> {
+        let mut removed = lock(&self.removed);
+        let is_last = removed.len() + 1 == self.settings.replicas;
+        let replica = self.replica(number).filter(|_| !is_last)?;
+        removed.insert(number);
+        Some(replica.process)
     }
 
     /// Returns a publisher and its process, if one runs.
@@ -146,10 +164,12 @@ impl System {
         let Settings { planted, cache_keys, limits, claim_after, replica, audit, .. } = &self.settings;
         let name = format!("aggregator-{number}");
         let (world, planted) = (self.world.clone(), *planted);
-        let log = LogClient::new(world.clone(), process.clone(), self.log.clone(), &name, planted);
-        let store = StoreClient::new(world.clone(), process.clone(), self.store.clone(), *cache_keys, planted);
+        let log = Arc::new(LogClient::new(world.clone(), process.clone(), self.log.clone(), &name, planted));
+        let connections = Connections::new(world.clone(), process.clone(), self.store.clone(), planted);
+        let store = Arc::new(StoreClient::new(connections, *cache_keys));
+        let failover = Failover::new(log.clone(), store.clone(), self.settings.replay_window, IDEMPOTENCY_TTL);
         let options = CommitOptions { keyer: Keyer::default(), shard: name, audit: *audit, numbering: None };
-        let consumer = Consumer::new(Arc::new(log), Arc::new(store), options, *limits, *claim_after);
+        let consumer = Consumer::new(log, store, options, *limits, *claim_after).with_failover(Arc::new(failover));
         let ended = tokio::select! {
             biased;
             () = process.died() => "was killed".to_owned(),
@@ -164,7 +184,6 @@ impl System {
         };
         world.note(&process.label, || ended);
         process.kill();
-        lock(&self.log.server).release_all(process.number);
     }
 
     /// Runs the real publisher until it is killed.

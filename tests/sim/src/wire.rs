@@ -10,27 +10,27 @@ use crate::world::{Fate, Link, World};
 
 /// Why there is no answer. The sender cannot tell these apart, and must not use them; they are for the
 /// bookkeeping of the model.
-pub enum Lost<T> {
+pub enum Lost {
     /// The server never saw the request.
     Request,
     /// The server will execute the request later.
     Late,
-    /// The server executed the request, with this answer.
-    Answer(T),
+    /// The server executed the request.
+    Answer,
 }
 
 /// A request that has been sent. If its sender dies, it may still arrive.
-struct Sent<F: FnOnce(bool) -> T, T> {
+struct Sent<F: FnOnce() -> T, T> {
     request: Option<F>,
     arrives_if_dropped: bool,
 }
 
-impl<F: FnOnce(bool) -> T, T> Drop for Sent<F, T> {
+impl<F: FnOnce() -> T, T> Drop for Sent<F, T> {
     fn drop(&mut self) {
         if let Some(request) = self.request.take()
             && self.arrives_if_dropped
         {
-            request(false);
+            request();
         }
     }
 }
@@ -45,15 +45,14 @@ enum Arrived<F> {
     Later,
 }
 
-/// Sends a request and returns the answer. `request` is executed by the server, in one step; it is told
-/// whether the sender still waits for the answer.
-pub async fn call<T, F>(world: &Arc<World>, process: &Process, link: Link, request: F) -> Result<T, Lost<T>>
+/// Sends a request and returns the answer. `request` is executed by the server, in one step.
+pub async fn call<T, F>(world: &Arc<World>, process: &Process, link: Link, request: F) -> Result<T, Lost>
 where
     T: Send,
-    F: FnOnce(bool) -> T + Send + 'static,
+    F: FnOnce() -> T + Send + 'static,
 {
     match send(world, process, link, request).await {
-        Arrived::Here(request, is_answered) => answer(world, process, link, request(is_answered), is_answered).await,
+        Arrived::Here(request, is_answered) => answer(world, process, link, request(), is_answered).await,
         Arrived::NotHere => Err(Lost::Request),
         Arrived::Later => Err(Lost::Late),
     }
@@ -68,15 +67,15 @@ pub async fn call_and_wait<T, F>(
     request: F,
     is_ready: impl Fn(&T) -> bool,
     (changed, deadline): (&Notify, Instant),
-) -> Result<T, Lost<T>>
+) -> Result<T, Lost>
 where
     T: Send,
-    F: Fn(bool) -> T + Send + 'static,
+    F: Fn() -> T + Send + 'static,
 {
     match send(world, process, link, request).await {
         Arrived::Here(request, is_answered) => loop {
             let change = changed.notified();
-            let result = request(is_answered);
+            let result = request();
             if is_ready(&result) || timeout_at(deadline, change).await.is_err() {
                 return answer(world, process, link, result, is_answered).await;
             }
@@ -89,7 +88,7 @@ where
 /// Sends a request to the server.
 async fn send<T, F>(world: &Arc<World>, process: &Process, link: Link, request: F) -> Arrived<F>
 where
-    F: FnOnce(bool) -> T + Send + 'static,
+    F: FnOnce() -> T + Send + 'static,
 {
     process.running().await;
     let mut sent = Sent { request: Some(request), arrives_if_dropped: world.chance(0.5) };
@@ -109,7 +108,7 @@ where
             let world_then = world.clone();
             tokio::spawn(async move {
                 tokio::time::sleep(time).await;
-                request(false);
+                request();
                 world_then.late_ends();
             });
             notice(world, process).await;
@@ -119,14 +118,14 @@ where
 }
 
 /// Sends the answer back.
-async fn answer<T>(world: &World, process: &Process, link: Link, answer: T, is_answered: bool) -> Result<T, Lost<T>> {
+async fn answer<T>(world: &World, process: &Process, link: Link, answer: T, is_answered: bool) -> Result<T, Lost> {
     if is_answered && !world.is_down(link) {
         world.travel().await;
         process.running().await;
         return Ok(answer);
     }
     notice(world, process).await;
-    Err(Lost::Answer(answer))
+    Err(Lost::Answer)
 }
 
 /// Waits until the sender notices that its connection is broken.

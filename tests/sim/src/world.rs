@@ -115,6 +115,11 @@ impl World {
         *offset = moved;
     }
 
+    /// Returns whether a clock shows the simulated time.
+    pub fn is_exact(&self, clock: Clock) -> bool {
+        *lock(&self.clocks[clock as usize]) == 0
+    }
+
     /// Returns by how much the log's clock was set back in total. For so long an entry may look younger than it is,
     /// and is not claimed.
     pub fn log_set_back(&self) -> Duration {

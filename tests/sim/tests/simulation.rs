@@ -54,6 +54,21 @@ fn a_dedup_cache_that_outlives_a_lost_connection_is_found_and_repeats() {
     is_found(Planted::CacheOutlivesConnection);
 }
 
+#[test]
+fn a_log_that_does_not_note_the_commits_is_found_and_repeats() {
+    is_found(Planted::CommitsAreNotNoted);
+}
+
+#[test]
+fn a_replay_that_reads_nothing_is_found_and_repeats() {
+    is_found(Planted::ReplayReadsNothing);
+}
+
+#[test]
+fn a_comparison_of_own_commits_only_is_found_and_repeats() {
+    is_found(Planted::OwnCommitsOnly);
+}
+
 fn is_found(planted: Planted) {
     let fails = |seed: &u64| !run(*seed, Some(planted), false).unwrap().violations.is_empty();
     let seed = (0..SCHEDULES).find(fails).unwrap_or_else(|| panic!("{planted:?} is not found"));

@@ -1,10 +1,12 @@
 //! What a process uses of the model log: the traits of the publisher and of the aggregators.
 
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use async_trait::async_trait;
 use sluice_event::{compressed, entry};
+use sluice_log::replay::CommitMark;
 use sluice_log::{
     Append, Appended, Backlog, Claimed, ConsumerInfo, Delivered, LogError, LogReader, LogWriter, Position, Pressure,
 };
@@ -14,6 +16,7 @@ use tokio::time::Instant;
 use super::server::{Asker, LogServer};
 use crate::planted::{Planted, under_a_new_id};
 use crate::process::Process;
+use crate::store::server::ModelStore;
 use crate::wire::{self, Lost};
 use crate::world::{Clock, Link, World, lock};
 
@@ -27,12 +30,14 @@ pub struct ModelLog {
     pub streams: u16,
     /// How long acknowledged entries stay.
     pub replay_window: Duration,
+    /// The store, which is asked whether what is removed is stored.
+    pub store: Arc<ModelStore>,
 }
 
 impl ModelLog {
     /// Creates an empty log.
-    pub fn new(streams: u16, replay_window: Duration) -> Self {
-        Self { server: Mutex::new(LogServer::new(streams)), appended: Notify::new(), streams, replay_window }
+    pub fn new(streams: u16, replay_window: Duration, store: Arc<ModelStore>) -> Self {
+        Self { server: Mutex::new(LogServer::new(streams)), appended: Notify::new(), streams, replay_window, store }
     }
 }
 
@@ -45,7 +50,7 @@ pub struct LogClient {
     /// The name in the consumer group.
     consumer: Arc<str>,
     cursor: Arc<Mutex<Option<Position>>>,
-    planted: Option<Planted>,
+    pub(super) planted: Option<Planted>,
 }
 
 impl LogClient {
@@ -60,62 +65,83 @@ impl LogClient {
         Self { world, process, log, consumer: consumer.into(), cursor: Arc::default(), planted }
     }
 
-    /// Sends a command. An entry that it returns and whose answer is lost is not held by this process.
-    async fn call<T: Send + 'static>(
+    /// Sends a command.
+    pub(super) async fn ask<T: Send + 'static>(
         &self,
         name: &str,
         command: impl FnOnce(&mut LogServer, &Asker) -> T + Send + 'static,
-        positions: impl Fn(&T) -> Vec<Position>,
     ) -> Result<T, LogError> {
         let (log, asker) = (self.log.clone(), self.asker());
-        let execute = move |answered| command(&mut lock(&log.server), &asker(answered));
+        let execute = move || command(&mut lock(&log.server), &asker());
         let answer = wire::call(&self.world, &self.process, Link::Log, execute).await;
-        self.answered(name, answer, positions)
+        self.answered(name, answer)
     }
 
     /// Returns who asks, at the time when a command is executed.
-    fn asker(&self) -> impl Fn(bool) -> Asker + Send + 'static {
-        let (world, consumer, number) = (self.world.clone(), self.consumer.clone(), self.process.number);
-        move |answered| Asker {
-            consumer: consumer.clone(),
-            process: answered.then_some(number),
-            now: world.millis(Clock::Log),
-        }
+    fn asker(&self) -> impl Fn() -> Asker + Send + 'static {
+        let (world, consumer) = (self.world.clone(), self.consumer.clone());
+        move || Asker { consumer: consumer.clone(), now: world.millis(Clock::Log) }
     }
 
     /// Turns a lost answer into the error that the process sees.
-    fn answered<T>(
-        &self,
-        name: &str,
-        answer: Result<T, Lost<T>>,
-        positions: impl Fn(&T) -> Vec<Position>,
-    ) -> Result<T, LogError> {
+    fn answered<T>(&self, name: &str, answer: Result<T, Lost>) -> Result<T, LogError> {
         let lost = match answer {
             Ok(answer) => return Ok(answer),
-            Err(Lost::Answer(answer)) => {
-                lock(&self.log.server).release(self.process.number, positions(&answer).into_iter());
-                "the answer was lost"
-            }
+            Err(Lost::Answer) => "the answer was lost",
             Err(Lost::Request) => "the request was lost",
             Err(Lost::Late) => "the request is late",
         };
-        self.world.note(&self.process.label, || format!("{name}: {lost}"));
+        self.note(|| format!("{name}: {lost}"));
         Err(LogError::Unavailable(format!("{name}: the connection broke")))
     }
 
-    /// Sends a command that delivers nothing.
-    async fn ask<T: Send + 'static>(
-        &self,
-        name: &str,
-        command: impl FnOnce(&mut LogServer, &Asker) -> T + Send + 'static,
-    ) -> Result<T, LogError> {
-        self.call(name, command, |_| Vec::new()).await
+    /// Adds a line to the trace.
+    pub(super) fn note(&self, text: impl FnOnce() -> String) {
+        self.world.note(&self.process.label, text);
     }
 
-    fn note_delivery(&self, how: &str, entries: &[Delivered]) {
+    /// Returns under which name this process has the right to replay: a second one of the same name has another.
+    pub(super) fn owner(&self) -> Arc<str> {
+        self.process.label.as_str().into()
+    }
+
+    /// Returns whether a worker is one of this consumer's.
+    pub(super) fn is_own(&self, worker: &str) -> bool {
+        worker.strip_prefix(&*self.consumer).is_some_and(|rest| rest.starts_with('/'))
+    }
+
+    /// Returns the number of streams.
+    pub(super) fn streams(&self) -> u16 {
+        self.log.streams
+    }
+
+    pub(super) fn note_delivery(&self, how: &str, entries: &[Delivered]) {
         if !entries.is_empty() {
             self.world.note(&self.process.label, || format!("{how} {}", listed(entries.iter().map(|e| e.position))));
         }
+    }
+
+    /// Acknowledges the entries of each stream in a command of its own, in any order.
+    async fn acknowledge_each(&self, done: &[(Position, u64)], mark: Option<&CommitMark>) -> Result<u64, LogError> {
+        let mut by_stream: BTreeMap<u16, Vec<(Position, u64)>> = BTreeMap::new();
+        done.iter().for_each(|entry| by_stream.entry(entry.0.stream).or_default().push(*entry));
+        let mut by_stream: Vec<_> = by_stream.into_iter().collect();
+        let mut sum = 0;
+        while !by_stream.is_empty() {
+            let (stream, done) = by_stream.swap_remove(self.world.index(by_stream.len()));
+            let (world, label, mark) = (self.world.clone(), self.process.label.clone(), mark.cloned());
+            let command = move |server: &mut LogServer, asker: &Asker| {
+                let pending = server.acknowledge(asker.now, stream, &done, mark.as_ref());
+                world.note(&label, || {
+                    let positions = listed(done.iter().map(|(position, _)| *position));
+                    let mark = mark.map(|mark| format!(" of commit {} of {}", mark.number, mark.worker));
+                    format!("acknowledged {positions}{}: {pending} were pending", mark.unwrap_or_default())
+                });
+                pending
+            };
+            sum += self.ask("acknowledge", command).await?;
+        }
+        Ok(sum)
     }
 
     /// The planted mistake: acknowledges what was just delivered, before it is committed.
@@ -142,10 +168,6 @@ fn requests_in(body: &[u8]) -> String {
 /// Returns positions as one text.
 pub fn listed(positions: impl Iterator<Item = Position>) -> String {
     positions.map(|position| position.to_string()).collect::<Vec<_>>().join(" ")
-}
-
-fn positions_of(entries: &[Delivered]) -> Vec<Position> {
-    entries.iter().map(|entry| entry.position).collect()
 }
 
 #[async_trait]
@@ -195,7 +217,7 @@ impl LogWriter for LogClient {
 impl LogReader for LogClient {
     async fn read_own_pending(&self, after: Option<Position>, entries: usize) -> Result<Vec<Delivered>, LogError> {
         let command = move |server: &mut LogServer, asker: &Asker| server.read_own_pending(asker, after, entries);
-        let read = self.call("read_own_pending", command, |read| positions_of(read)).await?;
+        let read = self.ask("read_own_pending", command).await?;
         self.note_delivery("read its own pending", &read);
         self.acknowledge_too_early(&read).await;
         Ok(read)
@@ -204,14 +226,14 @@ impl LogReader for LogClient {
     async fn read_new(&self, entries: usize, wait: Duration) -> Result<Vec<Delivered>, LogError> {
         let command = move |server: &mut LogServer, asker: &Asker| server.read_new(asker, entries);
         let read = if wait.is_zero() {
-            self.call("read_new", command, |read| positions_of(read)).await?
+            self.ask("read_new", command).await?
         } else {
             let (log, asker) = (self.log.clone(), self.asker());
-            let execute = move |answered| command(&mut lock(&log.server), &asker(answered));
+            let execute = move || command(&mut lock(&log.server), &asker());
             let until = (&self.log.appended, Instant::now() + wait);
             let is_ready = |read: &Vec<Delivered>| !read.is_empty();
             let read = wire::call_and_wait(&self.world, &self.process, Link::Log, execute, is_ready, until).await;
-            self.answered("read_new", read, |read| positions_of(read))?
+            self.answered("read_new", read)?
         };
         self.note_delivery("read", &read);
         self.acknowledge_too_early(&read).await;
@@ -225,7 +247,7 @@ impl LogReader for LogClient {
             let claimed = server.claim(asker, &mut cursor, idle, entries);
             (claimed, cursor)
         };
-        let (claimed, cursor) = self.call("claim", command, |(claimed, _)| positions_of(&claimed.entries)).await?;
+        let (claimed, cursor) = self.ask("claim", command).await?;
         *lock(&self.cursor) = cursor;
         if !claimed.lost.is_empty() {
             self.world.violation(format!("pending entries were trimmed: {:?}", claimed.lost));
@@ -249,28 +271,31 @@ impl LogReader for LogClient {
     }
 
     async fn acknowledge(&self, done: &[(Position, u64)]) -> Result<u64, LogError> {
-        let sent = done.to_vec();
-        let (world, label) = (self.world.clone(), self.process.label.clone());
-        let command = move |server: &mut LogServer, _: &Asker| {
-            let pending = server.acknowledge(&sent);
-            world.note(&label, || {
-                let positions = listed(sent.iter().map(|(position, _)| *position));
-                format!("acknowledged {positions}: {pending} were pending")
-            });
-            pending
-        };
-        let pending = self.ask("acknowledge", command).await?;
-        lock(&self.log.server).release(self.process.number, done.iter().map(|(position, _)| *position));
-        Ok(pending)
+        self.acknowledge_each(done, None).await
+    }
+
+    async fn acknowledge_commit(&self, done: &[(Position, u64)], mark: &CommitMark) -> Result<u64, LogError> {
+        let is_noted = self.planted != Some(Planted::CommitsAreNotNoted);
+        self.acknowledge_each(done, is_noted.then_some(mark)).await
     }
 
     async fn trim(&self) -> Result<u64, LogError> {
         let window = self.log.replay_window.as_millis() as u64;
-        let trimmed = self.ask("trim", move |server, asker| server.trim(asker.now, window)).await?;
-        if trimmed > 0 {
-            self.world.note(&self.process.label, || format!("trimmed {trimmed} entries"));
+        let mut sum = 0;
+        for stream in 0..self.log.streams {
+            let store = self.log.store.clone();
+            let command = move |server: &mut LogServer, asker: &Asker| {
+                let (gone, trimmed) = server.trim(asker.now, stream, window);
+                (lock(&store.server).note_trimmed(&gone), trimmed)
+            };
+            let (violations, trimmed) = self.ask("trim", command).await?;
+            violations.into_iter().for_each(|violation| self.world.violation(violation));
+            sum += trimmed;
         }
-        Ok(trimmed)
+        if sum > 0 {
+            self.note(|| format!("trimmed {sum} entries"));
+        }
+        Ok(sum)
     }
 
     async fn backlog(&self) -> Result<Backlog, LogError> {
@@ -289,7 +314,7 @@ impl LogReader for LogClient {
     }
 
     async fn leave(&self) -> Result<bool, LogError> {
-        let command = |server: &mut LogServer, asker: &Asker| {
+        let command = move |server: &mut LogServer, asker: &Asker| {
             !server.remove_consumers(asker.now, |consumer| *consumer.name == *asker.consumer).is_empty()
         };
         self.ask("leave", command).await

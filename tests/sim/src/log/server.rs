@@ -6,10 +6,10 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use sluice_event::{BodyHash, EntryId, IdempotencyKeyHash, entry};
+use sluice_log::replay::{CommitMark, Loss, Marks};
 use sluice_log::{Append, Appended, Backlog, Claimed, ConsumerInfo, Delivered, Position};
 
-/// The place of an entry within its stream.
-type Id = (u64, u64);
+use super::memory::{Id, Memory};
 
 /// How long the record of an `Idempotency-Key` is kept, in milliseconds.
 pub const KEY_TTL_MILLIS: u64 = 3_600_000;
@@ -21,9 +21,12 @@ pub struct LogServer {
     keys: BTreeMap<IdempotencyKeyHash, (BodyHash, u64)>,
     /// Every body that was ever appended, trimmed ones too.
     archive: Vec<Bytes>,
-    /// How many times each process was given an entry and has not acknowledged it since: as many of its tasks may
-    /// still do so.
-    holders: BTreeMap<(Position, u32), u32>,
+    /// The last loss that was found, and until when it is shown.
+    pub loss: Option<(Loss, u64)>,
+    /// Who has the right to replay, and until when.
+    pub replayer: Option<(Arc<str>, u64)>,
+    /// All losses whose replays have ended.
+    pub losses: Vec<Loss>,
 }
 
 #[derive(Default)]
@@ -33,6 +36,7 @@ struct Stream {
     appended: u64,
     acknowledged: u64,
     group: Option<Group>,
+    memory: Memory,
 }
 
 #[derive(Default)]
@@ -54,8 +58,6 @@ struct Pending {
 pub struct Asker {
     /// The consumer's name.
     pub consumer: Arc<str>,
-    /// The process that will hold what is delivered; `None` if nobody waits for the answer any more.
-    pub process: Option<u32>,
     /// The time by the log's clock, in milliseconds.
     pub now: u64,
 }
@@ -113,7 +115,6 @@ impl LogServer {
                 read.push(delivered(number, id, entry));
             }
         }
-        self.hold(asker, &read);
         read
     }
 
@@ -131,7 +132,6 @@ impl LogServer {
                 read.extend(entries.get(&id).map(|entry| delivered(number, id, entry)));
             }
         }
-        self.hold(asker, &read);
         read
     }
 
@@ -152,7 +152,6 @@ impl LogServer {
             for (id, times) in due {
                 if claimed.entries.len() == most {
                     *cursor = claimed.entries.last().map(|entry| entry.position);
-                    self.hold(asker, &claimed.entries);
                     return claimed;
                 }
                 group.deliver(id, asker, times);
@@ -163,7 +162,6 @@ impl LogServer {
             }
         }
         (*cursor, claimed.complete) = (None, true);
-        self.hold(asker, &claimed.entries);
         claimed
     }
 
@@ -187,32 +185,78 @@ impl LogServer {
         held.iter().map(times).collect()
     }
 
-    /// Acknowledges entries, whoever they are pending for. Returns how many were pending.
-    pub fn acknowledge(&mut self, done: &[(Position, u64)]) -> u64 {
+    /// Acknowledges entries of one stream, whoever they are pending for, and notes the commit that stored them. Returns
+    /// how many were pending.
+    pub fn acknowledge(&mut self, now: u64, stream: u16, done: &[(Position, u64)], mark: Option<&CommitMark>) -> u64 {
         let mut acknowledged = 0;
+        let stream = &mut self.streams[usize::from(stream)];
         for (done, events) in done {
-            let stream = &mut self.streams[usize::from(done.stream)];
             let group = stream.group.as_mut();
             if group.is_some_and(|group| group.pending.remove(&(done.millis, done.sequence)).is_some()) {
                 stream.acknowledged += events;
                 acknowledged += 1;
             }
         }
+        if let Some(CommitMark { worker, number }) = mark {
+            stream.memory.note(worker, *number, now);
+        }
         acknowledged
     }
 
-    /// Removes acknowledged entries that are older than the replay window, in ms.
-    pub fn trim(&mut self, now: u64, window: u64) -> u64 {
-        let mut removed = 0;
-        for stream in &mut self.streams {
-            let (_, group) = stream.group();
-            let undelivered = (group.delivered.0, group.delivered.1 + 1);
-            let bound = group.pending.first_key_value().map_or(undelivered, |(&id, _)| id);
-            let stays = stream.entries.split_off(&bound.min((now.saturating_sub(window), 0)));
-            removed += stream.entries.len() as u64;
-            stream.entries = stays;
+    /// Removes the entries of a stream that were acknowledged before the replay window, in ms, unless a replay is
+    /// pending. Returns the ids of those that are in no stream any more, and the number of all that were removed.
+    pub fn trim(&mut self, now: u64, stream: u16, window: u64) -> (Vec<EntryId>, u64) {
+        let stream = &mut self.streams[usize::from(stream)];
+        let Some(group) = stream.group.as_ref().filter(|_| stream.memory.replay.is_none()) else {
+            return (Vec::new(), 0);
+        };
+        let undelivered = (group.delivered.0, group.delivered.1 + 1);
+        let bound = group.pending.first_key_value().map_or(undelivered, |(&id, _)| id);
+        let mut removed = BTreeMap::new();
+        if let Some(to) = stream.memory.sample(now, window, bound) {
+            let stays = stream.entries.split_off(&to);
+            removed = std::mem::replace(&mut stream.entries, stays);
+            stream.memory.forget_samples(now, if removed.is_empty() { (0, 0) } else { to }, bound);
         }
-        removed
+        let ids =
+            removed.values().filter_map(|(body, _)| entry::peek_id(body)).filter(|id| self.has(*id) == Some(false));
+        (ids.collect(), removed.len() as u64)
+    }
+
+    /// Returns whether a replay has not ended.
+    pub fn is_replay_pending(&self) -> bool {
+        self.streams.iter().any(|stream| stream.memory.replay.is_some())
+    }
+
+    /// Returns the marks of all streams together.
+    pub fn marks(&self) -> Marks {
+        let mut marks = Marks::new();
+        for (worker, (number, _)) in self.streams.iter().flat_map(|stream| &stream.memory.marks) {
+            let highest = marks.entry(worker.clone()).or_default();
+            *highest = (*number).max(*highest);
+        }
+        marks
+    }
+
+    /// Returns what a stream remembers.
+    pub fn memory(&mut self, stream: u16) -> &mut Memory {
+        &mut self.streams[usize::from(stream)].memory
+    }
+
+    /// Returns the entry that was delivered last. Without a group everything will be delivered again.
+    pub fn last_delivered(&self, stream: u16) -> Id {
+        self.streams[usize::from(stream)].group.as_ref().map_or((0, 0), |group| group.delivered)
+    }
+
+    /// Returns entries again, from behind `after` up to `until`.
+    pub fn read_again(&self, after: Position, until: Position, most: usize) -> Vec<Delivered> {
+        let (after, until, number) = ((after.millis, after.sequence), (until.millis, until.sequence), after.stream);
+        if after >= until {
+            return Vec::new();
+        }
+        let range = (std::ops::Bound::Excluded(after), std::ops::Bound::Included(until));
+        let entries = self.streams[usize::from(number)].entries.range(range).take(most.max(1));
+        entries.map(|(&id, entry)| delivered(usize::from(number), id, entry)).collect()
     }
 
     /// Returns the backlog.
@@ -275,39 +319,10 @@ impl LogServer {
     }
 
     /// Returns whether the entry with this id is still in a stream; `None` if there never was one.
-    pub fn contains(&self, id: EntryId) -> Option<bool> {
+    pub fn has(&self, id: EntryId) -> Option<bool> {
         let has_id = |body: &Bytes| entry::peek_id(body) == Some(id);
         let mut bodies = self.streams.iter().flat_map(|stream| stream.entries.values());
         self.archive.iter().any(has_id).then(|| bodies.any(|(body, _)| has_id(body)))
-    }
-
-    /// Notes that one of a process's tasks is done with these entries.
-    pub fn release(&mut self, process: u32, positions: impl Iterator<Item = Position>) {
-        for position in positions {
-            if let Some(times) = self.holders.get_mut(&(position, process)) {
-                *times -= 1;
-                if *times == 0 {
-                    self.holders.remove(&(position, process));
-                }
-            }
-        }
-    }
-
-    /// Notes that a process is dead.
-    pub fn release_all(&mut self, process: u32) {
-        self.holders.retain(|(_, holder), _| *holder != process);
-    }
-
-    /// Returns whether some process may still acknowledge an entry.
-    pub fn any_held(&self) -> bool {
-        !self.holders.is_empty()
-    }
-
-    fn hold(&mut self, asker: &Asker, delivered: &[Delivered]) {
-        let Some(process) = asker.process else { return };
-        for entry in delivered {
-            *self.holders.entry((entry.position, process)).or_default() += 1;
-        }
     }
 }
 

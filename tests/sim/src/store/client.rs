@@ -1,141 +1,57 @@
 //! What a process uses of the model store: the traits of the aggregators.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
 use sluice_event::{EventKey, PayloadHash, ReceiptId};
 use sluice_log::Position;
 use sluice_store::dedup_cache::DedupCache;
+use sluice_store::ledger::LedgerRow;
+use sluice_store::marks::{Number, StoredMarks};
 use sluice_store::{
     Counts, DeadLetter, Dropped, EventQuery, Inserted, Maintenance, NewDeadLetter, Page, Removed, Row, Statistics,
     Store, StoreError, StoredEvent, TopicPage, Transaction,
 };
-use sluice_store::{ledger::LedgerRow, marks::Number};
-use tokio::sync::Notify;
 use tokio::time::{Instant, timeout_at};
 
+use super::connections::{Connections, Lease};
 use super::events::{KILLS, REFUSED, not_simulated};
+use super::marks::numbered;
 use super::server::StoreServer;
 use super::transactions::{Lock, Locked, Open, StoredRow};
-use crate::planted::Planted;
-use crate::process::Process;
-use crate::wire::{self, Lost};
-use crate::world::{Clock, Link, World, lock};
+use crate::wire::Lost;
+use crate::world::{Clock, lock};
 
-/// The store, as all processes see it.
-pub struct ModelStore {
-    /// Its state.
-    pub server: Mutex<StoreServer>,
-    /// Notifies transactions that wait for others.
-    pub ended: Notify,
-    /// How long a transaction waits for another, and may be idle while others wait for it.
-    pub lock_timeout: Duration,
-    /// What [`Transaction::may_pause`] returns.
-    pub may_pause: bool,
-}
-
-/// The connections of one process to the store.
+/// What a process uses of the store.
 pub struct StoreClient {
-    inner: Arc<Inner>,
+    connections: Arc<Connections>,
     cache: DedupCache,
     replays: tokio::sync::Mutex<()>,
 }
 
-struct Inner {
-    world: Arc<World>,
-    process: Arc<Process>,
-    store: Arc<ModelStore>,
-    /// Connections that were lost.
-    lost: AtomicU64,
-    /// The generation of the server when this process last connected.
-    connected: AtomicU64,
-    planted: Option<Planted>,
-}
-
 impl StoreClient {
-    /// Connects a process, with a cache of so many keys.
-    pub fn new(
-        world: Arc<World>,
-        process: Arc<Process>,
-        store: Arc<ModelStore>,
-        keys: usize,
-        planted: Option<Planted>,
-    ) -> Self {
-        let connected = AtomicU64::new(lock(&store.server).generation);
-        let inner = Inner { world, process, store, lost: AtomicU64::new(0), connected, planted };
-        Self { inner: Arc::new(inner), cache: DedupCache::new(keys), replays: tokio::sync::Mutex::new(()) }
-    }
-}
-
-impl Inner {
-    /// Sends a statement; `run` is executed by the server in one step.
-    async fn call<T: Send + 'static>(
-        &self,
-        run: impl FnOnce(&mut StoreServer) -> T + Send + 'static,
-    ) -> Result<T, Lost<T>> {
-        let store = self.store.clone();
-        let execute = move |_| {
-            let answer = run(&mut lock(&store.server));
-            store.ended.notify_waiters();
-            answer
-        };
-        wire::call(&self.world, &self.process, Link::Store, execute).await
+    /// Returns a store on these connections, with a cache of so many keys.
+    pub fn new(connections: Arc<Connections>, keys: usize) -> Self {
+        Self { connections, cache: DedupCache::new(keys), replays: tokio::sync::Mutex::new(()) }
     }
 
-    /// Sends a statement that has no effect before the transaction is committed.
-    async fn pass(&self, name: &str) -> Result<(), StoreError> {
-        if self.world.chance(0.002) {
-            return Err(StoreError::Conflict("a serialization failure".into()));
-        }
-        let passed = wire::call(&self.world, &self.process, Link::Store, |_| ()).await;
-        passed.map_err(|_| StoreError::Unavailable(format!("{name}: the connection broke")))
-    }
-
-    /// Fails while the store refuses to write.
-    fn check_room(&self) -> Result<(), StoreError> {
-        if self.world.refuses(Link::Store) {
-            return Err(StoreError::Failed("53100: could not extend file: No space left on device".into()));
-        }
-        Ok(())
-    }
-
-    fn now(&self) -> u64 {
-        self.world.elapsed().as_millis() as u64
-    }
-
-    /// Notices that the server was replaced since the last transaction: the idle connections are broken.
-    fn reconnect(&self) -> Result<(), StoreError> {
-        let generation = lock(&self.store.server).generation;
-        if self.connected.swap(generation, Ordering::Relaxed) == generation {
-            return Ok(());
-        }
-        self.lost.fetch_add(1, Ordering::Relaxed);
-        // A connection that was used lately is not tested before it is used.
-        if self.world.chance(0.5) { Err(StoreError::Unavailable("the connection is broken".into())) } else { Ok(()) }
-    }
-
-    fn generation(&self) -> u64 {
-        let removals = lock(&self.store.server).removals;
-        match self.planted {
-            Some(Planted::CacheOutlivesConnection) => removals,
-            _ => removals + self.lost.load(Ordering::Relaxed),
-        }
-    }
-
-    fn note(&self, text: impl FnOnce() -> String) {
-        self.world.note(&self.process.label, text);
+    /// Returns the connections.
+    pub(super) fn connections(&self) -> &Connections {
+        &self.connections
     }
 }
 
 /// A transaction on one connection.
 struct ModelTransaction {
-    inner: Arc<Inner>,
+    inner: Arc<Connections>,
+    /// Its connection, until that is given back.
+    lease: Option<Lease>,
+    server: u64,
     id: u64,
     generation: u64,
-    /// Whether the connection can be used again, or was handed over.
+    /// Whether the server has ended it, or will do so without the process.
     ended: bool,
 }
 
@@ -145,7 +61,6 @@ impl Drop for ModelTransaction {
         if self.ended {
             return;
         }
-        self.inner.lost.fetch_add(1, Ordering::Relaxed);
         let (store, id) = (self.inner.store.clone(), self.id);
         let end = move || {
             lock(&store.server).transactions.end(id);
@@ -287,11 +202,8 @@ impl Transaction for ModelTransaction {
         self.open(|open| open.dead_letters.extend_from_slice(dead_letters))
     }
 
-    async fn take_dead_letter(&mut self, id: i64) -> Result<Option<DeadLetter>, StoreError> {
-        self.inner.pass("take a dead letter").await?;
-        self.open(|open| open.taken = Some(id))?;
-        let content = lock(&self.inner.store.server).dead_letters.get(&id).cloned();
-        Ok(content.map(|content| DeadLetter { id, failed_at: sluice_event::Timestamp::now(), content }))
+    async fn take_dead_letter(&mut self, _: i64) -> Result<Option<DeadLetter>, StoreError> {
+        not_simulated()
     }
 
     async fn insert_audit(&mut self, dropped: &[Dropped]) -> Result<(), StoreError> {
@@ -326,35 +238,54 @@ impl Transaction for ModelTransaction {
         self.open(|open| open.savepoint = None)
     }
 
+    fn is_compared(&self) -> bool {
+        self.lease.as_ref().is_none_or(Lease::is_compared)
+    }
+
+    fn set_compared(&mut self) {
+        self.lease.iter_mut().for_each(Lease::set_compared);
+    }
+
+    async fn stored_marks(&mut self) -> Result<StoredMarks, StoreError> {
+        self.inner.pass("marks").await?;
+        self.open(|_| ())?;
+        Ok(lock(&self.inner.store.server).stored_marks())
+    }
+
     async fn commit(
         mut self: Box<Self>,
         shard: &str,
         counts: &BTreeMap<&str, Counts>,
-        _number: Option<Number<'_>>,
+        number: Option<Number<'_>>,
     ) -> Result<Option<u64>, StoreError> {
         self.inner.check_room()?;
         let counts: BTreeMap<String, Counts> = counts.iter().map(|(topic, c)| ((*topic).to_owned(), *c)).collect();
         let (world, label) = (self.inner.world.clone(), self.inner.process.label.clone());
-        let (id, shard) = (self.id, shard.to_owned());
+        let (id, shard, clock, number) = (self.id, shard.to_owned(), self.inner.clock(), number.map(numbered));
         let run = move |server: &mut StoreServer| {
-            let committed = server.commit(id, &counts);
+            let committed = server.commit(id, &counts, number.as_ref(), clock());
             world.note(&label, || match &committed {
-                Ok(_) => format!("committed transaction {id} of {shard}: {counts:?}"),
+                Ok((number, _)) => format!("committed transaction {id} of {shard} as number {number:?}: {counts:?}"),
                 Err(error) => format!("transaction {id} of {shard} is not committed: {error}"),
             });
-            committed.map(|violations| violations.into_iter().for_each(|violation| world.violation(violation)))
+            let (number, violations) = committed?;
+            violations.into_iter().for_each(|violation| world.violation(violation));
+            Ok(number)
         };
-        let lost = match self.inner.call(run).await {
-            Ok(answer) => {
-                self.ended = answer.is_ok();
-                return answer.map(|()| None);
+        let lost = match self.inner.call(self.server, run).await {
+            Ok(Some(answer)) => {
+                if answer.is_ok() {
+                    self.ended = true;
+                    self.lease.take().into_iter().for_each(Lease::give_back);
+                }
+                return answer;
             }
+            Ok(None) => "the server is gone",
             Err(Lost::Request) => "the request was lost",
-            Err(Lost::Answer(_)) => "the answer was lost",
+            Err(Lost::Answer) => "the answer was lost",
             Err(Lost::Late) => {
                 // The server has the request, and keeps the transaction until it executes it.
                 self.ended = true;
-                self.inner.lost.fetch_add(1, Ordering::Relaxed);
                 "the request is late"
             }
         };
@@ -365,7 +296,11 @@ impl Transaction for ModelTransaction {
     async fn rollback(mut self: Box<Self>) {
         let id = self.id;
         // Without an answer the connection counts as lost.
-        self.ended = self.inner.call(move |server| server.transactions.end(id)).await.is_ok();
+        let ended = self.inner.call(self.server, move |server| server.transactions.end(id)).await;
+        if matches!(ended, Ok(Some(_))) {
+            self.ended = true;
+            self.lease.take().into_iter().for_each(Lease::give_back);
+        }
     }
 }
 
@@ -376,13 +311,17 @@ impl Store for StoreClient {
     }
 
     async fn begin(&self, receipts: &[ReceiptId]) -> Result<(Box<dyn Transaction>, HashSet<ReceiptId>), StoreError> {
-        let inner = &self.inner;
-        inner.process.running().await;
-        inner.reconnect()?;
-        inner.pass("begin").await?;
-        if inner.connected.load(Ordering::Relaxed) != lock(&inner.store.server).generation {
-            inner.lost.fetch_add(1, Ordering::Relaxed);
-            return Err(StoreError::Unavailable("begin: the connection broke".into()));
+        let inner = &self.connections;
+        let lease = inner.lease().await?;
+        if let Err(error) = inner.pass("begin").await {
+            if matches!(error, StoreError::Conflict(_)) {
+                lease.give_back();
+            }
+            return Err(error);
+        }
+        let server = lease.server();
+        if server != inner.current() {
+            return Err(StoreError::Unavailable("begin: the connection is broken".into()));
         }
         inner.check_room()?;
         let id = {
@@ -390,21 +329,25 @@ impl Store for StoreClient {
             let changes = server.changes();
             server.transactions.begin(changes, inner.now())
         };
-        let generation = inner.generation();
-        let transaction = ModelTransaction { inner: inner.clone(), id, generation, ended: false };
-        let new = transaction.insert_all_receipts(receipts).await?;
+        let (generation, lease) = (lease.generation(), Some(lease));
+        let transaction = ModelTransaction { inner: inner.clone(), lease, server, id, generation, ended: false };
+        let new = match transaction.insert_all_receipts(receipts).await {
+            Err(error @ StoreError::Conflict(_)) => {
+                Box::new(transaction).rollback().await;
+                return Err(error);
+            }
+            inserted => inserted?,
+        };
         inner.note(|| format!("began transaction {id}: {} of {} receipts are new", new.len(), receipts.len()));
         Ok((Box::new(transaction), new))
     }
 
     async fn mark_attempt(&self, position: Position) -> Result<u32, StoreError> {
-        let marked = self.inner.call(move |server| server.mark_attempt(position)).await;
-        marked.map_err(|_| StoreError::Unavailable("mark_attempt: the connection broke".into()))
+        self.connections.ask("mark_attempt", move |server| server.mark_attempt(position)).await
     }
 
     async fn unmark_attempt(&self, position: Position) -> Result<(), StoreError> {
-        let unmarked = self.inner.call(move |server| server.unmark_attempt(position)).await;
-        unmarked.map_err(|_| StoreError::Unavailable("unmark_attempt: the connection broke".into()))
+        self.connections.ask("unmark_attempt", move |server| server.unmark_attempt(position)).await
     }
 
     async fn events(&self, _: &EventQuery) -> Result<Page, StoreError> {
@@ -428,15 +371,12 @@ impl Store for StoreClient {
     }
 
     async fn maintain(&self, maintenance: &Maintenance) -> Result<Removed, StoreError> {
-        let (world, Maintenance { receipts_ttl, retention, .. }) = (self.inner.world.clone(), *maintenance);
+        let (clock, Maintenance { receipts_ttl, retention, .. }) = (self.connections.clock(), *maintenance);
         // The time of one call is over after so many events.
-        let max_events = self.inner.world.between(1, 200) as usize;
-        let run = move |server: &mut StoreServer| {
-            server.maintain(world.millis(Clock::Store), receipts_ttl, retention, max_events)
-        };
-        let removed = self.inner.call(run).await;
-        let (events, more) = removed.map_err(|_| StoreError::Unavailable("maintain: the connection broke".into()))?;
-        self.inner.note(|| format!("maintenance removed {events} events"));
+        let max_events = self.connections.world.between(1, 200) as usize;
+        let run = move |server: &mut StoreServer| server.maintain(clock(), receipts_ttl, retention, max_events);
+        let (events, more) = self.connections.ask("maintain", run).await?;
+        self.connections.note(|| format!("maintenance removed {events} events"));
         Ok(Removed { events, more, ..Removed::default() })
     }
 
@@ -445,6 +385,6 @@ impl Store for StoreClient {
     }
 
     async fn ping(&self) -> Result<(), StoreError> {
-        self.inner.pass("ping").await
+        self.connections.pass("ping").await
     }
 }

@@ -1,16 +1,33 @@
 //! The state of the model store, and the steps that change it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Mutex;
 use std::time::Duration;
 
 use sluice_event::{EntryId, EventKey, ReceiptId};
 use sluice_log::Position;
+use sluice_log::replay::Marks;
+use sluice_store::marks::StoredMarks;
 use sluice_store::{Counts, NewDeadLetter, StoreError};
+use tokio::sync::Notify;
 
+use super::changes::{Change, MarkBefore, add, subtract};
 use super::transactions::{Lock, Open, StoredRow, Transactions};
 
 /// Partitions of receipts into which the time is divided for which they are kept.
 const PARTITIONS: u64 = 8;
+
+/// The store, as all processes see it.
+pub struct ModelStore {
+    /// Its state.
+    pub server: Mutex<StoreServer>,
+    /// Notifies transactions that wait for others.
+    pub ended: Notify,
+    /// How long a transaction waits for another, and may be idle while others wait for it.
+    pub lock_timeout: Duration,
+    /// What [`sluice_store::Transaction::may_pause`] returns.
+    pub may_pause: bool,
+}
 
 /// The state of the store.
 #[derive(Default)]
@@ -23,10 +40,22 @@ pub struct StoreServer {
     pub dead_letters: BTreeMap<i64, NewDeadLetter>,
     /// How many rows of each key retention has removed.
     pub removed: BTreeMap<EventKey, u64>,
+    /// How many rows of each topic it has removed.
+    removed_of: BTreeMap<String, u64>,
     /// How many times rows were removed.
     pub removals: u64,
-    /// Raised when all connections were lost.
+    /// Raised when another server takes over.
     pub generation: u64,
+    /// The ids of the entries that were lost and that were not stored again before they were removed from the log.
+    beyond_window: BTreeSet<EntryId>,
+    /// The number of each worker's last commit, and its time in milliseconds.
+    marks: BTreeMap<String, (u64, u64)>,
+    /// Everything whose commit was ever lost.
+    lost: BTreeSet<ReceiptId>,
+    /// The events whose commits were lost while a pooler hid it. A process trusts its cache of them until it notices.
+    pub lost_unseen: BTreeSet<EventKey>,
+    /// Whether a pooler is in front of it.
+    pub has_pooler: bool,
     /// The open transactions.
     pub transactions: Transactions,
     receipts: BTreeMap<ReceiptId, u32>,
@@ -37,18 +66,13 @@ pub struct StoreServer {
     changes: Vec<Change>,
 }
 
-/// A change that was committed.
-enum Change {
-    Batch {
-        receipts: Vec<ReceiptId>,
-        keys: Vec<EventKey>,
-        counts: BTreeMap<String, Counts>,
-        dead_letters: Vec<i64>,
-    },
-    /// Rows that retention removed.
-    Removal(Vec<(EventKey, StoredRow)>),
-    /// A dead letter was taken out: such a change is never lost.
-    Replay,
+/// The number that a commit is to have: its worker, and the commits that must be there.
+#[derive(Debug, Clone)]
+pub struct Numbered {
+    /// The worker.
+    pub worker: String,
+    /// What its process knows to be confirmed.
+    pub confirmed: Marks,
 }
 
 impl StoreServer {
@@ -70,19 +94,26 @@ impl StoreServer {
             })
     }
 
-    /// Commits. Returns the violations that this shows.
+    /// Commits. Returns the number of the commit, and the violations that it shows.
     ///
     /// # Errors
-    /// When the transaction has ended or has failed: nothing is committed then.
-    pub fn commit(&mut self, id: u64, counts: &BTreeMap<String, Counts>) -> Result<Vec<String>, StoreError> {
+    /// When the transaction has ended or has failed, or when a commit is missing: nothing is committed then.
+    pub fn commit(
+        &mut self,
+        id: u64,
+        counts: &BTreeMap<String, Counts>,
+        number: Option<&Numbered>,
+        now: u64,
+    ) -> Result<(Option<u64>, Vec<String>), StoreError> {
         let Some(open) = self.transactions.end(id) else {
             return Err(StoreError::Unavailable("the transaction was ended by the server".into()));
         };
         if open.failed {
             return Err(StoreError::Failed("a transaction that failed cannot be committed".into()));
         }
-        let violations = self.check(&open, counts);
-        let Open { receipts, rows, dead_letters, taken, forgotten, .. } = open;
+        let mark = number.map(|number| self.mark(number, now)).transpose()?;
+        let mut violations = self.check(&open, counts);
+        let Open { receipts, rows, dead_letters, forgotten, .. } = open;
         for receipt in &receipts {
             self.receipts.insert(*receipt, self.open_partition);
         }
@@ -95,15 +126,98 @@ impl StoreServer {
         let letters: Vec<_> = (first..).zip(dead_letters).collect();
         let ids = letters.iter().map(|(id, _)| *id).collect();
         self.dead_letters.extend(letters);
-        if let Some(position) = forgotten {
-            self.attempts.remove(&position);
+        let forgotten = forgotten.and_then(|position| Some((position, self.attempts.remove(&position)?)));
+        let counts = counts.clone();
+        let (number, mark) = mark.unzip();
+        self.changes.push(Change::Batch { receipts, keys, counts, dead_letters: ids, forgotten, mark });
+        violations.extend(self.check_identity());
+        Ok((number, violations))
+    }
+
+    /// Gives a commit its number. Returns it with the mark before.
+    fn mark(&mut self, Numbered { worker, confirmed }: &Numbered, now: u64) -> Result<(u64, MarkBefore), StoreError> {
+        let has =
+            |marks: &BTreeMap<String, (u64, u64)>, worker: &str| marks.get(worker).map_or(0, |(number, _)| *number);
+        if confirmed.iter().any(|(worker, number)| *number > has(&self.marks, worker)) {
+            return Err(StoreError::Behind("SLB01: commits that were confirmed are missing".into()));
         }
-        if let Some(taken) = taken {
-            self.dead_letters.remove(&taken);
-            self.changes.push(Change::Replay);
+        let number = has(&self.marks, worker) + 1;
+        Ok((number, (worker.clone(), self.marks.insert(worker.clone(), (number, now)))))
+    }
+
+    /// Returns the marks.
+    pub fn stored_marks(&self) -> StoredMarks {
+        let numbers = self.marks.iter().map(|(worker, (number, _))| (worker.clone(), *number)).collect();
+        let committed_at = self.marks.iter().map(|(worker, (_, at))| (worker.clone(), *at)).collect();
+        StoredMarks { numbers, committed_at }
+    }
+
+    /// Raises lower marks, as a commit of a worker. Returns its number.
+    ///
+    /// # Errors
+    /// When a commit is missing that must be there.
+    pub fn raise_marks(&mut self, number: &Numbered, marks: &Marks, now: u64) -> Result<u64, StoreError> {
+        let (number, own) = self.mark(number, now)?;
+        let mut before = vec![own];
+        for (worker, raised) in marks {
+            let mark = self.marks.get(worker).copied();
+            if mark.is_none_or(|(number, _)| number < *raised) {
+                let at = mark.map_or(now, |(_, at)| at);
+                before.push((worker.clone(), self.marks.insert(worker.clone(), (*raised, at))));
+            }
         }
-        self.changes.push(Change::Batch { receipts, keys, counts: counts.clone(), dead_letters: ids });
-        Ok(violations)
+        self.changes.push(Change::Marks(before));
+        Ok(number)
+    }
+
+    /// Removes the marks of workers that are none of these and have not committed for so many milliseconds.
+    pub fn forget_marks(&mut self, workers: &[String], age: u64, now: u64) -> u64 {
+        let is_old =
+            |worker: &String, (_, at): &mut (u64, u64)| !workers.contains(worker) && now.saturating_sub(*at) > age;
+        let gone: Vec<_> = self.marks.extract_if(.., is_old).map(|(worker, mark)| (worker, Some(mark))).collect();
+        let count = gone.len() as u64;
+        self.changes.push(Change::Marks(gone));
+        count
+    }
+
+    /// Notes that these entries were removed from the log. Returns a violation for each that was never stored.
+    pub fn note_trimmed(&mut self, entries: &[EntryId]) -> Vec<String> {
+        let mut violations = Vec::new();
+        for &id in entries.iter().filter(|id| !self.receipts.contains_key(&ReceiptId::from(**id))) {
+            if !self.lost.contains(&id.into()) {
+                violations.push(format!("entry {id} was removed from the log and was never stored"));
+            }
+            self.beyond_window.insert(id);
+        }
+        violations
+    }
+
+    /// Returns the entries that were lost, and removed from the log before they were stored again.
+    pub fn gone(&self) -> impl Iterator<Item = EntryId> {
+        self.beyond_window.iter().copied().filter(|id| self.is_gone(*id))
+    }
+
+    /// Returns whether an entry was lost, and removed from the log before it was stored again.
+    pub fn is_gone(&self, id: EntryId) -> bool {
+        self.beyond_window.contains(&id) && !self.receipts.contains_key(&id.into())
+    }
+
+    /// Checks the identities that hold in every committed state.
+    fn check_identity(&self) -> Vec<String> {
+        let mut rows: BTreeMap<&str, u64> = BTreeMap::new();
+        self.rows.values().for_each(|row| *rows.entry(&row.topic).or_default() += 1);
+        let mut violations = Vec::new();
+        for (topic, counts) in &self.counters {
+            if counts.received != counts.unique + counts.duplicates {
+                violations.push(format!("topic {topic}: {counts:?} in a committed state"));
+            }
+            let removed = self.removed_of.get(topic).copied().unwrap_or_default();
+            let rows = rows.get(&**topic).copied().unwrap_or_default();
+            if counts.unique != rows + removed {
+                violations.push(format!("topic {topic}: {counts:?} with {rows} rows and {removed} removed ones"));
+            }
+        }
+        violations
     }
 
     /// Checks what a commit adds: the counts against each other and against the rows, and that each dropped
@@ -122,63 +236,87 @@ impl StoreServer {
         let removed_since = |key: &EventKey| {
             self.changes[open.began_after..].iter().any(|change| match change {
                 Change::Removal(rows) => rows.iter().any(|(removed, _)| removed == key),
-                Change::Batch { .. } | Change::Replay => false,
+                _ => false,
             })
         };
         for dropped in &open.dropped {
             let key = dropped.key;
             let own = open.rows.iter().any(|(own, _)| *own == key);
-            if !own && !self.rows.contains_key(&key) && !removed_since(&key) {
+            let is_stored = own || self.rows.contains_key(&key) || removed_since(&key);
+            if !is_stored && !self.lost_unseen.contains(&key) {
                 violations.push(format!("an arrival of {key} was dropped as a duplicate, and it is not stored"));
             }
         }
         violations
     }
 
-    /// Takes the store back by some commits, as when a standby that is behind is promoted: all connections are
-    /// lost, and at most `most` of the last batches, as long as their entries are `replayable` (which is `None` for
-    /// an id that is not one of an entry). Returns how many.
-    pub fn fail_over(&mut self, most: usize, replayable: impl Fn(EntryId) -> Option<bool>) -> usize {
+    /// Takes the store back by some commits, as when a standby that is behind is promoted, or a backup is restored: all
+    /// open transactions end, and at most `most` of the last changes are lost. `in_log` tells whether an entry is still
+    /// in the log; `None` if there never was an entry of this id. Returns how many were lost, and the violations that
+    /// the state before them shows.
+    pub fn fail_over(&mut self, most: usize, in_log: impl Fn(EntryId) -> Option<bool>) -> (usize, Vec<String>) {
         self.generation += 1;
         self.transactions.end_all();
         let mut lost = 0;
-        while lost < most {
-            match self.changes.pop() {
-                Some(Change::Batch { receipts, keys, counts, dead_letters }) => {
-                    let mut ids = receipts.iter().map(|receipt| EntryId::from_bytes(*receipt.as_bytes()));
-                    if ids.any(|id| replayable(id) == Some(false)) {
-                        self.changes.push(Change::Batch { receipts, keys, counts, dead_letters });
-                        return lost;
-                    }
-                    self.receipts.retain(|receipt, _| !receipts.contains(receipt));
-                    self.rows.retain(|key, _| !keys.contains(key));
-                    self.dead_letters.retain(|id, _| !dead_letters.contains(id));
-                    for (topic, lost) in counts {
-                        subtract(self.counters.entry(topic).or_default(), &lost);
-                    }
-                    lost += 1;
-                }
-                Some(Change::Removal(rows)) => {
-                    for (key, row) in rows {
-                        if let Some(removed) = self.removed.get_mut(&key) {
-                            *removed -= 1;
-                        }
-                        self.rows.insert(key, row);
-                    }
-                }
-                Some(Change::Replay) => {
-                    self.changes.push(Change::Replay);
-                    return lost;
-                }
-                None => return lost,
-            }
+        while lost < most
+            && let Some(change) = self.changes.pop()
+        {
+            self.undo(change, &in_log);
+            lost += 1;
         }
-        lost
+        (lost, self.check_identity())
+    }
+
+    fn undo(&mut self, change: Change, in_log: &impl Fn(EntryId) -> Option<bool>) {
+        match change {
+            Change::Batch { receipts, keys, counts, dead_letters, forgotten, mark } => {
+                for receipt in receipts {
+                    self.receipts.remove(&receipt);
+                    self.lost.insert(receipt);
+                    let id = EntryId::from_bytes(*receipt.as_bytes());
+                    if in_log(id) == Some(false) {
+                        self.beyond_window.insert(id);
+                    }
+                }
+                self.rows.retain(|key, _| !keys.contains(key));
+                self.lost_unseen.extend(keys.into_iter().filter(|_| self.has_pooler));
+                self.dead_letters.retain(|id, _| !dead_letters.contains(id));
+                for (topic, lost) in counts {
+                    subtract(self.counters.entry(topic).or_default(), &lost);
+                }
+                self.attempts.extend(forgotten);
+                self.restore_marks(mark);
+            }
+            Change::Removal(rows) => {
+                self.removals -= 1;
+                for (key, row) in rows {
+                    if let Some(removed) = self.removed.get_mut(&key) {
+                        *removed -= 1;
+                    }
+                    if let Some(removed) = self.removed_of.get_mut(&row.topic) {
+                        *removed -= 1;
+                    }
+                    self.rows.insert(key, row);
+                }
+            }
+            Change::Marks(before) => self.restore_marks(before.into_iter().rev()),
+            Change::Attempt(position, before) => _ = self.attempts.insert(position, before),
+        }
+    }
+
+    fn restore_marks(&mut self, before: impl IntoIterator<Item = MarkBefore>) {
+        for (worker, mark) in before {
+            match mark {
+                Some(mark) => self.marks.insert(worker, mark),
+                None => self.marks.remove(&worker),
+            };
+        }
     }
 
     /// Marks an attempt to store an entry; returns how many were marked.
     pub fn mark_attempt(&mut self, position: Position) -> u32 {
         let attempts = self.attempts.entry(position).or_default();
+        self.changes.push(Change::Attempt(position, *attempts));
         *attempts += 1;
         *attempts
     }
@@ -186,6 +324,7 @@ impl StoreServer {
     /// Takes one mark back.
     pub fn unmark_attempt(&mut self, position: Position) {
         if let Some(attempts) = self.attempts.get_mut(&position) {
+            self.changes.push(Change::Attempt(position, *attempts));
             *attempts = attempts.saturating_sub(1);
         }
     }
@@ -206,7 +345,10 @@ impl StoreServer {
         let count = old.len() as u64;
         if count > 0 {
             self.removals += 1;
-            old.iter().for_each(|(key, _)| *self.removed.entry(*key).or_default() += 1);
+            for (key, row) in &old {
+                *self.removed.entry(*key).or_default() += 1;
+                *self.removed_of.entry(row.topic.clone()).or_default() += 1;
+            }
             self.changes.push(Change::Removal(old));
         }
         (count, count == max_events as u64)
@@ -224,18 +366,4 @@ impl StoreServer {
         let dropped: Vec<_> = closed_at.extract_if(.., |_, closed_at| *closed_at < now.saturating_sub(ttl)).collect();
         self.receipts.retain(|_, partition| dropped.iter().all(|(dropped, _)| dropped != partition));
     }
-}
-
-fn add(sum: &mut Counts, added: &Counts) {
-    sum.received += added.received;
-    sum.unique += added.unique;
-    sum.duplicates += added.duplicates;
-    sum.conflicts += added.conflicts;
-}
-
-fn subtract(sum: &mut Counts, lost: &Counts) {
-    sum.received -= lost.received;
-    sum.unique -= lost.unique;
-    sum.duplicates -= lost.duplicates;
-    sum.conflicts -= lost.conflicts;
 }

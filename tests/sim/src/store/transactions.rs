@@ -39,8 +39,6 @@ pub struct Open {
     pub rows: Vec<(EventKey, StoredRow)>,
     /// The dead letters.
     pub dead_letters: Vec<NewDeadLetter>,
-    /// The dead letter that is taken out.
-    pub taken: Option<i64>,
     /// The rows for the audit trail.
     pub dropped: Vec<Dropped>,
     /// The entry whose marks of attempts are deleted.
