@@ -230,9 +230,11 @@ fn compare_rows(expected: &Expected, dead: &Dead, store: &StoreServer, differenc
     }
 }
 
-/// What is lost although it was accepted is reported. The times in a report are those of two clocks.
+/// What is lost although it was accepted is reported. The times in a report are those of two clocks. Behind a pooler that
+/// hides a failover, others may have committed after the loss, and then it is said to be later: a known gap.
 fn compare_losses(system: &System, store: &StoreServer, differences: &mut Vec<String>) {
-    let is_exact = [Clock::Log, Clock::Store].into_iter().all(|clock| system.world.is_exact(clock));
+    let clocks_agree = [Clock::Log, Clock::Store].into_iter().all(|clock| system.world.is_exact(clock));
+    let is_exact = clocks_agree && !system.settings.has_pooler;
     let is_reported = lock(&system.log.server).losses.iter().any(|loss| !loss.is_covered());
     if let Some(gone) = store.gone().next()
         && is_exact
