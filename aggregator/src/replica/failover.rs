@@ -14,7 +14,7 @@ use sluice_event::Timestamp;
 use sluice_log::replay::{LogMarks, Loss, Marks, ReplayLog};
 use sluice_store::StoreError;
 use sluice_store::marks::{ConfirmedCommits, MarkedStore, Numbering, StoredMarks};
-use tokio::sync::watch;
+use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
 use crate::metrics;
@@ -49,7 +49,10 @@ pub struct Failover {
     pub(crate) store: Arc<dyn MarkedStore>,
     confirmed: Arc<ConfirmedCommits>,
     /// Whether commits may go on.
-    in_step: watch::Sender<bool>,
+    in_step: AtomicBool,
+    /// Notifies whenever that changes. Not a watch channel, which wakes its receivers in a random order: then a schedule
+    /// of the simulation would not repeat.
+    changed: Notify,
     /// When the last loss was found that this replica has seen.
     seen: AtomicU64,
     shown: Mutex<Option<LogMarks>>,
@@ -69,7 +72,8 @@ impl Failover {
             log,
             store,
             confirmed: Arc::default(),
-            in_step: watch::Sender::new(true),
+            in_step: AtomicBool::new(true),
+            changed: Notify::new(),
             seen: AtomicU64::new(0),
             shown: Mutex::default(),
             marks_ttl: MIN_MARKS_TTL.max(window * 2),
@@ -95,17 +99,35 @@ impl Failover {
     }
 
     /// Returns whether commits may go on, as it is known now.
-    pub(crate) fn in_step(&self) -> watch::Receiver<bool> {
-        self.in_step.subscribe()
+    pub(crate) fn is_in_step(&self) -> bool {
+        self.in_step.load(Ordering::Acquire)
     }
 
     async fn wait_for(&self, in_step: bool, stop: &CancellationToken) -> bool {
-        let mut standing = self.in_step.subscribe();
+        let reached = async {
+            loop {
+                // Created before the check: it is notified of what changes after its creation.
+                let changed = self.changed.notified();
+                if self.is_in_step() == in_step {
+                    return;
+                }
+                changed.await;
+            }
+        };
         tokio::select! {
             biased;
             () = stop.cancelled() => false,
-            reached = standing.wait_for(|now| *now == in_step) => reached.is_ok(),
+            () = reached => true,
         }
+    }
+
+    /// Notes whether commits may go on. Returns whether that was different before.
+    fn set_in_step(&self, in_step: bool) -> bool {
+        let is_new = self.in_step.swap(in_step, Ordering::AcqRel) != in_step;
+        if is_new {
+            self.changed.notify_waiters();
+        }
+        is_new
     }
 
     /// Compares the log with the store, and begins a replay if the store has lost commits.
@@ -131,7 +153,7 @@ impl Failover {
         };
         self.check_age_of_log(&remembered, &stored);
         if stored.behind(&remembered.marks).is_empty() {
-            self.in_step.send_if_modified(|in_step| !std::mem::replace(in_step, true));
+            self.set_in_step(true);
             return Standing::InStep;
         }
         self.begin(remembered.marks, &stored).await;
@@ -195,7 +217,7 @@ impl Failover {
     }
 
     fn set_behind(&self) {
-        if self.in_step.send_if_modified(|in_step| std::mem::replace(in_step, false)) {
+        if self.set_in_step(false) {
             // A cached key may be one that was lost, and a connection may lead to the former server.
             self.store.distrust_connections();
         }

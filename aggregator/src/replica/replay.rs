@@ -66,7 +66,7 @@ pub(crate) async fn replay(consumer: &Consumer, failover: &Failover, stop: &Canc
             break;
         }
     }
-    if !*failover.in_step().borrow() {
+    if !failover.is_in_step() {
         give_back(failover).await;
     }
 }
