@@ -15,7 +15,7 @@ use serde::Serialize;
 use sluice_auth::{EventLimit, Subject};
 use sluice_event::RequestId;
 use sluice_service::problem::Problem;
-use sluice_service::shortcut::Shortcut;
+use sluice_service::shortcut::{BodyWasRead, Shortcut};
 use utoipa::ToSchema;
 
 use crate::admission::Reservation;
@@ -91,20 +91,31 @@ async fn answer<B>(publisher: &Publisher, sender: Sender<'_>, headers: &HeaderMa
 where
     B: HttpBody<Data = Bytes> + Unpin,
 {
-    match accept(publisher, sender, headers, body).await {
+    let mut was_read = false;
+    match accept(publisher, sender, headers, body, &mut was_read).await {
         Ok(accepted) => {
             ACCEPTED.increment(1);
             accepted.into_response()
         }
         Err(problem) => {
             metrics::counter!(crate::metrics::REQUESTS.name, "code" => problem.code().as_str()).increment(1);
-            problem.into_response()
+            let mut response = problem.into_response();
+            if was_read {
+                response.extensions_mut().insert(BodyWasRead);
+            }
+            response
         }
     }
 }
 
 /// Processes a request in steps: checks the headers, receives the body, validates and packs it, and appends it.
-async fn accept<B>(publisher: &Publisher, sender: Sender<'_>, headers: &HeaderMap, body: B) -> Result<Accepted, Problem>
+async fn accept<B>(
+    publisher: &Publisher,
+    sender: Sender<'_>,
+    headers: &HeaderMap,
+    body: B,
+    was_read: &mut bool,
+) -> Result<Accepted, Problem>
 where
     B: HttpBody<Data = Bytes> + Unpin,
 {
@@ -116,6 +127,7 @@ where
     let mut reservation = publisher.reserve();
     let max = publisher.limits().body_bytes;
     let body = receive::body(headers, body, max, publisher.body_timeout(), &mut reservation).await?;
+    *was_read = true;
     let size = body.len() as u64;
     let (packed, reservation) = validate(publisher, sender, key, body, reservation).await?;
     let count = packed.request.events();

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::body::{Body, HttpBody};
+use axum::http::{HeaderValue, header};
 use axum::middleware::from_fn;
 use axum::response::Response;
 use bytes::Bytes;
@@ -32,11 +33,14 @@ use crate::options::ServeOptions;
 use crate::problem::{self, Problem};
 use crate::request_log::{self, refuse_head};
 use crate::server_tls::ServerTls;
-use crate::shortcut::{Counted, Shortcut};
+use crate::shortcut::{BodyWasRead, Counted, Shortcut};
 use crate::transport::{Socket, Transport};
 
 /// The maximum number of bytes of a request's head, and of a body that were received and not handed to its handler.
 const MAX_BUFFER: usize = 64 << 10;
+/// Up to this size a body is usually read together with the head, and hyper keeps the connection whether or not the
+/// body is used. Its first buffer has twice as many bytes.
+const READ_AT_ONCE: u64 = 4 << 10;
 /// How long a connection that is closed to make room for others may take to send the end of a response.
 const CLOSING_TIMEOUT: Duration = Duration::from_secs(1);
 
@@ -104,20 +108,35 @@ impl<S: Shortcut> Routes<S> {
     /// The connection is busy until the response is complete. The responses of the shortcut are small and complete at
     /// once; those of the router may be long.
     fn answer(&self, request: hyper::Request<Incoming>, busy: Busy) -> Answer {
+        let is_large = request.body().size_hint().upper().is_none_or(|size| size > READ_AT_ONCE);
         match &self.shortcut {
             Some(shortcut) if shortcut.matches(&request) => {
                 let shortcut = shortcut.clone();
                 Box::pin(async move {
-                    let response = shortcut.answer(request).await;
+                    let mut response = shortcut.answer(request).await;
+                    announce_close(&mut response, is_large);
                     drop(busy);
                     Ok(response)
                 })
             }
             _ => {
                 let answering = self.router.call(request);
-                Box::pin(async move { Ok(answering.await?.map(|body| Body::new(BusyBody { body, _busy: busy }))) })
+                Box::pin(async move {
+                    let mut response = answering.await?.map(|body| Body::new(BusyBody { body, _busy: busy }));
+                    announce_close(&mut response, is_large);
+                    Ok(response)
+                })
             }
         }
+    }
+}
+
+/// Tells the client that the connection ends after a refusal of a request whose body was not read. Hyper closes it then
+/// without a word, and a client that sent the next request on it would get no answer.
+fn announce_close(response: &mut Response, is_large: bool) {
+    let is_refusal = response.status().is_client_error() || response.status().is_server_error();
+    if is_large && is_refusal && response.extensions().get::<BodyWasRead>().is_none() {
+        response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
     }
 }
 

@@ -33,6 +33,11 @@ pub trait Shortcut: Send + Sync + 'static {
     fn answer(&self, id: RequestId, request: Request<Incoming>) -> impl Future<Output = Response> + Send;
 }
 
+/// An extension of a response that refuses a request after its body was read: the connection goes on. After other refusals
+/// of large requests it ends.
+#[derive(Debug, Clone, Copy)]
+pub struct BodyWasRead;
+
 /// The shortcut type of a server without a shortcut.
 pub(crate) enum NoShortcut {}
 

@@ -117,3 +117,19 @@ async fn a_redis_without_room_answers_429_and_not_503() {
 fn noise(bytes: usize) -> String {
     std::iter::repeat_with(|| format!("{:032x}", rand::random::<u128>())).take(bytes / 32).collect()
 }
+
+/// A client of a pool would send its next request on a connection that is about to be closed, and get no answer.
+#[tokio::test]
+async fn a_refusal_says_that_the_connection_ends_if_the_body_was_not_read() {
+    let fixture = Fixture::start(&[]).await;
+    let large = json!({"id": "1", "payload": noise(200 << 10)}).to_string();
+    let publish = async |body: String, content_type: &str| {
+        let request = fixture.client.request("POST", "/publish").body(body).header("Content-Type", content_type);
+        let answer = fixture.client.send(request).await;
+        (answer.status, answer.headers.contains_key("connection"))
+    };
+    assert_eq!(publish(large.clone(), "text/html").await, (415, true));
+    assert_eq!(publish(large.replacen('{', "[", 1), "application/json").await, (422, false), "its body was read");
+    assert_eq!(publish("{}".to_owned(), "text/html").await, (415, false), "it is small");
+    assert_eq!(publish(large, "application/json").await, (202, false));
+}

@@ -47,8 +47,8 @@ use sluice_service::durability::Durability;
 use sluice_service::encryption::Encryption;
 
 pub use address::check_connection;
-pub use password::check_password_file;
 pub use durability::DURABILITY_SETTINGS;
+pub use password::check_password_file;
 pub use schema::migrate;
 pub use settings::{PayloadType, PostgresSettings};
 pub use snapshot::Snapshot;
