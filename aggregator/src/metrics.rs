@@ -215,11 +215,6 @@ pub(crate) fn loss_found() {
     counter!(STORE_LOSSES.name).increment(1);
 }
 
-/// Counts a loss of the log that was found by what the store has.
-pub(crate) fn log_has_lost() {
-    counter!(sluice_log::metrics::LOSSES.name).increment(1);
-}
-
 /// Notes that the log is older than the receipts.
 pub(crate) fn log_is_older() {
     gauge!(LOG_OLDER_THAN_RECEIPTS.name).set(1.0);

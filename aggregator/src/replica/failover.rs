@@ -172,7 +172,7 @@ impl Failover {
         };
         let Some((worker, stored)) = store.numbers.iter().find(behind) else { return };
         if !self.log_has_lost.swap(true, Ordering::Relaxed) {
-            metrics::log_has_lost();
+            sluice_log::metrics::loss_found();
             tracing::error!(worker, noted = noted(worker), stored, "{LOG_HAS_LOST}");
         }
         let is_older = |(worker, _): &(&String, &u64)| {

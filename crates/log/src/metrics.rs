@@ -19,6 +19,11 @@ pub const LOSSES: Metric = Metric::counter("sluice_log_losses_total", &[], "loss
 /// Every metric that the log records.
 pub const ALL: &[Metric] = &[KEY_RECORDS_BYTES, KEY_RECORDS_DROPPED, ENTRIES_LOST, LOSSES];
 
+/// Counts a loss of what the log had confirmed.
+pub fn loss_found() {
+    metrics::counter!(LOSSES.name).increment(1);
+}
+
 /// Logs and counts entries that somebody removed from the log while they were pending.
 pub(crate) fn entries_lost(lost: &[Position]) {
     for position in lost {

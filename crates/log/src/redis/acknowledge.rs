@@ -40,7 +40,7 @@ impl LastNoted {
             mark.worker
         );
         tracing::error!(loss, "events that were answered with 202 may be lost");
-        metrics::counter!(crate::metrics::LOSSES.name).increment(1);
+        crate::metrics::loss_found();
         durability.report_loss(loss);
     }
 }

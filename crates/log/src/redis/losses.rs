@@ -55,7 +55,7 @@ impl LastConfirmed {
             reply::id(&confirmed)
         );
         tracing::error!(loss, "events that were answered with 202 may be lost");
-        metrics::counter!(crate::metrics::LOSSES.name).increment(1);
+        crate::metrics::loss_found();
         durability.report_loss(loss);
         Ok(())
     }
