@@ -214,7 +214,8 @@ pub trait LogReader: Send + Sync + 'static {
     async fn acknowledge(&self, done: &[(Position, u64)]) -> Result<u64, LogError>;
 
     /// Does what [`LogReader::acknowledge`] does, and notes in the same step the last of the commits that stored the
-    /// entries. A log that is never replayed notes nothing.
+    /// entries. Does nothing if that commit, or a newer one of the same worker, was noted before: what is pending all the
+    /// same was delivered again, and its commit may be lost. A log that is never replayed notes nothing.
     async fn acknowledge_commit(&self, done: &[(Position, u64)], _mark: &CommitMark) -> Result<u64, LogError> {
         self.acknowledge(done).await
     }

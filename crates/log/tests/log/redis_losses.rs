@@ -113,8 +113,6 @@ async fn acknowledgements_that_were_lost_are_reported() {
     for number in 1..=5 {
         acknowledge("a/0", number).await;
     }
-    // A number may be given again after a loss of the store.
-    acknowledge("a/0", 4).await;
     acknowledge("a/1", 9).await;
     assert_eq!(losses_of_reader(&reader), Vec::<String>::new());
 

@@ -39,6 +39,24 @@ async fn an_acknowledgement_notes_the_commit_and_a_late_one_lowers_nothing() {
     assert_eq!(reader.marks().await.unwrap().marks["a/0"], 7);
 }
 
+/// The acknowledgement may come from a process that was killed since, and the store may have lost its commit.
+#[tokio::test]
+async fn an_acknowledgement_that_arrives_again_leaves_what_was_delivered_again_pending() {
+    let server = RedisServer::start().await;
+    let writer = RedisWriter::new(settings(&server, "").0).unwrap();
+    let (one, other) = (reader(&server, "a", Duration::ZERO), reader(&server, "b", Duration::ZERO));
+    fill(&writer, 0, 2).await;
+    let first = done(&read(&one, 2).await);
+    assert_eq!(one.acknowledge_commit(&first, &mark("a/0", 3)).await.unwrap(), 2);
+    assert!(server.command::<bool>("XGROUP DESTROY test:{0} aggregators").await);
+    let again = done(&read(&other, 2).await);
+    assert_eq!(again, first);
+    for late in [3, 2] {
+        assert_eq!(one.acknowledge_commit(&first, &mark("a/0", late)).await.unwrap(), 0, "commit {late}");
+    }
+    assert_eq!(other.acknowledge_commit(&again, &mark("b/0", 1)).await.unwrap(), 2);
+}
+
 #[tokio::test]
 async fn a_pending_replay_keeps_what_was_delivered_before_the_loss_and_every_replica_sees_it() {
     let server = RedisServer::start().await;

@@ -45,14 +45,17 @@ pub(super) async fn read(lease: &mut Lease) -> Result<StoredMarks, StoreError> {
             return Err(StoreError::Unavailable("the server is a standby".into()));
         }
         if let (Some(worker), Some(number)) = (worker, number) {
-            marks.committed_at.extend(millis.map(|millis| (worker.clone(), millis.unsigned_abs())));
+            // A mark that was raised and is not that of a commit has the time 0.
+            let time = millis.map(i64::unsigned_abs).filter(|millis| *millis > 0);
+            marks.committed_at.extend(time.map(|millis| (worker.clone(), millis)));
             marks.numbers.insert(worker, number.unsigned_abs());
         }
     }
     Ok(marks)
 }
 
-/// Raises lower marks, as a commit of a worker.
+/// Raises lower marks, as a commit of a worker. The times of commits stay, and a mark that is not there gets none, because
+/// they tell which commits were not lost: whoever ends the replay may ask once more.
 pub(super) async fn raise(lease: &mut Lease, number: &Number<'_>, marks: &Marks) -> Result<u64, StoreError> {
     let workers = list(marks.keys().map(|worker| format!("\"{}\"", hex(worker))));
     let numbers = list(marks.values().map(u64::to_string));
@@ -61,8 +64,8 @@ pub(super) async fn raise(lease: &mut Lease, number: &Number<'_>, marks: &Marks)
     let confirmed = list(number.workers().map(|(_, confirmed)| confirmed.to_string()));
     let sql = format!(
         "BEGIN ISOLATION LEVEL READ COMMITTED; \
-         INSERT INTO commit_marks AS m (worker, number) \
-         SELECT convert_from(decode(n.name, 'hex'), 'UTF8'), n.number \
+         INSERT INTO commit_marks AS m (worker, number, committed_at) \
+         SELECT convert_from(decode(n.name, 'hex'), 'UTF8'), n.number, 'epoch' \
          FROM unnest({workers}::text[], {numbers}::int8[]) AS n (name, number) ORDER BY 1 \
          ON CONFLICT (worker) DO UPDATE SET number = greatest(m.number, excluded.number); \
          SELECT mark_commit(ARRAY(SELECT convert_from(decode(n.name, 'hex'), 'UTF8') \

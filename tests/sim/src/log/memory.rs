@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
-use sluice_log::replay::{Marks, StreamReplay};
+use sluice_log::replay::{CommitMark, Marks, StreamReplay};
 
 /// The place of an entry within its stream.
 pub type Id = (u64, u64);
@@ -42,12 +42,14 @@ pub struct Replay {
 }
 
 impl Memory {
-    /// Notes the commit of a worker: never a lower number, because an acknowledgement may arrive late.
-    pub fn note(&mut self, worker: &str, number: u64, now: u64) {
-        let noted = self.marks.entry(worker.to_owned()).or_default();
-        if number >= noted.0 {
-            *noted = (number, now / 1000);
-        }
+    /// Returns whether this commit or a newer one of its worker was noted: its acknowledgement arrives again, or late.
+    pub fn has_noted(&self, mark: &CommitMark) -> bool {
+        self.marks.get(&mark.worker).is_some_and(|(noted, _)| mark.number <= *noted)
+    }
+
+    /// Notes the commit of a worker.
+    pub fn note(&mut self, mark: &CommitMark, now: u64) {
+        self.marks.insert(mark.worker.clone(), (mark.number, now / 1000));
     }
 
     /// Returns since when everything that was acknowledged is there.

@@ -190,6 +190,9 @@ impl LogServer {
     pub fn acknowledge(&mut self, now: u64, stream: u16, done: &[(Position, u64)], mark: Option<&CommitMark>) -> u64 {
         let mut acknowledged = 0;
         let stream = &mut self.streams[usize::from(stream)];
+        if mark.is_some_and(|mark| stream.memory.has_noted(mark)) {
+            return 0;
+        }
         for (done, events) in done {
             let group = stream.group.as_mut();
             if group.is_some_and(|group| group.pending.remove(&(done.millis, done.sequence)).is_some()) {
@@ -197,8 +200,8 @@ impl LogServer {
                 acknowledged += 1;
             }
         }
-        if let Some(CommitMark { worker, number }) = mark {
-            stream.memory.note(worker, *number, now);
+        if let Some(mark) = mark {
+            stream.memory.note(mark, now);
         }
         acknowledged
     }

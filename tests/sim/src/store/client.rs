@@ -18,8 +18,7 @@ use tokio::time::{Instant, timeout_at};
 
 use super::connections::{Connections, Lease};
 use super::events::{KILLS, REFUSED, not_simulated};
-use super::marks::numbered;
-use super::server::StoreServer;
+use super::server::{Numbered, StoreServer};
 use super::transactions::{Lock, Locked, Open, StoredRow};
 use crate::wire::Lost;
 use crate::world::{Clock, lock};
@@ -261,7 +260,7 @@ impl Transaction for ModelTransaction {
         self.inner.check_room()?;
         let counts: BTreeMap<String, Counts> = counts.iter().map(|(topic, c)| ((*topic).to_owned(), *c)).collect();
         let (world, label) = (self.inner.world.clone(), self.inner.process.label.clone());
-        let (id, shard, clock, number) = (self.id, shard.to_owned(), self.inner.clock(), number.map(numbered));
+        let (id, shard, clock, number) = (self.id, shard.to_owned(), self.inner.clock(), number.map(Numbered::from));
         let run = move |server: &mut StoreServer| {
             let committed = server.commit(id, &counts, number.as_ref(), clock());
             world.note(&label, || match &committed {

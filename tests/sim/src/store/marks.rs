@@ -10,11 +10,6 @@ use sluice_store::marks::{MarkedStore, Number, StoredMarks};
 use super::client::StoreClient;
 use super::server::Numbered;
 
-/// Returns a number as it is sent.
-pub fn numbered(number: Number<'_>) -> Numbered {
-    Numbered { worker: number.worker.to_owned(), confirmed: number.confirmed.clone() }
-}
-
 #[async_trait]
 impl MarkedStore for StoreClient {
     async fn marks(&self) -> Result<StoredMarks, StoreError> {
@@ -24,7 +19,7 @@ impl MarkedStore for StoreClient {
     async fn raise_marks(&self, number: Number<'_>, marks: &Marks) -> Result<u64, StoreError> {
         let connections = self.connections();
         connections.check_room()?;
-        let (number, marks, clock) = (numbered(number), marks.clone(), connections.clock());
+        let (number, marks, clock) = (Numbered::from(number), marks.clone(), connections.clock());
         let raised = connections.ask("raise_marks", move |server| server.raise_marks(&number, &marks, clock())).await;
         raised?
     }

@@ -7,7 +7,7 @@ use std::time::Duration;
 use sluice_event::{EntryId, EventKey, ReceiptId};
 use sluice_log::Position;
 use sluice_log::replay::Marks;
-use sluice_store::marks::StoredMarks;
+use sluice_store::marks::{Number, StoredMarks};
 use sluice_store::{Counts, NewDeadLetter, StoreError};
 use tokio::sync::Notify;
 
@@ -73,6 +73,12 @@ pub struct Numbered {
     pub worker: String,
     /// What its process knows to be confirmed.
     pub confirmed: Marks,
+}
+
+impl From<Number<'_>> for Numbered {
+    fn from(number: Number<'_>) -> Self {
+        Self { worker: number.worker.to_owned(), confirmed: number.confirmed.clone() }
+    }
 }
 
 impl StoreServer {
@@ -148,7 +154,8 @@ impl StoreServer {
     /// Returns the marks.
     pub fn stored_marks(&self) -> StoredMarks {
         let numbers = self.marks.iter().map(|(worker, (number, _))| (worker.clone(), *number)).collect();
-        let committed_at = self.marks.iter().map(|(worker, (_, at))| (worker.clone(), *at)).collect();
+        let of_commits = self.marks.iter().filter(|(_, (_, at))| *at > 0);
+        let committed_at = of_commits.map(|(worker, (_, at))| (worker.clone(), *at)).collect();
         StoredMarks { numbers, committed_at }
     }
 
@@ -162,7 +169,7 @@ impl StoreServer {
         for (worker, raised) in marks {
             let mark = self.marks.get(worker).copied();
             if mark.is_none_or(|(number, _)| number < *raised) {
-                let at = mark.map_or(now, |(_, at)| at);
+                let at = mark.map_or(0, |(_, at)| at);
                 before.push((worker.clone(), self.marks.insert(worker.clone(), (*raised, at))));
             }
         }

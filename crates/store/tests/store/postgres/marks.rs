@@ -90,12 +90,16 @@ async fn marks_are_raised_and_never_lowered_unless_a_commit_of_the_replay_is_mis
     let process = Process::start(&fresh_schema()).await;
     process.commit("a/0", "1").await.unwrap();
     process.commit("replay", "2").await.unwrap();
+    let before = process.store.marks().await.unwrap().last_commit_of_others("replay");
+    assert!(before.is_some());
     let wanted = Marks::from([("a/0".to_owned(), 9), ("gone'\"/0".to_owned(), 4), ("replay".to_owned(), 1)]);
     let confirmed = process.confirmed.all();
     let number = Number { worker: "replay", confirmed: &confirmed };
     assert_eq!(process.store.raise_marks(number, &wanted).await.unwrap(), 2);
     process.store.raise_marks(number, &Marks::from([("a/0".to_owned(), 3)])).await.unwrap();
-    let numbers = process.store.marks().await.unwrap().numbers;
+    let after = process.store.marks().await.unwrap();
+    assert_eq!(after.last_commit_of_others("replay"), before, "which commits were not lost can still be told");
+    let numbers = after.numbers;
     assert_eq!((numbers["a/0"], numbers["gone'\"/0"], numbers["replay"]), (9, 4, 3));
 
     process.execute("UPDATE commit_marks SET number = 0 WHERE worker = 'replay'").await;
