@@ -6,7 +6,7 @@
 //! in the log, where all replicas see it. Their commits wait until it has ended. One of them does the work
 //! ([`super::replay`]).
 
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -53,8 +53,6 @@ pub struct Failover {
     /// Notifies whenever that changes. Not a watch channel, which wakes its receivers in a random order: then a schedule
     /// of the simulation would not repeat.
     changed: Notify,
-    /// When the last loss was found that this replica has seen.
-    seen: AtomicU64,
     shown: Mutex<Option<LogMarks>>,
     marks_ttl: Duration,
     /// How long receipts are kept.
@@ -74,7 +72,6 @@ impl Failover {
             confirmed: Arc::default(),
             in_step: AtomicBool::new(true),
             changed: Notify::new(),
-            seen: AtomicU64::new(0),
             shown: Mutex::default(),
             marks_ttl: MIN_MARKS_TTL.max(window * 2),
             receipts_ttl,
@@ -228,8 +225,9 @@ impl Failover {
         metrics::replay_window(remembered);
         let found = remembered.loss.map_or(0, |loss| loss.detected);
         // A replay that ended before this replica noticed it.
-        if self.seen.swap(found, Ordering::Relaxed) != found {
+        if !self.confirmed.has_seen(found) {
             self.store.distrust_connections();
+            self.confirmed.see(found);
         }
         *self.shown.lock().unwrap_or_else(PoisonError::into_inner) = Some(remembered.clone());
     }

@@ -259,6 +259,15 @@ pub trait Transaction: Send {
     /// Notes that it was compared.
     fn set_compared(&mut self) {}
 
+    /// Returns whether no connection was lost since this one was opened, so that [`Transaction::generation`] is the
+    /// present one.
+    fn is_current(&self) -> bool {
+        true
+    }
+
+    /// Treats all connections as lost: no key that was cached before is trusted on the next one.
+    fn distrust(&self) {}
+
     /// Returns the marks of the store behind this connection, as they are now.
     async fn stored_marks(&mut self) -> Result<StoredMarks, StoreError> {
         Ok(StoredMarks::default())

@@ -2,7 +2,7 @@
 //!
 //! A worker numbers its commits: the store gives the number in the transaction, and remembers the last one. The loss of
 //! a commit is noticed in three ways. Before the first commit on each connection all marks of the log are compared with
-//! those of the store behind this connection. In every commit the store compares the numbers that this process knows to
+//! those of the store behind this connection, and cached keys are given up if there was a loss since. In every commit the store compares the numbers that this process knows to
 //! be confirmed: a pooler may change the server without a new connection. And [`MarkedStore::marks`] is compared
 //! periodically, and before anything is given up that a replay would need.
 
@@ -29,11 +29,24 @@ pub(crate) async fn compare(transaction: &mut dyn Transaction, numbering: &Numbe
     let stored = transaction.stored_marks().await?;
     match stored.behind(&remembered.marks).first() {
         Some(worker) => Err(StoreError::Behind(format!("commits of {worker} that were acknowledged are missing"))),
-        None => {
+        None => check_cache(transaction, numbering, remembered.loss.map_or(0, |loss| loss.detected)).map(|()| {
             transaction.set_compared();
-            Ok(())
-        }
+        }),
     }
+}
+
+/// Has the connection closed if keys may be cached that are trusted on it, and that the store has lost: the store has the
+/// marks again, but a key from outside the replay window is not stored. The process may have stood still meanwhile, and
+/// this connection may have been opened before the loss of another one was counted.
+fn check_cache(transaction: &dyn Transaction, numbering: &Numbering, loss: u64) -> Result<(), StoreError> {
+    if !numbering.confirmed.has_seen(loss) {
+        // In this order: whoever finds the loss seen finds its own connection outdated.
+        transaction.distrust();
+        numbering.confirmed.see(loss);
+    } else if transaction.is_current() {
+        return Ok(());
+    }
+    Err(StoreError::Unavailable("the store had lost commits, or a connection was lost: connecting anew".into()))
 }
 
 /// A store that numbers commits.

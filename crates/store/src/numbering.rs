@@ -33,9 +33,14 @@ impl StoredMarks {
     }
 }
 
-/// The commits of one process that the store has confirmed: the last one of each of its workers.
+/// What one process knows of its commits: the last one of each of its workers that the store has confirmed, and which
+/// loss of the store it has seen.
 #[derive(Debug, Default)]
-pub struct ConfirmedCommits(Mutex<Marks>);
+pub struct ConfirmedCommits {
+    marks: Mutex<Marks>,
+    /// When the last loss was found, in milliseconds since 1970, or 0; `None` before the process has asked.
+    seen: Mutex<Option<u64>>,
+}
 
 impl ConfirmedCommits {
     /// Returns the number of the last confirmed commit of each worker.
@@ -52,8 +57,22 @@ impl ConfirmedCommits {
         }
     }
 
+    /// Returns whether a loss is the last one that was seen. The first answer is always true: nothing was cached before.
+    pub fn has_seen(&self, loss: u64) -> bool {
+        *self.seen().get_or_insert(loss) == loss
+    }
+
+    /// Notes that a loss was seen, after the connections of before were given up.
+    pub fn see(&self, loss: u64) {
+        *self.seen() = Some(loss);
+    }
+
+    fn seen(&self) -> MutexGuard<'_, Option<u64>> {
+        self.seen.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn lock(&self) -> MutexGuard<'_, Marks> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.marks.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

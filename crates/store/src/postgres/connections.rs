@@ -224,6 +224,16 @@ impl Lease {
         self.is_compared = true;
     }
 
+    /// Returns whether no connection of the set was lost since it was opened.
+    pub fn is_current(&self) -> bool {
+        self.generation == self.loss.shared.generation()
+    }
+
+    /// Treats all connections of the set as lost.
+    pub fn distrust(&self) {
+        self.loss.shared.count_loss();
+    }
+
     /// Rolls its transaction back and makes the connection available to others. It is closed if that fails.
     pub async fn roll_back(mut self) {
         if self.run("ROLLBACK").await.is_ok() {

@@ -194,6 +194,14 @@ impl StoreTransaction for Transaction {
         self.lease.set_compared();
     }
 
+    fn is_current(&self) -> bool {
+        self.lease.is_current()
+    }
+
+    fn distrust(&self) {
+        self.lease.distrust();
+    }
+
     async fn stored_marks(&mut self) -> Result<StoredMarks, StoreError> {
         let marks = marks::read(&mut self.lease).await;
         self.failed |= marks.is_err();

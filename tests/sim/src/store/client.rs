@@ -245,6 +245,14 @@ impl Transaction for ModelTransaction {
         self.lease.iter_mut().for_each(Lease::set_compared);
     }
 
+    fn is_current(&self) -> bool {
+        self.lease.as_ref().is_none_or(Lease::is_current)
+    }
+
+    fn distrust(&self) {
+        self.inner.distrust();
+    }
+
     async fn stored_marks(&mut self) -> Result<StoredMarks, StoreError> {
         self.inner.pass("marks").await?;
         self.open(|_| ())?;

@@ -80,6 +80,11 @@ impl Lease {
         self.connection.is_compared = true;
     }
 
+    /// Returns whether no connection was lost since it was opened.
+    pub fn is_current(&self) -> bool {
+        self.connection.opened == self.connections.lost.load(Ordering::Relaxed)
+    }
+
     /// Makes it available to others.
     pub fn give_back(mut self) {
         self.is_given_back = true;

@@ -3,11 +3,13 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use sluice_log::replay::Marks;
+use sluice_log::redis::{ReaderSettings, RedisReader, RedisTls, SentinelLogin};
+use sluice_log::replay::{Marks, ReplayLog};
 use sluice_store::commit::commit;
 use sluice_store::marks::{ConfirmedCommits, MarkedStore, Number, Numbering};
 use sluice_store::postgres::{PostgresSettings, PostgresStore};
-use sluice_store::{CommitOptions, StoreError};
+use sluice_store::{CommitOptions, Store, StoreError};
+use sluice_tests::redis::RedisServer;
 use sqlx::Executor;
 
 use crate::batches::*;
@@ -28,7 +30,17 @@ impl Process {
     }
 
     async fn commit(&self, worker: &str, id: &str) -> Result<Option<u64>, StoreError> {
-        let numbering = Numbering { worker: worker.to_owned(), confirmed: self.confirmed.clone(), log: None };
+        self.commit_with(worker, id, None).await
+    }
+
+    /// Commits an event, and compares the marks of the log on a new connection.
+    async fn commit_with(
+        &self,
+        worker: &str,
+        id: &str,
+        log: Option<Arc<dyn ReplayLog>>,
+    ) -> Result<Option<u64>, StoreError> {
+        let numbering = Numbering { worker: worker.to_owned(), confirmed: self.confirmed.clone(), log };
         let options = CommitOptions {
             shard: worker.to_owned(),
             numbering: Some(numbering),
@@ -83,6 +95,40 @@ async fn a_commit_is_refused_if_one_of_any_worker_of_its_process_is_missing() {
         assert!(other.commit("b/0", "other").await.is_ok());
         process.execute("DELETE FROM events WHERE event_id = 'other'").await;
     }
+}
+
+/// The process stood still while the store lost the event and got its marks again, and has noticed no lost connection.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_cached_key_is_not_trusted_on_a_new_connection_after_a_loss() {
+    let process = Process::start(&fresh_schema()).await;
+    let redis = tokio::task::spawn_blocking(RedisServer::start).await.unwrap();
+    let reader = RedisReader::new(ReaderSettings {
+        url: redis.url(),
+        tls: RedisTls::default(),
+        sentinel: SentinelLogin::default(),
+        prefix: "test".into(),
+        streams: 1,
+        consumer: "a".into(),
+        replay_window: Duration::ZERO,
+        replay_window_bytes: 0,
+    });
+    let log: Arc<dyn ReplayLog> = Arc::new(reader.unwrap());
+    let commit = async |worker: &str| process.commit_with(worker, "1", Some(log.clone())).await;
+    commit("a/0").await.unwrap();
+    process.execute("DELETE FROM events").await;
+    log.begin_replay(&Marks::new(), None).await.unwrap();
+    let pending = log.marks().await.unwrap().replay.unwrap();
+    log.end_replay(&pending).await.unwrap();
+
+    // While this transaction has the connection that was compared, the next one opens another, before any was lost.
+    let (busy, _) = process.store.begin(&[]).await.unwrap();
+    let refused = commit("a/1").await;
+    assert!(matches!(refused, Err(StoreError::Unavailable(_))), "{refused:?}");
+    commit("a/1").await.unwrap();
+    busy.rollback().await;
+    assert_eq!(process.rows().await, 1, "the duplicate of what was lost is stored");
+    commit("a/0").await.unwrap();
+    assert_eq!(process.rows().await, 1);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
