@@ -1,5 +1,6 @@
 //! PostgreSQL loses commits whose entries were acknowledged: in a failover, or because a backup was restored.
 
+use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use serde_json::json;
@@ -260,6 +261,29 @@ async fn a_loss_beyond_the_window_is_reported_with_its_times() {
     assert_eq!(system.publish_and_wait(300, &events(100)).await.rows, 300, "what was lost can be sent again");
 }
 
+/// Backs Redis up, and has 150 more events stored, each by a commit. Returns the backup.
+async fn store_150_after_a_backup(system: &mut System) -> PathBuf {
+    let event = |id: u64| json!([{"topic": "t", "id": id.to_string(), "payload": id}]);
+    system.publish_and_wait(0, &event(0)).await;
+    let backup = dirs::fresh("redis-backup").join("data");
+    let redis = &mut system.servers.as_mut().expect("servers").redis;
+    redis.kill();
+    redis.back_up(&backup);
+    redis.start_again();
+    for id in 1..=150 {
+        system.publish_and_wait(id, &event(id)).await;
+    }
+    backup
+}
+
+/// Replaces what Redis has by a backup.
+fn restore(system: &mut System, backup: &Path) {
+    let redis = &mut system.servers.as_mut().expect("servers").redis;
+    redis.kill();
+    redis.restore(backup);
+    redis.start_again();
+}
+
 /// The backup of Redis has entries whose receipts are not kept any more.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_redis_restored_from_a_backup_older_than_the_receipts_is_reported() {
@@ -267,24 +291,12 @@ async fn a_redis_restored_from_a_backup_older_than_the_receipts_is_reported() {
     let setup = Setup::new(Backend::RedisPostgres).replica("--idempotency-ttl", "10s").replica("--workers", "1");
     let setup = setup.publisher("--idempotency-ttl", "10s").publisher("--append-timeout", "10s").own_servers().await;
     let mut system = setup.start().await;
-    let event = |id: u64| json!([{"topic": "t", "id": id.to_string(), "payload": id}]);
-    system.publish_and_wait(0, &event(0)).await;
-    let redis = &mut system.servers.as_mut().expect("servers").redis;
-    redis.kill();
-    let backup = dirs::fresh("redis-backup").join("data");
-    redis.back_up(&backup);
-    redis.start_again();
-    for id in 1..=150 {
-        system.publish_and_wait(id, &event(id)).await;
-    }
+    let backup = store_150_after_a_backup(&mut system).await;
     tokio::time::sleep(TTL + Duration::from_secs(2)).await;
     let client = Client::new(&system.aggregators[0].base());
     let before = client.get("/readyz").await.text;
     assert!(!before.contains("older than the receipts"), "{before}");
-    let redis = &mut system.servers.as_mut().expect("servers").redis;
-    redis.kill();
-    redis.restore(&backup);
-    redis.start_again();
+    restore(&mut system, &backup);
     wait_until("the restored Redis is reported", SOON, || async {
         let text = client.get("/readyz").await.text;
         holds(text.contains("the log is older than the receipts"), || text.clone())
@@ -298,22 +310,10 @@ async fn a_redis_restored_from_a_backup_older_than_the_receipts_is_reported() {
 async fn a_redis_that_lost_commits_while_nobody_ran_is_reported() {
     let setup = Setup::new(Backend::RedisPostgres).replica("--workers", "1").publisher("--append-timeout", "10s");
     let mut system = setup.own_servers().await.start().await;
-    let event = |id: u64| json!([{"topic": "t", "id": id.to_string(), "payload": id}]);
-    system.publish_and_wait(0, &event(0)).await;
-    let redis = &mut system.servers.as_mut().expect("servers").redis;
-    redis.kill();
-    let backup = dirs::fresh("redis-backup").join("data");
-    redis.back_up(&backup);
-    redis.start_again();
-    for id in 1..=150 {
-        system.publish_and_wait(id, &event(id)).await;
-    }
+    let backup = store_150_after_a_backup(&mut system).await;
     system.aggregators[0].terminate();
     system.publisher.as_mut().unwrap().terminate();
-    let redis = &mut system.servers.as_mut().expect("servers").redis;
-    redis.kill();
-    redis.restore(&backup);
-    redis.start_again();
+    restore(&mut system, &backup);
     system.aggregators[0].start().await;
     let client = Client::new(&system.aggregators[0].base());
     wait_until("the loss is reported", SOON, || async {

@@ -20,7 +20,7 @@ use sluice_service::server;
 use sluice_service::server_tls::{ServerTls, ServerTlsFiles};
 use sluice_tests::certificates::{Authority, HOST, Identity, client_config, ours};
 use sluice_tests::raw::handshake;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio_util::sync::CancellationToken;
 
@@ -153,6 +153,23 @@ async fn clients_that_do_not_finish_their_handshake_or_send_no_request_give_thei
     assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
 }
 
+/// Returns how many of these connections the server closes; waits until they are at least `wanted`, or for too long.
+async fn closed_by_the_server<S: AsyncRead + Unpin>(mut connections: Vec<S>, wanted: usize) -> usize {
+    let deadline = Instant::now() + LATER / 2;
+    let mut closed = 0;
+    while closed < wanted && Instant::now() < deadline {
+        let mut open = Vec::new();
+        for mut stream in connections {
+            match tokio::time::timeout(Duration::from_millis(10), stream.read(&mut [0])).await {
+                Ok(Ok(0) | Err(_)) => closed += 1,
+                _ => open.push(stream),
+            }
+        }
+        connections = open;
+    }
+    closed
+}
+
 #[tokio::test]
 async fn all_long_handshakes_together_are_bounded() {
     let server = start(routes(), LATER, 8_192).await;
@@ -170,18 +187,7 @@ async fn all_long_handshakes_together_are_bounded() {
         stream.write_all(&records).await.unwrap();
         unfinished.push(stream);
     }
-    let deadline = Instant::now() + LATER / 2;
-    let mut closed = 0;
-    while closed < 220 && Instant::now() < deadline {
-        let mut open = Vec::new();
-        for mut stream in unfinished {
-            match tokio::time::timeout(Duration::from_millis(10), stream.read(&mut [0])).await {
-                Ok(Ok(0) | Err(_)) => closed += 1,
-                _ => open.push(stream),
-            }
-        }
-        unfinished = open;
-    }
+    let closed = closed_by_the_server(unfinished, 220).await;
     assert!((220..350).contains(&closed), "{closed} were closed");
     assert!(exchange(server, REQUEST.as_bytes()).await.unwrap().starts_with("HTTP/1.1 200 "));
 }
@@ -200,18 +206,7 @@ async fn all_long_heads_together_are_bounded_over_tls() {
         let _ = stream.flush().await;
         unfinished.push(stream);
     }
-    let deadline = Instant::now() + LATER / 2;
-    let mut closed = 0;
-    while closed < 130 && Instant::now() < deadline {
-        let mut open = Vec::new();
-        for mut stream in unfinished {
-            match tokio::time::timeout(Duration::from_millis(10), stream.read(&mut [0])).await {
-                Ok(Ok(0) | Err(_)) => closed += 1,
-                _ => open.push(stream),
-            }
-        }
-        unfinished = open;
-    }
+    let closed = closed_by_the_server(unfinished, 130).await;
     assert!((130..250).contains(&closed), "{closed} were closed");
     assert!(exchange(server, REQUEST.as_bytes()).await.unwrap().starts_with("HTTP/1.1 200 "));
 }
