@@ -1,6 +1,6 @@
 //! `POST /publish`: turns HTTP requests into packed requests.
 
-use std::sync::LazyLock;
+use std::sync::{Arc, LazyLock};
 
 use axum::body::{Body, HttpBody};
 use axum::extract::State;
@@ -14,6 +14,7 @@ use metrics::Counter;
 use serde::Serialize;
 use sluice_auth::{EventLimit, Subject};
 use sluice_event::RequestId;
+use sluice_service::guard::Identity;
 use sluice_service::problem::Problem;
 use sluice_service::shortcut::{BodyWasRead, Shortcut};
 use utoipa::ToSchema;
@@ -64,13 +65,13 @@ pub fn router(publisher: Publisher) -> Router {
 async fn publish(
     State(publisher): State<Publisher>,
     id: Option<Extension<RequestId>>,
-    subject: Option<Extension<Subject>>,
+    sender: Option<Extension<Arc<dyn Identity>>>,
     limit: Option<Extension<EventLimit>>,
     headers: HeaderMap,
     body: Body,
 ) -> Response {
     let id = id.map_or_else(RequestId::random, |Extension(id)| id);
-    let subject = subject.as_ref().map(|Extension(subject)| subject);
+    let subject = sender.as_ref().and_then(|Extension(sender)| Subject::of(&**sender));
     let sender = Sender { id, subject, limit: limit.as_ref().map(|Extension(limit)| limit) };
     answer(&publisher, sender, &headers, body).await
 }
@@ -80,9 +81,9 @@ impl Shortcut for Publisher {
     const METHOD: Method = Method::POST;
     const PATH: &'static str = PATH;
 
-    async fn answer(&self, id: RequestId, request: Request<Incoming>) -> Response {
+    async fn answer(&self, id: RequestId, sender: Option<&dyn Identity>, request: Request<Incoming>) -> Response {
         let (head, body) = request.into_parts();
-        let sender = Sender { id, subject: head.extensions.get(), limit: head.extensions.get() };
+        let sender = Sender { id, subject: sender.and_then(Subject::of), limit: head.extensions.get() };
         answer(self, sender, &head.headers, body).await
     }
 }

@@ -1,11 +1,13 @@
 //! Who asks, and about which topics they may ask.
 
 use std::convert::Infallible;
+use std::sync::Arc;
 
 use axum::extract::FromRequestParts;
 use axum::http::request::Parts;
 use sluice_auth::problems::topic_not_allowed;
 use sluice_auth::{Scope, Subject, TopicPattern, Topics};
+use sluice_service::guard::Identity;
 use sluice_service::problem::Problem;
 use sluice_store::inspect::Inspect;
 use sluice_store::{Patterns, StoreError, TopicSelection};
@@ -18,7 +20,9 @@ impl<S: Send + Sync> FromRequestParts<S> for Caller {
     type Rejection = Infallible;
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Infallible> {
-        Ok(Self(parts.extensions.get().cloned().unwrap_or_else(Subject::anyone)))
+        let sender = parts.extensions.get::<Arc<dyn Identity>>();
+        let subject = sender.and_then(|sender| Subject::of(&**sender));
+        Ok(Self(subject.cloned().unwrap_or_else(Subject::anyone)))
     }
 }
 

@@ -7,8 +7,7 @@ use axum::http::request::Parts;
 use futures::future::BoxFuture;
 use sluice_auth::{Scope, Subject, Topics};
 use sluice_event::entry::{Entry, Request};
-use sluice_service::guard::RequestGuard;
-use sluice_service::problem::Problem;
+use sluice_service::guard::{Decision, RequestGuard};
 use sluice_tests::Answer;
 
 use super::*;
@@ -17,17 +16,16 @@ use super::*;
 struct SubjectOfHeader;
 
 impl RequestGuard for SubjectOfHeader {
-    fn check<'r>(&'r self, request: &'r mut Parts) -> BoxFuture<'r, Result<(), Problem>> {
+    fn check<'r>(&'r self, request: &'r mut Parts) -> BoxFuture<'r, Decision> {
+        let mut subject = Subject::anyone();
         if let Some(topics) = request.headers.get("x-topics") {
             let patterns = topics.to_str().unwrap().split(' ').map(|pattern| pattern.parse().unwrap());
-            let topics = Topics::Only(patterns.collect());
-            request.extensions.insert(Subject { topics, ..Subject::anyone() });
+            subject.topics = Topics::Only(patterns.collect());
         }
         if let Some(scope) = request.headers.get("x-scope") {
-            let scopes = [scope.to_str().unwrap().parse::<Scope>().unwrap()].into_iter().collect();
-            request.extensions.insert(Subject { scopes, ..Subject::anyone() });
+            subject.scopes = [scope.to_str().unwrap().parse::<Scope>().unwrap()].into_iter().collect();
         }
-        Box::pin(async { Ok(()) })
+        Box::pin(async { Decision::serve().about(Arc::new(subject)) })
     }
 }
 

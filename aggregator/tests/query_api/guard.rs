@@ -8,7 +8,7 @@ use futures::future::BoxFuture;
 use sluice_aggregator::settings::{Cli, Command};
 use sluice_aggregator::standalone::Standalone;
 use sluice_service::code::Code;
-use sluice_service::guard::RequestGuard;
+use sluice_service::guard::{Decision, RequestGuard};
 use sluice_service::problem::Problem;
 use sluice_service::server;
 use sluice_tests::{Client, dirs};
@@ -17,8 +17,8 @@ use tokio_util::sync::CancellationToken;
 struct RefuseAll;
 
 impl RequestGuard for RefuseAll {
-    fn check<'r>(&'r self, _: &'r mut Parts) -> BoxFuture<'r, Result<(), Problem>> {
-        Box::pin(async { Err(Problem::new(Code::BadRequest, "refused by the guard")) })
+    fn check<'r>(&'r self, _: &'r mut Parts) -> BoxFuture<'r, Decision> {
+        Box::pin(async { Decision::refuse(Problem::new(Code::BadRequest, "refused by the guard")) })
     }
 }
 

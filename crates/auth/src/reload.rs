@@ -7,8 +7,10 @@
 use std::fs::File;
 use std::io::Read;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, PoisonError, RwLock, Weak};
+use std::sync::{Arc, Weak};
 use std::time::Duration;
+
+use arc_swap::ArcSwap;
 
 use crate::metrics;
 
@@ -31,7 +33,7 @@ pub(crate) struct Source {
 pub(crate) struct Reloaded<T> {
     source: Source,
     parse: fn(&[u8]) -> Result<T, String>,
-    current: RwLock<Arc<T>>,
+    current: ArcSwap<T>,
 }
 
 impl<T: Send + Sync + 'static> Reloaded<T> {
@@ -63,12 +65,12 @@ impl<T: Send + Sync + 'static> Reloaded<T> {
         let explain = |reason: String| format!("{}: {}: {reason}", source.setting, source.file.display());
         let content = read(&source.file).map_err(explain)?;
         let first = parse(&content).map_err(explain)?;
-        Ok((Arc::new(Self { parse, current: RwLock::new(Arc::new(first)), source }), content))
+        Ok((Arc::new(Self { parse, current: ArcSwap::from_pointee(first), source }), content))
     }
 
-    /// Returns what is in force.
-    pub(crate) fn current(&self) -> Arc<T> {
-        self.current.read().unwrap_or_else(PoisonError::into_inner).clone()
+    /// Returns what is in force. Nothing is counted in memory that all threads share: each request calls this.
+    pub(crate) fn current(&self) -> arc_swap::Guard<Arc<T>> {
+        self.current.load()
     }
 
     /// Puts a changed content in force if it is good.
@@ -78,7 +80,7 @@ impl<T: Send + Sync + 'static> Reloaded<T> {
         let current = ::metrics::gauge!(metrics::SOURCE_CURRENT.name, "source" => *label);
         match parsed {
             Ok(good) => {
-                *self.current.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(good);
+                self.current.store(Arc::new(good));
                 current.set(1.0);
                 tracing::info!(file = %file.display(), "{setting}: the file has changed and is in force");
             }
@@ -132,7 +134,7 @@ mod tests {
 
     async fn becomes(held: &Reloaded<u32>, expected: u32) {
         let began = Instant::now();
-        while *held.current() != expected {
+        while **held.current() != expected {
             assert!(began.elapsed() < Duration::from_secs(60), "{} instead of {expected}", held.current());
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
@@ -150,7 +152,7 @@ mod tests {
 
         std::fs::write(&file, "1").unwrap();
         let held = Reloaded::follow(source(), parse).unwrap();
-        assert_eq!(*held.current(), 1);
+        assert_eq!(**held.current(), 1);
         // As Kubernetes does it: the file is a link to another.
         let (next, link) = (folder.path().join("next"), folder.path().join("link"));
         std::fs::write(&next, "2").unwrap();
@@ -159,7 +161,7 @@ mod tests {
         becomes(&held, 2).await;
         held.take(&Ok(b"x".to_vec()));
         held.take(&Err("cannot be read".to_owned()));
-        assert_eq!(*held.current(), 2, "a wrong version");
+        assert_eq!(**held.current(), 2, "a wrong version");
         std::fs::write(&file, "3").unwrap();
         becomes(&held, 3).await;
     }

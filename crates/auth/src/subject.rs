@@ -1,8 +1,11 @@
 //! Who sent a request.
 
+use std::any::Any;
 use std::fmt;
 use std::str::FromStr;
 use std::sync::Arc;
+
+use sluice_service::guard::Identity;
 
 use crate::topics::Topics;
 
@@ -75,7 +78,7 @@ impl FromIterator<Scope> for Scopes {
     }
 }
 
-/// Who sent a request, and what they may do. It is found in the extensions of a request that was authenticated.
+/// Who sent a request, and what they may do. It is the sender of a request that was authenticated.
 #[derive(Debug, Clone)]
 pub struct Subject {
     /// The name of the token, or the claim `sub`; empty without authentication. It is part of the receipts, so that the
@@ -88,9 +91,20 @@ pub struct Subject {
 }
 
 impl Subject {
+    /// Returns the subject that the guard of this crate has found.
+    pub fn of(sender: &dyn Identity) -> Option<&Self> {
+        (sender as &dyn Any).downcast_ref()
+    }
+
     /// Returns the subject of every request where no authentication is configured: it may do everything.
     pub fn anyone() -> Self {
         Self { name: "".into(), scopes: Scope::ALL.into_iter().collect(), topics: Topics::All }
+    }
+}
+
+impl Identity for Subject {
+    fn name(&self) -> &str {
+        &self.name
     }
 }
 

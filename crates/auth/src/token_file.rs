@@ -2,6 +2,7 @@
 
 use std::collections::HashSet;
 use std::fmt::Display;
+use std::sync::Arc;
 
 use ring::digest::{SHA256, digest};
 use serde_yaml::{Mapping, Value};
@@ -23,7 +24,7 @@ type Hash = [u64; 4];
 #[derive(Debug)]
 pub(crate) struct Token {
     sha256: Hash,
-    pub(crate) subject: Subject,
+    pub(crate) subject: Arc<Subject>,
     /// The time at which it ends.
     pub(crate) expires: Option<Timestamp>,
     /// What it may send in a second, where that is not what the settings say.
@@ -121,7 +122,7 @@ impl Item {
             let field = unknown.as_str().unwrap_or("a field that is no text");
             return Err(self.error(field, format!("is no field of a token: use {FIELDS}")));
         }
-        let subject = Subject { name: self.name.into(), scopes, topics };
+        let subject = Arc::new(Subject { name: self.name.into(), scopes, topics });
         Ok(Token { sha256, subject, expires, rates })
     }
 

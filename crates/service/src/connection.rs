@@ -26,7 +26,7 @@ use crate::client_stream::ClientStream;
 use crate::closing::{LINGER, close, send};
 use crate::code::Code;
 use crate::deadlines::Deadlines;
-use crate::guard::{self, SharedGuard};
+use crate::guard::{self, Checked, SharedGuard};
 use crate::handshake::{self, Failure};
 use crate::open_connections::{Busy, Connection};
 use crate::options::ServeOptions;
@@ -69,7 +69,7 @@ impl<S: Shortcut> Served<S> {
 
     /// Handles a request. Every request to every server passes through this function before the shortcut and the
     /// router, so this is where it is checked whether it comes from a page of another site.
-    fn answer(&self, mut request: hyper::Request<Incoming>, busy: Busy) -> Answer {
+    fn answer(&self, request: hyper::Request<Incoming>, busy: Busy) -> Answer {
         match self.origins.check(&request) {
             Verdict::Handle => self.guarded(request, busy),
             Verdict::HandleFor(origin) => {
@@ -82,24 +82,25 @@ impl<S: Shortcut> Served<S> {
             }
             // A browser sends it without a token.
             Verdict::Preflight(origin) => {
-                let response = request_log::answered(&mut request, browsers::preflight(origin));
+                let response = request_log::answered(&request, browsers::preflight(origin));
                 drop(busy);
                 Box::pin(std::future::ready(Ok(response)))
             }
-            Verdict::Refuse(problem) => {
-                guard::refuse(&mut request, problem);
-                self.routes.answer(request, busy)
-            }
+            Verdict::Refuse(problem) => self.routes.answer(request, Checked::refused(problem), busy),
         }
     }
 
     /// Handles a request that the guard lets pass.
     fn guarded(&self, request: hyper::Request<Incoming>, busy: Busy) -> Answer {
-        let Some(guard) = self.guard.clone() else { return self.routes.answer(request, busy) };
-        let routes = self.routes.clone();
+        let Some(guard) = &self.guard else { return self.routes.answer(request, Checked::unguarded(), busy) };
+        let request = match guard::check_now(&**guard, request) {
+            (request, Some(checked)) => return self.routes.answer(request, checked, busy),
+            (request, None) => request,
+        };
+        let (guard, routes) = (guard.clone(), self.routes.clone());
         Box::pin(async move {
-            let request = guard::check(&*guard, request).await;
-            routes.answer(request, busy).await
+            let (request, checked) = guard::check(&*guard, request).await;
+            routes.answer(request, checked, busy).await
         })
     }
 }
@@ -107,19 +108,20 @@ impl<S: Shortcut> Served<S> {
 impl<S: Shortcut> Routes<S> {
     /// The connection is busy until the response is complete. The responses of the shortcut are small and complete at
     /// once; those of the router may be long.
-    fn answer(&self, request: hyper::Request<Incoming>, busy: Busy) -> Answer {
+    fn answer(&self, mut request: hyper::Request<Incoming>, checked: Checked, busy: Busy) -> Answer {
         let is_large = request.body().size_hint().upper().is_none_or(|size| size > READ_AT_ONCE);
         match &self.shortcut {
             Some(shortcut) if shortcut.matches(&request) => {
                 let shortcut = shortcut.clone();
                 Box::pin(async move {
-                    let mut response = shortcut.answer(request).await;
+                    let mut response = shortcut.answer(request, checked).await;
                     announce_close(&mut response, is_large);
                     drop(busy);
                     Ok(response)
                 })
             }
             _ => {
+                request.extensions_mut().insert(checked);
                 let answering = self.router.call(request);
                 Box::pin(async move {
                     let mut response = answering.await?.map(|body| Body::new(BusyBody { body, _busy: busy }));

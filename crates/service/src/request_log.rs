@@ -2,6 +2,7 @@
 
 use std::any::Any;
 use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
 use std::time::Instant;
 
 use axum::extract::{MatchedPath, Request};
@@ -14,7 +15,7 @@ use tracing::level_filters::LevelFilter;
 use tracing::{Instrument, Span};
 
 use crate::code::Code;
-use crate::guard::{Checked, SubjectName};
+use crate::guard::{Checked, Identity};
 use crate::log_limit::LogLimit;
 use crate::problem::{self, Logged, Problem};
 
@@ -32,11 +33,15 @@ const MAX_PATH: usize = 256;
 /// with their code, server errors at warn, each at a bounded rate, the rest at debug), counts it, and sets the
 /// id in the response's header. [`server::run`](crate::server::run) applies it to every request.
 pub async fn middleware(mut request: Request, next: Next) -> Response {
-    let (in_flight, refusal) = RequestInFlight::start(&mut request);
+    let checked = request.extensions_mut().remove::<Checked>().unwrap_or_else(Checked::unguarded);
+    let (in_flight, refusal) = RequestInFlight::start(&request, checked);
     let label = request.extensions().get::<MatchedPath>().map_or("other", MatchedPath::as_str).to_owned();
     let span = in_flight.span(request.uri().path());
     in_flight.log_foreign_id(&span, &request);
     request.extensions_mut().insert(in_flight.id);
+    if let Some(sender) = &in_flight.sender {
+        request.extensions_mut().insert(sender.clone());
+    }
 
     let answer = match refusal {
         None => AssertUnwindSafe(next.run(request).instrument(span.clone())).catch_unwind().await,
@@ -53,26 +58,23 @@ pub(crate) struct RequestInFlight {
     pub(crate) id: RequestId,
     pub(crate) method: &'static str,
     /// Who sent it, if that is known.
-    subject: Option<SubjectName>,
+    pub(crate) sender: Option<Arc<dyn Identity>>,
 }
 
 impl RequestInFlight {
     /// Records a request's start and its id. Also returns the guard's refusal, if there is one: it is then
     /// the response.
-    pub(crate) fn start<B>(request: &mut Request<B>) -> (Self, Option<Problem>) {
-        let (started, refusal, subject) = match request.extensions_mut().remove::<Checked>() {
-            Some(Checked { started, refusal, subject }) => (started, refusal, subject),
-            None => (Instant::now(), None, None),
-        };
+    pub(crate) fn start<B>(request: &Request<B>, checked: Checked) -> (Self, Option<Problem>) {
+        let Checked { started, refusal, sender } = checked;
         let id = id_header(request).and_then(RequestId::parse).unwrap_or_else(RequestId::random);
-        (Self { started, id, method: method_label(request.method()), subject }, refusal)
+        (Self { started, id, method: method_label(request.method()), sender }, refusal)
     }
 
     /// Returns the span whose fields are in each log line about this request.
     pub(crate) fn span(&self, path: &str) -> Span {
         let end = path.char_indices().nth(MAX_PATH).map_or(path.len(), |(end, _)| end);
         let path = path.get(..end).unwrap_or_default();
-        let subject = self.subject.as_ref().map(|SubjectName(name)| &**name);
+        let subject = self.sender.as_ref().map(|sender| sender.name());
         tracing::info_span!("request", id = %self.id, method = self.method, path, subject)
     }
 
@@ -112,8 +114,8 @@ impl RequestInFlight {
 }
 
 /// Logs and counts a response to a request that no route handles, and returns it.
-pub(crate) fn answered<B>(request: &mut Request<B>, response: Response) -> Response {
-    let (in_flight, _) = RequestInFlight::start(request);
+pub(crate) fn answered<B>(request: &Request<B>, response: Response) -> Response {
+    let (in_flight, _) = RequestInFlight::start(request, Checked::unguarded());
     let (response, seconds) = in_flight.finish(Ok(response), || in_flight.span(request.uri().path()));
     count(in_flight.method, "other".to_owned(), response.status(), seconds);
     response
@@ -122,8 +124,7 @@ pub(crate) fn answered<B>(request: &mut Request<B>, response: Response) -> Respo
 /// Returns the response to a request whose head hyper refuses or never receives, and logs and counts it like all
 /// others.
 pub(crate) fn refuse_head(problem: Problem) -> Response {
-    let in_flight =
-        RequestInFlight { started: Instant::now(), id: RequestId::random(), method: "OTHER", subject: None };
+    let in_flight = RequestInFlight { started: Instant::now(), id: RequestId::random(), method: "OTHER", sender: None };
     let (response, seconds) = in_flight.finish(Ok(problem.into_response()), || in_flight.span(""));
     count(in_flight.method, "other".to_owned(), response.status(), seconds);
     response

@@ -19,6 +19,7 @@ use tracing::{Instrument, Span};
 
 use sluice_event::RequestId;
 
+use crate::guard::{Checked, Identity};
 use crate::request_log::RequestInFlight;
 
 /// A route that is served without the router. The router has the same path for other methods.
@@ -30,7 +31,12 @@ pub trait Shortcut: Send + Sync + 'static {
 
     /// Handles a request and returns its response. It may log at debug and trace only, because the request's
     /// span exists only when debug is logged, or for the log line about a refusal.
-    fn answer(&self, id: RequestId, request: Request<Incoming>) -> impl Future<Output = Response> + Send;
+    fn answer(
+        &self,
+        id: RequestId,
+        sender: Option<&dyn Identity>,
+        request: Request<Incoming>,
+    ) -> impl Future<Output = Response> + Send;
 }
 
 /// An extension of a response that refuses a request after its body was read: the connection goes on. After other refusals
@@ -45,7 +51,7 @@ impl Shortcut for NoShortcut {
     const METHOD: Method = Method::GET;
     const PATH: &'static str = "";
 
-    async fn answer(&self, _: RequestId, _: Request<Incoming>) -> Response {
+    async fn answer(&self, _: RequestId, _: Option<&dyn Identity>, _: Request<Incoming>) -> Response {
         match *self {}
     }
 }
@@ -69,14 +75,15 @@ impl<S: Shortcut> Counted<S> {
     }
 
     /// Handles a request, including everything that [`crate::request_log::middleware`] does for the router.
-    pub(crate) async fn answer(&self, mut request: Request<Incoming>) -> Response {
-        let (in_flight, refusal) = RequestInFlight::start(&mut request);
+    pub(crate) async fn answer(&self, request: Request<Incoming>, checked: Checked) -> Response {
+        let (in_flight, refusal) = RequestInFlight::start(&request, checked);
         // Formatting the span's fields takes a large part of a small request's time, so it is done only if needed.
         let early = if LevelFilter::current() > LevelFilter::INFO { in_flight.span(S::PATH) } else { Span::none() };
         in_flight.log_foreign_id(&early, &request);
         let answer = match refusal {
             None => {
-                let answering = self.shortcut.answer(in_flight.id, request).instrument(early.clone());
+                let answering =
+                    self.shortcut.answer(in_flight.id, in_flight.sender.as_deref(), request).instrument(early.clone());
                 AssertUnwindSafe(answering).catch_unwind().await
             }
             Some(problem) => Ok(problem.into_response()),

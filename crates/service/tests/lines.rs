@@ -15,6 +15,7 @@ use axum::response::{IntoResponse, Response};
 use hyper::body::Incoming;
 use sluice_event::RequestId;
 use sluice_service::code::Code;
+use sluice_service::guard::Identity;
 use sluice_service::options::ServeOptions;
 use sluice_service::problem::Problem;
 use sluice_service::server;
@@ -29,7 +30,7 @@ impl Shortcut for Shop {
     const METHOD: Method = Method::POST;
     const PATH: &'static str = "/orders";
 
-    async fn answer(&self, _: RequestId, request: Request<Incoming>) -> Response {
+    async fn answer(&self, _: RequestId, _: Option<&dyn Identity>, request: Request<Incoming>) -> Response {
         tracing::debug!("an order");
         match request.uri().query() {
             Some(_) => Problem::new(Code::InvalidEvent, "has a query").into_response(),

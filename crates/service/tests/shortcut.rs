@@ -13,6 +13,7 @@ use axum::routing::get;
 use hyper::body::Incoming;
 use sluice_event::RequestId;
 use sluice_service::code::Code;
+use sluice_service::guard::Identity;
 use sluice_service::metrics;
 use sluice_service::options::ServeOptions;
 use sluice_service::problem::Problem;
@@ -28,7 +29,7 @@ impl Shortcut for Shop {
     const METHOD: Method = Method::POST;
     const PATH: &'static str = "/orders";
 
-    async fn answer(&self, id: RequestId, request: Request<Incoming>) -> Response {
+    async fn answer(&self, id: RequestId, _: Option<&dyn Identity>, request: Request<Incoming>) -> Response {
         match request.headers().get("want").map(HeaderValue::as_bytes) {
             Some(b"nothing") => Problem::new(Code::InvalidEvent, "empty").into_response(),
             Some(b"panic") => [()].get(std::hint::black_box(1)).unwrap().into_response(),

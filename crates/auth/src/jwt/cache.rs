@@ -35,7 +35,7 @@ struct State {
 
 #[derive(Clone)]
 struct Entry {
-    subject: Subject,
+    subject: Arc<Subject>,
     ends: Timestamp,
 }
 
@@ -45,7 +45,7 @@ impl Cache {
     }
 
     /// Returns the subject of a token that these keys verified and that has not ended.
-    pub(super) fn find(&self, token: &str, keys: &Arc<KeySet>, now: Timestamp) -> Option<Subject> {
+    pub(super) fn find(&self, token: &[u8], keys: &Arc<KeySet>, now: Timestamp) -> Option<Arc<Subject>> {
         let hash = hash(token);
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         if !Arc::ptr_eq(&state.keys, keys) {
@@ -62,7 +62,7 @@ impl Cache {
 
     /// Remembers a token that was verified with these keys. Everything that other keys verified is forgotten: a key may
     /// have been withdrawn.
-    pub(super) fn insert(&self, token: &str, keys: &Arc<KeySet>, subject: Subject, ends: Timestamp) {
+    pub(super) fn insert(&self, token: &[u8], keys: &Arc<KeySet>, subject: Arc<Subject>, ends: Timestamp) {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         if !Arc::ptr_eq(&state.keys, keys) {
             *state = State { keys: keys.clone(), ..State::default() };
@@ -85,9 +85,9 @@ impl State {
     }
 }
 
-fn hash(token: &str) -> Hash {
+fn hash(token: &[u8]) -> Hash {
     let mut hash = [0; 32];
-    hash.copy_from_slice(digest(&SHA256, token.as_bytes()).as_ref());
+    hash.copy_from_slice(digest(&SHA256, token).as_ref());
     hash
 }
 
@@ -106,22 +106,22 @@ mod tests {
         Timestamp::from_micros(seconds * 1_000_000).unwrap()
     }
 
-    fn subject(name: &str) -> Subject {
-        Subject { name: name.into(), ..Subject::anyone() }
+    fn subject(name: &str) -> Arc<Subject> {
+        Arc::new(Subject { name: name.into(), ..Subject::anyone() })
     }
 
     #[test]
     fn a_token_is_remembered_until_it_ends_or_the_keys_change() {
         let cache = Cache::new();
         let (keys, others) = (Arc::new(KeySet::default()), Arc::new(KeySet::default()));
-        assert!(cache.find("a", &keys, at(0)).is_none());
-        cache.insert("a", &keys, subject("shop"), at(10));
-        assert_eq!(&*cache.find("a", &keys, at(9)).unwrap().name, "shop");
-        assert!(cache.find("b", &keys, at(9)).is_none());
-        assert!(cache.find("a", &keys, at(10)).is_none(), "it has ended");
-        assert!(cache.find("a", &others, at(9)).is_none(), "other keys");
-        cache.insert("b", &others, subject("shop"), at(10));
-        assert!(cache.find("a", &keys, at(9)).is_none(), "the first keys are gone");
+        assert!(cache.find(b"a", &keys, at(0)).is_none());
+        cache.insert(b"a", &keys, subject("shop"), at(10));
+        assert_eq!(&*cache.find(b"a", &keys, at(9)).unwrap().name, "shop");
+        assert!(cache.find(b"b", &keys, at(9)).is_none());
+        assert!(cache.find(b"a", &keys, at(10)).is_none(), "it has ended");
+        assert!(cache.find(b"a", &others, at(9)).is_none(), "other keys");
+        cache.insert(b"b", &others, subject("shop"), at(10));
+        assert!(cache.find(b"a", &keys, at(9)).is_none(), "the first keys are gone");
     }
 
     #[test]
@@ -129,13 +129,13 @@ mod tests {
         let keys = Arc::new(KeySet::default());
         let cache = Cache { max_bytes: 100 * ENTRY_BYTES, state: Mutex::default() };
         for (now, is_known) in [(9, true), (10, false)] {
-            cache.insert("a", &keys, subject("shop"), at(10));
+            cache.insert(b"a", &keys, subject("shop"), at(10));
             // So many that it is among the old ones.
-            while !cache.state.lock().unwrap().old.contains_key(&hash("a")) {
+            while !cache.state.lock().unwrap().old.contains_key(&hash(b"a")) {
                 let number = cache.state.lock().unwrap().young.len();
-                cache.insert(&format!("{now} {number}"), &keys, subject("n"), at(100));
+                cache.insert(format!("{now} {number}").as_bytes(), &keys, subject("n"), at(100));
             }
-            assert_eq!(cache.find("a", &keys, at(now)).is_some(), is_known, "{now}");
+            assert_eq!(cache.find(b"a", &keys, at(now)).is_some(), is_known, "{now}");
         }
     }
 
@@ -144,12 +144,13 @@ mod tests {
         let keys = Arc::new(KeySet::default());
         let cache = Cache { max_bytes: 100 * ENTRY_BYTES, state: Mutex::default() };
         let patterns: Arc<[_]> = (0..100).map(|n| format!("{n}-{}", "x".repeat(1_000)).parse().unwrap()).collect();
-        cache.insert("large", &keys, Subject { topics: Topics::Only(patterns), ..subject("large") }, at(10));
-        assert!(cache.find("large", &keys, at(0)).is_none(), "larger than the whole cache");
-        cache.insert("used", &keys, subject("used"), at(10));
+        let large = Subject { topics: Topics::Only(patterns), ..Subject::anyone() };
+        cache.insert(b"large", &keys, Arc::new(large), at(10));
+        assert!(cache.find(b"large", &keys, at(0)).is_none(), "larger than the whole cache");
+        cache.insert(b"used", &keys, subject("used"), at(10));
         for number in 0..10_000 {
-            cache.insert(&format!("t{number}"), &keys, subject("n"), at(10));
-            assert!(cache.find("used", &keys, at(0)).is_some(), "after {number}");
+            cache.insert(format!("t{number}").as_bytes(), &keys, subject("n"), at(10));
+            assert!(cache.find(b"used", &keys, at(0)).is_some(), "after {number}");
         }
         let state = cache.state.lock().unwrap();
         let held: usize = state.young.values().chain(state.old.values()).map(|entry| bytes(&entry.subject)).sum();

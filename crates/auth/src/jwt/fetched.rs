@@ -2,9 +2,10 @@
 
 use std::future::poll_fn;
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, PoisonError, RwLock, Weak};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
+use arc_swap::ArcSwapOption;
 use axum::body::{Body, HttpBody};
 use axum::http::{Request, StatusCode, Uri, header};
 use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
@@ -41,7 +42,7 @@ pub(super) struct Fetched {
     client: Client<HttpsConnector<HttpConnector>, Body>,
     tls: ClientTls,
     /// `None` until they were fetched for the first time.
-    keys: RwLock<Option<Arc<KeySet>>>,
+    keys: ArcSwapOption<KeySet>,
     rounds: watch::Sender<Rounds>,
     wake: Notify,
     /// The last time at which an unknown key had them fetched.
@@ -72,7 +73,7 @@ impl Fetched {
             url,
             client: Client::builder(TokioExecutor::new()).build(connector),
             tls,
-            keys: RwLock::default(),
+            keys: ArcSwapOption::empty(),
             rounds: watch::Sender::new(Rounds { ended: 0, running: false, wanted: 1 }),
             wake: Notify::new(),
             unknown: Mutex::default(),
@@ -83,15 +84,15 @@ impl Fetched {
     }
 
     /// Returns the last keys, or `None` if there were none yet.
-    pub(super) fn current(&self) -> Option<Arc<KeySet>> {
-        self.keys.read().unwrap_or_else(PoisonError::into_inner).clone()
+    pub(super) fn current(&self) -> arc_swap::Guard<Option<Arc<KeySet>>> {
+        self.keys.load()
     }
 
     /// Returns the keys, among which one is. If it is unknown, they are fetched again, at most once a minute, and this
     /// waits a few seconds for that. `None` if there were no keys yet.
     pub(super) async fn with(&self, kid: &str, algorithm: Algorithm) -> Option<Arc<KeySet>> {
         let found = || {
-            let keys = self.current();
+            let keys = self.keys.load_full();
             keys.filter(|keys| keys.find(kid, algorithm).is_some())
         };
         if let Some(keys) = found() {
@@ -101,7 +102,7 @@ impl Fetched {
         self.demand();
         let waiting = rounds.wait_for(|rounds| rounds.ended >= rounds.wanted || found().is_some());
         let _ = tokio::time::timeout(WAIT, waiting).await;
-        self.current()
+        self.keys.load_full()
     }
 
     /// Has the keys fetched, unless that was done within the last minute.
@@ -129,7 +130,7 @@ impl Fetched {
         }
         let keys = KeySet::parse(&content)?;
         tracing::info!(keys = keys.len(), "--jwt-jwks: the keys of the issuer are in force");
-        *self.keys.write().unwrap_or_else(PoisonError::into_inner) = Some(Arc::new(keys));
+        self.keys.store(Some(Arc::new(keys)));
         *last = Some(hash);
         Ok(())
     }

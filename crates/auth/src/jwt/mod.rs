@@ -64,8 +64,8 @@ pub(crate) fn source(file: PathBuf) -> Source {
 }
 
 /// Returns whether a token is to be verified as a JWT: it has three parts with dots between them.
-pub(crate) fn has_shape(token: &str) -> bool {
-    token.bytes().filter(|&byte| byte == b'.').count() == 2
+pub(crate) fn has_shape(token: &[u8]) -> bool {
+    token.iter().filter(|&&byte| byte == b'.').count() == 2
 }
 
 impl Jwt {
@@ -86,29 +86,29 @@ impl Jwt {
     ///
     /// # Errors
     /// The problem of a token that is not accepted, or that cannot be verified because there are no keys yet.
-    pub(crate) async fn subject(&self, token: &str) -> Result<Subject, Problem> {
-        let now = Timestamp::now();
-        if let Some(keys) = self.current()
-            && let Some(subject) = self.cache.find(token, &keys, now)
-        {
+    pub(crate) async fn subject(&self, token: &str) -> Result<Arc<Subject>, Problem> {
+        if let Some(subject) = self.verified(token.as_bytes()) {
             return Ok(subject);
         }
         let header = decode_header(token).map_err(|_| invalid_token("this is not a JWT"))?;
         let kid = check_header(&header)?;
         let keys = match &self.keys {
-            Keys::File(file) => Some(file.current()),
+            Keys::File(file) => Some(file.current().clone()),
             Keys::Url(fetched) => fetched.with(kid, header.alg).await,
         };
         let Some(keys) = keys else { return Err(no_keys()) };
         let (subject, ends) = self.verify(token, &header, kid, &keys)?;
-        self.cache.insert(token, &keys, subject.clone(), ends);
+        let subject = Arc::new(subject);
+        self.cache.insert(token.as_bytes(), &keys, subject.clone(), ends);
         Ok(subject)
     }
 
-    fn current(&self) -> Option<Arc<KeySet>> {
+    /// Returns the subject of a token that the keys in force have verified.
+    pub(crate) fn verified(&self, token: &[u8]) -> Option<Arc<Subject>> {
+        let now = Timestamp::now();
         match &self.keys {
-            Keys::File(file) => Some(file.current()),
-            Keys::Url(fetched) => fetched.current(),
+            Keys::File(file) => self.cache.find(token, &file.current(), now),
+            Keys::Url(fetched) => self.cache.find(token, fetched.current().as_ref()?, now),
         }
     }
 
