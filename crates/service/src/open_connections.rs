@@ -20,6 +20,9 @@ const OTHER_FILES: usize = 256;
 const MIN_CONNECTIONS: usize = 64;
 /// Fewer free places than this share of all (one in 32) are too few.
 const FREE_SHARE: usize = 32;
+/// And fewer than these, of a server that has few places (but never more than one in four): each connection that is
+/// closed may take a second to go, and whoever waits for a place must not wait for each in turn.
+const MIN_FREE: usize = 16;
 /// The bytes of the buffers of all heads together beyond the first [`HEAD_FREE`] of each.
 const MAX_HEAD_BYTES: usize = 16 << 20;
 /// Bytes of a head that every connection may send: the size of the buffer that hyper begins with.
@@ -76,7 +79,7 @@ impl OpenConnections {
 
     /// Waits for a place for one more connection. Closes waiting connections as soon as few places are left.
     pub(crate) async fn place(&self) -> Option<OwnedSemaphorePermit> {
-        let few = (self.max / FREE_SHARE).max(1);
+        let few = few(self.max);
         let free = self.places.available_permits();
         if free < few {
             self.close_longest_waiting(few - free);
@@ -168,6 +171,11 @@ impl Connection {
     }
 }
 
+/// Returns how many free places of a server are too few.
+fn few(max: usize) -> usize {
+    (max / FREE_SHARE).max(MIN_FREE.min(max / 4)).max(1)
+}
+
 /// Returns the bytes beyond [`HEAD_FREE`] that the buffer of a head of this length has at most. hyper makes room for
 /// more than a head has, and a buffer that grows is doubled.
 fn long_head(head: usize) -> usize {
@@ -233,15 +241,18 @@ mod tests {
 
     #[tokio::test]
     async fn no_more_connections_are_closed_than_places_are_needed() {
-        let connections = OpenConnections::with_max(320);
-        let shutdown = CancellationToken::new();
-        let mut open = Vec::new();
-        // None of those that are told to close does so meanwhile.
-        for _ in 0..320 {
-            let place = connections.place().await;
-            open.push(connections.register(place, &shutdown));
+        for (max, free) in [(8, 2), (64, 16), (320, 16), (3_200, 100)] {
+            let connections = OpenConnections::with_max(max);
+            let shutdown = CancellationToken::new();
+            let mut open = Vec::new();
+            // None of those that are told to close does so meanwhile.
+            for _ in 0..max {
+                let place = connections.place().await;
+                open.push(connections.register(place, &shutdown));
+            }
+            let closing = open.iter().filter(|(connection, _)| connection.closing.is_cancelled()).count();
+            // One place was still free when they were counted for the last time.
+            assert_eq!(closing, free - 1, "of {max} connections");
         }
-        let closing = open.iter().filter(|(connection, _)| connection.closing.is_cancelled()).count();
-        assert_eq!(closing, 320 / FREE_SHARE - 1, "of {} connections", open.len());
     }
 }
