@@ -86,6 +86,8 @@ pub enum Scenario {
     Ingest1Token,
     /// Accepting alone, requests of 1 event with a JWT
     Ingest1Jwt,
+    /// Accepting alone, requests of 1 event with a JWT to a publisher without authentication, which does not read it
+    Ingest1UnreadJwt,
     /// Accepting alone, requests of 10 events
     Ingest10,
     /// Accepting alone, requests of 100 events
@@ -136,7 +138,7 @@ pub struct GrowthPlan {
 impl Scenario {
     /// The scenarios that run in rounds, in this order. Two whose rates are divided by each other stand
     /// close to each other, so that other work on the machine affects both.
-    const ROUND: [Self; 21] = [
+    const ROUND: [Self; 22] = [
         Self::Single,
         Self::Dup0,
         Self::Copy,
@@ -154,6 +156,7 @@ impl Scenario {
         Self::Ingest1,
         Self::Ingest1Token,
         Self::Ingest1Jwt,
+        Self::Ingest1UnreadJwt,
         Self::Ingest10,
         Self::Ingest100,
         Self::Ingest1000,
@@ -178,6 +181,7 @@ impl Scenario {
             | Self::Ingest1
             | Self::Ingest1Token
             | Self::Ingest1Jwt
+            | Self::Ingest1UnreadJwt
             | Self::Ingest100
             | Self::Ingest1000 => 2,
             _ => 1,

@@ -9,7 +9,7 @@ use crate::load::events::WorkloadSpec;
 use crate::plan::{Plan, Scenario};
 use crate::progress::Progress;
 use crate::report::figures::{Figures, Group, RATE, Spread};
-use crate::report::goals::{TO_100, TO_ANYBODY, TO_COPY, TO_SERVICE};
+use crate::report::goals::{TO_100, TO_ANYBODY, TO_COPY, TO_SERVICE, TO_UNREAD};
 use crate::report::machine;
 use crate::report::results::{Column, Results};
 use crate::scenarios::copy::Baseline;
@@ -108,6 +108,7 @@ fn compare(results: &mut Results) {
     for credential in ["ingest1_token", "ingest1_jwt"] {
         results.compare(credential, "ingest1", RATE, TO_ANYBODY);
     }
+    results.compare("ingest1_jwt", "ingest1_unread_jwt", RATE, TO_UNREAD);
 }
 
 fn outcome(figures: &Figures) -> String {

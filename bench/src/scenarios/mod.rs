@@ -75,7 +75,11 @@ impl Context {
             // The services store one or two thousand events a second: so many take them a few seconds.
             Scenario::PerEventRedisPostgres => WorkloadSpec::new((events / 100).clamp(1500, 4000), 30),
             Scenario::PerEventSqlite => WorkloadSpec::new((events / 50).clamp(3000, 8000), 30),
-            Scenario::Single | Scenario::Ingest1 | Scenario::Ingest1Token | Scenario::Ingest1Jwt => of(events / 3, 1),
+            Scenario::Single
+            | Scenario::Ingest1
+            | Scenario::Ingest1Token
+            | Scenario::Ingest1Jwt
+            | Scenario::Ingest1UnreadJwt => of(events / 3, 1),
             Scenario::Ingest10 => of(events, 10),
             Scenario::Ingest1000 => of(events, 1000),
             _ => WorkloadSpec::new(events, 0),
@@ -104,8 +108,11 @@ impl Context {
                 let credential = Credential::token(&dirs::fresh("token"))?;
                 ingest::run(servers, &workload, CONNECTIONS_SINGLE, Some(&credential), name).await
             }
-            Scenario::Ingest1Jwt => {
-                let credential = Credential::jwt(&dirs::fresh("jwt"))?;
+            Scenario::Ingest1Jwt | Scenario::Ingest1UnreadJwt => {
+                let mut credential = Credential::jwt(&dirs::fresh("jwt"))?;
+                if scenario == Scenario::Ingest1UnreadJwt {
+                    credential.options.clear();
+                }
                 ingest::run(servers, &workload, CONNECTIONS_SINGLE, Some(&credential), name).await
             }
             Scenario::Ingest10 | Scenario::Ingest100 | Scenario::Ingest1000 => {

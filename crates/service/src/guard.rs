@@ -31,8 +31,8 @@ pub trait RequestGuard: Send + Sync + 'static {
     /// After a panic the client gets status 500 with the code `internal`.
     fn check<'r>(&'r self, request: &'r mut Parts) -> BoxFuture<'r, Decision>;
 
-    /// Checks a request like [`check`](Self::check) if nothing must be waited for, which saves a small request a tenth
-    /// of its time. Returns `None` otherwise, and then changes nothing.
+    /// Checks a request like [`check`](Self::check) if nothing must be waited for: small requests are measurably faster
+    /// without a future of their own. Returns `None` otherwise, and then changes nothing.
     fn check_now(&self, _request: &mut Parts) -> Option<Decision> {
         None
     }
