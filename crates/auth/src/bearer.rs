@@ -25,8 +25,16 @@ pub(crate) fn presented(headers: &HeaderMap) -> Result<&[u8], Problem> {
     if !scheme.eq_ignore_ascii_case(b"bearer") {
         return Err(invalid_token("the scheme of the header Authorization is not Bearer"));
     }
-    let token = token.trim_ascii();
+    let token = without_spaces(token);
     if token.len() > MAX_BYTES { Err(invalid_token("the token is too long")) } else { Ok(token) }
+}
+
+/// Returns bytes without the spaces around them. A tab is not one: it is part of no token.
+fn without_spaces(mut bytes: &[u8]) -> &[u8] {
+    while let [b' ', rest @ ..] | [rest @ .., b' '] = bytes {
+        bytes = rest;
+    }
+    bytes
 }
 
 /// Returns what was presented as a text.
@@ -93,6 +101,8 @@ mod tests {
             &[b"Basic abc"],
             &[b"abc"],
             &[b"Bearer\tabc"],
+            &[b"Bearer \tabc"],
+            &[b"Bearer abc\t"],
             &[b"Bearer abc", b"Bearer abc"],
             &[&long],
         ];
