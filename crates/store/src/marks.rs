@@ -2,9 +2,10 @@
 //!
 //! A worker numbers its commits: the store gives the number in the transaction, and remembers the last one. The loss of
 //! a commit is noticed in three ways. Before the first commit on each connection all marks of the log are compared with
-//! those of the store behind this connection, and cached keys are given up if there was a loss since. In every commit the store compares the numbers that this process knows to
-//! be confirmed: a pooler may change the server without a new connection. And [`MarkedStore::marks`] is compared
-//! periodically, and before anything is given up that a replay would need.
+//! those of the store behind this connection, and cached keys are given up if there was a loss since. In every commit the
+//! store compares the numbers that this process knows to be confirmed: a pooler may change the server without a new
+//! connection. And [`MarkedStore::marks`] is compared periodically, and before anything is given up that a replay would
+//! need.
 
 use std::time::Duration;
 
