@@ -5,7 +5,8 @@
 
 mod support;
 
-use serde_json::Value;
+use serde_json::{Value, json};
+use sluice_operator::contract;
 use support::{fixture_text, objects};
 
 fn compare(name: &str) {
@@ -48,6 +49,66 @@ fn no_object_bears_another_resources_name() {
             assert_eq!(meta["namespace"], "accounts", "{kind} {name}");
             assert_eq!(meta["labels"]["app.kubernetes.io/instance"], "ledger", "{kind} {name}");
             assert_eq!(meta["ownerReferences"][0]["uid"], "11111111-2222-3333-4444-555555555555", "{kind} {name}");
+        }
+    }
+}
+
+/// Returns the pod template of a component of `ledger.yaml`.
+fn template(built: &Value, component: &str) -> Value {
+    let sets = ["statefulSets", "deployments"].iter().flat_map(|kind| built[kind].as_array().unwrap());
+    let set = sets.into_iter().find(|set| set["metadata"]["name"] == format!("ledger-{component}"));
+    set.unwrap()["spec"]["template"].clone()
+}
+
+#[test]
+fn what_a_team_says_about_pods_is_added_to_what_the_operator_sets() {
+    let built = serde_json::to_value(objects("ledger.yaml")).unwrap();
+    let aggregator = template(&built, "aggregator");
+    let (labels, pod) = (&aggregator["metadata"]["labels"], &aggregator["spec"]);
+    assert_eq!((&labels["team"], &labels["app.kubernetes.io/instance"]), (&json!("ledger"), &json!("ledger")));
+    let annotations = aggregator["metadata"]["annotations"].as_object().unwrap();
+    assert_eq!(annotations["cluster-autoscaler.kubernetes.io/safe-to-evict"], "true");
+    assert!(annotations.keys().any(|key| key.starts_with("sluice.dev/")), "{annotations:?}");
+    assert_eq!(pod["nodeSelector"], json!({"pool": "apps"}));
+    assert_eq!(pod["tolerations"][0]["value"], "apps");
+    assert!(pod["affinity"]["nodeAffinity"].is_object());
+    assert_eq!(pod["priorityClassName"], "important");
+    let spread = pod["topologySpreadConstraints"].as_array().unwrap();
+    assert_eq!(spread.len(), 1, "it replaces the spread over nodes");
+    assert_eq!(spread[0]["topologyKey"], "topology.kubernetes.io/zone");
+    assert_eq!(spread[0]["labelSelector"]["matchLabels"]["app.kubernetes.io/component"], "aggregator");
+    let env = pod["containers"][0]["env"].as_array().unwrap();
+    assert_eq!(env[env.len() - 2], json!({"name": "RUST_LOG", "value": "debug"}));
+    assert_eq!(env[env.len() - 1]["valueFrom"]["secretKeyRef"]["name"], "team");
+    assert_eq!(
+        (&pod["securityContext"]["runAsUser"], &pod["securityContext"]["runAsNonRoot"]),
+        (&json!(1234), &json!(true))
+    );
+    let capabilities = &pod["containers"][0]["securityContext"]["capabilities"];
+    assert_eq!(*capabilities, json!({"add": ["NET_BIND_SERVICE"], "drop": ["ALL"]}));
+    let accounts = built["serviceAccounts"].as_array().unwrap();
+    let account = accounts.iter().find(|account| account["metadata"]["name"] == "ledger-aggregator").unwrap();
+    assert_eq!(account["metadata"]["annotations"]["eks.amazonaws.com/role-arn"], "arn:aws:iam::1:role/ledger");
+
+    let postgres = template(&built, "postgres");
+    assert_eq!(postgres["spec"]["nodeSelector"], json!({"disk": "nvme"}));
+    assert_eq!(postgres["spec"]["priorityClassName"], "data");
+    assert!(template(&built, "redis")["spec"]["nodeSelector"].is_null(), "each component has settings of its own");
+}
+
+/// A variable of the user with the name of one of these would win over it.
+#[test]
+fn the_rule_of_the_resource_knows_every_variable_that_the_operator_sets() {
+    let known: Vec<_> = contract::env::ALL.iter().chain(contract::SERVER_VARIABLES).collect();
+    for fixture in ["ledger.yaml", "tiny.yaml"] {
+        let objects = objects(fixture);
+        let templates = objects.stateful_sets.into_iter().map(|set| set.spec.unwrap().template);
+        let templates = templates.chain(objects.deployments.into_iter().map(|set| set.spec.unwrap().template));
+        for container in templates.flat_map(|template| template.spec.unwrap().containers) {
+            let variables = container.env.into_iter().flatten().map(|variable| variable.name);
+            for variable in variables.filter(|name| !["RUST_LOG", "TEAM_TOKEN"].contains(&name.as_str())) {
+                assert!(known.contains(&&variable.as_str()), "{} sets {variable}", container.name);
+            }
         }
     }
 }

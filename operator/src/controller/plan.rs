@@ -7,7 +7,9 @@ use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 
 use super::build::names::{Component, Names};
-use crate::crd::{DeletionPolicy, DnsPeer, DurabilitySpec, EventAggregator, LimitsSpec, Peer, PullPolicy, Resources};
+use crate::crd::{
+    DeletionPolicy, DnsPeer, DurabilitySpec, EventAggregator, LimitsSpec, Peer, PodsSpec, PullPolicy, Resources,
+};
 
 /// A validated resource.
 #[derive(Debug, Clone)]
@@ -78,6 +80,8 @@ pub struct AggregatorPlan {
     pub shutdown_timeout_seconds: i32,
     /// Resource requests and limits of a pod.
     pub resources: Resources,
+    /// What its user says about the pods.
+    pub pods: PodsSpec,
 }
 
 /// The publishers.
@@ -91,6 +95,8 @@ pub struct PublisherPlan {
     pub shutdown_timeout_seconds: i32,
     /// Resource requests and limits of a pod.
     pub resources: Resources,
+    /// What its user says about the pods.
+    pub pods: PodsSpec,
 }
 
 /// Redis or PostgreSQL: managed by the operator or external.
@@ -107,6 +113,14 @@ impl<T> Backend<T> {
     pub fn is_managed(&self) -> bool {
         matches!(self, Self::Managed(_))
     }
+
+    /// Returns the plan of a server that the operator runs.
+    pub fn managed(&self) -> Option<&T> {
+        match self {
+            Self::Managed(plan) => Some(plan),
+            Self::External(_) => None,
+        }
+    }
 }
 
 /// A managed Redis.
@@ -118,6 +132,8 @@ pub struct RedisPlan {
     pub memory: i64,
     /// Its CPU request.
     pub cpu: Quantity,
+    /// What its user says about the pod.
+    pub pods: PodsSpec,
 }
 
 /// A managed PostgreSQL.
@@ -129,6 +145,8 @@ pub struct PostgresPlan {
     pub memory: i64,
     /// Its CPU request.
     pub cpu: Quantity,
+    /// What its user says about the pod.
+    pub pods: PodsSpec,
     /// Its major version.
     pub version: i32,
 }
@@ -194,6 +212,16 @@ impl Plan {
         [(self.redis.is_managed(), Component::Redis), (self.postgres.is_managed(), Component::Postgres)]
             .into_iter()
             .filter_map(|(managed, component)| managed.then_some(component))
+    }
+
+    /// Returns what the user of the resource says about the pods of a component, if it has any.
+    pub fn pods(&self, component: Component) -> Option<&PodsSpec> {
+        match component {
+            Component::Aggregator => Some(&self.aggregator.pods),
+            Component::Publisher => Some(&self.publisher.pods),
+            Component::Redis => self.redis.managed().map(|redis| &redis.pods),
+            Component::Postgres => self.postgres.managed().map(|postgres| &postgres.pods),
+        }
     }
 }
 

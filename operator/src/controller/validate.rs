@@ -55,12 +55,14 @@ pub fn validate(resource: &EventAggregator, live: &Live, defaults: &Defaults, de
             consumer_ttl: spec.aggregator.consumer_ttl.clone(),
             shutdown_timeout_seconds: spec.aggregator.shutdown_timeout_seconds,
             resources: spec.aggregator.resources.clone(),
+            pods: spec.aggregator.pods.clone(),
         },
         publisher: PublisherPlan {
             replicas: spec.publisher.replicas,
             limits: spec.publisher.limits.clone(),
             shutdown_timeout_seconds: spec.publisher.shutdown_timeout_seconds,
             resources: spec.publisher.resources.clone(),
+            pods: spec.publisher.pods.clone(),
         },
         redis: redis(spec, live, &names)?,
         postgres: postgres(spec, live, &names)?,
@@ -147,6 +149,7 @@ fn redis(spec: &EventAggregatorSpec, live: &Live, names: &Names) -> Result<Backe
         volume: volume("spec.redis.managed.storage", &managed.storage)?,
         memory: memory("spec.redis.managed.memory", &managed.memory, 64 * MIB)?,
         cpu: cpu("spec.redis.managed.cpu", &managed.cpu)?,
+        pods: managed.pods.clone(),
     }))
 }
 
@@ -161,6 +164,7 @@ fn postgres(spec: &EventAggregatorSpec, live: &Live, names: &Names) -> Result<Ba
         volume: volume("spec.postgres.managed.storage", &managed.storage)?,
         memory: memory("spec.postgres.managed.memory", &managed.memory, 128 * MIB)?,
         cpu: cpu("spec.postgres.managed.cpu", &managed.cpu)?,
+        pods: managed.pods.clone(),
         version: managed.version,
     }))
 }

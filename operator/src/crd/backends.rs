@@ -4,6 +4,7 @@ use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::pods::PodsSpec;
 use super::rules;
 
 /// Redis: managed, unless `external` is given.
@@ -41,11 +42,18 @@ pub struct ManagedRedis {
     /// CPU request of the pod.
     #[schemars(with = "String", length(min = 1, max = 32))]
     pub cpu: Quantity,
+    /// Where the pod runs, and what it carries.
+    pub pods: PodsSpec,
 }
 
 impl Default for ManagedRedis {
     fn default() -> Self {
-        Self { storage: StorageSpec::default(), memory: Quantity("1Gi".to_owned()), cpu: Quantity("100m".to_owned()) }
+        Self {
+            storage: StorageSpec::default(),
+            memory: Quantity("1Gi".to_owned()),
+            cpu: Quantity("100m".to_owned()),
+            pods: PodsSpec::default(),
+        }
     }
 }
 
@@ -62,6 +70,8 @@ pub struct ManagedPostgres {
     /// CPU request of the pod.
     #[schemars(with = "String", length(min = 1, max = 32))]
     pub cpu: Quantity,
+    /// Where the pod runs, and what it carries.
+    pub pods: PodsSpec,
     /// Major version of the server. It cannot be changed, because the data directory belongs to that version.
     #[schemars(range(min = 15, max = 99))]
     pub version: i32,
@@ -73,6 +83,7 @@ impl Default for ManagedPostgres {
             storage: StorageSpec::default(),
             memory: Quantity("1Gi".to_owned()),
             cpu: Quantity("100m".to_owned()),
+            pods: PodsSpec::default(),
             version: 17,
         }
     }

@@ -4,6 +4,8 @@ use std::fmt::Write;
 
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{JSONSchemaProps, JSONSchemaPropsOrArray};
 
+use super::pods::AS_IN_A_POD;
+
 /// Returns the reference of the resource as Markdown.
 pub fn markdown() -> String {
     let crd = super::schema::crd();
@@ -55,6 +57,10 @@ fn rows(text: &mut String, prefix: &str, schema: &JSONSchemaProps) {
             default_of(property),
             meaning.replace('|', "\\|")
         );
+        // The types of a pod have more fields than all else. Their documentation is that of Kubernetes.
+        if prefix.ends_with("pods.") && AS_IN_A_POD.contains(&name.as_str()) {
+            continue;
+        }
         rows(text, &format!("{path}."), property);
         if let Some(JSONSchemaPropsOrArray::Schema(items)) = &property.items {
             rows(text, &format!("{path}[]."), items);

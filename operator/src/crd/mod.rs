@@ -5,6 +5,7 @@ mod backends;
 pub mod docs;
 mod durability;
 mod network;
+mod pods;
 mod rules;
 mod schema;
 mod spec;
@@ -13,6 +14,7 @@ mod status;
 pub use backends::{ExternalSpec, ManagedPostgres, ManagedRedis, PostgresSpec, RedisSpec, SecretKeyRef, StorageSpec};
 pub use durability::{DurabilitySetting, DurabilitySpec};
 pub use network::{DnsPeer, NetworkPolicySpec, Peer};
+pub use pods::PodsSpec;
 pub use schema::{crd, yaml};
 pub use spec::{
     AggregatorSpec, Autoscaling, DedupField, DeletionPolicy, EventAggregator, EventAggregatorSpec, ImagesSpec,

@@ -10,6 +10,8 @@ use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::Validati
 use schemars::Schema;
 use serde_json::{Value, json};
 
+use crate::contract;
+
 /// Returns the rule for the minimum memory with which a server starts.
 macro_rules! memory {
     ($min:literal) => {
@@ -107,6 +109,35 @@ pub(super) fn managed_postgres(schema: &mut Schema) {
     add(schema, &[memory!("128Mi"), version]);
 }
 
+/// Adds the rules of what a team says about pods. Selectors and hashes of the operator are labels and annotations, and
+/// a second variable of the same name would win over that of the operator.
+pub(super) fn pods(schema: &mut Schema) {
+    let names: Vec<_> = contract::env::ALL.iter().chain(contract::SERVER_VARIABLES).copied().collect();
+    // One pattern costs less than a list of names.
+    let env = format!("!has(self.env) || self.env.all(variable, !variable.name.matches('^({})$'))", names.join("|"));
+    add(
+        schema,
+        &[
+            (
+                "!has(self.labels) || self.labels.all(key, !key.startsWith('app.kubernetes.io/') && \
+                 !key.startsWith('sluice.dev/'))",
+                "pods.labels must have no key that begins with app.kubernetes.io/ or sluice.dev/: the operator sets these",
+                ".labels",
+            ),
+            (
+                "!has(self.annotations) || self.annotations.all(key, !key.startsWith('sluice.dev/'))",
+                "pods.annotations must have no key that begins with sluice.dev/: the operator sets these",
+                ".annotations",
+            ),
+            (
+                &env,
+                "pods.env must not name a variable that the operator sets: use the field of the spec for it",
+                ".env",
+            ),
+        ],
+    );
+}
+
 /// Adds the rules of a volume. A PersistentVolumeClaim cannot shrink, and its class is immutable.
 pub(super) fn storage(schema: &mut Schema) {
     add(
@@ -156,7 +187,7 @@ mod tests {
 
     /// Returns the messages with which the API server would refuse `new`, which replaces `old` if that is given.
     fn refusals(new: &Value, old: Option<&Value>) -> Vec<String> {
-        match Validator::new().validate(&schema(), new, old) {
+        match Validator::new().validate(schema(), new, old) {
             Ok(()) => Vec::new(),
             Err(errors) => errors.iter().map(|error| error.message.clone()).collect(),
         }
@@ -199,6 +230,22 @@ mod tests {
         spec_refused(json!({"postgres": {"managed": {"storage": {"size": "0"}}}}), "size");
     }
 
+    #[test]
+    fn what_the_operator_sets_of_pods_is_refused_by_name() {
+        let pods = |pods: Value| json!({"aggregator": {"pods": pods.clone()}, "redis": {"managed": {"pods": pods}}});
+        spec_refused(pods(json!({"labels": {"app.kubernetes.io/instance": "other"}})), "pods.labels");
+        spec_refused(pods(json!({"labels": {"sluice.dev/x": "other"}})), "pods.labels");
+        spec_refused(pods(json!({"annotations": {"sluice.dev/config": "other"}})), "pods.annotations");
+        for name in ["SLUICE_RETENTION", "SLUICE_DEDUP_FIELDS", "PGDATA", "REDISCLI_AUTH"] {
+            spec_refused(pods(json!({"env": [{"name": "RUST_LOG"}, {"name": name, "value": "1h"}]})), "pods.env");
+        }
+        let valid = pods(json!({
+            "labels": {"team": "a"}, "annotations": {"app.kubernetes.io/name": "a"},
+            "env": [{"name": "RUST_LOG", "value": "debug"}, {"name": "SLUICE_FETCH", "value": "10"}],
+        }));
+        assert_eq!(refusals(&object("shop", valid), None), Vec::<String>::new());
+    }
+
     /// The programs refuse the same values when they start: a test of theirs has the same bounds.
     #[test]
     fn times_that_cannot_work_are_refused_by_name() {
@@ -235,37 +282,58 @@ mod tests {
     #[test]
     fn no_rule_fails_with_an_error_whatever_is_left_out() {
         let mut rules = Vec::new();
-        with_rules("", &schema(), &mut rules);
+        with_rules("", schema(), &mut rules);
         let mut checked = 0;
         for (path, node) in &rules {
             let variants = variants(path, node);
+            let bare = without_defaults(node);
             for new in &variants {
                 for old in [None].into_iter().chain(variants.iter().map(Some)) {
                     // On an update both objects are stored objects, which have their defaults. On creation a
                     // rule is also evaluated against the default of its parent, whose fields have none.
-                    let bare = old.is_none() && node.get("default").is_some();
-                    let node = if bare { without_defaults(node) } else { node.clone() };
+                    let node = if old.is_none() && node.get("default").is_some() { &bare } else { node };
                     checked += 1;
-                    let Err(errors) = Validator::new().validate(&node, new, old) else { continue };
+                    let Err(errors) = Validator::new().validate(node, new, old) else { continue };
                     for error in errors.iter() {
                         assert_eq!(error.kind, ErrorKind::ValidationFailure, "{path}: {new} after {old:?}: {error:?}");
                     }
                 }
             }
         }
-        assert!(rules.len() >= 7 && checked > 100, "{} schemas with rules, {checked} objects", rules.len());
+        assert!(rules.len() >= 6 && checked > 100, "{} schemas with rules, {checked} objects", rules.len());
     }
 
-    /// Collects the schemas that have rules, each with its path.
+    /// Collects the schemas that have rules, each with its path, and without the rules of the schemas within it, which
+    /// are collected too.
     fn with_rules(path: &str, schema: &Value, found: &mut Vec<(String, Value)>) {
         if schema.get("x-kubernetes-validations").is_some() {
-            found.push((path.to_owned(), schema.clone()));
+            let mut alone = schema.clone();
+            for property in
+                alone["properties"].as_object_mut().into_iter().flat_map(|properties| properties.values_mut())
+            {
+                without_rules(property);
+            }
+            // Components have schemas in common.
+            if found.iter().all(|(_, other)| *other != alone) {
+                found.push((path.to_owned(), alone));
+            }
         }
         for (name, property) in schema["properties"].as_object().into_iter().flatten() {
             with_rules(&format!("{path}.{name}"), property, found);
         }
         if let Some(items) = schema.get("items") {
             with_rules(&format!("{path}[]"), items, found);
+        }
+    }
+
+    fn without_rules(schema: &mut Value) {
+        let Some(schema) = schema.as_object_mut() else { return };
+        schema.remove("x-kubernetes-validations");
+        for (_, property) in schema.get_mut("properties").and_then(Value::as_object_mut).into_iter().flatten() {
+            without_rules(property);
+        }
+        if let Some(items) = schema.get_mut("items") {
+            without_rules(items);
         }
     }
 

@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 use super::backends::{PostgresSpec, RedisSpec};
 use super::durability::DurabilitySpec;
 use super::network::NetworkPolicySpec;
+use super::pods::PodsSpec;
 use super::rules;
 use super::status::EventAggregatorStatus;
 
@@ -135,6 +136,8 @@ pub struct AggregatorSpec {
     pub shutdown_timeout_seconds: i32,
     /// Resource requests and limits of each pod.
     pub resources: Resources,
+    /// Where the pods run, and what they carry.
+    pub pods: PodsSpec,
 }
 
 impl Default for AggregatorSpec {
@@ -147,6 +150,7 @@ impl Default for AggregatorSpec {
             consumer_ttl: "5m".to_owned(),
             shutdown_timeout_seconds: 20,
             resources: Resources::default(),
+            pods: PodsSpec::default(),
         }
     }
 }
@@ -187,6 +191,8 @@ pub struct PublisherSpec {
     pub shutdown_timeout_seconds: i32,
     /// Resource requests and limits of each pod.
     pub resources: Resources,
+    /// Where the pods run, and what they carry.
+    pub pods: PodsSpec,
 }
 
 impl Default for PublisherSpec {
@@ -196,6 +202,7 @@ impl Default for PublisherSpec {
             limits: LimitsSpec::default(),
             shutdown_timeout_seconds: 20,
             resources: Resources::default(),
+            pods: PodsSpec::default(),
         }
     }
 }

@@ -7,6 +7,7 @@ use k8s_openapi::api::policy::v1::{PodDisruptionBudget, PodDisruptionBudgetSpec}
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, ObjectMeta};
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 
+use super::additions;
 use super::names::Component;
 use crate::controller::plan::Plan;
 
@@ -33,11 +34,15 @@ pub(super) fn selector(plan: &Plan, component: Component) -> LabelSelector {
 
 /// Returns the ServiceAccount of a component. It has no token: none of its pods uses the API server.
 pub(super) fn service_account(plan: &Plan, component: Component) -> ServiceAccount {
-    ServiceAccount {
+    let mut account = ServiceAccount {
         metadata: meta(plan, plan.names.of(component), component),
         automount_service_account_token: Some(false),
         ..ServiceAccount::default()
+    };
+    if let Some(pods) = plan.pods(component) {
+        additions::to_service_account(&mut account, pods);
     }
+    account
 }
 
 /// Returns the PodDisruptionBudget: a node drain evicts one pod of a component at a time. With

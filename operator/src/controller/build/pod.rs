@@ -12,6 +12,7 @@ use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 
+use super::additions;
 use super::meta::selector;
 use super::names::Component;
 use crate::contract;
@@ -38,8 +39,9 @@ pub(super) struct Pod {
 /// Returns the template of a component's pods.
 pub(super) fn template(plan: &Plan, pod: Pod) -> PodTemplateSpec {
     let Pod { component, user, container, volumes, checksums, grace } = pod;
+    let selector = selector(plan, component);
     let pull_secrets = plan.images.pull_secrets.iter().map(|name| LocalObjectReference { name: name.clone() });
-    PodTemplateSpec {
+    let mut template = PodTemplateSpec {
         metadata: Some(ObjectMeta {
             labels: Some(plan.names.labels(component)),
             annotations: some_map(checksums),
@@ -68,7 +70,7 @@ pub(super) fn template(plan: &Plan, pod: Pod) -> PodTemplateSpec {
                 max_skew: 1,
                 topology_key: "kubernetes.io/hostname".to_owned(),
                 when_unsatisfiable: "ScheduleAnyway".to_owned(),
-                label_selector: Some(selector(plan, component)),
+                label_selector: Some(selector.clone()),
                 ..TopologySpreadConstraint::default()
             }]),
             image_pull_secrets: some_vec(pull_secrets.collect()),
@@ -77,7 +79,11 @@ pub(super) fn template(plan: &Plan, pod: Pod) -> PodTemplateSpec {
             volumes: some_vec(volumes),
             ..PodSpec::default()
         }),
+    };
+    if let Some(pods) = plan.pods(component) {
+        additions::to_template(&mut template, pods, &selector);
     }
+    template
 }
 
 /// Returns a container without any privileges. Its last log lines become its termination message.
