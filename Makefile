@@ -24,15 +24,15 @@ run: ## builds (dev profile), starts the whole system in one process, publishes 
 	@LISTEN=$(LISTEN) scripts/demo
 
 test: setup ## lint and all tests, those on a kind cluster too; installs what is missing, on Debian as root
-	@scripts/phases lint test-unit sim test-api test-faults test-powercut test-share kind-up test-chart test-kind \
-		$(kind_end)
+	@scripts/phases lint test-unit sim test-api test-faults test-powercut test-share kind-up test-cluster-scripts \
+		test-chart test-kind $(kind_end)
 
 # What `make test` does for a minute or once, for hours: new seeds find what a minute does not.
 FULL_PHASES := lint test-unit sim test-api test-api-tls test-faults soak test-powercut test-upgrade test-matrix fuzz \
 	bench-bounds
 test-full: setup ## all of it, for a night: an hour of sim, two hours of soak, 100 power cuts of each kind, fuzz
 	@SIM_SECONDS=3600 SECONDS_=7200 SEEDS=100 SECONDS_EACH=600 scripts/phases $(FULL_PHASES) \
-		kind-up test-chart test-kind $(kind_end)
+		kind-up test-cluster-scripts test-chart test-kind $(kind_end)
 
 test-unit: setup ## the tests inside the crates
 	cargo test --locked --workspace
@@ -115,13 +115,15 @@ programs:
 
 # Name of the cluster that kind-up, kind-load, test-kind and kind-down use.
 KIND_CLUSTER ?= sluice
-# `make test` removes the cluster that it created, and leaves one that existed before.
-kind_end := $(if $(wildcard $(or $(SLUICE_KIND_DIR),target/kind)/$(KIND_CLUSTER).kubeconfig),,kind-down)
+# `make test` removes the cluster that it created, and leaves one that existed before. This is evaluated before the
+# first phase. A kubeconfig alone means that the container engine has not been started yet.
+kind_end = $(if $(shell docker ps -aq --filter label=io.x-k8s.kind.cluster=$(KIND_CLUSTER) 2>/dev/null; \
+	ls "$${SLUICE_KIND_DIR:-target/kind}/$(KIND_CLUSTER).kubeconfig" 2>/dev/null),,kind-down)
 
 PROGRAMS := sluice-operator sluice-aggregator sluice-publisher
 VERSION = $(shell sed -n 's/^appVersion: *//p' charts/sluice/Chart.yaml)
 
-.PHONY: images kind-up kind-load kind-down test-kind measure-operator
+.PHONY: images kind-up kind-load kind-down test-kind test-cluster-scripts measure-operator
 images: ## builds the three container images, tagged with the version and with a checksum of the content
 	@scripts/images
 
@@ -133,6 +135,9 @@ kind-load: images ## loads the images into the nodes, tagged with the version th
 
 test-kind: ## the operator on that cluster: pods, processes and nodes fail under load, rows are compared
 	@tests/kind/run $(KIND_CLUSTER)
+
+test-cluster-scripts: ## that kind-up and kind-down touch no other cluster, and use theirs again; needs kind-up once
+	@tests/kind/cluster/check
 
 measure-operator: ## memory and API requests of the operator on that cluster while nothing changes
 	@PROFILE=release tests/kind/run $(KIND_CLUSTER) --ignored footprint

@@ -1,41 +1,107 @@
-# The cluster itself: its network with a firewall rule, its nodes, and the images in them.
-# Sourced after `name` is set; `stands` and `create` also need `workers` and `node_image`, which `up` sets.
+# The cluster itself: whose it is, its nodes, and the images in them.
+# Sourced after `name` is set; `create` also needs `workers` and `node_image`, which `up` sets.
 # shellcheck shell=bash
 # shellcheck disable=SC2154 # `down` and `load` source this file too and need neither of the two.
 
-network=kind-$name
-bridge=kind-$(key -- "$name" | cut -c1-8)
 kubeconfig=$work/$name.kubeconfig
-export KIND_EXPERIMENTAL_DOCKER_NETWORK=$network
+# How long to wait until a cluster that exists is Ready (again), in seconds.
+patience=${SLUICE_KIND_WAIT:-300}
 
-kind_quietly() { kind "$@" 2> /dev/null; }
-nodes() { kind_quietly get nodes --name "$name" | grep -x "$name-.*" || true; }
+# Prints the names of the cluster's nodes, also of those that do not run. kind finds them by the same label.
+nodes() { docker ps --all --filter "label=io.x-k8s.kind.cluster=$name" --format '{{.Names}}' | sort; }
 kube() { kubectl --kubeconfig "$kubeconfig" "$@"; }
 
-# Adds a firewall rule that keeps the nodes' packets in the nodes' network. Addresses of pods and Services
-# exist only inside the nodes, and until kube-proxy has written its rules, packets to them take the default
-# route out of the machine.
-fence() {
-  docker network inspect "$network" > /dev/null 2>&1 \
-    || docker network create -o "com.docker.network.bridge.name=$bridge" "$network" > /dev/null
-  local rule=(DOCKER-USER -i "$bridge" ! -o "$bridge" -j REJECT)
-  as_root iptables -C "${rule[@]}" 2> /dev/null && return
-  as_root iptables -I "${rule[@]}" 2> /dev/null || say 'no firewall rule around the nodes: it needs root and a container engine on this machine'
+# ---- whose cluster it is ----
+# A cluster is started or removed only if it was created from this folder. Each node has a mount that says so,
+# from the moment it exists and also while it does not run. The folder that is mounted is empty: what counts is
+# where it is mounted, which the container engine knows even after `cargo clean`.
+mark=/kind/created-by-sluice
+own_mark=$mark/$(key -- "$work")
+# A file in the control plane. It is written when the cluster is complete, so a cluster without it is what an
+# interrupted `up` left.
+complete=/kind/complete
+
+# Prints where the mark of a node is mounted, and the folder that the node was created from. Prints nothing if
+# these scripts did not create the node.
+mark_of() {
+  docker inspect -f '{{range .Mounts}}{{printf "%s %s\n" .Destination .Source}}{{end}}' "$1" | grep "^$mark/" || true
 }
 
-unfence() {
-  while as_root iptables -D DOCKER-USER -i "$bridge" ! -o "$bridge" -j REJECT 2> /dev/null; do :; done
-  docker network rm "$network" > /dev/null 2>&1 || true
+# Fails unless all nodes of the cluster were created from this folder. It succeeds if there is no node.
+only_ours() {
+  local node found
+  for node in $(nodes); do
+    found=$(mark_of "$node")
+    [[ $found != "$own_mark "* ]] || continue
+    if [[ -z $found ]]; then
+      say "There is a kind cluster \"$name\" that was not created by \"make kind-up\". It is left as it is."
+    else
+      found=${found#* }
+      say "There is a kind cluster \"$name\" that was created from another folder, ${found%/created/*}. It is left as it is."
+    fi
+    say "Choose another name for the cluster of the tests: KIND_CLUSTER=NAME, for example make kind-up KIND_CLUSTER=$name-tests"
+    fail "If nobody needs the cluster \"$name\" any more, remove it yourself: kind delete cluster --name $name"
+  done
 }
 
-# Succeeds if all nodes exist, are running and Ready.
-stands() {
+# Succeeds if the cluster has been complete once. `docker cp` also reads from a container that does not run.
+is_complete() { docker cp "$name-control-plane:$complete" - > /dev/null 2>&1; }
+
+# Succeeds if the nodes were built here, because no registry could be reached.
+is_offline() { [[ $(docker inspect -f '{{.Config.Image}}' "$name-control-plane") == "$ours"/* ]]; }
+
+# ---- creation and removal ----
+
+create() {
+  local i mount
+  mkdir -p "$work/created/$name"
+  mount=$(printf '    extraMounts: [{hostPath: "%s", containerPath: %s, readOnly: true}]' "$work/created/$name" "$own_mark")
+  {
+    printf 'kind: Cluster\napiVersion: kind.x-k8s.io/v1alpha4\nnodes:\n  - role: control-plane\n%s\n' "$mount"
+    for ((i = 0; i < workers; i++)); do printf '  - role: worker\n%s\n' "$mount"; done
+  } > "$work/$name.yaml"
+  timeout 10m kind create cluster --name "$name" --image "$node_image" --config "$work/$name.yaml" --kubeconfig "$kubeconfig"
+}
+
+# Waits until a new cluster is Ready, and marks it as complete.
+settle() {
+  eventually 180 is_ready
+  kube wait --for=condition=Available deployments --all --all-namespaces --timeout=180s
+  docker exec "$name-control-plane" touch "$complete"
+}
+
+# Starts the nodes of a cluster that do not run, for example since the machine was restarted.
+start() {
+  local node
+  for node in $(nodes); do
+    [[ $(docker inspect -f '{{.State.Running}}' "$node") == true ]] || docker start "$node"
+  done
+}
+
+# Writes the kubeconfig, which `cargo clean` removes although the cluster stays.
+write_kubeconfig() {
+  kind get kubeconfig --name "$name" > "$kubeconfig.new"
+  chmod 600 "$kubeconfig.new"
+  mv "$kubeconfig.new" "$kubeconfig"
+}
+
+# Succeeds if all nodes are running and Ready.
+is_ready() {
   local all ready
   mapfile -t all < <(nodes)
-  ((${#all[@]} == workers + 1)) && [[ -s $kubeconfig ]] || return 1
   [[ $(docker inspect -f '{{.State.Running}}' "${all[@]}" | sort -u) == true ]] || return 1
   ready=$(kube get nodes --request-timeout=5s -o 'jsonpath={.items[*].status.conditions[?(@.type=="Ready")].status}' 2> /dev/null) || return 1
   [[ $(tr ' ' '\n' <<< "$ready" | grep -cx True) == "${#all[@]}" ]]
+}
+
+# Waits for a cluster that exists. One that does not become Ready is left as it is, for somebody to look at.
+await() {
+  eventually "$patience" is_ready && return
+  kube get nodes --request-timeout=5s || true
+  echo "The cluster \"$name\" is not Ready after $patience s. It is left as it is. To look at it:"
+  echo "  KUBECONFIG='$kubeconfig' kubectl get nodes,pods --all-namespaces"
+  echo "To remove it, so that the next \"make kind-up\" creates it again: make kind-down KIND_CLUSTER=$name"
+  return 1
 }
 
 # Succeeds if the API server is ready and reports all nodes as Ready.
@@ -43,24 +109,16 @@ serves() {
   kube get --raw /readyz --request-timeout=5s > /dev/null 2>&1 && kube wait --for=condition=Ready nodes --all --timeout=5s
 }
 
-create() {
-  local i
-  {
-    printf 'kind: Cluster\napiVersion: kind.x-k8s.io/v1alpha4\nnodes:\n  - role: control-plane\n'
-    for ((i = 0; i < workers; i++)); do echo '  - role: worker'; done
-  } > "$work/$name.yaml"
-  timeout 10m kind create cluster --name "$name" --image "$node_image" --config "$work/$name.yaml" --kubeconfig "$kubeconfig"
-}
-
-settle() {
-  eventually 180 stands
-  kube wait --for=condition=Available deployments --all --all-namespaces --timeout=180s
-}
-
+# Removes the cluster as `kind delete cluster` does, which may not be installed any more. The caller has
+# checked that the cluster is ours.
 remove() {
-  timeout 2m kind delete cluster --name "$name" --kubeconfig "$kubeconfig"
-  rm -f "$kubeconfig" "$work/$name.yaml"
+  local all
+  mapfile -t all < <(nodes)
+  ((${#all[@]} == 0)) || timeout 2m docker rm --force --volumes "${all[@]}"
+  rm -rf "$kubeconfig" "$work/$name.yaml" "$work/created/$name"
 }
+
+# ---- images ----
 
 # load IMAGES…: loads images into the nodes that do not have them in their present state. In a node, each
 # image is labelled with its id in the container engine, because the same name may later mean another image.
@@ -77,7 +135,7 @@ load() {
   ((${#behind[@]})) || { echo 'nothing to load'; return; }
   mapfile -t lacking < <(printf '%s\n' "${lacking[@]}" | sort -u)
   mapfile -t behind < <(printf '%s\n' "${behind[@]}" | sort -u)
-  timeout 5m docker save -o "$tar" "${lacking[@]}"
+  save "$tar" "${lacking[@]}"
   local jobs=() job
   for node in "${behind[@]}"; do import "$node" "$tar" "${lacking[@]}" & jobs+=($!); done
   for job in "${jobs[@]}"; do wait "$job"; done
@@ -86,10 +144,22 @@ load() {
 
 loaded_label=sluice.kind/id
 
+# The platform of the nodes, such as linux/amd64. An engine that keeps its images in containerd's store may
+# know of an image's other platforms without having their content. So only this platform is saved and
+# imported. Engines before API 1.48 (Docker 28) cannot select a platform, nor can older versions of ctr.
+platform() { docker version -f '{{.Server.Os}}/{{.Server.Arch}}'; }
+
+save() {
+  local tar=$1
+  shift
+  timeout 5m docker save --platform "$(platform)" -o "$tar" "$@" || timeout 5m docker save -o "$tar" "$@"
+}
+
 import() {
   local node=$1 tar=$2 image full
   shift 2
-  timeout 5m docker exec -i "$node" ctr -n k8s.io images import --no-unpack - < "$tar"
+  local import=(timeout 5m docker exec -i "$node" ctr -n k8s.io images import --no-unpack)
+  "${import[@]}" --platform "$(platform)" - < "$tar" || "${import[@]}" - < "$tar"
   for image in "$@"; do
     full=$(docker exec "$node" ctr -n k8s.io images ls -q | grep -E "^docker.io/(library/)?$image\$")
     docker exec "$node" ctr -n k8s.io images label "$full" "$loaded_label=$(docker image inspect -f '{{.Id}}' "$image")"

@@ -3,16 +3,27 @@
 # is for results.
 # shellcheck shell=bash
 
+# macOS has an older bash, and not the other two: `brew install bash coreutils flock` installs them.
+if ((BASH_VERSINFO[0] < 5)) || ! command -v flock > /dev/null || ! command -v timeout > /dev/null; then
+  echo "these scripts need bash 5 or later (this is $BASH_VERSION) and the commands flock and timeout" >&2
+  exit 2
+fi
+
 root=$(cd "$here/../../.." && pwd)
 work=${SLUICE_KIND_DIR:-$root/target/kind} # holds everything that is made, except for installed packages
+mkdir -p "$work"
+work=$(cd "$work" && pwd -P)
 bin=$work/bin
 store=$work/store
 logs=$work/logs
 mkdir -p "$bin" "$store" "$logs"
 export PATH=$bin:$PATH
 
-# The images that the operator uses when a resource names none, so the cluster must have them.
+# Repository name of the images that are made here because no registry can be reached.
 # shellcheck disable=SC2034 # Used by the scripts that source this file.
+ours=sluice-kind
+# The images that the operator uses when a resource names none, so the cluster must have them.
+# shellcheck disable=SC2034
 redis_image=redis:8
 # shellcheck disable=SC2034
 postgres_image=postgres:17

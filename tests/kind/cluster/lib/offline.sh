@@ -6,20 +6,28 @@
 kubernetes=v1.34.4 # the last minor version that runs on cgroup v1 without further settings
 
 offline_everything() {
-  command -v go > /dev/null || fail 'no registry answers, and without Go the cluster cannot be built: install Go 1.25 or later'
-  offline_packages
-  offline_keys
-  at_once build_kubernetes build_tools build_bases
+  offline_prepare
+  at_once build_kubernetes build_tools build_images
   image node "$node_key" make_node
   # shellcheck disable=SC2034 # Used by `create` in cluster.sh.
   node_image=$ours/node:$node_key
 }
 
+# Makes again what a cluster that exists needs beside its nodes: the tools, and the images of the backends.
+offline_beside() {
+  offline_prepare
+  at_once build_kubernetes build_tools build_backends
+}
+
+offline_prepare() {
+  command -v go > /dev/null || fail 'no registry answers, and without Go the cluster cannot be built: install Go 1.25 or later'
+  offline_packages
+  offline_keys
+}
+
 offline_packages() {
   command -v mmdebstrap > /dev/null || phase 'installing mmdebstrap' install_packages mmdebstrap debian-archive-keyring
 }
-
-ours=sluice-kind # repository name of the images that are made here
 
 offline_keys() {
   local go
@@ -107,14 +115,18 @@ offline_base() {
   image debian-trixie "$trixie_key" make_debian trixie ca-certificates
 }
 
-build_bases() {
+build_images() {
+  build_backends
+  image debian-bookworm "$bookworm_key" make_debian bookworm ""
+  image node-base "$node_base_key" make_node_base
+}
+
+build_backends() {
   offline_base
   image redis "$redis_key" make_backend redis
   image postgres "$postgres_key" make_backend postgres
   docker tag "$ours/redis:$redis_key" "$redis_image"
   docker tag "$ours/postgres:$postgres_key" "$postgres_image"
-  image debian-bookworm "$bookworm_key" make_debian bookworm ""
-  image node-base "$node_base_key" make_node_base
 }
 
 # make_debian SUITE PACKAGES REF: makes a Debian image without manuals and translations, about as small as
