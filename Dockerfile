@@ -1,6 +1,6 @@
 # The three images, each a program and nothing else: no shell is needed, nothing is written outside of
 # volumes, and nobody is root. The programs are built outside, on a machine whose glibc is no newer than
-# the base's, and the folder they are in is the context; `make images` does it all. By hand:
+# the base's or by Dockerfile.programs, and the folder they are in is the context; `make images` does it all. By hand:
 #   cargo build --release && docker build -f Dockerfile --target sluice-publisher target/release
 ARG BASE=debian:trixie-slim
 FROM ${BASE} AS base

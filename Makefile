@@ -124,7 +124,8 @@ PROGRAMS := sluice-operator sluice-aggregator sluice-publisher
 VERSION = $(shell sed -n 's/^appVersion: *//p' charts/sluice/Chart.yaml)
 
 .PHONY: images kind-up kind-load kind-down test-kind test-cluster-scripts measure-operator
-images: ## builds the three container images, tagged with the version and with a checksum of the content
+# BUILDER=1: in a container, so that the machine needs Docker but no Rust.
+images: ## builds the three container images, tagged with the version and a checksum; BUILDER=1 needs no Rust here
 	@scripts/images
 
 kind-up: ## creates a kind cluster of three nodes and prints the line that a shell needs to use it
