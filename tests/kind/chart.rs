@@ -3,10 +3,9 @@
 
 use std::fs;
 use std::path::Path;
-use std::process::Command;
 
-use crate::support::cluster::{blocking, helm, kubectl, kubectl_with, try_kubectl};
-use crate::support::install::{self, NAMESPACE, RELEASE, chart, images};
+use crate::support::cluster::{blocking, helm, kubectl, kubectl_with, try_helm, try_kubectl};
+use crate::support::install::{self, NAMESPACE, RELEASE, chart, images, tag};
 use crate::support::trial::{OPERATOR, Stage, small};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -55,9 +54,7 @@ async fn an_upgrade_brings_a_changed_definition_and_uninstalling_leaves_it_with_
     blocking(move || {
         let definition = Definition { name: format!("eventaggregators.{own}.example") };
         let folder = tempfile::tempdir().expect("a folder");
-        let copied = Command::new("cp").arg("-R").arg(chart()).arg(folder.path()).status();
-        assert!(copied.expect("cp").success());
-        let chart = folder.path().join("sluice");
+        let chart = install::copied_chart(folder.path());
         let file = chart.join("files/crd.yaml");
         replace(&file, "sluice.dev", &format!("{own}.example"));
 
@@ -91,7 +88,7 @@ async fn roles_in_one_namespace_suffice_to_look_after_it_and_allow_nothing_elsew
     let release = own.clone();
     // Meanwhile the operator of the other tests must not reconcile this namespace.
     let _defaults = blocking(move || {
-        let defaults = DefaultSettings;
+        let defaults = install::Restored;
         install::upgrade(&["--set", &format!("namespaces={{{NAMESPACE}}}")]);
         install_for(&release);
         defaults
@@ -124,16 +121,32 @@ async fn roles_in_one_namespace_suffice_to_look_after_it_and_allow_nothing_elsew
 
         let said = helm(&["test", "gate", "--namespace", &own, "--timeout=10m"]);
         assert_eq!(said.matches("Succeeded").count(), 2, "{said}");
+        let totals = ["get", "eventaggregator", "shop", "-n", &own, "-o"];
+        let stored = "--for=jsonpath={.status.totals.received}=100";
+        kubectl(&["wait", "eventaggregator/shop", "-n", &own, stored, "--timeout=5m"]);
+        let unique = kubectl(&[totals.as_slice(), &["jsonpath={.status.totals.unique}"]].concat());
+        assert!((1..=100).contains(&unique.parse().unwrap_or(0)), "unique: {unique:?}");
+
+        // Nothing can be published without a publisher, and the test says so.
+        kubectl(&["patch", "eventaggregator", "shop", "-n", &own, "--type=merge", "-p", WITHOUT_PUBLISHERS]);
+        let deployment = "deployment/shop-publisher";
+        kubectl(&["wait", deployment, "-n", &own, "--for=jsonpath={.spec.replicas}=0", "--timeout=5m"]);
+        kubectl(&["rollout", "status", deployment, "-n", &own, "--timeout=5m"]);
+        let output = try_helm(&["test", "gate", "--namespace", &own, "--timeout=2m"]);
+        let said = [output.stdout, output.stderr].map(|text| String::from_utf8_lossy(&text).into_owned()).concat();
+        assert!(!output.status.success(), "the test succeeds though nothing can be published: {said}");
+        assert!(said.contains("gate-sluice-test-publish"), "{said}");
         kubectl(&["delete", "eventaggregator", "shop", "-n", &own, "--timeout=10m"]);
         helm(&["uninstall", "gate", "--namespace", &own, "--wait"]);
     })
     .await;
 }
 
+const WITHOUT_PUBLISHERS: &str = r#"{"spec":{"publisher":{"replicas":0}}}"#;
+
 /// Installs two operators for this namespace only. Their `helm test` publishes to the resource `shop`.
 fn install_for(namespace: &str) {
     let chart = chart().display().to_string();
-    let tag = |image: &str| image.rsplit_once(':').map_or_else(String::new, |(_, tag)| tag.to_owned());
     let set = format!(
         "replicas=2,crds.enabled=false,namespaces={{{namespace}}},test.resource=shop,image.tag={},images.aggregator.tag={},images.publisher.tag={}",
         tag(&images().operator),
@@ -149,15 +162,6 @@ fn may(own: &str, what: &str, namespace: &str) -> bool {
     let mut args = vec!["auth", "can-i", &account, "-n", namespace];
     args.extend(what.split(' '));
     try_kubectl(&args, "").status.success()
-}
-
-/// Restores the default settings of the operator that all tests share when it is dropped.
-struct DefaultSettings;
-
-impl Drop for DefaultSettings {
-    fn drop(&mut self) {
-        install::upgrade(&[]);
-    }
 }
 
 /// The definition of this test. Helm does not delete it on uninstall, so it is deleted when this is dropped.

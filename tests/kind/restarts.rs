@@ -136,9 +136,11 @@ enum Disruption {
     Delete,
 }
 
-/// Kills a server, or deletes its pod, while entries are in flight, and waits until events flow again.
+/// Kills a server, or deletes its pod, while entries are in flight, and waits until events flow again. A killed process
+/// loses nothing that it has written, synced or not, so the settings that a power cut depends on are compared too.
 async fn server(name: &'static str, slug: &str, pod: &str, disruption: Disruption) {
     let mut trial = Trial::begin(name, slug, 2).await;
+    trial.assert_durable().await;
     trial.load(Load::default()).await;
     let before = trial.namespace().pod(pod).await;
     let process = Process::of(&before);
@@ -151,6 +153,7 @@ async fn server(name: &'static str, slug: &str, pod: &str, disruption: Disruptio
     held.release();
     trial.fault(held.pending);
     trial.namespace().restarted_pod(&before).await;
+    trial.assert_durable().await;
     trial.more(1).await;
     trial.note(format!("events flow again after {:.1} s", gone.elapsed().as_secs_f64()));
     trial.send(Load::fast(5_000)).await;

@@ -3,16 +3,20 @@
 
 mod absent;
 mod admission;
+mod again;
 mod deletion;
 mod drift;
 mod external;
 mod images;
 mod neighbours;
 mod partition;
+mod paused;
 mod rolls;
 mod rotation;
 mod security;
+mod sets;
 mod steady;
+mod taken;
 mod unreadable;
 
 use std::collections::{BTreeMap, BTreeSet};

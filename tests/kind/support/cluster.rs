@@ -22,20 +22,29 @@ struct Cluster {
 }
 
 impl Cluster {
-    /// Returns the cluster that the environment names. Panics unless it is a kind cluster on this machine,
-    /// because the tests kill processes and drain nodes.
+    /// Returns the cluster of the current context. Panics unless it is a kind cluster on this machine, because the
+    /// tests kill processes and drain nodes.
     fn find() -> Self {
         let named = ["SLUICE_KIND_KUBECONFIG", "KUBECONFIG"].iter().find_map(std::env::var_os);
         let kubeconfig = PathBuf::from(named.expect("SLUICE_KIND_KUBECONFIG or KUBECONFIG names the cluster"));
         let config = Kubeconfig::read_from(&kubeconfig).expect("a kubeconfig");
         let context = config.current_context.clone().unwrap_or_default();
-        let server =
-            config.clusters.first().and_then(|named| named.cluster.as_ref()?.server.clone()).unwrap_or_default();
+        let named = config.contexts.iter().find(|named| named.name == context);
+        let cluster = named.and_then(|named| Some(named.context.as_ref()?.cluster.clone())).unwrap_or_default();
+        let found = config.clusters.iter().find(|named| named.name == cluster);
+        let server = found.and_then(|named| named.cluster.as_ref()?.server.clone()).unwrap_or_default();
         let is_local =
             ["https://127.0.0.1:", "https://localhost:", "https://[::1]:"].iter().any(|own| server.starts_with(own));
+        let from = kubeconfig.display();
         assert!(
-            context.starts_with(CONTEXT) && is_local && config.clusters.len() == 1,
-            "context {context:?} at {server:?} is not a kind cluster on this machine, and these tests cause faults"
+            context.starts_with(CONTEXT),
+            "these tests cause faults, so they run only on a kind cluster: the current context of {from} must be \
+             \"{CONTEXT}NAME\", and is {context:?}"
+        );
+        assert!(
+            is_local,
+            "these tests kill processes in the nodes, which must be containers on this machine: the cluster of \
+             context {context:?} in {from} is at {server:?}, and not at 127.0.0.1"
         );
         Self { kubeconfig }
     }

@@ -1,7 +1,8 @@
 //! The operator, installed once for all tests as a user installs it.
 
 use std::any::Any;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::sync::LazyLock;
 
 use super::cluster::{helm, kubectl, kubectl_with, root, try_helm, work};
@@ -84,16 +85,37 @@ pub fn make_namespace(name: &str, labels: &[&str]) {
 
 /// `helm install`, and the wait until the operator runs.
 pub fn install(more: &[&str]) {
-    release("install", more);
+    release("install", &chart(), more);
 }
 
 /// `helm upgrade` to these values.
 pub fn upgrade(more: &[&str]) {
-    release("upgrade", more);
+    release("upgrade", &chart(), more);
 }
 
-fn release(verb: &str, more: &[&str]) {
-    let chart = chart().display().to_string();
+/// `helm upgrade` to this chart and these values.
+pub fn upgrade_to(chart: &Path, more: &[&str]) {
+    release("upgrade", chart, more);
+}
+
+/// Restores the chart and the default values of the operator that all tests share when it is dropped.
+pub struct Restored;
+
+impl Drop for Restored {
+    fn drop(&mut self) {
+        upgrade(&[]);
+    }
+}
+
+/// Copies the chart to `folder`, so that a test can change it, and returns the path of the copy.
+pub fn copied_chart(folder: &Path) -> PathBuf {
+    let copied = Command::new("cp").arg("-R").arg(chart()).arg(folder).status();
+    assert!(copied.expect("cp").success());
+    folder.join("sluice")
+}
+
+fn release(verb: &str, chart: &Path, more: &[&str]) {
+    let chart = chart.display().to_string();
     let set = [
         format!("image.tag={}", tag(&images().operator)),
         format!("images.aggregator.tag={}", tag(&images().aggregator)),
@@ -112,6 +134,7 @@ pub fn uninstall() {
     }
 }
 
-fn tag(image: &str) -> &str {
+/// Returns the tag of an image.
+pub fn tag(image: &str) -> &str {
     image.rsplit_once(':').map_or("", |(_, tag)| tag)
 }

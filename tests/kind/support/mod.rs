@@ -8,6 +8,7 @@
 
 pub mod cluster;
 pub mod dump;
+pub mod durability;
 pub mod flow;
 pub mod forward;
 pub mod install;

@@ -19,7 +19,7 @@ use super::load::{Load, Running};
 use super::node::{Process, signal};
 use super::objects::{Namespace, SOON, event_aggregator};
 use super::tally::Tally;
-use super::{cluster, dump, install};
+use super::{cluster, dump, durability, install};
 
 /// The name of the resource.
 pub const NAME: &str = "shop";
@@ -216,6 +216,18 @@ impl Trial {
         self.snapshots += self.watch.take().map_or(0, Watch::finish);
         (self.store, self.stream) = addresses(&self.stage.namespace, &self.forwards).await;
         self.watch = Some(Watch::start(&self.store));
+    }
+
+    /// Asserts that both servers sync to the disk what they answer for.
+    pub async fn assert_durable(&self) {
+        let wrong = wait_until("the settings of both servers", SOON, || async {
+            let StoreAddress::Postgres { url, .. } = &self.store else { return Err("no PostgreSQL".to_owned()) };
+            let mut wrong = durability::wrong_in_redis(&self.stream.0).await.map_err(|error| error.to_string())?;
+            wrong.extend(durability::wrong_in_postgres(url).await.map_err(|error| error.to_string())?);
+            Ok(wrong)
+        })
+        .await;
+        assert!(wrong.is_empty(), "a power cut would lose what was answered: {wrong:?}");
     }
 
     /// Returns the namespace of the trial.
