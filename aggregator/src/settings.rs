@@ -154,7 +154,7 @@ impl PostgresArgs {
 #[derive(Debug, Clone, Args)]
 pub struct RunSettings {
     /// Address and port of the HTTP server
-    #[arg(long, env = "SLUICE_LISTEN", default_value = "0.0.0.0:8081", value_name = "ADDRESS")]
+    #[arg(long, env = "SLUICE_LISTEN", default_value = "[::]:8081", value_name = "ADDRESS")]
     pub listen: SocketAddr,
     #[command(flatten)]
     #[allow(missing_docs, reason = "a doc comment would become the help's heading")]

@@ -56,7 +56,7 @@ pub struct HealthcheckSettings {
 #[derive(Debug, Clone, Args)]
 pub struct ServeSettings {
     /// The address on which to serve HTTP
-    #[arg(long, env = "SLUICE_LISTEN", default_value = "0.0.0.0:8080", value_name = "ADDRESS")]
+    #[arg(long, env = "SLUICE_LISTEN", default_value = "[::]:8080", value_name = "ADDRESS")]
     pub listen: SocketAddr,
     #[command(flatten)]
     #[allow(missing_docs, reason = "a doc comment would become the help's heading")]

@@ -33,6 +33,7 @@ pub mod exit;
 pub mod guard;
 mod handshake;
 pub mod healthcheck;
+mod listen;
 pub mod log_limit;
 mod log_writer;
 pub mod metrics;

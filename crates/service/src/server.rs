@@ -12,17 +12,19 @@ use tokio_util::task::TaskTracker;
 use crate::backoff::Backoff;
 use crate::connection::{self, Bounds, Served};
 use crate::deadlines::Deadlines;
+use crate::listen;
 use crate::open_connections::OpenConnections;
 use crate::open_files;
 use crate::options::ServeOptions;
 use crate::shortcut::{NoShortcut, Shortcut};
 
-/// Binds an address such as `0.0.0.0:8080`; port 0 selects a free port.
+/// Binds an address such as `[::]:8080`; port 0 selects a free port. `[::]` accepts IPv4 too, and means `0.0.0.0` on a
+/// machine without IPv6.
 ///
 /// # Errors
 /// When the address is in use or invalid.
 pub async fn bind(address: &str) -> anyhow::Result<TcpListener> {
-    TcpListener::bind(address).await.with_context(|| format!("cannot listen on {address}"))
+    listen::bind(address).await.with_context(|| format!("cannot listen on {address}"))
 }
 
 /// Serves until `shutdown` is cancelled, then stops accepting connections and waits for the requests in flight
