@@ -40,12 +40,19 @@ pub struct Release {
     namespace: &'static str,
     args: Vec<String>,
     chart: PathBuf,
+    kube_version: &'static str,
 }
 
 impl Release {
     /// Returns the release of the docs: `helm install sluice charts/sluice -n sluice-system`.
     pub fn new() -> Self {
-        Self { name: "sluice", namespace: "sluice-system", args: Vec::new(), chart: chart() }
+        Self {
+            name: "sluice",
+            namespace: "sluice-system",
+            args: Vec::new(),
+            chart: chart(),
+            kube_version: KUBE_VERSION,
+        }
     }
 
     /// Returns a release with these names. Names that differ from the product's reveal names that are hard-coded
@@ -57,6 +64,12 @@ impl Release {
     /// Renders the chart in another folder, such as a changed copy.
     pub fn of(mut self, chart: &Path) -> Self {
         self.chart = chart.to_owned();
+        self
+    }
+
+    /// Renders for another version of Kubernetes.
+    pub fn on(mut self, kube_version: &'static str) -> Self {
+        self.kube_version = kube_version;
         self
     }
 
@@ -81,7 +94,7 @@ impl Release {
     fn template(&self) -> Output {
         let chart = self.chart.display().to_string();
         let mut args = vec!["template", self.name, &chart, "--namespace", self.namespace];
-        args.extend(["--kube-version", KUBE_VERSION]);
+        args.extend(["--kube-version", self.kube_version]);
         args.extend(self.args.iter().map(String::as_str));
         helm(&args)
     }

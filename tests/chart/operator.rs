@@ -14,6 +14,15 @@ fn everything_set_at_once_renders_the_recorded_deployment() {
 }
 
 #[test]
+fn a_kubernetes_that_drops_the_pause_before_a_publisher_stops_is_refused() {
+    let refusal = Release::new().on("1.29.14").refusal();
+    assert!(refusal.contains(">=1.30.0-0"), "{refusal}");
+    assert!(!Release::new().on("1.30.0").objects().all("Deployment").is_empty());
+    // Providers add words of their own to the version.
+    assert!(!Release::new().on("v1.30.4-gke.100").objects().all("Deployment").is_empty());
+}
+
+#[test]
 fn the_operator_knows_each_variable_that_the_chart_sets() {
     let objects = Release::new().set("namespaces={till}").objects();
     let settings = read("operator/src/settings.rs");
