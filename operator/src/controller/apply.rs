@@ -16,9 +16,10 @@ use super::build::names::{Component, MANAGER};
 use super::drift::has_drifted;
 use super::error::{Error, Result};
 use super::fetch::Live;
+use super::field_managers::{has_update_of_ours, without_updates_of_ours};
 use super::ownership::{owned_by_another, owned_by_us};
 use super::plan::Plan;
-use super::{rollout, volumes};
+use super::{additions, rollout, volumes};
 
 /// Annotation with the hash of the desired object.
 const DESIRED: &str = "sluice.dev/desired";
@@ -120,10 +121,17 @@ impl Applier<'_> {
                 if live.meta().deletion_timestamp.is_some() || owned_by_another(live.meta(), self.plan) {
                     return Err(Error::Leftover { kind: kind.into_owned(), name });
                 }
-                if !has_drifted(&desired, &to_value(live)?) {
+                let current = to_value(live)?;
+                let has_additions = additions::exist(&desired, &current);
+                if !has_additions && !has_drifted(&desired, &current) && !has_update_of_ours(live.meta()) {
                     return Ok(live.clone());
                 }
-                tracing::info!(%kind, name, "the object has drifted: applying it");
+                tracing::info!(%kind, name, has_additions, "the object has drifted: applying it");
+                if has_additions {
+                    let patch = Patch::Strategic(additions::removal(&desired, &current));
+                    let removed = api.patch(&name, &update_params(), &patch).await;
+                    removed.map_err(Error::api(format!("remove what others added to {kind} {name}")))?;
+                }
             }
             None => {
                 // An object without our labels was not listed. It is somebody else's, unless this resource
@@ -144,7 +152,26 @@ impl Applier<'_> {
             }
             result => result,
         };
-        applied.map_err(Error::api(format!("apply {kind} {name}")))
+        let applied = applied.map_err(Error::api(format!("apply {kind} {name}")))?;
+        self.leave_to_apply(api, applied).await
+    }
+
+    /// Removes our entry of other writes than applies, so that applies alone decide which fields are ours.
+    async fn leave_to_apply<K>(&self, api: &Api<K>, applied: K) -> Result<K>
+    where
+        K: Resource<DynamicType = (), Scope = NamespaceResourceScope> + DeserializeOwned + Clone + Debug,
+    {
+        if !has_update_of_ours(applied.meta()) {
+            return Ok(applied);
+        }
+        let name = applied.name_any();
+        let patch = Patch::Merge(without_updates_of_ours(applied.meta()));
+        match api.patch(&name, &update_params(), &patch).await {
+            Ok(object) => Ok(object),
+            // The object was written meanwhile. The next reconcile finds the entry again.
+            Err(kube::Error::Api(status)) if status.code == 409 => Ok(applied),
+            Err(error) => Err(Error::api(format!("update the field managers of {} {name}", K::kind(&())))(error)),
+        }
     }
 
     /// Replaces the fields of the spec, lists as a whole. Server-side apply leaves list items of other
@@ -155,8 +182,7 @@ impl Applier<'_> {
         K: Resource<DynamicType = (), Scope = NamespaceResourceScope> + DeserializeOwned + Clone + Debug,
     {
         let patch = Patch::Merge(json!({ "spec": desired["spec"] }));
-        let params = PatchParams { field_manager: Some(MANAGER.to_owned()), ..PatchParams::default() };
-        let replaced = api.patch(name, &params, &patch).await;
+        let replaced = api.patch(name, &update_params(), &patch).await;
         replaced.map(|_| ()).map_err(Error::api(format!("replace the spec of {} {name}", K::kind(&()))))
     }
 
@@ -179,6 +205,11 @@ impl Applier<'_> {
             Err(error) => Err(Error::api(format!("delete {kind} {name}"))(error)),
         }
     }
+}
+
+/// Returns the parameters of a write that is not an apply.
+fn update_params() -> PatchParams {
+    PatchParams { field_manager: Some(MANAGER.to_owned()), ..PatchParams::default() }
 }
 
 fn to_value<K: Serialize>(object: &K) -> Result<serde_json::Value> {

@@ -3,7 +3,8 @@
 //!
 //! An object has not drifted when it contains everything that is desired, including the annotation with
 //! the hash of the desired object. (Without the hash, a field that is no longer desired would stay.)
-//! Fields that others added, such as defaults of the API server and labels of users, do not count.
+//! Fields that others added, such as defaults of the API server and labels of users, do not count here. In some
+//! fields of our containers they do: see `additions`.
 
 use serde_json::Value;
 
@@ -62,7 +63,7 @@ fn is_amounts(field: &str) -> bool {
 }
 
 /// Whether a value is empty. The API server leaves out empty values.
-fn is_empty(value: &Value) -> bool {
+pub fn is_empty(value: &Value) -> bool {
     match value {
         Value::Null => true,
         Value::Array(items) => items.is_empty(),

@@ -2,12 +2,14 @@
 //! status → write_status. Each step is a file and takes the result of the step before it as an
 //! argument, so that no step can be left out. [`reconcile`] runs them in order; `watch` decides when.
 
+mod additions;
 pub mod apply;
 pub mod build;
 mod context;
 mod drift;
 pub mod error;
 pub mod fetch;
+mod field_managers;
 mod ownership;
 pub mod plan;
 mod pod_problems;
