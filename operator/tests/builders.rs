@@ -156,6 +156,15 @@ fn a_replica_is_given_more_time_to_stop_than_it_takes_to_drain() {
 }
 
 #[test]
+fn roles_that_somebody_adds_may_log_in_to_the_database_of_the_managed_server() {
+    let built = serde_json::to_value(objects("ledger.yaml")).unwrap();
+    let maps = built["configMaps"].as_array().unwrap();
+    let rules = maps.iter().find_map(|map| map["data"]["pg_hba.conf"].as_str()).unwrap();
+    let hosts: Vec<_> = rules.lines().filter(|line| line.starts_with("host")).collect();
+    assert_eq!(hosts, ["host sluice all all scram-sha-256"], "with a password, and to no other database");
+}
+
+#[test]
 fn a_change_rolls_only_the_pods_it_touches() {
     use sluice_operator::controller::build::build;
     use sluice_operator::controller::build::names::Component;

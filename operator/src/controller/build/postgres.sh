@@ -20,14 +20,35 @@ if [ "$major" != "$POSTGRES_MAJOR" ]; then
   exit 1
 fi
 
-# Descriptor 3 is SQL, a statement a line. There is no server yet, so nobody can connect meanwhile.
-sql() { beside postgres --single -D "$1" -c exit_on_error=on -c log_min_error_statement=panic postgres >/dev/null; }
+# The folder of this script, with the configuration of the server.
+config=$(dirname "$0")
+
+# Descriptor 3 is SQL, a statement a line. There is no server yet, so nobody can connect meanwhile. The configuration
+# is that of the server: this process may have to recover after a crash, within the same memory and without huge pages.
+sql() {
+  beside postgres --single -D "$1" -c "config_file=$config/postgresql.conf" -c exit_on_error=on \
+    -c log_min_error_statement=panic postgres >/dev/null
+}
+
+# On a node with huge pages that the pod may not use, a process that tries to use them is killed (SIGBUS).
+without_huge_pages() {
+  if [ "$major" -ge 16 ]; then
+    beside initdb --set huge_pages=off "$@"
+  else
+    # initdb of 15 has no such option. It copies a sample of the configuration from its folder.
+    share=${TMPDIR:-/tmp}/share
+    rm -rf "$share"
+    cp -rL "$(pg_config --sharedir)" "$share"
+    sed -i 's/^#huge_pages = try/huge_pages = off/' "$share/postgresql.conf.sample"
+    beside initdb -L "$share" "$@"
+  fi
+}
 
 if [ ! -s "$PGDATA/PG_VERSION" ]; then
   # Made beside and moved: a start that was cut short leaves nothing that looks complete.
   rm -rf "$PGDATA.new"
   # The C locale sorts the same whatever the image's library: an index outlives an upgrade of it.
-  beside initdb -D "$PGDATA.new" --username=postgres --auth-local=trust --auth-host=scram-sha-256 \
+  without_huge_pages -D "$PGDATA.new" --username=postgres --auth-local=trust --auth-host=scram-sha-256 \
     --data-checksums --encoding=UTF8 --locale=C 3</dev/null
   sql "$PGDATA.new" 3<<'SQL'
 CREATE ROLE sluice LOGIN
@@ -46,4 +67,4 @@ sql "$PGDATA" 3<<EOF
 ALTER ROLE sluice PASSWORD '$quoted'
 EOF
 
-exec postgres -D "$PGDATA" -c config_file=/etc/sluice/postgresql.conf
+exec postgres -D "$PGDATA" -c "config_file=$config/postgresql.conf"
