@@ -33,7 +33,7 @@ pub enum Command {
 #[derive(Debug, Clone, Args)]
 pub struct RunSettings {
     /// Address for health checks and metrics
-    #[arg(long, env = "SLUICE_LISTEN", default_value = "0.0.0.0:8082", value_name = "ADDRESS")]
+    #[arg(long, env = "SLUICE_LISTEN", default_value = "[::]:8082", value_name = "ADDRESS")]
     pub listen: SocketAddr,
     /// Namespaces to watch; without any, all of them
     #[arg(long, env = "SLUICE_NAMESPACES", value_delimiter = ',', value_name = "NAME,…")]

@@ -61,7 +61,7 @@ fn programs_listen_where_their_services_and_probes_look() {
     for (component, port) in [("aggregator", AGGREGATOR_PORT), ("publisher", PUBLISHER_PORT)] {
         let container = container("ledger.yaml", component);
         let listen = container.env.iter().flatten().find(|variable| variable.name == env::LISTEN).unwrap();
-        assert_eq!(listen.value, Some(format!("0.0.0.0:{port}")));
+        assert_eq!(listen.value, Some(format!("[::]:{port}")));
         assert_eq!(container.ports.unwrap()[0].container_port, port);
     }
 }

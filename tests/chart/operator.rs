@@ -81,7 +81,7 @@ fn the_namespaces_to_look_after_are_handed_to_the_operator() {
 fn probes_service_and_monitor_point_at_the_port_where_the_operator_listens() {
     let objects = Release::new().set("metrics.port=9999,metrics.serviceMonitor.enabled=true").objects();
     let container = objects.container();
-    assert_eq!(objects.env("SLUICE_LISTEN"), Some("0.0.0.0:9999"));
+    assert_eq!(objects.env("SLUICE_LISTEN"), Some("[::]:9999"));
     assert_eq!(container["ports"], json!([{"name": "http", "containerPort": 9999}]));
     assert_eq!(container["livenessProbe"]["httpGet"], json!({"path": "/healthz", "port": "http"}));
     assert_eq!(container["readinessProbe"]["httpGet"], json!({"path": "/readyz", "port": "http"}));

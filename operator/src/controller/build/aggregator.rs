@@ -27,7 +27,7 @@ pub(super) fn build(plan: &Plan, checksums: &Checksums, objects: &mut Objects) {
     variables.extend(postgres::client_env(plan));
     variables.extend([
         pod::env_pod_name(env::CONSUMER),
-        pod::env(env::LISTEN, format!("0.0.0.0:{AGGREGATOR_PORT}")),
+        pod::env(env::LISTEN, format!("[::]:{AGGREGATOR_PORT}")),
         pod::env(env::STREAM_PREFIX, plan.names.stream_prefix()),
         pod::env(env::STREAMS, plan.streams.to_string()),
         pod::env(env::DATABASE_SCHEMA, plan.names.schema()),

@@ -27,7 +27,7 @@ pub(super) fn build(plan: &Plan, checksums: &Checksums, objects: &mut Objects) {
     let mut variables = redis::client_env(plan);
     let aggregators = plan.names.host(&plan.names.of(Component::Aggregator));
     variables.extend([
-        pod::env(env::LISTEN, format!("0.0.0.0:{PUBLISHER_PORT}")),
+        pod::env(env::LISTEN, format!("[::]:{PUBLISHER_PORT}")),
         pod::env(env::QUERY_URL, format!("http://{aggregators}:{AGGREGATOR_PORT}")),
         pod::env(env::STREAM_PREFIX, plan.names.stream_prefix()),
         pod::env(env::STREAMS, plan.streams.to_string()),
