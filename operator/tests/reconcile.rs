@@ -514,3 +514,33 @@ async fn new_publishers_wait_until_all_aggregators_are_replaced() {
     trial.reconcile().await.unwrap();
     assert_eq!(image(&trial), "mirror.example/pub:3");
 }
+
+#[tokio::test]
+async fn more_aggregators_than_the_database_has_connections_for_are_refused_by_field() {
+    let refusal = async |change: fn(&mut Value)| {
+        let trial = Trial::new();
+        trial.api.change(RESOURCE, |resource| {
+            // 4 workers and 8 other connections each; 25 MiB are enough for 5 connections, and there are at least 40.
+            resource["spec"]["postgres"]["managed"]["memory"] = json!("512Mi");
+            change(&mut resource["spec"]["aggregator"]);
+        });
+        trial.reconcile().await.err().map(|error| (error.reason(), error.to_string()))
+    };
+    assert_eq!(refusal(|aggregator| aggregator["replicas"] = json!(8)).await, None, "8 x 12 + 5 = 101 of 102");
+    let (reason, message) = refusal(|aggregator| aggregator["replicas"] = json!(9)).await.unwrap();
+    assert_eq!(reason, Reason::Invalid);
+    for part in [
+        "spec.postgres.managed.memory",
+        "102 connections",
+        "565Mi",
+        "spec.aggregator.replicas",
+        "spec.aggregator.workers",
+    ] {
+        assert!(message.contains(part), "{part}: {message}");
+    }
+    let scaling = |aggregator: &mut Value| aggregator["autoscaling"] = json!({"minReplicas": 1, "maxReplicas": 9});
+    let (_, message) = refusal(scaling).await.unwrap();
+    assert!(message.contains("spec.aggregator.autoscaling.maxReplicas"), "{message}");
+    let (_, message) = refusal(|aggregator| aggregator["replicas"] = json!(900)).await.unwrap();
+    assert!(!message.contains("raise it") && message.contains("at most 1000"), "{message}");
+}

@@ -151,6 +151,18 @@ pub struct PostgresPlan {
     pub version: i32,
 }
 
+impl PostgresPlan {
+    /// The number of connections that the server accepts: 5 MiB of memory for each, at least 40.
+    pub fn max_connections(&self) -> i64 {
+        (self.memory / (5 << 20)).clamp(MIN_CONNECTIONS, MAX_CONNECTIONS)
+    }
+}
+
+/// The smallest value of `max_connections`.
+const MIN_CONNECTIONS: i64 = 40;
+/// The largest value of `max_connections`. Each connection is a process.
+pub const MAX_CONNECTIONS: i64 = 1_000;
+
 /// A volume.
 #[derive(Debug, Clone)]
 pub struct VolumePlan {

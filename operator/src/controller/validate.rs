@@ -11,8 +11,8 @@ use super::build::names::{Component, Names};
 use super::error::{Error, Result};
 use super::fetch::Live;
 use super::plan::{
-    AggregatorPlan, Backend, Defaults, ExternalPlan, Images, NetworkPlan, PASSWORD, Plan, PostgresPlan, PublisherPlan,
-    RedisPlan, VolumePlan, names_of,
+    AggregatorPlan, Backend, Defaults, ExternalPlan, Images, MAX_CONNECTIONS, NetworkPlan, PASSWORD, Plan,
+    PostgresPlan, PublisherPlan, RedisPlan, VolumePlan, names_of,
 };
 use crate::contract::{POSTGRES_PORT, REDIS_PORT};
 use crate::crd::{
@@ -20,6 +20,11 @@ use crate::crd::{
 };
 use crate::quantity;
 
+/// Connections that an aggregator opens to PostgreSQL besides one for each worker: for claimed entries, replays, lists,
+/// other queries, probes, recovery and maintenance.
+const CONNECTIONS_BESIDE_WORKERS: i64 = 8;
+/// Connections that are left for administrators and backups. PostgreSQL reserves three of them.
+const OTHER_CONNECTIONS: i64 = 5;
 /// Bytes in a mebibyte.
 const MIB: i64 = 1 << 20;
 
@@ -37,6 +42,9 @@ pub fn validate(resource: &EventAggregator, live: &Live, defaults: &Defaults, de
     let spec = &resource.spec;
     check_resources("spec.aggregator.resources", &spec.aggregator.resources)?;
     check_resources("spec.publisher.resources", &spec.publisher.resources)?;
+    let replicas = replicas(&spec.aggregator, live, &names, decided);
+    let postgres = postgres(spec, live, &names)?;
+    check_connections(&spec.aggregator, replicas, live, &postgres)?;
     Ok(Plan {
         owner,
         generation: resource.metadata.generation.unwrap_or_default(),
@@ -49,7 +57,7 @@ pub fn validate(resource: &EventAggregator, live: &Live, defaults: &Defaults, de
         idempotency_memory_percent: spec.idempotency_memory_percent,
         durability: spec.durability.clone(),
         aggregator: AggregatorPlan {
-            replicas: replicas(&spec.aggregator, live, &names, decided),
+            replicas,
             workers: spec.aggregator.workers,
             claim_after: spec.aggregator.claim_after.clone(),
             consumer_ttl: spec.aggregator.consumer_ttl.clone(),
@@ -65,7 +73,7 @@ pub fn validate(resource: &EventAggregator, live: &Live, defaults: &Defaults, de
             pods: spec.publisher.pods.clone(),
         },
         redis: redis(spec, live, &names)?,
-        postgres: postgres(spec, live, &names)?,
+        postgres,
         network: network(&spec.network_policy, defaults)?,
         names,
     })
@@ -136,6 +144,37 @@ fn replicas(aggregator: &AggregatorSpec, live: &Live, names: &Names, decided: Op
         }
         _ => aggregator.replicas,
     }
+}
+
+/// Refuses more aggregators than the managed PostgreSQL has connections for. Some of them would never become ready.
+/// `max_connections` does not follow the number of aggregators, because scaling would then restart the server.
+fn check_connections(
+    aggregator: &AggregatorSpec,
+    replicas: i32,
+    live: &Live,
+    postgres: &Backend<PostgresPlan>,
+) -> Result<()> {
+    let Backend::Managed(postgres) = postgres else { return Ok(()) };
+    let scaling = aggregator.autoscaling.as_ref().filter(|_| live.autoscalers.is_empty());
+    let (count, field) = match scaling {
+        Some(scaling) => (scaling.max_replicas.max(replicas), "spec.aggregator.autoscaling.maxReplicas"),
+        None => (replicas, "spec.aggregator.replicas"),
+    };
+    let each = i64::from(aggregator.workers) + CONNECTIONS_BESIDE_WORKERS;
+    let (needed, allowed) = (i64::from(count) * each + OTHER_CONNECTIONS, postgres.max_connections());
+    if needed <= allowed {
+        return Ok(());
+    }
+    let remedy = if needed <= MAX_CONNECTIONS {
+        format!("raise it to {}Mi, or lower {field} or spec.aggregator.workers", needed * 5)
+    } else {
+        format!("lower {field} or spec.aggregator.workers, because it has at most {MAX_CONNECTIONS}")
+    };
+    let message = format!(
+        "gives PostgreSQL {allowed} connections, and {count} aggregators with {} workers each need up to {needed}: {remedy}",
+        aggregator.workers
+    );
+    Err(Error::invalid("spec.postgres.managed.memory", message))
 }
 
 fn redis(spec: &EventAggregatorSpec, live: &Live, names: &Names) -> Result<Backend<RedisPlan>> {

@@ -93,7 +93,7 @@ fn tuned(postgres: &PostgresPlan) -> String {
     let memory = postgres.memory >> 20;
     let disk = postgres.volume.bytes >> 20;
     [
-        ("max_connections", (memory / 5).clamp(40, 1_000)),
+        ("max_connections", postgres.max_connections()),
         ("shared_buffers", (memory / 4).max(32)),
         ("effective_cache_size", (memory * 5 / 8).max(64)),
         ("maintenance_work_mem", (memory / 16).clamp(16, 1_024)),
