@@ -516,6 +516,58 @@ async fn new_publishers_wait_until_all_aggregators_are_replaced() {
 }
 
 #[tokio::test]
+async fn a_pod_that_cannot_end_on_a_lost_node_is_named_with_its_node() {
+    let trial = Trial::new();
+    trial.reconcile().await.unwrap();
+    trial.finish_rollouts();
+    trial.api.change(&format!("{SETS}/ledger-postgres"), |set| set["status"]["readyReplicas"] = json!(0));
+    let pod = "/api/v1/namespaces/accounts/pods/ledger-postgres-0";
+    let lost = json!({
+        "apiVersion": "v1", "kind": "Pod",
+        "metadata": {
+            "name": "ledger-postgres-0", "namespace": "accounts", "deletionTimestamp": "2025-01-01T00:00:00Z",
+            "labels": {"app.kubernetes.io/managed-by": "sluice-operator", "app.kubernetes.io/instance": "ledger",
+                "app.kubernetes.io/component": "postgres"}
+        },
+        "spec": {"nodeName": "worker-7", "containers": []},
+        "status": {"conditions": [
+            {"type": "DisruptionTarget", "status": "True", "reason": "DeletionByTaintManager"},
+            {"type": "Ready", "status": "False"}
+        ]}
+    });
+    trial.api.put(pod, lost.clone());
+    trial.reconcile().await.unwrap();
+    let condition = trial.condition("PostgresReady");
+    assert_eq!(condition["reason"], "NodeLost", "{condition}");
+    let message = condition["message"].as_str().unwrap();
+    for part in ["ledger-postgres-0", "worker-7", "node.kubernetes.io/out-of-service"] {
+        assert!(message.contains(part), "{message}");
+    }
+    assert_eq!(trial.condition("Ready")["reason"], "NodeLost");
+    assert_eq!(trial.condition("Progressing")["reason"], "Stalled");
+
+    // A pod that was deleted by hand on such a node has no condition of a taint. It runs as far as is known.
+    trial.api.change(pod, |pod| {
+        let running = json!({"startedAt": "2025-01-01T00:00:00Z"});
+        pod["status"] = json!({
+            "conditions": [{"type": "Ready", "status": "False"}],
+            "containerStatuses": [{"name": "postgres", "image": "", "imageID": "", "ready": true, "restartCount": 0,
+                "state": {"running": running}}]
+        });
+    });
+    trial.reconcile().await.unwrap();
+    assert_eq!(trial.condition("PostgresReady")["reason"], "NodeLost");
+
+    // A pod that ends as it should is not reported.
+    let mut ending = lost;
+    ending["metadata"]["deletionTimestamp"] =
+        json!(jiff::Timestamp::now().round(jiff::Unit::Second).unwrap().to_string());
+    trial.api.put(pod, ending);
+    trial.reconcile().await.unwrap();
+    assert_eq!(trial.condition("PostgresReady")["reason"], "Starting");
+}
+
+#[tokio::test]
 async fn more_aggregators_than_the_database_has_connections_for_are_refused_by_field() {
     let refusal = async |change: fn(&mut Value)| {
         let trial = Trial::new();

@@ -1,10 +1,12 @@
-//! Finds out why pods do not start, from their status.
+//! Finds out why pods do not start or do not end, from their status.
 
-use k8s_openapi::api::core::v1::{ContainerStatus, Pod};
+use jiff::{SignedDuration, Timestamp};
+use k8s_openapi::api::core::v1::{ContainerStatus, Pod, PodCondition};
 use kube::ResourceExt;
 
 use super::build::names::{Component, component_of};
 use super::reason::{ConditionReason, Reason};
+use crate::crd::ConditionType;
 
 /// Why a pod does not run.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -19,12 +21,48 @@ pub struct Problem {
 /// How much of a container's termination message is repeated, in characters.
 const MAX_MESSAGE: usize = 300;
 
+/// For how long the kubelet may still be about to remove a pod after its grace period.
+const REMOVAL: SignedDuration = SignedDuration::from_secs(60);
+
 /// Returns the first problem among the pods of a component, by the name of the pod.
-pub fn of(pods: &[Pod], component: Component) -> Option<Problem> {
-    let ours = |pod: &&Pod| component_of(pod.labels()) == Some(component.as_str());
-    let mut pods: Vec<_> = pods.iter().filter(ours).filter(|pod| pod.metadata.deletion_timestamp.is_none()).collect();
+pub fn of(pods: &[Pod], component: Component, now: Timestamp) -> Option<Problem> {
+    let mut pods: Vec<_> = pods.iter().filter(|pod| component_of(pod.labels()) == Some(component.as_str())).collect();
     pods.sort_by_key(|pod| pod.name_any());
-    pods.into_iter().find_map(of_pod)
+    pods.into_iter().find_map(|pod| match &pod.metadata.deletion_timestamp {
+        Some(deleted) => of_lost_pod(pod, now.duration_since(deleted.0)),
+        None => of_pod(pod),
+    })
+}
+
+/// Returns the problem of a pod that is being deleted and whose node does not answer. The pod of a StatefulSet is not
+/// created on another node before: the old one might still be running. `overdue` is the time since the end of its
+/// grace period, by which the kubelet ends it.
+fn of_lost_pod(pod: &Pod, overdue: SignedDuration) -> Option<Problem> {
+    let node = pod.spec.as_ref()?.node_name.as_deref()?;
+    let status = pod.status.as_ref()?;
+    let is = |kind: &str, status: &str| {
+        let same = move |condition: &&PodCondition| condition.type_ == kind && condition.status == status;
+        pod.status.iter().flat_map(|status| status.conditions.iter().flatten()).find(same)
+    };
+    let evicted = is("DisruptionTarget", "True")
+        .is_some_and(|condition| condition.reason.as_deref() == Some("DeletionByTaintManager"));
+    // The control plane sets Ready, which pods have as resources do, to False when a node does not answer. The kubelet would have reported the end of
+    // the container too.
+    let runs = status
+        .container_statuses
+        .iter()
+        .flatten()
+        .any(|container| container.state.as_ref().is_some_and(|state| state.running.is_some()));
+    let unheard = is(ConditionType::Ready.as_str(), "False").is_some() && runs;
+    let lost = status.reason.as_deref() == Some(Reason::NodeLost.as_str()) || evicted || unheard;
+    (lost && overdue > REMOVAL).then(|| Problem {
+        reason: Reason::NodeLost.into(),
+        message: format!(
+            "{name} cannot end, because its node {node} does not answer: start the node again, or if it is switched \
+             off for good, run `kubectl taint nodes {node} node.kubernetes.io/out-of-service=nodeshutdown:NoExecute`",
+            name = pod.name_any()
+        ),
+    })
 }
 
 fn of_pod(pod: &Pod) -> Option<Problem> {

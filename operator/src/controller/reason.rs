@@ -69,6 +69,8 @@ reasons! {
     CrashLoopBackOff,
     /// No node can run a pod.
     Unschedulable,
+    /// A pod cannot end, because its node does not answer.
+    NodeLost,
     /// A field has an invalid value.
     Invalid,
     /// The stored resource does not match the schema.

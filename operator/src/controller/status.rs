@@ -48,7 +48,7 @@ pub fn of_applied(
     let aggregator = set(Component::Aggregator);
     let publisher = applied.objects.deployments.first().map(rollout::of_deployment);
 
-    let part = |component: Component, rollout: Option<Rollout>| verdict(component, rollout, live);
+    let part = |component: Component, rollout: Option<Rollout>| verdict(component, rollout, live, now);
     let aggregators = part(Component::Aggregator, aggregator);
     let parts = [
         (
@@ -132,7 +132,7 @@ fn with(
 }
 
 /// Returns the condition of a component whose pods the operator runs.
-fn verdict(component: Component, rollout: Option<Rollout>, live: &Live) -> Verdict {
+fn verdict(component: Component, rollout: Option<Rollout>, live: &Live, now: Timestamp) -> Verdict {
     let Some(rollout) = rollout else {
         let message = format!("the {} has not been created yet", component.as_str());
         return Verdict::new("False", Reason::Missing, message);
@@ -143,7 +143,7 @@ fn verdict(component: Component, rollout: Option<Rollout>, live: &Live) -> Verdi
             wanted => Verdict::new("True", Reason::Ready, format!("{wanted} of {wanted} pods are ready")),
         };
     }
-    if let Some(problem) = pod_problems::of(&live.pods, component) {
+    if let Some(problem) = pod_problems::of(&live.pods, component, now) {
         return Verdict::new("False", problem.reason, problem.message);
     }
     let Rollout { wanted, existing, ready, all_updated } = rollout;
