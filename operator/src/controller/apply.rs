@@ -3,7 +3,7 @@
 
 use std::fmt::Debug;
 
-use k8s_openapi::api::apps::v1::{Deployment, StatefulSet};
+use jiff::Timestamp;
 use kube::api::{DeleteParams, Patch, PatchParams, Preconditions};
 use kube::core::NamespaceResourceScope;
 use kube::{Api, Client, Resource, ResourceExt};
@@ -12,14 +12,14 @@ use serde::de::DeserializeOwned;
 use serde_json::json;
 
 use super::build::Objects;
-use super::build::names::{Component, MANAGER};
+use super::build::names::MANAGER;
 use super::drift::has_drifted;
 use super::error::{Error, Result};
 use super::fetch::Live;
 use super::field_managers::{has_update_of_ours, without_updates_of_ours};
 use super::ownership::{owned_by_another, owned_by_us};
 use super::plan::Plan;
-use super::{additions, rollout, volumes};
+use super::{additions, order, volumes};
 
 /// Annotation with the hash of the desired object.
 const DESIRED: &str = "sluice.dev/desired";
@@ -30,6 +30,8 @@ const DESIRED: &str = "sluice.dev/desired";
 pub struct Applied {
     /// All objects of the resource.
     pub objects: Objects,
+    /// Whether the aggregators still have their newer image because publishers go back first.
+    pub aggregator_held: bool,
     /// Whether the publishers still have their old image because aggregators are being replaced.
     pub publisher_held: bool,
     /// The error of a volume that cannot grow. Its size stays as it is.
@@ -43,6 +45,7 @@ pub struct Applied {
 pub async fn apply(client: &Client, plan: &Plan, live: &Live, mut desired: Objects) -> Result<Applied> {
     let applier = Applier { client, plan };
     let volume_refused = volumes::grow(client, plan, live, &mut desired).await?;
+    let aggregator_held = order::hold_aggregators(plan, live, &mut desired, Timestamp::now());
     let mut objects = Objects {
         service_accounts: applier.all(&live.objects.service_accounts, desired.service_accounts).await?,
         config_maps: applier.all(&live.objects.config_maps, desired.config_maps).await?,
@@ -52,41 +55,9 @@ pub async fn apply(client: &Client, plan: &Plan, live: &Live, mut desired: Objec
         stateful_sets: applier.all(&live.objects.stateful_sets, desired.stateful_sets).await?,
         deployments: Vec::new(),
     };
-    let (deployments, publisher_held) = hold_publisher(plan, live, &objects.stateful_sets, desired.deployments);
-    objects.deployments = applier.all(&live.objects.deployments, deployments).await?;
-    Ok(Applied { objects, publisher_held, volume_refused })
-}
-
-/// Retains the image of the publishers while aggregators are being replaced. A newer publisher may write
-/// entries that only newer aggregators can read. Returns whether an image was retained.
-fn hold_publisher(
-    plan: &Plan,
-    live: &Live,
-    sets: &[StatefulSet],
-    mut desired: Vec<Deployment>,
-) -> (Vec<Deployment>, bool) {
-    let aggregators = sets.iter().find(|set| set.name_any() == plan.names.of(Component::Aggregator));
-    if aggregators.is_none_or(|set| rollout::of_set(set).all_updated) {
-        return (desired, false);
-    }
-    let mut held = false;
-    for deployment in &mut desired {
-        let name = deployment.name_any();
-        let current = live.objects.deployments.iter().find(|live| live.name_any() == name);
-        let Some(current) = current.and_then(image_of).map(str::to_owned) else { continue };
-        let Some(image) = image_mut(deployment) else { continue };
-        held |= *image != current;
-        *image = current;
-    }
-    (desired, held)
-}
-
-fn image_of(deployment: &Deployment) -> Option<&str> {
-    deployment.spec.as_ref()?.template.spec.as_ref()?.containers.first()?.image.as_deref()
-}
-
-fn image_mut(deployment: &mut Deployment) -> Option<&mut String> {
-    deployment.spec.as_mut()?.template.spec.as_mut()?.containers.first_mut()?.image.as_mut()
+    let publisher_held = order::hold_publishers(plan, live, &objects.stateful_sets, &mut desired.deployments);
+    objects.deployments = applier.all(&live.objects.deployments, desired.deployments).await?;
+    Ok(Applied { objects, aggregator_held, publisher_held, volume_refused })
 }
 
 struct Applier<'a> {

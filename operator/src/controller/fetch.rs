@@ -34,6 +34,8 @@ pub struct Live {
     /// Names of the HorizontalPodAutoscalers that scale it. They are only read when the spec asks the
     /// operator to scale it too.
     pub autoscalers: Vec<String>,
+    /// The number of events that are not stored yet, as it was last observed.
+    pub backlog: Option<i64>,
 }
 
 /// Reads all objects that exist for `resource`.
@@ -82,6 +84,7 @@ pub async fn fetch(client: &Client, programs: &Programs, resource: &EventAggrega
             Some(_) => autoscalers(client, resource).await?,
             None => Vec::new(),
         },
+        backlog: resource.status.as_ref().and_then(|status| status.backlog),
     })
 }
 

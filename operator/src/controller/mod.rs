@@ -10,6 +10,7 @@ mod drift;
 pub mod error;
 pub mod fetch;
 mod field_managers;
+mod order;
 mod ownership;
 pub mod plan;
 mod pod_problems;

@@ -55,6 +55,8 @@ reasons! {
     ScalingDown,
     /// Publishers are updated after the aggregators.
     WaitingForAggregators,
+    /// Aggregators get an older image after the publishers.
+    WaitingForPublishers,
     /// No aggregator is ready, so it is not known whether an external server can be used.
     NotConfirmed,
     /// An object must be deleted before the operator can continue.
@@ -105,6 +107,7 @@ impl Reason {
                 | Self::RollingOut
                 | Self::ScalingDown
                 | Self::WaitingForAggregators
+                | Self::WaitingForPublishers
                 | Self::NotConfirmed
         )
     }
@@ -118,6 +121,7 @@ impl Reason {
                 | Self::RollingOut
                 | Self::ScalingDown
                 | Self::WaitingForAggregators
+                | Self::WaitingForPublishers
                 | Self::NotConfirmed
                 | Self::Paused
         )

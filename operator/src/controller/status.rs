@@ -49,7 +49,14 @@ pub fn of_applied(
     let publisher = applied.objects.deployments.first().map(rollout::of_deployment);
 
     let part = |component: Component, rollout: Option<Rollout>| verdict(component, rollout, live, now);
-    let aggregators = part(Component::Aggregator, aggregator);
+    let aggregators = match part(Component::Aggregator, aggregator) {
+        ready if ready.is_true() && applied.aggregator_held => Verdict::new(
+            "False",
+            Reason::WaitingForPublishers,
+            "the aggregators get their older image after all publishers have theirs and the backlog is stored",
+        ),
+        verdict => verdict,
+    };
     let parts = [
         (
             ConditionType::RedisReady,
