@@ -146,7 +146,7 @@ fn with_managed_servers_exactly_the_arrows_of_the_design_are_open() {
         [("publisher", "publisher"), ("aggregator", "aggregator"), ("redis", "redis"), ("postgres", "postgres")]
             .map(|(name, component)| part(name, "ledger", "accounts", component))
             .into();
-    let open = arrows(&policies, &ours, &others(), &[53, 80, 443, 5432, 6379, 6380, 8080, 8081]);
+    let open = arrows(&policies, &ours, &others(), &[53, 80, 443, 5353, 5432, 6379, 6380, 8080, 8081]);
     let expected: BTreeSet<_> = [
         "client -> publisher:8080",
         "publisher -> redis:6379",
@@ -156,8 +156,11 @@ fn with_managed_servers_exactly_the_arrows_of_the_design_are_open() {
         "operator -> publisher:8080",
         "operator -> aggregator:8081",
         "prometheus -> aggregator:8081",
+        "prometheus -> publisher:8080",
         "publisher -> dns:53",
+        "publisher -> dns:5353",
         "aggregator -> dns:53",
+        "aggregator -> dns:5353",
     ]
     .map(str::to_owned)
     .into();
@@ -198,4 +201,18 @@ fn without_policies_there_are_none() {
     let live = support::external_secrets();
     let plan = sluice_operator::controller::validate::validate(&resource, &live, &support::defaults(), None).unwrap();
     assert!(sluice_operator::controller::build::build(&plan, &Default::default()).network_policies.is_empty());
+}
+
+#[test]
+fn a_server_behind_a_service_with_another_port_is_reached_at_the_port_of_its_pods() {
+    let mut text: serde_yaml::Value = serde_yaml::from_str(&support::fixture_text("tiny.yaml")).unwrap();
+    text["spec"]["postgres"]["external"]["networkPolicyPort"] = 15_432.into();
+    let resource: sluice_operator::crd::EventAggregator = serde_yaml::from_value(text).unwrap();
+    let live = support::external_secrets();
+    let plan = sluice_operator::controller::validate::validate(&resource, &live, &support::defaults(), None).unwrap();
+    let built = sluice_operator::controller::build::build(&plan, &Default::default());
+    let ours = [part("aggregator", "tiny", "edge", "aggregator")];
+    let open = arrows(&built.network_policies, &ours, &others(), &[5432, 15_432]);
+    assert!(open.contains("aggregator -> database:15432"), "{open:?}");
+    assert!(!open.contains("aggregator -> database:5432"), "{open:?}");
 }

@@ -181,7 +181,7 @@ pub struct ExternalPlan {
     pub secret: String,
     /// The key in the Secret.
     pub key: String,
-    /// Its port, read from the URL.
+    /// The port that NetworkPolicies open: that of the URL, unless the resource has another one.
     pub port: i32,
     /// Address ranges of the server; if empty, NetworkPolicies open its port for all addresses.
     pub cidrs: Vec<String>,

@@ -259,7 +259,7 @@ fn external_plan(
     };
     match port_of(url, schemes) {
         Some(port) => {
-            let port = port.unwrap_or(default_port);
+            let port = external.network_policy_port.or(port).unwrap_or(default_port);
             Ok(ExternalPlan { secret: name, key, port, cidrs: external.cidrs.clone() })
         }
         None => {

@@ -120,6 +120,11 @@ pub struct ExternalSpec {
     #[schemars(length(max = 32), inner(length(min = 1, max = 64)), extend("x-kubernetes-list-type" = "set"))]
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub cidrs: Vec<String>,
+    /// Port to which NetworkPolicies allow connections, if it is not that of the URL: for a Service with a
+    /// `targetPort`, the port of its pods.
+    #[schemars(range(min = 1, max = 65535))]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub network_policy_port: Option<i32>,
 }
 
 /// A value in a Secret of the same namespace.

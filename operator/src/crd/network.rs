@@ -18,7 +18,7 @@ pub struct NetworkPolicySpec {
     #[schemars(length(max = 32))]
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub clients: Vec<Peer>,
-    /// Pods that may read the metrics of aggregators. (Clients can read the metrics of publishers.)
+    /// Pods that may read the metrics of aggregators and publishers, such as those of Prometheus.
     #[schemars(length(max = 32))]
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub scrapers: Vec<Peer>,

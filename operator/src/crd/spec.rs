@@ -24,7 +24,6 @@ use super::status::EventAggregatorStatus;
     kind = "EventAggregator",
     plural = "eventaggregators",
     shortname = "eagg",
-    category = "all",
     namespaced,
     status = "EventAggregatorStatus",
     derive = "PartialEq",

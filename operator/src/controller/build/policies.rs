@@ -39,11 +39,11 @@ pub(super) fn build(plan: &Plan, objects: &mut Objects) {
 
 fn publisher(plan: &Plan, network: &NetworkPlan) -> NetworkPolicy {
     let clients: Vec<_> = network.clients.iter().map(peer).collect();
-    let operator = operator(network).filter(|_| !clients.is_empty());
-    let from = clients.into_iter().chain(operator).collect();
+    // An empty list of peers allows all, so nobody is added to it.
+    let others = operator(network).into_iter().chain(network.scrapers.iter().map(peer));
+    let from = if clients.is_empty() { clients } else { clients.into_iter().chain(others).collect() };
     let to_aggregators = egress(AGGREGATOR_PORT, vec![pods_of(plan, Component::Aggregator)]);
     let out = vec![dns(network), to_redis(plan), to_aggregators];
-    // An empty list of peers allows all.
     policy(plan, Component::Publisher, vec![ingress(PUBLISHER_PORT, from)], out)
 }
 
@@ -80,7 +80,9 @@ fn dns(network: &NetworkPlan) -> NetworkPolicyEgressRule {
         ..NetworkPolicyPeer::default()
     };
     NetworkPolicyEgressRule {
-        ports: Some(vec![port("UDP", 53), port("TCP", 53)]),
+        // The DNS servers of OpenShift listen at 5353 behind a Service with the port 53. What counts is the port of
+        // the pod.
+        ports: Some(vec![port("UDP", 53), port("TCP", 53), port("UDP", 5353), port("TCP", 5353)]),
         to: Some(std::iter::once(pods).chain(network.dns.cidrs.iter().map(|cidr| block(cidr))).collect()),
     }
 }
