@@ -134,6 +134,7 @@ fn defaults(settings: &RunSettings, namespace: String) -> Defaults {
         image_redis: settings.images.image_redis.clone(),
         image_postgres: settings.images.image_postgres.clone(),
         operator_namespace: in_cluster.then_some(namespace),
+        fixed_user_ids: settings.fixed_user_ids,
     }
 }
 

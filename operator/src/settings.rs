@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use clap::{Args, Parser, Subcommand};
+use clap::{ArgAction, Args, Parser, Subcommand};
 use sluice_service::units::duration;
 
 /// Runs the event aggregators that EventAggregator resources describe.
@@ -51,6 +51,11 @@ pub struct RunSettings {
     /// How long to finish the work in flight after SIGTERM
     #[arg(long, env = "SLUICE_SHUTDOWN_TIMEOUT", default_value = "10s", value_parser = duration, value_name = "TIME")]
     pub shutdown_timeout: Duration,
+    /// Whether the pods of resources have the user ids of their images; false where the cluster assigns them, as
+    /// OpenShift does
+    #[arg(long, env = "SLUICE_FIXED_USER_IDS", default_value_t = true, action = ArgAction::Set,
+        value_name = "true|false")]
+    pub fixed_user_ids: bool,
     #[command(flatten)]
     #[allow(missing_docs, reason = "a doc comment would become the help's heading")]
     pub lease: LeaseArgs,

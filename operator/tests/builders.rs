@@ -156,6 +156,26 @@ fn a_replica_is_given_more_time_to_stop_than_it_takes_to_drain() {
 }
 
 #[test]
+fn where_the_cluster_assigns_user_ids_no_pod_names_one() {
+    use sluice_operator::controller::build::build;
+    use sluice_operator::controller::plan::Defaults;
+    use sluice_operator::controller::validate::validate;
+
+    let defaults = Defaults { fixed_user_ids: false, ..support::defaults() };
+    let plan = validate(&support::fixture("ledger.yaml"), &support::external_secrets(), &defaults, None).unwrap();
+    let built = serde_json::to_value(build(&plan, &Default::default())).unwrap();
+    let sets = built["statefulSets"].as_array().unwrap().iter().chain(built["deployments"].as_array().unwrap());
+    for set in sets {
+        let (name, security) = (&set["metadata"]["name"], &set["spec"]["template"]["spec"]["securityContext"]);
+        for id in ["runAsUser", "runAsGroup", "fsGroup"] {
+            assert!(security[id].is_null(), "{name}: {security}");
+        }
+        assert_eq!(security["runAsNonRoot"], true, "{name}");
+        assert_eq!(security["seccompProfile"]["type"], "RuntimeDefault", "{name}");
+    }
+}
+
+#[test]
 fn roles_that_somebody_adds_may_log_in_to_the_database_of_the_managed_server() {
     let built = serde_json::to_value(objects("ledger.yaml")).unwrap();
     let maps = built["configMaps"].as_array().unwrap();

@@ -27,6 +27,22 @@ fn every_pod_meets_restricted_and_cannot_write_its_root() {
 }
 
 #[test]
+fn where_the_cluster_assigns_user_ids_no_pod_names_one() {
+    let release = Release::new().set("test.resource=shop");
+    let with = release.objects();
+    assert!(with.pods().iter().all(|(_, pod)| pod["securityContext"]["runAsUser"] == 65_532));
+    assert_eq!(with.env("SLUICE_FIXED_USER_IDS"), None);
+    let without = Release::new().set("test.resource=shop,fixedUserIds=false").objects();
+    assert_eq!(without.pods().len(), 3);
+    for (name, pod) in without.pods() {
+        let security = &pod["securityContext"];
+        assert!(security["runAsUser"].is_null() && security["runAsGroup"].is_null(), "{name}: {security}");
+        assert_eq!(security["runAsNonRoot"], true, "{name}");
+    }
+    assert_eq!(without.env("SLUICE_FIXED_USER_IDS"), Some("false"), "it holds for the pods of resources too");
+}
+
+#[test]
 fn only_the_operator_gets_a_token() {
     let objects = Release::new().set("test.resource=shop").objects();
     assert_eq!(objects.one("ServiceAccount")["automountServiceAccountToken"], false);

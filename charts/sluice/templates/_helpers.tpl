@@ -77,8 +77,10 @@ the value `annotations`.
 {{/* Security context of every pod of the chart: what the Pod Security level `restricted` requires. */}}
 {{- define "sluice.podSecurityContext" -}}
 runAsNonRoot: true
+{{- if .Values.fixedUserIds }}
 runAsUser: 65532
 runAsGroup: 65532
+{{- end }}
 seccompProfile:
   type: RuntimeDefault
 {{- end }}

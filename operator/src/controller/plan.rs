@@ -46,6 +46,8 @@ pub struct Plan {
     pub postgres: Backend<PostgresPlan>,
     /// The NetworkPolicies, if there are any.
     pub network: Option<NetworkPlan>,
+    /// Whether the pods have the user ids of their images. Otherwise the cluster assigns them.
+    pub fixed_user_ids: bool,
 }
 
 /// Images of all pods.
@@ -213,6 +215,8 @@ pub struct Defaults {
     pub image_postgres: String,
     /// The operator's namespace; `None` when it runs outside the cluster.
     pub operator_namespace: Option<String>,
+    /// Whether pods have the user ids of their images.
+    pub fixed_user_ids: bool,
 }
 
 /// Key in a Secret that holds a generated password.

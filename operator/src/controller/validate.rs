@@ -75,6 +75,7 @@ pub fn validate(resource: &EventAggregator, live: &Live, defaults: &Defaults, de
         redis: redis(spec, live, &names)?,
         postgres,
         network: network(&spec.network_policy, defaults)?,
+        fixed_user_ids: defaults.fixed_user_ids,
         names,
     })
 }

@@ -24,6 +24,7 @@ pub fn defaults() -> Defaults {
         image_redis: "redis:test".into(),
         image_postgres: "postgres:{version}-test".into(),
         operator_namespace: Some("tools".into()),
+        fixed_user_ids: true,
     }
 }
 

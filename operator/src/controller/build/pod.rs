@@ -40,6 +40,7 @@ pub(super) struct Pod {
 pub(super) fn template(plan: &Plan, pod: Pod) -> PodTemplateSpec {
     let Pod { component, user, container, volumes, checksums, grace } = pod;
     let selector = selector(plan, component);
+    let user = Some(user).filter(|_| plan.fixed_user_ids);
     let pull_secrets = plan.images.pull_secrets.iter().map(|name| LocalObjectReference { name: name.clone() });
     let mut template = PodTemplateSpec {
         metadata: Some(ObjectMeta {
@@ -53,9 +54,9 @@ pub(super) fn template(plan: &Plan, pod: Pod) -> PodTemplateSpec {
             enable_service_links: Some(false),
             security_context: Some(PodSecurityContext {
                 run_as_non_root: Some(true),
-                run_as_user: Some(user),
-                run_as_group: Some(user),
-                fs_group: Some(user),
+                run_as_user: user,
+                run_as_group: user,
+                fs_group: user,
                 // Changes the files only when the root directory of the volume does not belong to the
                 // group yet. Changing all files at each start takes long, and would give the group
                 // access to the data directory, which PostgreSQL refuses.
