@@ -63,10 +63,10 @@ fn template(built: &Value, component: &str) -> Value {
 #[test]
 fn what_a_team_says_about_pods_is_added_to_what_the_operator_sets() {
     let built = serde_json::to_value(objects("ledger.yaml")).unwrap();
-    let aggregator = template(&built, "aggregator");
-    let (labels, pod) = (&aggregator["metadata"]["labels"], &aggregator["spec"]);
+    let publisher = template(&built, "publisher");
+    let (labels, pod) = (&publisher["metadata"]["labels"], &publisher["spec"]);
     assert_eq!((&labels["team"], &labels["app.kubernetes.io/instance"]), (&json!("ledger"), &json!("ledger")));
-    let annotations = aggregator["metadata"]["annotations"].as_object().unwrap();
+    let annotations = publisher["metadata"]["annotations"].as_object().unwrap();
     assert_eq!(annotations["cluster-autoscaler.kubernetes.io/safe-to-evict"], "true");
     assert!(annotations.keys().any(|key| key.starts_with("sluice.dev/")), "{annotations:?}");
     assert_eq!(pod["nodeSelector"], json!({"pool": "apps"}));
@@ -76,18 +76,16 @@ fn what_a_team_says_about_pods_is_added_to_what_the_operator_sets() {
     let spread = pod["topologySpreadConstraints"].as_array().unwrap();
     assert_eq!(spread.len(), 1, "it replaces the spread over nodes");
     assert_eq!(spread[0]["topologyKey"], "topology.kubernetes.io/zone");
-    assert_eq!(spread[0]["labelSelector"]["matchLabels"]["app.kubernetes.io/component"], "aggregator");
+    assert_eq!(spread[0]["labelSelector"]["matchLabels"]["app.kubernetes.io/component"], "publisher");
     let env = pod["containers"][0]["env"].as_array().unwrap();
     assert_eq!(env[env.len() - 2], json!({"name": "RUST_LOG", "value": "debug"}));
     assert_eq!(env[env.len() - 1]["valueFrom"]["secretKeyRef"]["name"], "team");
-    assert_eq!(
-        (&pod["securityContext"]["runAsUser"], &pod["securityContext"]["runAsNonRoot"]),
-        (&json!(1234), &json!(true))
-    );
+    let security = &pod["securityContext"];
+    assert_eq!((&security["fsGroupChangePolicy"], &security["runAsNonRoot"]), (&json!("Always"), &json!(true)));
     let capabilities = &pod["containers"][0]["securityContext"]["capabilities"];
     assert_eq!(*capabilities, json!({"add": ["NET_BIND_SERVICE"], "drop": ["ALL"]}));
     let accounts = built["serviceAccounts"].as_array().unwrap();
-    let account = accounts.iter().find(|account| account["metadata"]["name"] == "ledger-aggregator").unwrap();
+    let account = accounts.iter().find(|account| account["metadata"]["name"] == "ledger-publisher").unwrap();
     assert_eq!(account["metadata"]["annotations"]["eks.amazonaws.com/role-arn"], "arn:aws:iam::1:role/ledger");
 
     let postgres = template(&built, "postgres");
