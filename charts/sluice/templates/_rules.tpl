@@ -12,8 +12,7 @@ the same for the ClusterRole and for the Roles of single namespaces.
   resources: [eventaggregators/status]
   verbs: [patch]
 # Redis, PostgreSQL, aggregators and publishers. Server-side apply of an object that does not exist needs
-# create. A StatefulSet is deleted, without its pods, and created again when its volumes grow. Other objects
-# are deleted when the resource no longer needs them.
+# create. Objects are deleted when the resource no longer needs them.
 - apiGroups: [apps]
   resources: [statefulsets, deployments]
   verbs: [get, list, watch, create, patch, delete]
@@ -36,8 +35,8 @@ the same for the ClusterRole and for the Roles of single namespaces.
 - apiGroups: [""]
   resources: [secrets]
   verbs: [get, list, watch, create, patch]
-# A volume grows when its claim is patched. Kubernetes creates the claims for the StatefulSets, and retains or
-# deletes them.
+# A volume grows when its claim is patched. Kubernetes creates the claims for the StatefulSets. Patch also adds or
+# removes the owner reference, which decides whether a claim is deleted with its resource.
 - apiGroups: [""]
   resources: [persistentvolumeclaims]
   verbs: [list, watch, patch]

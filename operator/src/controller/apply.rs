@@ -1,4 +1,4 @@
-//! Fifth step: brings the cluster into the desired state. Uses server-side apply with one field manager,
+//! Seventh step: brings the cluster into the desired state. Uses server-side apply with one field manager,
 //! only for objects that have drifted, and deletes objects of the resource that are no longer desired.
 
 use std::fmt::Debug;

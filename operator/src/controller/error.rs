@@ -27,9 +27,8 @@ pub enum Error {
         /// Its name.
         name: String,
     },
-    /// An object must be deleted first: it belongs to an earlier resource of the same name, or is a
-    /// StatefulSet that is created again with a larger volume.
-    #[error("waiting for the deletion of {kind} {name}, which is being replaced or belongs to a deleted resource")]
+    /// An object must be deleted first: it is being deleted, or belongs to an earlier resource of the same name.
+    #[error("waiting for the deletion of {kind} {name}, which has begun or which belongs to a deleted resource")]
     Leftover {
         /// The object's kind.
         kind: String,
@@ -57,7 +56,7 @@ pub enum Error {
         message: String,
     },
     /// A volume cannot grow.
-    #[error("PersistentVolumeClaim {pvc} cannot grow to {size}: {message}")]
+    #[error("PersistentVolumeClaim {pvc} cannot have the size {size}: {message}")]
     VolumeRefused {
         /// The PersistentVolumeClaim.
         pvc: String,

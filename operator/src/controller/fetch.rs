@@ -1,20 +1,19 @@
-//! First step: reads all objects that belong to a resource. They are read from the API server and not
+//! Third step: reads all other objects that belong to a resource. They are read from the API server and not
 //! from a cache, because a status computed from old objects would be wrong.
 
 use std::collections::BTreeMap;
-use std::fmt::Debug;
 
 use k8s_openapi::api::autoscaling::v2::HorizontalPodAutoscaler;
 use k8s_openapi::api::core::v1::{ContainerStatus, PersistentVolumeClaim, Pod, Secret};
 use kube::api::ListParams;
-use kube::core::NamespaceResourceScope;
 use kube::{Api, Client, Resource, ResourceExt};
-use serde::de::DeserializeOwned;
 
 use super::build::Objects;
 use super::build::names::{Component, component_of};
+use super::data::Data;
 use super::error::{Error, Result};
 use super::plan::names_of;
+use super::reader::Reader;
 use crate::crd::EventAggregator;
 use crate::program_client::Programs;
 
@@ -38,21 +37,14 @@ pub struct Live {
     pub backlog: Option<i64>,
 }
 
-/// Reads all objects that exist for `resource`.
+/// Reads all objects that exist for `resource`. Those of `data` have been read already.
 ///
 /// # Errors
 /// [`Error::Api`] when the API server refuses a request or does not respond to it.
-pub async fn fetch(client: &Client, programs: &Programs, resource: &EventAggregator) -> Result<Live> {
+pub async fn fetch(client: &Client, programs: &Programs, resource: &EventAggregator, data: Data) -> Result<Live> {
     let names = names_of(resource);
-    let reader = Reader {
-        client,
-        namespace: &names.namespace,
-        params: ListParams::default().labels(&names.selector_of_objects()),
-    };
-    let mut secrets: BTreeMap<_, _> = BTreeMap::new();
-    for secret in reader.list::<Secret>().await? {
-        secrets.insert(secret.metadata.name.clone().unwrap_or_default(), secret);
-    }
+    let reader = Reader::new(client, resource);
+    let Data { mut secrets, stateful_sets, pvcs } = data;
     let references = [&resource.spec.redis.external, &resource.spec.postgres.external];
     for external in references.into_iter().flatten() {
         let name = &external.secret_ref.name;
@@ -66,10 +58,9 @@ pub async fn fetch(client: &Client, programs: &Programs, resource: &EventAggrega
         network_policies: reader.list().await?,
         services: reader.list().await?,
         disruption_budgets: reader.list().await?,
-        stateful_sets: reader.list().await?,
+        stateful_sets,
         deployments: reader.list().await?,
     };
-    let pvcs = reader.list().await?;
     let pods: Vec<Pod> = reader.list().await?;
     Ok(Live {
         secrets,
@@ -98,33 +89,6 @@ fn unready_aggregator(pods: &[Pod]) -> Option<String> {
         is_aggregator && lives && containers.any(|container| runs(container) && !container.ready)
     });
     unready.map(|pod| pod.name_any()).min()
-}
-
-struct Reader<'a> {
-    client: &'a Client,
-    namespace: &'a str,
-    params: ListParams,
-}
-
-impl Reader<'_> {
-    async fn list<K>(&self) -> Result<Vec<K>>
-    where
-        K: Resource<DynamicType = (), Scope = NamespaceResourceScope> + Clone + DeserializeOwned + Debug,
-    {
-        let list = self.api::<K>().list(&self.params).await;
-        Ok(list.map_err(Error::api(format!("list {}", K::plural(&()))))?.items)
-    }
-
-    async fn get<K>(&self, name: &str) -> Result<Option<K>>
-    where
-        K: Resource<DynamicType = (), Scope = NamespaceResourceScope> + Clone + DeserializeOwned + Debug,
-    {
-        self.api::<K>().get_opt(name).await.map_err(Error::api(format!("get {} {name}", K::kind(&()))))
-    }
-
-    fn api<K: Resource<DynamicType = (), Scope = NamespaceResourceScope>>(&self) -> Api<K> {
-        Api::namespaced(self.client.clone(), self.namespace)
-    }
 }
 
 async fn autoscalers(client: &Client, resource: &EventAggregator) -> Result<Vec<String>> {

@@ -1,11 +1,13 @@
-//! The controller of `EventAggregator` resources: fetch → validate → secrets → build → apply →
-//! status → write_status. Each step is a file and takes the result of the step before it as an
+//! The controller of `EventAggregator` resources: data → retention → fetch → validate → secrets →
+//! build → apply → status → write_status. Each step is a file and takes the result of the step before it as an
 //! argument, so that no step can be left out. [`reconcile`] runs them in order; `watch` decides when.
 
 mod additions;
 pub mod apply;
 pub mod build;
+mod capacity;
 mod context;
+mod data;
 mod drift;
 pub mod error;
 pub mod fetch;
@@ -14,8 +16,10 @@ mod order;
 mod ownership;
 pub mod plan;
 mod pod_problems;
+mod reader;
 pub mod reason;
 mod reconcile;
+mod retention;
 pub mod rollout;
 pub mod secrets;
 pub mod status;

@@ -168,9 +168,9 @@ pub const MAX_CONNECTIONS: i64 = 1_000;
 /// A volume.
 #[derive(Debug, Clone)]
 pub struct VolumePlan {
-    /// Its size.
+    /// The size that is asked for.
     pub size: Quantity,
-    /// Its size in bytes.
+    /// The size in bytes that can be used: that of the existing volume while it is smaller than asked for.
     pub bytes: i64,
     /// Its storage class; `None` means the cluster's default.
     pub storage_class: Option<String>,

@@ -83,6 +83,8 @@ reasons! {
     SecretMissing,
     /// The content of a Secret cannot be used.
     SecretInvalid,
+    /// A volume is smaller than asked for and has not grown yet.
+    VolumeGrowing,
     /// A volume cannot grow.
     VolumeRefused,
     /// The operator lacks a permission.
@@ -109,6 +111,7 @@ impl Reason {
                 | Self::WaitingForAggregators
                 | Self::WaitingForPublishers
                 | Self::NotConfirmed
+                | Self::VolumeGrowing
         )
     }
 
@@ -123,6 +126,7 @@ impl Reason {
                 | Self::WaitingForAggregators
                 | Self::WaitingForPublishers
                 | Self::NotConfirmed
+                | Self::VolumeGrowing
                 | Self::Paused
         )
     }

@@ -10,9 +10,10 @@ use kube::core::DeserializeGuard;
 use kube::runtime::controller::Action;
 
 use super::context::Context;
+use super::data::Data;
 use super::error::{Error, Result};
-use super::{apply, build, fetch, secrets, status, validate, write_status};
-use crate::crd::{ConditionType, EventAggregator, EventAggregatorStatus};
+use super::{apply, build, data, fetch, retention, secrets, status, validate, write_status};
+use crate::crd::{ConditionType, DeletionPolicy, EventAggregator, EventAggregatorStatus};
 
 /// How soon a resource that is not ready is reconciled again.
 const UNREADY_RESYNC: Duration = Duration::from_secs(30);
@@ -43,21 +44,19 @@ async fn reconcile_readable(resource: &EventAggregator, context: &Context) -> Re
         return Ok(Action::await_change());
     }
     let old = resource.status.clone().unwrap_or_default();
-    let generation = resource.metadata.generation.unwrap_or_default();
-    let status = if resource.spec.paused {
-        Ok(status::of_paused(generation, &old, Timestamp::now()))
-    } else {
-        // A request without a response must not occupy one of the concurrent reconciles for ever.
-        let steps = tokio::time::timeout(DEADLINE, steps(resource, context)).await;
-        steps.unwrap_or(Err(Error::TimedOut(DEADLINE)))
-    };
-    let ready = match status {
-        Ok(status) => {
+    let mut policy = old.deletion_policy;
+    // A request without a response must not occupy one of the concurrent reconciles for ever.
+    let steps = tokio::time::timeout(DEADLINE, steps(resource, context, &mut policy)).await;
+    let ready = match steps.unwrap_or(Err(Error::TimedOut(DEADLINE))) {
+        Ok(mut status) => {
+            status.deletion_policy = policy;
             write_status::write_status(context, resource, &status).await?;
             status.condition(ConditionType::Ready).is_some_and(|ready| ready.status == "True")
         }
         Err(error) => {
-            let status = status::of_error(&error, generation, &old, Timestamp::now());
+            let generation = resource.metadata.generation.unwrap_or_default();
+            let mut status = status::of_error(&error, generation, &old, Timestamp::now());
+            status.deletion_policy = policy;
             if let Err(unwritten) = write_status::write_status(context, resource, &status).await {
                 tracing::debug!(error = %unwritten, "cannot write the error to the status");
             }
@@ -70,10 +69,33 @@ async fn reconcile_readable(resource: &EventAggregator, context: &Context) -> Re
     Ok(Action::requeue(with_jitter(next)))
 }
 
-async fn steps(resource: &EventAggregator, context: &Context) -> Result<EventAggregatorStatus> {
+/// Runs all steps. `policy` is the deletion policy that is in force. It is set as soon as it is known, because
+/// a later step can fail.
+async fn steps(
+    resource: &EventAggregator,
+    context: &Context,
+    policy: &mut Option<DeletionPolicy>,
+) -> Result<EventAggregatorStatus> {
+    let mut data = data::fetch(&context.client, resource).await?;
+    let enforced = retention::enforce(&context.client, resource, &mut data).await;
+    if let Ok(enforced) = enforced {
+        *policy = enforced;
+    }
+    let status = if resource.spec.paused {
+        let old = resource.status.clone().unwrap_or_default();
+        status::of_paused(resource.metadata.generation.unwrap_or_default(), &old, Timestamp::now())
+    } else {
+        bring_about(resource, context, data).await?
+    };
+    // Everything else has been done although the policy could not be enforced.
+    enforced.map(|_| status)
+}
+
+/// Runs the steps that a paused resource does without.
+async fn bring_about(resource: &EventAggregator, context: &Context, data: Data) -> Result<EventAggregatorStatus> {
     let client = &context.client;
     let uid = resource.uid().unwrap_or_default();
-    let live = fetch::fetch(client, &context.programs, resource).await?;
+    let live = fetch::fetch(client, &context.programs, resource, data).await?;
     let plan = validate::validate(resource, &live, &context.defaults, context.decisions.get(&uid))?;
     let checksums = secrets::ensure(client, &plan, &live).await?;
     let desired = build::build(&plan, &checksums);

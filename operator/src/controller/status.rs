@@ -1,12 +1,15 @@
-//! Sixth step: computes the status. It is pure, and takes applied objects: a component is reported as
+//! Eighth step: computes the status. It is pure, and takes applied objects: a component is reported as
 //! ready only when the stored objects show that it is.
 
 use jiff::Timestamp;
+use k8s_openapi::api::core::v1::PersistentVolumeClaim;
+use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use kube::ResourceExt;
 
 use super::apply::Applied;
 use super::build::names::Component;
+use super::capacity::{self, Growth};
 use super::error::Error;
 use super::fetch::Live;
 use super::plan::{Backend, ExternalPlan, Plan};
@@ -14,7 +17,7 @@ use super::pod_problems;
 use super::reason::{ConditionReason, Reason};
 use super::rollout::{self, Rollout};
 use crate::contract::PUBLISHER_PORT;
-use crate::crd::{ConditionType, EventAggregatorStatus};
+use crate::crd::{ConditionType, EventAggregatorStatus, VolumesStatus};
 
 /// The content of one condition.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -85,14 +88,15 @@ pub fn of_applied(
             },
         ),
     ];
-    let (ready, progressing) = match &applied.volume_refused {
+    let smaller = smaller_volumes(plan, live);
+    let (mut ready, mut progressing) = (ready(&parts), progressing(live, &parts));
+    if let Some(refused) = refused(applied, &smaller) {
         // Everything else has been applied.
-        Some(error) => {
-            let refused = || Verdict::new("False", error.reason(), error.to_string());
-            (refused(), refused())
-        }
-        None => (ready(&parts), progressing(live, &parts)),
-    };
+        (ready, progressing) = (refused.clone(), refused);
+    } else if let Some(Growth::Underway(message)) = smaller.first().filter(|_| ready.is_true()) {
+        ready = Verdict::new("False", Reason::VolumeGrowing, message);
+        progressing = Verdict::new("True", Reason::VolumeGrowing, message);
+    }
     let mut verdicts = vec![(ConditionType::Ready, ready), (ConditionType::Progressing, progressing)];
     verdicts.extend(parts);
 
@@ -103,8 +107,51 @@ pub fn of_applied(
         desired_replicas: Some(plan.aggregator.replicas),
         selector: Some(plan.names.selector_text(Component::Aggregator)),
         endpoint: Some(format!("http://{}:{PUBLISHER_PORT}", plan.names.host(&plan.names.of(Component::Publisher)))),
+        volumes: volumes(plan, live),
         ..old.clone()
     }
+}
+
+/// Returns the PVC and the requested size of each volume of a managed server.
+fn managed_volumes<'a>(
+    plan: &'a Plan,
+    live: &'a Live,
+) -> impl Iterator<Item = (Component, &'a PersistentVolumeClaim, &'a Quantity)> {
+    let redis = if let Backend::Managed(redis) = &plan.redis { Some(&redis.volume.size) } else { None };
+    let postgres = if let Backend::Managed(postgres) = &plan.postgres { Some(&postgres.volume.size) } else { None };
+    [(Component::Redis, redis), (Component::Postgres, postgres)].into_iter().filter_map(|(component, asked)| {
+        let name = plan.names.pvc(component);
+        Some((component, live.pvcs.iter().find(|pvc| pvc.name_any() == name)?, asked?))
+    })
+}
+
+/// Returns the volumes that are smaller than asked for.
+fn smaller_volumes(plan: &Plan, live: &Live) -> Vec<Growth> {
+    managed_volumes(plan, live).filter_map(|(_, pvc, asked)| capacity::growth(pvc, asked)).collect()
+}
+
+/// Returns the conditions Ready and Progressing when a volume cannot grow.
+fn refused(applied: &Applied, smaller: &[Growth]) -> Option<Verdict> {
+    if let Some(error) = &applied.volume_refused {
+        return Some(Verdict::new("False", error.reason(), error.to_string()));
+    }
+    smaller.iter().find_map(|growth| match growth {
+        Growth::Failed(message) => Some(Verdict::new("False", Reason::VolumeRefused, message)),
+        Growth::Underway(_) => None,
+    })
+}
+
+/// Returns the sizes of the existing volumes.
+fn volumes(plan: &Plan, live: &Live) -> Option<VolumesStatus> {
+    let mut volumes = VolumesStatus::default();
+    for (component, pvc, _) in managed_volumes(plan, live) {
+        let size = capacity::existing(pvc).cloned();
+        match component {
+            Component::Redis => volumes.redis = size,
+            _ => volumes.postgres = size,
+        }
+    }
+    (volumes != VolumesStatus::default()).then_some(volumes)
 }
 
 /// Returns the status after a failed reconcile: not ready, whatever it was before.
@@ -119,7 +166,10 @@ pub fn of_error(error: &Error, generation: i64, old: &EventAggregatorStatus, now
 
 /// Returns the status of a paused resource.
 pub fn of_paused(generation: i64, old: &EventAggregatorStatus, now: Timestamp) -> EventAggregatorStatus {
-    let paused = |status| Verdict::new(status, Reason::Paused, "spec.paused is true: the operator changes nothing");
+    let paused = |status| {
+        let message = "spec.paused is true: the operator changes nothing except what spec.deletionPolicy asks for";
+        Verdict::new(status, Reason::Paused, message)
+    };
     let verdicts = vec![(ConditionType::Ready, paused("Unknown")), (ConditionType::Progressing, paused("False"))];
     with(old, verdicts, generation, now)
 }

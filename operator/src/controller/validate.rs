@@ -1,4 +1,4 @@
-//! Second step: checks the spec and the Secrets it refers to, and computes the plan. It is pure: it
+//! Fourth step: checks the spec and the Secrets it refers to, and computes the plan. It is pure: it
 //! sends no requests.
 
 use std::net::IpAddr;
@@ -8,6 +8,7 @@ use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use kube::Resource;
 
 use super::build::names::{Component, Names};
+use super::capacity;
 use super::error::{Error, Result};
 use super::fetch::Live;
 use super::plan::{
@@ -16,7 +17,8 @@ use super::plan::{
 };
 use crate::contract::{POSTGRES_PORT, REDIS_PORT};
 use crate::crd::{
-    AggregatorSpec, EventAggregator, EventAggregatorSpec, ExternalSpec, NetworkPolicySpec, Resources, StorageSpec,
+    AggregatorSpec, EventAggregator, EventAggregatorSpec, ExternalSpec, ManagedRedis, NetworkPolicySpec, Resources,
+    StorageSpec,
 };
 use crate::quantity;
 
@@ -184,9 +186,10 @@ fn redis(spec: &EventAggregatorSpec, live: &Live, names: &Names) -> Result<Backe
         return Ok(Backend::External(plan));
     }
     check_password(live, names, Component::Redis)?;
+    check_volume_of_redis(&spec.redis.managed)?;
     let managed = &spec.redis.managed;
     Ok(Backend::Managed(RedisPlan {
-        volume: volume("spec.redis.managed.storage", &managed.storage)?,
+        volume: volume("spec.redis.managed.storage", &managed.storage, live, &names.pvc(Component::Redis))?,
         memory: memory("spec.redis.managed.memory", &managed.memory, 64 * MIB)?,
         cpu: cpu("spec.redis.managed.cpu", &managed.cpu)?,
         pods: managed.pods.clone(),
@@ -201,7 +204,7 @@ fn postgres(spec: &EventAggregatorSpec, live: &Live, names: &Names) -> Result<Ba
     check_password(live, names, Component::Postgres)?;
     let managed = &spec.postgres.managed;
     Ok(Backend::Managed(PostgresPlan {
-        volume: volume("spec.postgres.managed.storage", &managed.storage)?,
+        volume: volume("spec.postgres.managed.storage", &managed.storage, live, &names.pvc(Component::Postgres))?,
         memory: memory("spec.postgres.managed.memory", &managed.memory, 128 * MIB)?,
         cpu: cpu("spec.postgres.managed.cpu", &managed.cpu)?,
         pods: managed.pods.clone(),
@@ -209,11 +212,33 @@ fn postgres(spec: &EventAggregatorSpec, live: &Live, names: &Names) -> Result<Ba
     }))
 }
 
-fn volume(field: &str, storage: &StorageSpec) -> Result<VolumePlan> {
-    let bytes = quantity::whole(&storage.size).map_err(|message| Error::invalid(format!("{field}.size"), message))?;
-    if bytes <= 0 {
+/// Checks that the volume of Redis has room for all that its memory can cause. Events take at most half of the memory
+/// (`maxmemory`), and can be on the volume four times: in the base file, in the commands since then, which start a
+/// rewrite when they are as long as the base file, in the new base file, and in the commands during the rewrite. A rule
+/// of the schema does so too, but an object can be older than that rule.
+fn check_volume_of_redis(managed: &ManagedRedis) -> Result<()> {
+    let (Ok(size), Ok(memory)) = (quantity::milli(&managed.storage.size), quantity::milli(&managed.memory)) else {
+        // The checks of the single fields say so.
+        return Ok(());
+    };
+    if size < 2 * memory {
+        let (field, memory) = ("spec.redis.managed.storage.size", &managed.memory.0);
+        let message = format!(
+            "must be at least twice spec.redis.managed.memory, which is {memory}: otherwise the disk could be full before the append-only file is rewritten"
+        );
+        return Err(Error::invalid(field, message));
+    }
+    Ok(())
+}
+
+fn volume(field: &str, storage: &StorageSpec, live: &Live, pvc: &str) -> Result<VolumePlan> {
+    let asked = quantity::whole(&storage.size).map_err(|message| Error::invalid(format!("{field}.size"), message))?;
+    if asked <= 0 {
         return Err(Error::invalid(format!("{field}.size"), "must be positive"));
     }
+    let pvc = live.pvcs.iter().find(|live| live.metadata.name.as_deref() == Some(pvc));
+    let there = pvc.and_then(capacity::existing).and_then(|size| quantity::whole(size).ok());
+    let bytes = there.map_or(asked, |there| there.min(asked));
     Ok(VolumePlan { size: storage.size.clone(), bytes, storage_class: storage.storage_class_name.clone() })
 }
 

@@ -37,6 +37,7 @@ pub struct ManagedRedis {
     /// The persistent volume of the server.
     pub storage: StorageSpec,
     /// Memory of the pod. Half of it is for events (`maxmemory`), the other half for rewriting the append-only file.
+    /// `storage.size` must be at least twice as large.
     #[schemars(with = "String", length(min = 1, max = 32))]
     pub memory: Quantity,
     /// CPU request of the pod.

@@ -12,11 +12,19 @@ pub fn markdown() -> String {
     let mut text = String::from(HEAD);
     let schema = crd.spec.versions.first().and_then(|version| version.schema.as_ref()?.open_api_v3_schema.as_ref());
     let properties = schema.and_then(|schema| schema.properties.as_ref());
+    let schema_rules = schema.and_then(|schema| schema.x_kubernetes_validations.clone()).unwrap_or_default();
     for (part, title) in [("spec", "## Spec"), ("status", "## Status")] {
         let Some(schema) = properties.and_then(|properties| properties.get(part)) else { continue };
         let _ = write!(text, "\n{title}\n\n| field | type | default | meaning |\n|---|---|---|---|\n");
         rows(&mut text, "", schema);
         let mut rules = Vec::new();
+        for rule in schema_rules
+            .iter()
+            .filter(|rule| rule.field_path.as_deref().is_some_and(|path| path.starts_with(&format!(".{part}."))))
+        {
+            let path = rule.field_path.as_deref().unwrap_or_default().trim_start_matches('.');
+            rules.push(format!("- `{path}`: {}\n", rule.message.as_deref().unwrap_or(&rule.rule)));
+        }
         collect_rules(part, schema, &mut rules);
         if !rules.is_empty() {
             text.push_str("\nThe API server refuses a resource that breaks one of these rules, with this message:\n\n");

@@ -2,6 +2,7 @@
 //! operator writes.
 
 mod backends;
+mod deletion;
 pub mod docs;
 mod durability;
 mod network;
@@ -12,12 +13,13 @@ mod spec;
 mod status;
 
 pub use backends::{ExternalSpec, ManagedPostgres, ManagedRedis, PostgresSpec, RedisSpec, SecretKeyRef, StorageSpec};
+pub use deletion::DeletionPolicy;
 pub use durability::{DurabilitySetting, DurabilitySpec};
 pub use network::{DnsPeer, NetworkPolicySpec, Peer};
 pub use pods::PodsSpec;
 pub use schema::{crd, yaml};
 pub use spec::{
-    AggregatorSpec, Autoscaling, DedupField, DeletionPolicy, EventAggregator, EventAggregatorSpec, ImagesSpec,
-    LimitsSpec, PublisherSpec, PullPolicy, Resources,
+    AggregatorSpec, Autoscaling, DedupField, EventAggregator, EventAggregatorSpec, ImagesSpec, LimitsSpec,
+    PublisherSpec, PullPolicy, Resources,
 };
-pub use status::{ConditionType, EventAggregatorStatus, Totals};
+pub use status::{ConditionType, EventAggregatorStatus, Totals, VolumesStatus};

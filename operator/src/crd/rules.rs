@@ -27,6 +27,55 @@ macro_rules! memory {
     };
 }
 
+/// Returns the rule that a volume cannot shrink. A size that was asked for and could not be had may be taken back,
+/// so what counts is the size that exists. It is in the status, to which only a rule of the root has access. (When
+/// the spec changes, the API server evaluates rules with the stored status, whatever the request contains.)
+macro_rules! shrink {
+    ($server:literal) => {
+        ValidationRule {
+            rule: concat!(
+                "!isQuantity(self.spec.",
+                $server,
+                ".managed.storage.size) || ",
+                "!isQuantity(oldSelf.spec.",
+                $server,
+                ".managed.storage.size) || ",
+                "quantity(self.spec.",
+                $server,
+                ".managed.storage.size).compareTo(",
+                "quantity(oldSelf.spec.",
+                $server,
+                ".managed.storage.size)) >= 0 || ",
+                "has(self.status) && has(self.status.volumes) && has(self.status.volumes.",
+                $server,
+                ") && ",
+                "isQuantity(self.status.volumes.",
+                $server,
+                ") && ",
+                "quantity(self.spec.",
+                $server,
+                ".managed.storage.size).compareTo(",
+                "quantity(self.status.volumes.",
+                $server,
+                ")) >= 0"
+            )
+            .to_owned(),
+            message: Some(
+                concat!(
+                    "spec.",
+                    $server,
+                    ".managed.storage.size cannot shrink below the size of the volume, ",
+                    "status.volumes.",
+                    $server
+                )
+                .to_owned(),
+            ),
+            field_path: Some(concat!(".spec.", $server, ".managed.storage.size").to_owned()),
+            ..ValidationRule::default()
+        }
+    };
+}
+
 /// Adds rules to a schema. Each consists of an expression, the message when it is false, and the path of
 /// the field.
 fn add(schema: &mut Schema, rules: &[(&str, &str, &str)]) {
@@ -39,11 +88,12 @@ fn add(schema: &mut Schema, rules: &[(&str, &str, &str)]) {
 pub(super) fn root() -> Vec<ValidationRule> {
     let message = "metadata.name must be at most 40 characters: a lower-case letter, then lower-case letters, \
                    digits or '-', and no '-' at the end";
-    vec![ValidationRule {
+    let name = ValidationRule {
         rule: "self.metadata.name.matches('^[a-z]([-a-z0-9]{0,38}[a-z0-9])?$')".to_owned(),
         message: Some(message.to_owned()),
         ..ValidationRule::default()
-    }]
+    };
+    vec![name, shrink!("redis"), shrink!("postgres")]
 }
 
 /// Adds the rules of the spec. The stored events were deduplicated by certain fields, and neither the
@@ -94,9 +144,17 @@ pub(super) fn aggregator(schema: &mut Schema) {
     add(schema, &[claim_after]);
 }
 
-/// Adds the rules of a managed Redis.
+/// Adds the rules of a managed Redis. `controller/validate.rs` explains how large its volume must be.
 pub(super) fn managed_redis(schema: &mut Schema) {
-    add(schema, &[memory!("64Mi")]);
+    let volume = (
+        "!has(self.memory) || !has(self.storage) || !has(self.storage.size) || !isQuantity(self.memory) || \
+         !isQuantity(self.storage.size) || \
+         quantity(self.storage.size).compareTo(quantity(self.memory).add(quantity(self.memory))) >= 0",
+        "redis.managed.storage.size must be at least twice redis.managed.memory: otherwise the disk could be full \
+         before the append-only file is rewritten",
+        ".storage.size",
+    );
+    add(schema, &[memory!("64Mi"), volume]);
 }
 
 /// Adds the rules of a managed PostgreSQL. One major version cannot read the files of another.
@@ -138,7 +196,7 @@ pub(super) fn pods(schema: &mut Schema) {
     );
 }
 
-/// Adds the rules of a volume. A PersistentVolumeClaim cannot shrink, and its class is immutable.
+/// Adds the rules of a volume. Its class is immutable. [`root`] has the rule that it cannot shrink.
 pub(super) fn storage(schema: &mut Schema) {
     add(
         schema,
@@ -146,12 +204,6 @@ pub(super) fn storage(schema: &mut Schema) {
             (
                 "!has(self.size) || isQuantity(self.size) && quantity(self.size).isGreaterThan(quantity('0'))",
                 "storage.size must be a positive quantity, such as 8Gi",
-                ".size",
-            ),
-            (
-                "!has(self.size) || !has(oldSelf.size) || !isQuantity(self.size) || !isQuantity(oldSelf.size) || \
-                 quantity(self.size).compareTo(quantity(oldSelf.size)) >= 0",
-                "storage.size cannot shrink",
                 ".size",
             ),
             (
@@ -244,6 +296,19 @@ mod tests {
             "env": [{"name": "RUST_LOG", "value": "debug"}, {"name": "SLUICE_FETCH", "value": "10"}],
         }));
         assert_eq!(refusals(&object("shop", valid), None), Vec::<String>::new());
+    }
+
+    #[test]
+    fn a_volume_of_redis_that_is_too_small_for_its_memory_is_refused() {
+        let redis =
+            |memory: &str, size: &str| json!({"redis": {"managed": {"memory": memory, "storage": {"size": size}}}});
+        spec_refused(redis("32Gi", "8Gi"), "redis.managed.storage.size");
+        spec_refused(redis("1Gi", "2047Mi"), "redis.managed.storage.size");
+        spec_refused(json!({"redis": {"managed": {"storage": {"size": "1Gi"}}}}), "redis.managed.storage.size");
+        spec_refused(json!({"redis": {"managed": {"memory": "5Gi"}}}), "redis.managed.storage.size");
+        for (memory, size) in [("1Gi", "2Gi"), ("64Mi", "128Mi"), ("1G", "2Gi")] {
+            assert_eq!(refusals(&object("shop", redis(memory, size)), None), Vec::<String>::new(), "{memory} {size}");
+        }
     }
 
     /// The programs refuse the same values when they start: a test of theirs has the same bounds.
@@ -401,6 +466,28 @@ mod tests {
             storage(json!({"storageClassName": "b"})),
             "storageClassName",
         );
+    }
+
+    /// The status is that of the stored object: the API server takes it over before it evaluates the rules.
+    #[test]
+    fn a_size_that_could_not_be_had_may_be_taken_back_down_to_the_size_that_exists() {
+        for server in ["redis", "postgres"] {
+            let sized = |size: &str, volumes: Value| {
+                let mut object = object("shop", json!({server: {"managed": {"storage": {"size": size}}}}));
+                object["status"] = json!({"volumes": volumes});
+                object
+            };
+            let there = json!({server: "8Gi"});
+            let old = sized("64Gi", there.clone());
+            for size in ["8Gi", "8192Mi", "10Gi", "64Gi", "65Gi"] {
+                assert_eq!(refusals(&sized(size, there.clone()), Some(&old)), Vec::<String>::new(), "{size}");
+            }
+            for (size, volumes) in [("7Gi", there), ("8Gi", json!({})), ("8Gi", json!({server: "64Gi"}))] {
+                let refused = refusals(&sized(size, volumes.clone()), Some(&sized("64Gi", volumes.clone())));
+                let field = format!("spec.{server}.managed.storage.size");
+                assert!(refused.iter().any(|message| message.contains(&field)), "{size} {volumes}: {refused:?}");
+            }
+        }
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! The CustomResourceDefinition, generated from the types.
 
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
-    CustomResourceDefinition, JSON, JSONSchemaProps, JSONSchemaPropsOrArray,
+    CustomResourceDefinition, JSON, JSONSchemaProps, JSONSchemaPropsOrArray, JSONSchemaPropsOrBool,
 };
 use kube::CustomResourceExt;
 
@@ -16,6 +16,7 @@ pub fn crd() -> CustomResourceDefinition {
         if let Some(schema) = version.schema.as_mut().and_then(|schema| schema.open_api_v3_schema.as_mut()) {
             empty_defaults(schema);
             describe_briefly(schema);
+            shorten(schema);
             schema.x_kubernetes_validations = Some(rules::root());
         }
     }
@@ -80,6 +81,19 @@ fn without_descriptions(schema: &mut JSONSchemaProps) {
     schema.properties.iter_mut().flat_map(|properties| properties.values_mut()).for_each(without_descriptions);
     if let Some(JSONSchemaPropsOrArray::Schema(items)) = &mut schema.items {
         without_descriptions(items);
+    }
+}
+
+/// Removes the description of each quantity in a map: the two thousand characters that Kubernetes has for the type would
+/// hide all else that `kubectl explain` prints.
+fn shorten(schema: &mut JSONSchemaProps) {
+    if let Some(JSONSchemaPropsOrBool::Schema(amount)) = &mut schema.additional_properties
+        && amount.x_kubernetes_int_or_string == Some(true)
+    {
+        amount.description = None;
+    }
+    for property in schema.properties.iter_mut().flat_map(|properties| properties.values_mut()) {
+        shorten(property);
     }
 }
 
@@ -161,6 +175,32 @@ mod tests {
         walk("spec", &schema["properties"]["spec"], &mut missing);
         walk("status", &schema["properties"]["status"], &mut missing);
         assert!(missing.is_empty(), "{missing:?}");
+    }
+
+    /// `kubectl explain` prints them.
+    #[test]
+    fn descriptions_are_short_enough_to_be_read() {
+        fn walk(path: &str, schema: &Value, long: &mut Vec<String>) {
+            if schema.is_null() {
+                return;
+            }
+            let length = schema["description"].as_str().map_or(0, str::len);
+            if length > 400 {
+                long.push(format!("{path}: {length}"));
+            }
+            for (name, property) in schema["properties"].as_object().into_iter().flatten() {
+                walk(&format!("{path}.{name}"), property, long);
+            }
+            for inner in ["items", "additionalProperties"] {
+                walk(&format!("{path}.{inner}"), &schema[inner], long);
+            }
+        }
+        let mut long = Vec::new();
+        // The schema of a condition is that of Kubernetes.
+        let mut schema = schema();
+        schema["properties"]["status"]["properties"]["conditions"] = Value::Null;
+        walk("", &schema, &mut long);
+        assert!(long.is_empty(), "{long:?}");
     }
 
     #[test]

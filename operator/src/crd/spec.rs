@@ -9,6 +9,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::backends::{PostgresSpec, RedisSpec};
+use super::deletion::DeletionPolicy;
 use super::durability::DurabilitySpec;
 use super::network::NetworkPolicySpec;
 use super::pods::PodsSpec;
@@ -82,7 +83,7 @@ pub struct EventAggregatorSpec {
     pub postgres: PostgresSpec,
     /// Whether volumes and passwords are retained or deleted when this resource is deleted.
     pub deletion_policy: DeletionPolicy,
-    /// If true, the operator changes nothing.
+    /// If true, the operator changes nothing except what `deletionPolicy` asks for.
     pub paused: bool,
     /// NetworkPolicies for the pods.
     pub network_policy: NetworkPolicySpec,
@@ -288,16 +289,6 @@ impl DedupField {
             Self::Source => "source",
         }
     }
-}
-
-/// Whether the data is retained or deleted with the resource.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-pub enum DeletionPolicy {
-    /// Volumes and passwords stay; a new resource of the same name uses them again.
-    #[default]
-    Retain,
-    /// Volumes and passwords are deleted.
-    Delete,
 }
 
 /// When the kubelet pulls images.

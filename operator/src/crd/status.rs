@@ -1,8 +1,11 @@
 //! The status, which the operator writes.
 
+use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+
+use super::deletion::DeletionPolicy;
 
 /// The state of the resource, as the operator has observed it.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -27,12 +30,34 @@ pub struct EventAggregatorStatus {
     /// URL for publishing and querying within the cluster.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub endpoint: Option<String>,
+    /// The deletion policy that is in force for the volumes and passwords. A changed `spec.deletionPolicy` takes
+    /// effect only when this field has the same value, which also happens while the resource is paused or invalid.
+    #[schemars(with = "DeletionPolicy")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub deletion_policy: Option<DeletionPolicy>,
+    /// The volumes of managed servers as they are. A volume that has not grown yet, or cannot grow, is smaller than
+    /// the spec asks for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub volumes: Option<VolumesStatus>,
     /// Number of events that are accepted and not stored yet. Absent means unknown, not zero.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub backlog: Option<i64>,
     /// Totals of all events, refreshed about every ten seconds. Absent means unknown.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub totals: Option<Totals>,
+}
+
+/// The sizes of volumes.
+// An absent one is written as null, so that a merge patch removes it from the stored status.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", default)]
+pub struct VolumesStatus {
+    /// Size of the volume of Redis. `spec.redis.managed.storage.size` cannot be reduced below it.
+    #[schemars(with = "Option<String>", length(max = 32))]
+    pub redis: Option<Quantity>,
+    /// Size of the volume of PostgreSQL. `spec.postgres.managed.storage.size` cannot be reduced below it.
+    #[schemars(with = "Option<String>", length(max = 32))]
+    pub postgres: Option<Quantity>,
 }
 
 /// Totals of all events. `received = uniqueProcessed + duplicateDropped` always holds.

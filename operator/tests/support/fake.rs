@@ -21,7 +21,7 @@ struct State {
     objects: BTreeMap<String, Value>,
     calls: Vec<String>,
     bodies: Vec<(String, Value)>,
-    refused: Vec<(String, u16)>,
+    refused: Vec<(String, u16, String)>,
     /// The latest applied object, by path. A field of it that the next one does not have is removed.
     applied: BTreeMap<String, Value>,
     version: u64,
@@ -50,6 +50,11 @@ impl Api {
         self.state.lock().unwrap().objects.get(path).cloned()
     }
 
+    /// Removes a stored object.
+    pub fn remove(&self, path: &str) {
+        self.state.lock().unwrap().objects.remove(path);
+    }
+
     /// Changes a stored object.
     pub fn change(&self, path: &str, change: impl FnOnce(&mut Value)) {
         change(self.state.lock().unwrap().objects.get_mut(path).unwrap());
@@ -57,7 +62,12 @@ impl Api {
 
     /// From now on, calls that begin with this text receive an error.
     pub fn refuse(&self, call: &str, status: u16) {
-        self.state.lock().unwrap().refused.push((call.into(), status));
+        self.refuse_saying(call, status, "the fake API server refuses");
+    }
+
+    /// The same with this message.
+    pub fn refuse_saying(&self, call: &str, status: u16, message: &str) {
+        self.state.lock().unwrap().refused.push((call.into(), status, message.into()));
     }
 
     /// Returns the calls since the last time, as `VERB last/parts/of/the/path`.
@@ -103,8 +113,8 @@ impl Api {
         let mut state = self.state.lock().unwrap();
         state.calls.push(call.clone());
         state.bodies.push((call.clone(), body.clone()));
-        if let Some((_, code)) = state.refused.iter().find(|(refused, _)| call.starts_with(refused)) {
-            return failure(*code);
+        if let Some((_, code, message)) = state.refused.iter().find(|(refused, ..)| call.starts_with(refused)) {
+            return failure_saying(*code, message);
         }
         match verb {
             "LIST" => {
@@ -332,6 +342,10 @@ fn success(object: &Value) -> Response<Body> {
 }
 
 fn failure(code: u16) -> Response<Body> {
+    failure_saying(code, "the fake API server refuses")
+}
+
+fn failure_saying(code: u16, message: &str) -> Response<Body> {
     let reason = match code {
         403 => "Forbidden",
         404 => "NotFound",
@@ -341,7 +355,7 @@ fn failure(code: u16) -> Response<Body> {
     };
     let status = json!({
         "apiVersion": "v1", "kind": "Status", "metadata": {}, "status": "Failure",
-        "message": "the fake API server refuses", "reason": reason, "code": code
+        "message": message, "reason": reason, "code": code
     });
     Response::builder().status(code).body(Body::from(status.to_string().into_bytes())).unwrap()
 }

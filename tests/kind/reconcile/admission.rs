@@ -37,6 +37,7 @@ fn new_resources() -> Vec<(String, Value, &'static str)> {
         (json!({ "publisher": { "limits": { "maxEvents": 0 } } }), "spec.publisher.limits.maxEvents"),
         (json!({ "redis": { "managed": { "memory": "1Mi" } } }), "spec.redis.managed.memory"),
         (json!({ "redis": { "managed": { "memory": "lots" } } }), "spec.redis.managed.memory"),
+        (json!({ "redis": { "managed": { "memory": "32Gi" } } }), "spec.redis.managed.storage.size"),
         (json!({ "redis": { "external": {} } }), "spec.redis.external.secretRef"),
         (json!({ "postgres": { "managed": { "memory": "1Mi" } } }), "spec.postgres.managed.memory"),
         (json!({ "postgres": { "managed": { "version": 14 } } }), "spec.postgres.managed.version"),

@@ -18,6 +18,7 @@ mod sets;
 mod steady;
 mod taken;
 mod unreadable;
+mod volumes;
 
 use std::collections::{BTreeMap, BTreeSet};
 

@@ -1,4 +1,4 @@
-//! Fourth step: builds the desired objects of a resource, a file per component. It is pure: the result
+//! Sixth step: builds the desired objects of a resource, a file per component. It is pure: the result
 //! depends on the plan and the checksums alone, so that it can be compared with the cluster.
 
 mod additions;

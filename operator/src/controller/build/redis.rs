@@ -60,12 +60,14 @@ pub(super) fn build(plan: &Plan, redis: &RedisPlan, checksums: &Checksums, objec
 const PING: &str = "test \"$(redis-cli ping)\" = PONG";
 
 fn files(redis: &RedisPlan) -> BTreeMap<String, String> {
-    // While Redis rewrites the append-only file in a forked process, each page that changes exists twice.
-    let maxmemory = (redis.memory / 2).to_string();
-    BTreeMap::from([
-        (config::START.to_owned(), include_str!("redis.sh").to_owned()),
-        ("redis.conf".to_owned(), include_str!("redis.conf").replace("{maxmemory}", &maxmemory)),
-    ])
+    // While Redis rewrites the append-only file in a forked process, each page that changes exists twice. On the
+    // volume the data can exist four times, see the check of `storage.size` in `validate`. The volume can be smaller
+    // than asked for, when it cannot grow.
+    let maxmemory = (redis.memory / 2).min(redis.volume.bytes / 4).to_string();
+    // The upper bound keeps the time short in which Redis reads the file at its start.
+    let rewrite = ((redis.volume.bytes >> 20) / 8).clamp(16, 512).to_string();
+    let text = include_str!("redis.conf").replace("{maxmemory}", &maxmemory).replace("{rewrite}", &rewrite);
+    BTreeMap::from([(config::START.to_owned(), include_str!("redis.sh").to_owned()), ("redis.conf".to_owned(), text)])
 }
 
 /// Returns the variables with which our programs connect to Redis.

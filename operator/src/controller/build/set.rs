@@ -13,7 +13,6 @@ use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use super::meta::{meta, selector};
 use super::names::Component;
 use crate::controller::plan::{Plan, VolumePlan};
-use crate::crd::DeletionPolicy;
 
 /// Number of earlier pod templates that Kubernetes retains.
 pub(super) const HISTORY: i32 = 3;
@@ -46,15 +45,12 @@ pub(super) fn stateful_set(
     }
 }
 
-/// Adds a volume `data` for each pod. The deletion policy of the resource decides whether the volumes are
-/// deleted with it.
+/// Adds a volume `data` for each pod. The StatefulSet does not delete its volumes, because it can be deleted
+/// alone. With `deletionPolicy: Delete` the resource owns them, see `retention`.
 pub(super) fn with_volume(plan: &Plan, component: Component, volume: &VolumePlan, mut set: StatefulSet) -> StatefulSet {
     let Some(spec) = &mut set.spec else { return set };
     spec.persistent_volume_claim_retention_policy = Some(StatefulSetPersistentVolumeClaimRetentionPolicy {
-        when_deleted: Some(match plan.deletion_policy {
-            DeletionPolicy::Retain => "Retain".to_owned(),
-            DeletionPolicy::Delete => "Delete".to_owned(),
-        }),
+        when_deleted: Some("Retain".to_owned()),
         when_scaled: Some("Retain".to_owned()),
     });
     let requests = [("storage".to_owned(), volume.size.clone())].into();
