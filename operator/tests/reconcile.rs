@@ -281,7 +281,7 @@ async fn a_password_is_made_once_and_never_written_again() {
 }
 
 #[tokio::test]
-async fn a_failure_is_reported_and_nothing_is_done_after_it() {
+async fn a_failure_is_reported_and_no_pod_is_started_after_it() {
     let trial = Trial::new();
     trial.api.refuse("APPLY services", 403);
     let error = trial.reconcile().await.unwrap_err();
@@ -289,7 +289,10 @@ async fn a_failure_is_reported_and_nothing_is_done_after_it() {
     assert!(error.is_retryable());
     let writes = trial.api.writes();
     let last: Vec<_> = writes.iter().rev().take(3).rev().collect();
-    assert_eq!(last, ["APPLY services/ledger-redis", "MERGE eventaggregators/ledger/status", "CREATE events"]);
+    assert_eq!(
+        last,
+        ["APPLY poddisruptionbudgets/ledger-publisher", "MERGE eventaggregators/ledger/status", "CREATE events"]
+    );
     assert_eq!(trial.condition("Ready")["reason"], "Forbidden");
 
     // The same failure again publishes no second event.

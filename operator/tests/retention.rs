@@ -182,3 +182,74 @@ async fn objects_with_our_labels_and_names_of_their_own_are_left_alone() {
     trial.reconcile().await.unwrap();
     assert_eq!(trial.api.get(&format!("{SECRETS}/theirs")), Some(theirs));
 }
+
+/// Removes all labels of an object.
+fn unlabel(trial: &Trial, path: &str) {
+    trial.api.change(path, |object| object["metadata"]["labels"] = json!({"team": "blue"}));
+}
+
+fn labels(trial: &Trial, path: &str) -> Value {
+    trial.api.get(path).unwrap()["metadata"]["labels"].clone()
+}
+
+#[tokio::test]
+async fn removed_labels_of_volumes_and_passwords_are_put_back() {
+    let trial = with_volumes().await;
+    let (secret, pvc) = (format!("{SECRETS}/ledger-redis"), format!("{PVCS}/data-ledger-redis-0"));
+    let password = trial.api.get(&secret).unwrap()["data"].clone();
+    unlabel(&trial, &secret);
+    unlabel(&trial, &pvc);
+    trial.reconcile().await.unwrap();
+    for path in [&secret, &pvc] {
+        let expected = json!({"team": "blue", "app.kubernetes.io/name": "sluice", "app.kubernetes.io/instance": "ledger",
+            "app.kubernetes.io/component": "redis", "app.kubernetes.io/managed-by": "sluice-operator"});
+        assert_eq!(labels(&trial, path), expected, "{path}");
+    }
+    assert_eq!(trial.api.get(&secret).unwrap()["data"], password);
+    assert_eq!(trial.condition("Ready")["status"], "True", "{}", trial.condition("Ready"));
+    trial.api.calls();
+    trial.reconcile().await.unwrap();
+    assert_eq!(trial.api.writes(), [""; 0]);
+}
+
+#[tokio::test]
+async fn a_volume_without_labels_grows_and_keeps_its_data_as_the_policy_says() {
+    let trial = with_volumes().await;
+    let pvc = format!("{PVCS}/data-ledger-redis-0");
+    unlabel(&trial, &pvc);
+    trial.change_spec(|spec| {
+        spec["deletionPolicy"] = json!("Retain");
+        spec["redis"]["managed"]["storage"]["size"] = json!("6Gi");
+    });
+    trial.reconcile().await.unwrap();
+    let pvc = trial.api.get(&pvc).unwrap();
+    assert_eq!(pvc["spec"]["resources"]["requests"]["storage"], "6Gi");
+    assert_eq!(owners(&trial), [""; 0]);
+}
+
+#[tokio::test]
+async fn a_password_that_stayed_is_taken_over_without_its_labels_and_one_of_somebody_else_is_not() {
+    let secret = |labels: Value, manager: &str| {
+        json!({"apiVersion": "v1", "kind": "Secret", "metadata": {
+            "name": "ledger-redis", "namespace": "accounts", "labels": labels, "resourceVersion": "1",
+            "managedFields": [{"manager": manager, "operation": "Update", "apiVersion": "v1"}]},
+            "data": {"password": "b2xk"}})
+    };
+    let selector = json!({"app.kubernetes.io/name": "sluice", "app.kubernetes.io/instance": "ledger",
+        "app.kubernetes.io/component": "redis"});
+    for ours in [secret(json!({}), "sluice-operator"), secret(selector, "restore")] {
+        let trial = Trial::new();
+        trial.api.put(&format!("{SECRETS}/ledger-redis"), ours);
+        trial.reconcile().await.unwrap();
+        let taken = trial.api.get(&format!("{SECRETS}/ledger-redis")).unwrap();
+        assert_eq!(taken["data"]["password"], "b2xk");
+        assert_eq!(taken["metadata"]["labels"]["app.kubernetes.io/managed-by"], "sluice-operator");
+        assert_eq!(taken["metadata"]["ownerReferences"][0]["kind"], "EventAggregator", "its policy is Delete");
+    }
+    let theirs = secret(json!({"app.kubernetes.io/instance": "ledger", "app.kubernetes.io/name": "redis"}), "helm");
+    let trial = Trial::new();
+    trial.api.put(&format!("{SECRETS}/ledger-redis"), theirs.clone());
+    let error = trial.reconcile().await.unwrap_err();
+    assert_eq!(error.reason(), Reason::NameTaken);
+    assert_eq!(trial.api.get(&format!("{SECRETS}/ledger-redis")), Some(theirs));
+}

@@ -249,3 +249,25 @@ async fn a_refused_growth_does_not_give_redis_more_memory_than_its_volume_can_ho
     let quarter = (3_i64 << 30) / 4;
     assert_eq!(of_redis(&trial)[1], format!("maxmemory {quarter}"));
 }
+
+#[tokio::test]
+async fn a_permission_that_the_operator_lacks_is_no_refusal_of_the_volume() {
+    let call = "MERGE persistentvolumeclaims/data-ledger-postgres-0";
+    for (message, reason) in [
+        (
+            "persistentvolumeclaims \"data-ledger-postgres-0\" is forbidden: User \"system:serviceaccount:tools:operator\" cannot patch resource \"persistentvolumeclaims\" in API group \"\" in the namespace \"accounts\"",
+            "Forbidden",
+        ),
+        (
+            "persistentvolumeclaims \"data-ledger-postgres-0\" is forbidden: only dynamically provisioned pvc can be resized and the storageclass that provisions the pvc must support resize",
+            "VolumeRefused",
+        ),
+        ("persistentvolumeclaims \"data-ledger-postgres-0\" is forbidden: exceeded quota: disks", "VolumeRefused"),
+    ] {
+        let trial = ready().await;
+        trial.api.refuse_saying(call, 403, message);
+        ask(&trial, "64Gi");
+        let _ = trial.reconcile().await;
+        assert_eq!(trial.condition("Ready")["reason"], reason, "{}", trial.condition("Ready"));
+    }
+}

@@ -36,10 +36,11 @@ the same for the ClusterRole and for the Roles of single namespaces.
   resources: [secrets]
   verbs: [get, list, watch, create, patch]
 # A volume grows when its claim is patched. Kubernetes creates the claims for the StatefulSets. Patch also adds or
-# removes the owner reference, which decides whether a claim is deleted with its resource.
+# removes the owner reference, which decides whether a claim is deleted with its resource. Get finds a claim whose
+# labels somebody removed.
 - apiGroups: [""]
   resources: [persistentvolumeclaims]
-  verbs: [list, watch, patch]
+  verbs: [get, list, watch, patch]
 # The conditions report the reason for which a pod does not start.
 - apiGroups: [""]
   resources: [pods]

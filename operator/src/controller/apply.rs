@@ -38,13 +38,14 @@ pub struct Applied {
     pub volume_refused: Option<Error>,
 }
 
-/// Brings all objects into the `desired` state.
+/// Brings all objects into the `desired` state. An object that cannot be applied does not hinder the others, except
+/// that no StatefulSet or Deployment is created then: its pods might need the object, such as a NetworkPolicy.
 ///
 /// # Errors
 /// [`Error::NameTaken`], [`Error::Leftover`] or [`Error::Api`] for the first object that cannot be applied.
 pub async fn apply(client: &Client, plan: &Plan, live: &Live, mut desired: Objects) -> Result<Applied> {
-    let applier = Applier { client, plan };
-    let volume_refused = volumes::grow(client, plan, live, &mut desired).await?;
+    let volumes = volumes::grow(client, plan, live, &mut desired).await?;
+    let mut applier = Applier { client, plan, blocked: volumes.blocked, failed: volumes.failed };
     let aggregator_held = order::hold_aggregators(plan, live, &mut desired, Timestamp::now());
     let mut objects = Objects {
         service_accounts: applier.all(&live.objects.service_accounts, desired.service_accounts).await?,
@@ -52,31 +53,64 @@ pub async fn apply(client: &Client, plan: &Plan, live: &Live, mut desired: Objec
         network_policies: applier.all(&live.objects.network_policies, desired.network_policies).await?,
         services: applier.all(&live.objects.services, desired.services).await?,
         disruption_budgets: applier.all(&live.objects.disruption_budgets, desired.disruption_budgets).await?,
-        stateful_sets: applier.all(&live.objects.stateful_sets, desired.stateful_sets).await?,
+        stateful_sets: Vec::new(),
         deployments: Vec::new(),
     };
+    let sets = applier.workloads(&live.objects.stateful_sets, desired.stateful_sets);
+    objects.stateful_sets = applier.all(&live.objects.stateful_sets, sets).await?;
     let publisher_held = order::hold_publishers(plan, live, &objects.stateful_sets, &mut desired.deployments);
-    objects.deployments = applier.all(&live.objects.deployments, desired.deployments).await?;
-    Ok(Applied { objects, aggregator_held, publisher_held, volume_refused })
+    let deployments = applier.workloads(&live.objects.deployments, desired.deployments);
+    objects.deployments = applier.all(&live.objects.deployments, deployments).await?;
+    match applier.failed {
+        Some(error) => Err(error),
+        None => Ok(Applied { objects, aggregator_held, publisher_held, volume_refused: volumes.refused }),
+    }
 }
 
 struct Applier<'a> {
     client: &'a Client,
     plan: &'a Plan,
+    /// Names of the StatefulSets that must stay as they are.
+    blocked: Vec<String>,
+    /// The first error.
+    failed: Option<Error>,
 }
 
 impl Applier<'_> {
-    async fn all<K>(&self, live: &[K], desired: Vec<K>) -> Result<Vec<K>>
+    /// Returns the workloads that may be applied: all, or after an error those that exist.
+    fn workloads<K: ResourceExt>(&self, live: &[K], mut desired: Vec<K>) -> Vec<K> {
+        let exists = |workload: &K| live.iter().any(|live| live.name_any() == workload.name_any());
+        desired.retain(|workload| self.failed.is_none() || exists(workload));
+        desired
+    }
+
+    /// Notes an error that is about one object. Any other one is returned, and ends the reconcile.
+    fn note<T>(&mut self, result: Result<T>) -> Result<Option<T>> {
+        match result {
+            Ok(done) => Ok(Some(done)),
+            Err(error) if error.is_of_one_object() => {
+                tracing::debug!(%error, "an object cannot be applied: going on with the others");
+                self.failed.get_or_insert(error);
+                Ok(None)
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    async fn all<K>(&mut self, live: &[K], desired: Vec<K>) -> Result<Vec<K>>
     where
         K: Resource<DynamicType = (), Scope = NamespaceResourceScope> + Serialize + DeserializeOwned + Clone + Debug,
     {
         let api: Api<K> = Api::namespaced(self.client.clone(), &self.plan.names.namespace);
         let mut applied = Vec::with_capacity(desired.len());
-        for object in &desired {
-            applied.push(self.one(&api, live, object).await?);
+        let blocked = if K::kind(&()) == "StatefulSet" { self.blocked.clone() } else { Vec::new() };
+        for object in desired.iter().filter(|object| !blocked.contains(&object.name_any())) {
+            let result = self.one(&api, live, object).await;
+            applied.extend(self.note(result)?);
         }
         for orphan in live.iter().filter(|live| desired.iter().all(|wanted| wanted.name_any() != live.name_any())) {
-            self.remove(&api, orphan).await?;
+            let result = self.remove(&api, orphan).await;
+            self.note(result)?;
         }
         Ok(applied)
     }

@@ -5,9 +5,11 @@ use std::collections::BTreeMap;
 
 use k8s_openapi::api::apps::v1::StatefulSet;
 use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Secret};
-use kube::Client;
+use kube::{Client, ResourceExt};
 
+use super::build::names::Component;
 use super::error::Result;
+use super::plan::names_of;
 use super::reader::Reader;
 use crate::crd::EventAggregator;
 
@@ -29,9 +31,27 @@ pub struct Data {
 pub async fn fetch(client: &Client, resource: &EventAggregator) -> Result<Data> {
     let reader = Reader::new(client, resource);
     let secrets = reader.list::<Secret>().await?.into_iter();
-    Ok(Data {
+    let mut data = Data {
         secrets: secrets.map(|secret| (secret.metadata.name.clone().unwrap_or_default(), secret)).collect(),
         stateful_sets: reader.list().await?,
         pvcs: reader.list().await?,
-    })
+    };
+    // An object whose labels somebody removed is not listed. If a StatefulSet uses it, it is ours nevertheless.
+    let names = names_of(resource);
+    for component in [Component::Redis, Component::Postgres] {
+        let name = names.of(component);
+        if data.stateful_sets.iter().all(|set| set.name_any() != name) {
+            continue;
+        }
+        if !data.secrets.contains_key(&name)
+            && let Some(secret) = reader.get(&name).await?
+        {
+            data.secrets.insert(name, secret);
+        }
+        let pvc = names.pvc(component);
+        if data.pvcs.iter().all(|live| live.name_any() != pvc) {
+            data.pvcs.extend(reader.get(&pvc).await?);
+        }
+    }
+    Ok(data)
 }

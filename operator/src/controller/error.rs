@@ -119,6 +119,18 @@ impl Error {
         !matches!(self, Self::Unparsable(_) | Self::Invalid { .. })
     }
 
+    /// Whether the error is about one object alone, so that others can be applied nevertheless. Otherwise the API server
+    /// does not work as it should.
+    pub fn is_of_one_object(&self) -> bool {
+        match self {
+            Self::Api { source, .. } => {
+                matches!(source.as_ref(), kube::Error::Api(status) if (400..500).contains(&status.code) && status.code != 429)
+            }
+            Self::TimedOut(_) => false,
+            _ => true,
+        }
+    }
+
     /// Whether an object, usually the resource itself, was deleted during the reconcile.
     pub fn is_not_found(&self) -> bool {
         matches!(self, Self::Api { source, .. } if matches!(source.as_ref(), kube::Error::Api(status) if status.code == 404))

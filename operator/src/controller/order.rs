@@ -63,7 +63,8 @@ fn last_change(deployment: &Deployment) -> Option<Timestamp> {
 /// only newer aggregators can read. Returns whether an image was retained.
 pub fn hold_publishers(plan: &Plan, live: &Live, sets: &[StatefulSet], desired: &mut [Deployment]) -> bool {
     let aggregators = sets.iter().find(|set| set.name_any() == plan.names.of(Component::Aggregator));
-    if aggregators.is_none_or(|set| rollout::of_set(set).all_updated) {
+    // The StatefulSet is missing when it could not be applied.
+    if aggregators.is_some_and(|set| rollout::of_set(set).all_updated) {
         return false;
     }
     let mut held = false;

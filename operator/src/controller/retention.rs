@@ -2,6 +2,8 @@
 //! Kubernetes deletes them with it; under `Retain` they have no owner. A StatefulSet never owns a volume:
 //! whoever deletes the StatefulSet alone must not delete the data.
 //!
+//! It also puts back the labels by which these objects are found.
+//!
 //! It runs before everything that can fail, also for paused and invalid resources, because the resource can
 //! be deleted at any time, and the policy that its user sees in the spec must then hold.
 
@@ -19,10 +21,10 @@ use serde_json::{Value, json};
 use super::build::names::{Component, MANAGER, Names};
 use super::data::Data;
 use super::error::{Error, Result};
-use super::plan::names_of;
+use super::plan::{Plan, names_of};
 use crate::crd::{DeletionPolicy, EventAggregator};
 
-/// Gives all volumes and passwords the owners that the policy asks for. Returns the policy if it is in force:
+/// Gives all volumes and passwords their labels and the owners that the policy asks for. Returns the policy if it is in force:
 /// `None` while the controller of a StatefulSet may still make the StatefulSet an owner.
 ///
 /// # Errors
@@ -55,6 +57,16 @@ pub async fn enforce(client: &Client, resource: &EventAggregator, data: &mut Dat
         result = result.and_then(|policy| changed.map(|()| policy));
     }
     result
+}
+
+/// Takes over a Secret that an earlier resource of the same name left, and whose labels somebody removed.
+///
+/// # Errors
+/// [`Error::Api`].
+pub async fn adopt(client: &Client, plan: &Plan, secret: &mut Secret) -> Result<()> {
+    let api: Api<Secret> = Api::namespaced(client.clone(), &plan.names.namespace);
+    let (owner, names) = (plan.owner.clone(), plan.names.clone());
+    Owners { policy: plan.deletion_policy, owner, sets: Vec::new(), names }.set(&api, secret).await
 }
 
 /// Returns the owner of a volume or password. It has one only when it is deleted with the resource.
@@ -104,15 +116,13 @@ impl Owners {
         })
     }
 
-    /// Changes the owners of an object if they differ from what they should be. Owners that are not ours stay.
+    /// Changes the labels and owners of an object if they differ from what they should be. Those of others stay.
     async fn set<K>(&self, api: &Api<K>, object: &mut K) -> Result<()>
     where
         K: Resource<DynamicType = (), Scope = NamespaceResourceScope> + DeserializeOwned + Clone + Debug,
     {
         let meta = object.meta();
-        if self.component(&object.name_any()).is_none() || !self.is_alive(meta) {
-            return Ok(());
-        }
+        let Some(component) = self.component(&object.name_any()).filter(|_| self.is_alive(meta)) else { return Ok(()) };
         let wanted = owner(self.policy, &self.owner);
         let owners = meta.owner_references.iter().flatten();
         let (ours, others): (Vec<_>, Vec<_>) = owners.partition(|owner| self.is_ours(owner));
@@ -120,12 +130,14 @@ impl Owners {
             Some(_) => ours.len() == 1 && ours.iter().all(|owner| owner.uid == self.owner.uid),
             None => ours.is_empty(),
         };
-        if is_right {
+        let labels = self.names.labels(component);
+        if is_right && labels.iter().all(|(name, value)| object.labels().get(name) == Some(value)) {
             return Ok(());
         }
         let owners: Vec<_> = others.into_iter().chain(wanted.as_ref()).collect();
         // The version protects the owners that somebody else adds at the same time.
-        let change = json!({"metadata": {"ownerReferences": owners, "resourceVersion": meta.resource_version}});
+        let version = &meta.resource_version;
+        let change = json!({"metadata": {"labels": labels, "ownerReferences": owners, "resourceVersion": version}});
         patch(api, object, &change).await
     }
 }

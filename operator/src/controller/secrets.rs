@@ -14,7 +14,7 @@ use rand::distr::Alphanumeric;
 use super::build::names::{Component, MANAGER};
 use super::error::{Error, Result};
 use super::fetch::Live;
-use super::ownership::owned_by_another;
+use super::ownership::{made_by_us, owned_by_another};
 use super::plan::{Backend, Checksums, PASSWORD, Plan};
 use super::retention;
 use super::validate::value;
@@ -28,17 +28,26 @@ const PASSWORD_LENGTH: usize = 32;
 /// [`Error::NameTaken`] or [`Error::Leftover`] when a Secret of that name belongs to somebody else, and
 /// [`Error::Api`].
 pub async fn ensure(client: &Client, plan: &Plan, live: &Live) -> Result<Checksums> {
-    let api: Api<Secret> = Api::namespaced(client.clone(), &plan.names.namespace);
     let mut checksums = Checksums::new();
+    let mut failed = None;
     for component in plan.managed_secrets() {
         let hash = match live.secrets.get(&plan.names.of(component)) {
-            Some(secret) => {
-                check_not_leftover(plan, secret)?;
-                checksum(secret, PASSWORD)
-            }
-            None => checksum(&create(&api, plan, component).await?, PASSWORD),
+            Some(secret) => check_not_leftover(plan, secret).map(|()| checksum(secret, PASSWORD)),
+            None => create(client, plan, component).await.map(|secret| checksum(&secret, PASSWORD)),
         };
-        checksums.insert(component, hash);
+        match hash {
+            Ok(hash) => {
+                checksums.insert(component, hash);
+            }
+            // The other Secret does not wait for this one, but all pods do.
+            Err(error) if error.is_of_one_object() => {
+                failed.get_or_insert(error);
+            }
+            Err(error) => return Err(error),
+        }
+    }
+    if let Some(error) = failed {
+        return Err(error);
     }
     let redis = if let Backend::External(external) = &plan.redis { Some(external) } else { None };
     let postgres = if let Backend::External(external) = &plan.postgres { Some(external) } else { None };
@@ -51,7 +60,8 @@ pub async fn ensure(client: &Client, plan: &Plan, live: &Live) -> Result<Checksu
     Ok(checksums)
 }
 
-async fn create(api: &Api<Secret>, plan: &Plan, component: Component) -> Result<Secret> {
+async fn create(client: &Client, plan: &Plan, component: Component) -> Result<Secret> {
+    let api: Api<Secret> = Api::namespaced(client.clone(), &plan.names.namespace);
     let name = plan.names.of(component);
     let password: String = rand::rng().sample_iter(Alphanumeric).take(PASSWORD_LENGTH).map(char::from).collect();
     let secret = Secret {
@@ -74,10 +84,22 @@ async fn create(api: &Api<Secret>, plan: &Plan, component: Component) -> Result<
         }
         // The Secret does not have our labels, or it would have been listed.
         Err(kube::Error::Api(status)) if status.code == 409 => {
-            Err(Error::NameTaken { kind: "Secret".to_owned(), name })
+            let found = api.get(&name).await.map_err(Error::api(format!("get Secret {name}")))?;
+            adopt(client, plan, component, found).await
         }
         Err(error) => Err(Error::api(format!("create Secret {name}"))(error)),
     }
+}
+
+/// Takes over an existing Secret that was made for a resource of this name. Any other one is somebody else's: its
+/// value may be no password, and it must not be deleted with the resource.
+async fn adopt(client: &Client, plan: &Plan, component: Component, mut secret: Secret) -> Result<Secret> {
+    if !made_by_us(&secret.metadata, &plan.names.selector(component)) {
+        return Err(Error::NameTaken { kind: "Secret".to_owned(), name: plan.names.of(component) });
+    }
+    check_not_leftover(plan, &secret)?;
+    retention::adopt(client, plan, &mut secret).await?;
+    Ok(secret)
 }
 
 /// Refuses a Secret that is being deleted or belongs to an earlier resource.

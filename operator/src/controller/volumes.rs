@@ -17,36 +17,48 @@ use super::fetch::Live;
 use super::plan::Plan;
 use crate::quantity;
 
-/// Requests the desired size of all volumes. The error of a volume that cannot have it is returned as
-/// `Ok(Some(..))`, because everything else can be applied. In `desired`, the size in the template of an existing
-/// StatefulSet becomes the current one.
+/// What the volumes of the StatefulSets are like.
+#[derive(Debug, Default)]
+pub struct Volumes {
+    /// The error of a volume that cannot have the desired size. Everything else can be applied.
+    pub refused: Option<Error>,
+    /// The first other error.
+    pub failed: Option<Error>,
+    /// Names of the StatefulSets that must not be applied, because they would use a PVC that is going to be deleted.
+    pub blocked: Vec<String>,
+}
+
+/// Requests the desired size of all volumes. In `desired`, the size in the template of an existing StatefulSet becomes
+/// the current one.
 ///
 /// # Errors
-/// [`Error::Leftover`] when a PVC is being deleted or belongs to a StatefulSet that no longer exists, and
-/// [`Error::Api`].
-pub async fn grow(client: &Client, plan: &Plan, live: &Live, desired: &mut Objects) -> Result<Option<Error>> {
-    let mut refused = None;
+/// An [`Error::Api`] that is not about one object. Other errors are in the result, because they do not hinder the
+/// other volumes.
+pub async fn grow(client: &Client, plan: &Plan, live: &Live, desired: &mut Objects) -> Result<Volumes> {
+    let mut volumes = Volumes::default();
     for set in &mut desired.stateful_sets {
         let Some(size) = set_size(set).cloned() else { continue };
         let pvcs = pvcs_of(live, set);
-        check_not_leftover(plan, live, &pvcs)?;
         retain_template(set, live);
-        match resize_all(client, plan, &pvcs, &size).await {
-            Ok(()) => {}
-            Err(error @ Error::VolumeRefused { .. }) => refused = Some(error),
-            Err(error) => return Err(error),
+        if let Err(error) = check_not_leftover(plan, live, &pvcs) {
+            volumes.blocked.push(set.name_any());
+            volumes.failed.get_or_insert(error);
+            continue;
+        }
+        for pvc in pvcs.into_iter().filter(|pvc| must_resize(pvc, &size)) {
+            match resize(client, plan, pvc, &size).await {
+                Ok(()) => {}
+                Err(error @ Error::VolumeRefused { .. }) => {
+                    volumes.refused.get_or_insert(error);
+                }
+                Err(error) if error.is_of_one_object() => {
+                    volumes.failed.get_or_insert(error);
+                }
+                Err(error) => return Err(error),
+            }
         }
     }
-    Ok(refused)
-}
-
-async fn resize_all(client: &Client, plan: &Plan, pvcs: &[&PersistentVolumeClaim], size: &Quantity) -> Result<()> {
-    for pvc in pvcs {
-        if must_resize(pvc, size) {
-            resize(client, plan, pvc, size).await?;
-        }
-    }
-    Ok(())
+    Ok(volumes)
 }
 
 /// Whether a PVC must request another size: a larger one, or a smaller one if the volume has not grown to the
@@ -107,11 +119,17 @@ async fn resize(client: &Client, plan: &Plan, pvc: &PersistentVolumeClaim, size:
             tracing::info!(pvc = name, size = size.0, "requested another size of a volume");
             Ok(())
         }
-        Err(kube::Error::Api(status)) if matches!(status.code, 403 | 422) => {
+        Err(kube::Error::Api(status)) if matches!(status.code, 403 | 422) && !lacks_permission(&status.message) => {
             Err(Error::VolumeRefused { pvc: name, size: size.0.clone(), message: status.message.clone() })
         }
         Err(error) => Err(Error::api(format!("resize PersistentVolumeClaim {name}"))(error)),
     }
+}
+
+/// Whether the operator may not patch PVCs at all. That is refused with 403 too, but with a message that the API server
+/// words in the same way for all kinds: `User "x" cannot patch resource "persistentvolumeclaims" in API group "" …`.
+fn lacks_permission(message: &str) -> bool {
+    message.contains("cannot patch resource")
 }
 
 fn set_size(set: &StatefulSet) -> Option<&Quantity> {
