@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use axum::Router;
-use axum::http::header;
+use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{any, get};
 use futures::future::BoxFuture;
@@ -28,7 +28,18 @@ where
     S: Clone + Send + Sync + 'static,
     F: Fn() -> BoxFuture<'static, Readiness> + Clone + Send + Sync + 'static,
 {
-    probes(ready).route("/metrics", get(move || async move { render(&metrics) }))
+    router_with_liveness(metrics, || Ok(()), ready)
+}
+
+/// Returns the same routes for a server that can find out that it hangs. `/healthz` fails with the reason when `live`
+/// returns one, so that the server is started again.
+pub fn router_with_liveness<S, L, F>(metrics: PrometheusHandle, live: L, ready: F) -> Router<S>
+where
+    S: Clone + Send + Sync + 'static,
+    L: Fn() -> Result<(), String> + Clone + Send + Sync + 'static,
+    F: Fn() -> BoxFuture<'static, Readiness> + Clone + Send + Sync + 'static,
+{
+    probes(live, ready).route("/metrics", get(move || async move { render(&metrics) }))
 }
 
 /// Returns the routes of the probes alone. `/metrics` is not found, so that no other server is asked for it.
@@ -37,15 +48,25 @@ where
     S: Clone + Send + Sync + 'static,
     F: Fn() -> BoxFuture<'static, Readiness> + Clone + Send + Sync + 'static,
 {
-    probes(ready).route("/metrics", any(problem::not_found))
+    probes(|| Ok(()), ready).route("/metrics", any(problem::not_found))
 }
 
-fn probes<S, F>(ready: F) -> Router<S>
+fn probes<S, L, F>(live: L, ready: F) -> Router<S>
 where
     S: Clone + Send + Sync + 'static,
+    L: Fn() -> Result<(), String> + Clone + Send + Sync + 'static,
     F: Fn() -> BoxFuture<'static, Readiness> + Clone + Send + Sync + 'static,
 {
-    Router::new().route("/healthz", get(|| async { "ok\n" })).route("/readyz", get(move || check(ready())))
+    Router::new()
+        .route("/healthz", get(move || async move { health(live()) }))
+        .route("/readyz", get(move || check(ready())))
+}
+
+fn health(live: Result<(), String>) -> Response {
+    match live {
+        Ok(()) => "ok\n".into_response(),
+        Err(reason) => (StatusCode::SERVICE_UNAVAILABLE, reason + "\n").into_response(),
+    }
 }
 
 async fn check(ready: BoxFuture<'static, Readiness>) -> Response {

@@ -308,6 +308,26 @@ async fn a_request_id_is_echoed_when_it_is_a_uuid_and_made_when_not() {
 }
 
 #[tokio::test]
+async fn a_server_that_hangs_says_so_at_healthz() {
+    let hangs = std::sync::Arc::new(std::sync::atomic::AtomicBool::new(false));
+    let asked = hangs.clone();
+    let live = move || match asked.load(std::sync::atomic::Ordering::SeqCst) {
+        true => Err("nothing has ended for 301 s".to_owned()),
+        false => Ok(()),
+    };
+    let ready = || -> futures::future::BoxFuture<'static, probes::Readiness> { Box::pin(async { Ok(Vec::new()) }) };
+    let server = start(probes::router_with_liveness(metrics::install(), live, ready)).await;
+    let client = plain_client().unwrap().build().unwrap();
+    let url = format!("http://{}/healthz", server.address);
+    let healthy = client.get(&url).send().await.unwrap();
+    assert_eq!((healthy.status().as_u16(), healthy.text().await.unwrap().as_str()), (200, "ok\n"));
+    hangs.store(true, std::sync::atomic::Ordering::SeqCst);
+    let hanging = client.get(&url).send().await.unwrap();
+    let answer = (hanging.status().as_u16(), hanging.text().await.unwrap());
+    assert_eq!(answer, (503, "nothing has ended for 301 s\n".to_owned()));
+}
+
+#[tokio::test]
 async fn probes_say_what_they_are_asked() {
     let ready = std::sync::Arc::new(std::sync::atomic::AtomicBool::new(false));
     let asked = ready.clone();
