@@ -17,17 +17,35 @@ impl Decisions {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).get(uid).map(|scaler| scaler.decided)
     }
 
-    /// Decides again, and returns whether the decision changed. `current` is the number that is requested now.
-    pub fn observe(&self, uid: &str, scaling: &Autoscaling, current: i32, backlog: Option<i64>, now: Instant) -> bool {
+    /// Decides again, and returns the decision if it has not been passed on yet. `current` is the number that is
+    /// requested now.
+    pub fn observe(
+        &self,
+        uid: &str,
+        scaling: &Autoscaling,
+        current: i32,
+        backlog: Option<i64>,
+        now: Instant,
+    ) -> Option<i32> {
         let mut scalers = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let scaler = scalers.entry(uid.to_owned()).or_insert_with(|| Scaler::new(current, now));
-        let before = scaler.decided;
-        scaler.decide(scaling, backlog, now) != before
+        let decided = scaler.decide(scaling, backlog, now);
+        (decided != scaler.passed_on).then_some(decided)
     }
 
-    /// Forgets resources that do not scale any more.
-    pub fn retain(&self, uids: &[String]) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).retain(|uid, _| uids.contains(uid));
+    /// Records that a reconcile has been requested for this decision.
+    pub fn passed_on(&self, uid: &str, decided: i32) {
+        if let Some(scaler) = self.0.lock().unwrap_or_else(PoisonError::into_inner).get_mut(uid) {
+            scaler.passed_on = decided;
+        }
+    }
+
+    /// Forgets resources that were deleted or do not scale any more.
+    pub fn forget<'a>(&self, uids: impl IntoIterator<Item = &'a String>) {
+        let mut scalers = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        for uid in uids {
+            scalers.remove(uid);
+        }
     }
 }
 
@@ -35,6 +53,8 @@ impl Decisions {
 #[derive(Debug)]
 struct Scaler {
     decided: i32,
+    /// The decision for which a reconcile has been requested last.
+    passed_on: i32,
     /// The number that would have been sufficient, at each observation within the window.
     sufficed: VecDeque<(Instant, i32)>,
 }
@@ -42,7 +62,7 @@ struct Scaler {
 impl Scaler {
     /// Starts with the current number, as if it had been needed until now.
     fn new(current: i32, now: Instant) -> Self {
-        Self { decided: current, sufficed: VecDeque::from([(now, current)]) }
+        Self { decided: current, passed_on: current, sufficed: VecDeque::from([(now, current)]) }
     }
 
     fn decide(&mut self, scaling: &Autoscaling, backlog: Option<i64>, now: Instant) -> i32 {

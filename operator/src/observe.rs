@@ -2,6 +2,7 @@
 //! they changed, and drives autoscaling. This is separate from reconciling: numbers that change with every
 //! event must not cause the operator to read every object.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -18,7 +19,7 @@ use crate::controller::plan::names_of;
 use crate::controller::{Context, Wake};
 use crate::crd::{EventAggregator, Totals};
 
-/// How long a write may take.
+/// How long a write may take, or the request for a reconcile.
 const DEADLINE: Duration = Duration::from_secs(5);
 /// Number of resources whose programs are queried at the same time.
 const MAX_CONCURRENT: usize = 8;
@@ -34,7 +35,7 @@ pub struct Observation {
     pub totals: Option<Totals>,
 }
 
-/// Observes backlog and totals of all resources.
+/// Observes backlog and totals of all resources in a store. There is one for each namespace that is watched.
 pub struct Observer {
     context: Arc<Context>,
 }
@@ -49,6 +50,8 @@ impl Observer {
     pub async fn run(&self, store: Store<Guarded>, wake: Wake, interval: Duration, stop: CancellationToken) {
         let mut ticks = tokio::time::interval(interval);
         ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        // The decisions are shared with the observers of other namespaces, so this one forgets only its own.
+        let mut scaled = HashSet::new();
         loop {
             tokio::select! {
                 () = stop.cancelled() => return,
@@ -64,11 +67,13 @@ impl Observer {
                 () = stop.cancelled() => return,
                 () = round => {}
             }
-            let scaled = resources.iter().filter_map(|resource| {
+            let scale = resources.iter().filter_map(|resource| {
                 let resource = resource.0.as_ref().ok()?;
                 resource.spec.aggregator.autoscaling.as_ref().and(resource.uid())
             });
-            self.context.decisions.retain(&scaled.collect::<Vec<_>>());
+            let scale = scale.collect();
+            self.context.decisions.forget(scaled.difference(&scale));
+            scaled = scale;
         }
     }
 
@@ -76,7 +81,7 @@ impl Observer {
         let (names, programs) = (names_of(resource), &self.context.programs);
         let (backlog, totals) = tokio::join!(programs.backlog(&names), programs.totals(&names));
         let observation = Observation { backlog, totals };
-        self.scale(resource, backlog, wake);
+        self.scale(resource, backlog, wake).await;
         let status = resource.status.clone().unwrap_or_default();
         let before = Observation { backlog: status.backlog, totals: status.totals };
         if observation == before {
@@ -94,18 +99,18 @@ impl Observer {
         }
     }
 
-    fn scale(&self, resource: &EventAggregator, backlog: Option<i64>, wake: &Wake) {
+    async fn scale(&self, resource: &EventAggregator, backlog: Option<i64>, wake: &Wake) {
         let (Some(scaling), Some(uid)) = (&resource.spec.aggregator.autoscaling, resource.uid()) else { return };
         // Before the first reconcile there is no number of replicas to start from.
         let Some(current) = resource.status.as_ref().and_then(|status| status.desired_replicas) else { return };
-        if self.context.decisions.observe(&uid, scaling, current, backlog, Instant::now()) {
-            let decided = self.context.decisions.get(&uid);
-            tracing::info!(name = resource.name_any(), backlog, decided, "scaling the aggregators");
-            // If the channel is full, reconciles are delayed. The decision is stored, and the next reconcile uses it.
-            let woken = ObjectRef::new(&resource.name_any()).within(&resource.namespace().unwrap_or_default());
-            if wake.try_send(woken).is_err() {
-                tracing::debug!(name = resource.name_any(), "cannot request a reconcile");
-            }
+        let decisions = &self.context.decisions;
+        let Some(decided) = decisions.observe(&uid, scaling, current, backlog, Instant::now()) else { return };
+        tracing::info!(name = resource.name_any(), backlog, decided, "scaling the aggregators");
+        let woken = ObjectRef::new(&resource.name_any()).within(&resource.namespace().unwrap_or_default());
+        match tokio::time::timeout(DEADLINE, wake.send(woken)).await {
+            Ok(Ok(())) => decisions.passed_on(&uid, decided),
+            // The next observation tries again.
+            Ok(Err(_)) | Err(_) => tracing::debug!(name = resource.name_any(), "cannot request a reconcile"),
         }
     }
 }
