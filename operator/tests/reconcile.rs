@@ -5,7 +5,7 @@
 mod support;
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use kube::core::DeserializeGuard;
 use kube::runtime::controller::Action;
@@ -82,6 +82,40 @@ async fn a_steady_state_writes_nothing() {
 
     trial.reconcile().await.unwrap();
     assert_eq!(trial.api.writes(), [""; 0]);
+}
+
+#[tokio::test]
+async fn a_status_is_compared_with_the_one_written_last_and_not_with_an_older_copy() {
+    let trial = Trial::new();
+    trial.reconcile().await.unwrap();
+    trial.finish_rollouts();
+    trial.reconcile().await.unwrap();
+    assert_eq!(trial.condition("Ready")["status"], "True");
+    // What the watch delivered last. It delivers nothing more during this test.
+    let cached: EventAggregator = serde_json::from_value(trial.api.get(RESOURCE).unwrap()).unwrap();
+    let cached = Arc::new(DeserializeGuard(Ok(cached)));
+
+    trial.api.change(DEPLOYMENT, |deployment| deployment["status"]["availableReplicas"] = json!(0));
+    reconcile(cached.clone(), trial.context.clone()).await.unwrap();
+    assert_eq!(trial.condition("Ready")["status"], "False");
+    trial.api.calls();
+    reconcile(cached.clone(), trial.context.clone()).await.unwrap();
+    assert_eq!(trial.api.writes(), [""; 0], "the status that was written holds still");
+
+    trial.api.change(DEPLOYMENT, finish);
+    reconcile(cached, trial.context.clone()).await.unwrap();
+    assert_eq!(trial.condition("Ready")["status"], "True", "{}", trial.condition("Ready"));
+}
+
+#[tokio::test]
+async fn a_failure_of_a_resource_that_was_deleted_is_forgotten() {
+    let trial = Trial::new();
+    let start = Instant::now();
+    trial.context.failed("deleted", start);
+    trial.context.failed("other", start + Duration::from_secs(300));
+    assert_eq!(trial.context.failing(), 2);
+    trial.context.failed("other", start + Duration::from_secs(2_000));
+    assert_eq!(trial.context.failing(), 1);
 }
 
 #[tokio::test]
@@ -308,12 +342,12 @@ async fn each_failure_waits_longer_and_what_cannot_help_waits_for_a_change() {
     let resource = Arc::new(DeserializeGuard(Ok(resource)));
     let invalid = after_failure(resource.clone(), &Error::invalid("spec.x", "is wrong"), trial.context.clone());
     assert_eq!(invalid, Action::await_change());
-    let waits: Vec<_> = (0..20).map(|_| trial.context.failed("uid")).collect();
+    let waits: Vec<_> = (0..20).map(|_| trial.context.failed("uid", Instant::now())).collect();
     assert!(waits[0] <= Duration::from_secs(2), "{waits:?}");
     assert!(waits.iter().all(|wait| *wait <= Duration::from_secs(301)), "{waits:?}");
     assert!(waits[12..].iter().max() > waits[..2].iter().max(), "{waits:?}");
     trial.context.succeeded("uid");
-    assert!(trial.context.failed("uid") <= Duration::from_secs(2));
+    assert!(trial.context.failed("uid", Instant::now()) <= Duration::from_secs(2));
 }
 
 #[tokio::test]

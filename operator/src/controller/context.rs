@@ -2,13 +2,14 @@
 
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use kube::Client;
 use kube::runtime::events::{Recorder, Reporter};
 use sluice_service::backoff::Backoff;
 
 use super::build::names::MANAGER;
+use super::last_status::LastStatus;
 use super::plan::Defaults;
 use crate::autoscale::Decisions;
 use crate::program_client::Programs;
@@ -17,6 +18,9 @@ use crate::program_client::Programs;
 const FIRST_RETRY: Duration = Duration::from_secs(1);
 /// The upper bound of the exponential backoff.
 const LAST_RETRY: Duration = Duration::from_secs(300);
+/// How long after its last failure a resource is remembered. It is longer than the longest wait between two
+/// attempts, so only resources that are not reconciled any more, such as deleted ones, are forgotten.
+const REMEMBERED: Duration = Duration::from_secs(1800);
 
 /// The clients, settings and state that all reconciles share.
 pub struct Context {
@@ -32,7 +36,15 @@ pub struct Context {
     pub resync: Duration,
     /// The decisions of autoscaling.
     pub decisions: Decisions,
-    failures: Mutex<HashMap<String, Backoff>>,
+    /// The status that was written last to each resource.
+    pub last_status: LastStatus,
+    failures: Mutex<HashMap<String, Failing>>,
+}
+
+/// A resource whose last reconcile failed.
+struct Failing {
+    backoff: Backoff,
+    last: Instant,
 }
 
 impl Context {
@@ -46,15 +58,24 @@ impl Context {
             defaults,
             resync,
             decisions: Decisions::default(),
+            last_status: LastStatus::default(),
             failures: Mutex::default(),
         }
     }
 
     /// Records a failure of this resource, and returns how long to wait before the next attempt.
-    pub fn failed(&self, uid: &str) -> Duration {
+    pub fn failed(&self, uid: &str, now: Instant) -> Duration {
         let mut failures = self.failures.lock().unwrap_or_else(PoisonError::into_inner);
-        let backoff = failures.entry(uid.to_owned()).or_insert_with(|| Backoff::new(FIRST_RETRY, LAST_RETRY));
-        FIRST_RETRY + backoff.next()
+        failures.retain(|_, failing| now.saturating_duration_since(failing.last) < REMEMBERED);
+        let first = || Failing { backoff: Backoff::new(FIRST_RETRY, LAST_RETRY), last: now };
+        let failing = failures.entry(uid.to_owned()).or_insert_with(first);
+        failing.last = now;
+        FIRST_RETRY + failing.backoff.next()
+    }
+
+    /// Returns the number of resources whose last reconcile failed.
+    pub fn failing(&self) -> usize {
+        self.failures.lock().unwrap_or_else(PoisonError::into_inner).len()
     }
 
     /// Resets the backoff of this resource.

@@ -13,6 +13,7 @@ pub mod error;
 pub mod fetch;
 mod field_managers;
 mod order;
+mod last_status;
 mod ownership;
 pub mod plan;
 mod pod_problems;

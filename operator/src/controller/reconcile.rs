@@ -43,6 +43,8 @@ async fn reconcile_readable(resource: &EventAggregator, context: &Context) -> Re
         // The garbage collector deletes all objects that the resource owns. There is no finalizer.
         return Ok(Action::await_change());
     }
+    let resource = context.last_status.newest(resource);
+    let resource = resource.as_ref();
     let old = resource.status.clone().unwrap_or_default();
     let mut policy = old.deletion_policy;
     // A request without a response must not occupy one of the concurrent reconciles for ever.
@@ -110,11 +112,11 @@ pub fn after_failure(resource: Arc<DeserializeGuard<EventAggregator>>, error: &E
     let (name, namespace) = (resource.name_any(), resource.namespace().unwrap_or_default());
     if error.is_not_found() {
         tracing::debug!(name, namespace, %error, "the resource was deleted during the reconcile");
-        return Action::requeue(context.failed(&resource.uid().unwrap_or_default()));
+        return Action::requeue(context.failed(&resource.uid().unwrap_or_default(), Instant::now()));
     }
     tracing::warn!(name, namespace, reason = %error.reason(), %error, "cannot reconcile");
     if error.is_retryable() {
-        Action::requeue(context.failed(&resource.uid().unwrap_or_default()))
+        Action::requeue(context.failed(&resource.uid().unwrap_or_default(), Instant::now()))
     } else {
         Action::await_change()
     }

@@ -31,7 +31,8 @@ pub async fn write_status(context: &Context, resource: &EventAggregator, status:
     let params = PatchParams { field_manager: Some(MANAGER.to_owned()), ..PatchParams::default() };
     let patch = Patch::Merge(patch);
     let written = timeout(DEADLINE, api.patch_status(&name, &params, &patch)).await;
-    written.map_err(|_| Error::TimedOut(DEADLINE))?.map_err(Error::api("write the status"))?;
+    let written = written.map_err(|_| Error::TimedOut(DEADLINE))?.map_err(Error::api("write the status"))?;
+    context.last_status.remember(written);
     publish_event(context, resource, &old, status).await;
     Ok(())
 }
