@@ -108,6 +108,23 @@ async fn a_status_is_compared_with_the_one_written_last_and_not_with_an_older_co
 }
 
 #[tokio::test]
+async fn a_condition_of_another_controller_stays() {
+    let trial = Trial::new();
+    trial.reconcile().await.unwrap();
+    let theirs = json!({
+        "type": "Billed", "status": "True", "reason": "Paid", "message": "", "observedGeneration": 1,
+        "lastTransitionTime": "2026-01-01T00:00:00Z"
+    });
+    trial.api.change(RESOURCE, |resource| {
+        resource["status"]["conditions"].as_array_mut().unwrap().push(theirs.clone());
+    });
+    trial.finish_rollouts();
+    trial.reconcile().await.unwrap();
+    assert_eq!(trial.condition("Ready")["status"], "True");
+    assert_eq!(trial.condition("Billed"), theirs);
+}
+
+#[tokio::test]
 async fn a_failure_of_a_resource_that_was_deleted_is_forgotten() {
     let trial = Trial::new();
     let start = Instant::now();

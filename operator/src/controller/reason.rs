@@ -127,6 +127,7 @@ impl Reason {
                 | Self::WaitingForPublishers
                 | Self::NotConfirmed
                 | Self::VolumeGrowing
+                | Self::WaitingForDeletion
                 | Self::Paused
         )
     }

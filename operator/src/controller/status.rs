@@ -101,14 +101,12 @@ pub fn of_applied(
     verdicts.extend(parts);
 
     EventAggregatorStatus {
-        observed_generation: Some(plan.generation),
-        conditions: conditions(verdicts, old, plan.generation, now),
         replicas: aggregator.map(|rollout| rollout.existing),
         desired_replicas: Some(plan.aggregator.replicas),
         selector: Some(plan.names.selector_text(Component::Aggregator)),
         endpoint: Some(format!("http://{}:{PUBLISHER_PORT}", plan.names.host(&plan.names.of(Component::Publisher)))),
         volumes: volumes(plan, live),
-        ..old.clone()
+        ..with(old, verdicts, plan.generation, now)
     }
 }
 
@@ -174,7 +172,8 @@ pub fn of_paused(generation: i64, old: &EventAggregatorStatus, now: Timestamp) -
     with(old, verdicts, generation, now)
 }
 
-/// Replaces some conditions. The others stay as they are, with the generation they were computed for.
+/// Replaces some conditions. The others, such as those of other controllers, stay as they are, with the generation
+/// they were computed for.
 fn with(
     old: &EventAggregatorStatus,
     verdicts: Vec<(ConditionType, Verdict)>,
