@@ -13,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::api_request_metrics;
 use crate::controller::plan::Defaults;
-use crate::controller::{self, Context};
+use crate::controller::{self, Context, Slots};
 use crate::lease::Election;
 use crate::observe::Observer;
 use crate::program_client::Programs;
@@ -46,7 +46,9 @@ pub async fn run(settings: RunSettings) -> anyhow::Result<()> {
     let context = Arc::new(Context::new(client, Programs::new()?, defaults, settings.resync, identity));
 
     let listener = server::bind(&settings.listen.to_string()).await?;
-    let router = probes::router(metrics, ready(election.clone(), settings.lease.lease_duration * 2));
+    let patience = settings.lease.lease_duration * 2;
+    let ready = ready(election.clone(), context.clone(), patience);
+    let router = probes::router_with_liveness(metrics, live(context.clone()), ready);
     let serving = server::run(listener, router, stop.clone(), ServeOptions::new(settings.shutdown_timeout));
     let leading = async {
         // The process ends together with this task, whatever the reason.
@@ -94,6 +96,7 @@ async fn work(settings: &RunSettings, context: Arc<Context>, stop: CancellationT
         some => some.iter().map(|name| Some(name.as_str())).collect(),
     };
     let observer = Observer::new(context.clone());
+    let slots = Arc::new(Slots::new(settings.concurrency));
     let watched = namespaces.into_iter().map(|namespace| {
         let (wake, woken) = mpsc::channel(WAKE_QUEUE);
         let (started, store) = oneshot::channel();
@@ -101,8 +104,7 @@ async fn work(settings: &RunSettings, context: Arc<Context>, stop: CancellationT
             // The receiver exists for as long as this function runs.
             let _ = started.send(store);
         };
-        let watching =
-            controller::watch(context.clone(), namespace, settings.concurrency, woken, started, stop.clone());
+        let watching = controller::watch(context.clone(), namespace, slots.clone(), woken, started, stop.clone());
         let observing = async {
             if let Ok(store) = store.await {
                 observer.run(store, wake, settings.observe, stop.clone()).await;
@@ -138,16 +140,24 @@ fn defaults(settings: &RunSettings, namespace: String) -> Defaults {
     }
 }
 
-/// Ready while the API server responds. Both the leader and an operator that waits for the lease are ready.
+/// Live while reconciles end. A process that hangs keeps the lease, and nothing but a restart helps.
+fn live(context: Arc<Context>) -> impl Fn() -> Result<(), String> + Clone + Send + Sync + 'static {
+    move || context.progress.check(Instant::now())
+}
+
+/// Ready while the API server responds, and the leader can watch the resources. Both the leader and an operator that
+/// waits for the lease are ready.
 fn ready(
     election: Arc<Election>,
+    context: Arc<Context>,
     patience: Duration,
 ) -> impl Fn() -> futures::future::BoxFuture<'static, probes::Readiness> + Clone + Send + Sync + 'static {
     move || {
         let contact: Option<Instant> = election.last_contact();
+        let watches = context.watches.readiness(Instant::now());
         Box::pin(async move {
             match contact {
-                Some(contact) if contact.elapsed() < patience => Ok(Vec::new()),
+                Some(contact) if contact.elapsed() < patience => watches,
                 Some(contact) => Err(format!("the API server has not answered for {} s", contact.elapsed().as_secs())),
                 None => Err("the API server has not answered yet".to_owned()),
             }

@@ -38,7 +38,7 @@ pub struct RunSettings {
     /// Namespaces to watch; without any, all of them
     #[arg(long, env = "SLUICE_NAMESPACES", value_delimiter = ',', value_name = "NAME,…")]
     pub namespaces: Vec<String>,
-    /// Resources reconciled at the same time
+    /// Resources reconciled at the same time, in all namespaces together
     #[arg(long, env = "SLUICE_CONCURRENCY", default_value_t = 4, value_name = "N",
         value_parser = clap::value_parser!(u16).range(1..=64))]
     pub concurrency: u16,

@@ -11,6 +11,8 @@ use sluice_service::backoff::Backoff;
 use super::build::names::MANAGER;
 use super::last_status::LastStatus;
 use super::plan::Defaults;
+use super::progress::Progress;
+use super::watches::Watches;
 use crate::autoscale::Decisions;
 use crate::program_client::Programs;
 
@@ -38,6 +40,10 @@ pub struct Context {
     pub decisions: Decisions,
     /// The status that was written last to each resource.
     pub last_status: LastStatus,
+    /// The watches that fail.
+    pub watches: Watches,
+    /// The reconciles that run.
+    pub progress: Progress,
     failures: Mutex<HashMap<String, Failing>>,
 }
 
@@ -59,6 +65,8 @@ impl Context {
             resync,
             decisions: Decisions::default(),
             last_status: LastStatus::default(),
+            watches: Watches::default(),
+            progress: Progress::default(),
             failures: Mutex::default(),
         }
     }

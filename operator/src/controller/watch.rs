@@ -1,25 +1,31 @@
 //! Triggers reconciles: by changes of a resource, of an object that belongs to it or of a Secret it refers
 //! to, and by decisions of autoscaling.
 
+use std::convert::Infallible;
 use std::sync::Arc;
+use std::time::Instant;
 
-use futures::StreamExt;
+use futures::stream::{BoxStream, select_all};
+use futures::{FutureExt, StreamExt, future, stream};
 use k8s_openapi::api::apps::v1::{Deployment, StatefulSet};
 use k8s_openapi::api::core::v1::{ConfigMap, PersistentVolumeClaim, Pod, Secret, Service, ServiceAccount};
 use k8s_openapi::api::networking::v1::NetworkPolicy;
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 use kube::core::{DeserializeGuard, NamespaceResourceScope, PartialObjectMeta};
-use kube::runtime::controller::{Config, Controller};
+use kube::runtime::controller::{Action, Config};
 use kube::runtime::reflector::{self, ObjectRef, Store};
-use kube::runtime::{Predicate, WatchStreamExt, controller, predicates, watcher};
-use kube::{Api, Client, Resource, ResourceExt};
-use tokio::sync::mpsc;
+use kube::runtime::watcher::Event;
+use kube::runtime::{Predicate, WatchStreamExt, applier, controller, predicates, watcher};
+use kube::{Api, Resource, ResourceExt};
+use tokio::sync::{Semaphore, mpsc};
 use tokio_util::sync::CancellationToken;
 
 use super::build::names::{instance_of, selector_of_all};
 use super::context::Context;
-use super::error::Error;
+use super::debounce::debounced;
+use super::error::{Error, Result};
 use super::reconcile::{after_failure, reconcile};
+use super::watches;
 use crate::crd::EventAggregator;
 
 type Guarded = DeserializeGuard<EventAggregator>;
@@ -27,50 +33,80 @@ type Guarded = DeserializeGuard<EventAggregator>;
 /// A channel that triggers the reconcile of a resource.
 pub type Wake = mpsc::Sender<ObjectRef<Guarded>>;
 
+/// Bounds the reconciles that run at the same time in all namespaces together.
+pub struct Slots {
+    free: Semaphore,
+    count: u16,
+}
+
+impl Slots {
+    /// Creates the slots for `count` reconciles.
+    pub fn new(count: u16) -> Self {
+        Self { free: Semaphore::new(count.into()), count }
+    }
+}
+
 /// Reconciles the resources of one namespace, or of all namespaces, until `stop` is cancelled. `started`
 /// receives the store of the resources.
 pub async fn watch(
     context: Arc<Context>,
     namespace: Option<&str>,
-    concurrency: u16,
+    slots: Arc<Slots>,
     woken: mpsc::Receiver<ObjectRef<Guarded>>,
     started: impl FnOnce(Store<Guarded>),
     stop: CancellationToken,
 ) {
-    let scope = Scope { client: context.client.clone(), namespace };
+    let scope = Scope { context: &context, namespace };
     let (store, writer) = reflector::store();
-    // The operator writes the status itself, so a change of the status triggers no reconcile. Changes of
-    // labels and annotations do not change the generation, so they are compared separately.
-    let asked = predicates::generation.combine(predicates::labels).combine(predicates::annotations);
-    let resources = watcher(scope.api::<Guarded>(), watcher::Config::default())
-        .default_backoff()
-        .reflect(writer)
-        .applied_objects()
-        .predicate_filter(asked, Default::default());
+    let own = scope.own(writer);
     started(store.clone());
 
-    let referring = store.clone();
     let mut woken = woken;
-    let woken = futures::stream::poll_fn(move |task| woken.poll_recv(task));
-    let controller = Controller::for_stream(resources, store)
-        .with_config(Config::default().concurrency(concurrency).debounce(std::time::Duration::from_millis(300)))
-        .reconcile_on(woken)
-        .watches(scope.meta::<Secret>(), watcher::Config::default(), move |secret| users_of(&referring, &secret))
-        .graceful_shutdown_on(stop.cancelled_owned());
-    let controller = scope.labelled::<ServiceAccount>(controller);
-    let controller = scope.labelled::<ConfigMap>(controller);
-    let controller = scope.labelled::<NetworkPolicy>(controller);
-    let controller = scope.labelled::<Service>(controller);
-    let controller = scope.labelled::<PodDisruptionBudget>(controller);
-    let controller = scope.labelled::<StatefulSet>(controller);
-    let controller = scope.labelled::<Deployment>(controller);
-    let controller = scope.labelled::<PersistentVolumeClaim>(controller);
-    let controller = scope.labelled::<Pod>(controller);
-    controller.run(reconcile, after_failure, context).for_each(|result| async move { log(result) }).await;
+    let triggers = vec![
+        own,
+        stream::poll_fn(move |task| woken.poll_recv(task)).boxed(),
+        scope.secrets(store.clone()),
+        scope.labelled::<ServiceAccount>(),
+        scope.labelled::<ConfigMap>(),
+        scope.labelled::<NetworkPolicy>(),
+        scope.labelled::<Service>(),
+        scope.labelled::<PodDisruptionBudget>(),
+        scope.labelled::<StatefulSet>(),
+        scope.labelled::<Deployment>(),
+        scope.labelled::<PersistentVolumeClaim>(),
+        scope.labelled::<Pod>(),
+    ];
+    // Without triggers the controller finishes what is running, and ends.
+    let triggers = debounced(select_all(triggers).take_until(stop.cancelled_owned().boxed()));
+    // More could not run anyway, and what waits for its turn must not be out of date.
+    let config = Config::default().concurrency(slots.count);
+    let current = store.clone();
+    let reconcile = move |resource: Arc<Guarded>, context| {
+        in_turn(ObjectRef::from_obj(resource.as_ref()), current.clone(), slots.clone(), context).boxed()
+    };
+    applier(reconcile, after_failure, context.clone(), store, triggers.map(Ok::<_, Infallible>), config)
+        .for_each(|result| async move { log(result) })
+        .await;
 }
 
+/// Reconciles a resource when it is its turn.
+async fn in_turn(
+    resource: ObjectRef<Guarded>,
+    store: Store<Guarded>,
+    slots: Arc<Slots>,
+    context: Arc<Context>,
+) -> Result<Action> {
+    let Ok(_slot) = slots.free.acquire().await else { return Ok(Action::await_change()) };
+    // It may have changed meanwhile, or have been deleted.
+    let Some(resource) = store.get(&resource) else { return Ok(Action::await_change()) };
+    let _running = context.progress.begin();
+    reconcile(resource, context.clone()).await
+}
+
+/// The watches of one namespace, or of all namespaces. Each waits on its own after a failure, so that one that
+/// always fails does not delay the others.
 struct Scope<'a> {
-    client: Client,
+    context: &'a Arc<Context>,
     namespace: Option<&'a str>,
 }
 
@@ -80,8 +116,8 @@ impl Scope<'_> {
         K: Resource<DynamicType = (), Scope = NamespaceResourceScope>,
     {
         match self.namespace {
-            Some(namespace) => Api::namespaced(self.client.clone(), namespace),
-            None => Api::all(self.client.clone()),
+            Some(namespace) => Api::namespaced(self.context.client.clone(), namespace),
+            None => Api::all(self.context.client.clone()),
         }
     }
 
@@ -94,17 +130,80 @@ impl Scope<'_> {
         self.api()
     }
 
+    fn tracker<K: Resource<DynamicType = ()>>(&self) -> Tracker {
+        let watch = (K::plural(&()).into_owned(), self.namespace.map(str::to_owned));
+        Tracker { context: self.context.clone(), watch }
+    }
+
+    /// Reconciles a resource when it changes, and keeps all resources in a store.
+    fn own(&self, writer: reflector::store::Writer<Guarded>) -> BoxStream<'static, ObjectRef<Guarded>> {
+        // The operator writes the status itself, so a change of the status triggers no reconcile. Changes of
+        // labels and annotations do not change the generation, so they are compared separately.
+        let asked = predicates::generation.combine(predicates::labels).combine(predicates::annotations);
+        let tracker = self.tracker::<EventAggregator>();
+        watcher(self.api::<Guarded>(), watcher::Config::default())
+            .default_backoff()
+            .inspect(move |event| tracker.note(event))
+            // Nothing reads them, and they can be larger than the rest of the object.
+            .modify(|resource| resource.managed_fields_mut().clear())
+            .reflect(writer)
+            .applied_objects()
+            .predicate_filter(asked, Default::default())
+            .filter_map(|resource| future::ready(resource.ok().map(|resource| ObjectRef::from_obj(&resource))))
+            .boxed()
+    }
+
+    /// Reconciles the resources that use a Secret when it changes.
+    fn secrets(&self, resources: Store<Guarded>) -> BoxStream<'static, ObjectRef<Guarded>> {
+        let tracker = self.tracker::<Secret>();
+        watcher(self.meta::<Secret>(), watcher::Config::default())
+            .default_backoff()
+            .inspect(move |event| tracker.note(event))
+            .touched_objects()
+            .filter_map(|secret| future::ready(secret.ok()))
+            .flat_map(move |secret| stream::iter(users_of(&resources, &secret)))
+            .boxed()
+    }
+
     /// Reconciles a resource when an object with its label changes. The label is used, not the owner: pods
     /// and PersistentVolumeClaims have another owner, and retained objects have none.
-    fn labelled<K>(&self, controller: Controller<Guarded>) -> Controller<Guarded>
+    fn labelled<K>(&self) -> BoxStream<'static, ObjectRef<Guarded>>
     where
         K: Resource<DynamicType = (), Scope = NamespaceResourceScope> + Clone + std::fmt::Debug + Send + 'static,
     {
-        let labelled = watcher::Config::default().labels(&selector_of_all());
-        controller.watches(self.meta::<K>(), labelled, |object| {
-            let name = instance_of(object.labels()).map(str::to_owned);
-            name.zip(object.namespace()).map(|(name, namespace)| ObjectRef::new(&name).within(&namespace))
-        })
+        let tracker = self.tracker::<K>();
+        watcher(self.meta::<K>(), watcher::Config::default().labels(&selector_of_all()))
+            .default_backoff()
+            .inspect(move |event| tracker.note(event))
+            .touched_objects()
+            .filter_map(|object| {
+                let resource = object.ok().and_then(|object| {
+                    let name = instance_of(object.labels()).map(str::to_owned)?;
+                    Some(ObjectRef::new(&name).within(&object.namespace()?))
+                });
+                future::ready(resource)
+            })
+            .boxed()
+    }
+}
+
+/// Records whether a watch works, and logs each failure.
+struct Tracker {
+    context: Arc<Context>,
+    watch: watches::Watch,
+}
+
+impl Tracker {
+    fn note<T>(&self, event: &watcher::Result<Event<T>>) {
+        match event {
+            // The watcher says that it begins. It has no response yet.
+            Ok(Event::Init) => {}
+            Ok(_) => self.context.watches.worked(&self.watch),
+            Err(error) => {
+                tracing::warn!(%error, "cannot watch {}, trying again", watches::say(&self.watch));
+                self.context.watches.failed(&self.watch, error.to_string(), Instant::now());
+            }
+        }
     }
 }
 
@@ -123,13 +222,13 @@ fn users_of(resources: &Store<Guarded>, secret: &PartialObjectMeta<Secret>) -> V
     users.map(|resource| ObjectRef::from_obj(resource.as_ref())).collect()
 }
 
-fn log(result: Result<(ObjectRef<Guarded>, controller::Action), controller::Error<Error, watcher::Error>>) {
+fn log(result: Result<(ObjectRef<Guarded>, controller::Action), controller::Error<Error, Infallible>>) {
     match result {
         Ok((resource, _)) => tracing::debug!(%resource, "reconciled"),
         // `after_failure` has logged it.
         Err(controller::Error::ReconcilerFailed(..)) => {}
         // The resource was deleted before it was reconciled.
         Err(controller::Error::ObjectNotFound(_)) => {}
-        Err(error) => tracing::warn!(%error, "a watch failed: trying again"),
+        Err(error) => tracing::warn!(%error, "cannot reconcile"),
     }
 }
