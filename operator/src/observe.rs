@@ -2,11 +2,11 @@
 //! they changed, and drives autoscaling. This is separate from reconciling: numbers that change with every
 //! event must not cause the operator to read every object.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use futures::StreamExt;
+use futures::{StreamExt, future};
 use kube::api::{Patch, PatchParams};
 use kube::core::DeserializeGuard;
 use kube::runtime::reflector::{ObjectRef, Store};
@@ -21,6 +21,8 @@ use crate::crd::{EventAggregator, Totals};
 
 /// How long a write may take, or the request for a reconcile.
 const DEADLINE: Duration = Duration::from_secs(5);
+/// The longest wait before programs that do not respond are queried again.
+const LONGEST_WAIT: Duration = Duration::from_secs(60);
 /// Number of resources whose programs are queried at the same time.
 const MAX_CONCURRENT: usize = 8;
 
@@ -52,21 +54,35 @@ impl Observer {
         ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         // The decisions are shared with the observers of other namespaces, so this one forgets only its own.
         let mut scaled = HashSet::new();
+        let mut silent = Silent::default();
         loop {
             tokio::select! {
                 () = stop.cancelled() => return,
                 _ = ticks.tick() => {}
             }
             let resources = store.state();
-            let readable = resources.iter().filter_map(|resource| resource.0.as_ref().ok());
-            let active =
-                readable.filter(|resource| !resource.spec.paused && resource.metadata.deletion_timestamp.is_none());
-            let round = futures::stream::iter(active)
-                .for_each_concurrent(MAX_CONCURRENT, |resource| self.observe(resource, &wake));
+            let active = resources.iter().filter(|resource| resource.0.as_ref().is_ok_and(is_active));
+            let now = Instant::now();
+            let due: Vec<_> = active.filter(|resource| silent.is_due(resource.as_ref(), now)).cloned().collect();
+            let wake = &wake;
+            let round = futures::stream::iter(due)
+                .map(|resource| async move {
+                    let responded = match &resource.0 {
+                        Ok(readable) => self.observe(readable, wake).await,
+                        Err(_) => true,
+                    };
+                    (resource, responded)
+                })
+                .buffer_unordered(MAX_CONCURRENT)
+                .for_each(|(resource, responded)| {
+                    silent.record(resource.as_ref(), responded, interval, Instant::now());
+                    future::ready(())
+                });
             tokio::select! {
                 () = stop.cancelled() => return,
                 () = round => {}
             }
+            silent.retain(&resources);
             let scale = resources.iter().filter_map(|resource| {
                 let resource = resource.0.as_ref().ok()?;
                 resource.spec.aggregator.autoscaling.as_ref().and(resource.uid())
@@ -77,15 +93,17 @@ impl Observer {
         }
     }
 
-    async fn observe(&self, resource: &EventAggregator, wake: &Wake) {
+    /// Observes one resource, and returns whether one of its programs responded.
+    async fn observe(&self, resource: &EventAggregator, wake: &Wake) -> bool {
         let (names, programs) = (names_of(resource), &self.context.programs);
         let (backlog, totals) = tokio::join!(programs.backlog(&names), programs.totals(&names));
         let observation = Observation { backlog, totals };
         self.scale(resource, backlog, wake).await;
         let status = resource.status.clone().unwrap_or_default();
         let before = Observation { backlog: status.backlog, totals: status.totals };
+        let responded = backlog.is_some() || totals.is_some();
         if observation == before {
-            return;
+            return responded;
         }
         // Null removes a number that is unknown now.
         let patch = Patch::Merge(json!({"status": {"backlog": backlog, "totals": totals}}));
@@ -97,6 +115,7 @@ impl Observer {
             Ok(Err(error)) => tracing::debug!(name = names.name, %error, "cannot write backlog and totals"),
             Err(_) => tracing::debug!(name = names.name, "cannot write backlog and totals in time"),
         }
+        responded
     }
 
     async fn scale(&self, resource: &EventAggregator, backlog: Option<i64>, wake: &Wake) {
@@ -112,5 +131,75 @@ impl Observer {
             // The next observation tries again.
             Ok(Err(_)) | Err(_) => tracing::debug!(name = resource.name_any(), "cannot request a reconcile"),
         }
+    }
+}
+
+/// Whether the programs of a resource are queried.
+fn is_active(resource: &EventAggregator) -> bool {
+    !resource.spec.paused && resource.metadata.deletion_timestamp.is_none()
+}
+
+/// The resources whose programs did not respond, by their uid. Each waits longer before it is queried again, because a
+/// query without a response takes seconds, and the other resources would wait for it.
+#[derive(Debug, Default)]
+struct Silent(HashMap<String, Quiet>);
+
+#[derive(Debug)]
+struct Quiet {
+    wait: Duration,
+    until: Instant,
+    version: Option<String>,
+}
+
+impl Silent {
+    /// Whether a resource is queried now. A change of the resource, such as a pod that became ready, ends the wait.
+    fn is_due(&self, resource: &impl ResourceExt, now: Instant) -> bool {
+        let quiet = resource.uid().and_then(|uid| self.0.get(&uid));
+        quiet.is_none_or(|quiet| now >= quiet.until || quiet.version != resource.resource_version())
+    }
+
+    fn record(&mut self, resource: &impl ResourceExt, responded: bool, interval: Duration, now: Instant) {
+        let Some(uid) = resource.uid() else { return };
+        if responded {
+            self.0.remove(&uid);
+            return;
+        }
+        let before = self.0.get(&uid).filter(|quiet| quiet.version == resource.resource_version());
+        let wait = before.map_or(interval, |quiet| quiet.wait * 2).min(LONGEST_WAIT.max(interval));
+        self.0.insert(uid, Quiet { wait, until: now + wait, version: resource.resource_version() });
+    }
+
+    /// Forgets the resources that were deleted.
+    fn retain(&mut self, resources: &[Arc<Guarded>]) {
+        let uids: HashSet<_> = resources.iter().filter_map(|resource| resource.uid()).collect();
+        self.0.retain(|uid, _| uids.contains(uid));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn programs_that_do_not_respond_are_queried_less_often_until_their_resource_changes() {
+        let mut resource = EventAggregator::new("ledger", Default::default());
+        resource.metadata.uid = Some("uid".to_owned());
+        resource.metadata.resource_version = Some("1".to_owned());
+        let (interval, start) = (Duration::from_secs(10), Instant::now());
+        let (mut silent, mut queried) = (Silent::default(), Vec::new());
+        for second in (0..300).step_by(10) {
+            let now = start + Duration::from_secs(second);
+            if silent.is_due(&resource, now) {
+                silent.record(&resource, false, interval, now);
+                queried.push(second);
+            }
+        }
+        assert_eq!(queried, [0, 10, 30, 70, 130, 190, 250]);
+        let now = start + Duration::from_secs(260);
+        assert!(!silent.is_due(&resource, now));
+        resource.metadata.resource_version = Some("2".to_owned());
+        assert!(silent.is_due(&resource, now), "the resource has changed");
+        silent.record(&resource, true, interval, now);
+        assert!(silent.is_due(&resource, now));
     }
 }

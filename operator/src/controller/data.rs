@@ -30,12 +30,9 @@ pub struct Data {
 /// [`Error::Api`](super::error::Error::Api) when the API server refuses a request or does not respond to it.
 pub async fn fetch(client: &Client, resource: &EventAggregator) -> Result<Data> {
     let reader = Reader::new(client, resource);
-    let secrets = reader.list::<Secret>().await?.into_iter();
-    let mut data = Data {
-        secrets: secrets.map(|secret| (secret.metadata.name.clone().unwrap_or_default(), secret)).collect(),
-        stateful_sets: reader.list().await?,
-        pvcs: reader.list().await?,
-    };
+    let (secrets, stateful_sets, pvcs) = tokio::try_join!(reader.list::<Secret>(), reader.list(), reader.list())?;
+    let secrets = secrets.into_iter().map(|secret| (secret.name_any(), secret)).collect();
+    let mut data = Data { secrets, stateful_sets, pvcs };
     // An object whose labels somebody removed is not listed. If a StatefulSet uses it, it is ours nevertheless.
     let names = names_of(resource);
     for component in [Component::Redis, Component::Postgres] {

@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 
+use futures::future::try_join_all;
 use k8s_openapi::api::autoscaling::v2::HorizontalPodAutoscaler;
 use k8s_openapi::api::core::v1::{ContainerStatus, PersistentVolumeClaim, Pod, Secret};
 use kube::api::ListParams;
@@ -44,37 +45,56 @@ pub struct Live {
 pub async fn fetch(client: &Client, programs: &Programs, resource: &EventAggregator, data: Data) -> Result<Live> {
     let names = names_of(resource);
     let reader = Reader::new(client, resource);
-    let Data { mut secrets, stateful_sets, pvcs } = data;
+    let Data { secrets: made, stateful_sets, pvcs } = data;
     let references = [&resource.spec.redis.external, &resource.spec.postgres.external];
-    for external in references.into_iter().flatten() {
-        let name = &external.secret_ref.name;
-        if let Some(secret) = reader.get::<Secret>(name).await? {
-            secrets.insert(name.clone(), secret);
+    let references = references.into_iter().flatten().map(|external| external.secret_ref.name.as_str());
+    let autoscalers = async {
+        match resource.spec.aggregator.autoscaling {
+            Some(_) => autoscalers(client, resource).await,
+            None => Ok(Vec::new()),
         }
-    }
-    let objects = Objects {
-        service_accounts: reader.list().await?,
-        config_maps: reader.list().await?,
-        network_policies: reader.list().await?,
-        services: reader.list().await?,
-        disruption_budgets: reader.list().await?,
-        stateful_sets,
-        deployments: reader.list().await?,
     };
-    let pods: Vec<Pod> = reader.list().await?;
+    // All requests are sent at the same time, so that this takes as long as the slowest one and not as all together.
+    let (
+        referenced,
+        service_accounts,
+        config_maps,
+        network_policies,
+        services,
+        disruption_budgets,
+        deployments,
+        pods,
+        autoscalers,
+    ) = tokio::try_join!(
+        try_join_all(references.map(|name| reader.get::<Secret>(name))),
+        reader.list(),
+        reader.list(),
+        reader.list(),
+        reader.list(),
+        reader.list(),
+        reader.list(),
+        reader.list::<Pod>(),
+        autoscalers,
+    )?;
+    let referenced = referenced.into_iter().flatten().map(|secret| (secret.name_any(), secret));
     Ok(Live {
-        secrets,
-        objects,
+        secrets: made.into_iter().chain(referenced).collect(),
+        objects: Objects {
+            service_accounts,
+            config_maps,
+            network_policies,
+            services,
+            disruption_budgets,
+            stateful_sets,
+            deployments,
+        },
         pvcs,
         unready_reason: match unready_aggregator(&pods) {
             Some(pod) => programs.why_not_ready(&names, &pod).await.map(|reason| format!("{pod} reports: {reason}")),
             None => None,
         },
         pods,
-        autoscalers: match resource.spec.aggregator.autoscaling {
-            Some(_) => autoscalers(client, resource).await?,
-            None => Vec::new(),
-        },
+        autoscalers,
         backlog: resource.status.as_ref().and_then(|status| status.backlog),
     })
 }
