@@ -5,6 +5,7 @@ pub mod autoscale;
 pub mod contract;
 pub mod controller;
 pub mod crd;
+pub mod installed_schema;
 pub mod lease;
 pub mod metrics;
 pub mod observe;

@@ -12,6 +12,8 @@ pub const RECONCILE_SECONDS: Metric = Metric::histogram("sluice_operator_reconci
 pub const APPLIED: Metric = Metric::counter("sluice_operator_applied_total", &["kind"], "objects");
 /// Requests to the API server. `verb` is the verb that an RBAC rule would name.
 pub const API_REQUESTS: Metric = Metric::counter("sluice_operator_api_requests_total", &["verb"], "requests");
+/// Fields of resources that the installed CustomResourceDefinition lacks, so that the API server drops them.
+pub const MISSING_FIELDS: Metric = Metric::gauge("sluice_operator_missing_schema_fields", &[], "fields");
 
 /// All metrics that only the operator records.
-pub const ALL: &[Metric] = &[LEADER, RECONCILES, RECONCILE_SECONDS, APPLIED, API_REQUESTS];
+pub const ALL: &[Metric] = &[LEADER, RECONCILES, RECONCILE_SECONDS, APPLIED, API_REQUESTS, MISSING_FIELDS];

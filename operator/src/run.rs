@@ -14,6 +14,7 @@ use tokio_util::sync::CancellationToken;
 use crate::api_request_metrics;
 use crate::controller::plan::Defaults;
 use crate::controller::{self, Context, Slots};
+use crate::installed_schema::InstalledSchema;
 use crate::lease::Election;
 use crate::observe::Observer;
 use crate::program_client::Programs;
@@ -43,19 +44,24 @@ pub async fn run(settings: RunSettings) -> anyhow::Result<()> {
         settings.lease.lease_duration,
     ));
     let defaults = defaults(&settings, namespace);
-    let context = Arc::new(Context::new(client, Programs::new()?, defaults, settings.resync, identity));
+    let context = Arc::new(Context::new(client.clone(), Programs::new()?, defaults, settings.resync, identity));
+    let schema = Arc::new(InstalledSchema::default());
 
     let listener = server::bind(&settings.listen.to_string()).await?;
     let patience = settings.lease.lease_duration * 2;
-    let ready = ready(election.clone(), context.clone(), patience);
-    let router = probes::router_with_liveness(metrics, live(context.clone()), ready);
+    let router = probes::router_with_liveness(
+        metrics,
+        live(context.clone()),
+        ready(election.clone(), context.clone(), schema.clone(), patience),
+    );
     let serving = server::run(listener, router, stop.clone(), ServeOptions::new(settings.shutdown_timeout));
     let leading = async {
         // The process ends together with this task, whatever the reason.
         let _ending = stop.clone().drop_guard();
         lead(&settings, &election, context, &stop).await
     };
-    let (led, served) = tokio::join!(leading, serving);
+    let comparing = schema.keep_comparing(&client, settings.resync, &stop);
+    let (led, served, ()) = tokio::join!(leading, serving, comparing);
     led.and(served)
 }
 
@@ -150,14 +156,18 @@ fn live(context: Arc<Context>) -> impl Fn() -> Result<(), String> + Clone + Send
 fn ready(
     election: Arc<Election>,
     context: Arc<Context>,
+    schema: Arc<InstalledSchema>,
     patience: Duration,
 ) -> impl Fn() -> futures::future::BoxFuture<'static, probes::Readiness> + Clone + Send + Sync + 'static {
     move || {
         let contact: Option<Instant> = election.last_contact();
         let watches = context.watches.readiness(Instant::now());
+        let note = schema.note();
         Box::pin(async move {
             match contact {
-                Some(contact) if contact.elapsed() < patience => watches,
+                Some(contact) if contact.elapsed() < patience => {
+                    watches.map(|lines| lines.into_iter().chain(note).collect())
+                }
                 Some(contact) => Err(format!("the API server has not answered for {} s", contact.elapsed().as_secs())),
                 None => Err("the API server has not answered yet".to_owned()),
             }
