@@ -71,6 +71,17 @@ async fn a_new_resource_is_read_whole_then_made_in_order_then_reported() {
 }
 
 #[tokio::test]
+async fn all_objects_are_read_at_the_same_time() {
+    let trial = Trial::new();
+    trial.reconcile().await.unwrap();
+    trial.api.delay("LIST", Duration::from_millis(300));
+    let began = Instant::now();
+    trial.reconcile().await.unwrap();
+    // One after the other the ten lists take three seconds.
+    assert!(began.elapsed() < Duration::from_millis(1_500), "{:?}", began.elapsed());
+}
+
+#[tokio::test]
 async fn a_steady_state_writes_nothing() {
     let trial = Trial::new();
     trial.reconcile().await.unwrap();
