@@ -103,6 +103,13 @@ async fn roles_in_one_namespace_suffice_to_look_after_it_and_allow_nothing_elsew
         let holder = kubectl(&["get", "lease", "gate-sluice", "-n", &own, "-o", "jsonpath={.spec.holderIdentity}"]);
         assert!(holder.starts_with("gate-sluice-"), "{holder}");
 
+        // It can compare the installed definition with its own without any right to read definitions.
+        let operators = "app.kubernetes.io/instance=gate,app.kubernetes.io/name=sluice-operator";
+        let name = ["get", "pods", "-n", &own, "-l", operators, "-o", "jsonpath={.items[0].metadata.name}"];
+        let metrics = format!("/api/v1/namespaces/{own}/pods/{}:8082/proxy/metrics", kubectl(&name));
+        let metrics = kubectl(&["get", "--raw", &metrics]);
+        assert!(metrics.lines().any(|line| line == "sluice_operator_missing_schema_fields 0"), "{metrics}");
+
         assert!(may(&own, "patch statefulsets.apps", &own));
         assert!(may(&own, "create secrets", &own));
         for beyond in ["delete eventaggregators.sluice.dev", "delete secrets", "delete persistentvolumeclaims"] {
