@@ -128,11 +128,8 @@ async fn roles_in_one_namespace_suffice_to_look_after_it_and_allow_nothing_elsew
 
         let said = helm(&["test", "gate", "--namespace", &own, "--timeout=10m"]);
         assert_eq!(said.matches("Succeeded").count(), 2, "{said}");
-        let totals = ["get", "eventaggregator", "shop", "-n", &own, "-o"];
         let stored = "--for=jsonpath={.status.totals.received}=100";
         kubectl(&["wait", "eventaggregator/shop", "-n", &own, stored, "--timeout=5m"]);
-        let unique = kubectl(&[totals.as_slice(), &["jsonpath={.status.totals.unique}"]].concat());
-        assert!((1..=100).contains(&unique.parse().unwrap_or(0)), "unique: {unique:?}");
 
         // Nothing can be published without a publisher, and the test says so.
         kubectl(&["patch", "eventaggregator", "shop", "-n", &own, "--type=merge", "-p", WITHOUT_PUBLISHERS]);
