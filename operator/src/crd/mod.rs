@@ -8,6 +8,8 @@ mod durability;
 mod network;
 mod pods;
 mod rules;
+#[cfg(test)]
+mod rules_evaluation;
 mod schema;
 mod spec;
 mod status;

@@ -197,7 +197,7 @@ mod tests {
         }
         let mut long = Vec::new();
         // The schema of a condition is that of Kubernetes.
-        let mut schema = schema();
+        let mut schema = schema().clone();
         schema["properties"]["status"]["properties"]["conditions"] = Value::Null;
         walk("", &schema, &mut long);
         assert!(long.is_empty(), "{long:?}");

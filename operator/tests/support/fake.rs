@@ -14,6 +14,8 @@ use serde_json::{Value, json};
 use sluice_operator::api_request_metrics;
 use tokio::sync::mpsc;
 
+use super::patches::{add_defaults, apply, merge, note_manager, strategic_merge};
+
 /// A fake API server.
 #[derive(Clone, Default)]
 pub struct Api {
@@ -136,7 +138,6 @@ impl Api {
             _ => "DELETE",
         };
         let call = format!("{verb} {short}");
-        let manager = query.split('&').find_map(|pair| pair.strip_prefix("fieldManager="));
         let delay = {
             let mut state = self.state.lock().unwrap();
             state.calls.push(call.clone());
@@ -150,10 +151,18 @@ impl Api {
         if let Some((_, code, message)) = state.refused.iter().find(|(refused, ..)| call.starts_with(refused)) {
             return failure_saying(*code, message);
         }
+        state.answer(verb, &path, &query, body)
+    }
+}
+
+impl State {
+    /// Answers a request.
+    fn answer(&mut self, verb: &str, path: &str, query: &str, body: Value) -> Response<Answer> {
+        let manager = query.split('&').find_map(|pair| pair.strip_prefix("fieldManager="));
         match verb {
             "LIST" => {
                 let prefix = format!("{path}/");
-                let items: Vec<_> = state
+                let items: Vec<_> = self
                     .objects
                     .iter()
                     .filter(|(path, object)| {
@@ -161,36 +170,36 @@ impl Api {
                     })
                     .map(|(_, object)| object.clone())
                     .collect();
-                let metadata = json!({"resourceVersion": state.version.to_string()});
+                let metadata = json!({"resourceVersion": self.version.to_string()});
                 success(&json!({"apiVersion": "v1", "kind": "List", "metadata": metadata, "items": items}))
             }
-            "WATCH" => state.watch(&path, &query),
-            "GET" => state.objects.get(&path).map_or_else(|| failure(404), success),
+            "WATCH" => self.watch(path, query),
+            "GET" => self.objects.get(path).map_or_else(|| failure(404), success),
             "CREATE" => {
-                let path = format!("{path}/{}", body["metadata"]["name"].as_str().unwrap_or("event"));
-                if state.objects.contains_key(&path) {
+                let path = &format!("{path}/{}", body["metadata"]["name"].as_str().unwrap_or("event"));
+                if self.objects.contains_key(path) {
                     return failure(409);
                 }
-                state.store(&path, body)
+                self.store(path, body)
             }
             "APPLY" => {
-                let last = state.applied.insert(path.clone(), body.clone()).unwrap_or_default();
-                let mut object = state.objects.get(&path).cloned().unwrap_or_default();
+                let last = self.applied.insert(path.to_owned(), body.clone()).unwrap_or_default();
+                let mut object = self.objects.get(path).cloned().unwrap_or_default();
                 apply(&mut object, &last, &body);
                 note_manager(&mut object, manager, "Apply");
-                state.store(&path, object)
+                self.store(path, object)
             }
             "REPLACE" => {
-                let version = state.objects.get(&path).map(|object| object["metadata"]["resourceVersion"].clone());
+                let version = self.objects.get(path).map(|object| object["metadata"]["resourceVersion"].clone());
                 match version {
-                    Some(version) if version == body["metadata"]["resourceVersion"] => state.store(&path, body),
+                    Some(version) if version == body["metadata"]["resourceVersion"] => self.store(path, body),
                     Some(_) => failure(409),
                     None => failure(404),
                 }
             }
             "MERGE" | "STRATEGIC" => {
-                let path = path.trim_end_matches("/status").to_owned();
-                let Some(before) = state.objects.get(&path).cloned() else { return failure(404) };
+                let path = path.trim_end_matches("/status");
+                let Some(before) = self.objects.get(path).cloned() else { return failure(404) };
                 let mut object = before.clone();
                 if verb == "MERGE" {
                     merge(&mut object, &body)
@@ -201,14 +210,14 @@ impl Api {
                     note_manager(&mut object, manager, "Update");
                 }
                 add_defaults(&mut object);
-                state.announce("MODIFIED", &path, object.clone());
-                object["metadata"]["resourceVersion"] = json!(state.version.to_string());
-                state.objects.insert(path, object.clone());
+                self.announce("MODIFIED", path, object.clone());
+                object["metadata"]["resourceVersion"] = json!(self.version.to_string());
+                self.objects.insert(path.to_owned(), object.clone());
                 success(&object)
             }
-            "DELETE" => match state.objects.remove(&path) {
+            "DELETE" => match self.objects.remove(path) {
                 Some(object) => {
-                    state.announce("DELETED", &path, object.clone());
+                    self.announce("DELETED", path, object.clone());
                     success(&object)
                 }
                 None => failure(404),
@@ -216,9 +225,7 @@ impl Api {
             _ => failure(405),
         }
     }
-}
 
-impl State {
     /// Stores an object as an API server does: with a uid, a version and a generation.
     fn store(&mut self, path: &str, mut object: Value) -> Response<Answer> {
         let old = self.objects.get(path);
@@ -280,145 +287,6 @@ fn short(path: &str) -> String {
 fn labelled(object: &Value) -> bool {
     object["metadata"]["labels"]["app.kubernetes.io/managed-by"] == "sluice-operator"
         || object["kind"] == "HorizontalPodAutoscaler"
-}
-
-fn merge(object: &mut Value, patch: &Value) {
-    let Value::Object(fields) = patch else {
-        *object = patch.clone();
-        return;
-    };
-    if !object.is_object() {
-        *object = json!({});
-    }
-    for (name, value) in fields {
-        if value.is_null() {
-            object.as_object_mut().unwrap().remove(name);
-        } else {
-            merge(&mut object[name], value);
-        }
-    }
-}
-
-/// Applies `new` as server-side apply does: what `last` had and `new` has not is removed, and what others added
-/// stays, also in lists whose items have a key.
-fn apply(object: &mut Value, last: &Value, new: &Value) {
-    match new {
-        Value::Object(fields) => {
-            if !object.is_object() {
-                *object = json!({});
-            }
-            let dropped: Vec<_> = last.as_object().into_iter().flat_map(|last| last.keys()).collect();
-            for name in dropped.into_iter().filter(|name| !fields.contains_key(*name)) {
-                object.as_object_mut().unwrap().remove(name);
-            }
-            for (name, value) in fields {
-                apply(&mut object[name], &last[name], value);
-            }
-        }
-        Value::Array(items) if !items.is_empty() && items.iter().all(|item| key(item).is_some()) => {
-            let (wanted, dropped) = (keys(new), keys(last));
-            let mut list = object.as_array().cloned().unwrap_or_default();
-            list.retain(|item| !key(item).is_some_and(|key| dropped.contains(&key) && !wanted.contains(&key)));
-            for item in items {
-                let last = last.as_array().into_iter().flatten().find(|last| key(last) == key(item)).cloned();
-                let last = last.unwrap_or_default();
-                match list.iter_mut().find(|live| key(live) == key(item)) {
-                    Some(live) => apply(live, &last, item),
-                    None => list.push(item.clone()),
-                }
-            }
-            *object = list.into();
-        }
-        _ => *object = new.clone(),
-    }
-}
-
-/// Merges a strategic merge patch: lists whose items have a key are merged by it, and `$patch: replace` replaces an
-/// object or a list as a whole.
-fn strategic_merge(object: &mut Value, patch: &Value) {
-    match patch {
-        Value::Object(fields) => {
-            if !object.is_object() || fields.get("$patch") == Some(&json!("replace")) {
-                *object = json!({});
-            }
-            for (name, value) in fields.iter().filter(|(name, _)| *name != "$patch") {
-                if value.is_null() {
-                    object.as_object_mut().unwrap().remove(name);
-                } else {
-                    strategic_merge(&mut object[name], value);
-                }
-            }
-        }
-        Value::Array(items) => {
-            let (directives, items): (Vec<_>, Vec<_>) = items.iter().partition(|item| item.get("$patch").is_some());
-            let keyed = !items.is_empty() && items.iter().all(|item| key(item).is_some());
-            if !directives.is_empty() || !keyed {
-                *object = items.into_iter().cloned().collect();
-                return;
-            }
-            let mut list = object.as_array().cloned().unwrap_or_default();
-            for item in items {
-                match list.iter_mut().find(|live| key(live) == key(item)) {
-                    Some(live) => strategic_merge(live, item),
-                    None => list.push(item.clone()),
-                }
-            }
-            *object = list.into();
-        }
-        _ => *object = patch.clone(),
-    }
-}
-
-/// Returns the key by which an item of a list is merged.
-fn key(item: &Value) -> Option<&str> {
-    item.get("mountPath").or_else(|| item.get("name"))?.as_str()
-}
-
-fn keys(list: &Value) -> Vec<&str> {
-    list.as_array().into_iter().flatten().filter_map(key).collect()
-}
-
-/// Adds the entry of a field manager, as every write does. (The fields are left out.)
-fn note_manager(object: &mut Value, manager: Option<&str>, operation: &str) {
-    let Some(manager) = manager else { return };
-    let entry = json!({"manager": manager, "operation": operation});
-    let mut entries = object["metadata"]["managedFields"].as_array().cloned().unwrap_or_default();
-    if !entries.contains(&entry) {
-        entries.push(entry);
-    }
-    object["metadata"]["managedFields"] = entries.into();
-}
-
-/// Adds what the API server adds to pod templates.
-fn add_defaults(object: &mut Value) {
-    let Some(pod) = object.pointer_mut("/spec/template/spec") else { return };
-    for (name, value) in [("restartPolicy", "Always"), ("dnsPolicy", "ClusterFirst")] {
-        default(Some(pod), name, json!(value));
-    }
-    for container in pod["containers"].as_array_mut().into_iter().flatten() {
-        default(Some(container), "terminationMessagePath", json!("/dev/termination-log"));
-        default(container.get_mut("securityContext"), "procMount", json!("Default"));
-        for port in items_mut(container, "ports") {
-            default(Some(port), "protocol", json!("TCP"));
-        }
-        for variable in items_mut(container, "env") {
-            default(variable.pointer_mut("/valueFrom/fieldRef"), "apiVersion", json!("v1"));
-        }
-        for probe in ["startupProbe", "livenessProbe", "readinessProbe"] {
-            default(container.get_mut(probe), "successThreshold", json!(1));
-            default(container.pointer_mut(&format!("/{probe}/httpGet")), "scheme", json!("HTTP"));
-        }
-    }
-}
-
-fn items_mut<'a>(object: &'a mut Value, name: &str) -> impl Iterator<Item = &'a mut Value> {
-    object.get_mut(name).and_then(Value::as_array_mut).into_iter().flatten()
-}
-
-fn default(object: Option<&mut Value>, name: &str, value: Value) {
-    if let Some(fields) = object.and_then(Value::as_object_mut) {
-        fields.entry(name).or_insert(value);
-    }
 }
 
 fn success(object: &Value) -> Response<Answer> {

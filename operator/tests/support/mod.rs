@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 pub mod fake;
+mod patches;
 pub mod trial;
 
 use std::collections::BTreeMap;

@@ -69,6 +69,22 @@ fn essence(object: &Value) -> Value {
     essence
 }
 
+/// Changes, adds to and deletes objects as other clients do.
+async fn disturb(namespace: &Namespace) {
+    for (object, patch) in CHANGES {
+        kubectl_in(namespace, &["patch", object, "--type=merge", "-p", patch]).await;
+    }
+    // One that the resource has, and one that it does not have: it would delete events.
+    let variables = ["SLUICE_WORKERS=9", "SLUICE_RETENTION=1h"];
+    kubectl_in(namespace, &[["set", "env", "StatefulSet/shop-aggregator"].as_slice(), &variables].concat()).await;
+    for (object, patch) in ADDED {
+        kubectl_in(namespace, &["patch", object, "--type=strategic", "-p", patch]).await;
+    }
+    for object in DELETED {
+        kubectl_in(namespace, &["delete", object, "--wait=false"]).await;
+    }
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_others_change_is_put_back_and_what_they_add_is_kept() {
     let stage = Stage::shared("drift").await;
@@ -83,18 +99,7 @@ async fn what_others_change_is_put_back_and_what_they_add_is_kept() {
     kubectl_in(namespace, &["annotate", "eventaggregator", NAME, "owner=anna"]).await;
     let (before, ran) = (made(namespace).await, containers(namespace).await);
 
-    for (object, patch) in CHANGES {
-        kubectl_in(namespace, &["patch", object, "--type=merge", "-p", patch]).await;
-    }
-    // One that the resource has, and one that it does not have: it would delete events.
-    let variables = ["SLUICE_WORKERS=9", "SLUICE_RETENTION=1h"];
-    kubectl_in(namespace, &[["set", "env", "StatefulSet/shop-aggregator"].as_slice(), &variables].concat()).await;
-    for (object, patch) in ADDED {
-        kubectl_in(namespace, &["patch", object, "--type=strategic", "-p", patch]).await;
-    }
-    for object in DELETED {
-        kubectl_in(namespace, &["delete", object, "--wait=false"]).await;
-    }
+    disturb(namespace).await;
     let after = wait_until("everything is as before", SOON, || async {
         let after = made(namespace).await;
         let differing: Vec<_> =
