@@ -8,7 +8,7 @@ use sluice_tests::wait_until;
 
 use crate::support::cluster::kubectl;
 use crate::support::load::Load;
-use crate::support::objects::{Namespace, SOON};
+use crate::support::objects::{Namespace, SOON, is_ready, kubectl_in};
 use crate::support::trial::{NAME, Stage, Trial, small};
 
 /// Scales the resource with `kubectl scale`, and waits until it is Ready.
@@ -143,4 +143,46 @@ async fn running(namespace: &Namespace, count: usize) -> f64 {
     })
     .await;
     began.elapsed().as_secs_f64()
+}
+
+/// Waits until `count` publishers are running and the resource is Ready.
+async fn publishers_are(namespace: &Namespace, count: usize) {
+    wait_until(&format!("{count} publishers"), SOON, || async {
+        let pods = namespace.pods_of(NAME, "publisher").await;
+        holds(pods.len() == count && pods.iter().all(is_ready), || format!("{} pods", pods.len()))
+    })
+    .await;
+    namespace.ready(NAME).await;
+}
+
+/// Metrics of pods are not needed: below its minimum, an autoscaler adds pods without them.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn publishers_that_a_horizontal_pod_autoscaler_scales_are_left_to_it() {
+    let mut trial = Trial::begin("publishers 1 → 3 → 1 by an autoscaler", "publishers", 1).await;
+    let namespace = trial.namespace().clone();
+    trial.load(Load::default()).await;
+    publishers_are(&namespace, 1).await;
+    let held = trial.hold().await;
+    kubectl_in(&namespace, &["autoscale", "deployment", "shop-publisher", "--min=3", "--max=4", "--cpu-percent=80"])
+        .await;
+    held.release();
+    trial.fault(held.pending);
+    publishers_are(&namespace, 3).await;
+
+    // The operator applies the Deployment again, and does not set the number back.
+    namespace.patch(NAME, json!({ "spec": { "publisher": { "limits": { "maxEvents": 777 } } } })).await;
+    wait_until("the limit has been applied", SOON, || async {
+        let limit = "jsonpath={.spec.template.spec.containers[0].env[?(@.name=='SLUICE_MAX_EVENTS')].value}";
+        let found = kubectl_in(&namespace, &["get", "deployment", "shop-publisher", "-o", limit]).await;
+        holds(found == "777", || format!("{found:?}"))
+    })
+    .await;
+    let asked = "jsonpath={.spec.replicas}";
+    assert_eq!(kubectl_in(&namespace, &["get", "deployment", "shop-publisher", "-o", asked]).await, "3");
+    publishers_are(&namespace, 3).await;
+
+    kubectl_in(&namespace, &["delete", "horizontalpodautoscaler", "shop-publisher"]).await;
+    namespace.patch(NAME, json!({ "spec": { "publisher": { "limits": { "maxEvents": 888 } } } })).await;
+    publishers_are(&namespace, 1).await;
+    trial.end().await;
 }

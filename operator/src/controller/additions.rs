@@ -101,6 +101,7 @@ fn is_absent(value: &Value) -> bool {
 fn is_default(field: &str, value: &Value) -> bool {
     match field {
         "apiVersion" => value == "v1",
+        "divisor" => value == "0",
         "failureThreshold" => value == 3,
         "path" => value == "/",
         "periodSeconds" => value == 10,
@@ -137,13 +138,15 @@ mod tests {
     fn defaults_of_the_api_server_are_no_additions() {
         let desired = with(json!({
             "name": "x", "ports": [{"name": "http", "containerPort": 1}], "securityContext": {"capabilities": {"drop": ["ALL"]}},
-            "env": [{"name": "POD", "valueFrom": {"fieldRef": {"fieldPath": "metadata.name"}}}],
+            "env": [{"name": "POD", "valueFrom": {"fieldRef": {"fieldPath": "metadata.name"}}},
+                {"name": "CPU", "valueFrom": {"resourceFieldRef": {"resource": "limits.cpu"}}}],
             "livenessProbe": {"httpGet": {"port": "http"}}
         }));
         let live = with(json!({
             "name": "x", "ports": [{"name": "http", "containerPort": 1, "protocol": "TCP"}],
             "securityContext": {"capabilities": {"drop": ["ALL"]}, "procMount": "Default", "privileged": false},
-            "env": [{"name": "POD", "valueFrom": {"fieldRef": {"fieldPath": "metadata.name", "apiVersion": "v1"}}}],
+            "env": [{"name": "POD", "valueFrom": {"fieldRef": {"fieldPath": "metadata.name", "apiVersion": "v1"}}},
+                {"name": "CPU", "valueFrom": {"resourceFieldRef": {"resource": "limits.cpu", "divisor": "0"}}}],
             "livenessProbe": {"httpGet": {"port": "http", "path": "/", "scheme": "HTTP"}, "periodSeconds": 10,
                 "timeoutSeconds": 1, "successThreshold": 1, "failureThreshold": 3},
             "resources": {}, "terminationMessagePath": "/dev/termination-log"

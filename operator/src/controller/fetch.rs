@@ -10,7 +10,7 @@ use kube::api::ListParams;
 use kube::{Api, Client, Resource, ResourceExt};
 
 use super::build::Objects;
-use super::build::names::{Component, component_of};
+use super::build::names::{Component, Names, component_of};
 use super::data::Data;
 use super::error::{Error, Result};
 use super::plan::names_of;
@@ -31,9 +31,10 @@ pub struct Live {
     pub pods: Vec<Pod>,
     /// The reasons that running aggregators give for not being ready, each after the name of its pod.
     pub unready_reason: Option<String>,
-    /// Names of the HorizontalPodAutoscalers that scale it. They are only read when the spec asks the
-    /// operator to scale it too.
+    /// Names of the HorizontalPodAutoscalers that scale it although the spec asks the operator to do so.
     pub autoscalers: Vec<String>,
+    /// Names of the HorizontalPodAutoscalers that scale the Deployment of its publishers.
+    pub publisher_autoscalers: Vec<String>,
     /// The number of events that are not stored yet, as it was last observed.
     pub backlog: Option<i64>,
 }
@@ -48,12 +49,6 @@ pub async fn fetch(client: &Client, programs: &Programs, resource: &EventAggrega
     let Data { secrets: made, stateful_sets, pvcs } = data;
     let references = [&resource.spec.redis.external, &resource.spec.postgres.external];
     let references = references.into_iter().flatten().map(|external| external.secret_ref.name.as_str());
-    let autoscalers = async {
-        match resource.spec.aggregator.autoscaling {
-            Some(_) => autoscalers(client, resource).await,
-            None => Ok(Vec::new()),
-        }
-    };
     // All requests are sent at the same time, so that this takes as long as the slowest one and not as all together.
     let (
         referenced,
@@ -64,7 +59,7 @@ pub async fn fetch(client: &Client, programs: &Programs, resource: &EventAggrega
         disruption_budgets,
         deployments,
         pods,
-        autoscalers,
+        all_autoscalers,
     ) = tokio::try_join!(
         try_join_all(references.map(|name| reader.get::<Secret>(name))),
         reader.list(),
@@ -74,7 +69,7 @@ pub async fn fetch(client: &Client, programs: &Programs, resource: &EventAggrega
         reader.list(),
         reader.list(),
         reader.list::<Pod>(),
-        autoscalers,
+        autoscalers(client, &names),
     )?;
     let referenced = referenced.into_iter().flatten().map(|secret| (secret.name_any(), secret));
     Ok(Live {
@@ -94,7 +89,11 @@ pub async fn fetch(client: &Client, programs: &Programs, resource: &EventAggrega
             None => None,
         },
         pods,
-        autoscalers,
+        autoscalers: match resource.spec.aggregator.autoscaling {
+            Some(_) => of_target(&all_autoscalers, &EventAggregator::kind(&()), &names.name),
+            None => Vec::new(),
+        },
+        publisher_autoscalers: of_target(&all_autoscalers, "Deployment", &names.of(Component::Publisher)),
         backlog: resource.status.as_ref().and_then(|status| status.backlog),
     })
 }
@@ -111,13 +110,18 @@ fn unready_aggregator(pods: &[Pod]) -> Option<String> {
     unready.map(|pod| pod.name_any()).min()
 }
 
-async fn autoscalers(client: &Client, resource: &EventAggregator) -> Result<Vec<String>> {
-    let names = names_of(resource);
+/// Returns all HorizontalPodAutoscalers in the namespace. They have labels of their own, if any.
+async fn autoscalers(client: &Client, names: &Names) -> Result<Vec<HorizontalPodAutoscaler>> {
     let api: Api<HorizontalPodAutoscaler> = Api::namespaced(client.clone(), &names.namespace);
     let all = api.list(&ListParams::default()).await.map_err(Error::api("list horizontalpodautoscalers"))?;
-    let ours = all.items.into_iter().filter(|autoscaler| {
+    Ok(all.items)
+}
+
+/// Returns the names of the autoscalers that scale an object.
+fn of_target(autoscalers: &[HorizontalPodAutoscaler], kind: &str, name: &str) -> Vec<String> {
+    let scales = |autoscaler: &&HorizontalPodAutoscaler| {
         let target = autoscaler.spec.as_ref().map(|spec| &spec.scale_target_ref);
-        target.is_some_and(|target| target.kind == EventAggregator::kind(&()) && target.name == names.name)
-    });
-    Ok(ours.filter_map(|autoscaler| autoscaler.metadata.name).collect())
+        target.is_some_and(|target| target.kind == kind && target.name == name)
+    };
+    autoscalers.iter().filter(scales).map(ResourceExt::name_any).collect()
 }

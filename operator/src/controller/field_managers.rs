@@ -18,6 +18,15 @@ pub fn without_updates_of_ours(meta: &ObjectMeta) -> Value {
     json!({ "metadata": { "managedFields": others, "resourceVersion": meta.resource_version } })
 }
 
+/// Whether somebody else owns the number of replicas, such as an autoscaler that has set it. It then stays when an apply of
+/// ours does not have it.
+pub fn others_own_replicas(meta: &ObjectMeta) -> bool {
+    meta.managed_fields.iter().flatten().any(|entry| {
+        let fields = entry.fields_v1.as_ref().map(|fields| &fields.0["f:spec"]["f:replicas"]);
+        entry.manager.as_deref() != Some(MANAGER) && fields.is_some_and(|replicas| !replicas.is_null())
+    })
+}
+
 fn is_update_of_ours(entry: &ManagedFieldsEntry) -> bool {
     let text = |field: &Option<String>, text: &str| field.as_deref().is_some_and(|field| field == text);
     text(&entry.manager, MANAGER)

@@ -89,8 +89,8 @@ pub struct AggregatorPlan {
 /// The publishers.
 #[derive(Debug, Clone)]
 pub struct PublisherPlan {
-    /// Number of pods.
-    pub replicas: i32,
+    /// Number of pods. `None` means that a HorizontalPodAutoscaler sets it.
+    pub replicas: Option<i32>,
     /// Limits of a publish request.
     pub limits: LimitsSpec,
     /// Seconds for a graceful shutdown.

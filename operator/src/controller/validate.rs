@@ -11,6 +11,7 @@ use super::build::names::{Component, Names};
 use super::capacity;
 use super::error::{Error, Result};
 use super::fetch::Live;
+use super::field_managers;
 use super::plan::{
     AggregatorPlan, Backend, Defaults, ExternalPlan, Images, MAX_CONNECTIONS, NetworkPlan, PASSWORD, Plan,
     PostgresPlan, PublisherPlan, RedisPlan, VolumePlan, names_of,
@@ -68,7 +69,7 @@ pub fn validate(resource: &EventAggregator, live: &Live, defaults: &Defaults, de
             pods: spec.aggregator.pods.clone(),
         },
         publisher: PublisherPlan {
-            replicas: spec.publisher.replicas,
+            replicas: publisher_replicas(spec.publisher.replicas, live, &names),
             limits: spec.publisher.limits.clone(),
             shutdown_timeout_seconds: spec.publisher.shutdown_timeout_seconds,
             resources: spec.publisher.resources.clone(),
@@ -128,6 +129,22 @@ fn images(spec: &EventAggregatorSpec, defaults: &Defaults) -> Result<Images> {
         pull_policy: spec.images.pull_policy,
         pull_secrets: spec.images.pull_secrets.clone(),
     })
+}
+
+/// Returns the number of publishers, or `None` if a HorizontalPodAutoscaler has set it. Before it has, the current number
+/// stays: the API server would take a missing number for 1.
+fn publisher_replicas(asked: i32, live: &Live, names: &Names) -> Option<i32> {
+    if live.publisher_autoscalers.is_empty() {
+        return Some(asked);
+    }
+    let name = names.of(Component::Publisher);
+    let Some(current) = live.objects.deployments.iter().find(|live| live.metadata.name.as_ref() == Some(&name)) else {
+        return Some(asked);
+    };
+    if field_managers::others_own_replicas(&current.metadata) {
+        return None;
+    }
+    current.spec.as_ref().and_then(|spec| spec.replicas).or(Some(asked))
 }
 
 /// Returns the number of aggregators: that of the spec, or with autoscaling the latest decision. Before

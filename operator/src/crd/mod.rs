@@ -10,6 +10,8 @@ mod pods;
 mod rules;
 #[cfg(test)]
 mod rules_evaluation;
+#[cfg(test)]
+mod samples;
 mod schema;
 mod spec;
 mod status;

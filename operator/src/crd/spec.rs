@@ -181,7 +181,7 @@ pub struct Autoscaling {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
 pub struct PublisherSpec {
-    /// Number of pods.
+    /// Number of pods. While a HorizontalPodAutoscaler scales the Deployment `NAME-publisher`, its number counts.
     #[schemars(range(min = 0, max = 1000))]
     pub replicas: i32,
     /// Limits of publish requests and of the backlog.

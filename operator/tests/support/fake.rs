@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 use sluice_operator::api_request_metrics;
 use tokio::sync::mpsc;
 
-use super::patches::{add_defaults, apply, merge, note_manager, strategic_merge};
+use super::patches::{add_defaults, apply, keep_replicas, merge, note_manager, strategic_merge};
 
 /// A fake API server.
 #[derive(Clone, Default)]
@@ -184,8 +184,10 @@ impl State {
             }
             "APPLY" => {
                 let last = self.applied.insert(path.to_owned(), body.clone()).unwrap_or_default();
-                let mut object = self.objects.get(path).cloned().unwrap_or_default();
+                let before = self.objects.get(path).cloned().unwrap_or_default();
+                let mut object = before.clone();
                 apply(&mut object, &last, &body);
+                keep_replicas(&mut object, &before);
                 note_manager(&mut object, manager, "Apply");
                 self.store(path, object)
             }

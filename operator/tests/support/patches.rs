@@ -98,6 +98,18 @@ fn keys(list: &Value) -> Vec<&str> {
     list.as_array().into_iter().flatten().filter_map(key).collect()
 }
 
+/// Keeps a number of replicas that an apply no longer has, if somebody else owns it too. Without another owner, the API
+/// server takes a missing number for 1.
+pub fn keep_replicas(object: &mut Value, before: &Value) {
+    let Some(spec) = object["spec"].as_object_mut().filter(|spec| spec.contains_key("template")) else { return };
+    if spec.contains_key("replicas") || before["spec"]["replicas"].is_null() {
+        return;
+    }
+    let entries = before["metadata"]["managedFields"].as_array().into_iter().flatten();
+    let owned = entries.into_iter().any(|entry| !entry["fieldsV1"]["f:spec"]["f:replicas"].is_null());
+    spec.insert("replicas".to_owned(), if owned { before["spec"]["replicas"].clone() } else { json!(1) });
+}
+
 /// Adds the entry of a field manager, as every write does. (The fields are left out.)
 pub fn note_manager(object: &mut Value, manager: Option<&str>, operation: &str) {
     let Some(manager) = manager else { return };

@@ -28,8 +28,7 @@ use serde_json::Value;
 use sluice_tests::wait::holds;
 use sluice_tests::wait_until;
 
-use crate::support::cluster::{blocking, kubectl};
-use crate::support::objects::{Namespace, SOON};
+use crate::support::objects::{Namespace, SOON, kubectl_in};
 use crate::support::trial::NAME;
 
 /// The label selector of all objects that belong to the resource.
@@ -42,12 +41,6 @@ const COMPONENT: &str = "app.kubernetes.io/component";
 type Objects = BTreeMap<String, Value>;
 /// Names of pods with the ids of their containers, by component of the resource.
 type Containers = BTreeMap<String, BTreeSet<String>>;
-
-/// Runs `kubectl` in a namespace, which must succeed, and returns its standard output.
-async fn kubectl_in(namespace: &Namespace, args: &[&str]) -> String {
-    let args: Vec<String> = ["-n", &namespace.name].iter().chain(args).map(|&arg| arg.to_owned()).collect();
-    blocking(move || kubectl(&args.iter().map(String::as_str).collect::<Vec<_>>())).await
-}
 
 /// Returns the objects of these kinds in a namespace, limited by the options in `selection`.
 async fn objects(namespace: &Namespace, kinds: &str, selection: &[&str]) -> Objects {

@@ -2,7 +2,8 @@
 
 use serde_json::{Value, json};
 
-use super::{blocking, kubectl_in, objects};
+use super::{kubectl_in, objects};
+use crate::support::cluster::blocking;
 use crate::support::cluster::{kubectl, try_kubectl};
 use crate::support::objects::is_ready;
 use crate::support::trial::{NAME, Stage, create, small};

@@ -11,6 +11,8 @@ use serde_json::Value;
 use sluice_tests::wait::holds;
 use sluice_tests::wait_until;
 
+use super::cluster::{blocking, kubectl};
+
 /// The timeout for every condition that a test waits for. It allows for the start of pods on a slow machine.
 pub const SOON: Duration = Duration::from_secs(420);
 
@@ -146,4 +148,10 @@ fn container_of(pod: &Pod) -> Option<&str> {
 /// Returns the name of the node that a pod runs on.
 pub fn node_of(pod: &Pod) -> &str {
     pod.spec.as_ref().and_then(|spec| spec.node_name.as_deref()).expect("a pod that runs")
+}
+
+/// Runs `kubectl` in a namespace, which must succeed, and returns its standard output.
+pub async fn kubectl_in(namespace: &Namespace, args: &[&str]) -> String {
+    let args: Vec<String> = ["-n", &namespace.name].iter().chain(args).map(|&arg| arg.to_owned()).collect();
+    blocking(move || kubectl(&args.iter().map(String::as_str).collect::<Vec<_>>())).await
 }

@@ -65,7 +65,7 @@ pub(super) fn build(plan: &Plan, checksums: &Checksums, objects: &mut Objects) {
     objects.deployments.push(Deployment {
         metadata: meta::meta(plan, plan.names.of(COMPONENT), COMPONENT),
         spec: Some(DeploymentSpec {
-            replicas: Some(publisher.replicas),
+            replicas: publisher.replicas,
             selector: meta::selector(plan, COMPONENT),
             revision_history_limit: Some(set::HISTORY),
             strategy: Some(DeploymentStrategy {
