@@ -13,6 +13,7 @@ mod rules_evaluation;
 #[cfg(test)]
 mod samples;
 mod schema;
+mod shrink;
 mod spec;
 mod status;
 
