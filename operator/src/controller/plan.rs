@@ -9,6 +9,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use super::build::names::{Component, Names};
 use crate::crd::{
     DeletionPolicy, DnsPeer, DurabilitySpec, EventAggregator, LimitsSpec, Peer, PodsSpec, PullPolicy, Resources,
+    ServiceSpec,
 };
 
 /// A validated resource.
@@ -93,6 +94,8 @@ pub struct PublisherPlan {
     pub replicas: Option<i32>,
     /// Limits of a publish request.
     pub limits: LimitsSpec,
+    /// The Service of the publishers.
+    pub service: ServiceSpec,
     /// Seconds for a graceful shutdown.
     pub shutdown_timeout_seconds: i32,
     /// Resource requests and limits of a pod.
@@ -136,6 +139,8 @@ pub struct RedisPlan {
     pub cpu: Quantity,
     /// What its user says about the pod.
     pub pods: PodsSpec,
+    /// Parameters of its user, in the configuration file.
+    pub parameters: BTreeMap<String, String>,
 }
 
 /// A managed PostgreSQL.
@@ -149,6 +154,8 @@ pub struct PostgresPlan {
     pub cpu: Quantity,
     /// What its user says about the pod.
     pub pods: PodsSpec,
+    /// Parameters of its user, in the configuration file.
+    pub parameters: BTreeMap<String, String>,
     /// Its major version.
     pub version: i32,
 }

@@ -45,6 +45,9 @@ pub fn validate(resource: &EventAggregator, live: &Live, defaults: &Defaults, de
     let spec = &resource.spec;
     check_resources("spec.aggregator.resources", &spec.aggregator.resources)?;
     check_resources("spec.publisher.resources", &spec.publisher.resources)?;
+    for (index, range) in spec.publisher.service.load_balancer_source_ranges.iter().enumerate() {
+        check_cidr(&format!("spec.publisher.service.loadBalancerSourceRanges[{index}]"), range)?;
+    }
     let replicas = replicas(&spec.aggregator, live, &names, decided);
     let postgres = postgres(spec, live, &names)?;
     check_connections(&spec.aggregator, replicas, live, &postgres)?;
@@ -71,6 +74,7 @@ pub fn validate(resource: &EventAggregator, live: &Live, defaults: &Defaults, de
         publisher: PublisherPlan {
             replicas: publisher_replicas(spec.publisher.replicas, live, &names),
             limits: spec.publisher.limits.clone(),
+            service: spec.publisher.service.clone(),
             shutdown_timeout_seconds: spec.publisher.shutdown_timeout_seconds,
             resources: spec.publisher.resources.clone(),
             pods: spec.publisher.pods.clone(),
@@ -210,6 +214,7 @@ fn redis(spec: &EventAggregatorSpec, live: &Live, names: &Names) -> Result<Backe
         memory: memory("spec.redis.managed.memory", &managed.memory, 64 * MIB)?,
         cpu: cpu("spec.redis.managed.cpu", &managed.cpu)?,
         pods: managed.pods.clone(),
+        parameters: managed.parameters.clone(),
     }))
 }
 
@@ -225,6 +230,7 @@ fn postgres(spec: &EventAggregatorSpec, live: &Live, names: &Names) -> Result<Ba
         memory: memory("spec.postgres.managed.memory", &managed.memory, 128 * MIB)?,
         cpu: cpu("spec.postgres.managed.cpu", &managed.cpu)?,
         pods: managed.pods.clone(),
+        parameters: managed.parameters.clone(),
         version: managed.version,
     }))
 }

@@ -1,11 +1,13 @@
 //! Redis and PostgreSQL: managed by the operator, or external.
 
+use std::collections::BTreeMap;
+
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::pods::PodsSpec;
-use super::rules;
+use super::{parameters, rules};
 
 /// Redis: managed, unless `external` is given.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -45,6 +47,11 @@ pub struct ManagedRedis {
     pub cpu: Quantity,
     /// Where the pod runs, and what it carries.
     pub pods: PodsSpec,
+    /// Parameters in the server's configuration file, such as `io-threads: "2"`. Those that the operator sets are refused by name.
+    /// A change restarts the server.
+    #[schemars(transform = parameters::values)]
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub parameters: BTreeMap<String, String>,
 }
 
 impl Default for ManagedRedis {
@@ -54,6 +61,7 @@ impl Default for ManagedRedis {
             memory: Quantity("1Gi".to_owned()),
             cpu: Quantity("100m".to_owned()),
             pods: PodsSpec::default(),
+            parameters: BTreeMap::new(),
         }
     }
 }
@@ -73,6 +81,11 @@ pub struct ManagedPostgres {
     pub cpu: Quantity,
     /// Where the pod runs, and what it carries.
     pub pods: PodsSpec,
+    /// Parameters in the server's configuration file, such as `work_mem: 16MB`. Those that the operator sets are refused by name.
+    /// A change restarts the server.
+    #[schemars(transform = parameters::values)]
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub parameters: BTreeMap<String, String>,
     /// Major version of the server. It cannot be changed, because the data directory belongs to that version.
     #[schemars(range(min = 15, max = 99))]
     pub version: i32,
@@ -85,6 +98,7 @@ impl Default for ManagedPostgres {
             memory: Quantity("1Gi".to_owned()),
             cpu: Quantity("100m".to_owned()),
             pods: PodsSpec::default(),
+            parameters: BTreeMap::new(),
             version: 17,
         }
     }

@@ -6,6 +6,7 @@ mod deletion;
 pub mod docs;
 mod durability;
 mod network;
+mod parameters;
 mod pods;
 mod rules;
 #[cfg(test)]
@@ -13,6 +14,7 @@ mod rules_evaluation;
 #[cfg(test)]
 mod samples;
 mod schema;
+mod service;
 mod shrink;
 mod spec;
 mod status;
@@ -23,6 +25,7 @@ pub use durability::{DurabilitySetting, DurabilitySpec};
 pub use network::{DnsPeer, NetworkPolicySpec, Peer};
 pub use pods::PodsSpec;
 pub use schema::{crd, yaml};
+pub use service::{ServiceSpec, ServiceType, TrafficPolicy};
 pub use spec::{
     AggregatorSpec, Autoscaling, DedupField, EventAggregator, EventAggregatorSpec, ImagesSpec, LimitsSpec,
     PublisherSpec, PullPolicy, Resources,

@@ -10,7 +10,7 @@ use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::Validati
 use schemars::Schema;
 use serde_json::{Value, json};
 
-use super::shrink;
+use super::{parameters, shrink};
 use crate::contract;
 
 /// Returns the rule for the minimum memory with which a server starts.
@@ -108,7 +108,8 @@ pub(super) fn managed_redis(schema: &mut Schema) {
          before the append-only file is rewritten",
         ".storage.size",
     );
-    add(schema, &[memory!("64Mi"), volume]);
+    let (rule, message, path) = parameters::of_redis();
+    add(schema, &[memory!("64Mi"), volume, (&rule, &message, path)]);
 }
 
 /// Adds the rules of a managed PostgreSQL. One major version cannot read the files of another.
@@ -118,7 +119,33 @@ pub(super) fn managed_postgres(schema: &mut Schema) {
         "postgres.managed.version cannot be changed: the data directory belongs to that major version",
         ".version",
     );
-    add(schema, &[memory!("128Mi"), version]);
+    let (rule, message, path) = parameters::of_postgres();
+    add(schema, &[memory!("128Mi"), version, (&rule, &message, path)]);
+}
+
+/// Adds the rules of the Service of the publishers: what only some types have.
+pub(super) fn service(schema: &mut Schema) {
+    add(
+        schema,
+        &[
+            (
+                "!has(self.type) || self.type == 'LoadBalancer' || !has(self.loadBalancerClass) && \
+                 !has(self.loadBalancerSourceRanges)",
+                "publisher.service.loadBalancerClass and loadBalancerSourceRanges need publisher.service.type LoadBalancer",
+                ".type",
+            ),
+            (
+                "!has(self.type) || self.type != 'ClusterIP' || !has(self.externalTrafficPolicy)",
+                "publisher.service.externalTrafficPolicy needs publisher.service.type NodePort or LoadBalancer",
+                ".externalTrafficPolicy",
+            ),
+            (
+                "!has(self.annotations) || self.annotations.all(key, !key.startsWith('sluice.dev/'))",
+                "publisher.service.annotations must have no key that begins with sluice.dev/: the operator sets these",
+                ".annotations",
+            ),
+        ],
+    );
 }
 
 /// Adds the rules of what a team says about pods. Selectors and hashes of the operator are labels and annotations, and
@@ -234,6 +261,33 @@ mod tests {
         spec_refused(json!({"redis": {"managed": {"memory": "lots"}}}), "memory");
         spec_refused(json!({"redis": {"managed": {"memory": "1Mi"}}}), "memory");
         spec_refused(json!({"postgres": {"managed": {"storage": {"size": "0"}}}}), "size");
+    }
+
+    #[test]
+    fn parameters_that_the_operator_sets_are_refused_by_name() {
+        let redis = |parameters: Value| json!({"redis": {"managed": {"parameters": parameters}}});
+        for name in ["appendfsync", "maxmemory", "tls-port", "save", "Maxmemory-clients", "a b", "x\nsave"] {
+            spec_refused(redis(json!({name: "x"})), "redis.managed.parameters");
+        }
+        let postgres = |parameters: Value| json!({"postgres": {"managed": {"parameters": parameters}}});
+        for name in ["fsync", "FSYNC", "ssl_cert_file", "listen_addresses", "a b", "x='1'"] {
+            spec_refused(postgres(json!({name: "x"})), "postgres.managed.parameters");
+        }
+        let valid = redis(json!({"maxmemory-clients": "5%", "io-threads": "2"}));
+        assert_eq!(refusals(&object("shop", valid), None), Vec::<String>::new());
+        let valid = postgres(json!({"work_mem": "16MB", "auto_explain.log_min_duration": "1s"}));
+        assert_eq!(refusals(&object("shop", valid), None), Vec::<String>::new());
+    }
+
+    #[test]
+    fn what_only_a_load_balancer_has_needs_one() {
+        let service = |service: Value| json!({"publisher": {"service": service}});
+        spec_refused(service(json!({"loadBalancerClass": "x"})), "loadBalancerClass");
+        spec_refused(service(json!({"type": "NodePort", "loadBalancerSourceRanges": ["10.0.0.0/8"]})), "SourceRanges");
+        spec_refused(service(json!({"externalTrafficPolicy": "Local"})), "externalTrafficPolicy");
+        let valid =
+            service(json!({"type": "LoadBalancer", "loadBalancerClass": "x", "externalTrafficPolicy": "Local"}));
+        assert_eq!(refusals(&object("shop", valid), None), Vec::<String>::new());
     }
 
     #[test]

@@ -69,7 +69,7 @@ mod tests {
 
     /// Returns the messages with which the API server would refuse `new`, which replaces `old`.
     fn refusals(new: &Value, old: Option<&Value>) -> Vec<String> {
-        match Validator::new().validate(&schema(), new, old) {
+        match Validator::new().validate(schema(), new, old) {
             Ok(()) => Vec::new(),
             Err(errors) => errors.iter().map(|error| error.message.clone()).collect(),
         }

@@ -14,6 +14,7 @@ use super::durability::DurabilitySpec;
 use super::network::NetworkPolicySpec;
 use super::pods::PodsSpec;
 use super::rules;
+use super::service::ServiceSpec;
 use super::status::EventAggregatorStatus;
 
 /// An event aggregator: publishers that accept events over HTTP, Redis streams, aggregators that store each
@@ -186,6 +187,8 @@ pub struct PublisherSpec {
     pub replicas: i32,
     /// Limits of publish requests and of the backlog.
     pub limits: LimitsSpec,
+    /// The Service through which clients reach the publishers.
+    pub service: ServiceSpec,
     /// Seconds for finishing the work in flight after SIGTERM.
     #[schemars(range(min = 1, max = 3600))]
     pub shutdown_timeout_seconds: i32,
@@ -200,6 +203,7 @@ impl Default for PublisherSpec {
         Self {
             replicas: 2,
             limits: LimitsSpec::default(),
+            service: ServiceSpec::default(),
             shutdown_timeout_seconds: 20,
             resources: Resources::default(),
             pods: PodsSpec::default(),

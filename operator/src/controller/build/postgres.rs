@@ -81,7 +81,7 @@ pub(super) fn build(plan: &Plan, postgres: &PostgresPlan, checksums: &Checksums,
 fn files(postgres: &PostgresPlan) -> BTreeMap<String, String> {
     BTreeMap::from([
         (config::START.to_owned(), include_str!("postgres.sh").to_owned()),
-        ("postgresql.conf".to_owned(), tuned(postgres)),
+        ("postgresql.conf".to_owned(), tuned(postgres) + &parameters(postgres)),
         ("pg_hba.conf".to_owned(), include_str!("pg_hba.conf").to_owned()),
     ])
 }
@@ -104,6 +104,12 @@ fn tuned(postgres: &PostgresPlan) -> String {
     .fold(include_str!("postgresql.conf").to_owned(), |text, (name, value)| {
         text.replace(&format!("{{{name}}}"), &value.to_string())
     })
+}
+
+/// Returns the lines of the user's parameters. Of several lines about the same parameter the last one counts.
+fn parameters(postgres: &PostgresPlan) -> String {
+    let quoted = |value: &str| format!("'{}'", value.replace('\\', "\\\\").replace('\'', "''"));
+    postgres.parameters.iter().map(|(name, value)| format!("{name} = {}\n", quoted(value))).collect()
 }
 
 /// Returns the variables with which our programs connect to PostgreSQL.

@@ -1,7 +1,7 @@
 //! The publishers: a Deployment behind the Service that clients use.
 
 use k8s_openapi::api::apps::v1::{Deployment, DeploymentSpec, DeploymentStrategy, RollingUpdateDeployment};
-use k8s_openapi::api::core::v1::{EnvVar, Lifecycle, LifecycleHandler, SleepAction};
+use k8s_openapi::api::core::v1::{EnvVar, Lifecycle, LifecycleHandler, Service, SleepAction};
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 
 use super::aggregator::used_checksums;
@@ -60,7 +60,7 @@ pub(super) fn build(plan: &Plan, checksums: &Checksums, objects: &mut Objects) {
         },
     );
     objects.service_accounts.push(meta::service_account(plan, COMPONENT));
-    objects.services.push(set::service(plan, COMPONENT, "http", PUBLISHER_PORT));
+    objects.services.push(service(plan));
     objects.disruption_budgets.push(meta::disruption_budget(plan, COMPONENT));
     objects.deployments.push(Deployment {
         metadata: meta::meta(plan, plan.names.of(COMPONENT), COMPONENT),
@@ -82,6 +82,21 @@ pub(super) fn build(plan: &Plan, checksums: &Checksums, objects: &mut Objects) {
         }),
         ..Deployment::default()
     });
+}
+
+/// Returns the Service, as its user wants it.
+fn service(plan: &Plan) -> Service {
+    let wanted = &plan.publisher.service;
+    let mut service = set::service(plan, COMPONENT, "http", PUBLISHER_PORT);
+    if !wanted.annotations.is_empty() {
+        service.metadata.annotations = Some(wanted.annotations.clone());
+    }
+    let spec = service.spec.get_or_insert_default();
+    spec.type_ = Some(wanted.type_.as_str().to_owned());
+    spec.load_balancer_class.clone_from(&wanted.load_balancer_class);
+    spec.load_balancer_source_ranges = pod::some_vec(wanted.load_balancer_source_ranges.clone());
+    spec.external_traffic_policy = wanted.external_traffic_policy.map(|policy| policy.as_str().to_owned());
+    service
 }
 
 /// Returns the limits that the resource sets. For the others the program has defaults.

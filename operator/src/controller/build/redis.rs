@@ -67,6 +67,9 @@ fn files(redis: &RedisPlan) -> BTreeMap<String, String> {
     // The upper bound keeps the time short in which Redis reads the file at its start.
     let rewrite = ((redis.volume.bytes >> 20) / 8).clamp(16, 512).to_string();
     let text = include_str!("redis.conf").replace("{maxmemory}", &maxmemory).replace("{rewrite}", &rewrite);
+    let quoted = |value: &str| format!("\"{}\"", value.replace('\\', "\\\\").replace('"', "\\\""));
+    let parameters = redis.parameters.iter().map(|(name, value)| format!("{name} {}\n", quoted(value)));
+    let text = text + &parameters.collect::<String>();
     BTreeMap::from([(config::START.to_owned(), include_str!("redis.sh").to_owned()), ("redis.conf".to_owned(), text)])
 }
 
