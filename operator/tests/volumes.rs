@@ -64,7 +64,7 @@ async fn a_volume_grows_by_its_claim_and_its_set_stays_with_what_users_added_to_
     let set = format!("{SETS}/ledger-postgres");
     trial.api.change(&set, |set| {
         set["metadata"]["labels"]["team"] = json!("blue");
-        set["spec"]["template"]["spec"]["nodeSelector"] = json!({"disk": "fast"});
+        set["spec"]["template"]["spec"]["nodeSelector"]["rack"] = json!("7");
     });
     let before = trial.api.get(&set).unwrap();
     ask(&trial, "40Gi");
