@@ -135,7 +135,9 @@ async fn roles_in_one_namespace_suffice_to_look_after_it_and_allow_nothing_elsew
         kubectl(&["patch", "eventaggregator", "shop", "-n", &own, "--type=merge", "-p", WITHOUT_PUBLISHERS]);
         let deployment = "deployment/shop-publisher";
         kubectl(&["wait", deployment, "-n", &own, "--for=jsonpath={.spec.replicas}=0", "--timeout=5m"]);
-        kubectl(&["rollout", "status", deployment, "-n", &own, "--timeout=5m"]);
+        // A pod that is stopping is still sent requests while no other one is ready.
+        let publishers = "app.kubernetes.io/instance=shop,app.kubernetes.io/component=publisher";
+        kubectl(&["wait", "pod", "-n", &own, "-l", publishers, "--for=delete", "--timeout=5m"]);
         let output = try_helm(&["test", "gate", "--namespace", &own, "--timeout=2m"]);
         let said = [output.stdout, output.stderr].map(|text| String::from_utf8_lossy(&text).into_owned()).concat();
         assert!(!output.status.success(), "the test succeeds though nothing can be published: {said}");

@@ -49,6 +49,8 @@ pub fn validate(resource: &EventAggregator, live: &Live, defaults: &Defaults, de
         check_cidr(&format!("spec.publisher.service.loadBalancerSourceRanges[{index}]"), range)?;
     }
     let replicas = replicas(&spec.aggregator, live, &names, decided);
+    // Redis comes first: events reach it first, so its fault is the first to mend.
+    let redis = redis(spec, live, &names)?;
     let postgres = postgres(spec, live, &names)?;
     check_connections(&spec.aggregator, replicas, live, &postgres)?;
     Ok(Plan {
@@ -79,7 +81,7 @@ pub fn validate(resource: &EventAggregator, live: &Live, defaults: &Defaults, de
             resources: spec.publisher.resources.clone(),
             pods: spec.publisher.pods.clone(),
         },
-        redis: redis(spec, live, &names)?,
+        redis,
         postgres,
         network: network(&spec.network_policy, defaults)?,
         fixed_user_ids: defaults.fixed_user_ids,
