@@ -99,9 +99,16 @@ impl PostgresServer {
     pub fn try_start_again(&mut self) -> Result<(), String> {
         let args = ["-D".to_owned(), self.data.display().to_string()];
         let log = self.log.clone();
-        let mut process = Process::start(&program("postgres"), &args, &[], server_user(), &log);
+        let start = || Process::start(&program("postgres"), &args, &[], server_user(), &log);
+        let mut process = start();
         wait_blocking("Postgres takes connections", Duration::from_secs(120), || {
             if let Some(status) = process.exited() {
+                let last = tail(&log, 2);
+                // The kernel may need a moment to end the processes of a server that was killed.
+                if last.contains("pre-existing shared memory block") {
+                    process = start();
+                    return Err(last);
+                }
                 return Ok(Err(format!("postgres ended with {status}:\n{}", tail(&log, 30))));
             }
             let mut ready = Command::new(program("pg_isready"));
