@@ -80,12 +80,12 @@ mod tests {
         debounced_by(Box::pin(triggers.chain(open)), QUIET, LONGEST).collect().await
     }
 
-    #[tokio::test]
+    #[tokio::test(start_paused = true)]
     async fn triggers_close_together_are_passed_on_once() {
         assert_eq!(passed_on(vec!["a", "b", "a", "a"]).await, ["b", "a"]);
     }
 
-    #[tokio::test]
+    #[tokio::test(start_paused = true)]
     async fn endless_triggers_are_passed_on_all_the_same() {
         let passed = passed_on(vec!["a"; 150]).await;
         assert!((2..10).contains(&passed.len()), "{passed:?}");
