@@ -209,22 +209,9 @@ pub(super) fn autoscaling(schema: &mut Schema) {
 
 #[cfg(test)]
 mod tests {
-    use kube_cel::Validator;
     use serde_json::{Value, json};
 
-    use crate::crd::schema::server::{defaulted, schema};
-
-    fn object(name: &str, spec: Value) -> Value {
-        defaulted(&json!({"metadata": {"name": name}, "spec": spec}))
-    }
-
-    /// Returns the messages with which the API server would refuse `new`, which replaces `old` if that is given.
-    fn refusals(new: &Value, old: Option<&Value>) -> Vec<String> {
-        match Validator::new().validate(schema(), new, old) {
-            Ok(()) => Vec::new(),
-            Err(errors) => errors.iter().map(|error| error.message.clone()).collect(),
-        }
-    }
+    use crate::crd::schema::server::{object, refusals, schema};
 
     fn spec_refused(spec: Value, names: &str) {
         let refused = refusals(&object("shop", spec.clone()), None);

@@ -102,8 +102,8 @@ fn shorten(schema: &mut JSONSchemaProps) {
 pub(crate) mod server {
     use std::sync::LazyLock;
 
-    use kube_cel::apply_defaults;
-    use serde_json::Value;
+    use kube_cel::{Validator, apply_defaults};
+    use serde_json::{Value, json};
 
     static SCHEMA: LazyLock<Value> = LazyLock::new(|| {
         serde_json::to_value(super::crd()).unwrap()["spec"]["versions"][0]["schema"]["openAPIV3Schema"].take()
@@ -117,6 +117,19 @@ pub(crate) mod server {
     pub(crate) fn defaulted(object: &Value) -> Value {
         let once = apply_defaults(schema(), object);
         if once == *object { once } else { defaulted(&once) }
+    }
+
+    /// The object of this name and spec, with its defaults.
+    pub(crate) fn object(name: &str, spec: Value) -> Value {
+        defaulted(&json!({"metadata": {"name": name}, "spec": spec}))
+    }
+
+    /// Returns the messages with which the API server would refuse `new`, which replaces `old` if that is given.
+    pub(crate) fn refusals(new: &Value, old: Option<&Value>) -> Vec<String> {
+        match Validator::new().validate(schema(), new, old) {
+            Ok(()) => Vec::new(),
+            Err(errors) => errors.iter().map(|error| error.message.clone()).collect(),
+        }
     }
 }
 

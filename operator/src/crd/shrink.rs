@@ -58,22 +58,9 @@ pub(super) fn rules() -> [ValidationRule; 2] {
 
 #[cfg(test)]
 mod tests {
-    use kube_cel::Validator;
     use serde_json::{Value, json};
 
-    use crate::crd::schema::server::{defaulted, schema};
-
-    fn object(name: &str, spec: Value) -> Value {
-        defaulted(&json!({"metadata": {"name": name}, "spec": spec}))
-    }
-
-    /// Returns the messages with which the API server would refuse `new`, which replaces `old`.
-    fn refusals(new: &Value, old: Option<&Value>) -> Vec<String> {
-        match Validator::new().validate(schema(), new, old) {
-            Ok(()) => Vec::new(),
-            Err(errors) => errors.iter().map(|error| error.message.clone()).collect(),
-        }
-    }
+    use crate::crd::schema::server::{object, refusals};
 
     /// The status is that of the stored object: the API server takes it over before it evaluates the rules.
     #[test]
