@@ -95,3 +95,68 @@ async fn an_autoscaler_of_something_else_changes_nothing() {
     trial.reconcile().await.unwrap();
     assert_eq!(replicas(&trial), 2);
 }
+
+mod of_the_operator {
+    use super::*;
+
+    const OWN: &str = "/apis/autoscaling/v2/namespaces/accounts/horizontalpodautoscalers/ledger-publisher";
+
+    async fn asked_for() -> Trial {
+        let trial = Trial::new();
+        trial.change_spec(|spec| spec["publisher"]["autoscaling"] = json!({"minReplicas": 2, "maxReplicas": 6}));
+        trial.reconcile().await.unwrap();
+        trial.finish_rollouts();
+        trial
+    }
+
+    #[tokio::test]
+    async fn one_is_created_and_scales_the_publishers_from_the_minimum() {
+        let trial = asked_for().await;
+        let spec = trial.api.get(OWN).unwrap()["spec"].clone();
+        assert_eq!(spec["scaleTargetRef"]["name"], "ledger-publisher");
+        assert_eq!((&spec["minReplicas"], &spec["maxReplicas"]), (&json!(2), &json!(6)));
+        assert_eq!(spec["metrics"][0]["resource"]["target"]["averageUtilization"], 70);
+        assert_eq!(replicas(&trial), 2);
+        scale(&trial, 5);
+        trial.finish_rollouts();
+        trial.reconcile().await.unwrap();
+        assert_eq!(replicas(&trial), 5);
+        trial.api.calls();
+        trial.reconcile().await.unwrap();
+        assert_eq!((replicas(&trial), trial.api.writes()), (json!(5), Vec::new()));
+    }
+
+    #[tokio::test]
+    async fn it_is_deleted_with_the_field_and_the_number_of_the_spec_counts_again() {
+        let trial = asked_for().await;
+        scale(&trial, 5);
+        trial.reconcile().await.unwrap();
+        trial.change_spec(|spec| spec["publisher"]["autoscaling"] = Value::Null);
+        trial.reconcile().await.unwrap();
+        assert_eq!((replicas(&trial), trial.api.get(OWN)), (json!(1), None));
+    }
+
+    #[tokio::test]
+    async fn it_gives_way_to_one_of_a_user_and_says_so() {
+        let trial = asked_for().await;
+        scale(&trial, 5);
+        trial.api.put(AUTOSCALER, {
+            let target = json!({"apiVersion": "apps/v1", "kind": "Deployment", "name": "ledger-publisher"});
+            json!({
+                "apiVersion": "autoscaling/v2", "kind": "HorizontalPodAutoscaler",
+                "metadata": {"name": "busy", "namespace": "accounts"},
+                "spec": {"scaleTargetRef": target, "minReplicas": 2, "maxReplicas": 9}
+            })
+        });
+        trial.reconcile().await.unwrap();
+        trial.finish_rollouts();
+        trial.reconcile().await.unwrap();
+        assert_eq!((replicas(&trial), trial.api.get(OWN)), (json!(5), None));
+        let progressing = trial.condition("Progressing");
+        assert_eq!(progressing["reason"], "AutoscalingConflict");
+        assert_eq!(
+            progressing["message"],
+            "HorizontalPodAutoscaler busy scales the publishers, so spec.publisher.autoscaling has no effect"
+        );
+    }
+}

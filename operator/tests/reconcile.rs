@@ -34,6 +34,8 @@ async fn a_new_resource_is_read_whole_then_made_in_order_then_reported() {
             "services",
             "poddisruptionbudgets",
             "deployments",
+            "ingresses",
+            "httproutes",
             "pods",
             "horizontalpodautoscalers"
         ]

@@ -13,6 +13,7 @@
 )]
 
 mod chart;
+mod exposure;
 mod flow;
 mod footprint;
 mod operator;

@@ -186,3 +186,31 @@ async fn publishers_that_a_horizontal_pod_autoscaler_scales_are_left_to_it() {
     publishers_are(&namespace, 1).await;
     trial.end().await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn publishers_are_scaled_by_the_autoscaler_that_the_operator_makes() {
+    let mut trial = Trial::begin("publishers 1 → 3 → 1 by the operator's autoscaler", "own-autoscaler", 1).await;
+    let namespace = trial.namespace().clone();
+    trial.load(Load::default()).await;
+    publishers_are(&namespace, 1).await;
+    let held = trial.hold().await;
+    let scaling = json!({ "minReplicas": 3, "maxReplicas": 4 });
+    namespace.patch(NAME, json!({ "spec": { "publisher": { "autoscaling": scaling } } })).await;
+    held.release();
+    trial.fault(held.pending);
+    publishers_are(&namespace, 3).await;
+
+    // The number of the autoscaler stays when it differs from the minimum.
+    namespace.patch(NAME, json!({ "spec": { "publisher": { "autoscaling": { "minReplicas": 2 } } } })).await;
+    namespace.ready(NAME).await;
+    publishers_are(&namespace, 3).await;
+    let minimum = "jsonpath={.spec.minReplicas}";
+    let found = kubectl_in(&namespace, &["get", "horizontalpodautoscaler", "shop-publisher", "-o", minimum]).await;
+    assert_eq!(found, "2");
+
+    namespace.patch(NAME, json!({ "spec": { "publisher": { "autoscaling": null } } })).await;
+    publishers_are(&namespace, 1).await;
+    let left = kubectl_in(&namespace, &["get", "horizontalpodautoscalers", "-o", "name"]).await;
+    assert_eq!(left, "");
+    trial.end().await;
+}

@@ -45,10 +45,18 @@ the same for the ClusterRole and for the Roles of single namespaces.
 - apiGroups: [""]
   resources: [pods]
   verbs: [list, watch]
-# The operator does not scale a resource that a HorizontalPodAutoscaler scales.
+# The operator creates one for the publishers where a resource asks for it, and does not scale what one of somebody
+# else scales.
 - apiGroups: [autoscaling]
   resources: [horizontalpodautoscalers]
-  verbs: [list]
+  verbs: [get, list, watch, create, patch, delete]
+# The ways in which clients outside the cluster reach the publishers.
+- apiGroups: [networking.k8s.io]
+  resources: [ingresses]
+  verbs: [get, list, watch, create, patch, delete]
+- apiGroups: [gateway.networking.k8s.io]
+  resources: [httproutes]
+  verbs: [get, list, watch, create, patch, delete]
 # Events about changes and errors of a resource. Patch increases the count of a repeated event.
 - apiGroups: [events.k8s.io]
   resources: [events]

@@ -19,7 +19,7 @@ use super::fetch::Live;
 use super::field_managers::{has_update_of_ours, without_updates_of_ours};
 use super::ownership::{owned_by_another, owned_by_us};
 use super::plan::Plan;
-use super::{additions, order, volumes};
+use super::{additions, hibernation, order, volumes};
 
 /// Annotation with the hash of the desired object.
 const DESIRED: &str = "sluice.dev/desired";
@@ -47,6 +47,7 @@ pub async fn apply(client: &Client, plan: &Plan, live: &Live, mut desired: Objec
     let volumes = volumes::grow(client, plan, live, &mut desired).await?;
     let mut applier = Applier { client, plan, blocked: volumes.blocked, failed: volumes.failed };
     let aggregator_held = order::hold_aggregators(plan, live, &mut desired, Timestamp::now());
+    hibernation::stop(plan, live, &mut desired);
     let mut objects = Objects {
         service_accounts: applier.all(&live.objects.service_accounts, desired.service_accounts).await?,
         config_maps: applier.all(&live.objects.config_maps, desired.config_maps).await?,
@@ -55,12 +56,16 @@ pub async fn apply(client: &Client, plan: &Plan, live: &Live, mut desired: Objec
         disruption_budgets: applier.all(&live.objects.disruption_budgets, desired.disruption_budgets).await?,
         stateful_sets: Vec::new(),
         deployments: Vec::new(),
+        autoscalers: Vec::new(),
+        ingresses: applier.all(&live.objects.ingresses, desired.ingresses).await?,
+        http_routes: applier.all(&live.objects.http_routes, desired.http_routes).await?,
     };
     let sets = applier.workloads(&live.objects.stateful_sets, desired.stateful_sets);
     objects.stateful_sets = applier.all(&live.objects.stateful_sets, sets).await?;
     let publisher_held = order::hold_publishers(plan, live, &objects.stateful_sets, &mut desired.deployments);
     let deployments = applier.workloads(&live.objects.deployments, desired.deployments);
     objects.deployments = applier.all(&live.objects.deployments, deployments).await?;
+    objects.autoscalers = applier.all(&live.objects.autoscalers, desired.autoscalers).await?;
     match applier.failed {
         Some(error) => Err(error),
         None => Ok(Applied { objects, aggregator_held, publisher_held, volume_refused: volumes.refused }),

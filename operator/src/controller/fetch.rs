@@ -10,7 +10,8 @@ use kube::api::ListParams;
 use kube::{Api, Client, Resource, ResourceExt};
 
 use super::build::Objects;
-use super::build::names::{Component, Names, component_of};
+use super::build::http_route::HttpRoute;
+use super::build::names::{Component, MANAGED_BY, MANAGER, Names, component_of, instance_of};
 use super::data::Data;
 use super::error::{Error, Result};
 use super::plan::names_of;
@@ -25,6 +26,8 @@ pub struct Live {
     pub objects: Objects,
     /// Secrets by name: those created for the resource, and those it refers to.
     pub secrets: BTreeMap<String, Secret>,
+    /// Whether the cluster has routes of the Gateway API.
+    pub serves_http_routes: bool,
     /// The PersistentVolumeClaims of its volumes.
     pub pvcs: Vec<PersistentVolumeClaim>,
     /// Its pods.
@@ -33,7 +36,7 @@ pub struct Live {
     pub unready_reason: Option<String>,
     /// Names of the HorizontalPodAutoscalers that scale it although the spec asks the operator to do so.
     pub autoscalers: Vec<String>,
-    /// Names of the HorizontalPodAutoscalers that scale the Deployment of its publishers.
+    /// Names of the HorizontalPodAutoscalers of others that scale the Deployment of its publishers.
     pub publisher_autoscalers: Vec<String>,
     /// The number of events that are not stored yet, as it was last observed.
     pub backlog: Option<i64>,
@@ -58,6 +61,8 @@ pub async fn fetch(client: &Client, programs: &Programs, resource: &EventAggrega
         services,
         disruption_budgets,
         deployments,
+        ingresses,
+        http_routes,
         pods,
         all_autoscalers,
     ) = tokio::try_join!(
@@ -68,9 +73,17 @@ pub async fn fetch(client: &Client, programs: &Programs, resource: &EventAggrega
         reader.list(),
         reader.list(),
         reader.list(),
+        reader.list(),
+        http_routes(&reader),
         reader.list::<Pod>(),
         autoscalers(client, &names),
     )?;
+    let is_ours = |autoscaler: &HorizontalPodAutoscaler| {
+        autoscaler.labels().get(MANAGED_BY).map(String::as_str) == Some(MANAGER)
+            && instance_of(autoscaler.labels()) == Some(names.name.as_str())
+    };
+    let (own_autoscalers, all_autoscalers): (Vec<_>, Vec<_>) = all_autoscalers.into_iter().partition(is_ours);
+    let serves_http_routes = http_routes.is_some();
     let referenced = referenced.into_iter().flatten().map(|secret| (secret.name_any(), secret));
     Ok(Live {
         secrets: made.into_iter().chain(referenced).collect(),
@@ -82,7 +95,11 @@ pub async fn fetch(client: &Client, programs: &Programs, resource: &EventAggrega
             disruption_budgets,
             stateful_sets,
             deployments,
+            autoscalers: own_autoscalers,
+            ingresses,
+            http_routes: http_routes.unwrap_or_default(),
         },
+        serves_http_routes,
         pvcs,
         unready_reason: match unready_aggregator(&pods) {
             Some(pod) => programs.why_not_ready(&names, &pod).await.map(|reason| format!("{pod} reports: {reason}")),
@@ -108,6 +125,15 @@ fn unready_aggregator(pods: &[Pod]) -> Option<String> {
         is_aggregator && lives && containers.any(|container| runs(container) && !container.ready)
     });
     unready.map(|pod| pod.name_any()).min()
+}
+
+/// Returns the routes; `None` if the cluster does not have the Gateway API.
+async fn http_routes(reader: &Reader<'_>) -> Result<Option<Vec<HttpRoute>>> {
+    match reader.list().await {
+        Ok(routes) => Ok(Some(routes)),
+        Err(error) if error.is_not_found() => Ok(None),
+        Err(error) => Err(error),
+    }
 }
 
 /// Returns all HorizontalPodAutoscalers in the namespace. They have labels of their own, if any.

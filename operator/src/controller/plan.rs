@@ -8,8 +8,8 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 
 use super::build::names::{Component, Names};
 use crate::crd::{
-    DeletionPolicy, DnsPeer, DurabilitySpec, EventAggregator, LimitsSpec, Peer, PodsSpec, PullPolicy, Resources,
-    ServiceSpec,
+    DeletionPolicy, DnsPeer, DurabilitySpec, EventAggregator, HttpRouteSpec, IngressSpec, LimitsSpec, Peer, PodsSpec,
+    PublisherAutoscaling, PullPolicy, Resources, ServiceSpec,
 };
 
 /// A validated resource.
@@ -47,6 +47,10 @@ pub struct Plan {
     pub postgres: Backend<PostgresPlan>,
     /// The NetworkPolicies, if there are any.
     pub network: Option<NetworkPlan>,
+    /// What hinders the autoscaling that the resource asks for, a sentence for each component.
+    pub autoscaling_conflicts: Vec<String>,
+    /// Whether no pod shall run.
+    pub hibernated: bool,
     /// Whether the pods have the user ids of their images. Otherwise the cluster assigns them.
     pub fixed_user_ids: bool,
 }
@@ -92,10 +96,16 @@ pub struct AggregatorPlan {
 pub struct PublisherPlan {
     /// Number of pods. `None` means that a HorizontalPodAutoscaler sets it.
     pub replicas: Option<i32>,
+    /// The autoscaler that the operator creates.
+    pub autoscaling: Option<PublisherAutoscaling>,
     /// Limits of a publish request.
     pub limits: LimitsSpec,
     /// The Service of the publishers.
     pub service: ServiceSpec,
+    /// The Ingress, if there is one.
+    pub ingress: Option<IngressSpec>,
+    /// The route of the Gateway API, if there is one.
+    pub http_route: Option<HttpRouteSpec>,
     /// Seconds for a graceful shutdown.
     pub shutdown_timeout_seconds: i32,
     /// Resource requests and limits of a pod.

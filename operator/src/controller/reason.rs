@@ -43,6 +43,10 @@ reasons! {
     NotUsed,
     /// `spec.paused` is true.
     Paused,
+    /// `spec.hibernated` is true and no pod runs.
+    Hibernated,
+    /// `spec.hibernated` is true and pods are being stopped.
+    Hibernating,
     /// A HorizontalPodAutoscaler scales the resource, so its own autoscaling has no effect.
     AutoscalingConflict,
     /// The StatefulSet or Deployment of a component has not been created yet.
@@ -112,6 +116,7 @@ impl Reason {
                 | Self::WaitingForPublishers
                 | Self::NotConfirmed
                 | Self::VolumeGrowing
+                | Self::Hibernating
         )
     }
 
@@ -129,6 +134,8 @@ impl Reason {
                 | Self::VolumeGrowing
                 | Self::WaitingForDeletion
                 | Self::Paused
+                | Self::Hibernated
+                | Self::Hibernating
         )
     }
 

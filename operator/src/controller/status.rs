@@ -13,9 +13,9 @@ use super::capacity::{self, Growth};
 use super::error::Error;
 use super::fetch::Live;
 use super::plan::{Backend, ExternalPlan, Plan};
-use super::pod_problems;
 use super::reason::{ConditionReason, Reason};
 use super::rollout::{self, Rollout};
+use super::{hibernation, pod_problems};
 use crate::contract::PUBLISHER_PORT;
 use crate::crd::{ConditionType, EventAggregatorStatus, VolumesStatus};
 
@@ -89,7 +89,10 @@ pub fn of_applied(
         ),
     ];
     let smaller = smaller_volumes(plan, live);
-    let (mut ready, mut progressing) = (ready(&parts), progressing(live, &parts));
+    let (mut ready, mut progressing) = (ready(&parts), progressing(plan, &parts));
+    if plan.hibernated {
+        (ready, progressing) = hibernated(live, &parts);
+    }
     if let Some(refused) = refused(applied, &smaller) {
         // Everything else has been applied.
         (ready, progressing) = (refused.clone(), refused);
@@ -102,7 +105,7 @@ pub fn of_applied(
 
     EventAggregatorStatus {
         replicas: aggregator.map(|rollout| rollout.existing),
-        desired_replicas: Some(plan.aggregator.replicas),
+        desired_replicas: Some(if plan.hibernated { 0 } else { plan.aggregator.replicas }),
         selector: Some(plan.names.selector_text(Component::Aggregator)),
         endpoint: Some(format!("http://{}:{PUBLISHER_PORT}", plan.names.host(&plan.names.of(Component::Publisher)))),
         volumes: volumes(plan, live),
@@ -251,7 +254,7 @@ fn ready(parts: &[(ConditionType, Verdict)]) -> Verdict {
 }
 
 /// Returns the condition Progressing: false when nothing is being changed, or when waiting is not enough.
-fn progressing(live: &Live, parts: &[(ConditionType, Verdict)]) -> Verdict {
+fn progressing(plan: &Plan, parts: &[(ConditionType, Verdict)]) -> Verdict {
     let mut unready = parts.iter().filter(|(_, verdict)| !verdict.is_true());
     if let Some((part, verdict)) = unready.clone().find(|(_, verdict)| !verdict.reason.is_underway()) {
         return Verdict::new("False", Reason::Stalled, format!("{}: {}", part.as_str(), verdict.message));
@@ -259,14 +262,35 @@ fn progressing(live: &Live, parts: &[(ConditionType, Verdict)]) -> Verdict {
     if let Some((part, verdict)) = unready.next() {
         return Verdict::new("True", verdict.reason.clone(), format!("{}: {}", part.as_str(), verdict.message));
     }
-    match live.autoscalers.first() {
-        Some(other) => {
-            let message = format!(
-                "HorizontalPodAutoscaler {other} scales this resource, so spec.aggregator.autoscaling has no effect"
-            );
-            Verdict::new("False", Reason::AutoscalingConflict, message)
-        }
+    match plan.autoscaling_conflicts.first() {
+        Some(conflict) => Verdict::new("False", Reason::AutoscalingConflict, conflict),
         None => Verdict::new("False", Reason::Complete, "everything has been applied and is ready"),
+    }
+}
+
+/// Returns the conditions Ready and Progressing of a resource that hibernates.
+fn hibernated(live: &Live, parts: &[(ConditionType, Verdict)]) -> (Verdict, Verdict) {
+    let running: Vec<_> =
+        hibernation::running(live).into_iter().map(|(component, count)| format!("{count} {component}")).collect();
+    if running.is_empty() {
+        let message = "spec.hibernated is true: no pod runs, and volumes and Secrets are retained";
+        let verdict = Verdict::new("False", Reason::Hibernated, message);
+        return (verdict.clone(), verdict);
+    }
+    let message = format!("spec.hibernated is true: waiting for pods to stop, {} left", running.join(", "));
+    // A pod that cannot stop needs somebody.
+    match parts.iter().find(|(_, verdict)| !verdict.is_true() && !verdict.reason.is_underway()) {
+        Some((part, verdict)) => {
+            let message = format!("{message}; {}: {}", part.as_str(), verdict.message);
+            (
+                Verdict::new("False", verdict.reason.clone(), message.clone()),
+                Verdict::new("False", Reason::Stalled, message),
+            )
+        }
+        None => (
+            Verdict::new("False", Reason::Hibernating, message.clone()),
+            Verdict::new("True", Reason::Hibernating, message),
+        ),
     }
 }
 

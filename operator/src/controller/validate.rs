@@ -11,15 +11,15 @@ use super::build::names::{Component, Names};
 use super::capacity;
 use super::error::{Error, Result};
 use super::fetch::Live;
-use super::field_managers;
 use super::plan::{
     AggregatorPlan, Backend, Defaults, ExternalPlan, Images, MAX_CONNECTIONS, NetworkPlan, PASSWORD, Plan,
     PostgresPlan, PublisherPlan, RedisPlan, VolumePlan, names_of,
 };
+use super::publisher_autoscaling;
 use crate::contract::{POSTGRES_PORT, REDIS_PORT};
 use crate::crd::{
-    AggregatorSpec, EventAggregator, EventAggregatorSpec, ExternalSpec, ManagedRedis, NetworkPolicySpec, Resources,
-    StorageSpec,
+    AggregatorSpec, EventAggregator, EventAggregatorSpec, ExternalSpec, HttpRouteSpec, ManagedRedis, NetworkPolicySpec,
+    Resources, StorageSpec,
 };
 use crate::quantity;
 
@@ -74,9 +74,12 @@ pub fn validate(resource: &EventAggregator, live: &Live, defaults: &Defaults, de
             pods: spec.aggregator.pods.clone(),
         },
         publisher: PublisherPlan {
-            replicas: publisher_replicas(spec.publisher.replicas, live, &names),
+            replicas: publisher_autoscaling::replicas(&spec.publisher, live, &names),
+            autoscaling: publisher_autoscaling::own(&spec.publisher, live).cloned(),
             limits: spec.publisher.limits.clone(),
             service: spec.publisher.service.clone(),
+            ingress: spec.publisher.ingress.clone(),
+            http_route: http_route(spec, live)?,
             shutdown_timeout_seconds: spec.publisher.shutdown_timeout_seconds,
             resources: spec.publisher.resources.clone(),
             pods: spec.publisher.pods.clone(),
@@ -84,6 +87,8 @@ pub fn validate(resource: &EventAggregator, live: &Live, defaults: &Defaults, de
         redis,
         postgres,
         network: network(&spec.network_policy, defaults)?,
+        autoscaling_conflicts: autoscaling_conflicts(spec, live),
+        hibernated: spec.hibernated,
         fixed_user_ids: defaults.fixed_user_ids,
         names,
     })
@@ -137,20 +142,15 @@ fn images(spec: &EventAggregatorSpec, defaults: &Defaults) -> Result<Images> {
     })
 }
 
-/// Returns the number of publishers, or `None` if a HorizontalPodAutoscaler has set it. Before it has, the current number
-/// stays: the API server would take a missing number for 1.
-fn publisher_replicas(asked: i32, live: &Live, names: &Names) -> Option<i32> {
-    if live.publisher_autoscalers.is_empty() {
-        return Some(asked);
+/// Returns the route, if the cluster has the Gateway API.
+fn http_route(spec: &EventAggregatorSpec, live: &Live) -> Result<Option<HttpRouteSpec>> {
+    let route = spec.publisher.http_route.clone();
+    if route.is_some() && !live.serves_http_routes {
+        let message =
+            "the cluster has no HTTPRoutes of gateway.networking.k8s.io/v1: install the Gateway API, or remove it";
+        return Err(Error::invalid("spec.publisher.httpRoute", message));
     }
-    let name = names.of(Component::Publisher);
-    let Some(current) = live.objects.deployments.iter().find(|live| live.metadata.name.as_ref() == Some(&name)) else {
-        return Some(asked);
-    };
-    if field_managers::others_own_replicas(&current.metadata) {
-        return None;
-    }
-    current.spec.as_ref().and_then(|spec| spec.replicas).or(Some(asked))
+    Ok(route)
 }
 
 /// Returns the number of aggregators: that of the spec, or with autoscaling the latest decision. Before
@@ -170,6 +170,18 @@ fn replicas(aggregator: &AggregatorSpec, live: &Live, names: &Names, decided: Op
         }
         _ => aggregator.replicas,
     }
+}
+
+/// Names the HorizontalPodAutoscalers of others because of which the operator does not scale.
+fn autoscaling_conflicts(spec: &EventAggregatorSpec, live: &Live) -> Vec<String> {
+    let conflict = |others: &[String], target: &str, field: &str| {
+        let other = others.first()?;
+        Some(format!("HorizontalPodAutoscaler {other} scales {target}, so spec.{field}.autoscaling has no effect"))
+    };
+    let aggregator = conflict(&live.autoscalers, "this resource", "aggregator");
+    let publisher = spec.publisher.autoscaling.as_ref();
+    let publisher = publisher.and_then(|_| conflict(&live.publisher_autoscalers, "the publishers", "publisher"));
+    aggregator.into_iter().chain(publisher).collect()
 }
 
 /// Refuses more aggregators than the managed PostgreSQL has connections for. Some of them would never become ready.

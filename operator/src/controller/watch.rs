@@ -8,8 +8,9 @@ use std::time::Instant;
 use futures::stream::{BoxStream, select_all};
 use futures::{FutureExt, StreamExt, future, stream};
 use k8s_openapi::api::apps::v1::{Deployment, StatefulSet};
+use k8s_openapi::api::autoscaling::v2::HorizontalPodAutoscaler;
 use k8s_openapi::api::core::v1::{ConfigMap, PersistentVolumeClaim, Pod, Secret, Service, ServiceAccount};
-use k8s_openapi::api::networking::v1::NetworkPolicy;
+use k8s_openapi::api::networking::v1::{Ingress, NetworkPolicy};
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 use kube::core::{DeserializeGuard, NamespaceResourceScope, PartialObjectMeta};
 use kube::runtime::controller::{Action, Config};
@@ -20,6 +21,7 @@ use kube::{Api, Resource, ResourceExt};
 use tokio::sync::{Semaphore, mpsc};
 use tokio_util::sync::CancellationToken;
 
+use super::build::http_route::{self, HttpRoute};
 use super::build::names::{instance_of, selector_of_all};
 use super::context::Context;
 use super::debounce::debounced;
@@ -73,6 +75,9 @@ pub async fn watch(
         scope.labelled::<PodDisruptionBudget>(),
         scope.labelled::<StatefulSet>(),
         scope.labelled::<Deployment>(),
+        scope.labelled::<HorizontalPodAutoscaler>(),
+        scope.labelled::<Ingress>(),
+        scope.labelled::<HttpRoute>(),
         scope.labelled::<PersistentVolumeClaim>(),
         scope.labelled::<Pod>(),
     ];
@@ -199,6 +204,9 @@ impl Tracker {
             // The watcher says that it begins. It has no response yet.
             Ok(Event::Init) => {}
             Ok(_) => self.context.watches.worked(&self.watch),
+            Err(error) if self.watch.0 == HttpRoute::plural(&()) && http_route::is_not_served(error) => {
+                tracing::debug!("the cluster has no HTTPRoutes, trying again");
+            }
             Err(error) => {
                 tracing::warn!(%error, "cannot watch {}, trying again", watches::say(&self.watch));
                 self.context.watches.failed(&self.watch, error.to_string(), Instant::now());

@@ -5,9 +5,11 @@ mod backends;
 mod deletion;
 pub mod docs;
 mod durability;
+mod ingress;
 mod network;
 mod parameters;
 mod pods;
+mod publisher_autoscaling;
 mod rules;
 #[cfg(test)]
 mod rules_evaluation;
@@ -22,8 +24,10 @@ mod status;
 pub use backends::{ExternalSpec, ManagedPostgres, ManagedRedis, PostgresSpec, RedisSpec, SecretKeyRef, StorageSpec};
 pub use deletion::DeletionPolicy;
 pub use durability::{DurabilitySetting, DurabilitySpec};
+pub use ingress::{GatewayRef, HttpRouteSpec, IngressSpec};
 pub use network::{DnsPeer, NetworkPolicySpec, Peer};
 pub use pods::PodsSpec;
+pub use publisher_autoscaling::PublisherAutoscaling;
 pub use schema::{crd, yaml};
 pub use service::{ServiceSpec, ServiceType, TrafficPolicy};
 pub use spec::{

@@ -28,6 +28,35 @@ macro_rules! memory {
     };
 }
 
+/// Returns the rule for the annotations of an object that the operator applies.
+macro_rules! annotations {
+    ($field:literal) => {
+        (
+            "!has(self.annotations) || self.annotations.all(key, !key.startsWith('sluice.dev/'))",
+            concat!($field, " must have no key that begins with sluice.dev/: the operator sets these"),
+            ".annotations",
+        )
+    };
+}
+
+/// Returns the rule for a list of names of hosts.
+macro_rules! hosts {
+    ($list:literal, $field:literal) => {
+        (
+            concat!(
+                "!has(self.",
+                $list,
+                ") || self.",
+                $list,
+                ".all(host, host.matches('^([*][.])?[a-z0-9]([-a-z0-9]*[a-z0-9])?([.][a-z0-9]([-a-z0-9]*[a-z0-9])?)*$') \
+                 && !host.matches('^[0-9.]+$'))"
+            ),
+            concat!($field, " must be DNS names in lower case, such as events.example.com or *.example.com"),
+            concat!(".", $list),
+        )
+    };
+}
+
 /// Adds rules to a schema. Each consists of an expression, the message when it is false, and the path of
 /// the field.
 fn add(schema: &mut Schema, rules: &[(&str, &str, &str)]) {
@@ -139,12 +168,32 @@ pub(super) fn service(schema: &mut Schema) {
                 "publisher.service.externalTrafficPolicy needs publisher.service.type NodePort or LoadBalancer",
                 ".externalTrafficPolicy",
             ),
-            (
-                "!has(self.annotations) || self.annotations.all(key, !key.startsWith('sluice.dev/'))",
-                "publisher.service.annotations must have no key that begins with sluice.dev/: the operator sets these",
-                ".annotations",
-            ),
+            annotations!("publisher.service.annotations"),
         ],
+    );
+}
+
+/// Adds the rules of the Ingress of the publishers.
+pub(super) fn ingress(schema: &mut Schema) {
+    add(
+        schema,
+        &[
+            hosts!("hosts", "publisher.ingress.hosts"),
+            (
+                "!has(self.tlsSecretName) || has(self.hosts) && self.hosts.size() > 0",
+                "publisher.ingress.tlsSecretName needs publisher.ingress.hosts: a certificate is for names of hosts",
+                ".hosts",
+            ),
+            annotations!("publisher.ingress.annotations"),
+        ],
+    );
+}
+
+/// Adds the rules of the HTTPRoute of the publishers.
+pub(super) fn http_route(schema: &mut Schema) {
+    add(
+        schema,
+        &[hosts!("hostnames", "publisher.httpRoute.hostnames"), annotations!("publisher.httpRoute.annotations")],
     );
 }
 
@@ -291,6 +340,32 @@ mod tests {
             "env": [{"name": "RUST_LOG", "value": "debug"}, {"name": "SLUICE_FETCH", "value": "10"}],
         }));
         assert_eq!(refusals(&object("shop", valid), None), Vec::<String>::new());
+    }
+
+    #[test]
+    fn names_of_hosts_that_no_client_can_ask_for_are_refused() {
+        let ingress =
+            |hosts: Value| json!({"publisher": {"ingress": {"hosts": hosts, "tlsSecretName": "certificate"}}});
+        let route =
+            |hosts: Value| json!({"publisher": {"httpRoute": {"parentRefs": [{"name": "edge"}], "hostnames": hosts}}});
+        for host in
+            ["Events.example.com", "events.example.com:443", "https://events", "a..b", "*", "*.*.b", "10.0.0.1", "-a"]
+        {
+            spec_refused(ingress(json!([host])), "publisher.ingress.hosts");
+            spec_refused(route(json!([host])), "publisher.httpRoute.hostnames");
+        }
+        spec_refused(ingress(json!([])), "publisher.ingress.tlsSecretName");
+        spec_refused(
+            json!({"publisher": {"ingress": {"annotations": {"sluice.dev/desired": "x"}}}}),
+            "ingress.annotations",
+        );
+        for valid in [
+            ingress(json!(["events.example.com", "*.example.com", "localhost"])),
+            route(json!(["events.example.com"])),
+            json!({"publisher": {"ingress": {}}}),
+        ] {
+            assert_eq!(refusals(&object("shop", valid.clone()), None), Vec::<String>::new(), "{valid}");
+        }
     }
 
     #[test]

@@ -11,8 +11,10 @@ use serde::{Deserialize, Serialize};
 use super::backends::{PostgresSpec, RedisSpec};
 use super::deletion::DeletionPolicy;
 use super::durability::DurabilitySpec;
+use super::ingress::{HttpRouteSpec, IngressSpec};
 use super::network::NetworkPolicySpec;
 use super::pods::PodsSpec;
+use super::publisher_autoscaling::PublisherAutoscaling;
 use super::rules;
 use super::service::ServiceSpec;
 use super::status::EventAggregatorStatus;
@@ -86,6 +88,9 @@ pub struct EventAggregatorSpec {
     pub deletion_policy: DeletionPolicy,
     /// If true, the operator changes nothing except what `deletionPolicy` asks for.
     pub paused: bool,
+    /// If true, no pod runs: publishers stop first, then aggregators, then managed servers. Volumes and Secrets stay, and
+    /// events that are accepted and not stored yet wait in Redis.
+    pub hibernated: bool,
     /// NetworkPolicies for the pods.
     pub network_policy: NetworkPolicySpec,
 }
@@ -106,6 +111,7 @@ impl Default for EventAggregatorSpec {
             postgres: PostgresSpec::default(),
             deletion_policy: DeletionPolicy::default(),
             paused: false,
+            hibernated: false,
             network_policy: NetworkPolicySpec::default(),
         }
     }
@@ -182,13 +188,24 @@ pub struct Autoscaling {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
 pub struct PublisherSpec {
-    /// Number of pods. While a HorizontalPodAutoscaler scales the Deployment `NAME-publisher`, its number counts.
+    /// Number of pods. It is ignored when `autoscaling` is given. While a HorizontalPodAutoscaler scales the Deployment
+    /// `NAME-publisher`, its number counts.
     #[schemars(range(min = 0, max = 1000))]
     pub replicas: i32,
+    /// If given, the number of pods follows their use of CPU. It has no effect while a HorizontalPodAutoscaler of
+    /// somebody else scales the Deployment.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub autoscaling: Option<PublisherAutoscaling>,
     /// Limits of publish requests and of the backlog.
     pub limits: LimitsSpec,
     /// The Service through which clients reach the publishers.
     pub service: ServiceSpec,
+    /// If given, an Ingress through which clients outside the cluster reach the publishers.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ingress: Option<IngressSpec>,
+    /// If given, an HTTPRoute of the Gateway API through which clients outside the cluster reach the publishers.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub http_route: Option<HttpRouteSpec>,
     /// Seconds for finishing the work in flight after SIGTERM.
     #[schemars(range(min = 1, max = 3600))]
     pub shutdown_timeout_seconds: i32,
@@ -202,8 +219,11 @@ impl Default for PublisherSpec {
     fn default() -> Self {
         Self {
             replicas: 2,
+            autoscaling: None,
             limits: LimitsSpec::default(),
             service: ServiceSpec::default(),
+            ingress: None,
+            http_route: None,
             shutdown_timeout_seconds: 20,
             resources: Resources::default(),
             pods: PodsSpec::default(),

@@ -7,6 +7,7 @@ mod again;
 mod deletion;
 mod drift;
 mod external;
+mod hibernation;
 mod images;
 mod neighbours;
 mod partition;

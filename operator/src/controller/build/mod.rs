@@ -5,6 +5,8 @@ mod additions;
 mod aggregator;
 mod config;
 mod durability;
+pub mod http_route;
+mod ingress;
 mod meta;
 pub mod names;
 mod objects;
@@ -12,6 +14,7 @@ mod pod;
 mod policies;
 mod postgres;
 mod publisher;
+mod publisher_autoscaler;
 mod redis;
 mod set;
 
@@ -31,6 +34,9 @@ pub fn build(plan: &Plan, checksums: &Checksums) -> Objects {
     // Aggregators are applied before publishers: they must be able to read what publishers write.
     aggregator::build(plan, checksums, &mut objects);
     publisher::build(plan, checksums, &mut objects);
+    publisher_autoscaler::build(plan, &mut objects);
+    ingress::build(plan, &mut objects);
+    http_route::build(plan, &mut objects);
     policies::build(plan, &mut objects);
     objects
 }

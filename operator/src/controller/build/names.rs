@@ -12,7 +12,8 @@ const PRODUCT: &str = "sluice";
 const NAME: &str = "app.kubernetes.io/name";
 const INSTANCE: &str = "app.kubernetes.io/instance";
 const COMPONENT: &str = "app.kubernetes.io/component";
-const MANAGED_BY: &str = "app.kubernetes.io/managed-by";
+/// The label with the name of the program that manages an object.
+pub const MANAGED_BY: &str = "app.kubernetes.io/managed-by";
 
 /// Returns the labels of the operator's own pods.
 pub fn operator_labels() -> BTreeMap<String, String> {

@@ -1,10 +1,13 @@
 //! The objects of a resource, by kind.
 
 use k8s_openapi::api::apps::v1::{Deployment, StatefulSet};
+use k8s_openapi::api::autoscaling::v2::HorizontalPodAutoscaler;
 use k8s_openapi::api::core::v1::{ConfigMap, Service, ServiceAccount};
-use k8s_openapi::api::networking::v1::NetworkPolicy;
+use k8s_openapi::api::networking::v1::{Ingress, NetworkPolicy};
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 use serde::Serialize;
+
+use super::http_route::HttpRoute;
 
 /// Objects by kind, in the order in which they are applied: objects that a pod needs come before it.
 #[derive(Debug, Clone, Default, PartialEq, Serialize)]
@@ -18,6 +21,12 @@ pub struct Objects {
     pub disruption_budgets: Vec<PodDisruptionBudget>,
     pub stateful_sets: Vec<StatefulSet>,
     pub deployments: Vec<Deployment>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub autoscalers: Vec<HorizontalPodAutoscaler>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub ingresses: Vec<Ingress>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub http_routes: Vec<HttpRoute>,
 }
 
 impl Objects {
@@ -30,6 +39,9 @@ impl Objects {
             + self.disruption_budgets.len()
             + self.stateful_sets.len()
             + self.deployments.len()
+            + self.autoscalers.len()
+            + self.ingresses.len()
+            + self.http_routes.len()
     }
 
     /// Whether there are no objects.

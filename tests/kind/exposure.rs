@@ -1,0 +1,78 @@
+//! The ways in which clients outside the cluster reach the publishers. A test cluster has no controller of Ingresses or
+//! Gateways, so these tests show that the API server accepts what the operator writes, and that drift is put right.
+
+use std::process::Command;
+
+use serde_json::{Value, json};
+use sluice_tests::wait::holds;
+use sluice_tests::wait_until;
+
+use crate::support::cluster::kubectl;
+use crate::support::objects::{Namespace, SOON, kubectl_in};
+use crate::support::trial::{NAME, Stage, create, small};
+
+/// The version of the Gateway API whose definition the cluster gets.
+const GATEWAY_API: &str = "v1.4.0";
+
+/// Installs the definition of HTTPRoutes: from the Go module if Go is here, and otherwise from its repository.
+fn install_http_routes() {
+    let module = format!("sigs.k8s.io/gateway-api@{GATEWAY_API}");
+    let go = Command::new("go").args(["mod", "download", "-json", &module]).current_dir("/").output();
+    let folder = go.ok().filter(|done| done.status.success()).and_then(|done| {
+        let answer: Value = serde_json::from_slice(&done.stdout).ok()?;
+        answer["Dir"].as_str().map(str::to_owned)
+    });
+    let root = folder.unwrap_or_else(|| {
+        format!("https://raw.githubusercontent.com/kubernetes-sigs/gateway-api/refs/tags/{GATEWAY_API}")
+    });
+    let file = format!("{root}/config/crd/standard/gateway.networking.k8s.io_httproutes.yaml");
+    kubectl(&["apply", "--server-side", "-f", &file]);
+    kubectl(&["wait", "--for=condition=Established", "--timeout=60s", "crd/httproutes.gateway.networking.k8s.io"]);
+}
+
+/// Returns an object of the resource, or null.
+async fn object(namespace: &Namespace, kind: &str) -> Value {
+    let args = ["get", kind, "shop-publisher", "--ignore-not-found", "-o", "json"];
+    serde_json::from_str(&kubectl_in(namespace, &args).await).unwrap_or_default()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_ingress_and_a_route_are_accepted_put_right_and_removed() {
+    tokio::task::spawn_blocking(install_http_routes).await.expect("installed");
+    let stage = Stage::shared("exposure").await;
+    let namespace = &stage.namespace;
+    let mut spec = small(1);
+    spec["publisher"]["ingress"] = json!({
+        "className": "internal", "hosts": ["events.example.com", "*.shop.example.com"], "tlsSecretName": "certificate",
+        "annotations": { "example.com/size": "16m" }
+    });
+    spec["publisher"]["httpRoute"] = json!({
+        "parentRefs": [{ "name": "edge", "namespace": "gateways", "sectionName": "https" }],
+        "hostnames": ["events.example.com"]
+    });
+    create(namespace, NAME, spec).await;
+    namespace.ready(NAME).await;
+    let ingress = object(namespace, "ingress").await;
+    assert_eq!(ingress["spec"]["rules"].as_array().map(Vec::len), Some(2), "{ingress}");
+    assert_eq!(ingress["metadata"]["annotations"]["example.com/size"], "16m");
+    let route = object(namespace, "httproute").await;
+    assert_eq!(route["spec"]["rules"][0]["backendRefs"][0]["name"], "shop-publisher", "{route}");
+
+    kubectl_in(namespace, &["delete", "ingress", "shop-publisher"]).await;
+    let change = json!({ "spec": { "hostnames": ["stolen.example.com"] } }).to_string();
+    kubectl_in(namespace, &["patch", "httproute", "shop-publisher", "--type=merge", "-p", &change]).await;
+    wait_until("both are put right", SOON, || async {
+        let (ingress, route) = (object(namespace, "ingress").await, object(namespace, "httproute").await);
+        let right = !ingress.is_null() && route["spec"]["hostnames"] == json!(["events.example.com"]);
+        holds(right, || format!("{ingress} {route}"))
+    })
+    .await;
+
+    namespace.patch(NAME, json!({ "spec": { "publisher": { "ingress": null, "httpRoute": null } } })).await;
+    wait_until("both are removed", SOON, || async {
+        let (ingress, route) = (object(namespace, "ingress").await, object(namespace, "httproute").await);
+        holds(ingress.is_null() && route.is_null(), || format!("{ingress} {route}"))
+    })
+    .await;
+    namespace.ready(NAME).await;
+}
