@@ -32,7 +32,7 @@ FULL_PHASES := lint test-unit sim test-api test-api-tls test-faults soak test-po
 	bench-bounds
 test-full: setup ## all of it, for a night: an hour of sim, two hours of soak, 100 power cuts of each kind, fuzz
 	@SIM_SECONDS=3600 SECONDS_=7200 SEEDS=100 SECONDS_EACH=600 scripts/phases $(FULL_PHASES) \
-		kind-up test-cluster-scripts test-chart test-kind $(kind_end)
+		kind-up test-cluster-scripts test-chart test-kind test-many $(kind_end)
 
 test-unit: setup ## the tests inside the crates
 	cargo test --locked --workspace
@@ -123,7 +123,7 @@ kind_end = $(if $(shell docker ps -aq --filter label=io.x-k8s.kind.cluster=$(KIN
 PROGRAMS := sluice-operator sluice-aggregator sluice-publisher
 VERSION = $(shell sed -n 's/^appVersion: *//p' charts/sluice/Chart.yaml)
 
-.PHONY: images kind-up kind-load kind-down test-kind test-cluster-scripts measure-operator
+.PHONY: images kind-up kind-load kind-down test-kind test-cluster-scripts test-many measure-operator
 # BUILDER=1: in a container, so that the machine needs Docker but no Rust.
 images: ## builds the three container images, tagged with the version and a checksum; BUILDER=1 needs no Rust here
 	@scripts/images
@@ -139,6 +139,9 @@ test-kind: ## the operator on that cluster: pods, processes and nodes fail under
 
 test-cluster-scripts: ## that kind-up and kind-down touch no other cluster, and use theirs again; needs kind-up once
 	@tests/kind/cluster/check
+
+test-many: ## an operator with 1,000 resources on that cluster: its memory, its requests, and how soon it acts
+	@PROFILE=release tests/kind/run $(KIND_CLUSTER) --ignored many
 
 measure-operator: ## memory and API requests of the operator on that cluster while nothing changes
 	@PROFILE=release tests/kind/run $(KIND_CLUSTER) --ignored footprint

@@ -4,7 +4,7 @@ use sluice_service::metrics::Metric;
 
 /// 1 while this operator holds the lease and reconciles, else 0.
 pub const LEADER: Metric = Metric::gauge("sluice_operator_leader", &[], "leaders");
-/// Reconciles that ended. `result` is `Done` or the error's category.
+/// Reconciles that ended. `result` is `Done`, `Unchanged` or the error's category.
 pub const RECONCILES: Metric = Metric::counter("sluice_operator_reconciles_total", &["result"], "reconciles");
 /// The duration of one reconcile.
 pub const RECONCILE_SECONDS: Metric = Metric::histogram("sluice_operator_reconcile_seconds", &[], "seconds");

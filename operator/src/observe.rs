@@ -14,7 +14,7 @@ use kube::{Api, ResourceExt};
 use serde_json::json;
 use tokio_util::sync::CancellationToken;
 
-use crate::controller::build::names::MANAGER;
+use crate::controller::build::names::{MANAGER, Names};
 use crate::controller::plan::names_of;
 use crate::controller::{Context, Wake};
 use crate::crd::{EventAggregator, Totals};
@@ -52,8 +52,8 @@ impl Observer {
     pub async fn run(&self, store: Store<Guarded>, wake: Wake, interval: Duration, stop: CancellationToken) {
         let mut ticks = tokio::time::interval(interval);
         ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-        // The decisions are shared with the observers of other namespaces, so this one forgets only its own.
-        let mut scaled = HashSet::new();
+        // Decisions and reasons are shared with the observers of other namespaces, so this one forgets only its own.
+        let (mut scaled, mut observed) = (HashSet::new(), HashSet::new());
         let mut silent = Silent::default();
         loop {
             tokio::select! {
@@ -83,6 +83,9 @@ impl Observer {
                 () = round => {}
             }
             silent.retain(&resources);
+            let uids = resources.iter().filter_map(|resource| resource.uid()).collect();
+            self.context.unready.forget(observed.difference(&uids));
+            observed = uids;
             let scale = resources.iter().filter_map(|resource| {
                 let resource = resource.0.as_ref().ok()?;
                 resource.spec.aggregator.autoscaling.as_ref().and(resource.uid())
@@ -96,12 +99,13 @@ impl Observer {
     /// Observes one resource, and returns whether one of its programs responded.
     async fn observe(&self, resource: &EventAggregator, wake: &Wake) -> bool {
         let (names, programs) = (names_of(resource), &self.context.programs);
-        let (backlog, totals) = tokio::join!(programs.backlog(&names), programs.totals(&names));
+        let (backlog, totals, unready) =
+            tokio::join!(programs.backlog(&names), programs.totals(&names), self.ask_unready(resource, &names, wake));
         let observation = Observation { backlog, totals };
         self.scale(resource, backlog, wake).await;
         let status = resource.status.clone().unwrap_or_default();
         let before = Observation { backlog: status.backlog, totals: status.totals };
-        let responded = backlog.is_some() || totals.is_some();
+        let responded = backlog.is_some() || totals.is_some() || unready;
         if observation == before {
             return responded;
         }
@@ -118,6 +122,31 @@ impl Observer {
         responded
     }
 
+    /// Asks an aggregator that is not ready for the reason, and requests a reconcile if it is another one than before.
+    /// Returns whether there is an answer.
+    async fn ask_unready(&self, resource: &EventAggregator, names: &Names, wake: &Wake) -> bool {
+        let unready = &self.context.unready;
+        let Some(uid) = resource.uid() else { return false };
+        let Some(pod) = unready.pod(&uid) else { return false };
+        let reason = self.context.programs.why_not_ready(names, &pod).await;
+        let answered = reason.is_some();
+        if unready.answered(&uid, &pod, reason) {
+            self.wake(resource, wake).await;
+        }
+        answered
+    }
+
+    /// Requests a reconcile, and returns whether that was possible.
+    async fn wake(&self, resource: &EventAggregator, wake: &Wake) -> bool {
+        let woken = ObjectRef::new(&resource.name_any()).within(&resource.namespace().unwrap_or_default());
+        let sent = matches!(tokio::time::timeout(DEADLINE, wake.send(woken)).await, Ok(Ok(())));
+        if !sent {
+            // The next observation tries again.
+            tracing::debug!(name = resource.name_any(), "cannot request a reconcile");
+        }
+        sent
+    }
+
     async fn scale(&self, resource: &EventAggregator, backlog: Option<i64>, wake: &Wake) {
         let (Some(scaling), Some(uid)) = (&resource.spec.aggregator.autoscaling, resource.uid()) else { return };
         // Before the first reconcile there is no number of replicas to start from.
@@ -125,11 +154,8 @@ impl Observer {
         let decisions = &self.context.decisions;
         let Some(decided) = decisions.observe(&uid, scaling, current, backlog, Instant::now()) else { return };
         tracing::info!(name = resource.name_any(), backlog, decided, "scaling the aggregators");
-        let woken = ObjectRef::new(&resource.name_any()).within(&resource.namespace().unwrap_or_default());
-        match tokio::time::timeout(DEADLINE, wake.send(woken)).await {
-            Ok(Ok(())) => decisions.passed_on(&uid, decided),
-            // The next observation tries again.
-            Ok(Err(_)) | Err(_) => tracing::debug!(name = resource.name_any(), "cannot request a reconcile"),
+        if self.wake(resource, wake).await {
+            decisions.passed_on(&uid, decided);
         }
     }
 }

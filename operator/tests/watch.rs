@@ -11,6 +11,7 @@ use serde_json::json;
 use sluice_operator::controller::{self, Context, Slots};
 use sluice_operator::program_client::Programs;
 use support::fake::Api;
+use support::trial::{DEPLOYMENT, finish};
 use support::{defaults, fixture};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
@@ -27,10 +28,15 @@ struct Trial {
 
 impl Trial {
     fn new() -> Self {
+        Self::resyncing(Duration::from_secs(600))
+    }
+
+    /// Reconciles at this interval although nothing is known to have changed.
+    fn resyncing(resync: Duration) -> Self {
         let api = Api::default();
         api.put(RESOURCE, serde_json::to_value(fixture("ledger.yaml")).unwrap());
         let (client, programs) = (api.client(), Programs::new().unwrap());
-        let context = Context::new(client, programs, defaults(), Duration::from_secs(600), "operator-0".into());
+        let context = Context::new(client, programs, defaults(), resync, "operator-0".into());
         Self { api, context: Arc::new(context) }
     }
 
@@ -111,6 +117,45 @@ async fn a_resource_whose_objects_change_all_the_time_is_reconciled_nevertheless
             () = storm => {}
             () = changes => {}
         }
+    };
+    trial.watching(test).await;
+}
+
+/// Sets the status of all sets as if their controllers had done their work.
+fn finish_rollouts(api: &Api) {
+    for set in ["statefulsets/ledger-redis", "statefulsets/ledger-postgres", "statefulsets/ledger-aggregator"] {
+        api.change(&format!("/apis/apps/v1/namespaces/accounts/{set}"), finish);
+    }
+    api.change(DEPLOYMENT, finish);
+}
+
+#[tokio::test]
+async fn a_ready_resource_to_which_nothing_happens_needs_no_request_and_each_change_is_seen() {
+    let trial = Trial::resyncing(Duration::from_secs(1));
+    let test = async {
+        trial.call("APPLY deployments").await;
+        finish_rollouts(&trial.api);
+        let is_ready = || {
+            let resource = trial.api.get(RESOURCE).unwrap();
+            resource["status"]["conditions"][0]["status"] == "True"
+        };
+        let began = Instant::now();
+        while !is_ready() {
+            assert!(began.elapsed() < PATIENCE, "{}", trial.api.get(RESOURCE).unwrap()["status"]);
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        // What the operator wrote itself is a change too. After it, three resyncs pass.
+        tokio::time::sleep(Duration::from_millis(1500)).await;
+        trial.api.calls();
+        tokio::time::sleep(Duration::from_millis(3500)).await;
+        assert_eq!(trial.api.calls(), Vec::<String>::new());
+
+        trial.api.change(SERVICE, |service| service["spec"]["ports"][0]["port"] = json!(1));
+        trial.call("APPLY services/ledger-redis").await;
+        // The watches may have missed something, so the resource is read again after six resyncs.
+        tokio::time::sleep(Duration::from_millis(1500)).await;
+        trial.api.calls();
+        trial.call("LIST services").await;
     };
     trial.watching(test).await;
 }

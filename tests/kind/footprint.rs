@@ -68,7 +68,7 @@ async fn the_operators_footprint_is_measured() {
 
 /// Returns the spec of a resource that uses the servers of the first one and has no pods. The test
 /// measures the operator, and fifty complete systems do not fit on a small machine.
-fn without_pods() -> Value {
+pub fn without_pods() -> Value {
     let external = |key: &str| json!({ "external": { "secretRef": { "name": "servers", "key": key } } });
     json!({
         "aggregator": { "replicas": 0 }, "publisher": { "replicas": 0 },
@@ -94,19 +94,19 @@ async fn share_servers(namespace: &Namespace) {
 
 /// The values of the operator's metrics at one moment.
 #[derive(Debug)]
-struct Sample {
-    at: Instant,
+pub struct Sample {
+    pub at: Instant,
     /// Bytes.
-    resident: f64,
+    pub resident: f64,
     /// The number of reconciliations since the operator started.
-    reconciles: f64,
+    pub reconciles: f64,
     /// The number of requests to the API server since the operator started, by verb.
-    requests: BTreeMap<&'static str, f64>,
+    pub requests: BTreeMap<&'static str, f64>,
 }
 
 impl Sample {
     /// Reads the metrics through the API server, because the pod's address is reachable only inside the cluster.
-    async fn take() -> Result<Self, String> {
+    pub async fn take() -> Result<Self, String> {
         let pod = operators::only().await?;
         let forward = Forward::start(&client().await, NAMESPACE, &pod.name_any(), METRICS_PORT).await;
         let asked = Client::new(&format!("http://{}", forward.address()));
@@ -121,13 +121,14 @@ impl Sample {
         })
     }
 
-    async fn taken() -> Self {
+    /// Reads the metrics as soon as the operator answers.
+    pub async fn taken() -> Self {
         wait_until("the operator's metrics", SOON, Self::take).await
     }
 }
 
 /// Waits until the operator has reconciled nothing for [`QUIET`].
-async fn quiet() {
+pub async fn quiet() {
     let mut last = Sample::taken().await;
     let until = Instant::now() + SOON;
     while last.at.elapsed() < QUIET {
@@ -189,7 +190,7 @@ fn table(rows: &[Row]) -> String {
 }
 
 /// Restores the default settings of the operator that all tests share when it is dropped.
-struct DefaultSettings;
+pub struct DefaultSettings;
 
 impl Drop for DefaultSettings {
     fn drop(&mut self) {

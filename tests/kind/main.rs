@@ -16,6 +16,7 @@ mod chart;
 mod exposure;
 mod flow;
 mod footprint;
+mod many;
 mod operator;
 mod reconcile;
 mod restarts;

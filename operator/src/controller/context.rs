@@ -9,9 +9,11 @@ use kube::runtime::events::{Recorder, Reporter};
 use sluice_service::backoff::Backoff;
 
 use super::build::names::MANAGER;
+use super::changes::Changes;
 use super::last_status::LastStatus;
 use super::plan::Defaults;
 use super::progress::Progress;
+use super::unready::Unready;
 use super::watches::Watches;
 use crate::autoscale::Decisions;
 use crate::program_client::Programs;
@@ -40,6 +42,10 @@ pub struct Context {
     pub decisions: Decisions,
     /// The status that was written last to each resource.
     pub last_status: LastStatus,
+    /// The resources that have changed.
+    pub changes: Changes,
+    /// The reasons that aggregators give for not being ready.
+    pub unready: Unready,
     /// The watches that fail.
     pub watches: Watches,
     /// The reconciles that run.
@@ -65,6 +71,8 @@ impl Context {
             resync,
             decisions: Decisions::default(),
             last_status: LastStatus::default(),
+            changes: Changes::default(),
+            unready: Unready::default(),
             watches: Watches::default(),
             progress: Progress::default(),
             failures: Mutex::default(),

@@ -12,12 +12,12 @@ use kube::{Api, Client, Resource, ResourceExt};
 use super::build::Objects;
 use super::build::http_route::HttpRoute;
 use super::build::names::{Component, MANAGED_BY, MANAGER, Names, component_of, instance_of};
+use super::context::Context;
 use super::data::Data;
 use super::error::{Error, Result};
 use super::plan::names_of;
 use super::reader::Reader;
 use crate::crd::EventAggregator;
-use crate::program_client::Programs;
 
 /// The objects that exist for a resource.
 #[derive(Debug, Clone, Default)]
@@ -46,7 +46,8 @@ pub struct Live {
 ///
 /// # Errors
 /// [`Error::Api`] when the API server refuses a request or does not respond to it.
-pub async fn fetch(client: &Client, programs: &Programs, resource: &EventAggregator, data: Data) -> Result<Live> {
+pub async fn fetch(context: &Context, resource: &EventAggregator, data: Data) -> Result<Live> {
+    let client = &context.client;
     let names = names_of(resource);
     let reader = Reader::new(client, resource);
     let Data { secrets: made, stateful_sets, pvcs } = data;
@@ -83,6 +84,9 @@ pub async fn fetch(client: &Client, programs: &Programs, resource: &EventAggrega
             && instance_of(autoscaler.labels()) == Some(names.name.as_str())
     };
     let (own_autoscalers, all_autoscalers): (Vec<_>, Vec<_>) = all_autoscalers.into_iter().partition(is_ours);
+    let unready = unready_aggregator(&pods);
+    let unready_reason = context.unready.note(&resource.uid().unwrap_or_default(), unready.as_deref());
+    let unready_reason = unready.zip(unready_reason).map(|(pod, reason)| format!("{pod} reports: {reason}"));
     let serves_http_routes = http_routes.is_some();
     let referenced = referenced.into_iter().flatten().map(|secret| (secret.name_any(), secret));
     Ok(Live {
@@ -101,10 +105,7 @@ pub async fn fetch(client: &Client, programs: &Programs, resource: &EventAggrega
         },
         serves_http_routes,
         pvcs,
-        unready_reason: match unready_aggregator(&pods) {
-            Some(pod) => programs.why_not_ready(&names, &pod).await.map(|reason| format!("{pod} reports: {reason}")),
-            None => None,
-        },
+        unready_reason,
         pods,
         autoscalers: match resource.spec.aggregator.autoscaling {
             Some(_) => of_target(&all_autoscalers, &EventAggregator::kind(&()), &names.name),

@@ -17,6 +17,9 @@ use crate::crd::{ConditionType, DeletionPolicy, EventAggregator, EventAggregator
 
 /// How soon a resource that is not ready is reconciled again.
 const UNREADY_RESYNC: Duration = Duration::from_secs(30);
+/// How many times a resource that nothing has happened to is left alone at `resync`. After that it is reconciled although
+/// the watches tell of no change.
+const UNCHANGED_TIMES: u32 = 6;
 /// How long one reconcile may take. It is several times what a slow API server needs for some fifty
 /// requests, and bounds how long one resource can hold one of the concurrent reconciles.
 const DEADLINE: Duration = Duration::from_secs(120);
@@ -66,6 +69,10 @@ async fn reconcile_readable(resource: &EventAggregator, context: &Context) -> Re
         }
     };
     context.succeeded(&resource.uid().unwrap_or_default());
+    if ready {
+        let key = (resource.namespace().unwrap_or_default(), resource.name_any());
+        context.changes.settle(&key, Instant::now() + context.resync * UNCHANGED_TIMES);
+    }
     // A program can become ready, or report another problem, without any change of an object.
     let next = if ready || resource.spec.paused { context.resync } else { context.resync.min(UNREADY_RESYNC) };
     Ok(Action::requeue(with_jitter(next)))
@@ -97,13 +104,19 @@ async fn steps(
 async fn bring_about(resource: &EventAggregator, context: &Context, data: Data) -> Result<EventAggregatorStatus> {
     let client = &context.client;
     let uid = resource.uid().unwrap_or_default();
-    let live = fetch::fetch(client, &context.programs, resource, data).await?;
+    let live = fetch::fetch(context, resource, data).await?;
     let plan = validate::validate(resource, &live, &context.defaults, context.decisions.get(&uid))?;
     let checksums = secrets::ensure(client, &plan, &live).await?;
     let desired = build::build(&plan, &checksums);
     let applied = apply::apply(client, &plan, &live, desired).await?;
     let old = resource.status.clone().unwrap_or_default();
     Ok(status::of_applied(&plan, &live, &applied, &old, Timestamp::now()))
+}
+
+/// Returns when to look again at a resource that nothing has happened to.
+pub fn unchanged(context: &Context) -> Action {
+    metrics::counter!(crate::metrics::RECONCILES.name, "result" => "Unchanged").increment(1);
+    Action::requeue(with_jitter(context.resync))
 }
 
 /// Decides when to try again after an error. An error that a retry cannot resolve waits until

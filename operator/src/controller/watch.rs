@@ -23,10 +23,11 @@ use tokio_util::sync::CancellationToken;
 
 use super::build::http_route::{self, HttpRoute};
 use super::build::names::{instance_of, selector_of_all};
+use super::changes::Key;
 use super::context::Context;
 use super::debounce::debounced;
 use super::error::{Error, Result};
-use super::reconcile::{after_failure, reconcile};
+use super::reconcile::{after_failure, reconcile, unchanged};
 use super::watches;
 use crate::crd::EventAggregator;
 
@@ -82,7 +83,9 @@ pub async fn watch(
         scope.labelled::<Pod>(),
     ];
     // Without triggers the controller finishes what is running, and ends.
-    let triggers = debounced(select_all(triggers).take_until(stop.cancelled_owned().boxed()));
+    let noting = context.clone();
+    let triggers = select_all(triggers).inspect(move |resource| noting.changes.note(&key_of(resource)));
+    let triggers = debounced(triggers.take_until(stop.cancelled_owned().boxed()));
     // More could not run anyway, and what waits for its turn must not be out of date.
     let config = Config::default().concurrency(slots.count);
     let current = store.clone();
@@ -104,8 +107,18 @@ async fn in_turn(
     let Ok(_slot) = slots.free.acquire().await else { return Ok(Action::await_change()) };
     // It may have changed meanwhile, or have been deleted.
     let Some(resource) = store.get(&resource) else { return Ok(Action::await_change()) };
+    let key = key_of(&ObjectRef::from_obj(resource.as_ref()));
+    if context.changes.is_settled(&key, Instant::now()) {
+        return Ok(unchanged(&context));
+    }
     let _running = context.progress.begin();
+    let _changes = context.changes.begin(key);
     reconcile(resource, context.clone()).await
+}
+
+/// Returns the key of a resource among the changes.
+fn key_of(resource: &ObjectRef<Guarded>) -> Key {
+    (resource.namespace.clone().unwrap_or_default(), resource.name.clone())
 }
 
 /// The watches of one namespace, or of all namespaces. Each waits on its own after a failure, so that one that
@@ -202,7 +215,7 @@ impl Tracker {
     fn note<T>(&self, event: &watcher::Result<Event<T>>) {
         match event {
             // The watcher says that it begins. It has no response yet.
-            Ok(Event::Init) => {}
+            Ok(Event::Init) => self.context.changes.note_all(),
             Ok(_) => self.context.watches.worked(&self.watch),
             Err(error) if self.watch.0 == HttpRoute::plural(&()) && http_route::is_not_served(error) => {
                 tracing::debug!("the cluster has no HTTPRoutes, trying again");
