@@ -11,6 +11,7 @@ pub mod metrics;
 pub mod observe;
 pub mod program_client;
 pub mod quantity;
+mod resource_metrics;
 mod run;
 pub mod settings;
 

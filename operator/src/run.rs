@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use anyhow::Context as _;
 use kube::Config;
 use kube::client::ClientBuilder;
+use kube::runtime::reflector::Store;
 use sluice_service::options::ServeOptions;
 use sluice_service::{metrics, probes, server, shutdown};
 use tokio::sync::{mpsc, oneshot};
@@ -18,6 +19,7 @@ use crate::installed_schema::InstalledSchema;
 use crate::lease::Election;
 use crate::observe::Observer;
 use crate::program_client::Programs;
+use crate::resource_metrics::Resources;
 use crate::settings::RunSettings;
 
 /// Resources that autoscaling can queue for a reconcile.
@@ -49,8 +51,11 @@ pub async fn run(settings: RunSettings) -> anyhow::Result<()> {
 
     let listener = server::bind(&settings.listen.to_string()).await?;
     let patience = settings.lease.lease_duration * 2;
-    let router = probes::router_with_liveness(
+    let resources = Arc::new(Resources::default());
+    let shown = resources.clone();
+    let router = probes::router_with(
         metrics,
+        move || shown.render(),
         live(context.clone()),
         ready(election.clone(), context.clone(), schema.clone(), patience),
     );
@@ -58,7 +63,7 @@ pub async fn run(settings: RunSettings) -> anyhow::Result<()> {
     let leading = async {
         // The process ends together with this task, whatever the reason.
         let _ending = stop.clone().drop_guard();
-        lead(&settings, &election, context, &stop).await
+        lead(&settings, &election, context, &resources, &stop).await
     };
     let comparing = schema.keep_comparing(&client, settings.resync, &stop);
     let (led, served, ()) = tokio::join!(leading, serving, comparing);
@@ -70,6 +75,7 @@ async fn lead(
     settings: &RunSettings,
     election: &Election,
     context: Arc<Context>,
+    resources: &Resources,
     stop: &CancellationToken,
 ) -> anyhow::Result<()> {
     let leader = ::metrics::gauge!(crate::metrics::LEADER.name);
@@ -82,7 +88,7 @@ async fn lead(
     leader.set(1.0);
     let (working, released) = (stop.child_token(), CancellationToken::new());
     let work = async {
-        work(settings, context, working).await;
+        work(settings, context, resources, working).await;
         // Another operator may begin only when this one has stopped writing.
         released.cancel();
     };
@@ -96,7 +102,7 @@ async fn lead(
 }
 
 /// Watches and observes until `stop` is cancelled, and then finishes the work in flight.
-async fn work(settings: &RunSettings, context: Arc<Context>, stop: CancellationToken) {
+async fn work(settings: &RunSettings, context: Arc<Context>, resources: &Resources, stop: CancellationToken) {
     let namespaces: Vec<Option<&str>> = match settings.namespaces.as_slice() {
         [] => vec![None],
         some => some.iter().map(|name| Some(name.as_str())).collect(),
@@ -106,7 +112,8 @@ async fn work(settings: &RunSettings, context: Arc<Context>, stop: CancellationT
     let watched = namespaces.into_iter().map(|namespace| {
         let (wake, woken) = mpsc::channel(WAKE_QUEUE);
         let (started, store) = oneshot::channel();
-        let started = |store| {
+        let started = |store: Store<_>| {
+            resources.add(store.clone());
             // The receiver exists for as long as this function runs.
             let _ = started.send(store);
         };

@@ -57,6 +57,10 @@ the same for the ClusterRole and for the Roles of single namespaces.
 - apiGroups: [gateway.networking.k8s.io]
   resources: [httproutes]
   verbs: [get, list, watch, create, patch, delete]
+# How Prometheus finds the programs, and their alerts.
+- apiGroups: [monitoring.coreos.com]
+  resources: [podmonitors, prometheusrules]
+  verbs: [get, list, watch, create, patch, delete]
 # Events about changes and errors of a resource. Patch increases the count of a repeated event.
 - apiGroups: [events.k8s.io]
   resources: [events]

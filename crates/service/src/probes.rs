@@ -28,18 +28,19 @@ where
     S: Clone + Send + Sync + 'static,
     F: Fn() -> BoxFuture<'static, Readiness> + Clone + Send + Sync + 'static,
 {
-    router_with_liveness(metrics, || Ok(()), ready)
+    router_with(metrics, String::new, || Ok(()), ready)
 }
 
-/// Returns the same routes for a server that can find out that it hangs. `/healthz` fails with the reason when `live`
-/// returns one, so that the server is started again.
-pub fn router_with_liveness<S, L, F>(metrics: PrometheusHandle, live: L, ready: F) -> Router<S>
+/// Returns the same routes for a server that has `further` metrics, in the same format, and can find out that it hangs.
+/// `/healthz` fails with the reason when `live` returns one, so that the server is started again.
+pub fn router_with<S, M, L, F>(metrics: PrometheusHandle, further: M, live: L, ready: F) -> Router<S>
 where
     S: Clone + Send + Sync + 'static,
+    M: Fn() -> String + Clone + Send + Sync + 'static,
     L: Fn() -> Result<(), String> + Clone + Send + Sync + 'static,
     F: Fn() -> BoxFuture<'static, Readiness> + Clone + Send + Sync + 'static,
 {
-    probes(live, ready).route("/metrics", get(move || async move { render(&metrics) }))
+    probes(live, ready).route("/metrics", get(move || async move { render(&metrics, &further()) }))
 }
 
 /// Returns the routes of the probes alone. `/metrics` is not found, so that no other server is asked for it.
@@ -80,7 +81,8 @@ async fn check(ready: BoxFuture<'static, Readiness>) -> Response {
     }
 }
 
-fn render(metrics: &PrometheusHandle) -> Response {
+fn render(metrics: &PrometheusHandle, further: &str) -> Response {
     process_memory::measure();
-    ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], metrics.render()).into_response()
+    let text = metrics.render() + further;
+    ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], text).into_response()
 }

@@ -59,6 +59,8 @@ pub async fn apply(client: &Client, plan: &Plan, live: &Live, mut desired: Objec
         autoscalers: Vec::new(),
         ingresses: applier.all(&live.objects.ingresses, desired.ingresses).await?,
         http_routes: applier.all(&live.objects.http_routes, desired.http_routes).await?,
+        pod_monitors: Vec::new(),
+        prometheus_rules: Vec::new(),
     };
     let sets = applier.workloads(&live.objects.stateful_sets, desired.stateful_sets);
     objects.stateful_sets = applier.all(&live.objects.stateful_sets, sets).await?;
@@ -66,6 +68,8 @@ pub async fn apply(client: &Client, plan: &Plan, live: &Live, mut desired: Objec
     let deployments = applier.workloads(&live.objects.deployments, desired.deployments);
     objects.deployments = applier.all(&live.objects.deployments, deployments).await?;
     objects.autoscalers = applier.all(&live.objects.autoscalers, desired.autoscalers).await?;
+    objects.pod_monitors = applier.all(&live.objects.pod_monitors, desired.pod_monitors).await?;
+    objects.prometheus_rules = applier.all(&live.objects.prometheus_rules, desired.prometheus_rules).await?;
     match applier.failed {
         Some(error) => Err(error),
         None => Ok(Applied { objects, aggregator_held, publisher_held, volume_refused: volumes.refused }),

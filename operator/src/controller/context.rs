@@ -11,6 +11,7 @@ use sluice_service::backoff::Backoff;
 use super::build::names::MANAGER;
 use super::changes::Changes;
 use super::last_status::LastStatus;
+use super::optional::Optional;
 use super::plan::Defaults;
 use super::progress::Progress;
 use super::unready::Unready;
@@ -44,6 +45,8 @@ pub struct Context {
     pub last_status: LastStatus,
     /// The resources that have changed.
     pub changes: Changes,
+    /// The kinds that the cluster may lack.
+    pub optional: Optional,
     /// The reasons that aggregators give for not being ready.
     pub unready: Unready,
     /// The watches that fail.
@@ -72,6 +75,7 @@ impl Context {
             decisions: Decisions::default(),
             last_status: LastStatus::default(),
             changes: Changes::default(),
+            optional: Optional::default(),
             unready: Unready::default(),
             watches: Watches::default(),
             progress: Progress::default(),

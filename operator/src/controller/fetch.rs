@@ -1,7 +1,7 @@
 //! Third step: reads all other objects that belong to a resource. They are read from the API server and not
 //! from a cache, because a status computed from old objects would be wrong.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use futures::future::try_join_all;
 use k8s_openapi::api::autoscaling::v2::HorizontalPodAutoscaler;
@@ -10,7 +10,6 @@ use kube::api::ListParams;
 use kube::{Api, Client, Resource, ResourceExt};
 
 use super::build::Objects;
-use super::build::http_route::HttpRoute;
 use super::build::names::{Component, MANAGED_BY, MANAGER, Names, component_of, instance_of};
 use super::context::Context;
 use super::data::Data;
@@ -26,8 +25,8 @@ pub struct Live {
     pub objects: Objects,
     /// Secrets by name: those created for the resource, and those it refers to.
     pub secrets: BTreeMap<String, Secret>,
-    /// Whether the cluster has routes of the Gateway API.
-    pub serves_http_routes: bool,
+    /// The kinds, in the plural, that the cluster does not have.
+    pub lacks: BTreeSet<String>,
     /// The PersistentVolumeClaims of its volumes.
     pub pvcs: Vec<PersistentVolumeClaim>,
     /// Its pods.
@@ -50,6 +49,7 @@ pub async fn fetch(context: &Context, resource: &EventAggregator, data: Data) ->
     let client = &context.client;
     let names = names_of(resource);
     let reader = Reader::new(client, resource);
+    let optional = &context.optional;
     let Data { secrets: made, stateful_sets, pvcs } = data;
     let references = [&resource.spec.redis.external, &resource.spec.postgres.external];
     let references = references.into_iter().flatten().map(|external| external.secret_ref.name.as_str());
@@ -64,6 +64,8 @@ pub async fn fetch(context: &Context, resource: &EventAggregator, data: Data) ->
         deployments,
         ingresses,
         http_routes,
+        pod_monitors,
+        prometheus_rules,
         pods,
         all_autoscalers,
     ) = tokio::try_join!(
@@ -75,7 +77,9 @@ pub async fn fetch(context: &Context, resource: &EventAggregator, data: Data) ->
         reader.list(),
         reader.list(),
         reader.list(),
-        http_routes(&reader),
+        optional.list(&reader),
+        optional.list(&reader),
+        optional.list(&reader),
         reader.list::<Pod>(),
         autoscalers(client, &names),
     )?;
@@ -87,7 +91,6 @@ pub async fn fetch(context: &Context, resource: &EventAggregator, data: Data) ->
     let unready = unready_aggregator(&pods);
     let unready_reason = context.unready.note(&resource.uid().unwrap_or_default(), unready.as_deref());
     let unready_reason = unready.zip(unready_reason).map(|(pod, reason)| format!("{pod} reports: {reason}"));
-    let serves_http_routes = http_routes.is_some();
     let referenced = referenced.into_iter().flatten().map(|secret| (secret.name_any(), secret));
     Ok(Live {
         secrets: made.into_iter().chain(referenced).collect(),
@@ -101,9 +104,11 @@ pub async fn fetch(context: &Context, resource: &EventAggregator, data: Data) ->
             deployments,
             autoscalers: own_autoscalers,
             ingresses,
-            http_routes: http_routes.unwrap_or_default(),
+            http_routes,
+            pod_monitors,
+            prometheus_rules,
         },
-        serves_http_routes,
+        lacks: optional.lacking(),
         pvcs,
         unready_reason,
         pods,
@@ -126,15 +131,6 @@ fn unready_aggregator(pods: &[Pod]) -> Option<String> {
         is_aggregator && lives && containers.any(|container| runs(container) && !container.ready)
     });
     unready.map(|pod| pod.name_any()).min()
-}
-
-/// Returns the routes; `None` if the cluster does not have the Gateway API.
-async fn http_routes(reader: &Reader<'_>) -> Result<Option<Vec<HttpRoute>>> {
-    match reader.list().await {
-        Ok(routes) => Ok(Some(routes)),
-        Err(error) if error.is_not_found() => Ok(None),
-        Err(error) => Err(error),
-    }
 }
 
 /// Returns all HorizontalPodAutoscalers in the namespace. They have labels of their own, if any.

@@ -16,6 +16,7 @@ pub mod fetch;
 mod field_managers;
 pub mod hibernation;
 mod last_status;
+pub mod optional;
 mod order;
 mod ownership;
 pub mod plan;

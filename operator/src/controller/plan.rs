@@ -8,8 +8,8 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 
 use super::build::names::{Component, Names};
 use crate::crd::{
-    DeletionPolicy, DnsPeer, DurabilitySpec, EventAggregator, HttpRouteSpec, IngressSpec, LimitsSpec, Peer, PodsSpec,
-    PublisherAutoscaling, PullPolicy, Resources, ServiceSpec,
+    DeletionPolicy, DnsPeer, DurabilitySpec, EventAggregator, HttpRouteSpec, IngressSpec, LimitsSpec, Peer,
+    PodMonitorSpec, PodsSpec, PrometheusRuleSpec, PublisherAutoscaling, PullPolicy, Resources, ServiceSpec,
 };
 
 /// A validated resource.
@@ -47,6 +47,10 @@ pub struct Plan {
     pub postgres: Backend<PostgresPlan>,
     /// The NetworkPolicies, if there are any.
     pub network: Option<NetworkPlan>,
+    /// The PodMonitor, if there is one.
+    pub pod_monitor: Option<PodMonitorSpec>,
+    /// The PrometheusRule, if there is one.
+    pub prometheus_rule: Option<PrometheusRuleSpec>,
     /// What hinders the autoscaling that the resource asks for, a sentence for each component.
     pub autoscaling_conflicts: Vec<String>,
     /// Whether no pod shall run.

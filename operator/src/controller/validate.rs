@@ -7,6 +7,9 @@ use k8s_openapi::api::core::v1::Secret;
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use kube::Resource;
 
+use super::build::http_route::HttpRoute;
+use super::build::monitors::pod_monitor::PodMonitor;
+use super::build::monitors::prometheus_rule::PrometheusRule;
 use super::build::names::{Component, Names};
 use super::capacity;
 use super::error::{Error, Result};
@@ -87,6 +90,12 @@ pub fn validate(resource: &EventAggregator, live: &Live, defaults: &Defaults, de
         redis,
         postgres,
         network: network(&spec.network_policy, defaults)?,
+        pod_monitor: Some(&spec.monitoring.pod_monitor)
+            .filter(|wanted| wanted.enabled && !live.lacks.contains(PodMonitor::plural(&()).as_ref()))
+            .cloned(),
+        prometheus_rule: Some(&spec.monitoring.prometheus_rule)
+            .filter(|wanted| wanted.enabled && !live.lacks.contains(PrometheusRule::plural(&()).as_ref()))
+            .cloned(),
         autoscaling_conflicts: autoscaling_conflicts(spec, live),
         hibernated: spec.hibernated,
         fixed_user_ids: defaults.fixed_user_ids,
@@ -145,7 +154,7 @@ fn images(spec: &EventAggregatorSpec, defaults: &Defaults) -> Result<Images> {
 /// Returns the route, if the cluster has the Gateway API.
 fn http_route(spec: &EventAggregatorSpec, live: &Live) -> Result<Option<HttpRouteSpec>> {
     let route = spec.publisher.http_route.clone();
-    if route.is_some() && !live.serves_http_routes {
+    if route.is_some() && live.lacks.contains(HttpRoute::plural(&()).as_ref()) {
         let message =
             "the cluster has no HTTPRoutes of gateway.networking.k8s.io/v1: install the Gateway API, or remove it";
         return Err(Error::invalid("spec.publisher.httpRoute", message));

@@ -21,7 +21,9 @@ use kube::{Api, Resource, ResourceExt};
 use tokio::sync::{Semaphore, mpsc};
 use tokio_util::sync::CancellationToken;
 
-use super::build::http_route::{self, HttpRoute};
+use super::build::http_route::HttpRoute;
+use super::build::monitors::pod_monitor::PodMonitor;
+use super::build::monitors::prometheus_rule::PrometheusRule;
 use super::build::names::{instance_of, selector_of_all};
 use super::changes::Key;
 use super::context::Context;
@@ -78,7 +80,9 @@ pub async fn watch(
         scope.labelled::<Deployment>(),
         scope.labelled::<HorizontalPodAutoscaler>(),
         scope.labelled::<Ingress>(),
-        scope.labelled::<HttpRoute>(),
+        scope.optional::<HttpRoute>(store.clone()),
+        scope.optional::<PodMonitor>(store.clone()),
+        scope.optional::<PrometheusRule>(store.clone()),
         scope.labelled::<PersistentVolumeClaim>(),
         scope.labelled::<Pod>(),
     ];
@@ -194,15 +198,42 @@ impl Scope<'_> {
             .default_backoff()
             .inspect(move |event| tracker.note(event))
             .touched_objects()
-            .filter_map(|object| {
-                let resource = object.ok().and_then(|object| {
-                    let name = instance_of(object.labels()).map(str::to_owned)?;
-                    Some(ObjectRef::new(&name).within(&object.namespace()?))
-                });
-                future::ready(resource)
+            .filter_map(|object| future::ready(object.ok().and_then(|object| resource_of(&object))))
+            .boxed()
+    }
+
+    /// Does the same for a kind that the cluster may lack, and reconciles all resources when it has it.
+    fn optional<K>(&self, resources: Store<Guarded>) -> BoxStream<'static, ObjectRef<Guarded>>
+    where
+        K: Resource<DynamicType = (), Scope = NamespaceResourceScope> + Clone + std::fmt::Debug + Send + 'static,
+    {
+        let (tracker, context) = (self.tracker::<K>(), self.context.clone());
+        watcher(self.meta::<K>(), watcher::Config::default().labels(&selector_of_all()))
+            .default_backoff()
+            .inspect(move |event| tracker.note(event))
+            .flat_map(move |event| {
+                let touched: Vec<_> = match event {
+                    Ok(Event::InitDone) if context.optional.has_appeared(&K::plural(&())) => {
+                        resources.state().iter().map(|resource| ObjectRef::from_obj(resource.as_ref())).collect()
+                    }
+                    Ok(Event::Apply(object) | Event::InitApply(object) | Event::Delete(object)) => {
+                        resource_of(&object).into_iter().collect()
+                    }
+                    _ => Vec::new(),
+                };
+                stream::iter(touched)
             })
             .boxed()
     }
+}
+
+/// Returns the resource to which an object belongs.
+fn resource_of<K>(object: &PartialObjectMeta<K>) -> Option<ObjectRef<Guarded>>
+where
+    K: Resource<DynamicType = ()>,
+{
+    let name = instance_of(object.labels())?;
+    Some(ObjectRef::new(name).within(&object.namespace()?))
 }
 
 /// Records whether a watch works, and logs each failure.
@@ -217,8 +248,8 @@ impl Tracker {
             // The watcher says that it begins. It has no response yet.
             Ok(Event::Init) => self.context.changes.note_all(),
             Ok(_) => self.context.watches.worked(&self.watch),
-            Err(error) if self.watch.0 == HttpRoute::plural(&()) && http_route::is_not_served(error) => {
-                tracing::debug!("the cluster has no HTTPRoutes, trying again");
+            Err(error) if self.context.optional.is_lacking(&self.watch.0, error) => {
+                tracing::debug!(kind = self.watch.0, "the cluster does not have this kind, trying again");
             }
             Err(error) => {
                 tracing::warn!(%error, "cannot watch {}, trying again", watches::say(&self.watch));

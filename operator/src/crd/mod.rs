@@ -6,6 +6,7 @@ mod deletion;
 pub mod docs;
 mod durability;
 mod ingress;
+mod monitoring;
 mod network;
 mod parameters;
 mod pods;
@@ -25,6 +26,7 @@ pub use backends::{ExternalSpec, ManagedPostgres, ManagedRedis, PostgresSpec, Re
 pub use deletion::DeletionPolicy;
 pub use durability::{DurabilitySetting, DurabilitySpec};
 pub use ingress::{GatewayRef, HttpRouteSpec, IngressSpec};
+pub use monitoring::{MonitoringSpec, PodMonitorSpec, PrometheusRuleSpec};
 pub use network::{DnsPeer, NetworkPolicySpec, Peer};
 pub use pods::PodsSpec;
 pub use publisher_autoscaling::PublisherAutoscaling;

@@ -12,6 +12,7 @@ use super::backends::{PostgresSpec, RedisSpec};
 use super::deletion::DeletionPolicy;
 use super::durability::DurabilitySpec;
 use super::ingress::{HttpRouteSpec, IngressSpec};
+use super::monitoring::MonitoringSpec;
 use super::network::NetworkPolicySpec;
 use super::pods::PodsSpec;
 use super::publisher_autoscaling::PublisherAutoscaling;
@@ -93,6 +94,8 @@ pub struct EventAggregatorSpec {
     pub hibernated: bool,
     /// NetworkPolicies for the pods.
     pub network_policy: NetworkPolicySpec,
+    /// Objects of the Prometheus Operator.
+    pub monitoring: MonitoringSpec,
 }
 
 impl Default for EventAggregatorSpec {
@@ -113,6 +116,7 @@ impl Default for EventAggregatorSpec {
             paused: false,
             hibernated: false,
             network_policy: NetworkPolicySpec::default(),
+            monitoring: MonitoringSpec::default(),
         }
     }
 }

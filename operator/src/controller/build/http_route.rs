@@ -2,7 +2,6 @@
 //! (<https://gateway-api.sigs.k8s.io/reference/spec/#httproute>).
 
 use kube::CustomResource;
-use kube::runtime::watcher;
 use serde::{Deserialize, Serialize};
 
 use super::meta;
@@ -71,13 +70,4 @@ pub(super) fn build(plan: &Plan, objects: &mut Objects) {
         metadata.annotations = Some(wanted.annotations.clone());
     }
     objects.http_routes.push(HttpRoute { metadata, spec });
-}
-
-/// Whether a watch failed because the cluster does not have the Gateway API.
-pub fn is_not_served(error: &watcher::Error) -> bool {
-    let api = match error {
-        watcher::Error::InitialListFailed(error) | watcher::Error::WatchStartFailed(error) => error,
-        _ => return false,
-    };
-    matches!(api, kube::Error::Api(status) if status.code == 404)
 }

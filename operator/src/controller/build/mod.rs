@@ -8,6 +8,7 @@ mod durability;
 pub mod http_route;
 mod ingress;
 mod meta;
+pub mod monitors;
 pub mod names;
 mod objects;
 mod pod;
@@ -37,6 +38,7 @@ pub fn build(plan: &Plan, checksums: &Checksums) -> Objects {
     publisher_autoscaler::build(plan, &mut objects);
     ingress::build(plan, &mut objects);
     http_route::build(plan, &mut objects);
+    monitors::build(plan, &mut objects);
     policies::build(plan, &mut objects);
     objects
 }

@@ -11,7 +11,8 @@ const PRODUCT: &str = "sluice";
 
 const NAME: &str = "app.kubernetes.io/name";
 const INSTANCE: &str = "app.kubernetes.io/instance";
-const COMPONENT: &str = "app.kubernetes.io/component";
+/// The label with the component.
+pub const COMPONENT: &str = "app.kubernetes.io/component";
 /// The label with the name of the program that manages an object.
 pub const MANAGED_BY: &str = "app.kubernetes.io/managed-by";
 

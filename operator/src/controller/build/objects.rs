@@ -8,6 +8,8 @@ use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 use serde::Serialize;
 
 use super::http_route::HttpRoute;
+use super::monitors::pod_monitor::PodMonitor;
+use super::monitors::prometheus_rule::PrometheusRule;
 
 /// Objects by kind, in the order in which they are applied: objects that a pod needs come before it.
 #[derive(Debug, Clone, Default, PartialEq, Serialize)]
@@ -27,6 +29,10 @@ pub struct Objects {
     pub ingresses: Vec<Ingress>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub http_routes: Vec<HttpRoute>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub pod_monitors: Vec<PodMonitor>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub prometheus_rules: Vec<PrometheusRule>,
 }
 
 impl Objects {
@@ -42,6 +48,8 @@ impl Objects {
             + self.autoscalers.len()
             + self.ingresses.len()
             + self.http_routes.len()
+            + self.pod_monitors.len()
+            + self.prometheus_rules.len()
     }
 
     /// Whether there are no objects.

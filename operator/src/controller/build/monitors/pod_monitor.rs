@@ -1,0 +1,61 @@
+//! The PodMonitor of publishers and aggregators. Its type has the fields that the operator sets
+//! (<https://prometheus-operator.dev/docs/api-reference/api/#monitoring.coreos.com/v1.PodMonitor>).
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, LabelSelectorRequirement};
+use kube::CustomResource;
+use serde::{Deserialize, Serialize};
+
+use super::metadata;
+use crate::contract::METRICS_PATH;
+use crate::controller::build::names::{COMPONENT, Component};
+use crate::controller::plan::Plan;
+
+/// The spec of a PodMonitor.
+#[derive(CustomResource, Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[kube(
+    group = "monitoring.coreos.com",
+    version = "v1",
+    kind = "PodMonitor",
+    plural = "podmonitors",
+    namespaced,
+    schema = "disabled",
+    derive = "PartialEq"
+)]
+#[serde(rename_all = "camelCase")]
+pub struct PodMonitorFields {
+    /// The pods.
+    #[serde(default)]
+    pub selector: LabelSelector,
+    /// Where each pod has its metrics.
+    #[serde(default)]
+    pub pod_metrics_endpoints: Vec<Endpoint>,
+}
+
+/// Where a pod has its metrics.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Endpoint {
+    /// Name of the port.
+    pub port: String,
+    /// The path.
+    pub path: Option<String>,
+    /// Time between two scrapes.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub interval: Option<String>,
+}
+
+/// Returns the PodMonitor, if the plan has one.
+pub(super) fn build(plan: &Plan) -> Option<PodMonitor> {
+    let wanted = plan.pod_monitor.as_ref()?;
+    let components = [Component::Publisher, Component::Aggregator].map(|component| component.as_str().to_owned());
+    let programs = LabelSelectorRequirement {
+        key: COMPONENT.to_owned(),
+        operator: "In".to_owned(),
+        values: Some(components.into()),
+    };
+    let selector =
+        LabelSelector { match_labels: Some(plan.names.selector_of_pods()), match_expressions: Some(vec![programs]) };
+    let endpoint =
+        Endpoint { port: "http".to_owned(), path: Some(METRICS_PATH.to_owned()), interval: wanted.interval.clone() };
+    let spec = PodMonitorFields { selector, pod_metrics_endpoints: vec![endpoint] };
+    Some(PodMonitor { metadata: metadata(plan, "programs", &wanted.labels), spec })
+}
