@@ -5,6 +5,8 @@
 pub const PUBLISHER_PORT: i32 = 8080;
 /// Port of the aggregator (`run --listen`).
 pub const AGGREGATOR_PORT: i32 = 8081;
+/// Port of metrics and probes of both programs, if they speak TLS (`--metrics-listen`).
+pub const METRICS_PORT: i32 = 9090;
 /// Port of Redis.
 pub const REDIS_PORT: i32 = 6379;
 /// Port of PostgreSQL.
@@ -27,9 +29,17 @@ pub const STATS_PATH: &str = "/stats";
 /// unknown.
 pub const BACKLOG_METRIC: &str = "sluice_publish_backlog_events";
 
-/// The environment variables that the operator sets for the managed servers.
-pub const SERVER_VARIABLES: &[&str] =
-    &["PGDATA", "POSTGRES_MAJOR", "POSTGRES_PASSWORD", "REDIS_PASSWORD", "REDISCLI_AUTH"];
+/// The environment variables that the operator sets for the managed servers, and for the driver of PostgreSQL.
+pub const SERVER_VARIABLES: &[&str] = &[
+    "PGDATA",
+    "PGSSLCERT",
+    "PGSSLKEY",
+    "PGSSLROOTCERT",
+    "POSTGRES_MAJOR",
+    "POSTGRES_PASSWORD",
+    "REDIS_PASSWORD",
+    "REDISCLI_AUTH",
+];
 
 /// The environment variables of the settings, by program.
 pub mod env {
@@ -60,6 +70,23 @@ pub mod env {
         /// Both programs: how long to finish the work in flight at shutdown.
         SHUTDOWN_TIMEOUT = "SLUICE_SHUTDOWN_TIMEOUT";
 
+        /// Both programs: the address on which to serve metrics and probes without TLS.
+        METRICS_LISTEN = "SLUICE_METRICS_LISTEN";
+        /// Both programs: the file with their certificate.
+        TLS_CERT = "SLUICE_TLS_CERT";
+        /// Both programs: the file with its private key.
+        TLS_KEY = "SLUICE_TLS_KEY";
+        /// Both programs: whether they open no connection without TLS.
+        REQUIRE_TLS = "SLUICE_REQUIRE_TLS";
+        /// Both programs: the file with the CAs that are trusted for Redis.
+        REDIS_CA = "SLUICE_REDIS_CA";
+        /// Both programs: the file with their certificate for Redis.
+        REDIS_CERT = "SLUICE_REDIS_CERT";
+        /// Both programs: the file with its private key.
+        REDIS_KEY = "SLUICE_REDIS_KEY";
+
+        /// Publisher: the file with the CAs that are trusted for the aggregators.
+        QUERY_CA = "SLUICE_QUERY_CA";
         /// Publisher: the URL to which it forwards queries.
         QUERY_URL = "SLUICE_QUERY_URL";
         /// Publisher: the share of Redis' memory for the records of Idempotency-Keys.

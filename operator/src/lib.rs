@@ -2,6 +2,7 @@
 
 pub mod api_request_metrics;
 pub mod autoscale;
+pub mod certificates;
 pub mod contract;
 pub mod controller;
 pub mod crd;
@@ -14,5 +15,6 @@ pub mod quantity;
 mod resource_metrics;
 mod run;
 pub mod settings;
+pub mod trust;
 
 pub use run::run;

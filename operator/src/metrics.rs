@@ -29,6 +29,12 @@ pub const RESOURCE_DESIRED_AGGREGATORS: Metric =
 /// The size of a volume of a resource.
 pub const RESOURCE_VOLUME_BYTES: Metric =
     Metric::gauge("sluice_operator_resource_volume_bytes", &["namespace", "name", "component"], "bytes");
+/// When a certificate of a resource ends.
+pub const RESOURCE_CERTIFICATE_EXPIRY: Metric = Metric::gauge(
+    "sluice_operator_resource_certificate_expiry_timestamp_seconds",
+    &["namespace", "name", "component"],
+    "seconds",
+);
 
 /// All metrics that only the operator records.
 pub const ALL: &[Metric] = &[
@@ -43,4 +49,5 @@ pub const ALL: &[Metric] = &[
     RESOURCE_AGGREGATORS,
     RESOURCE_DESIRED_AGGREGATORS,
     RESOURCE_VOLUME_BYTES,
+    RESOURCE_CERTIFICATE_EXPIRY,
 ];

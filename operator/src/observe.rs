@@ -55,6 +55,7 @@ impl Observer {
         // Decisions and reasons are shared with the observers of other namespaces, so this one forgets only its own.
         let (mut scaled, mut observed) = (HashSet::new(), HashSet::new());
         let mut silent = Silent::default();
+        let mut existing = HashSet::new();
         loop {
             tokio::select! {
                 () = stop.cancelled() => return,
@@ -93,12 +94,21 @@ impl Observer {
             let scale = scale.collect();
             self.context.decisions.forget(scaled.difference(&scale));
             scaled = scale;
+            let names =
+                resources.iter().map(|resource| (resource.namespace().unwrap_or_default(), resource.name_any()));
+            let names: HashSet<_> = names.collect();
+            self.context.programs.forget(existing.difference(&names));
+            existing = names;
         }
     }
 
     /// Observes one resource, and returns whether one of its programs responded.
     async fn observe(&self, resource: &EventAggregator, wake: &Wake) -> bool {
         let (names, programs) = (names_of(resource), &self.context.programs);
+        if resource.spec.tls.enabled && !programs.trusts(&names) {
+            // The first reconcile reads the CAs. Until then the numbers in the status stay.
+            return true;
+        }
         let (backlog, totals, unready) =
             tokio::join!(programs.backlog(&names), programs.totals(&names), self.ask_unready(resource, &names, wake));
         let observation = Observation { backlog, totals };

@@ -1,13 +1,17 @@
-//! Reads the state of a resource's programs over HTTP, by the DNS names of their Services. Outside the cluster
-//! these names cannot be resolved, and everything is unknown.
+//! Reads the state of a resource's programs over HTTP, or HTTPS if they have certificates, by the DNS names of their
+//! Services. Outside the cluster these names cannot be resolved, and everything is unknown.
 
 use std::time::Duration;
 
 use serde::Deserialize;
 
-use crate::contract::{AGGREGATOR_PORT, BACKLOG_METRIC, METRICS_PATH, PUBLISHER_PORT, READY_PATH, STATS_PATH};
+use crate::contract::{
+    AGGREGATOR_PORT, BACKLOG_METRIC, METRICS_PATH, METRICS_PORT, PUBLISHER_PORT, READY_PATH, STATS_PATH,
+};
 use crate::controller::build::names::{Component, Names};
+use crate::controller::tls::ensure::Certificates;
 use crate::crd::Totals;
+use crate::trust::{self, Trust};
 
 /// How long a response may take.
 const DEADLINE: Duration = Duration::from_secs(3);
@@ -19,6 +23,7 @@ const MAX_DETAIL: usize = 300;
 /// The HTTP client for the programs.
 pub struct Programs {
     http: reqwest::Client,
+    trust: Trust,
 }
 
 impl Programs {
@@ -28,18 +33,26 @@ impl Programs {
     /// If no HTTP client can be created.
     pub fn new() -> anyhow::Result<Self> {
         let client = sluice_service::client_tls::plain_client().map_err(anyhow::Error::msg)?;
-        Ok(Self { http: client.timeout(DEADLINE).build()? })
+        Ok(Self { http: client.timeout(DEADLINE).build()?, trust: Trust::default() })
     }
 
     /// Returns the number of events that are accepted and not stored yet; `None` when it is unknown.
     pub async fn backlog(&self, names: &Names) -> Option<i64> {
-        let text = self.ask(names, Component::Publisher, PUBLISHER_PORT, METRICS_PATH).await?;
+        // With TLS, metrics are at a port of their own, which speaks none.
+        let (service, port) = match self.trust.client(names) {
+            Some(_) => (names.publisher_metrics(), METRICS_PORT),
+            None => (names.of(Component::Publisher), PUBLISHER_PORT),
+        };
+        let url = format!("http://{}:{port}{METRICS_PATH}", names.host(&service));
+        let text = successful(get(&self.http, &url).await?)?;
         gauge(&text, BACKLOG_METRIC)
     }
 
     /// Returns the totals; `None` when they are unknown.
     pub async fn totals(&self, names: &Names) -> Option<Totals> {
-        let text = self.ask(names, Component::Aggregator, AGGREGATOR_PORT, STATS_PATH).await?;
+        let (scheme, client) = self.client(names);
+        let host = names.host(&names.of(Component::Aggregator));
+        let text = successful(get(&client, &format!("{scheme}://{host}:{AGGREGATOR_PORT}{STATS_PATH}")).await?)?;
         match serde_json::from_str::<Stats>(&text) {
             Ok(stats) => Some(stats.into()),
             Err(error) => {
@@ -57,31 +70,52 @@ impl Programs {
             detail: String,
         }
         let host = names.host(&format!("{pod}.{}", names.aggregator_pods()));
-        let (status, text) = self.get(&format!("http://{host}:{AGGREGATOR_PORT}{READY_PATH}")).await?;
+        let port = if self.trust.client(names).is_some() { METRICS_PORT } else { AGGREGATOR_PORT };
+        let (status, text) = get(&self.http, &format!("http://{host}:{port}{READY_PATH}")).await?;
         let problem = serde_json::from_str::<Problem>(&text).ok().filter(|_| !status.is_success())?;
         Some(problem.detail.chars().take(MAX_DETAIL).collect())
     }
 
-    /// Returns the response of a component's Service.
-    async fn ask(&self, names: &Names, component: Component, port: i32, path: &str) -> Option<String> {
-        let url = format!("http://{}:{port}{path}", names.host(&names.of(component)));
-        let (status, text) = self.get(&url).await?;
-        status.is_success().then_some(text)
+    /// Remembers how to connect to the programs of a resource: with these certificates, or without TLS.
+    pub fn trust(&self, names: &Names, certificates: Option<&Certificates>) {
+        let Some(certificates) = certificates else { return self.trust.unset(names) };
+        if let Err(error) = self.trust.set(names, &certificates.aggregator_ca, DEADLINE) {
+            tracing::warn!(name = names.name, error, "cannot use the CAs of the aggregators");
+        }
     }
 
-    /// Returns the response; `None` when it does not arrive in time or is too long.
-    async fn get(&self, url: &str) -> Option<(reqwest::StatusCode, String)> {
-        let response = async {
-            let mut response = self.http.get(url).send().await?;
-            let mut body = Vec::new();
-            while let Some(chunk) = response.chunk().await? {
-                anyhow::ensure!(body.len() + chunk.len() <= MAX_RESPONSE, "the response is too long");
-                body.extend_from_slice(&chunk);
-            }
-            anyhow::Ok((response.status(), String::from_utf8(body)?))
-        };
-        response.await.inspect_err(|error| tracing::debug!(url, %error, "no response")).ok()
+    /// Whether it is known how to connect to the programs of a resource that speaks TLS.
+    pub fn trusts(&self, names: &Names) -> bool {
+        self.trust.client(names).is_some()
     }
+
+    /// Forgets these resources, which were deleted.
+    pub fn forget<'a>(&self, resources: impl Iterator<Item = &'a trust::Key>) {
+        self.trust.forget(resources);
+    }
+
+    fn client(&self, names: &Names) -> (&'static str, reqwest::Client) {
+        self.trust.client(names).map_or_else(|| ("http", self.http.clone()), |client| ("https", client))
+    }
+}
+
+/// Returns the text of a response that is no problem.
+fn successful((status, text): (reqwest::StatusCode, String)) -> Option<String> {
+    status.is_success().then_some(text)
+}
+
+/// Returns the response; `None` when it does not arrive in time or is too long.
+async fn get(client: &reqwest::Client, url: &str) -> Option<(reqwest::StatusCode, String)> {
+    let response = async {
+        let mut response = client.get(url).send().await?;
+        let mut body = Vec::new();
+        while let Some(chunk) = response.chunk().await? {
+            anyhow::ensure!(body.len() + chunk.len() <= MAX_RESPONSE, "the response is too long");
+            body.extend_from_slice(&chunk);
+        }
+        anyhow::Ok((response.status(), String::from_utf8(body)?))
+    };
+    response.await.inspect_err(|error| tracing::debug!(url, ?error, "no response")).ok()
 }
 
 /// Returns the value of a gauge in the Prometheus text format; `None` when it is absent or not a number.

@@ -11,7 +11,7 @@ use metrics_exporter_prometheus::PrometheusBuilder;
 
 use crate::crd::EventAggregator;
 use crate::metrics::{
-    RESOURCE_AGGREGATORS, RESOURCE_BACKLOG, RESOURCE_CONDITION, RESOURCE_DESIRED_AGGREGATORS, RESOURCE_VOLUME_BYTES,
+    RESOURCE_AGGREGATORS, RESOURCE_BACKLOG, RESOURCE_CERTIFICATE_EXPIRY, RESOURCE_CONDITION, RESOURCE_DESIRED_AGGREGATORS, RESOURCE_VOLUME_BYTES,
 };
 use crate::quantity;
 
@@ -62,6 +62,11 @@ fn record(resource: &EventAggregator) {
         let (a, b) = labels();
         gauge!(RESOURCE_DESIRED_AGGREGATORS.name, "namespace" => a, "name" => b).set(f64::from(count));
     }
+    for certificate in status.certificates {
+        let ((a, b), end) = (labels(), certificate.not_after.0.as_second() as f64);
+        let component = certificate.component;
+        gauge!(RESOURCE_CERTIFICATE_EXPIRY.name, "namespace" => a, "name" => b, "component" => component).set(end);
+    }
     let volumes = status.volumes.unwrap_or_default();
     for (component, size) in [("redis", volumes.redis), ("postgres", volumes.postgres)] {
         if let Some(bytes) = size.and_then(|size| quantity::whole(&size).ok()) {
@@ -98,7 +103,8 @@ mod tests {
             "ledger",
             json!({
                 "conditions": [condition("Ready", "False"), condition("RedisReady", "True"), condition("Progressing", "Unknown")],
-                "replicas": 2, "desiredReplicas": 3, "backlog": 12, "volumes": {"redis": "4Gi"}
+                "replicas": 2, "desiredReplicas": 3, "backlog": 12, "volumes": {"redis": "4Gi"},
+                "certificates": [{"component": "redis", "secretName": "s", "notAfter": "2026-03-01T00:00:00Z"}]
             }),
         );
         writer.apply_watcher_event(&Event::Apply(DeserializeGuard(Ok(ledger.clone()))));
@@ -115,6 +121,7 @@ mod tests {
             "sluice_operator_resource_aggregators{namespace=\"accounts\",name=\"ledger\"} 2",
             "sluice_operator_resource_desired_aggregators{namespace=\"accounts\",name=\"ledger\"} 3",
             "sluice_operator_resource_volume_bytes{namespace=\"accounts\",name=\"ledger\",component=\"redis\"} 4294967296",
+            "sluice_operator_resource_certificate_expiry_timestamp_seconds{namespace=\"accounts\",name=\"ledger\",component=\"redis\"} 1772323200",
         ] {
             assert!(text.lines().any(|found| found == line), "{line} is not in\n{text}");
         }

@@ -39,6 +39,16 @@ fn a_resource_on_external_servers_is_built_as_recorded() {
 }
 
 #[test]
+fn a_resource_with_tls_is_built_as_recorded() {
+    compare("sealed");
+}
+
+#[test]
+fn a_resource_with_tls_on_external_servers_is_built_as_recorded() {
+    compare("remote");
+}
+
+#[test]
 fn no_object_bears_another_resources_name() {
     let built = serde_json::to_value(objects("ledger.yaml")).unwrap();
     for (kind, list) in built.as_object().unwrap() {
@@ -98,7 +108,7 @@ fn what_a_team_says_about_pods_is_added_to_what_the_operator_sets() {
 #[test]
 fn the_rule_of_the_resource_knows_every_variable_that_the_operator_sets() {
     let known: Vec<_> = contract::env::ALL.iter().chain(contract::SERVER_VARIABLES).collect();
-    for fixture in ["ledger.yaml", "tiny.yaml"] {
+    for fixture in ["ledger.yaml", "tiny.yaml", "sealed.yaml", "remote.yaml"] {
         let objects = objects(fixture);
         let templates = objects.stateful_sets.into_iter().map(|set| set.spec.unwrap().template);
         let templates = templates.chain(objects.deployments.into_iter().map(|set| set.spec.unwrap().template));

@@ -48,12 +48,18 @@ fn accepts(program: Command, container: &Container) {
 fn the_aggregator_accepts_every_setting_it_is_given() {
     accepts(sluice_aggregator::settings::Cli::command(), &container("ledger.yaml", "aggregator"));
     accepts(sluice_aggregator::settings::Cli::command(), &container("tiny.yaml", "aggregator"));
+    for fixture in ["sealed.yaml", "remote.yaml"] {
+        accepts(sluice_aggregator::settings::Cli::command(), &container(fixture, "aggregator"));
+    }
 }
 
 #[test]
 fn the_publisher_accepts_every_setting_it_is_given() {
     accepts(sluice_publisher::settings::Cli::command(), &container("ledger.yaml", "publisher"));
     accepts(sluice_publisher::settings::Cli::command(), &container("tiny.yaml", "publisher"));
+    for fixture in ["sealed.yaml", "remote.yaml"] {
+        accepts(sluice_publisher::settings::Cli::command(), &container(fixture, "publisher"));
+    }
 }
 
 #[test]

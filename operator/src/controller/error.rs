@@ -55,6 +55,16 @@ pub enum Error {
         /// What is wrong with its value. It does not contain the value.
         message: String,
     },
+    /// A certificate of a Secret has ended.
+    #[error("the certificate in the key {key} of Secret {name} ended at {end}: renew it")]
+    CertificateExpired {
+        /// The Secret.
+        name: String,
+        /// The key in it.
+        key: String,
+        /// When it ended.
+        end: jiff::Timestamp,
+    },
     /// A volume cannot grow.
     #[error("PersistentVolumeClaim {pvc} cannot have the size {size}: {message}")]
     VolumeRefused {
@@ -103,6 +113,7 @@ impl Error {
             Self::Leftover { .. } => Reason::WaitingForDeletion,
             Self::SecretMissing { .. } => Reason::SecretMissing,
             Self::SecretInvalid { .. } => Reason::SecretInvalid,
+            Self::CertificateExpired { .. } => Reason::CertificateExpired,
             Self::VolumeRefused { .. } => Reason::VolumeRefused,
             Self::TimedOut(_) => Reason::TimedOut,
             Self::Api { source, .. } => match source.as_ref() {

@@ -51,8 +51,7 @@ pub async fn fetch(context: &Context, resource: &EventAggregator, data: Data) ->
     let reader = Reader::new(client, resource);
     let optional = &context.optional;
     let Data { secrets: made, stateful_sets, pvcs } = data;
-    let references = [&resource.spec.redis.external, &resource.spec.postgres.external];
-    let references = references.into_iter().flatten().map(|external| external.secret_ref.name.as_str());
+    let references = resource.spec.secret_names().into_iter();
     // All requests are sent at the same time, so that this takes as long as the slowest one and not as all together.
     let (
         referenced,

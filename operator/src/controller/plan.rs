@@ -7,6 +7,7 @@ use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 
 use super::build::names::{Component, Names};
+use super::tls::plan::TlsPlan;
 use crate::crd::{
     DeletionPolicy, DnsPeer, DurabilitySpec, EventAggregator, HttpRouteSpec, IngressSpec, LimitsSpec, Peer,
     PodMonitorSpec, PodsSpec, PrometheusRuleSpec, PublisherAutoscaling, PullPolicy, Resources, ServiceSpec,
@@ -55,6 +56,8 @@ pub struct Plan {
     pub autoscaling_conflicts: Vec<String>,
     /// Whether no pod shall run.
     pub hibernated: bool,
+    /// TLS on all connections, if it is enabled.
+    pub tls: Option<TlsPlan>,
     /// Whether the pods have the user ids of their images. Otherwise the cluster assigns them.
     pub fixed_user_ids: bool,
 }
@@ -206,6 +209,10 @@ pub struct ExternalPlan {
     pub key: String,
     /// The port that NetworkPolicies open: that of the URL, unless the resource has another one.
     pub port: i32,
+    /// The Secret and the key in it with the CAs that are trusted.
+    pub ca: Option<(String, String)>,
+    /// The Secret with the certificate of the pods.
+    pub cert: Option<String>,
     /// Address ranges of the server; if empty, NetworkPolicies open its port for all addresses.
     pub cidrs: Vec<String>,
 }

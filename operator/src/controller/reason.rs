@@ -87,6 +87,10 @@ reasons! {
     SecretMissing,
     /// The content of a Secret cannot be used.
     SecretInvalid,
+    /// A certificate of a Secret ends soon.
+    CertificateExpiring,
+    /// A certificate of a Secret has ended.
+    CertificateExpired,
     /// A volume is smaller than asked for and has not grown yet.
     VolumeGrowing,
     /// A volume cannot grow.

@@ -12,7 +12,7 @@ use kube::runtime::controller::Action;
 use super::context::Context;
 use super::data::Data;
 use super::error::{Error, Result};
-use super::{apply, build, data, fetch, retention, secrets, status, validate, write_status};
+use super::{apply, build, data, fetch, retention, secrets, status, tls, validate, write_status};
 use crate::crd::{ConditionType, DeletionPolicy, EventAggregator, EventAggregatorStatus};
 
 /// How soon a resource that is not ready is reconciled again.
@@ -107,10 +107,15 @@ async fn bring_about(resource: &EventAggregator, context: &Context, data: Data) 
     let live = fetch::fetch(context, resource, data).await?;
     let plan = validate::validate(resource, &live, &context.defaults, context.decisions.get(&uid))?;
     let checksums = secrets::ensure(client, &plan, &live).await?;
+    let now = Timestamp::now();
+    let certificates = tls::ensure::ensure(client, &plan, &live, now).await?;
     let desired = build::build(&plan, &checksums);
     let applied = apply::apply(client, &plan, &live, desired).await?;
     let old = resource.status.clone().unwrap_or_default();
-    Ok(status::of_applied(&plan, &live, &applied, &old, Timestamp::now()))
+    context.programs.trust(&plan.names, certificates.as_ref());
+    let mut status = status::of_applied(&plan, &live, &applied, &old, now);
+    tls::report::report(certificates.as_ref(), &mut status, now);
+    Ok(status)
 }
 
 /// Returns when to look again at a resource that nothing has happened to.

@@ -107,10 +107,16 @@ pub fn of_applied(
         replicas: aggregator.map(|rollout| rollout.existing),
         desired_replicas: Some(if plan.hibernated { 0 } else { plan.aggregator.replicas }),
         selector: Some(plan.names.selector_text(Component::Aggregator)),
-        endpoint: Some(format!("http://{}:{PUBLISHER_PORT}", plan.names.host(&plan.names.of(Component::Publisher)))),
+        endpoint: Some(endpoint(plan)),
         volumes: volumes(plan, live),
         ..with(old, verdicts, plan.generation, now)
     }
+}
+
+/// Returns the URL of the publishers.
+fn endpoint(plan: &Plan) -> String {
+    let scheme = if plan.tls.is_some() { "https" } else { "http" };
+    format!("{scheme}://{}:{PUBLISHER_PORT}", plan.names.host(&plan.names.of(Component::Publisher)))
 }
 
 /// Returns the PVC and the requested size of each volume of a managed server.

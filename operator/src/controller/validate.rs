@@ -13,12 +13,15 @@ use super::build::monitors::prometheus_rule::PrometheusRule;
 use super::build::names::{Component, Names};
 use super::capacity;
 use super::error::{Error, Result};
+use super::external_tls;
 use super::fetch::Live;
 use super::plan::{
     AggregatorPlan, Backend, Defaults, ExternalPlan, Images, MAX_CONNECTIONS, NetworkPlan, PASSWORD, Plan,
     PostgresPlan, PublisherPlan, RedisPlan, VolumePlan, names_of,
 };
 use super::publisher_autoscaling;
+use super::tls::check;
+use super::tls::plan::TlsPlan;
 use crate::contract::{POSTGRES_PORT, REDIS_PORT};
 use crate::crd::{
     AggregatorSpec, EventAggregator, EventAggregatorSpec, ExternalSpec, HttpRouteSpec, ManagedRedis, NetworkPolicySpec,
@@ -56,6 +59,9 @@ pub fn validate(resource: &EventAggregator, live: &Live, defaults: &Defaults, de
     let redis = redis(spec, live, &names)?;
     let postgres = postgres(spec, live, &names)?;
     check_connections(&spec.aggregator, replicas, live, &postgres)?;
+    let mut serving = vec![Component::Publisher, Component::Aggregator];
+    serving.extend(redis.is_managed().then_some(Component::Redis));
+    serving.extend(postgres.is_managed().then_some(Component::Postgres));
     Ok(Plan {
         owner,
         generation: resource.metadata.generation.unwrap_or_default(),
@@ -98,6 +104,7 @@ pub fn validate(resource: &EventAggregator, live: &Live, defaults: &Defaults, de
             .cloned(),
         autoscaling_conflicts: autoscaling_conflicts(spec, live),
         hibernated: spec.hibernated,
+        tls: TlsPlan::new(&spec.tls, &names, &serving),
         fixed_user_ids: defaults.fixed_user_ids,
         names,
     })
@@ -226,7 +233,8 @@ fn check_connections(
 
 fn redis(spec: &EventAggregatorSpec, live: &Live, names: &Names) -> Result<Backend<RedisPlan>> {
     if let Some(external) = &spec.redis.external {
-        let plan = external_plan("spec.redis.external", external, live, &["redis"], REDIS_PORT)?;
+        let plan = external_plan("spec.redis.external", external, live, &["redis", "rediss"], REDIS_PORT)?;
+        external_tls::redis(external, live, spec.tls.enabled)?;
         return Ok(Backend::External(plan));
     }
     check_password(live, names, Component::Redis)?;
@@ -244,6 +252,7 @@ fn redis(spec: &EventAggregatorSpec, live: &Live, names: &Names) -> Result<Backe
 fn postgres(spec: &EventAggregatorSpec, live: &Live, names: &Names) -> Result<Backend<PostgresPlan>> {
     if let Some(external) = &spec.postgres.external {
         let plan = external_plan("spec.postgres.external", external, live, &["postgres", "postgresql"], POSTGRES_PORT)?;
+        external_tls::postgres(external, live, spec.tls.enabled)?;
         return Ok(Backend::External(plan));
     }
     check_password(live, names, Component::Postgres)?;
@@ -332,7 +341,10 @@ fn external_plan(
     match port_of(url, schemes) {
         Some(port) => {
             let port = external.network_policy_port.or(port).unwrap_or(default_port);
-            Ok(ExternalPlan { secret: name, key, port, cidrs: external.cidrs.clone() })
+            check::external(live, field, external.ca_secret.as_ref(), external.cert_secret.as_ref())?;
+            let ca = external.ca_secret.as_ref().map(|secret| (secret.name.clone(), secret.key.clone()));
+            let cert = external.cert_secret.as_ref().map(|secret| secret.name.clone());
+            Ok(ExternalPlan { secret: name, key, port, ca, cert, cidrs: external.cidrs.clone() })
         }
         None => {
             let message = format!("must be a URL of the form {}://USER:PASSWORD@HOST:PORT/…", schemes[0]);

@@ -263,9 +263,8 @@ impl Tracker {
 fn users_of(resources: &Store<Guarded>, secret: &PartialObjectMeta<Secret>) -> Vec<ObjectRef<Guarded>> {
     let (name, namespace) = (secret.name_any(), secret.namespace());
     let uses = |resource: &EventAggregator| {
-        let externals = [&resource.spec.redis.external, &resource.spec.postgres.external];
         let made = instance_of(secret.labels()) == Some(resource.name_any().as_str());
-        made || externals.into_iter().flatten().any(|external| external.secret_ref.name == name)
+        made || resource.spec.secret_names().contains(name.as_str())
     };
     let users = resources
         .state()

@@ -7,6 +7,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::pods::PodsSpec;
+use super::tls::{CaSecret, CertSecret};
 use super::{parameters, rules};
 
 /// Redis: managed, unless `external` is given.
@@ -130,6 +131,13 @@ impl Default for StorageSpec {
 pub struct ExternalSpec {
     /// The Secret with the URL of the server. When its content changes, the pods that use it are replaced.
     pub secret_ref: SecretKeyRef,
+    /// The Secret with the CAs that are trusted for the server. The URL must ask for TLS. A changed Secret replaces no pods:
+    /// new connections use it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ca_secret: Option<CaSecret>,
+    /// The Secret with the certificate of the pods, if the server demands one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cert_secret: Option<CertSecret>,
     /// Address ranges of the server, such as `10.0.0.0/8`, to which NetworkPolicies allow connections. If
     /// empty, they allow connections to its port at all addresses.
     #[schemars(length(max = 32), inner(length(min = 1, max = 64)), extend("x-kubernetes-list-type" = "set"))]
@@ -149,7 +157,7 @@ pub struct SecretKeyRef {
     /// Name of the Secret.
     #[schemars(length(min = 1, max = 253))]
     pub name: String,
-    /// The key in the Secret whose value is the URL: `redis://…` or `postgres://…`.
+    /// The key in the Secret whose value is the URL: `redis://…`, `rediss://…` or `postgres://…`.
     #[schemars(length(min = 1, max = 253))]
     #[serde(default = "url")]
     pub key: String,

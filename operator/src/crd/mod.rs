@@ -17,10 +17,12 @@ mod rules_evaluation;
 #[cfg(test)]
 mod samples;
 mod schema;
+mod secret_names;
 mod service;
 mod shrink;
 mod spec;
 mod status;
+mod tls;
 
 pub use backends::{ExternalSpec, ManagedPostgres, ManagedRedis, PostgresSpec, RedisSpec, SecretKeyRef, StorageSpec};
 pub use deletion::DeletionPolicy;
@@ -36,4 +38,5 @@ pub use spec::{
     AggregatorSpec, Autoscaling, DedupField, EventAggregator, EventAggregatorSpec, ImagesSpec, LimitsSpec,
     PublisherSpec, PullPolicy, Resources,
 };
-pub use status::{ConditionType, EventAggregatorStatus, Totals, VolumesStatus};
+pub use status::{CertificateStatus, ConditionType, EventAggregatorStatus, Totals, VolumesStatus};
+pub use tls::{CaSecret, CertSecret, TlsSecrets, TlsSpec};

@@ -19,6 +19,7 @@ use super::publisher_autoscaling::PublisherAutoscaling;
 use super::rules;
 use super::service::ServiceSpec;
 use super::status::EventAggregatorStatus;
+use super::tls::TlsSpec;
 
 /// An event aggregator: publishers that accept events over HTTP, Redis streams, aggregators that store each
 /// event once, and PostgreSQL. All fields have defaults.
@@ -96,6 +97,8 @@ pub struct EventAggregatorSpec {
     pub network_policy: NetworkPolicySpec,
     /// Objects of the Prometheus Operator.
     pub monitoring: MonitoringSpec,
+    /// TLS between the pods and with clients.
+    pub tls: TlsSpec,
 }
 
 impl Default for EventAggregatorSpec {
@@ -117,6 +120,7 @@ impl Default for EventAggregatorSpec {
             hibernated: false,
             network_policy: NetworkPolicySpec::default(),
             monitoring: MonitoringSpec::default(),
+            tls: TlsSpec::default(),
         }
     }
 }

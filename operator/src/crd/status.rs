@@ -1,7 +1,7 @@
 //! The status, which the operator writes.
 
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -39,12 +39,27 @@ pub struct EventAggregatorStatus {
     /// the spec asks for.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub volumes: Option<VolumesStatus>,
+    /// The certificates of the programs and servers, if they speak TLS.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub certificates: Vec<CertificateStatus>,
     /// Number of events that are accepted and not stored yet. Absent means unknown, not zero.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub backlog: Option<i64>,
     /// Totals of all events, refreshed about every ten seconds. Absent means unknown.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub totals: Option<Totals>,
+}
+
+/// A certificate.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct CertificateStatus {
+    /// The component that has it, or `ca`.
+    pub component: String,
+    /// The Secret with the certificate.
+    pub secret_name: String,
+    /// When it ends, in UTC. The operator renews its own after two thirds of their life.
+    pub not_after: Time,
 }
 
 /// The sizes of volumes.

@@ -5,6 +5,7 @@
 
 pub mod fake;
 mod patches;
+pub mod tls;
 pub mod trial;
 
 use std::collections::BTreeMap;
@@ -55,6 +56,11 @@ pub fn external_secrets() -> Live {
     let secrets = [
         secret("edge", "cache", "url", "redis://:pw@cache.example:6380/0"),
         secret("edge", "database", "uri", "postgres://app:pw@db.example/events"),
+        secret("edge", "sealed-cache", "url", "rediss://:pw@cache.example:6380/0"),
+        secret("edge", "sealed-database", "url", "postgres://app:pw@db.example/events?sslmode=verify-full"),
+        tls::certificate("edge", "client", &["remote.edge.svc"]),
+        tls::certificate("edge", "authority", &["ca.example"]),
+        tls::certificate("edge", "front", &["events.example"]),
     ];
     Live { secrets: secrets.into_iter().map(|s| (s.metadata.name.clone().unwrap(), s)).collect(), ..Live::default() }
 }

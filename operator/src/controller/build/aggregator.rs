@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 
 use super::names::Component;
 use super::objects::Objects;
-use super::{config, durability, meta, pod, postgres, redis, set};
+use super::{config, durability, meta, pod, postgres, redis, set, tls};
 use crate::contract::{AGGREGATOR_COMMAND, AGGREGATOR_PORT, env};
 use crate::controller::plan::{Checksums, Plan};
 
@@ -42,8 +42,9 @@ pub(super) fn build(plan: &Plan, checksums: &Checksums, objects: &mut Objects) {
     variables.extend(plan.retention.iter().map(|time| pod::env(env::RETENTION, time.clone())));
     container.env = Some(variables);
     container.ports = Some(vec![pod::port("http", AGGREGATOR_PORT)]);
+    let volumes = tls::of_program(plan, COMPONENT, &mut container);
     container.resources = Some(pod::resources(&aggregator.resources, "100m", "128Mi"));
-    pod::http_probes(&mut container, "http");
+    pod::http_probes(&mut container, tls::probed_port(plan));
 
     let used = [(Component::Redis, config::REDIS_CHECKSUM), (Component::Postgres, config::POSTGRES_CHECKSUM)];
     let template = pod::template(
@@ -52,13 +53,13 @@ pub(super) fn build(plan: &Plan, checksums: &Checksums, objects: &mut Objects) {
             component: COMPONENT,
             user: pod::OUR_USER,
             container,
-            volumes: Vec::new(),
+            volumes,
             checksums: used_checksums(checksums, &used),
             grace: i64::from(aggregator.shutdown_timeout_seconds) + GRACE_MARGIN,
         },
     );
     objects.service_accounts.push(meta::service_account(plan, COMPONENT));
-    objects.services.push(set::service(plan, COMPONENT, "http", AGGREGATOR_PORT));
+    objects.services.push(tls::with_metrics(plan, set::service(plan, COMPONENT, "http", AGGREGATOR_PORT)));
     objects.services.push(pods_service(plan));
     objects.disruption_budgets.push(meta::disruption_budget(plan, COMPONENT));
     let service = plan.names.aggregator_pods();

@@ -18,6 +18,7 @@ mod publisher;
 mod publisher_autoscaler;
 mod redis;
 mod set;
+mod tls;
 
 pub use objects::Objects;
 

@@ -81,6 +81,21 @@ impl Names {
         format!("{}-pods", self.of(Component::Aggregator))
     }
 
+    /// Returns the name of the Service of the publishers' metrics, which clients have no use for.
+    pub fn publisher_metrics(&self) -> String {
+        format!("{}-metrics", self.of(Component::Publisher))
+    }
+
+    /// Returns the name of the Secret with the certificate that the operator issues for a component.
+    pub fn certificate(&self, component: Component) -> String {
+        format!("{}-tls", self.of(component))
+    }
+
+    /// Returns the name of the Secret with the CA that issues certificates.
+    pub fn authority(&self) -> String {
+        format!("{}-tls-ca", self.name)
+    }
+
     /// Returns the DNS name of a Service within the cluster.
     pub fn host(&self, service: &str) -> String {
         format!("{service}.{}.svc", self.namespace)
@@ -166,7 +181,7 @@ mod tests {
     fn the_longest_name_fits_everywhere() {
         let names = names("ns", &"a".repeat(40));
         assert!(names.schema().len() <= 63, "{}", names.schema());
-        assert!(names.aggregator_pods().len() <= 63);
+        assert!(names.aggregator_pods().len() <= 63 && names.publisher_metrics().len() <= 63);
         // A StatefulSet appends 11 characters to its name for its revisions.
         assert!(names.of(Component::Aggregator).len() + 11 <= 63);
         assert!(names.pvc(Component::Postgres).len() <= 63);

@@ -16,7 +16,7 @@ use super::meta::{meta, owned, selector};
 use super::names::{Component, operator_labels};
 use super::objects::Objects;
 use super::pod::some_vec;
-use crate::contract::{AGGREGATOR_PORT, POSTGRES_PORT, PUBLISHER_PORT, REDIS_PORT};
+use crate::contract::{AGGREGATOR_PORT, METRICS_PORT, POSTGRES_PORT, PUBLISHER_PORT, REDIS_PORT};
 use crate::controller::plan::{Backend, ExternalPlan, NetworkPlan, Plan};
 use crate::crd::Peer;
 
@@ -44,7 +44,9 @@ fn publisher(plan: &Plan, network: &NetworkPlan) -> NetworkPolicy {
     let from = if clients.is_empty() { clients } else { clients.into_iter().chain(others).collect() };
     let to_aggregators = egress(AGGREGATOR_PORT, vec![pods_of(plan, Component::Aggregator)]);
     let out = vec![dns(network), to_redis(plan), to_aggregators];
-    policy(plan, Component::Publisher, vec![ingress(PUBLISHER_PORT, from)], out)
+    let mut into = vec![ingress(PUBLISHER_PORT, from)];
+    into.extend(metrics(plan, network));
+    policy(plan, Component::Publisher, into, out)
 }
 
 fn aggregator(plan: &Plan, network: &NetworkPlan) -> NetworkPolicy {
@@ -52,7 +54,16 @@ fn aggregator(plan: &Plan, network: &NetworkPlan) -> NetworkPolicy {
     from.extend(operator(network));
     from.extend(network.scrapers.iter().map(peer));
     let out = vec![dns(network), to_redis(plan), to_postgres(plan)];
-    policy(plan, Component::Aggregator, vec![ingress(AGGREGATOR_PORT, from)], out)
+    let mut into = vec![ingress(AGGREGATOR_PORT, from)];
+    into.extend(metrics(plan, network));
+    policy(plan, Component::Aggregator, into, out)
+}
+
+/// Returns the rule for the port of metrics and probes, which speaks no TLS. Nobody may use it if there is neither an
+/// operator in the cluster nor a scraper: a rule without peers would allow all. Kubernetes allows the probes of the node.
+fn metrics(plan: &Plan, network: &NetworkPlan) -> Option<NetworkPolicyIngressRule> {
+    let from: Vec<_> = operator(network).into_iter().chain(network.scrapers.iter().map(peer)).collect();
+    (plan.tls.is_some() && !from.is_empty()).then(|| ingress(METRICS_PORT, from))
 }
 
 fn to_redis(plan: &Plan) -> NetworkPolicyEgressRule {

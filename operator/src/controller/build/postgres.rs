@@ -6,7 +6,7 @@ use k8s_openapi::api::core::v1::{EnvVar, ExecAction, Lifecycle, LifecycleHandler
 
 use super::names::Component;
 use super::objects::Objects;
-use super::{config, meta, pod, set};
+use super::{config, meta, pod, set, tls};
 use crate::contract::{POSTGRES_PORT, env};
 use crate::controller::plan::{Backend, Checksums, PASSWORD, Plan, PostgresPlan};
 
@@ -20,7 +20,7 @@ const GRACE: i64 = 120;
 
 /// Adds the objects of a managed PostgreSQL.
 pub(super) fn build(plan: &Plan, postgres: &PostgresPlan, checksums: &Checksums, objects: &mut Objects) {
-    let files = files(postgres);
+    let files = files(plan, postgres);
     let mut container = pod::container(plan, COMPONENT, &plan.images.postgres);
     container.command = Some(config::command());
     container.env = Some(vec![
@@ -43,6 +43,14 @@ pub(super) fn build(plan: &Plan, postgres: &PostgresPlan, checksums: &Checksums,
     // Exit code 1 means that the server refuses connections because it is recovering. Killing it then would
     // make the recovery begin again.
     container.liveness_probe = Some(pod::shell_probe("pg_isready -q -U sluice || test $? -eq 1", 20, 15, 6));
+    let mut volumes = vec![
+        config::volume(plan, COMPONENT),
+        pod::scratch("run"),
+        pod::scratch("tmp"),
+        // The default of the container runtime is 64 MB, which is too small for parallel queries.
+        pod::memory_volume("shm", postgres.memory / 4),
+    ];
+    volumes.extend(tls::of_server(plan, COMPONENT, &mut container));
     // On SIGTERM alone PostgreSQL waits until all clients have disconnected.
     let stop = ExecAction { command: Some(pod::shell("pg_ctl stop -D \"$PGDATA\" -m fast -w -t 100")) };
     container.lifecycle = Some(Lifecycle {
@@ -56,13 +64,7 @@ pub(super) fn build(plan: &Plan, postgres: &PostgresPlan, checksums: &Checksums,
             component: COMPONENT,
             user: pod::SERVER_USER,
             container,
-            volumes: vec![
-                config::volume(plan, COMPONENT),
-                pod::scratch("run"),
-                pod::scratch("tmp"),
-                // The default of the container runtime is 64 MB, which is too small for parallel queries.
-                pod::memory_volume("shm", postgres.memory / 4),
-            ],
+            volumes,
             checksums: BTreeMap::from([
                 (config::CONFIG_CHECKSUM.to_owned(), config::checksum(&files)),
                 (config::POSTGRES_CHECKSUM.to_owned(), checksums.get(&COMPONENT).cloned().unwrap_or_default()),
@@ -78,13 +80,23 @@ pub(super) fn build(plan: &Plan, postgres: &PostgresPlan, checksums: &Checksums,
     objects.stateful_sets.push(set::with_volume(plan, COMPONENT, &postgres.volume, stateful_set));
 }
 
-fn files(postgres: &PostgresPlan) -> BTreeMap<String, String> {
+fn files(plan: &Plan, postgres: &PostgresPlan) -> BTreeMap<String, String> {
+    let (mut start, mut config, mut hba) =
+        (include_str!("postgres.sh").to_owned(), tuned(postgres), include_str!("pg_hba.conf").to_owned());
+    if plan.tls.is_some() {
+        start = start.replace(SERVE, include_str!("postgres-tls.sh"));
+        config += include_str!("postgresql-tls.conf");
+        hba = hba.replace("\nhost ", "\nhostssl ");
+    }
     BTreeMap::from([
-        (config::START.to_owned(), include_str!("postgres.sh").to_owned()),
-        ("postgresql.conf".to_owned(), tuned(postgres) + &parameters(postgres)),
-        ("pg_hba.conf".to_owned(), include_str!("pg_hba.conf").to_owned()),
+        (config::START.to_owned(), start),
+        ("postgresql.conf".to_owned(), config + &parameters(postgres)),
+        ("pg_hba.conf".to_owned(), hba),
     ])
 }
+
+/// The last line of the start script.
+const SERVE: &str = "exec postgres -D \"$PGDATA\" -c \"config_file=$config/postgresql.conf\"\n";
 
 /// Returns the configuration, tuned for the memory and the disk of the plan. The ratios are those that
 /// the PostgreSQL documentation and wiki recommend for a dedicated server: a quarter of the memory for
@@ -119,7 +131,8 @@ pub(super) fn client_env(plan: &Plan) -> Vec<EnvVar> {
         Backend::Managed(_) => {
             let name = plan.names.of(COMPONENT);
             let host = plan.names.host(&name);
-            let url = format!("postgres://sluice:$({PASSWORD_VARIABLE})@{host}:{POSTGRES_PORT}/sluice");
+            let parameters = plan.tls.as_ref().map_or_else(String::new, |_| tls::postgres_parameters());
+            let url = format!("postgres://sluice:$({PASSWORD_VARIABLE})@{host}:{POSTGRES_PORT}/sluice{parameters}");
             vec![pod::env_secret(PASSWORD_VARIABLE, &name, PASSWORD), pod::env(env::DATABASE_URL, url)]
         }
     }

@@ -7,7 +7,7 @@ use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use super::aggregator::used_checksums;
 use super::names::Component;
 use super::objects::Objects;
-use super::{config, durability, meta, pod, redis, set};
+use super::{config, durability, meta, pod, redis, set, tls};
 use crate::contract::{AGGREGATOR_PORT, PUBLISHER_COMMAND, PUBLISHER_PORT, env};
 use crate::controller::plan::{Checksums, Plan};
 use crate::crd::DurabilitySetting;
@@ -28,7 +28,7 @@ pub(super) fn build(plan: &Plan, checksums: &Checksums, objects: &mut Objects) {
     let aggregators = plan.names.host(&plan.names.of(Component::Aggregator));
     variables.extend([
         pod::env(env::LISTEN, format!("[::]:{PUBLISHER_PORT}")),
-        pod::env(env::QUERY_URL, format!("http://{aggregators}:{AGGREGATOR_PORT}")),
+        pod::env(env::QUERY_URL, format!("{}://{aggregators}:{AGGREGATOR_PORT}", tls::scheme(plan))),
         pod::env(env::STREAM_PREFIX, plan.names.stream_prefix()),
         pod::env(env::STREAMS, plan.streams.to_string()),
         pod::env(env::IDEMPOTENCY_TTL, plan.idempotency_ttl.clone()),
@@ -38,8 +38,9 @@ pub(super) fn build(plan: &Plan, checksums: &Checksums, objects: &mut Objects) {
     variables.extend(limits(plan));
     container.env = Some(variables);
     container.ports = Some(vec![pod::port("http", PUBLISHER_PORT)]);
+    let volumes = tls::of_program(plan, COMPONENT, &mut container);
     container.resources = Some(pod::resources(&publisher.resources, "100m", "128Mi"));
-    pod::http_probes(&mut container, "http");
+    pod::http_probes(&mut container, tls::probed_port(plan));
     container.lifecycle = Some(Lifecycle {
         pre_stop: Some(LifecycleHandler {
             sleep: Some(SleepAction { seconds: PRE_STOP_SECONDS }),
@@ -54,13 +55,14 @@ pub(super) fn build(plan: &Plan, checksums: &Checksums, objects: &mut Objects) {
             component: COMPONENT,
             user: pod::OUR_USER,
             container,
-            volumes: Vec::new(),
+            volumes,
             checksums: used_checksums(checksums, &[(Component::Redis, config::REDIS_CHECKSUM)]),
             grace: PRE_STOP_SECONDS + i64::from(publisher.shutdown_timeout_seconds) + GRACE_MARGIN,
         },
     );
     objects.service_accounts.push(meta::service_account(plan, COMPONENT));
     objects.services.push(service(plan));
+    objects.services.extend(tls::metrics_service(plan));
     objects.disruption_budgets.push(meta::disruption_budget(plan, COMPONENT));
     objects.deployments.push(Deployment {
         metadata: meta::meta(plan, plan.names.of(COMPONENT), COMPONENT),
@@ -87,7 +89,7 @@ pub(super) fn build(plan: &Plan, checksums: &Checksums, objects: &mut Objects) {
 /// Returns the Service, as its user wants it.
 fn service(plan: &Plan) -> Service {
     let wanted = &plan.publisher.service;
-    let mut service = set::service(plan, COMPONENT, "http", PUBLISHER_PORT);
+    let mut service = tls::with_protocol(plan, set::service(plan, COMPONENT, "http", PUBLISHER_PORT));
     if !wanted.annotations.is_empty() {
         service.metadata.annotations = Some(wanted.annotations.clone());
     }

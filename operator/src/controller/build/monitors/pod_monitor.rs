@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::metadata;
 use crate::contract::METRICS_PATH;
 use crate::controller::build::names::{COMPONENT, Component};
+use crate::controller::build::tls;
 use crate::controller::plan::Plan;
 
 /// The spec of a PodMonitor.
@@ -55,7 +56,7 @@ pub(super) fn build(plan: &Plan) -> Option<PodMonitor> {
     let selector =
         LabelSelector { match_labels: Some(plan.names.selector_of_pods()), match_expressions: Some(vec![programs]) };
     let endpoint =
-        Endpoint { port: "http".to_owned(), path: Some(METRICS_PATH.to_owned()), interval: wanted.interval.clone() };
+        Endpoint { port: tls::probed_port(plan).to_owned(), path: Some(METRICS_PATH.to_owned()), interval: wanted.interval.clone() };
     let spec = PodMonitorFields { selector, pod_metrics_endpoints: vec![endpoint] };
     Some(PodMonitor { metadata: metadata(plan, "programs", &wanted.labels), spec })
 }

@@ -1,0 +1,181 @@
+//! TLS in the pods: their certificates and the CAs that they trust, as files, and the settings that name them.
+//!
+//! Certificates are not part of any hash: a renewed one replaces no pods. The programs read the files again by
+//! themselves, and the start scripts tell the servers to.
+
+use k8s_openapi::api::core::v1::{Container, EnvVar, KeyToPath, SecretVolumeSource, Service, ServicePort, Volume};
+use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
+
+use super::names::Component;
+use super::{pod, set};
+use crate::certificates::{CA, CERT, KEY};
+use crate::contract::{METRICS_PORT, env};
+use crate::controller::plan::{Backend, ExternalPlan, Plan};
+
+/// Directories of files, each the mount of a volume. They are not below that of the ConfigMap, which is read-only.
+const DIRECTORY: &str = "/etc/sluice-tls";
+/// The volume with the certificate of a program or server.
+const SERVER: &str = "server";
+/// Name of the port of metrics and probes.
+const METRICS: &str = "metrics";
+
+/// Adds the volumes of a program to its container, with the settings that name their files, and returns them.
+pub(super) fn of_program(plan: &Plan, component: Component, container: &mut Container) -> Vec<Volume> {
+    let mut files = Files { plan, volumes: Vec::new(), container };
+    if let Some(tls) = &plan.tls {
+        files.server(component);
+        files.set(env::TLS_CERT, path(SERVER, CERT));
+        files.set(env::TLS_KEY, path(SERVER, KEY));
+        files.set(env::METRICS_LISTEN, format!("[::]:{METRICS_PORT}"));
+        files.set(env::REQUIRE_TLS, "true".to_owned());
+        let ports = files.container.ports.get_or_insert_default();
+        ports.push(pod::port(METRICS, METRICS_PORT));
+        if component == Component::Publisher
+            && let Some(secret) = tls.secrets.get(&Component::Aggregator)
+        {
+            files.ca("aggregator", secret, CA);
+            files.set(env::QUERY_CA, path("aggregator-ca", CA));
+        }
+    }
+    files.of_backend(Component::Redis, &plan.redis, [env::REDIS_CA, env::REDIS_CERT, env::REDIS_KEY]);
+    if component == Component::Aggregator {
+        files.of_backend(Component::Postgres, &plan.postgres, ["PGSSLROOTCERT", "PGSSLCERT", "PGSSLKEY"]);
+    }
+    files.volumes
+}
+
+/// Adds the volume of a server to its container, and returns it, if the resource has TLS.
+pub(super) fn of_server(plan: &Plan, component: Component, container: &mut Container) -> Vec<Volume> {
+    let mut files = Files { plan, volumes: Vec::new(), container };
+    files.server(component);
+    files.volumes
+}
+
+/// Returns the parameters with which programs connect to a managed PostgreSQL.
+pub(super) fn postgres_parameters() -> String {
+    format!("?sslmode=verify-full&sslrootcert={}", path("postgres-ca", CA))
+}
+
+/// Returns the scheme of the URLs of programs.
+pub(super) fn scheme(plan: &Plan) -> &'static str {
+    if plan.tls.is_some() { "https" } else { "http" }
+}
+
+/// Returns the port that probes ask.
+pub(super) fn probed_port(plan: &Plan) -> &'static str {
+    if plan.tls.is_some() { METRICS } else { "http" }
+}
+
+/// Says in the Service of a program that it speaks TLS. Its port has the same name with TLS and without, so that pods of
+/// before stay reachable until they are replaced.
+pub(super) fn with_protocol(plan: &Plan, mut service: Service) -> Service {
+    if plan.tls.is_some() {
+        let ports = service.spec.as_mut().and_then(|spec| spec.ports.as_mut());
+        for port in ports.into_iter().flatten() {
+            port.app_protocol = Some("https".to_owned());
+        }
+    }
+    service
+}
+
+/// Adds the port of metrics to the Service of a program that only the cluster can reach.
+pub(super) fn with_metrics(plan: &Plan, service: Service) -> Service {
+    let mut service = with_protocol(plan, service);
+    if plan.tls.is_some() {
+        let ports = service.spec.get_or_insert_default().ports.get_or_insert_default();
+        ports.push(ServicePort {
+            name: Some(METRICS.to_owned()),
+            port: METRICS_PORT,
+            target_port: Some(IntOrString::String(METRICS.to_owned())),
+            protocol: Some("TCP".to_owned()),
+            ..ServicePort::default()
+        });
+    }
+    service
+}
+
+/// Returns the Service of the publishers' metrics. It is not that of clients, which can be open to the world.
+pub(super) fn metrics_service(plan: &Plan) -> Option<Service> {
+    plan.tls.as_ref()?;
+    let mut service = set::service(plan, Component::Publisher, METRICS, METRICS_PORT);
+    service.metadata.name = Some(plan.names.publisher_metrics());
+    Some(service)
+}
+
+/// The files of a container.
+struct Files<'a> {
+    plan: &'a Plan,
+    volumes: Vec<Volume>,
+    container: &'a mut Container,
+}
+
+impl Files<'_> {
+    fn server(&mut self, component: Component) {
+        let secret = self.plan.tls.as_ref().and_then(|tls| tls.secrets.get(&component));
+        if let Some(secret) = secret {
+            self.mount(SERVER, secret, &[(CERT, CERT), (KEY, KEY)]);
+        }
+    }
+
+    /// Adds the CAs that are trusted for a server.
+    fn ca(&mut self, server: &str, secret: &str, key: &str) {
+        self.mount(&format!("{server}-ca"), secret, &[(key, CA)]);
+    }
+
+    /// Adds what is needed to connect to Redis or PostgreSQL. `variables` are those of the CAs, the certificate and the
+    /// key of an external one. The URL of a managed PostgreSQL names the file.
+    fn of_backend<T>(&mut self, component: Component, backend: &Backend<T>, variables: [&str; 3]) {
+        let name = component.as_str();
+        let [ca_variable, cert_variable, key_variable] = variables;
+        match backend {
+            Backend::Managed(_) => {
+                let plan = self.plan;
+                let Some(secret) = plan.tls.as_ref().and_then(|tls| tls.secrets.get(&component)) else { return };
+                self.ca(name, secret, CA);
+                if component == Component::Redis {
+                    self.set(ca_variable, path("redis-ca", CA));
+                }
+            }
+            Backend::External(ExternalPlan { ca, cert, .. }) => {
+                if let Some((secret, key)) = ca {
+                    self.ca(name, secret, key);
+                    self.set(ca_variable, path(&format!("{name}-ca"), CA));
+                }
+                if let Some(secret) = cert {
+                    let volume = format!("{name}-cert");
+                    self.mount(&volume, secret, &[(CERT, CERT), (KEY, KEY)]);
+                    self.set(cert_variable, path(&volume, CERT));
+                    self.set(key_variable, path(&volume, KEY));
+                }
+            }
+        }
+    }
+
+    /// Mounts keys of a Secret as files, each `(key, file)`.
+    fn mount(&mut self, name: &str, secret: &str, keys: &[(&str, &str)]) {
+        // Where the pod has a group, the files belong to it. Where the cluster may assign none, only root and everybody
+        // are left, and nobody else is in the container.
+        let mode = if self.plan.fixed_user_ids { 0o440 } else { 0o444 };
+        let items = keys.iter().map(|(key, path)| KeyToPath { key: (*key).into(), path: (*path).into(), mode: None });
+        let source = SecretVolumeSource {
+            secret_name: Some(secret.to_owned()),
+            default_mode: Some(mode),
+            items: Some(items.collect()),
+            optional: None,
+        };
+        let volume = format!("tls-{name}");
+        self.volumes.push(Volume { name: volume.clone(), secret: Some(source), ..Volume::default() });
+        let mut mount = pod::mount(&volume, &format!("{DIRECTORY}/{name}"));
+        mount.read_only = Some(true);
+        self.container.volume_mounts.get_or_insert_default().push(mount);
+    }
+
+    fn set(&mut self, variable: &str, value: String) {
+        let variables: &mut Vec<EnvVar> = self.container.env.get_or_insert_default();
+        variables.push(pod::env(variable, value));
+    }
+}
+
+fn path(volume: &str, file: &str) -> String {
+    format!("{DIRECTORY}/{volume}/{file}")
+}

@@ -1,0 +1,171 @@
+//! The Secrets with certificates: creates those that are missing, and renews those that are due.
+
+use std::collections::BTreeMap;
+
+use jiff::Timestamp;
+use k8s_openapi::ByteString;
+use k8s_openapi::api::core::v1::Secret;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
+use kube::api::{Patch, PatchParams, PostParams};
+use kube::{Api, Client};
+use serde_json::json;
+
+use super::check;
+use super::plan::TlsPlan;
+use crate::certificates::renew::{Existing, Issued, Wanted, renew};
+use crate::certificates::{CA, CERT, Files, KEY, inspect};
+use crate::controller::build::names::{Component, MANAGER};
+use crate::controller::error::{Error, Result};
+use crate::controller::fetch::Live;
+use crate::controller::ownership::{made_by_us, owned_by_another};
+use crate::controller::plan::Plan;
+use crate::crd::CertificateStatus;
+
+/// The name in the status of the CA that the operator has made.
+const AUTHORITY: &str = "ca";
+
+/// The certificates of a resource, as they are in its Secrets.
+#[derive(Debug, Clone)]
+pub struct Certificates {
+    /// All of them.
+    pub list: Vec<CertificateStatus>,
+    /// The components whose certificates others renew.
+    pub given: Vec<Component>,
+    /// The CAs with which the operator itself connects to aggregators, in PEM.
+    pub aggregator_ca: Vec<u8>,
+}
+
+/// Creates and renews the certificates that the operator issues, and checks those of others. Without TLS it does
+/// nothing: the Secrets of before stay until the resource is deleted, because pods that have not been replaced yet
+/// mount them.
+///
+/// # Errors
+/// [`Error::SecretMissing`], [`Error::SecretInvalid`] or [`Error::CertificateExpired`] for a Secret of others,
+/// [`Error::NameTaken`] or [`Error::Leftover`] for one that is not ours, and [`Error::Api`].
+pub async fn ensure(client: &Client, plan: &Plan, live: &Live, now: Timestamp) -> Result<Option<Certificates>> {
+    let Some(tls) = &plan.tls else { return Ok(None) };
+    let given = check::given(plan, live, now)?;
+    let issued = issue(plan, tls, live, now)?;
+    let mut list = Vec::new();
+    if let Some(Issued { ca, leaves }) = &issued {
+        // The CA comes first, so that what a lost CA has signed is never used.
+        list.push(status(AUTHORITY, &plan.names.authority(), ca)?);
+        write(client, plan, live, &plan.names.authority(), plan.names.common_labels(), ca).await?;
+        for component in &tls.issued {
+            let Some(files) = leaves.get(component.as_str()) else { continue };
+            let name = plan.names.certificate(*component);
+            list.push(status(component.as_str(), &name, files)?);
+            write(client, plan, live, &name, plan.names.labels(*component), files).await?;
+        }
+    }
+    list.extend(given.iter().map(|given| CertificateStatus {
+        component: given.component.as_str().to_owned(),
+        secret_name: given.secret.clone(),
+        not_after: Time(given.not_after),
+    }));
+    list.sort_by(|a, b| a.component.cmp(&b.component));
+    let leaf = issued.and_then(|issued| issued.leaves.get(Component::Aggregator.as_str()).map(|leaf| leaf.ca.clone()));
+    let aggregator_ca = match leaf {
+        Some(ca) => ca.into_bytes(),
+        None => tls.secrets.get(&Component::Aggregator).and_then(|name| data(live, name, CA)).unwrap_or_default(),
+    };
+    Ok(Some(Certificates { list, given: given.into_iter().map(|given| given.component).collect(), aggregator_ca }))
+}
+
+/// Returns what the Secrets should have; `None` if others issue all certificates.
+fn issue(plan: &Plan, tls: &TlsPlan, live: &Live, now: Timestamp) -> Result<Option<Issued>> {
+    if tls.issued.is_empty() {
+        return Ok(None);
+    }
+    let files = |name: &str| {
+        let text = |key| data(live, name, key).and_then(|bytes| String::from_utf8(bytes).ok());
+        // A Secret that lost its CA has a certificate nevertheless.
+        Some(Files { cert: text(CERT)?, key: text(KEY)?, ca: text(CA).unwrap_or_default() })
+    };
+    let names = &plan.names;
+    let leaf = |component: &Component| Some((component.as_str().to_owned(), files(&names.certificate(*component))?));
+    let existing = Existing { ca: files(&names.authority()), leaves: tls.issued.iter().filter_map(leaf).collect() };
+    let wanted = tls.issued.iter().map(|component| Wanted {
+        component: component.as_str().to_owned(),
+        subject: names.of(*component),
+        names: tls.names(names, *component),
+    });
+    let wanted: Vec<_> = wanted.collect();
+    let issued = renew(&names.namespace, &names.name, &existing, &wanted, now);
+    issued.map(Some).map_err(|error| Error::invalid("spec.tls", format!("no certificate can be issued: {error}")))
+}
+
+fn status(component: &str, secret: &str, files: &Files) -> Result<CertificateStatus> {
+    let inspected = inspect::first(files.cert.as_bytes());
+    let inspected = inspected.map_err(|message| Error::invalid("spec.tls", format!("the certificate {message}")))?;
+    let not_after = Time(inspected.not_after);
+    Ok(CertificateStatus { component: component.to_owned(), secret_name: secret.to_owned(), not_after })
+}
+
+fn data(live: &Live, name: &str, key: &str) -> Option<Vec<u8>> {
+    Some(live.secrets.get(name)?.data.as_ref()?.get(key)?.0.clone())
+}
+
+/// Writes a Secret if it differs.
+async fn write(
+    client: &Client,
+    plan: &Plan,
+    live: &Live,
+    name: &str,
+    labels: BTreeMap<String, String>,
+    files: &Files,
+) -> Result<()> {
+    let api: Api<Secret> = Api::namespaced(client.clone(), &plan.names.namespace);
+    let bytes = |text: &str| ByteString(text.as_bytes().to_vec());
+    let values = [(CERT, bytes(&files.cert)), (KEY, bytes(&files.key)), (CA, bytes(&files.ca))];
+    let values: BTreeMap<_, _> = values.map(|(key, value)| (key.to_owned(), value)).into();
+    let found = match live.secrets.get(name) {
+        Some(secret) => secret.clone(),
+        None => {
+            let secret = Secret {
+                metadata: ObjectMeta {
+                    name: Some(name.to_owned()),
+                    namespace: Some(plan.names.namespace.clone()),
+                    labels: Some(labels.clone()),
+                    owner_references: Some(vec![plan.owner.clone()]),
+                    ..ObjectMeta::default()
+                },
+                type_: Some("kubernetes.io/tls".to_owned()),
+                data: Some(values.clone()),
+                ..Secret::default()
+            };
+            let params = PostParams { field_manager: Some(MANAGER.to_owned()), ..PostParams::default() };
+            match api.create(&params, &secret).await {
+                Ok(_) => {
+                    tracing::info!(secret = name, "issued a certificate");
+                    return Ok(());
+                }
+                // Somebody removed its labels, or it is somebody else's.
+                Err(kube::Error::Api(status)) if status.code == 409 => {
+                    api.get(name).await.map_err(Error::api(format!("get Secret {name}")))?
+                }
+                Err(error) => return Err(Error::api(format!("create Secret {name}"))(error)),
+            }
+        }
+    };
+    if !made_by_us(&found.metadata, &labels) {
+        return Err(Error::NameTaken { kind: "Secret".to_owned(), name: name.to_owned() });
+    }
+    if found.metadata.deletion_timestamp.is_some() || owned_by_another(&found.metadata, plan) {
+        return Err(Error::Leftover { kind: "Secret".to_owned(), name: name.to_owned() });
+    }
+    let has_labels =
+        labels.iter().all(|(key, value)| found.metadata.labels.as_ref().and_then(|all| all.get(key)) == Some(value));
+    let is_same = values.iter().all(|(key, value)| found.data.as_ref().and_then(|data| data.get(key)) == Some(value));
+    if is_same && has_labels {
+        return Ok(());
+    }
+    // The version protects what another operator has written at the same time.
+    let version = &found.metadata.resource_version;
+    let metadata = json!({"labels": labels, "ownerReferences": [plan.owner], "resourceVersion": version});
+    let params = PatchParams { field_manager: Some(MANAGER.to_owned()), ..PatchParams::default() };
+    let patch = Patch::Merge(json!({"metadata": metadata, "data": values}));
+    api.patch(name, &params, &patch).await.map_err(Error::api(format!("renew the certificate in Secret {name}")))?;
+    tracing::info!(secret = name, "renewed a certificate");
+    Ok(())
+}

@@ -1,0 +1,20 @@
+//! The Secrets to which a resource refers.
+
+use std::collections::BTreeSet;
+
+use super::spec::EventAggregatorSpec;
+
+impl EventAggregatorSpec {
+    /// Returns the names of the Secrets of others that the operator reads.
+    pub fn secret_names(&self) -> BTreeSet<&str> {
+        let externals = [&self.redis.external, &self.postgres.external].into_iter().flatten();
+        let of_externals = externals.flat_map(|external| {
+            let ca = external.ca_secret.as_ref().map(|secret| &secret.name);
+            let cert = external.cert_secret.as_ref().map(|secret| &secret.name);
+            [Some(&external.secret_ref.name), ca, cert]
+        });
+        let tls = &self.tls.secrets;
+        let of_tls = [&tls.publisher, &tls.aggregator, &tls.redis, &tls.postgres].map(Option::as_ref);
+        of_externals.chain(of_tls).flatten().map(String::as_str).collect()
+    }
+}
