@@ -201,15 +201,16 @@ fn the_port_of_metrics_is_open_to_the_operator_and_scrapers_alone() {
         .map(|(name, component)| part(name, "sealed", "accounts", component))
         .into();
     let into = |policies: &[NetworkPolicy]| arrows(policies, &ours, &others(), &[9090]);
-    let expected = ["operator", "prometheus"].iter().flat_map(|from| {
-        ["publisher", "aggregator"].iter().map(move |to| format!("{from} -> {to}:9090"))
-    });
+    let expected = ["operator", "prometheus"]
+        .iter()
+        .flat_map(|from| ["publisher", "aggregator"].iter().map(move |to| format!("{from} -> {to}:9090")));
     assert_eq!(into(&objects("sealed.yaml").network_policies), expected.collect::<BTreeSet<_>>());
     // Without scrapers and an operator in the cluster there is nobody. An empty list of peers would allow all.
     let mut resource = support::fixture("sealed.yaml");
     resource.spec.network_policy.scrapers.clear();
     let defaults = sluice_operator::controller::plan::Defaults { operator_namespace: None, ..support::defaults() };
-    let plan = sluice_operator::controller::validate::validate(&resource, &support::external_secrets(), &defaults, None);
+    let plan =
+        sluice_operator::controller::validate::validate(&resource, &support::external_secrets(), &defaults, None);
     let built = sluice_operator::controller::build::build(&plan.unwrap(), &Default::default());
     assert_eq!(into(&built.network_policies), BTreeSet::new());
 }

@@ -140,12 +140,10 @@ fn redis_uses_a_renewed_certificate_without_a_restart_and_serves_no_plain_port()
     pod.start(&[("REDIS_PASSWORD", password.clone()), ("REDISCLI_AUTH", password)]);
     soon("the server presents its certificate", || presents(port, &first).then_some(()));
     let ping = |arguments: &[&str]| {
-        let output = Command::new("redis-cli").args(["-p", &port.to_string()]).args(arguments).arg("ping");
-        String::from_utf8_lossy(&output_of(output.env("REDISCLI_AUTH", "secret"))).trim().to_owned()
+        let mut command = Command::new("redis-cli");
+        command.args(["-p", &port.to_string()]).args(arguments).arg("ping").env("REDISCLI_AUTH", "secret");
+        String::from_utf8_lossy(&command.output().unwrap().stdout).trim().to_owned()
     };
-    fn output_of(command: &mut Command) -> Vec<u8> {
-        command.output().unwrap().stdout
-    }
     assert_eq!(ping(&["--tls", "--insecure"]), "PONG");
     assert_ne!(ping(&[]), "PONG", "it speaks TLS alone");
 
