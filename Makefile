@@ -105,8 +105,9 @@ test-matrix: setup programs ## the API suite with each version of PostgreSQL, Re
 fuzz: ## runs each fuzz target for a minute (needs the nightly toolchain)
 	@scripts/fuzz
 
-setup: ## installs the servers that the tests start: Redis and PostgreSQL
+setup: ## installs the servers that the tests start: Redis, PostgreSQL and an S3 server
 	@scripts/servers
+	@scripts/moto >/dev/null
 
 .PHONY: programs
 # Built together with the tests: cargo unifies features over one build, so dependencies compile only once.

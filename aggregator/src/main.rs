@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use sluice_aggregator::settings::{Cli, Command, HealthcheckSettings};
-use sluice_aggregator::{audit, run, standalone};
+use sluice_aggregator::{audit, backup, run, standalone};
 
 async fn of_health(settings: &HealthcheckSettings) -> anyhow::Result<()> {
     sluice_service::healthcheck::run_with(&settings.url, &settings.https.tls(), settings.token.headers()?).await
@@ -30,6 +30,7 @@ async fn main() -> ExitCode {
                 return ExitCode::from(audit::Verdict::Unknown.exit_code());
             }
         },
+        Command::Backup(command) => backup::backup(&command).await,
         Command::Healthcheck(settings) => of_health(&settings).await,
     };
     sluice_service::exit::exit(result)

@@ -17,6 +17,7 @@ use sluice_service::units::{bytes, duration, duration_within};
 use sluice_store::postgres::{self, PayloadType};
 
 use crate::audit::AuditSettings;
+use crate::backup::BackupCommand;
 
 /// Stores events exactly once, and answers questions about them.
 #[derive(Debug, Parser)]
@@ -39,6 +40,9 @@ pub enum Command {
     /// Compare the counters of the log, the counters of the store and its rows; exit 0 if they agree, 1 if they
     /// differ, 2 if a counter was lost
     Audit(Box<AuditSettings>),
+    /// Store backups of PostgreSQL in a folder or an S3 bucket, list them, and write them out again
+    #[command(subcommand)]
+    Backup(Box<BackupCommand>),
     /// Ask a running server whether it is ready; exit 0 if so
     Healthcheck(HealthcheckSettings),
 }
@@ -240,6 +244,10 @@ impl Cli {
                 settings.ingest.check_idempotency_ttl(settings.rules.idempotency_ttl)
             }
             Command::Audit(settings) => checked(settings.check()),
+            Command::Backup(command) => match &**command {
+                BackupCommand::Store(settings) => checked(settings.check()),
+                _ => Ok(()),
+            },
             Command::Healthcheck(settings) => checked(settings.https.check(&settings.url)),
         }
     }

@@ -36,6 +36,7 @@ pub mod program;
 pub mod proxy;
 pub mod raw;
 pub mod redis;
+pub mod s3;
 pub mod sentinels;
 pub mod setup;
 pub mod store;

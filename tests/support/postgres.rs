@@ -301,7 +301,7 @@ fn make_template() -> PathBuf {
 
 /// Returns a program of PostgreSQL: from `SLUICE_PG_BIN`, from the directory of Debian (the newest version), or
 /// from the `PATH`. Some packages of a server do not have its clients: those of another version do as well.
-pub(crate) fn program(name: &str) -> PathBuf {
+pub fn program(name: &str) -> PathBuf {
     static BIN: LazyLock<Option<PathBuf>> = LazyLock::new(|| {
         let versions = std::fs::read_dir("/usr/lib/postgresql").ok()?.flatten();
         let newest = versions.filter_map(|v| v.file_name().to_str()?.parse::<u32>().ok()).max()?;

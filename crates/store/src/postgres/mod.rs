@@ -5,6 +5,7 @@
 
 mod address;
 mod arrival_marks;
+mod backup;
 mod bounded;
 mod connections;
 mod copy;
@@ -47,6 +48,7 @@ use sluice_service::durability::Durability;
 use sluice_service::encryption::Encryption;
 
 pub use address::check_connection;
+pub use backup::{BackupFacts, backup_facts};
 pub use durability::DURABILITY_SETTINGS;
 pub use password::check_password_file;
 pub use schema::migrate;
