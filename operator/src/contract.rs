@@ -16,6 +16,12 @@ pub const POSTGRES_PORT: i32 = 5432;
 pub const PUBLISHER_COMMAND: &str = "serve";
 /// The aggregator's subcommand that runs a replica.
 pub const AGGREGATOR_COMMAND: &str = "run";
+/// The aggregator's subcommand for backups.
+pub const BACKUP_COMMAND: &str = "backup";
+/// Its subcommand that stores a backup.
+pub const STORE_COMMAND: &str = "store";
+/// Its subcommand that writes a backup out again.
+pub const FETCH_COMMAND: &str = "fetch";
 
 /// Returns 200 while the process runs. It sends no request to any other server.
 pub const LIVE_PATH: &str = "/healthz";

@@ -7,10 +7,16 @@ mod support;
 
 use serde_json::{Value, json};
 use sluice_operator::contract;
+use sluice_operator::controller::build;
 use support::{fixture_text, objects};
 
 fn compare(name: &str) {
-    let built = serde_json::to_value(objects(&format!("{name}.yaml"))).unwrap();
+    let mut built = serde_json::to_value(objects(&format!("{name}.yaml"))).unwrap();
+    let plan = support::plan(&format!("{name}.yaml"));
+    if let (Some(restore), Some(postgres)) = (&plan.restore, plan.postgres.managed()) {
+        // It is created apart from the other objects.
+        built["jobs"] = json!([build::backup::restore_job(&plan, postgres, restore)]);
+    }
     let file = format!("{name}.objects.yaml");
     if std::env::var_os("BLESS").is_some() {
         let path = format!("{}/tests/fixtures/{file}", env!("CARGO_MANIFEST_DIR"));
@@ -46,6 +52,33 @@ fn a_resource_with_tls_is_built_as_recorded() {
 #[test]
 fn a_resource_with_tls_on_external_servers_is_built_as_recorded() {
     compare("remote");
+}
+
+#[test]
+fn backups_and_a_restore_are_built_as_recorded() {
+    compare("vault");
+}
+
+#[test]
+fn pods_of_backups_and_restores_are_restricted_and_have_no_token() {
+    let plan = support::plan("vault.yaml");
+    let (restore, postgres) = (plan.restore.as_ref().unwrap(), plan.postgres.managed().unwrap());
+    let job = build::backup::restore_job(&plan, postgres, restore).spec.unwrap().template;
+    let cron_job = objects("vault.yaml").cron_jobs.remove(0).spec.unwrap().job_template.spec.unwrap().template;
+    for template in [job, cron_job] {
+        let pod = serde_json::to_value(template.spec.unwrap()).unwrap();
+        let security = &pod["securityContext"];
+        assert_eq!((&security["runAsNonRoot"], &pod["restartPolicy"]), (&json!(true), &json!("Never")));
+        assert_eq!(security["seccompProfile"]["type"], "RuntimeDefault");
+        assert_eq!(pod["automountServiceAccountToken"], false);
+        for container in pod["containers"].as_array().unwrap() {
+            let security = &container["securityContext"];
+            assert_eq!(security["allowPrivilegeEscalation"], false);
+            assert_eq!(security["readOnlyRootFilesystem"], true);
+            assert_eq!(security["capabilities"]["drop"], json!(["ALL"]));
+            assert!(!container["resources"]["requests"]["cpu"].is_null());
+        }
+    }
 }
 
 #[test]
@@ -165,13 +198,12 @@ fn a_replica_is_given_more_time_to_stop_than_it_takes_to_drain() {
 
 #[test]
 fn where_the_cluster_assigns_user_ids_no_pod_names_one() {
-    use sluice_operator::controller::build::build;
     use sluice_operator::controller::plan::Defaults;
     use sluice_operator::controller::validate::validate;
 
     let defaults = Defaults { fixed_user_ids: false, ..support::defaults() };
     let plan = validate(&support::fixture("ledger.yaml"), &support::external_secrets(), &defaults, None).unwrap();
-    let built = serde_json::to_value(build(&plan, &Default::default())).unwrap();
+    let built = serde_json::to_value(build::build(&plan, &Default::default())).unwrap();
     let sets = built["statefulSets"].as_array().unwrap().iter().chain(built["deployments"].as_array().unwrap());
     for set in sets {
         let (name, security) = (&set["metadata"]["name"], &set["spec"]["template"]["spec"]["securityContext"]);
@@ -194,7 +226,6 @@ fn roles_that_somebody_adds_may_log_in_to_the_database_of_the_managed_server() {
 
 #[test]
 fn a_change_rolls_only_the_pods_it_touches() {
-    use sluice_operator::controller::build::build;
     use sluice_operator::controller::build::names::Component;
     use sluice_operator::controller::plan::Checksums;
     use sluice_operator::controller::validate::validate;
@@ -202,7 +233,7 @@ fn a_change_rolls_only_the_pods_it_touches() {
 
     let templates = |resource, checksums: &Checksums| {
         let plan = validate(&resource, &support::external_secrets(), &support::defaults(), None).unwrap();
-        let built = build(&plan, checksums);
+        let built = build::build(&plan, checksums);
         let sets = built.stateful_sets.into_iter().map(|set| (set.metadata.name, set.spec.unwrap().template));
         let deployments = built.deployments.into_iter().map(|d| (d.metadata.name, d.spec.unwrap().template));
         sets.chain(deployments).map(|(name, template)| (name.unwrap(), template)).collect::<Vec<_>>()

@@ -11,7 +11,7 @@ use k8s_openapi::api::core::v1::Container;
 use sluice_operator::contract::{
     AGGREGATOR_COMMAND, AGGREGATOR_PORT, BACKLOG_METRIC, PUBLISHER_COMMAND, PUBLISHER_PORT, env,
 };
-use sluice_operator::controller::build::build;
+use sluice_operator::controller::build::{self, build};
 use sluice_operator::controller::plan::Checksums;
 use sluice_operator::controller::validate::validate;
 use sluice_operator::crd::DurabilitySetting;
@@ -59,6 +59,25 @@ fn the_publisher_accepts_every_setting_it_is_given() {
     accepts(sluice_publisher::settings::Cli::command(), &container("tiny.yaml", "publisher"));
     for fixture in ["sealed.yaml", "remote.yaml"] {
         accepts(sluice_publisher::settings::Cli::command(), &container(fixture, "publisher"));
+    }
+}
+
+/// The containers of backups have arguments and no variables of ours but those of the database.
+#[test]
+fn the_aggregator_accepts_the_arguments_of_backups_and_restores() {
+    let plan = support::plan("vault.yaml");
+    let restore = build::backup::restore_job(&plan, plan.postgres.managed().unwrap(), plan.restore.as_ref().unwrap());
+    let backup = objects("vault.yaml").cron_jobs.remove(0).spec.unwrap().job_template.spec.unwrap().template;
+    for (template, name) in [(restore.spec.unwrap().template, "fetch"), (backup, "store")] {
+        let containers = template.spec.unwrap().containers;
+        let container = containers.iter().find(|container| container.name == name).unwrap();
+        let mut line = vec!["sluice-aggregator".to_owned()];
+        line.extend(container.args.clone().unwrap());
+        if container.env.iter().flatten().any(|variable| variable.name == env::DATABASE_URL) {
+            line.push("--database-url=postgres://somewhere".to_owned());
+        }
+        let parsed = sluice_aggregator::settings::Cli::command().try_get_matches_from(&line);
+        assert!(parsed.is_ok(), "{line:?}: {}", parsed.unwrap_err());
     }
 }
 

@@ -216,6 +216,28 @@ fn the_port_of_metrics_is_open_to_the_operator_and_scrapers_alone() {
 }
 
 #[test]
+fn pods_of_backups_reach_postgresql_the_server_of_the_bucket_and_dns_alone() {
+    let policies = objects("vault.yaml").network_policies;
+    let ours: Vec<_> = [("backup", "backup"), ("postgres", "postgres"), ("aggregator", "aggregator")]
+        .map(|(name, component)| part(name, "vault", "edge", component))
+        .into();
+    let open = arrows(&policies, &ours, &others(), &[53, 80, 443, 5353, 5432, 6379, 8080, 8081, 9000]);
+    let of_backups: Vec<_> = open.iter().filter(|arrow| arrow.contains("backup")).map(String::as_str).collect();
+    let anybody = ["client", "database", "dns", "foreign-aggregator", "internet"];
+    let anybody = anybody.iter().chain(&["neighbour", "operator", "other-aggregator", "prometheus", "stranger"]);
+    let mut expected: Vec<_> = anybody.map(|name| format!("backup -> {name}:9000")).collect();
+    expected.extend(["backup -> dns:53", "backup -> dns:5353", "backup -> postgres:5432"].map(str::to_owned));
+    expected.sort();
+    assert_eq!(of_backups, expected);
+    assert!(
+        !objects("ledger.yaml")
+            .network_policies
+            .iter()
+            .any(|policy| policy.metadata.name.as_deref() == Some("ledger-backup"))
+    );
+}
+
+#[test]
 fn without_policies_there_are_none() {
     let mut resource = support::fixture("ledger.yaml");
     resource.spec.network_policy.enabled = false;

@@ -20,6 +20,15 @@ the same for the ClusterRole and for the Roles of single namespaces.
 - apiGroups: [""]
   resources: [services, configmaps, serviceaccounts]
   verbs: [get, list, watch, create, patch, delete]
+# Backups of PostgreSQL.
+- apiGroups: [batch]
+  resources: [cronjobs]
+  verbs: [get, list, watch, create, patch, delete]
+# The Jobs of backups tell what they stored. A restore is a Job that the operator creates and never changes; Kubernetes
+# removes it.
+- apiGroups: [batch]
+  resources: [jobs]
+  verbs: [list, watch, create]
 # The connections that are allowed between pods.
 - apiGroups: [networking.k8s.io]
   resources: [networkpolicies]

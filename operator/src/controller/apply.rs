@@ -61,6 +61,7 @@ pub async fn apply(client: &Client, plan: &Plan, live: &Live, mut desired: Objec
         http_routes: applier.all(&live.objects.http_routes, desired.http_routes).await?,
         pod_monitors: Vec::new(),
         prometheus_rules: Vec::new(),
+        cron_jobs: applier.all(&live.objects.cron_jobs, desired.cron_jobs).await?,
     };
     let sets = applier.workloads(&live.objects.stateful_sets, desired.stateful_sets);
     objects.stateful_sets = applier.all(&live.objects.stateful_sets, sets).await?;

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use futures::future::try_join_all;
 use k8s_openapi::api::autoscaling::v2::HorizontalPodAutoscaler;
+use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::{ContainerStatus, PersistentVolumeClaim, Pod, Secret};
 use kube::api::ListParams;
 use kube::{Api, Client, Resource, ResourceExt};
@@ -29,8 +30,12 @@ pub struct Live {
     pub lacks: BTreeSet<String>,
     /// The PersistentVolumeClaims of its volumes.
     pub pvcs: Vec<PersistentVolumeClaim>,
-    /// Its pods.
+    /// Its pods, except those of backups and restores.
     pub pods: Vec<Pod>,
+    /// The Jobs of backups and restores.
+    pub jobs: Vec<Job>,
+    /// Their pods.
+    pub backup_pods: Vec<Pod>,
     /// The reasons that running aggregators give for not being ready, each after the name of its pod.
     pub unready_reason: Option<String>,
     /// Names of the HorizontalPodAutoscalers that scale it although the spec asks the operator to do so.
@@ -51,7 +56,7 @@ pub async fn fetch(context: &Context, resource: &EventAggregator, data: Data) ->
     let reader = Reader::new(client, resource);
     let optional = &context.optional;
     let Data { secrets: made, stateful_sets, pvcs } = data;
-    let references = resource.spec.secret_names().into_iter();
+    let references = resource.spec.secret_names();
     // All requests are sent at the same time, so that this takes as long as the slowest one and not as all together.
     let (
         referenced,
@@ -65,10 +70,12 @@ pub async fn fetch(context: &Context, resource: &EventAggregator, data: Data) ->
         http_routes,
         pod_monitors,
         prometheus_rules,
-        pods,
+        cron_jobs,
+        jobs,
+        all_pods,
         all_autoscalers,
     ) = tokio::try_join!(
-        try_join_all(references.map(|name| reader.get::<Secret>(name))),
+        try_join_all(references.into_iter().map(|name| reader.get::<Secret>(name))),
         reader.list(),
         reader.list(),
         reader.list(),
@@ -79,20 +86,20 @@ pub async fn fetch(context: &Context, resource: &EventAggregator, data: Data) ->
         optional.list(&reader),
         optional.list(&reader),
         optional.list(&reader),
+        reader.list(),
+        reader.list(),
         reader.list::<Pod>(),
         autoscalers(client, &names),
     )?;
-    let is_ours = |autoscaler: &HorizontalPodAutoscaler| {
-        autoscaler.labels().get(MANAGED_BY).map(String::as_str) == Some(MANAGER)
-            && instance_of(autoscaler.labels()) == Some(names.name.as_str())
-    };
-    let (own_autoscalers, all_autoscalers): (Vec<_>, Vec<_>) = all_autoscalers.into_iter().partition(is_ours);
+    let (own_autoscalers, all_autoscalers) = split(all_autoscalers, |autoscaler| is_ours(autoscaler, &names));
+    let (backup_pods, pods) = split(all_pods, is_of_backup);
     let unready = unready_aggregator(&pods);
     let unready_reason = context.unready.note(&resource.uid().unwrap_or_default(), unready.as_deref());
     let unready_reason = unready.zip(unready_reason).map(|(pod, reason)| format!("{pod} reports: {reason}"));
     let referenced = referenced.into_iter().flatten().map(|secret| (secret.name_any(), secret));
     Ok(Live {
         secrets: made.into_iter().chain(referenced).collect(),
+        serves_http_routes: http_routes.is_some(),
         objects: Objects {
             service_accounts,
             config_maps,
@@ -106,8 +113,11 @@ pub async fn fetch(context: &Context, resource: &EventAggregator, data: Data) ->
             http_routes,
             pod_monitors,
             prometheus_rules,
+            cron_jobs,
         },
         lacks: optional.lacking(),
+        jobs,
+        backup_pods,
         pvcs,
         unready_reason,
         pods,
@@ -118,6 +128,21 @@ pub async fn fetch(context: &Context, resource: &EventAggregator, data: Data) ->
         publisher_autoscalers: of_target(&all_autoscalers, "Deployment", &names.of(Component::Publisher)),
         backlog: resource.status.as_ref().and_then(|status| status.backlog),
     })
+}
+
+/// Returns what fits, and the rest.
+fn split<T>(all: Vec<T>, fits: impl Fn(&T) -> bool) -> (Vec<T>, Vec<T>) {
+    all.into_iter().partition(fits)
+}
+
+/// Whether an autoscaler was made by the operator for this resource.
+fn is_ours(autoscaler: &HorizontalPodAutoscaler, names: &Names) -> bool {
+    autoscaler.labels().get(MANAGED_BY).map(String::as_str) == Some(MANAGER)
+        && instance_of(autoscaler.labels()) == Some(names.name.as_str())
+}
+
+fn is_of_backup(pod: &Pod) -> bool {
+    component_of(pod.labels()) == Some(Component::Backup.as_str())
 }
 
 /// Returns the name of an aggregator's pod that runs and is not ready.

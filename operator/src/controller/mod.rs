@@ -4,6 +4,7 @@
 
 mod additions;
 pub mod apply;
+mod backup;
 pub mod build;
 mod capacity;
 pub mod changes;

@@ -46,6 +46,10 @@ pub struct Plan {
     pub redis: Backend<RedisPlan>,
     /// The PostgreSQL that holds the tables.
     pub postgres: Backend<PostgresPlan>,
+    /// What is to be restored into it. No aggregator runs until it has ended.
+    pub restore: Option<RestorePlan>,
+    /// What identifies the restores that the resource asks for, done or not.
+    pub asked: Restores,
     /// The NetworkPolicies, if there are any.
     pub network: Option<NetworkPlan>,
     /// The PodMonitor, if there is one.
@@ -175,6 +179,71 @@ pub struct PostgresPlan {
     pub parameters: BTreeMap<String, String>,
     /// Its major version.
     pub version: i32,
+    /// When and where it is backed up.
+    pub backup: Option<BackupPlan>,
+}
+
+/// When and where PostgreSQL is backed up.
+#[derive(Debug, Clone)]
+pub struct BackupPlan {
+    /// The schedule of the CronJob.
+    pub schedule: String,
+    /// Number of backups to keep.
+    pub keep: i32,
+    /// Whether no backup is made.
+    pub suspend: bool,
+    /// Where backups are stored.
+    pub place: PlacePlan,
+}
+
+/// A place for backups.
+#[derive(Debug, Clone)]
+pub struct PlacePlan {
+    /// The URL, with the folder of the resource.
+    pub url: String,
+    /// The PersistentVolumeClaim in which they are.
+    pub claim: Option<String>,
+    /// The S3 bucket in which they are.
+    pub s3: Option<S3Plan>,
+}
+
+/// An S3 bucket.
+#[derive(Debug, Clone)]
+pub struct S3Plan {
+    /// URL of the server, if it is not that of AWS.
+    pub endpoint: Option<String>,
+    /// The port of the server.
+    pub port: i32,
+    /// The region.
+    pub region: String,
+    /// Name of the Secret with the credentials.
+    pub secret: String,
+    /// Whether the Secret has a CA.
+    pub has_ca: bool,
+}
+
+/// What identifies the restores that a resource asks for.
+#[derive(Debug, Clone, Default)]
+pub struct Restores {
+    /// That of `spec.restoreFrom`.
+    pub restore_from: Option<String>,
+    /// That of `spec.postgres.managed.restore`.
+    pub restore: Option<String>,
+}
+
+/// A backup that is to be restored, and has not been yet.
+#[derive(Debug, Clone)]
+pub struct RestorePlan {
+    /// What identifies the restore. It is noted in the database, so that it is done once.
+    pub key: String,
+    /// Name of the backup; `None` means the newest.
+    pub backup: Option<String>,
+    /// Where it is.
+    pub place: PlacePlan,
+    /// Whether it replaces what is there. Otherwise nothing must be there.
+    pub replaces: bool,
+    /// The message if it has failed, and nothing can begin before it succeeds.
+    pub failed: Option<String>,
 }
 
 impl PostgresPlan {
@@ -258,6 +327,11 @@ impl Plan {
             .filter_map(|(managed, component)| managed.then_some(component))
     }
 
+    /// Returns the backups, if there are any.
+    pub fn backup(&self) -> Option<&BackupPlan> {
+        self.postgres.managed()?.backup.as_ref()
+    }
+
     /// Returns what the user of the resource says about the pods of a component, if it has any.
     pub fn pods(&self, component: Component) -> Option<&PodsSpec> {
         match component {
@@ -265,6 +339,7 @@ impl Plan {
             Component::Publisher => Some(&self.publisher.pods),
             Component::Redis => self.redis.managed().map(|redis| &redis.pods),
             Component::Postgres => self.postgres.managed().map(|postgres| &postgres.pods),
+            Component::Backup => None,
         }
     }
 }

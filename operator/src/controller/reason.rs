@@ -65,6 +65,22 @@ reasons! {
     NotConfirmed,
     /// An object must be deleted before the operator can continue.
     WaitingForDeletion,
+    /// The newest backup is as recent as its schedule asks for.
+    BackupRecent,
+    /// A backup should have been made more than an hour ago.
+    BackupOverdue,
+    /// The last backup failed.
+    BackupFailed,
+    /// No backup has been made yet, and none is overdue.
+    NeverBackedUp,
+    /// No backups are made, as the resource asks for.
+    BackupSuspended,
+    /// A backup is being restored.
+    Restoring,
+    /// A backup has been restored.
+    RestoreComplete,
+    /// A backup could not be restored.
+    RestoreFailed,
     /// A component will not become ready by itself.
     Stalled,
     /// The kubelet cannot pull an image.
@@ -121,6 +137,7 @@ impl Reason {
                 | Self::NotConfirmed
                 | Self::VolumeGrowing
                 | Self::Hibernating
+                | Self::Restoring
         )
     }
 
@@ -137,6 +154,9 @@ impl Reason {
                 | Self::NotConfirmed
                 | Self::VolumeGrowing
                 | Self::WaitingForDeletion
+                | Self::BackupRecent
+                | Self::Restoring
+                | Self::RestoreComplete
                 | Self::Paused
                 | Self::Hibernated
                 | Self::Hibernating

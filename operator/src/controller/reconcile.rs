@@ -12,7 +12,7 @@ use kube::runtime::controller::Action;
 use super::context::Context;
 use super::data::Data;
 use super::error::{Error, Result};
-use super::{apply, build, data, fetch, retention, secrets, status, tls, validate, write_status};
+use super::{apply, backup, build, data, fetch, retention, secrets, status, tls, validate, write_status};
 use crate::crd::{ConditionType, DeletionPolicy, EventAggregator, EventAggregatorStatus};
 
 /// How soon a resource that is not ready is reconciled again.
@@ -111,6 +111,7 @@ async fn bring_about(resource: &EventAggregator, context: &Context, data: Data) 
     let certificates = tls::ensure::ensure(client, &plan, &live, now).await?;
     let desired = build::build(&plan, &checksums);
     let applied = apply::apply(client, &plan, &live, desired).await?;
+    backup::begin(client, &plan, &live).await?;
     let old = resource.status.clone().unwrap_or_default();
     context.programs.trust(&plan.names, certificates.as_ref());
     let mut status = status::of_applied(&plan, &live, &applied, &old, now);

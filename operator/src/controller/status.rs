@@ -8,6 +8,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use kube::ResourceExt;
 
 use super::apply::Applied;
+use super::backup::{self, Conclusion, Standing};
 use super::build::names::Component;
 use super::capacity::{self, Growth};
 use super::error::Error;
@@ -88,11 +89,13 @@ pub fn of_applied(
             },
         ),
     ];
+    let backups = backup::conclude(plan, live, applied.objects.cron_jobs.first(), old, now);
     let smaller = smaller_volumes(plan, live);
     let (mut ready, mut progressing) = (ready(&parts), progressing(plan, &parts));
     if plan.hibernated {
         (ready, progressing) = hibernated(live, &parts);
     }
+    (ready, progressing) = restoring(plan, &backups, ready, progressing);
     if let Some(refused) = refused(applied, &smaller) {
         // Everything else has been applied.
         (ready, progressing) = (refused.clone(), refused);
@@ -109,7 +112,44 @@ pub fn of_applied(
         selector: Some(plan.names.selector_text(Component::Aggregator)),
         endpoint: Some(endpoint(plan)),
         volumes: volumes(plan, live),
-        ..with(old, verdicts, plan.generation, now)
+        ..with_backups(old, backups, verdicts, plan.generation, now)
+    }
+}
+
+/// Returns the conditions Ready and Progressing while a restore is not done: those of the restore, unless another part
+/// needs somebody.
+fn restoring(plan: &Plan, backups: &Conclusion, ready: Verdict, progressing: Verdict) -> (Verdict, Verdict) {
+    match &backups.unready {
+        Some(unready) if !plan.hibernated && (ready.is_true() || ready.reason.is_underway()) => {
+            let underway = if unready.reason.is_underway() { "True" } else { "False" };
+            (
+                Verdict::new("False", unready.reason, unready.message.clone()),
+                Verdict::new(underway, unready.reason, unready.message.clone()),
+            )
+        }
+        _ => (ready, progressing),
+    }
+}
+
+/// Replaces some conditions, and what is known of backups. Without backups the resource has no such conditions any more.
+fn with_backups(
+    old: &EventAggregatorStatus,
+    backups: Conclusion,
+    mut verdicts: Vec<(ConditionType, Verdict)>,
+    generation: i64,
+    now: Timestamp,
+) -> EventAggregatorStatus {
+    let verdict = |standing: Standing| Verdict::new(standing.status, standing.reason, standing.message);
+    verdicts.extend(backups.conditions.into_iter().map(|(of, standing)| (of, verdict(standing))));
+    let mut retained = old.clone();
+    let of_backups = [ConditionType::BackedUp, ConditionType::Restored].map(ConditionType::as_str);
+    let is_new = |type_: &str| verdicts.iter().any(|(of, _)| of.as_str() == type_);
+    retained.conditions.retain(|old| !of_backups.contains(&old.type_.as_str()) || is_new(&old.type_));
+    EventAggregatorStatus {
+        backup: backups.backup,
+        restore: backups.restore,
+        restored_from: backups.restored_from,
+        ..with(&retained, verdicts, generation, now)
     }
 }
 

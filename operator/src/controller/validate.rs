@@ -11,7 +11,6 @@ use super::build::http_route::HttpRoute;
 use super::build::monitors::pod_monitor::PodMonitor;
 use super::build::monitors::prometheus_rule::PrometheusRule;
 use super::build::names::{Component, Names};
-use super::capacity;
 use super::error::{Error, Result};
 use super::external_tls;
 use super::fetch::Live;
@@ -22,6 +21,7 @@ use super::plan::{
 use super::publisher_autoscaling;
 use super::tls::check;
 use super::tls::plan::TlsPlan;
+use super::{backup, capacity};
 use crate::contract::{POSTGRES_PORT, REDIS_PORT};
 use crate::crd::{
     AggregatorSpec, EventAggregator, EventAggregatorSpec, ExternalSpec, HttpRouteSpec, ManagedRedis, NetworkPolicySpec,
@@ -62,6 +62,9 @@ pub fn validate(resource: &EventAggregator, live: &Live, defaults: &Defaults, de
     let mut serving = vec![Component::Publisher, Component::Aggregator];
     serving.extend(redis.is_managed().then_some(Component::Redis));
     serving.extend(postgres.is_managed().then_some(Component::Postgres));
+    let (restore, asked) = backup::restore(resource, live, &names)?;
+    // An aggregator would store into what is being replaced.
+    let replicas = if restore.is_some() { 0 } else { replicas };
     Ok(Plan {
         owner,
         generation: resource.metadata.generation.unwrap_or_default(),
@@ -95,6 +98,8 @@ pub fn validate(resource: &EventAggregator, live: &Live, defaults: &Defaults, de
         },
         redis,
         postgres,
+        restore,
+        asked,
         network: network(&spec.network_policy, defaults)?,
         pod_monitor: Some(&spec.monitoring.pod_monitor)
             .filter(|wanted| wanted.enabled && !live.lacks.contains(PodMonitor::plural(&()).as_ref()))
@@ -264,6 +269,7 @@ fn postgres(spec: &EventAggregatorSpec, live: &Live, names: &Names) -> Result<Ba
         pods: managed.pods.clone(),
         parameters: managed.parameters.clone(),
         version: managed.version,
+        backup: backup::backup(spec, live, names)?,
     }))
 }
 

@@ -9,6 +9,7 @@ use futures::stream::{BoxStream, select_all};
 use futures::{FutureExt, StreamExt, future, stream};
 use k8s_openapi::api::apps::v1::{Deployment, StatefulSet};
 use k8s_openapi::api::autoscaling::v2::HorizontalPodAutoscaler;
+use k8s_openapi::api::batch::v1::{CronJob, Job};
 use k8s_openapi::api::core::v1::{ConfigMap, PersistentVolumeClaim, Pod, Secret, Service, ServiceAccount};
 use k8s_openapi::api::networking::v1::{Ingress, NetworkPolicy};
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
@@ -83,6 +84,8 @@ pub async fn watch(
         scope.optional::<HttpRoute>(store.clone()),
         scope.optional::<PodMonitor>(store.clone()),
         scope.optional::<PrometheusRule>(store.clone()),
+        scope.labelled::<CronJob>(),
+        scope.labelled::<Job>(),
         scope.labelled::<PersistentVolumeClaim>(),
         scope.labelled::<Pod>(),
     ];

@@ -6,6 +6,7 @@ use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::backup::{BackupSpec, RestoreSpec};
 use super::pods::PodsSpec;
 use super::tls::{CaSecret, CertSecret};
 use super::{parameters, rules};
@@ -90,6 +91,13 @@ pub struct ManagedPostgres {
     /// Major version of the server. It cannot be changed, because the data directory belongs to that version.
     #[schemars(range(min = 15, max = 99))]
     pub version: i32,
+    /// If given, backups are made by a schedule.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub backup: Option<BackupSpec>,
+    /// If given, this backup replaces what is stored, once. No aggregator runs meanwhile, and afterwards they store again
+    /// what Redis still has of what the backup lacks.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub restore: Option<RestoreSpec>,
 }
 
 impl Default for ManagedPostgres {
@@ -101,6 +109,8 @@ impl Default for ManagedPostgres {
             pods: PodsSpec::default(),
             parameters: BTreeMap::new(),
             version: 17,
+            backup: None,
+            restore: None,
         }
     }
 }

@@ -1,7 +1,10 @@
 //! The custom resource `EventAggregator`: the spec, which its user writes, and the status, which the
 //! operator writes.
 
+mod add_rules;
 mod backends;
+mod backup;
+mod backup_rules;
 mod deletion;
 pub mod docs;
 mod durability;
@@ -25,6 +28,9 @@ mod status;
 mod tls;
 
 pub use backends::{ExternalSpec, ManagedPostgres, ManagedRedis, PostgresSpec, RedisSpec, SecretKeyRef, StorageSpec};
+pub use backup::{
+    BackupPlace, BackupSpec, BackupStatus, RestoreFromSpec, RestoreSpec, RestoreState, RestoreStatus, S3Place,
+};
 pub use deletion::DeletionPolicy;
 pub use durability::{DurabilitySetting, DurabilitySpec};
 pub use ingress::{GatewayRef, HttpRouteSpec, IngressSpec};

@@ -8,9 +8,9 @@
 
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::ValidationRule;
 use schemars::Schema;
-use serde_json::{Value, json};
 
-use super::{parameters, shrink};
+use super::add_rules::add;
+use super::{backup_rules, parameters, shrink};
 use crate::contract;
 
 /// Returns the rule for the minimum memory with which a server starts.
@@ -57,13 +57,6 @@ macro_rules! hosts {
     };
 }
 
-/// Adds rules to a schema. Each consists of an expression, the message when it is false, and the path of
-/// the field.
-fn add(schema: &mut Schema, rules: &[(&str, &str, &str)]) {
-    let rules = rules.iter().map(|(rule, message, path)| json!({"rule": rule, "message": message, "fieldPath": path}));
-    schema.insert("x-kubernetes-validations".to_owned(), Value::Array(rules.collect()));
-}
-
 /// Returns the rule for the name. Names of Services are DNS-1035 labels of at most 63 characters, and the
 /// operator appends suffixes.
 pub(super) fn root() -> Vec<ValidationRule> {
@@ -76,6 +69,7 @@ pub(super) fn root() -> Vec<ValidationRule> {
     };
     let mut rules = vec![name];
     rules.extend(shrink::rules());
+    rules.extend(backup_rules::root());
     rules
 }
 

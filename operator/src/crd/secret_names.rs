@@ -13,8 +13,12 @@ impl EventAggregatorSpec {
             let cert = external.cert_secret.as_ref().map(|secret| &secret.name);
             [Some(&external.secret_ref.name), ca, cert]
         });
+        let backup = self.postgres.managed.backup.as_ref().map(|backup| &backup.to);
+        let from = self.restore_from.as_ref().map(|restore| &restore.from);
+        let buckets = backup.into_iter().chain(from).filter_map(|place| place.s3.as_ref());
+        let of_buckets = buckets.map(|s3| Some(&s3.credentials_secret));
         let tls = &self.tls.secrets;
         let of_tls = [&tls.publisher, &tls.aggregator, &tls.redis, &tls.postgres].map(Option::as_ref);
-        of_externals.chain(of_tls).flatten().map(String::as_str).collect()
+        of_externals.chain(of_buckets).chain(of_tls).flatten().map(String::as_str).collect()
     }
 }

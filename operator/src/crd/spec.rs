@@ -9,6 +9,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::backends::{PostgresSpec, RedisSpec};
+use super::backup::RestoreFromSpec;
 use super::deletion::DeletionPolicy;
 use super::durability::DurabilitySpec;
 use super::ingress::{HttpRouteSpec, IngressSpec};
@@ -86,6 +87,10 @@ pub struct EventAggregatorSpec {
     pub redis: RedisSpec,
     /// PostgreSQL, which stores events.
     pub postgres: PostgresSpec,
+    /// If given, a new resource begins with a backup of another one, or of a former one of its own name. It can be given only
+    /// when the resource is created, and nothing is restored into a volume that has events.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub restore_from: Option<RestoreFromSpec>,
     /// Whether volumes and passwords are retained or deleted when this resource is deleted.
     pub deletion_policy: DeletionPolicy,
     /// If true, the operator changes nothing except what `deletionPolicy` asks for.
@@ -115,6 +120,7 @@ impl Default for EventAggregatorSpec {
             durability: DurabilitySpec::default(),
             redis: RedisSpec::default(),
             postgres: PostgresSpec::default(),
+            restore_from: None,
             deletion_policy: DeletionPolicy::default(),
             paused: false,
             hibernated: false,

@@ -5,6 +5,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::backup::{BackupStatus, RestoreStatus};
 use super::deletion::DeletionPolicy;
 
 /// The state of the resource, as the operator has observed it.
@@ -42,6 +43,15 @@ pub struct EventAggregatorStatus {
     /// The certificates of the programs and servers, if they speak TLS.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub certificates: Vec<CertificateStatus>,
+    /// The backups of the managed PostgreSQL.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub backup: Option<BackupStatus>,
+    /// The restore that `spec.postgres.managed.restore` asked for last.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub restore: Option<RestoreStatus>,
+    /// The restore that `spec.restoreFrom` asks for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub restored_from: Option<RestoreStatus>,
     /// Number of events that are accepted and not stored yet. Absent means unknown, not zero.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub backlog: Option<i64>,
@@ -106,17 +116,23 @@ pub enum ConditionType {
     AggregatorReady,
     /// All publishers are up to date and ready.
     PublisherReady,
+    /// The newest backup is as recent as the schedule asks for. Only with backups.
+    BackedUp,
+    /// The backup that was to be restored has been. Only with a restore.
+    Restored,
 }
 
 impl ConditionType {
     /// All conditions, in the order in which the status lists them.
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 8] = [
         Self::Ready,
         Self::Progressing,
         Self::RedisReady,
         Self::PostgresReady,
         Self::AggregatorReady,
         Self::PublisherReady,
+        Self::BackedUp,
+        Self::Restored,
     ];
 
     /// The condition's `type`.
@@ -128,6 +144,8 @@ impl ConditionType {
             Self::PostgresReady => "PostgresReady",
             Self::AggregatorReady => "AggregatorReady",
             Self::PublisherReady => "PublisherReady",
+            Self::BackedUp => "BackedUp",
+            Self::Restored => "Restored",
         }
     }
 }

@@ -51,7 +51,16 @@ pub fn secret(namespace: &str, name: &str, key: &str, value: &str) -> Secret {
     secret
 }
 
-/// Returns the Secrets to which `tiny.yaml` refers.
+/// Returns the Secret of the bucket to which `vault.yaml` refers.
+pub fn credentials(namespace: &str) -> Secret {
+    let mut secret = secret(namespace, "backup-s3", "AWS_ACCESS_KEY_ID", "key");
+    let data = secret.data.as_mut().unwrap();
+    data.insert("AWS_SECRET_ACCESS_KEY".into(), ByteString(b"secret".to_vec()));
+    data.insert("ca.crt".into(), ByteString(b"-----BEGIN CERTIFICATE-----".to_vec()));
+    secret
+}
+
+/// Returns the Secrets to which `tiny.yaml` and `vault.yaml` refer.
 pub fn external_secrets() -> Live {
     let secrets = [
         secret("edge", "cache", "url", "redis://:pw@cache.example:6380/0"),
@@ -61,6 +70,7 @@ pub fn external_secrets() -> Live {
         tls::certificate("edge", "client", &["remote.edge.svc"]),
         tls::certificate("edge", "authority", &["ca.example"]),
         tls::certificate("edge", "front", &["events.example"]),
+        credentials("edge"),
     ];
     Live { secrets: secrets.into_iter().map(|s| (s.metadata.name.clone().unwrap(), s)).collect(), ..Live::default() }
 }

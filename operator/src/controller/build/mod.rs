@@ -3,6 +3,7 @@
 
 mod additions;
 mod aggregator;
+pub mod backup;
 mod config;
 mod durability;
 pub mod http_route;
@@ -33,6 +34,7 @@ pub fn build(plan: &Plan, checksums: &Checksums) -> Objects {
     if let Backend::Managed(postgres) = &plan.postgres {
         postgres::build(plan, postgres, checksums, &mut objects);
     }
+    backup::build(plan, &mut objects);
     // Aggregators are applied before publishers: they must be able to read what publishers write.
     aggregator::build(plan, checksums, &mut objects);
     publisher::build(plan, checksums, &mut objects);

@@ -47,6 +47,8 @@ pub enum Component {
     Redis,
     /// Holds the stored events.
     Postgres,
+    /// Stores backups of PostgreSQL, and restores them.
+    Backup,
 }
 
 impl Component {
@@ -57,6 +59,7 @@ impl Component {
             Self::Aggregator => "aggregator",
             Self::Redis => "redis",
             Self::Postgres => "postgres",
+            Self::Backup => "backup",
         }
     }
 }
@@ -104,6 +107,11 @@ impl Names {
     /// Returns the name of the PersistentVolumeClaim of the first pod of a component.
     pub fn pvc(&self, component: Component) -> String {
         format!("data-{}-0", self.of(component))
+    }
+
+    /// Returns the name of the Job of a restore.
+    pub fn restore_job(&self, key: &str) -> String {
+        format!("{}-restore-{}", self.name, short_hash(key.as_bytes()))
     }
 
     /// Returns the name of the NetworkPolicy that denies everything that no other policy allows.

@@ -2,6 +2,7 @@
 
 use k8s_openapi::api::apps::v1::{Deployment, StatefulSet};
 use k8s_openapi::api::autoscaling::v2::HorizontalPodAutoscaler;
+use k8s_openapi::api::batch::v1::CronJob;
 use k8s_openapi::api::core::v1::{ConfigMap, Service, ServiceAccount};
 use k8s_openapi::api::networking::v1::{Ingress, NetworkPolicy};
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
@@ -33,6 +34,8 @@ pub struct Objects {
     pub pod_monitors: Vec<PodMonitor>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub prometheus_rules: Vec<PrometheusRule>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub cron_jobs: Vec<CronJob>,
 }
 
 impl Objects {
@@ -50,6 +53,7 @@ impl Objects {
             + self.http_routes.len()
             + self.pod_monitors.len()
             + self.prometheus_rules.len()
+            + self.cron_jobs.len()
     }
 
     /// Whether there are no objects.

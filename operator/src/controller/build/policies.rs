@@ -1,9 +1,10 @@
 //! The NetworkPolicies. All connections are denied except these:
 //!
 //! clients → publisher → Redis ← aggregators → PostgreSQL, publisher → aggregators (queries),
-//! operator → publisher and aggregators (backlog and totals), and publisher and aggregators → DNS.
+//! operator → publisher and aggregators (backlog and totals), publisher and aggregators → DNS, and backups → PostgreSQL,
+//! S3 and DNS.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use k8s_openapi::api::networking::v1::{
     IPBlock, NetworkPolicy, NetworkPolicyEgressRule, NetworkPolicyIngressRule, NetworkPolicyPeer, NetworkPolicyPort,
@@ -26,15 +27,34 @@ pub(super) fn build(plan: &Plan, objects: &mut Objects) {
     objects.network_policies.push(default_deny(plan));
     objects.network_policies.push(publisher(plan, network));
     objects.network_policies.push(aggregator(plan, network));
+    let backups = backups(plan, network);
     if plan.redis.is_managed() {
         let users = vec![pods_of(plan, Component::Publisher), pods_of(plan, Component::Aggregator)];
         objects.network_policies.push(policy(plan, Component::Redis, vec![ingress(REDIS_PORT, users)], Vec::new()));
     }
     if plan.postgres.is_managed() {
-        let users = vec![pods_of(plan, Component::Aggregator)];
+        let mut users = vec![pods_of(plan, Component::Aggregator)];
+        if backups.is_some() {
+            users.push(pods_of(plan, Component::Backup));
+        }
         let ingress = vec![ingress(POSTGRES_PORT, users)];
         objects.network_policies.push(policy(plan, Component::Postgres, ingress, Vec::new()));
     }
+    objects.network_policies.extend(backups);
+}
+
+/// Returns the policy of the pods that store and restore backups, if there are any: to PostgreSQL and to the S3 server,
+/// whose addresses are not known.
+fn backups(plan: &Plan, network: &NetworkPlan) -> Option<NetworkPolicy> {
+    let places = plan.backup().map(|backup| &backup.place).into_iter().chain(plan.restore.as_ref().map(|r| &r.place));
+    let places: Vec<_> = places.collect();
+    if places.is_empty() {
+        return None;
+    }
+    let ports: BTreeSet<_> = places.iter().filter_map(|place| place.s3.as_ref()).map(|s3| s3.port).collect();
+    let mut out = vec![dns(network), to_postgres(plan)];
+    out.extend(ports.into_iter().map(|port| egress(port, Vec::new())));
+    Some(policy(plan, Component::Backup, Vec::new(), out))
 }
 
 fn publisher(plan: &Plan, network: &NetworkPlan) -> NetworkPolicy {

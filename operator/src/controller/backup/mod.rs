@@ -1,0 +1,12 @@
+//! Backups of a managed PostgreSQL: what the resource asks for, what the Jobs have done, and restores.
+
+mod asked;
+mod conclusion;
+mod cron;
+mod done;
+mod restore;
+
+pub use asked::{backup, restore};
+pub use conclusion::{Conclusion, conclude};
+pub use done::Standing;
+pub use restore::begin;
