@@ -12,6 +12,7 @@
     reason = "a test fails by panicking, and prints what it observed"
 )]
 
+mod backup;
 mod chart;
 mod exposure;
 mod flow;

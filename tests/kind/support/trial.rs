@@ -218,6 +218,11 @@ impl Trial {
         self.watch = Some(Watch::start(&self.store));
     }
 
+    /// Ends the watch of the database, whose numbers are about to go back.
+    pub fn unwatch(&mut self) {
+        self.snapshots += self.watch.take().map_or(0, Watch::finish);
+    }
+
     /// Asserts that both servers sync to the disk what they answer for.
     pub async fn assert_durable(&self) {
         let wrong = wait_until("the settings of both servers", SOON, || async {
