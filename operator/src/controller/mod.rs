@@ -22,7 +22,7 @@ pub mod optional;
 mod order;
 mod ownership;
 pub mod plan;
-mod pod_problems;
+pub mod pod_problems;
 pub mod progress;
 mod publisher_autoscaling;
 mod reader;
