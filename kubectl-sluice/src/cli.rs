@@ -1,10 +1,10 @@
 //! The command line.
 
 use anyhow::Context as _;
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, Parser, Subcommand};
 
 use crate::commands::change::{self, Change};
-use crate::commands::{Out, audit, dead_letters, events, logs, publish, stats, status};
+use crate::commands::{Out, audit, backup, completions, dead_letters, events, logs, publish, stats, status};
 use crate::context::Context;
 use crate::global::Global;
 use crate::outcome::Outcome;
@@ -50,6 +50,11 @@ pub enum Command {
     Hibernate(change::Args),
     /// Starts the pods of a hibernated resource again
     Wake(change::Args),
+    Backup(backup::Args),
+    Backups(backup::ListArgs),
+    Completions(completions::Args),
+    #[command(name = "__complete", hide = true)]
+    Complete(completions::Words),
 }
 
 /// Runs a command.
@@ -70,11 +75,22 @@ pub async fn run(command: Command, context: &Context, out: Out<'_>) -> anyhow::R
         Command::Resume(args) => change::run(context, &args, Change::Resume, out).await,
         Command::Hibernate(args) => change::run(context, &args, Change::Hibernate, out).await,
         Command::Wake(args) => change::run(context, &args, Change::Wake, out).await,
+        Command::Backup(args) => backup::run(context, &args, out).await,
+        Command::Backups(args) => backup::list(context, &args, out).await,
+        Command::Completions(args) => completions::script(&mut Cli::command(), &args, out),
+        Command::Complete(words) => completions::complete(&definition(), &words, context, out).await,
     };
     match name {
         Some(name) => done.with_context(|| format!("eventaggregator {}/{name}", context.namespace)),
         None => done,
     }
+}
+
+/// Returns the definition of the command line, with everything that clap adds.
+fn definition() -> clap::Command {
+    let mut definition = Cli::command();
+    definition.build();
+    definition
 }
 
 impl Command {
@@ -88,6 +104,9 @@ impl Command {
             Self::DeadLetters(args) => Some(&args.name),
             Self::Audit(args) => Some(&args.name),
             Self::Logs(args) => Some(&args.name),
+            Self::Backup(args) => Some(&args.name),
+            Self::Backups(args) => Some(&args.name),
+            Self::Completions(_) | Self::Complete(_) => None,
             Self::Pause(args) | Self::Resume(args) | Self::Hibernate(args) | Self::Wake(args) => Some(&args.name),
         }
     }

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use clap::{Args, ValueEnum};
 use sluice_auth::ClientTokenArgs;
+use sluice_service::client_tls::ClientFiles;
 use sluice_service::units::duration_within;
 
 /// The options of all commands.
@@ -39,8 +40,14 @@ pub struct Global {
     #[arg(long, global = true, value_name = "URL", help_heading = "Programs")]
     pub url: Option<url::Url>,
     /// File with the CAs that are trusted with TLS [default: that of the resource's Secret; with --url those of the system]
-    #[arg(long, global = true, value_name = "FILE", help_heading = "Programs")]
+    #[arg(long, global = true, env = "SLUICE_CA", value_name = "FILE", help_heading = "Programs")]
     pub ca: Option<PathBuf>,
+    /// File with the certificate of the client, if the programs demand one
+    #[arg(long, global = true, env = "SLUICE_CERT", value_name = "FILE", help_heading = "Programs")]
+    pub cert: Option<PathBuf>,
+    /// File with its private key
+    #[arg(long, global = true, env = "SLUICE_KEY", value_name = "FILE", help_heading = "Programs")]
+    pub key: Option<PathBuf>,
     /// Token for programs that need one
     #[arg(
         long,
@@ -64,6 +71,11 @@ pub struct Global {
 }
 
 impl Global {
+    /// Returns the files of TLS.
+    pub(crate) fn files(&self) -> ClientFiles {
+        ClientFiles { ca: self.ca.clone(), cert: self.cert.clone(), key: self.key.clone() }
+    }
+
     /// Returns the token, as the other clients take it.
     pub(crate) fn token(&self) -> ClientTokenArgs {
         ClientTokenArgs { token: self.token.clone(), token_file: self.token_file.clone() }

@@ -1,21 +1,19 @@
 //! Requests to the programs of a resource.
 
-use std::path::Path;
-use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::{Context as _, bail, ensure};
+use anyhow::{Context as _, bail};
 use bytes::Bytes;
 use http::header::{HOST, HeaderMap, RETRY_AFTER};
 use http::{Method, Request, StatusCode};
 use http_body_util::{BodyExt, Full, Limited};
 use k8s_openapi::api::core::v1::Pod;
 use kube::Api;
-use rustls::pki_types::ServerName;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use sluice_operator::contract::PUBLISHER_PORT;
 use sluice_operator::controller::build::names::Component;
+use sluice_service::client_tls::ClientFiles;
 use url::Url;
 
 use crate::context::Context;
@@ -96,11 +94,11 @@ impl Programs {
         let global = &context.global;
         let headers = global.token().headers()?;
         let target = match &global.url {
-            Some(url) => host(url, global.ca.as_deref())?,
+            Some(url) => host(url, global.files())?,
             None => {
                 let pods = pods::of_resource(context, &context.names(name)).await?;
                 let names = pods::ready(&pods, Component::Publisher)?;
-                let tls = server_tls::of_resource(context, name, global.ca.as_deref()).await?;
+                let tls = server_tls::of_resource(context, name).await?;
                 Target::Pods { pods: Box::new(context.api()?), names, next: 0, tls }
             }
         };
@@ -219,20 +217,16 @@ impl Target {
     }
 }
 
-fn host(url: &Url, ca: Option<&Path>) -> anyhow::Result<Target> {
+fn host(url: &Url, files: ClientFiles) -> anyhow::Result<Target> {
     let (Some(host), Some(port)) = (url.host_str(), url.port_or_known_default()) else {
         bail!("--url: {url} names no host");
     };
     let tls = match url.scheme() {
         "http" => {
-            ensure!(ca.is_none(), "--ca: --url must begin with https://, or the file has no use");
+            server_tls::unused(&files, "--url must begin with https://")?;
             None
         }
-        "https" => {
-            let name = ServerName::try_from(host.trim_matches(['[', ']']).to_owned());
-            let name = name.with_context(|| format!("--url: {host} is no name of a server"))?;
-            Some(Tls { config: Arc::new(server_tls::with_file(ca)?), name })
-        }
+        "https" => Some(server_tls::of_host(files, host.trim_matches(['[', ']']))?),
         scheme => bail!("--url: {scheme} is neither http nor https"),
     };
     Ok(Target::Host { host: host.to_owned(), port, prefix: url.path().trim_end_matches('/').to_owned(), tls })

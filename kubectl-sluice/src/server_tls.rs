@@ -1,10 +1,9 @@
 //! TLS to the publishers of a resource with `spec.tls`: the CA that is trusted, and the name that their certificate must
 //! have. The connection goes through the API server to `localhost` of a pod, so the name is that of the Service.
 
-use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use anyhow::{Context as _, ensure};
+use anyhow::{Context as _, bail, ensure};
 use k8s_openapi::api::core::v1::Secret;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, ServerName};
@@ -21,7 +20,7 @@ use crate::resource::Resource;
 
 /// The options of the command line, as messages name them.
 pub(crate) const OPTIONS: ClientOptions = ClientOptions {
-    names: TlsNames { server: "the publisher", url: "--url", ca: "--ca", certificate: "a client certificate" },
+    names: TlsNames { server: "the publisher", url: "--url", ca: "--ca", certificate: "--cert" },
     cert: "--cert",
     key: "--key",
 };
@@ -32,31 +31,49 @@ const CA: &str = "ca.crt";
 /// Returns the TLS of a resource; `None` if it has none.
 ///
 /// # Errors
-/// If the Secret with the CA cannot be read.
-pub(crate) async fn of_resource(context: &Context, name: &str, ca: Option<&Path>) -> anyhow::Result<Option<Tls>> {
+/// If the Secret with the CA cannot be read, or a file is given that has no use.
+pub(crate) async fn of_resource(context: &Context, name: &str) -> anyhow::Result<Option<Tls>> {
     let resource = Resource::read(context, name).await?;
+    let files = context.global.files();
     if !resource.flag("/spec/tls/enabled") {
-        ensure!(ca.is_none(), "--ca: it has no use, because spec.tls is not enabled");
+        unused(&files, "spec.tls.enabled must be set")?;
         return Ok(None);
     }
     let own = resource.text("/spec/tls/secrets/publisher");
-    let config = match ca {
-        Some(file) => with_file(Some(file))?,
-        None => match authority(context, name, own).await? {
-            Some(pem) => trusting(&pem)?,
-            // A certificate of a public CA.
-            None => with_file(None)?,
-        },
-    };
+    let trusted = if files.ca.is_some() { None } else { authority(context, name, own).await? };
     let server = server_name(context, &resource, own.is_some());
-    let server = ServerName::try_from(server.clone()).with_context(|| format!("{server} is no name of a server"))?;
-    Ok(Some(Tls { config: Arc::new(config), name: server }))
+    tls(files, trusted.as_deref(), &server).map(Some)
 }
 
-/// Returns the configuration that trusts the CAs in a file, or those of the system.
-pub(crate) fn with_file(ca: Option<&Path>) -> anyhow::Result<ClientConfig> {
-    let files = ClientFiles { ca: ca.map(PathBuf::from), ..ClientFiles::default() };
-    ClientTls::new(OPTIONS, files).config().map_err(anyhow::Error::msg)
+/// Returns the TLS to a host.
+///
+/// # Errors
+/// If a file cannot be used.
+pub(crate) fn of_host(files: ClientFiles, host: &str) -> anyhow::Result<Tls> {
+    tls(files, None, host)
+}
+
+/// Refuses files of TLS where there is none.
+///
+/// # Errors
+/// The option with a file, and the reason.
+pub(crate) fn unused(files: &ClientFiles, reason: &str) -> anyhow::Result<()> {
+    let given = [(OPTIONS.names.ca, &files.ca), (OPTIONS.cert, &files.cert), (OPTIONS.key, &files.key)];
+    match given.iter().find(|(_, file)| file.is_some()) {
+        Some((option, _)) => bail!("{option}: {reason}, or the file has no use"),
+        None => Ok(()),
+    }
+}
+
+/// `trusted` are the CAs that are trusted instead of those of the file, or of the system.
+fn tls(files: ClientFiles, trusted: Option<&[u8]>, server: &str) -> anyhow::Result<Tls> {
+    let name = ServerName::try_from(server.to_owned()).with_context(|| format!("{server} is no name of a server"))?;
+    let config = match trusted {
+        Some(pem) if files.cert.is_none() && files.key.is_none() => trusting(pem)?,
+        Some(_) => bail!("--cert: give the CA too, with --ca"),
+        None => ClientTls::new(OPTIONS, files).config().map_err(anyhow::Error::msg)?,
+    };
+    Ok(Tls { config: Arc::new(config), name })
 }
 
 /// Returns the name in the certificate. One that the operator issues has that of the Service; one of the user has the

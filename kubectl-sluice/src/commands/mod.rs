@@ -1,7 +1,9 @@
 //! The commands, a file each.
 
 pub mod audit;
+pub mod backup;
 pub mod change;
+pub mod completions;
 pub mod dead_letters;
 pub mod events;
 pub mod logs;

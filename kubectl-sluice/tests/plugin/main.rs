@@ -10,7 +10,9 @@ mod fake;
 mod patches;
 
 mod audit;
+mod backup;
 mod change;
 mod command_line;
+mod completions;
 mod desk;
 mod status;
