@@ -41,6 +41,10 @@ test-chart: ## the Helm chart as it is rendered, without a cluster
 	@scripts/helm
 	cargo test --locked --workspace --test chart
 
+.PHONY: chart-docs
+chart-docs: ## generates the README of the chart from the comments in its values.yaml
+	@scripts/chart-docs
+
 test-api: setup programs ## the API suite, on Redis with PostgreSQL and on SQLite
 	cargo test --locked --workspace --test api -- --test-threads=$(API_THREADS)
 
@@ -69,13 +73,14 @@ sim: ## publishers and aggregators over model servers: simulated schedules with 
 	cargo build --locked --profile sim -p sluice-sim --bin sluice-sim
 	@$${CARGO_TARGET_DIR:-target}/sim/sluice-sim --seconds $(SIM_SECONDS) $(if $(SIM_SEED),--seed $(SIM_SEED))
 
-lint: ## format, clippy, shellcheck, licences of dependencies, instruction counts of the hot path
+lint: ## format, clippy, shellcheck, licences of dependencies, instruction counts of the hot path, the chart's README
 	cargo fmt --all --check
 	cargo clippy --locked --workspace --all-targets $(SUITES) -- -D warnings
 	cargo test --locked -q -p sluice-structure
 	@scripts/deny
 	@scripts/instructions
 	@scripts/shellcheck
+	@scripts/chart-docs check
 
 bench: setup ## rates, latency, growth and cost, compared with COPY and per-event services; ten minutes
 	cargo run --release --locked -p sluice-bench

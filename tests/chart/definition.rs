@@ -27,3 +27,12 @@ fn a_second_release_leaves_the_definition_out() {
     let objects = Release::new().set("crds.enabled=false").objects();
     assert!(objects.all("CustomResourceDefinition").is_empty());
 }
+
+#[test]
+fn the_definition_stays_on_uninstall_unless_the_user_says_otherwise() {
+    let objects = Release::new().set("crds.keep=false").objects();
+    assert!(objects.one("CustomResourceDefinition")["metadata"]["annotations"].is_null());
+    // An annotation of the user does not replace the one that keeps it.
+    let objects = Release::new().set_json(r#"crds.annotations={"helm.sh/resource-policy":"other"}"#).objects();
+    assert_eq!(objects.one("CustomResourceDefinition")["metadata"]["annotations"]["helm.sh/resource-policy"], "keep");
+}

@@ -1,5 +1,6 @@
 //! Runs Helm on the chart, and parses its output.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
@@ -183,4 +184,18 @@ pub fn text(value: &Value) -> &str {
 /// Returns the strings in a list. Panics if it is not a list of strings.
 pub fn texts(value: &Value) -> Vec<&str> {
     value.as_array().unwrap_or_else(|| panic!("{value} is not a list")).iter().map(text).collect()
+}
+
+/// Adds the paths of all values that are no mapping with keys.
+pub fn leaves(path: &str, value: &Value, found: &mut BTreeSet<String>) {
+    match value.as_object() {
+        Some(keys) if !keys.is_empty() => {
+            for (key, value) in keys {
+                leaves(format!("{path}.{key}").trim_start_matches('.'), value, found);
+            }
+        }
+        _ => {
+            found.insert(path.to_owned());
+        }
+    }
 }

@@ -52,7 +52,7 @@ fn users_labels_and_annotations_are_on_every_object_and_cannot_break_selection()
     let release =
         Release::new().set("replicas=2,labels.team=till,annotations.owner=anna,metrics.serviceMonitor.enabled=true");
     let objects =
-        release.set_json(r#"podLabels={"app.kubernetes.io/name":"other"}"#).set("crds.enabled=false").objects();
+        release.set_json(r#"podLabels={"app.kubernetes.io/name":"other"}"#).set("networkPolicy.enabled=true").objects();
     for (object, name) in objects.0.iter().zip(objects.names()) {
         assert_eq!(object["metadata"]["labels"]["team"], "till", "{name}");
         assert_eq!(object["metadata"]["annotations"]["owner"], "anna", "{name}");

@@ -9,11 +9,16 @@
     reason = "a test fails by panicking, and prints what it observed"
 )]
 
+mod contradictions;
 mod definition;
 mod docs;
+mod effects;
+mod extra;
 mod helm;
 mod identity;
 mod images;
+mod monitoring;
+mod network;
 mod operator;
 mod pod_security;
 mod rights;

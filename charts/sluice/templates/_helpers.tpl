@@ -18,12 +18,17 @@ alone if it contains the name of the chart.
 {{- end }}
 {{- end }}
 
+{{/* Namespace of the chart's objects. */}}
+{{- define "sluice.namespace" -}}
+{{- default .Release.Namespace .Values.namespaceOverride }}
+{{- end }}
+
 {{/*
 Name of cluster-scoped objects, and of objects in the namespaces that the operator reconciles. It contains the
 namespace of the release, because releases in different namespaces can have the same name.
 */}}
 {{- define "sluice.clusterName" -}}
-{{- printf "%s-%s" .Release.Namespace (include "sluice.fullname" .) }}
+{{- printf "%s-%s" (include "sluice.namespace" .) (include "sluice.fullname" .) }}
 {{- end }}
 
 {{- define "sluice.serviceAccount" -}}
@@ -74,20 +79,18 @@ the value `annotations`.
 {{- end }}
 {{- end }}
 
-{{/* Security context of every pod of the chart: what the Pod Security level `restricted` requires. */}}
+{{/* Security context of every pod of the chart. The default is what the Pod Security level `restricted` requires. */}}
 {{- define "sluice.podSecurityContext" -}}
-runAsNonRoot: true
+{{- toYaml .Values.podSecurityContext }}
 {{- if .Values.fixedUserIds }}
-runAsUser: 65532
-runAsGroup: 65532
+{{- range $field := list "runAsUser" "runAsGroup" }}
+{{- if not (hasKey $.Values.podSecurityContext $field) }}
+{{ $field }}: 65532
 {{- end }}
-seccompProfile:
-  type: RuntimeDefault
+{{- end }}
+{{- end }}
 {{- end }}
 
 {{- define "sluice.containerSecurityContext" -}}
-allowPrivilegeEscalation: false
-readOnlyRootFilesystem: true
-capabilities:
-  drop: [ALL]
+{{- toYaml .Values.containerSecurityContext }}
 {{- end }}

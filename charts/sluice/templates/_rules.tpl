@@ -63,6 +63,7 @@ the same for the ClusterRole and for the Roles of single namespaces.
 - apiGroups: [networking.k8s.io]
   resources: [ingresses]
   verbs: [get, list, watch, create, patch, delete]
+# The same for routes of the Gateway API.
 - apiGroups: [gateway.networking.k8s.io]
   resources: [httproutes]
   verbs: [get, list, watch, create, patch, delete]

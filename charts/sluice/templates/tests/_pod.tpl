@@ -10,8 +10,14 @@ helm.sh/hook-delete-policy: before-hook-creation,hook-succeeded
 The name differs from that of the operator's pods, because Services select the operator by it and NetworkPolicies
 allow its connections by it.
 */}}
+{{- define "sluice.testSelector" -}}
+app.kubernetes.io/name: sluice-test
+app.kubernetes.io/instance: {{ .Release.Name }}
+app.kubernetes.io/component: test
+{{- end }}
+
 {{- define "sluice.testLabels" -}}
-{{- toYaml (merge (dict "app.kubernetes.io/name" "sluice-test" "app.kubernetes.io/component" "test") (include "sluice.labels" . | fromYaml)) }}
+{{- toYaml (merge (include "sluice.testSelector" . | fromYaml) (include "sluice.labels" . | fromYaml)) }}
 {{- end }}
 
 {{- define "sluice.testPod" -}}
