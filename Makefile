@@ -45,6 +45,14 @@ test-chart: ## the Helm chart as it is rendered, without a cluster
 chart-docs: ## generates the README of the chart from the comments in its values.yaml
 	@scripts/chart-docs
 
+# Further arguments of `helm template`: make manifests MANIFEST_ARGS='--set imageRegistry=registry.example/team'
+MANIFEST_ARGS ?=
+.PHONY: manifests
+manifests: ## target/install.yaml: the chart for `kubectl apply --server-side -f`, for users without Helm
+	@scripts/helm
+	@mkdir -p target
+	scripts/manifests $(MANIFEST_ARGS) > target/install.yaml
+
 test-api: setup programs ## the API suite, on Redis with PostgreSQL and on SQLite
 	cargo test --locked --workspace --test api -- --test-threads=$(API_THREADS)
 

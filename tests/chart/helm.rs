@@ -117,16 +117,20 @@ impl Release {
 
     /// Returns the rendered objects.
     pub fn objects(&self) -> Objects {
-        let text = self.text();
-        let documents = serde_yaml::Deserializer::from_str(&text);
-        let objects = documents
-            // `serde_yaml::Value` refuses duplicate keys, which `serde_json::Value` would accept.
-            .map(|document| serde_yaml::Value::deserialize(document).unwrap_or_else(|error| panic!("{error}:\n{text}")))
-            .filter(|document| !document.is_null())
-            .map(|document| serde_json::to_value(document).expect("YAML that is also JSON"))
-            .collect();
-        Objects(objects)
+        objects_in(&self.text())
     }
+}
+
+/// Returns the objects in a text of several YAML documents.
+pub fn objects_in(text: &str) -> Objects {
+    let documents = serde_yaml::Deserializer::from_str(text);
+    let objects = documents
+        // `serde_yaml::Value` refuses duplicate keys, which `serde_json::Value` would accept.
+        .map(|document| serde_yaml::Value::deserialize(document).unwrap_or_else(|error| panic!("{error}:\n{text}")))
+        .filter(|document| !document.is_null())
+        .map(|document| serde_json::to_value(document).expect("YAML that is also JSON"))
+        .collect();
+    Objects(objects)
 }
 
 /// All objects of a rendered release.

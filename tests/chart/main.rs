@@ -17,6 +17,8 @@ mod extra;
 mod helm;
 mod identity;
 mod images;
+mod manifests;
+mod metadata;
 mod monitoring;
 mod network;
 mod operator;

@@ -3,8 +3,9 @@
 
 use std::fs;
 use std::path::Path;
+use std::process::Command;
 
-use crate::support::cluster::{blocking, helm, kubectl, kubectl_with, try_helm, try_kubectl};
+use crate::support::cluster::{blocking, helm, kubectl, kubectl_with, root, try_helm, try_kubectl};
 use crate::support::install::{self, NAMESPACE, RELEASE, chart, images, tag};
 use crate::support::trial::{OPERATOR, Stage, small};
 
@@ -16,7 +17,12 @@ async fn the_api_server_accepts_everything_rendered_and_restricted_namespaces_ad
         // The API server accepts a Deployment whose pods would not be admitted. With this label it at least warns.
         kubectl(&["label", "namespace", &own, "pod-security.kubernetes.io/warn=restricted"]);
         let only = format!("namespaces={{{own}}}");
-        for set in ["replicas=1", "replicas=2,test.resource=shop,labels.team=water,annotations.owner=anna", &only] {
+        let more = "replicas=2,test.resource=shop,labels.team=water,annotations.owner=anna,networkPolicy.enabled=true,\
+                    networkPolicy.apiServer.cidrs={10.0.0.1/32},crds.labels.team=water,strategy.type=Recreate,\
+                    volumes[0].name=disk,volumeMounts[0].name=disk,volumeMounts[0].mountPath=/disk,\
+                    metrics.ipFamilyPolicy=PreferDualStack,dnsConfig.searches={dam.example},\
+                    livenessProbe.initialDelaySeconds=5,podSecurityContext.fsGroup=65532";
+        for set in ["replicas=1", more, &only] {
             let (chart, version) = (chart().display().to_string(), server_version());
             let version = ["--kube-version", &version];
             let rendered =
@@ -29,6 +35,24 @@ async fn the_api_server_accepts_everything_rendered_and_restricted_namespaces_ad
             for kind in ["deployment.apps/", "pod/", "service/", "serviceaccount/", "customresourcedefinition"] {
                 assert!(said.contains(kind), "--set {set}: no {kind} in {said}");
             }
+        }
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_api_server_accepts_the_manifests_for_users_without_helm() {
+    let _stage = Stage::shared("manifests").await;
+    // Their namespace is that of the operator of all tests, whose fields they would take over.
+    let _installed = OPERATOR.read().await;
+    blocking(|| {
+        let output = Command::new(root().join("scripts/manifests")).output().expect("scripts/manifests");
+        let (made, errors) = [output.stdout, output.stderr].map(|text| String::from_utf8(text).expect("UTF-8")).into();
+        assert!(output.status.success(), "{errors}");
+        let args = ["apply", "--server-side", "--dry-run=server", "--validate=strict", "--force-conflicts", "-f", "-"];
+        let said = kubectl_with(&args, &made);
+        for kind in ["namespace/", "customresourcedefinition", "clusterrole", "deployment.apps/", "service/"] {
+            assert!(said.contains(kind), "no {kind} in {said}");
         }
     })
     .await;
