@@ -40,6 +40,7 @@ pub const SERVER_VARIABLES: &[&str] = &[
     "PGDATA",
     "PGSSLCERT",
     "PGSSLKEY",
+    "PGSSLMODE",
     "PGSSLROOTCERT",
     "POSTGRES_MAJOR",
     "POSTGRES_PASSWORD",

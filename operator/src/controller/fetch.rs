@@ -99,7 +99,6 @@ pub async fn fetch(context: &Context, resource: &EventAggregator, data: Data) ->
     let referenced = referenced.into_iter().flatten().map(|secret| (secret.name_any(), secret));
     Ok(Live {
         secrets: made.into_iter().chain(referenced).collect(),
-        serves_http_routes: http_routes.is_some(),
         objects: Objects {
             service_accounts,
             config_maps,

@@ -11,7 +11,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
 use super::names::Component;
 use super::objects::Objects;
-use super::{config, meta, pod, postgres};
+use super::{config, meta, pod, postgres, tls};
 use crate::contract::{BACKUP_COMMAND, FETCH_COMMAND, POSTGRES_PORT, STORE_COMMAND, env};
 use crate::controller::plan::{BackupPlan, PASSWORD, PlacePlan, Plan, PostgresPlan, RestorePlan};
 use crate::crd::Resources;
@@ -187,7 +187,7 @@ fn theirs(plan: &Plan, name: &str, script: &str) -> Container {
 }
 
 fn template(plan: &Plan, containers: [Container; 2], place: &PlacePlan) -> PodTemplateSpec {
-    let [first, second] = containers;
+    let [mut first, mut second] = containers;
     let mut volumes = vec![config::volume(plan, COMPONENT), pod::scratch("shared"), pod::scratch("tmp")];
     if let Some(claim) = &place.claim {
         let source = PersistentVolumeClaimVolumeSource { claim_name: claim.clone(), ..Default::default() };
@@ -203,6 +203,7 @@ fn template(plan: &Plan, containers: [Container; 2], place: &PlacePlan) -> PodTe
         };
         volumes.push(Volume { name: "ca".to_owned(), secret: Some(source), ..Volume::default() });
     }
+    volumes.extend(tls::of_backup(plan, &mut first, &mut second));
     // Both containers have the user of our image, so that both can use the pipe.
     let pod = pod::Pod {
         component: COMPONENT,

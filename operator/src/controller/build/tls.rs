@@ -16,6 +16,8 @@ use crate::controller::plan::{Backend, ExternalPlan, Plan};
 const DIRECTORY: &str = "/etc/sluice-tls";
 /// The volume with the certificate of a program or server.
 const SERVER: &str = "server";
+/// The variables of the CAs, the certificate and the key for PostgreSQL.
+const POSTGRES_VARIABLES: [&str; 3] = ["PGSSLROOTCERT", "PGSSLCERT", "PGSSLKEY"];
 /// Name of the port of metrics and probes.
 const METRICS: &str = "metrics";
 
@@ -39,7 +41,7 @@ pub(super) fn of_program(plan: &Plan, component: Component, container: &mut Cont
     }
     files.of_backend(Component::Redis, &plan.redis, [env::REDIS_CA, env::REDIS_CERT, env::REDIS_KEY]);
     if component == Component::Aggregator {
-        files.of_backend(Component::Postgres, &plan.postgres, ["PGSSLROOTCERT", "PGSSLCERT", "PGSSLKEY"]);
+        files.of_backend(Component::Postgres, &plan.postgres, POSTGRES_VARIABLES);
     }
     files.volumes
 }
@@ -48,6 +50,20 @@ pub(super) fn of_program(plan: &Plan, component: Component, container: &mut Cont
 pub(super) fn of_server(plan: &Plan, component: Component, container: &mut Container) -> Vec<Volume> {
     let mut files = Files { plan, volumes: Vec::new(), container };
     files.server(component);
+    files.volumes
+}
+
+/// Lets the container of our program and that of the programs of PostgreSQL connect to a managed PostgreSQL with TLS.
+/// Returns the volume that both mount.
+pub(super) fn of_backup(plan: &Plan, ours: &mut Container, theirs: &mut Container) -> Vec<Volume> {
+    let mut files = Files { plan, volumes: Vec::new(), container: theirs };
+    files.of_backend(Component::Postgres, &plan.postgres, POSTGRES_VARIABLES);
+    if plan.tls.is_some() {
+        files.set("PGSSLMODE", "verify-full".to_owned());
+        files.set("PGSSLROOTCERT", path("postgres-ca", CA));
+    }
+    let mut files = Files { plan, volumes: Vec::new(), container: ours };
+    files.of_backend(Component::Postgres, &plan.postgres, POSTGRES_VARIABLES);
     files.volumes
 }
 

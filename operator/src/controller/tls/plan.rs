@@ -20,12 +20,14 @@ impl TlsPlan {
     /// Returns the plan if TLS is enabled. `serving` are the components that the operator runs.
     pub fn new(spec: &TlsSpec, names: &Names, serving: &[Component]) -> Option<Self> {
         let given = |component| match component {
-            Component::Publisher => &spec.secrets.publisher,
-            Component::Aggregator => &spec.secrets.aggregator,
-            Component::Redis => &spec.secrets.redis,
-            Component::Postgres => &spec.secrets.postgres,
+            Component::Publisher => spec.secrets.publisher.as_ref(),
+            Component::Aggregator => spec.secrets.aggregator.as_ref(),
+            Component::Redis => spec.secrets.redis.as_ref(),
+            Component::Postgres => spec.secrets.postgres.as_ref(),
+            // It serves nothing.
+            Component::Backup => None,
         };
-        let secret = |component| given(component).clone().unwrap_or_else(|| names.certificate(component));
+        let secret = |component| given(component).cloned().unwrap_or_else(|| names.certificate(component));
         spec.enabled.then(|| Self {
             secrets: serving.iter().map(|component| (*component, secret(*component))).collect(),
             issued: serving.iter().copied().filter(|component| given(*component).is_none()).collect(),
@@ -54,7 +56,7 @@ impl TlsPlan {
         match component {
             Component::Publisher => all.extend(self.publisher_names.clone()),
             Component::Aggregator => all.push(format!("*.{}", names.host(&names.aggregator_pods()))),
-            Component::Redis | Component::Postgres => {}
+            Component::Redis | Component::Postgres | Component::Backup => {}
         }
         all
     }
