@@ -114,6 +114,7 @@ const CASES: &[(&str, &str, &str)] = &[
     ("metrics.prometheusRule.annotations", r#"{"note":"water-7"}"#, ""),
     ("metrics.prometheusRule.alertLabels", r#"{"severity":"page-7"}"#, ""),
     ("test.resource", r#""till-7""#, ""),
+    ("test.publish", "false", ""),
     ("test.namespace", r#""desk-7""#, ""),
     ("extraObjects", r#"[{"kind":"Kind-7"}]"#, ""),
 ];

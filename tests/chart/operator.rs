@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::helm::{Release, read, text};
+use crate::helm::{Release, read, text, texts};
 
 #[test]
 fn everything_set_at_once_renders_the_recorded_deployment() {
@@ -104,4 +104,18 @@ fn the_helm_test_reaches_the_operator_and_with_a_name_the_resource_too() {
     assert!(args.iter().any(|args| args.contains(&format!("http://{service}.dam.svc:8082"))), "{args:?}");
     assert!(args.iter().any(|args| args.contains("http://shop-publisher.till.svc:8080")), "{args:?}");
     assert_eq!(Release::new().objects().all("Pod").len(), 1, "without a resource, only the operator is tested");
+}
+
+#[test]
+fn the_helm_test_leaves_one_event_in_the_resource_or_none() {
+    let args = |release: Release| {
+        let objects = release.set("test.resource=shop").objects();
+        let pod = objects.all("Pod").into_iter().find(|pod| text(&pod["metadata"]["name"]).ends_with("-publish"));
+        texts(&pod.expect("a pod")["spec"]["containers"][0]["args"]).join(" ")
+    };
+    let publishes = args(Release::new());
+    assert!(publishes.starts_with("simulate --events=2 --duplicate=0.5 --topics=1 "), "{publishes}");
+    assert!(!publishes.contains("run-id"), "a topic of an earlier run has other counts");
+    let reads = args(Release::new().set("test.publish=false"));
+    assert!(reads.starts_with("healthcheck --url http://shop-publisher."), "{reads}");
 }

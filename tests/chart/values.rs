@@ -41,6 +41,7 @@ fn a_bad_value_is_refused_by_its_name() {
         ("podDisruptionBudget.maxUnavailable=0", "podDisruptionBudget maxUnavailable"),
         ("extraEnv[0].value=x", "extraEnv 0 name"),
         ("test.resource=Shop", "test resource"),
+        ("test.publish=no", "test publish"),
         ("crds.keep=yes", "crds keep"),
         ("namespaceOverride=Lock_1", "namespaceOverride"),
         ("strategy.type=Sometimes", "strategy type"),

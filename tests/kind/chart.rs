@@ -152,7 +152,7 @@ async fn roles_in_one_namespace_suffice_to_look_after_it_and_allow_nothing_elsew
 
         let said = helm(&["test", "gate", "--namespace", &own, "--timeout=10m"]);
         assert_eq!(said.matches("Succeeded").count(), 2, "{said}");
-        let stored = "--for=jsonpath={.status.totals.received}=100";
+        let stored = "--for=jsonpath={.status.totals.received}=2";
         kubectl(&["wait", "eventaggregator/shop", "-n", &own, stored, "--timeout=5m"]);
 
         // Nothing can be published without a publisher, and the test says so.
@@ -174,11 +174,11 @@ async fn roles_in_one_namespace_suffice_to_look_after_it_and_allow_nothing_elsew
 
 const WITHOUT_PUBLISHERS: &str = r#"{"spec":{"publisher":{"replicas":0}}}"#;
 
-/// Installs two operators for this namespace only. Their `helm test` publishes to the resource `shop`.
+/// Installs two operators for this namespace only, with their NetworkPolicy. Their `helm test` publishes to the resource `shop`.
 fn install_for(namespace: &str) {
     let chart = chart().display().to_string();
     let set = format!(
-        "replicas=2,crds.enabled=false,namespaces={{{namespace}}},test.resource=shop,image.tag={},images.aggregator.tag={},images.publisher.tag={}",
+        "replicas=2,networkPolicy.enabled=true,crds.enabled=false,namespaces={{{namespace}}},test.resource=shop,image.tag={},images.aggregator.tag={},images.publisher.tag={}",
         tag(&images().operator),
         tag(&images().aggregator),
         tag(&images().publisher),
