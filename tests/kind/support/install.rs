@@ -98,6 +98,11 @@ pub fn upgrade_to(chart: &Path, more: &[&str]) {
     release("upgrade", chart, more);
 }
 
+/// `helm rollback` to the release before.
+pub fn roll_back() {
+    helm(&["rollback", RELEASE, "--namespace", NAMESPACE, "--wait", "--timeout=10m"]);
+}
+
 /// Restores the chart and the default values of the operator that all tests share when it is dropped.
 pub struct Restored;
 
