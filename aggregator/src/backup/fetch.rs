@@ -30,7 +30,9 @@ async fn fetch_whole(settings: &FetchSettings) -> anyhow::Result<()> {
     // Before the dump, so that its reader can look at it.
     report(settings.peer.report.as_deref(), &manifest)?;
     write_file(settings.peer.ready.as_deref(), READY[0])?;
-    let mut sink = Sink::open(&settings.to, settings.peer.idle_timeout).await?;
+    // Whoever waits for this program to be ready makes the pipe.
+    let is_made_by_peer = settings.peer.ready.is_some();
+    let mut sink = Sink::open(&settings.to, is_made_by_peer, settings.peer.idle_timeout).await?;
     let checked = copy(&place, &manifest, &mut sink).await;
     sink.close().await.and(checked)?;
     tracing::info!(name = manifest.name, size = manifest.size, "the backup is fetched, and matches its checksum");

@@ -4,7 +4,7 @@ use std::os::unix::fs::FileTypeExt;
 use std::path::Path;
 use std::time::Duration;
 
-use anyhow::Context;
+use anyhow::{Context, ensure};
 use tokio::fs::File;
 use tokio::io::{AsyncWrite, AsyncWriteExt};
 use tokio::net::unix::pipe;
@@ -20,13 +20,19 @@ pub(super) struct Sink {
 }
 
 impl Sink {
-    /// Opens a file, which is created, or a pipe that exists, once somebody reads from it.
+    /// Opens a file, which is created, or a pipe, once somebody reads from it. If another program makes the pipe, it is
+    /// waited for: a file in its place would be in the way of the pipe.
     ///
     /// # Errors
     /// If it cannot be opened, or nobody reads from it in time.
-    pub async fn open(path: &Path, idle_timeout: Duration) -> anyhow::Result<Self> {
+    pub async fn open(path: &Path, is_made_by_peer: bool, idle_timeout: Duration) -> anyhow::Result<Self> {
         if path == Path::new("-") {
             return Ok(Self { output: Box::new(tokio::io::stdout()), idle_timeout });
+        }
+        let began = Instant::now();
+        while is_made_by_peer && !tokio::fs::try_exists(path).await.unwrap_or(false) {
+            ensure!(began.elapsed() < idle_timeout, "--to: {} does not exist after {idle_timeout:?}", path.display());
+            sleep(POLL).await;
         }
         let opened = async {
             let is_pipe = tokio::fs::metadata(path).await.is_ok_and(|metadata| metadata.file_type().is_fifo());

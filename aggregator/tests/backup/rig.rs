@@ -136,6 +136,13 @@ pub fn wait_for_pipe(shared: &Shared) {
     });
 }
 
+/// Waits until the program of ours is ready.
+pub fn wait_for_ready(shared: &Shared) {
+    sluice_tests::wait::wait_blocking("the program is ready", std::time::Duration::from_secs(30), || {
+        sluice_tests::wait::holds(shared.exists("ready"), String::new)
+    });
+}
+
 /// Makes a backup, which must succeed; returns its manifest.
 pub fn backup(place: &Place, server: &PostgresServer, options: &[&str]) -> Value {
     let shared = Shared::new();

@@ -50,9 +50,10 @@ impl<'a> Pod<'a> {
         let shared = Shared::without_pipe();
         let [dump, status, ready, manifest] = ["dump", "status", "ready", "manifest"].map(|name| shared.path(name));
         let options = ["--to", &dump, "--exit-status", &status, "--ready", &ready, "--report", &manifest];
-        let script = self.script("restore.sh", &shared).stderr(std::process::Stdio::piped()).spawn().unwrap();
-        crate::rig::wait_for_pipe(&shared);
+        // As in a pod, where either container may be the first.
         let mut fetch = self.place.command("fetch").args(options).args(["--idle-timeout", "20s"]).spawn().unwrap();
+        crate::rig::wait_for_ready(&shared);
+        let script = self.script("restore.sh", &shared).stderr(std::process::Stdio::piped()).spawn().unwrap();
         let output = script.wait_with_output().unwrap();
         let fetched = fetch.wait().unwrap();
         assert!(!output.status.success() || fetched.success(), "a Job succeeds only if both containers do");
