@@ -22,7 +22,7 @@ on_both_backends!(
 );
 
 /// Makes the database refuse events of topic `poison` with a constraint or a trigger, or removes it again.
-async fn refuse_poison(system: &System, refuse: bool) {
+pub(crate) async fn refuse_poison(system: &System, refuse: bool) {
     match &system.store {
         StoreAddress::Postgres { url, schema } => {
             let mut connection = PgConnection::connect(url).await.unwrap();

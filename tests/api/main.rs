@@ -54,6 +54,7 @@ mod listener_tls;
 mod memory;
 mod metrics_listen;
 mod paging;
+mod plugin;
 mod programs;
 mod publish;
 mod restart;
