@@ -127,6 +127,16 @@ setup: ## installs the servers that the tests start: Redis, PostgreSQL and an S3
 programs:
 	cargo build --locked --workspace --bins --tests $(SUITES)
 
+# Where `make kubectl-plugin` installs to: PREFIX/bin.
+PREFIX ?= $(HOME)/.local
+.PHONY: kubectl-plugin
+kubectl-plugin: ## builds the plugin `kubectl sluice`, and installs it with its completion into PREFIX/bin
+	cargo build --release --locked -p kubectl-sluice
+	install -d $(PREFIX)/bin
+	install $${CARGO_TARGET_DIR:-target}/release/kubectl-sluice $(PREFIX)/bin/kubectl-sluice
+	$${CARGO_TARGET_DIR:-target}/release/kubectl-sluice completions kubectl > $(PREFIX)/bin/kubectl_complete-sluice
+	chmod +x $(PREFIX)/bin/kubectl_complete-sluice
+
 # Name of the cluster that kind-up, kind-load, test-kind and kind-down use.
 KIND_CLUSTER ?= sluice
 # `make test` removes the cluster that it created, and leaves one that existed before. This is evaluated before the
