@@ -62,7 +62,7 @@ pub fn renew(
     wanted: &[Wanted],
     now: Timestamp,
 ) -> Result<Issued, rcgen::Error> {
-    let stays = existing.ca.as_ref().and_then(|files| usable(files)).filter(|(_, ca)| ca.is_ca && now < ca.renewal());
+    let stays = existing.ca.as_ref().and_then(usable).filter(|(_, ca)| ca.is_ca && now < ca.renewal());
     let pair = match stays {
         Some((pair, _)) => pair,
         None => issue::authority(namespace, name, now)?,

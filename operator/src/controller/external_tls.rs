@@ -28,11 +28,11 @@ pub fn postgres(external: &ExternalSpec, live: &Live, required: bool) -> Result<
     let Some(url) = url(external, live) else { return Ok(()) };
     let query = url.split_once('?').map_or("", |(_, query)| query);
     // Of several the last one counts.
-    let mode = query
+    let mut modes = query
         .split('&')
         .filter_map(|pair| pair.split_once('='))
         .filter(|(name, _)| *name == "sslmode" || *name == "ssl-mode");
-    let mode = mode.last().map(|(_, mode)| mode.to_ascii_lowercase().replace('_', "-"));
+    let mode = modes.next_back().map(|(_, mode)| mode.to_ascii_lowercase().replace('_', "-"));
     let mode = mode.as_deref().unwrap_or("prefer");
     let why = reason("spec.postgres.external", external, required);
     match why.filter(|_| !["require", "verify-ca", "verify-full"].contains(&mode)) {
