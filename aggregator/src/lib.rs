@@ -9,6 +9,7 @@ pub mod api;
 pub mod audit;
 pub mod backup;
 pub mod metrics;
+mod postgres_args;
 mod ready;
 pub mod replica;
 pub mod run;

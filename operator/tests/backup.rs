@@ -35,7 +35,7 @@ fn ended(trial: &Trial, name: &str, annotations: Value, condition: &str, time: &
         json!({
             "apiVersion": "batch/v1", "kind": "Job",
             "metadata": {"name": name, "namespace": "accounts", "labels": labels("backup"), "annotations": annotations},
-            "status": {"startTime": time, "conditions": [
+            "status": {"startTime": time, "completionTime": (condition == "Complete").then_some(time), "conditions": [
                 {"type": condition, "status": "True", "lastTransitionTime": time, "message": "of the Job"}]}
         }),
     );

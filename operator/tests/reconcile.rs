@@ -38,6 +38,8 @@ async fn a_new_resource_is_read_whole_then_made_in_order_then_reported() {
             "httproutes",
             "podmonitors",
             "prometheusrules",
+            "cronjobs",
+            "jobs",
             "pods",
             "horizontalpodautoscalers"
         ]

@@ -5,10 +5,10 @@ use object_store::ObjectStoreExt;
 use ring::digest;
 
 use super::manifest::Manifest;
+use super::peer::{READY, report, write_file};
 use super::place::Place;
 use super::settings::FetchSettings;
 use super::sink::Sink;
-use super::{READY, report, write_file};
 
 /// Bytes that are asked for with one request. A reader that is slow then delays no response.
 const RANGE: u64 = 8 << 20;

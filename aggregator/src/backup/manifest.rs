@@ -67,7 +67,7 @@ pub(super) fn name_at(time: Timestamp) -> String {
 /// Whether it can be the name of a backup: digits and hyphens alone, so that it is a valid file name everywhere.
 pub fn is_name(text: &str) -> bool {
     let parts: Vec<_> =
-        text.split('-').map(|part| part.bytes().all(|byte| byte.is_ascii_digit()).then(|| part.len())).collect();
+        text.split('-').map(|part| part.bytes().all(|byte| byte.is_ascii_digit()).then_some(part.len())).collect();
     parts == [Some(8), Some(6), Some(3)]
 }
 

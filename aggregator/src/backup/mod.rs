@@ -7,6 +7,7 @@
 mod fetch;
 mod list;
 mod manifest;
+mod peer;
 mod place;
 mod prune;
 mod settings;
@@ -14,9 +15,7 @@ mod sink;
 mod source;
 mod store;
 
-use std::path::Path;
-
-use anyhow::Context;
+use peer::told;
 
 pub use manifest::{Manifest, is_name};
 pub use settings::{
@@ -34,26 +33,4 @@ pub async fn backup(command: &BackupCommand) -> anyhow::Result<()> {
         BackupCommand::Fetch(settings) => told(settings.peer.ready.as_deref(), fetch::fetch(settings).await),
         BackupCommand::Prune(settings) => prune::prune(&place::Place::open(&settings.place.url)?, settings.keep).await,
     }
-}
-
-/// Tells the other program of a failure. It may still wait for this one to be ready.
-fn told(ready: Option<&Path>, result: anyhow::Result<()>) -> anyhow::Result<()> {
-    if result.is_err() {
-        write_file(ready, READY[1])?;
-    }
-    result
-}
-
-/// Writes a manifest into the file that is asked for, in one line.
-fn report(file: Option<&Path>, manifest: &Manifest) -> anyhow::Result<()> {
-    write_file(file, &format!("{}\n", serde_json::to_string(manifest)?))
-}
-
-/// What the file of `--ready` says when the dump can flow, and when it never will.
-const READY: [&str; 2] = ["ready\n", "failed\n"];
-
-/// Writes a file that another program waits for, if it is asked for.
-fn write_file(file: Option<&Path>, text: &str) -> anyhow::Result<()> {
-    let Some(file) = file else { return Ok(()) };
-    std::fs::write(file, text).with_context(|| format!("cannot write {}", file.display()))
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use clap::{Args, Subcommand, ValueEnum};
 use sluice_service::units::{bytes_within, duration_within};
 
-use crate::settings::PostgresArgs;
+use crate::postgres_args::PostgresArgs;
 
 /// The subcommands of `backup`.
 #[derive(Debug, Clone, Subcommand)]

@@ -7,11 +7,11 @@ use ring::digest;
 use sluice_store::postgres::{BackupFacts, PostgresSettings, backup_facts};
 
 use super::manifest::{FORMAT, Manifest, name_at};
+use super::peer::{READY, report, write_file};
 use super::place::Place;
 use super::prune::prune;
 use super::settings::StoreSettings;
 use super::source::Source;
-use super::{READY, report, write_file};
 
 /// How a dump of pg_dump in the custom format begins.
 const MAGIC: &[u8] = b"PGDMP";

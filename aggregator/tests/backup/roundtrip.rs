@@ -30,7 +30,7 @@ async fn is_restored_as_it_was(place: Place) {
     assert_eq!((&made["events"], &made["schema"]), (&42.into(), &"sluice".into()), "{made}");
     assert!(made["postgres"].as_u64().unwrap() >= 15 && made["database_bytes"].as_u64().unwrap() > 20 << 20, "{made}");
     let listed = tokio::task::block_in_place(|| place.list());
-    assert_eq!(listed, [made.clone()]);
+    assert_eq!(listed, std::slice::from_ref(&made));
     let copy = tokio::task::block_in_place(|| restored(&place, made["name"].as_str().unwrap()));
     assert_eq!(content(&copy).await, content(&server).await);
 }

@@ -71,7 +71,9 @@ async fn reconcile_readable(resource: &EventAggregator, context: &Context) -> Re
     context.succeeded(&resource.uid().unwrap_or_default());
     if ready {
         let key = (resource.namespace().unwrap_or_default(), resource.name_any());
-        context.changes.settle(&key, Instant::now() + context.resync * UNCHANGED_TIMES);
+        // That a backup is overdue shows by the time alone.
+        let times = if resource.spec.postgres.managed.backup.is_some() { 1 } else { UNCHANGED_TIMES };
+        context.changes.settle(&key, Instant::now() + context.resync * times);
     }
     // A program can become ready, or report another problem, without any change of an object.
     let next = if ready || resource.spec.paused { context.resync } else { context.resync.min(UNREADY_RESYNC) };

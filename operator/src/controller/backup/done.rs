@@ -140,16 +140,13 @@ fn standing(
 
 /// Returns whether a Job has ended well, and when it ended; `None` while it runs.
 pub(super) fn ended(job: &Job) -> Option<(bool, Timestamp)> {
-    let conditions = job.status.iter().flat_map(|status| status.conditions.iter().flatten());
-    let mut ended = conditions.filter(|condition| condition.status == "True");
-    ended.find_map(|condition| {
-        let time = condition.last_transition_time.as_ref().map_or(Timestamp::UNIX_EPOCH, |time| time.0);
-        match condition.type_.as_str() {
-            "Complete" => Some((true, time)),
-            "Failed" => Some((false, time)),
-            _ => None,
-        }
-    })
+    // It is set only when the Job has ended well.
+    if let Some(time) = job.status.as_ref().and_then(|status| status.completion_time.as_ref()) {
+        return Some((true, time.0));
+    }
+    let mut conditions = job.status.iter().flat_map(|status| status.conditions.iter().flatten());
+    let failed = conditions.find(|condition| condition.type_ == "Failed" && condition.status == "True")?;
+    Some((false, failed.last_transition_time.as_ref().map_or(Timestamp::UNIX_EPOCH, |time| time.0)))
 }
 
 fn why_failed(live: &Live, job: &Job) -> String {
