@@ -19,6 +19,7 @@ mod flow;
 mod footprint;
 mod many;
 mod operator;
+mod plugin;
 mod reconcile;
 mod restarts;
 mod rolling;

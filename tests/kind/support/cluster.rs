@@ -108,14 +108,23 @@ fn server_failed(output: &Output) -> bool {
 
 /// Runs `kubectl`, which may fail, with this standard input.
 pub fn try_kubectl(args: &[&str], input: &str) -> Output {
-    let mut command = tool("kubectl");
-    let child = command.args(args).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn();
-    let mut child = child.expect("kubectl");
+    output_of(tool("kubectl").args(args), input)
+}
+
+/// Returns the kubeconfig of the cluster.
+pub fn kubeconfig() -> &'static Path {
+    &CLUSTER.kubeconfig
+}
+
+/// Runs a command to its end, with this standard input.
+pub fn output_of(command: &mut Command, input: &str) -> Output {
+    let child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn();
+    let mut child = child.expect("the program starts");
     let mut pipe = child.stdin.take().expect("its input");
     // The program may end without having read all of its input.
     let _ = pipe.write_all(input.as_bytes());
     drop(pipe);
-    child.wait_with_output().expect("kubectl")
+    child.wait_with_output().expect("the program ends")
 }
 
 /// Runs `helm`, which must succeed, and returns its standard output. Runs it again while the API server itself fails,
