@@ -6,7 +6,6 @@ use serde::{Deserialize, Serialize};
 
 use super::meta;
 use super::names::Component;
-use super::objects::Objects;
 use crate::contract::PUBLISHER_PORT;
 use crate::controller::plan::Plan;
 use crate::crd::GatewayRef;
@@ -56,9 +55,9 @@ pub struct BackendRef {
     pub port: Option<i32>,
 }
 
-/// Adds the route, if the plan has one.
-pub(super) fn build(plan: &Plan, objects: &mut Objects) {
-    let Some(wanted) = &plan.publisher.http_route else { return };
+/// Returns the route, if the plan has one.
+pub(super) fn build(plan: &Plan) -> Option<HttpRoute> {
+    let wanted = plan.publisher.http_route.as_ref()?;
     let backend = BackendRef { name: plan.names.of(COMPONENT), port: Some(PUBLISHER_PORT) };
     let spec = HttpRouteFields {
         parent_refs: wanted.parent_refs.clone(),
@@ -69,5 +68,5 @@ pub(super) fn build(plan: &Plan, objects: &mut Objects) {
     if !wanted.annotations.is_empty() {
         metadata.annotations = Some(wanted.annotations.clone());
     }
-    objects.http_routes.push(HttpRoute { metadata, spec });
+    Some(HttpRoute { metadata, spec })
 }

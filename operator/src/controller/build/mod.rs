@@ -40,8 +40,9 @@ pub fn build(plan: &Plan, checksums: &Checksums) -> Objects {
     publisher::build(plan, checksums, &mut objects);
     publisher_autoscaler::build(plan, &mut objects);
     ingress::build(plan, &mut objects);
-    http_route::build(plan, &mut objects);
-    monitors::build(plan, &mut objects);
+    objects.http_routes.extend(http_route::build(plan));
+    objects.pod_monitors.extend(monitors::pod_monitor::build(plan));
+    objects.prometheus_rules.extend(monitors::prometheus_rule::build(plan));
     policies::build(plan, &mut objects);
     objects
 }

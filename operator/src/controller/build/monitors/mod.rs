@@ -9,14 +9,7 @@ use std::collections::BTreeMap;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
 use super::meta;
-use super::objects::Objects;
 use crate::controller::plan::Plan;
-
-/// Adds the objects that the plan has.
-pub(super) fn build(plan: &Plan, objects: &mut Objects) {
-    objects.pod_monitors.extend(pod_monitor::build(plan));
-    objects.prometheus_rules.extend(prometheus_rule::build(plan));
-}
 
 /// Returns the metadata, with labels of the user's by which a Prometheus selects the object.
 fn metadata(plan: &Plan, suffix: &str, labels: &BTreeMap<String, String>) -> ObjectMeta {

@@ -45,7 +45,7 @@ pub struct Endpoint {
 }
 
 /// Returns the PodMonitor, if the plan has one.
-pub(super) fn build(plan: &Plan) -> Option<PodMonitor> {
+pub(in super::super) fn build(plan: &Plan) -> Option<PodMonitor> {
     let wanted = plan.pod_monitor.as_ref()?;
     let components = [Component::Publisher, Component::Aggregator].map(|component| component.as_str().to_owned());
     let programs = LabelSelectorRequirement {
@@ -55,8 +55,11 @@ pub(super) fn build(plan: &Plan) -> Option<PodMonitor> {
     };
     let selector =
         LabelSelector { match_labels: Some(plan.names.selector_of_pods()), match_expressions: Some(vec![programs]) };
-    let endpoint =
-        Endpoint { port: tls::probed_port(plan).to_owned(), path: Some(METRICS_PATH.to_owned()), interval: wanted.interval.clone() };
+    let endpoint = Endpoint {
+        port: tls::probed_port(plan).to_owned(),
+        path: Some(METRICS_PATH.to_owned()),
+        interval: wanted.interval.clone(),
+    };
     let spec = PodMonitorFields { selector, pod_metrics_endpoints: vec![endpoint] };
     Some(PodMonitor { metadata: metadata(plan, "programs", &wanted.labels), spec })
 }

@@ -56,7 +56,7 @@ pub struct Rule {
 }
 
 /// Returns the PrometheusRule, if the plan has one. A resource that hibernates has no pods that could be missed.
-pub(super) fn build(plan: &Plan) -> Option<PrometheusRule> {
+pub(in super::super) fn build(plan: &Plan) -> Option<PrometheusRule> {
     let wanted = plan.prometheus_rule.as_ref().filter(|_| !plan.hibernated)?;
     let rules = alerts::ALL.iter().map(|alert| {
         let labels = [
