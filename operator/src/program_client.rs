@@ -9,7 +9,6 @@ use crate::contract::{
     AGGREGATOR_PORT, BACKLOG_METRIC, METRICS_PATH, METRICS_PORT, PUBLISHER_PORT, READY_PATH, STATS_PATH,
 };
 use crate::controller::build::names::{Component, Names};
-use crate::controller::tls::ensure::Certificates;
 use crate::crd::Totals;
 use crate::trust::{self, Trust};
 
@@ -76,10 +75,10 @@ impl Programs {
         Some(problem.detail.chars().take(MAX_DETAIL).collect())
     }
 
-    /// Remembers how to connect to the programs of a resource: with these certificates, or without TLS.
-    pub fn trust(&self, names: &Names, certificates: Option<&Certificates>) {
-        let Some(certificates) = certificates else { return self.trust.unset(names) };
-        if let Err(error) = self.trust.set(names, &certificates.aggregator_ca, DEADLINE) {
+    /// Remembers how to connect to the programs of a resource: with the CAs of the aggregators, in PEM, or without TLS.
+    pub fn trust(&self, names: &Names, ca: Option<&[u8]>) {
+        let Some(ca) = ca else { return self.trust.unset(names) };
+        if let Err(error) = self.trust.set(names, ca, DEADLINE) {
             tracing::warn!(name = names.name, error, "cannot use the CAs of the aggregators");
         }
     }

@@ -115,7 +115,7 @@ async fn bring_about(resource: &EventAggregator, context: &Context, data: Data) 
     let applied = apply::apply(client, &plan, &live, desired).await?;
     backup::begin(client, &plan, &live).await?;
     let old = resource.status.clone().unwrap_or_default();
-    context.programs.trust(&plan.names, certificates.as_ref());
+    context.programs.trust(&plan.names, certificates.as_ref().map(|all| all.aggregator_ca.as_slice()));
     let mut status = status::of_applied(&plan, &live, &applied, &old, now);
     tls::report::report(certificates.as_ref(), &mut status, now);
     Ok(status)

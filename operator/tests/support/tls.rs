@@ -16,10 +16,12 @@ pub fn ending_in(namespace: &str, name: &str, names: &[&str], time: SignedDurati
     let ca = authority("certificates", "others", issued).unwrap();
     let names: Vec<_> = names.iter().map(|name| (*name).to_owned()).collect();
     let pair = leaf(&ca, name, &names, issued).unwrap();
-    let mut secret = super::secret(namespace, name, "tls.crt", &pair.cert);
-    let data = secret.data.as_mut().unwrap();
-    data.insert("tls.key".to_owned(), ByteString(pair.key.into_bytes()));
-    data.insert("ca.crt".to_owned(), ByteString(ca.cert.into_bytes()));
+    let values = [("tls.crt", pair.cert), ("tls.key", pair.key), ("ca.crt", ca.cert)];
+    let values = values.map(|(key, value)| (key.to_owned(), ByteString(value.into_bytes())));
+    let mut secret = Secret { data: Some(values.into()), ..Secret::default() };
+    secret.metadata.name = Some(name.to_owned());
+    secret.metadata.namespace = Some(namespace.to_owned());
+    secret.metadata.resource_version = Some("1".to_owned());
     secret
 }
 
