@@ -18,6 +18,7 @@ mod security;
 mod sets;
 mod steady;
 mod taken;
+mod tls;
 mod unreadable;
 mod volumes;
 

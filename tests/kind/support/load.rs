@@ -31,13 +31,24 @@ pub struct Load {
     pub concurrency: u16,
     /// Whether the simulator compares its events with the stored ones at its end.
     pub verify: bool,
+    /// Whether the publishers speak TLS.
+    pub tls: bool,
     /// The node that its pod must run on, if any.
     pub node: Option<String>,
 }
 
 impl Default for Load {
     fn default() -> Self {
-        Self { events: 36_000, duplicate: 0.3, rate: 900, batch: 30, concurrency: 8, verify: true, node: None }
+        Self {
+            events: 36_000,
+            duplicate: 0.3,
+            rate: 900,
+            batch: 30,
+            concurrency: 8,
+            verify: true,
+            tls: false,
+            node: None,
+        }
     }
 }
 
@@ -83,7 +94,8 @@ impl Load {
     }
 
     fn job(&self, namespace: &Namespace, resource: &str, name: &str, seed: u64) -> Value {
-        let url = format!("http://{resource}-publisher.{}.svc:8080", namespace.name);
+        let scheme = if self.tls { "https" } else { "http" };
+        let url = format!("{scheme}://{resource}-publisher.{}.svc:8080", namespace.name);
         let mut args = vec!["simulate".to_owned(), "--url".to_owned(), url];
         for (option, value) in [
             ("--events", self.events.to_string()),
@@ -99,6 +111,14 @@ impl Load {
             args.extend([option.to_owned(), value]);
         }
         args.extend(self.verify.then(|| "--verify".to_owned()));
+        let (mut mounts, mut volumes) = (json!([]), json!([]));
+        if self.tls {
+            args.extend(["--ca".to_owned(), "/ca/ca.crt".to_owned()]);
+            let items = [json!({ "key": "ca.crt", "path": "ca.crt" })];
+            let secret = json!({ "secretName": format!("{resource}-publisher-tls"), "items": items });
+            volumes = json!([{ "name": "ca", "secret": secret }]);
+            mounts = json!([{ "name": "ca", "mountPath": "/ca" }]);
+        }
         json!({
             "apiVersion": "batch/v1",
             "kind": "Job",
@@ -116,11 +136,13 @@ impl Load {
                             "runAsNonRoot": true, "runAsUser": 65532, "runAsGroup": 65532,
                             "seccompProfile": { "type": "RuntimeDefault" },
                         },
+                        "volumes": volumes,
                         "containers": [{
                             "name": "load",
                             "image": install::images().publisher,
                             "imagePullPolicy": "IfNotPresent",
                             "args": args,
+                            "volumeMounts": mounts,
                             "resources": { "requests": { "cpu": "50m", "memory": "64Mi" } },
                             "securityContext": {
                                 "allowPrivilegeEscalation": false, "readOnlyRootFilesystem": true,
