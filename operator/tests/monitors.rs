@@ -43,8 +43,10 @@ async fn prometheus_finds_the_programs_and_the_alerts_of_a_resource() {
 async fn what_is_turned_off_is_removed_and_a_resource_that_hibernates_raises_no_alert() {
     let trial = Trial::new();
     trial.reconcile().await.unwrap();
-    let exist =
-        || ["podmonitors", "prometheusrules"].map(|kind| trial.api.get(&format!("{MONITORS}/{kind}/ledger")).is_some());
+    let exist = || {
+        let paths = ["podmonitors/ledger-programs", "prometheusrules/ledger-alerts"];
+        paths.map(|path| trial.api.get(&format!("{MONITORS}/{path}")).is_some())
+    };
     assert_eq!(exist(), [true, true]);
     trial.change_spec(|spec| spec["hibernated"] = json!(true));
     trial.reconcile().await.unwrap();

@@ -316,7 +316,7 @@ async fn a_server_that_hangs_says_so_at_healthz() {
         false => Ok(()),
     };
     let ready = || -> futures::future::BoxFuture<'static, probes::Readiness> { Box::pin(async { Ok(Vec::new()) }) };
-    let server = start(probes::router_with_liveness(metrics::install(), live, ready)).await;
+    let server = start(probes::router_with(metrics::install(), String::new, live, ready)).await;
     let client = plain_client().unwrap().build().unwrap();
     let url = format!("http://{}/healthz", server.address);
     let healthy = client.get(&url).send().await.unwrap();

@@ -15,6 +15,7 @@ use super::build::names::{Component, MANAGED_BY, MANAGER, Names, component_of, i
 use super::context::Context;
 use super::data::Data;
 use super::error::{Error, Result};
+use super::optional::Optional;
 use super::plan::names_of;
 use super::reader::Reader;
 use crate::crd::EventAggregator;
@@ -54,39 +55,12 @@ pub async fn fetch(context: &Context, resource: &EventAggregator, data: Data) ->
     let client = &context.client;
     let names = names_of(resource);
     let reader = Reader::new(client, resource);
-    let optional = &context.optional;
     let Data { secrets: made, stateful_sets, pvcs } = data;
     let references = resource.spec.secret_names();
     // All requests are sent at the same time, so that this takes as long as the slowest one and not as all together.
-    let (
-        referenced,
-        service_accounts,
-        config_maps,
-        network_policies,
-        services,
-        disruption_budgets,
-        deployments,
-        ingresses,
-        http_routes,
-        pod_monitors,
-        prometheus_rules,
-        cron_jobs,
-        jobs,
-        all_pods,
-        all_autoscalers,
-    ) = tokio::try_join!(
+    let (referenced, objects, jobs, all_pods, all_autoscalers) = tokio::try_join!(
         try_join_all(references.into_iter().map(|name| reader.get::<Secret>(name))),
-        reader.list(),
-        reader.list(),
-        reader.list(),
-        reader.list(),
-        reader.list(),
-        reader.list(),
-        reader.list(),
-        optional.list(&reader),
-        optional.list(&reader),
-        optional.list(&reader),
-        reader.list(),
+        built(&reader, &context.optional),
         reader.list(),
         reader.list::<Pod>(),
         autoscalers(client, &names),
@@ -99,22 +73,8 @@ pub async fn fetch(context: &Context, resource: &EventAggregator, data: Data) ->
     let referenced = referenced.into_iter().flatten().map(|secret| (secret.name_any(), secret));
     Ok(Live {
         secrets: made.into_iter().chain(referenced).collect(),
-        objects: Objects {
-            service_accounts,
-            config_maps,
-            network_policies,
-            services,
-            disruption_budgets,
-            stateful_sets,
-            deployments,
-            autoscalers: own_autoscalers,
-            ingresses,
-            http_routes,
-            pod_monitors,
-            prometheus_rules,
-            cron_jobs,
-        },
-        lacks: optional.lacking(),
+        objects: Objects { stateful_sets, autoscalers: own_autoscalers, ..objects },
+        lacks: context.optional.lacking(),
         jobs,
         backup_pods,
         pvcs,
@@ -126,6 +86,49 @@ pub async fn fetch(context: &Context, resource: &EventAggregator, data: Data) ->
         },
         publisher_autoscalers: of_target(&all_autoscalers, "Deployment", &names.of(Component::Publisher)),
         backlog: resource.status.as_ref().and_then(|status| status.backlog),
+    })
+}
+
+/// Returns the objects of the kinds that the operator builds, without the StatefulSets and HorizontalPodAutoscalers.
+async fn built(reader: &Reader<'_>, optional: &Optional) -> Result<Objects> {
+    let (
+        service_accounts,
+        config_maps,
+        network_policies,
+        services,
+        disruption_budgets,
+        deployments,
+        ingresses,
+        http_routes,
+        pod_monitors,
+        prometheus_rules,
+        cron_jobs,
+    ) = tokio::try_join!(
+        reader.list(),
+        reader.list(),
+        reader.list(),
+        reader.list(),
+        reader.list(),
+        reader.list(),
+        reader.list(),
+        optional.list(reader),
+        optional.list(reader),
+        optional.list(reader),
+        reader.list(),
+    )?;
+    Ok(Objects {
+        service_accounts,
+        config_maps,
+        network_policies,
+        services,
+        disruption_budgets,
+        deployments,
+        ingresses,
+        http_routes,
+        pod_monitors,
+        prometheus_rules,
+        cron_jobs,
+        ..Objects::default()
     })
 }
 

@@ -51,7 +51,8 @@ async fn reconcile_readable(resource: &EventAggregator, context: &Context) -> Re
     let old = resource.status.clone().unwrap_or_default();
     let mut policy = old.deletion_policy;
     // A request without a response must not occupy one of the concurrent reconciles for ever.
-    let steps = tokio::time::timeout(DEADLINE, steps(resource, context, &mut policy)).await;
+    // The future is large, and the stack of a thread is not.
+    let steps = tokio::time::timeout(DEADLINE, Box::pin(steps(resource, context, &mut policy))).await;
     let ready = match steps.unwrap_or(Err(Error::TimedOut(DEADLINE))) {
         Ok(mut status) => {
             status.deletion_policy = policy;
@@ -106,13 +107,13 @@ async fn steps(
 async fn bring_about(resource: &EventAggregator, context: &Context, data: Data) -> Result<EventAggregatorStatus> {
     let client = &context.client;
     let uid = resource.uid().unwrap_or_default();
-    let live = fetch::fetch(context, resource, data).await?;
+    let live = Box::pin(fetch::fetch(context, resource, data)).await?;
     let plan = validate::validate(resource, &live, &context.defaults, context.decisions.get(&uid))?;
     let checksums = secrets::ensure(client, &plan, &live).await?;
     let now = Timestamp::now();
     let certificates = tls::ensure::ensure(client, &plan, &live, now).await?;
     let desired = build::build(&plan, &checksums);
-    let applied = apply::apply(client, &plan, &live, desired).await?;
+    let applied = Box::pin(apply::apply(client, &plan, &live, desired)).await?;
     backup::begin(client, &plan, &live).await?;
     let old = resource.status.clone().unwrap_or_default();
     context.programs.trust(&plan.names, certificates.as_ref().map(|all| all.aggregator_ca.as_slice()));

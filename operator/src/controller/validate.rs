@@ -24,8 +24,8 @@ use super::tls::plan::TlsPlan;
 use super::{backup, capacity};
 use crate::contract::{POSTGRES_PORT, REDIS_PORT};
 use crate::crd::{
-    AggregatorSpec, EventAggregator, EventAggregatorSpec, ExternalSpec, HttpRouteSpec, ManagedRedis, NetworkPolicySpec,
-    Resources, StorageSpec,
+    AggregatorSpec, EventAggregator, EventAggregatorSpec, ExternalSpec, HttpRouteSpec, ManagedRedis, MonitoringSpec,
+    NetworkPolicySpec, PodMonitorSpec, PrometheusRuleSpec, Resources, StorageSpec,
 };
 use crate::quantity;
 
@@ -65,6 +65,7 @@ pub fn validate(resource: &EventAggregator, live: &Live, defaults: &Defaults, de
     let (restore, asked) = backup::restore(resource, live, &names)?;
     // An aggregator would store into what is being replaced.
     let replicas = if restore.is_some() { 0 } else { replicas };
+    let (pod_monitor, prometheus_rule) = monitors(&spec.monitoring, live);
     Ok(Plan {
         owner,
         generation: resource.metadata.generation.unwrap_or_default(),
@@ -101,12 +102,8 @@ pub fn validate(resource: &EventAggregator, live: &Live, defaults: &Defaults, de
         restore,
         asked,
         network: network(&spec.network_policy, defaults)?,
-        pod_monitor: Some(&spec.monitoring.pod_monitor)
-            .filter(|wanted| wanted.enabled && !live.lacks.contains(PodMonitor::plural(&()).as_ref()))
-            .cloned(),
-        prometheus_rule: Some(&spec.monitoring.prometheus_rule)
-            .filter(|wanted| wanted.enabled && !live.lacks.contains(PrometheusRule::plural(&()).as_ref()))
-            .cloned(),
+        pod_monitor,
+        prometheus_rule,
         autoscaling_conflicts: autoscaling_conflicts(spec, live),
         hibernated: spec.hibernated,
         tls: TlsPlan::new(&spec.tls, &names, &serving),
@@ -191,6 +188,14 @@ fn replicas(aggregator: &AggregatorSpec, live: &Live, names: &Names, decided: Op
         }
         _ => aggregator.replicas,
     }
+}
+
+/// Returns what Prometheus is told, as far as the cluster has the kinds for it.
+fn monitors(spec: &MonitoringSpec, live: &Live) -> (Option<PodMonitorSpec>, Option<PrometheusRuleSpec>) {
+    let has = |kind: &str| !live.lacks.contains(kind);
+    let monitor = Some(&spec.pod_monitor).filter(|wanted| wanted.enabled && has(&PodMonitor::plural(&())));
+    let rule = Some(&spec.prometheus_rule).filter(|wanted| wanted.enabled && has(&PrometheusRule::plural(&())));
+    (monitor.cloned(), rule.cloned())
 }
 
 /// Names the HorizontalPodAutoscalers of others because of which the operator does not scale.

@@ -158,8 +158,10 @@ mod tests {
     fn each_alert_names_a_section_that_exists_and_has_a_row_in_the_documentation() {
         let operations = document("docs/operations.md");
         let rows: BTreeSet<_> = operations.lines().filter_map(|line| line.strip_prefix("| `Sluice")).collect();
+        // Those of the operator are the chart's.
+        let rows = rows.iter().filter(|row| !row.starts_with("Operator"));
         let documented: BTreeSet<_> =
-            rows.iter().filter_map(|row| Some(format!("Sluice{}", row.split('`').next()?))).collect();
+            rows.filter_map(|row| Some(format!("Sluice{}", row.split('`').next()?))).collect();
         let names: BTreeSet<_> = ALL.iter().map(|alert| alert.name.to_owned()).collect();
         assert_eq!(documented, names);
         for alert in ALL {
