@@ -7,6 +7,8 @@ pub const PUBLISHER_PORT: i32 = 8080;
 pub const AGGREGATOR_PORT: i32 = 8081;
 /// Port of metrics and probes of both programs, if they speak TLS (`--metrics-listen`).
 pub const METRICS_PORT: i32 = 9090;
+/// The name of the file with the tokens that the programs accept.
+pub const TOKENS_FILE: &str = "tokens.yaml";
 /// Port of Redis.
 pub const REDIS_PORT: i32 = 6379;
 /// Port of PostgreSQL.
@@ -92,6 +94,31 @@ pub mod env {
         /// Both programs: the file with its private key.
         REDIS_KEY = "SLUICE_REDIS_KEY";
 
+        /// Both programs: the file with the tokens that they accept.
+        TOKENS = "SLUICE_TOKENS";
+        /// Both programs: the issuer of the JWTs that they accept.
+        JWT_ISSUER = "SLUICE_JWT_ISSUER";
+        /// Both programs: the audience of these JWTs.
+        JWT_AUDIENCE = "SLUICE_JWT_AUDIENCE";
+        /// Both programs: the URL of the issuer's keys.
+        JWT_JWKS = "SLUICE_JWT_JWKS";
+        /// Both programs: the file with the CAs that are trusted for this URL.
+        JWT_CA = "SLUICE_JWT_CA";
+        /// Both programs: the claim with the scopes.
+        JWT_SCOPES_CLAIM = "SLUICE_JWT_SCOPES_CLAIM";
+        /// Both programs: the claim with the patterns of topics.
+        JWT_TOPICS_CLAIM = "SLUICE_JWT_TOPICS_CLAIM";
+        /// Both programs: how many requests a client may send in a second.
+        REQUESTS_PER_SECOND = "SLUICE_REQUESTS_PER_SECOND";
+        /// Both programs: how many events a client may publish in a second.
+        EVENTS_PER_SECOND = "SLUICE_EVENTS_PER_SECOND";
+        /// Both programs: the user of the Sentinels.
+        REDIS_SENTINEL_USER = "SLUICE_REDIS_SENTINEL_USER";
+        /// Both programs: the password of the Sentinels.
+        REDIS_SENTINEL_PASSWORD = "SLUICE_REDIS_SENTINEL_PASSWORD";
+
+        /// Publisher: how many replicas of Redis must have confirmed a request before it is answered.
+        REDIS_REPLICAS = "SLUICE_REDIS_REPLICAS";
         /// Publisher: the file with the CAs that are trusted for the aggregators.
         QUERY_CA = "SLUICE_QUERY_CA";
         /// Publisher: the URL to which it forwards queries.

@@ -105,8 +105,8 @@ impl Observer {
     /// Observes one resource, and returns whether one of its programs responded.
     async fn observe(&self, resource: &EventAggregator, wake: &Wake) -> bool {
         let (names, programs) = (names_of(resource), &self.context.programs);
-        if resource.spec.tls.enabled && !programs.trusts(&names) {
-            // The first reconcile reads the CAs. Until then the numbers in the status stay.
+        if !programs.knows(&names, resource.spec.tls.enabled, resource.spec.auth.is_some()) {
+            // The first reconcile reads the CAs and the token. Until then the numbers in the status stay.
             return true;
         }
         let (backlog, totals, unready) =

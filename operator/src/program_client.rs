@@ -1,6 +1,8 @@
 //! Reads the state of a resource's programs over HTTP, or HTTPS if they have certificates, by the DNS names of their
 //! Services. Outside the cluster these names cannot be resolved, and everything is unknown.
 
+use std::collections::HashMap;
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use serde::Deserialize;
@@ -23,6 +25,8 @@ const MAX_DETAIL: usize = 300;
 pub struct Programs {
     http: reqwest::Client,
     trust: Trust,
+    /// The operator's token for the resources that have authentication.
+    tokens: Mutex<HashMap<trust::Key, String>>,
 }
 
 impl Programs {
@@ -32,18 +36,18 @@ impl Programs {
     /// If no HTTP client can be created.
     pub fn new() -> anyhow::Result<Self> {
         let client = sluice_service::client_tls::plain_client().map_err(anyhow::Error::msg)?;
-        Ok(Self { http: client.timeout(DEADLINE).build()?, trust: Trust::default() })
+        Ok(Self { http: client.timeout(DEADLINE).build()?, trust: Trust::default(), tokens: Mutex::default() })
     }
 
     /// Returns the number of events that are accepted and not stored yet; `None` when it is unknown.
     pub async fn backlog(&self, names: &Names) -> Option<i64> {
-        // With TLS, metrics are at a port of their own, which speaks none.
-        let (service, port) = match self.trust.client(names) {
-            Some(_) => (names.publisher_metrics(), METRICS_PORT),
-            None => (names.of(Component::Publisher), PUBLISHER_PORT),
+        let (service, port) = if self.has_metrics_port(names) {
+            (names.publisher_metrics(), METRICS_PORT)
+        } else {
+            (names.of(Component::Publisher), PUBLISHER_PORT)
         };
         let url = format!("http://{}:{port}{METRICS_PATH}", names.host(&service));
-        let text = successful(get(&self.http, &url).await?)?;
+        let text = successful(get(&self.http, &url, None).await?)?;
         gauge(&text, BACKLOG_METRIC)
     }
 
@@ -51,7 +55,8 @@ impl Programs {
     pub async fn totals(&self, names: &Names) -> Option<Totals> {
         let (scheme, client) = self.client(names);
         let host = names.host(&names.of(Component::Aggregator));
-        let text = successful(get(&client, &format!("{scheme}://{host}:{AGGREGATOR_PORT}{STATS_PATH}")).await?)?;
+        let url = format!("{scheme}://{host}:{AGGREGATOR_PORT}{STATS_PATH}");
+        let text = successful(get(&client, &url, self.token(names).as_deref()).await?)?;
         match serde_json::from_str::<Stats>(&text) {
             Ok(stats) => Some(stats.into()),
             Err(error) => {
@@ -69,8 +74,8 @@ impl Programs {
             detail: String,
         }
         let host = names.host(&format!("{pod}.{}", names.aggregator_pods()));
-        let port = if self.trust.client(names).is_some() { METRICS_PORT } else { AGGREGATOR_PORT };
-        let (status, text) = get(&self.http, &format!("http://{host}:{port}{READY_PATH}")).await?;
+        let port = if self.has_metrics_port(names) { METRICS_PORT } else { AGGREGATOR_PORT };
+        let (status, text) = get(&self.http, &format!("http://{host}:{port}{READY_PATH}"), None).await?;
         let problem = serde_json::from_str::<Problem>(&text).ok().filter(|_| !status.is_success())?;
         Some(problem.detail.chars().take(MAX_DETAIL).collect())
     }
@@ -83,14 +88,34 @@ impl Programs {
         }
     }
 
-    /// Whether it is known how to connect to the programs of a resource that speaks TLS.
-    pub fn trusts(&self, names: &Names) -> bool {
-        self.trust.client(names).is_some()
+    /// Remembers the operator's token for the programs of a resource, or that they need none.
+    pub fn authenticate(&self, names: &Names, token: Option<String>) {
+        let mut tokens = self.tokens.lock().unwrap_or_else(PoisonError::into_inner);
+        match token {
+            Some(token) => tokens.insert(trust::key(names), token),
+            None => tokens.remove(&trust::key(names)),
+        };
+    }
+
+    /// Whether all is known that is needed to connect to the programs of a resource: with `tls`, with `auth`.
+    pub fn knows(&self, names: &Names, tls: bool, auth: bool) -> bool {
+        (!tls || self.trust.client(names).is_some()) && (!auth || self.token(names).is_some())
     }
 
     /// Forgets these resources, which were deleted.
     pub fn forget<'a>(&self, resources: impl Iterator<Item = &'a trust::Key>) {
-        self.trust.forget(resources);
+        let gone: Vec<_> = resources.collect();
+        self.tokens.lock().unwrap_or_else(PoisonError::into_inner).retain(|key, _| !gone.contains(&key));
+        self.trust.forget(gone.into_iter());
+    }
+
+    fn token(&self, names: &Names) -> Option<String> {
+        self.tokens.lock().unwrap_or_else(PoisonError::into_inner).get(&trust::key(names)).cloned()
+    }
+
+    /// Whether metrics and probes are at a port of their own, which speaks no TLS and needs no token.
+    fn has_metrics_port(&self, names: &Names) -> bool {
+        self.trust.client(names).is_some() || self.token(names).is_some()
     }
 
     fn client(&self, names: &Names) -> (&'static str, reqwest::Client) {
@@ -104,9 +129,14 @@ fn successful((status, text): (reqwest::StatusCode, String)) -> Option<String> {
 }
 
 /// Returns the response; `None` when it does not arrive in time or is too long.
-async fn get(client: &reqwest::Client, url: &str) -> Option<(reqwest::StatusCode, String)> {
+async fn get(client: &reqwest::Client, url: &str, token: Option<&str>) -> Option<(reqwest::StatusCode, String)> {
     let response = async {
-        let mut response = client.get(url).send().await?;
+        let request = client.get(url);
+        let request = match token {
+            Some(token) => request.bearer_auth(token),
+            None => request,
+        };
+        let mut response = request.send().await?;
         let mut body = Vec::new();
         while let Some(chunk) = response.chunk().await? {
             anyhow::ensure!(body.len() + chunk.len() <= MAX_RESPONSE, "the response is too long");

@@ -25,4 +25,5 @@ pub use guard::Guard;
 pub use limits::EventLimit;
 pub use new_token::NewToken;
 pub use subject::{Scope, Scopes, Subject};
+pub use token_file::check_tokens;
 pub use topics::{InvalidPattern, TopicPattern, Topics};

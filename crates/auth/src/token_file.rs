@@ -84,6 +84,14 @@ impl TokenFile {
     }
 }
 
+/// Checks the content of a file of tokens, for programs that make such a file.
+///
+/// # Errors
+/// The item and the field, and what is wrong with it.
+pub fn check_tokens(content: &[u8]) -> Result<(), String> {
+    TokenFile::parse(content).map(|_| ())
+}
+
 /// Returns the words of 32 bytes. Missing bytes count as zeros, and further ones are left out.
 fn words(bytes: &[u8]) -> Hash {
     let mut words = [0; 4];

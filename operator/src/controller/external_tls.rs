@@ -13,8 +13,11 @@ use crate::crd::ExternalSpec;
 pub fn redis(external: &ExternalSpec, live: &Live, required: bool) -> Result<()> {
     let Some(url) = url(external, live) else { return Ok(()) };
     let why = reason("spec.redis.external", external, required);
-    match why.filter(|_| !url.starts_with("rediss://")) {
-        Some(why) => refuse(external, format!("must begin with rediss://, because {why}")),
+    match why.filter(|_| !url.starts_with("rediss")) {
+        Some(why) => refuse(
+            external,
+            format!("must begin with rediss:// (rediss+sentinel://, rediss+cluster://), because {why}"),
+        ),
         None => Ok(()),
     }
 }

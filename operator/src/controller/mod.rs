@@ -4,6 +4,7 @@
 
 mod additions;
 pub mod apply;
+pub mod auth;
 mod backup;
 pub mod build;
 mod capacity;
@@ -20,6 +21,7 @@ pub mod hibernation;
 mod last_status;
 pub mod optional;
 mod order;
+mod owned_secret;
 mod ownership;
 pub mod plan;
 pub mod pod_problems;
@@ -31,6 +33,7 @@ mod reconcile;
 mod retention;
 pub mod rollout;
 pub mod secrets;
+mod server_url;
 pub mod status;
 pub mod tls;
 mod unready;

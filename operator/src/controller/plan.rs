@@ -6,11 +6,13 @@ use std::collections::BTreeMap;
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 
+use super::auth::plan::AuthPlan;
 use super::build::names::{Component, Names};
 use super::tls::plan::TlsPlan;
 use crate::crd::{
     DeletionPolicy, DnsPeer, DurabilitySpec, EventAggregator, HttpRouteSpec, IngressSpec, LimitsSpec, Peer,
-    PodMonitorSpec, PodsSpec, PrometheusRuleSpec, PublisherAutoscaling, PullPolicy, Resources, ServiceSpec,
+    PodMonitorSpec, PodsSpec, PrometheusRuleSpec, PublisherAutoscaling, PullPolicy, Resources, SentinelSpec,
+    ServiceSpec,
 };
 
 /// A validated resource.
@@ -44,6 +46,10 @@ pub struct Plan {
     pub publisher: PublisherPlan,
     /// The Redis that holds the streams.
     pub redis: Backend<RedisPlan>,
+    /// How to log in to the Sentinels of an external Redis.
+    pub sentinel: Option<SentinelSpec>,
+    /// Number of replicas of an external Redis that must have confirmed a request.
+    pub redis_replicas: i32,
     /// The PostgreSQL that holds the tables.
     pub postgres: Backend<PostgresPlan>,
     /// What is to be restored into it. No aggregator runs until it has ended.
@@ -60,6 +66,8 @@ pub struct Plan {
     pub autoscaling_conflicts: Vec<String>,
     /// Whether no pod shall run.
     pub hibernated: bool,
+    /// Who may use the programs, if not everybody.
+    pub auth: Option<AuthPlan>,
     /// TLS on all connections, if it is enabled.
     pub tls: Option<TlsPlan>,
     /// Whether the pods have the user ids of their images. Otherwise the cluster assigns them.
@@ -276,8 +284,8 @@ pub struct ExternalPlan {
     pub secret: String,
     /// The key in the Secret.
     pub key: String,
-    /// The port that NetworkPolicies open: that of the URL, unless the resource has another one.
-    pub port: i32,
+    /// The ports that NetworkPolicies open: those of the URL, unless the resource has another one.
+    pub ports: Vec<i32>,
     /// The Secret and the key in it with the CAs that are trusted.
     pub ca: Option<(String, String)>,
     /// The Secret with the certificate of the pods.
@@ -330,6 +338,11 @@ impl Plan {
     /// Returns the backups, if there are any.
     pub fn backup(&self) -> Option<&BackupPlan> {
         self.postgres.managed()?.backup.as_ref()
+    }
+
+    /// Whether metrics and probes of the programs are at a port of their own, which speaks no TLS and needs no token.
+    pub fn has_metrics_port(&self) -> bool {
+        self.tls.is_some() || self.auth.is_some()
     }
 
     /// Returns what the user of the resource says about the pods of a component, if it has any.

@@ -12,7 +12,7 @@ use kube::runtime::controller::Action;
 use super::context::Context;
 use super::data::Data;
 use super::error::{Error, Result};
-use super::{apply, backup, build, data, fetch, retention, secrets, status, tls, validate, write_status};
+use super::{apply, auth, backup, build, data, fetch, retention, secrets, status, tls, validate, write_status};
 use crate::crd::{ConditionType, DeletionPolicy, EventAggregator, EventAggregatorStatus};
 
 /// How soon a resource that is not ready is reconciled again.
@@ -112,10 +112,12 @@ async fn bring_about(resource: &EventAggregator, context: &Context, data: Data) 
     let checksums = secrets::ensure(client, &plan, &live).await?;
     let now = Timestamp::now();
     let certificates = tls::ensure::ensure(client, &plan, &live, now).await?;
+    let token = auth::tokens::ensure(client, &plan, &live).await?;
     let desired = build::build(&plan, &checksums);
     let applied = Box::pin(apply::apply(client, &plan, &live, desired)).await?;
     backup::begin(client, &plan, &live).await?;
     let old = resource.status.clone().unwrap_or_default();
+    context.programs.authenticate(&plan.names, token);
     context.programs.trust(&plan.names, certificates.as_ref().map(|all| all.aggregator_ca.as_slice()));
     let mut status = status::of_applied(&plan, &live, &applied, &old, now);
     tls::report::report(certificates.as_ref(), &mut status, now);

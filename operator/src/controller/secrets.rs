@@ -57,6 +57,12 @@ pub async fn ensure(client: &Client, plan: &Plan, live: &Live) -> Result<Checksu
             checksums.insert(component, checksum(secret, &external.key));
         }
     }
+    if let Some(sentinel) = &plan.sentinel
+        && let Some(secret) = live.secrets.get(&sentinel.secret_name)
+        && let Some(of_redis) = checksums.get_mut(&Component::Redis)
+    {
+        of_redis.push_str(&checksum(secret, &sentinel.secret_key));
+    }
     Ok(checksums)
 }
 

@@ -7,6 +7,7 @@ use k8s_openapi::api::core::v1::Secret;
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use kube::Resource;
 
+use super::auth::plan::AuthPlan;
 use super::build::http_route::HttpRoute;
 use super::build::monitors::pod_monitor::PodMonitor;
 use super::build::monitors::prometheus_rule::PrometheusRule;
@@ -18,10 +19,10 @@ use super::plan::{
     AggregatorPlan, Backend, Defaults, ExternalPlan, Images, MAX_CONNECTIONS, NetworkPlan, PASSWORD, Plan,
     PostgresPlan, PublisherPlan, RedisPlan, VolumePlan, names_of,
 };
-use super::publisher_autoscaling;
 use super::tls::check;
 use super::tls::plan::TlsPlan;
 use super::{backup, capacity};
+use super::{publisher_autoscaling, server_url};
 use crate::contract::{POSTGRES_PORT, REDIS_PORT};
 use crate::crd::{
     AggregatorSpec, EventAggregator, EventAggregatorSpec, ExternalSpec, HttpRouteSpec, ManagedRedis, MonitoringSpec,
@@ -32,6 +33,9 @@ use crate::quantity;
 /// Connections that an aggregator opens to PostgreSQL besides one for each worker: for claimed entries, replays, lists,
 /// other queries, probes, recovery and maintenance.
 const CONNECTIONS_BESIDE_WORKERS: i64 = 8;
+/// The schemes of URLs of Redis.
+const REDIS_SCHEMES: [&str; 6] =
+    ["redis", "rediss", "redis+sentinel", "rediss+sentinel", "redis+cluster", "rediss+cluster"];
 /// Connections that are left for administrators and backups. PostgreSQL reserves three of them.
 const OTHER_CONNECTIONS: i64 = 5;
 /// Bytes in a mebibyte.
@@ -98,6 +102,8 @@ pub fn validate(resource: &EventAggregator, live: &Live, defaults: &Defaults, de
             pods: spec.publisher.pods.clone(),
         },
         redis,
+        sentinel: spec.redis.sentinel.clone(),
+        redis_replicas: spec.redis.replicas,
         postgres,
         restore,
         asked,
@@ -106,6 +112,7 @@ pub fn validate(resource: &EventAggregator, live: &Live, defaults: &Defaults, de
         prometheus_rule,
         autoscaling_conflicts: autoscaling_conflicts(spec, live),
         hibernated: spec.hibernated,
+        auth: AuthPlan::new(spec.auth.as_ref(), live, &names)?,
         tls: TlsPlan::new(&spec.tls, &names, &serving),
         fixed_user_ids: defaults.fixed_user_ids,
         names,
@@ -243,7 +250,8 @@ fn check_connections(
 
 fn redis(spec: &EventAggregatorSpec, live: &Live, names: &Names) -> Result<Backend<RedisPlan>> {
     if let Some(external) = &spec.redis.external {
-        let plan = external_plan("spec.redis.external", external, live, &["redis", "rediss"], REDIS_PORT)?;
+        let plan = external_plan("spec.redis.external", external, live, &REDIS_SCHEMES, REDIS_PORT)?;
+        check_sentinel(spec, live)?;
         external_tls::redis(external, live, spec.tls.enabled)?;
         return Ok(Backend::External(plan));
     }
@@ -276,6 +284,16 @@ fn postgres(spec: &EventAggregatorSpec, live: &Live, names: &Names) -> Result<Ba
         version: managed.version,
         backup: backup::backup(spec, live, names)?,
     }))
+}
+
+/// Checks that the password of the Sentinels is there.
+fn check_sentinel(spec: &EventAggregatorSpec, live: &Live) -> Result<()> {
+    let Some(sentinel) = &spec.redis.sentinel else { return Ok(()) };
+    let (name, key) = (sentinel.secret_name.clone(), sentinel.secret_key.clone());
+    match live.secrets.get(&name).and_then(|secret| value(secret, &key)) {
+        Some(_) => Ok(()),
+        None => Err(Error::SecretMissing { field: "spec.redis.sentinel.secretName".to_owned(), name, key }),
+    }
 }
 
 /// Checks that the volume of Redis has room for all that its memory can cause. Events take at most half of the memory
@@ -349,13 +367,12 @@ fn external_plan(
     let Some(url) = live.secrets.get(&name).and_then(|secret| value(secret, &key)) else {
         return Err(Error::SecretMissing { field: format!("{field}.secretRef"), name, key });
     };
-    match port_of(url, schemes) {
-        Some(port) => {
-            let port = external.network_policy_port.or(port).unwrap_or(default_port);
+    match server_url::ports(url, schemes, default_port, external.network_policy_port) {
+        Some(ports) => {
             check::external(live, field, external.ca_secret.as_ref(), external.cert_secret.as_ref())?;
             let ca = external.ca_secret.as_ref().map(|secret| (secret.name.clone(), secret.key.clone()));
             let cert = external.cert_secret.as_ref().map(|secret| secret.name.clone());
-            Ok(ExternalPlan { secret: name, key, port, ca, cert, cidrs: external.cidrs.clone() })
+            Ok(ExternalPlan { secret: name, key, ports, ca, cert, cidrs: external.cidrs.clone() })
         }
         None => {
             let message = format!("must be a URL of the form {}://USER:PASSWORD@HOST:PORT/…", schemes[0]);
@@ -366,27 +383,6 @@ fn external_plan(
 
 pub(super) fn value<'a>(secret: &'a Secret, key: &str) -> Option<&'a [u8]> {
     secret.data.as_ref()?.get(key).map(|value| value.0.as_slice())
-}
-
-/// Returns the port in a URL: `Some(None)` when the URL names none, `None` when the text is not a URL
-/// with one of these schemes.
-fn port_of(url: &[u8], schemes: &[&str]) -> Option<Option<i32>> {
-    let url = std::str::from_utf8(url).ok()?;
-    let (scheme, rest) = url.split_once("://")?;
-    if !schemes.contains(&scheme) || url.contains(char::is_whitespace) {
-        return None;
-    }
-    let authority = rest.split(['/', '?', '#']).next()?;
-    let host = authority.rsplit_once('@').map_or(authority, |(_, host)| host);
-    let after_host = match host.strip_prefix('[') {
-        Some(v6) => v6.split_once(']')?.1,
-        None => &host[host.find(':').unwrap_or(host.len())..],
-    };
-    match after_host.strip_prefix(':') {
-        None if host.is_empty() || !after_host.is_empty() => None,
-        None => Some(None),
-        Some(port) => port.parse::<u16>().ok().filter(|&port| port > 0).map(|port| Some(i32::from(port))),
-    }
 }
 
 fn network(spec: &NetworkPolicySpec, defaults: &Defaults) -> Result<Option<NetworkPlan>> {
@@ -420,18 +416,6 @@ fn check_cidr(field: &str, text: &str) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn the_port_of_an_external_server_is_read_from_its_url() {
-        let redis = |url: &str| port_of(url.as_bytes(), &["redis"]);
-        assert_eq!(redis("redis://:secret@cache:6380/0"), Some(Some(6380)));
-        assert_eq!(redis("redis://cache"), Some(None));
-        assert_eq!(redis("redis://user:p%40ss@[::1]:7000?x=y"), Some(Some(7000)));
-        assert_eq!(redis("redis://[::1]/1"), Some(None));
-        for url in ["", "cache:6379", "http://cache", "redis://", "redis://:secret@", "redis://h:port", "redis://h:0"] {
-            assert_eq!(redis(url), None, "{url:?}");
-        }
-    }
 
     #[test]
     fn address_ranges_that_a_policy_would_refuse_are_named() {

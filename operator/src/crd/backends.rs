@@ -13,13 +13,21 @@ use super::{parameters, rules};
 
 /// Redis: managed, unless `external` is given.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[schemars(transform = rules::redis)]
 #[serde(rename_all = "camelCase", default)]
 pub struct RedisSpec {
     /// A Redis that the operator runs: one pod, which syncs its append-only file before each reply.
     pub managed: ManagedRedis,
-    /// An existing Redis (7.0 or newer). If it is given, `managed` is ignored.
+    /// An existing Redis (7.0 or newer), one with Sentinels, or a Redis Cluster. If it is given, `managed` is ignored.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub external: Option<ExternalSpec>,
+    /// How to log in to the Sentinels of an external Redis, if they have a password. Those of the servers are in its URL.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub sentinel: Option<SentinelSpec>,
+    /// Number of replicas of an external Redis that must have confirmed a request before it is answered, so that a failover
+    /// does not lose it. It is exact only if each replica that may be promoted has to confirm.
+    #[schemars(range(min = 0, max = 16))]
+    pub replicas: i32,
 }
 
 /// PostgreSQL: managed, unless `external` is given.
@@ -135,6 +143,27 @@ impl Default for StorageSpec {
     }
 }
 
+/// How to log in to Sentinels.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct SentinelSpec {
+    /// Name of the user, if it is not the default one.
+    #[schemars(length(min = 1, max = 253))]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub user: Option<String>,
+    /// Name of the Secret with the password.
+    #[schemars(length(min = 1, max = 253))]
+    pub secret_name: String,
+    /// The key in the Secret whose value is the password.
+    #[schemars(length(min = 1, max = 253))]
+    #[serde(default = "password")]
+    pub secret_key: String,
+}
+
+fn password() -> String {
+    "password".to_owned()
+}
+
 /// An existing server.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
@@ -154,7 +183,8 @@ pub struct ExternalSpec {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub cidrs: Vec<String>,
     /// Port to which NetworkPolicies allow connections, if it is not that of the URL: for a Service with a
-    /// `targetPort`, the port of its pods.
+    /// `targetPort`, the port of its pods. With Sentinels it is the port of the servers, 6379 if it is absent, and those
+    /// of the URL are the Sentinels'.
     #[schemars(range(min = 1, max = 65535))]
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub network_policy_port: Option<i32>,

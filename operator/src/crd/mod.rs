@@ -2,6 +2,7 @@
 //! operator writes.
 
 mod add_rules;
+mod auth;
 mod backends;
 mod backup;
 mod backup_rules;
@@ -27,7 +28,10 @@ mod spec;
 mod status;
 mod tls;
 
-pub use backends::{ExternalSpec, ManagedPostgres, ManagedRedis, PostgresSpec, RedisSpec, SecretKeyRef, StorageSpec};
+pub use auth::{AuthSpec, JwtSpec, TokensSecret};
+pub use backends::{
+    ExternalSpec, ManagedPostgres, ManagedRedis, PostgresSpec, RedisSpec, SecretKeyRef, SentinelSpec, StorageSpec,
+};
 pub use backup::{
     BackupPlace, BackupSpec, BackupStatus, RestoreFromSpec, RestoreSpec, RestoreState, RestoreStatus, S3Place,
 };

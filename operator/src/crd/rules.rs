@@ -121,6 +121,25 @@ pub(super) fn aggregator(schema: &mut Schema) {
     add(schema, &[claim_after]);
 }
 
+/// Adds the rules of Redis: what only an external one has.
+pub(super) fn redis(schema: &mut Schema) {
+    add(
+        schema,
+        &[
+            (
+                "!has(self.sentinel) || has(self.external)",
+                "redis.sentinel needs redis.external: a managed Redis has no Sentinels",
+                ".sentinel",
+            ),
+            (
+                "!has(self.replicas) || self.replicas == 0 || has(self.external)",
+                "redis.replicas needs redis.external: a managed Redis has no replicas",
+                ".replicas",
+            ),
+        ],
+    );
+}
+
 /// Adds the rules of a managed Redis. `controller/validate.rs` explains how large its volume must be.
 pub(super) fn managed_redis(schema: &mut Schema) {
     let volume = (
@@ -333,6 +352,15 @@ mod tests {
             "labels": {"team": "a"}, "annotations": {"app.kubernetes.io/name": "a"},
             "env": [{"name": "RUST_LOG", "value": "debug"}, {"name": "SLUICE_FETCH", "value": "10"}],
         }));
+        assert_eq!(refusals(&object("shop", valid), None), Vec::<String>::new());
+    }
+
+    #[test]
+    fn what_only_an_external_redis_has_is_refused_by_name() {
+        spec_refused(json!({"redis": {"sentinel": {"secretName": "s"}}}), "redis.sentinel");
+        spec_refused(json!({"redis": {"replicas": 1}}), "redis.replicas");
+        let external = json!({"secretRef": {"name": "cache"}});
+        let valid = json!({"redis": {"external": external, "sentinel": {"secretName": "s"}, "replicas": 1}});
         assert_eq!(refusals(&object("shop", valid), None), Vec::<String>::new());
     }
 

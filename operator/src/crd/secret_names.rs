@@ -17,8 +17,18 @@ impl EventAggregatorSpec {
         let from = self.restore_from.as_ref().map(|restore| &restore.from);
         let buckets = backup.into_iter().chain(from).filter_map(|place| place.s3.as_ref());
         let of_buckets = buckets.map(|s3| Some(&s3.credentials_secret));
+        let sentinel = [self.redis.sentinel.as_ref().map(|sentinel| &sentinel.secret_name)];
+        let tokens = self.auth.as_ref().and_then(|auth| auth.tokens.as_ref()).map(|secret| &secret.name);
+        let jwt = self.auth.as_ref().and_then(|auth| auth.jwt.as_ref()).map(|jwt| &jwt.ca_secret.name);
         let tls = &self.tls.secrets;
         let of_tls = [&tls.publisher, &tls.aggregator, &tls.redis, &tls.postgres].map(Option::as_ref);
-        of_externals.chain(of_buckets).chain(of_tls).flatten().map(String::as_str).collect()
+        of_externals
+            .chain(of_buckets)
+            .chain(sentinel)
+            .chain([tokens, jwt])
+            .chain(of_tls)
+            .flatten()
+            .map(String::as_str)
+            .collect()
     }
 }

@@ -8,6 +8,7 @@ use kube::CustomResource;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::auth::AuthSpec;
 use super::backends::{PostgresSpec, RedisSpec};
 use super::backup::RestoreFromSpec;
 use super::deletion::DeletionPolicy;
@@ -102,6 +103,9 @@ pub struct EventAggregatorSpec {
     pub network_policy: NetworkPolicySpec,
     /// Objects of the Prometheus Operator.
     pub monitoring: MonitoringSpec,
+    /// Who may use the publishers and aggregators. If absent, whoever reaches them may do everything.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub auth: Option<AuthSpec>,
     /// TLS between the pods and with clients.
     pub tls: TlsSpec,
 }
@@ -126,6 +130,7 @@ impl Default for EventAggregatorSpec {
             hibernated: false,
             network_policy: NetworkPolicySpec::default(),
             monitoring: MonitoringSpec::default(),
+            auth: None,
             tls: TlsSpec::default(),
         }
     }

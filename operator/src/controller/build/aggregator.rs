@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 
 use super::names::Component;
 use super::objects::Objects;
-use super::{config, durability, meta, pod, postgres, redis, set, tls};
+use super::{auth, config, durability, meta, pod, postgres, redis, set, tls};
 use crate::contract::{AGGREGATOR_COMMAND, AGGREGATOR_PORT, env};
 use crate::controller::plan::{Checksums, Plan};
 
@@ -42,7 +42,8 @@ pub(super) fn build(plan: &Plan, checksums: &Checksums, objects: &mut Objects) {
     variables.extend(plan.retention.iter().map(|time| pod::env(env::RETENTION, time.clone())));
     container.env = Some(variables);
     container.ports = Some(vec![pod::port("http", AGGREGATOR_PORT)]);
-    let volumes = tls::of_program(plan, COMPONENT, &mut container);
+    let mut volumes = tls::of_program(plan, COMPONENT, &mut container);
+    volumes.extend(auth::of_program(plan, &mut container));
     container.resources = Some(pod::resources(&aggregator.resources, "100m", "128Mi"));
     pod::http_probes(&mut container, tls::probed_port(plan));
 

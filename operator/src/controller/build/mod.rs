@@ -3,6 +3,7 @@
 
 mod additions;
 mod aggregator;
+mod auth;
 pub mod backup;
 mod config;
 mod durability;

@@ -99,6 +99,16 @@ impl Names {
         format!("{}-tls-ca", self.name)
     }
 
+    /// Returns the name of the Secret with the tokens that the programs accept.
+    pub fn tokens(&self) -> String {
+        format!("{}-tokens", self.name)
+    }
+
+    /// Returns the name of the Secret with the operator's own token.
+    pub fn operator_token(&self) -> String {
+        format!("{}-operator-token", self.name)
+    }
+
     /// Returns the DNS name of a Service within the cluster.
     pub fn host(&self, service: &str) -> String {
         format!("{service}.{}.svc", self.namespace)

@@ -63,7 +63,8 @@ fn publisher(plan: &Plan, network: &NetworkPlan) -> NetworkPolicy {
     let others = operator(network).into_iter().chain(network.scrapers.iter().map(peer));
     let from = if clients.is_empty() { clients } else { clients.into_iter().chain(others).collect() };
     let to_aggregators = egress(AGGREGATOR_PORT, vec![pods_of(plan, Component::Aggregator)]);
-    let out = vec![dns(network), to_redis(plan), to_aggregators];
+    let mut out = vec![dns(network), to_redis(plan), to_aggregators];
+    out.extend(to_issuer(plan));
     let mut into = vec![ingress(PUBLISHER_PORT, from)];
     into.extend(metrics(plan, network));
     policy(plan, Component::Publisher, into, out)
@@ -73,7 +74,8 @@ fn aggregator(plan: &Plan, network: &NetworkPlan) -> NetworkPolicy {
     let mut from = vec![pods_of(plan, Component::Publisher)];
     from.extend(operator(network));
     from.extend(network.scrapers.iter().map(peer));
-    let out = vec![dns(network), to_redis(plan), to_postgres(plan)];
+    let mut out = vec![dns(network), to_redis(plan), to_postgres(plan)];
+    out.extend(to_issuer(plan));
     let mut into = vec![ingress(AGGREGATOR_PORT, from)];
     into.extend(metrics(plan, network));
     policy(plan, Component::Aggregator, into, out)
@@ -83,7 +85,13 @@ fn aggregator(plan: &Plan, network: &NetworkPlan) -> NetworkPolicy {
 /// operator in the cluster nor a scraper: a rule without peers would allow all. Kubernetes allows the probes of the node.
 fn metrics(plan: &Plan, network: &NetworkPlan) -> Option<NetworkPolicyIngressRule> {
     let from: Vec<_> = operator(network).into_iter().chain(network.scrapers.iter().map(peer)).collect();
-    (plan.tls.is_some() && !from.is_empty()).then(|| ingress(METRICS_PORT, from))
+    (plan.has_metrics_port() && !from.is_empty()).then(|| ingress(METRICS_PORT, from))
+}
+
+/// Returns the rule for the public keys of the issuer of JWTs.
+fn to_issuer(plan: &Plan) -> Option<NetworkPolicyEgressRule> {
+    let (jwt, port) = plan.auth.as_ref()?.jwt.as_ref()?;
+    Some(egress(*port, jwt.cidrs.iter().map(|cidr| block(cidr)).collect()))
 }
 
 fn to_redis(plan: &Plan) -> NetworkPolicyEgressRule {
@@ -101,7 +109,10 @@ fn to_postgres(plan: &Plan) -> NetworkPolicyEgressRule {
 }
 
 fn to_external(external: &ExternalPlan) -> NetworkPolicyEgressRule {
-    egress(external.port, external.cidrs.iter().map(|cidr| block(cidr)).collect())
+    NetworkPolicyEgressRule {
+        ports: Some(external.ports.iter().map(|number| port("TCP", *number)).collect()),
+        to: some_vec(external.cidrs.iter().map(|cidr| block(cidr)).collect()),
+    }
 }
 
 fn dns(network: &NetworkPlan) -> NetworkPolicyEgressRule {

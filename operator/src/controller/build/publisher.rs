@@ -7,7 +7,7 @@ use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use super::aggregator::used_checksums;
 use super::names::Component;
 use super::objects::Objects;
-use super::{config, durability, meta, pod, redis, set, tls};
+use super::{auth, config, durability, meta, pod, redis, set, tls};
 use crate::contract::{AGGREGATOR_PORT, PUBLISHER_COMMAND, PUBLISHER_PORT, env};
 use crate::controller::plan::{Checksums, Plan};
 use crate::crd::DurabilitySetting;
@@ -35,10 +35,13 @@ pub(super) fn build(plan: &Plan, checksums: &Checksums, objects: &mut Objects) {
         pod::env(env::SHUTDOWN_TIMEOUT, format!("{}s", publisher.shutdown_timeout_seconds)),
     ]);
     variables.extend(durability::variables(plan, DurabilitySetting::is_of_redis));
+    let replicas = Some(plan.redis_replicas).filter(|replicas| *replicas > 0);
+    variables.extend(replicas.map(|replicas| pod::env(env::REDIS_REPLICAS, replicas.to_string())));
     variables.extend(limits(plan));
     container.env = Some(variables);
     container.ports = Some(vec![pod::port("http", PUBLISHER_PORT)]);
-    let volumes = tls::of_program(plan, COMPONENT, &mut container);
+    let mut volumes = tls::of_program(plan, COMPONENT, &mut container);
+    volumes.extend(auth::of_program(plan, &mut container));
     container.resources = Some(pod::resources(&publisher.resources, "100m", "128Mi"));
     pod::http_probes(&mut container, tls::probed_port(plan));
     container.lifecycle = Some(Lifecycle {

@@ -94,7 +94,15 @@ fn files(plan: &Plan, redis: &RedisPlan) -> BTreeMap<String, String> {
 /// Returns the variables with which our programs connect to Redis.
 pub(super) fn client_env(plan: &Plan) -> Vec<EnvVar> {
     match &plan.redis {
-        Backend::External(external) => vec![pod::env_secret(env::REDIS_URL, &external.secret, &external.key)],
+        Backend::External(external) => {
+            let mut variables = vec![pod::env_secret(env::REDIS_URL, &external.secret, &external.key)];
+            if let Some(sentinel) = &plan.sentinel {
+                variables.extend(sentinel.user.iter().map(|user| pod::env(env::REDIS_SENTINEL_USER, user.clone())));
+                let (secret, key) = (&sentinel.secret_name, &sentinel.secret_key);
+                variables.push(pod::env_secret(env::REDIS_SENTINEL_PASSWORD, secret, key));
+            }
+            variables
+        }
         Backend::Managed(_) => {
             let name = plan.names.of(COMPONENT);
             let scheme = if plan.tls.is_some() { "rediss" } else { "redis" };

@@ -24,14 +24,15 @@ const METRICS: &str = "metrics";
 /// Adds the volumes of a program to its container, with the settings that name their files, and returns them.
 pub(super) fn of_program(plan: &Plan, component: Component, container: &mut Container) -> Vec<Volume> {
     let mut files = Files { plan, volumes: Vec::new(), container };
+    if plan.has_metrics_port() {
+        files.set(env::METRICS_LISTEN, format!("[::]:{METRICS_PORT}"));
+        files.container.ports.get_or_insert_default().push(pod::port(METRICS, METRICS_PORT));
+    }
     if let Some(tls) = &plan.tls {
         files.server(component);
         files.set(env::TLS_CERT, path(SERVER, CERT));
         files.set(env::TLS_KEY, path(SERVER, KEY));
-        files.set(env::METRICS_LISTEN, format!("[::]:{METRICS_PORT}"));
         files.set(env::REQUIRE_TLS, "true".to_owned());
-        let ports = files.container.ports.get_or_insert_default();
-        ports.push(pod::port(METRICS, METRICS_PORT));
         if component == Component::Publisher
             && let Some(secret) = tls.secrets.get(&Component::Aggregator)
         {
@@ -79,7 +80,7 @@ pub(super) fn scheme(plan: &Plan) -> &'static str {
 
 /// Returns the port that probes ask.
 pub(super) fn probed_port(plan: &Plan) -> &'static str {
-    if plan.tls.is_some() { METRICS } else { "http" }
+    if plan.has_metrics_port() { METRICS } else { "http" }
 }
 
 /// Says in the Service of a program that it speaks TLS. Its port has the same name with TLS and without, so that pods of
@@ -97,7 +98,7 @@ pub(super) fn with_protocol(plan: &Plan, mut service: Service) -> Service {
 /// Adds the port of metrics to the Service of a program that only the cluster can reach.
 pub(super) fn with_metrics(plan: &Plan, service: Service) -> Service {
     let mut service = with_protocol(plan, service);
-    if plan.tls.is_some() {
+    if plan.has_metrics_port() {
         let ports = service.spec.get_or_insert_default().ports.get_or_insert_default();
         ports.push(ServicePort {
             name: Some(METRICS.to_owned()),
@@ -112,7 +113,9 @@ pub(super) fn with_metrics(plan: &Plan, service: Service) -> Service {
 
 /// Returns the Service of the publishers' metrics. It is not that of clients, which can be open to the world.
 pub(super) fn metrics_service(plan: &Plan) -> Option<Service> {
-    plan.tls.as_ref()?;
+    if !plan.has_metrics_port() {
+        return None;
+    }
     let mut service = set::service(plan, Component::Publisher, METRICS, METRICS_PORT);
     service.metadata.name = Some(plan.names.publisher_metrics());
     Some(service)

@@ -4,20 +4,17 @@ use std::collections::BTreeMap;
 
 use jiff::Timestamp;
 use k8s_openapi::ByteString;
-use k8s_openapi::api::core::v1::Secret;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
-use kube::api::{Patch, PatchParams, PostParams};
-use kube::{Api, Client};
-use serde_json::json;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use kube::Client;
 
 use super::check;
 use super::plan::TlsPlan;
-use crate::certificates::renew::{Existing, Issued, Wanted, renew};
+use crate::certificates::renew::{self, Existing, Issued, renew};
 use crate::certificates::{CA, CERT, Files, KEY, inspect};
-use crate::controller::build::names::{Component, MANAGER};
+use crate::controller::build::names::Component;
 use crate::controller::error::{Error, Result};
 use crate::controller::fetch::Live;
-use crate::controller::ownership::{made_by_us, owned_by_another};
+use crate::controller::owned_secret::{self, Wanted};
 use crate::controller::plan::Plan;
 use crate::crd::CertificateStatus;
 
@@ -85,7 +82,7 @@ fn issue(plan: &Plan, tls: &TlsPlan, live: &Live, now: Timestamp) -> Result<Opti
     let names = &plan.names;
     let leaf = |component: &Component| Some((component.as_str().to_owned(), files(&names.certificate(*component))?));
     let existing = Existing { ca: files(&names.authority()), leaves: tls.issued.iter().filter_map(leaf).collect() };
-    let wanted = tls.issued.iter().map(|component| Wanted {
+    let wanted = tls.issued.iter().map(|component| renew::Wanted {
         component: component.as_str().to_owned(),
         subject: names.of(*component),
         names: tls.names(names, *component),
@@ -115,57 +112,8 @@ async fn write(
     labels: BTreeMap<String, String>,
     files: &Files,
 ) -> Result<()> {
-    let api: Api<Secret> = Api::namespaced(client.clone(), &plan.names.namespace);
     let bytes = |text: &str| ByteString(text.as_bytes().to_vec());
     let values = [(CERT, bytes(&files.cert)), (KEY, bytes(&files.key)), (CA, bytes(&files.ca))];
-    let values: BTreeMap<_, _> = values.map(|(key, value)| (key.to_owned(), value)).into();
-    let found = match live.secrets.get(name) {
-        Some(secret) => secret.clone(),
-        None => {
-            let secret = Secret {
-                metadata: ObjectMeta {
-                    name: Some(name.to_owned()),
-                    namespace: Some(plan.names.namespace.clone()),
-                    labels: Some(labels.clone()),
-                    owner_references: Some(vec![plan.owner.clone()]),
-                    ..ObjectMeta::default()
-                },
-                type_: Some("kubernetes.io/tls".to_owned()),
-                data: Some(values.clone()),
-                ..Secret::default()
-            };
-            let params = PostParams { field_manager: Some(MANAGER.to_owned()), ..PostParams::default() };
-            match api.create(&params, &secret).await {
-                Ok(_) => {
-                    tracing::info!(secret = name, "issued a certificate");
-                    return Ok(());
-                }
-                // Somebody removed its labels, or it is somebody else's.
-                Err(kube::Error::Api(status)) if status.code == 409 => {
-                    api.get(name).await.map_err(Error::api(format!("get Secret {name}")))?
-                }
-                Err(error) => return Err(Error::api(format!("create Secret {name}"))(error)),
-            }
-        }
-    };
-    if !made_by_us(&found.metadata, &labels) {
-        return Err(Error::NameTaken { kind: "Secret".to_owned(), name: name.to_owned() });
-    }
-    if found.metadata.deletion_timestamp.is_some() || owned_by_another(&found.metadata, plan) {
-        return Err(Error::Leftover { kind: "Secret".to_owned(), name: name.to_owned() });
-    }
-    let has_labels =
-        labels.iter().all(|(key, value)| found.metadata.labels.as_ref().and_then(|all| all.get(key)) == Some(value));
-    let is_same = values.iter().all(|(key, value)| found.data.as_ref().and_then(|data| data.get(key)) == Some(value));
-    if is_same && has_labels {
-        return Ok(());
-    }
-    // The version protects what another operator has written at the same time.
-    let version = &found.metadata.resource_version;
-    let metadata = json!({"labels": labels, "ownerReferences": [plan.owner], "resourceVersion": version});
-    let params = PatchParams { field_manager: Some(MANAGER.to_owned()), ..PatchParams::default() };
-    let patch = Patch::Merge(json!({"metadata": metadata, "data": values}));
-    api.patch(name, &params, &patch).await.map_err(Error::api(format!("renew the certificate in Secret {name}")))?;
-    tracing::info!(secret = name, "renewed a certificate");
-    Ok(())
+    let values = values.map(|(key, value)| (key.to_owned(), value)).into();
+    owned_secret::write(client, plan, live, Wanted { name, labels, type_: "kubernetes.io/tls", values }).await
 }
