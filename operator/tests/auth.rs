@@ -9,7 +9,8 @@ use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
 use support::trial::{DEPLOYMENT, SECRETS, SETS, Trial};
 
-const ITEM: &str = "- name: shop\n  sha256: '6f5be7d36f5be7d36f5be7d36f5be7d36f5be7d36f5be7d36f5be7d36f5be7d3'\n  scopes: [publish]\n";
+const ITEM: &str =
+    "- name: shop\n  sha256: '6f5be7d36f5be7d36f5be7d36f5be7d36f5be7d36f5be7d36f5be7d36f5be7d3'\n  scopes: [publish]\n";
 
 fn put_tokens(trial: &Trial, content: &str) {
     let secret = support::secret("accounts", "clients", "tokens.yaml", content);

@@ -4,6 +4,7 @@
 mod absent;
 mod admission;
 mod again;
+mod auth;
 mod deletion;
 mod drift;
 mod external;
