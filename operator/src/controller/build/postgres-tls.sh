@@ -32,7 +32,7 @@ until copy; do sleep 1; done
 stopping=
 child=
 trap 'stopping=1; if [ -n "$child" ]; then kill -TERM "$child" 2>/dev/null || true; fi' TERM
-postgres -D "$PGDATA" -c "config_file=$config/postgresql.conf" &
+postgres -D "$PGDATA" -c "config_file=${config:?}/postgresql.conf" &
 child=$!
 if [ -n "$stopping" ]; then kill -TERM "$child"; fi
 renew "$child" "$copied" &
