@@ -32,7 +32,7 @@ FULL_PHASES := lint test-unit sim test-api test-api-tls test-faults soak test-po
 	bench-bounds
 test-full: setup ## all of it, for a night: an hour of sim, two hours of soak, 100 power cuts of each kind, fuzz
 	@SIM_SECONDS=3600 SECONDS_=7200 SEEDS=100 SECONDS_EACH=600 scripts/phases $(FULL_PHASES) \
-		kind-up test-cluster-scripts test-chart test-kind test-many $(kind_end)
+		kind-up test-cluster-scripts test-chart test-kind $(kind_end)
 
 test-unit: setup ## the tests inside the crates
 	cargo test --locked --workspace
