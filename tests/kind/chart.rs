@@ -153,10 +153,19 @@ async fn roles_in_one_namespace_suffice_to_look_after_it_and_allow_nothing_elsew
         let said = helm(&["test", "gate", "--namespace", &own, "--timeout=10m"]);
         assert_eq!(said.matches("Succeeded").count(), 2, "{said}");
         let stored = "--for=jsonpath={.status.totals.received}=2";
-        kubectl(&["wait", "eventaggregator/shop", "-n", &own, stored, "--timeout=5m"]);
+        kubectl(&["wait", "eventaggregators.sluice.dev/shop", "-n", &own, stored, "--timeout=5m"]);
 
         // Nothing can be published without a publisher, and the test says so.
-        kubectl(&["patch", "eventaggregator", "shop", "-n", &own, "--type=merge", "-p", WITHOUT_PUBLISHERS]);
+        kubectl(&[
+            "patch",
+            "eventaggregators.sluice.dev",
+            "shop",
+            "-n",
+            &own,
+            "--type=merge",
+            "-p",
+            WITHOUT_PUBLISHERS,
+        ]);
         let deployment = "deployment/shop-publisher";
         kubectl(&["wait", deployment, "-n", &own, "--for=jsonpath={.spec.replicas}=0", "--timeout=5m"]);
         // A pod that is stopping is still sent requests while no other one is ready.
@@ -166,7 +175,7 @@ async fn roles_in_one_namespace_suffice_to_look_after_it_and_allow_nothing_elsew
         let said = [output.stdout, output.stderr].map(|text| String::from_utf8_lossy(&text).into_owned()).concat();
         assert!(!output.status.success(), "the test succeeds though nothing can be published: {said}");
         assert!(said.contains("gate-sluice-test-publish"), "{said}");
-        kubectl(&["delete", "eventaggregator", "shop", "-n", &own, "--timeout=10m"]);
+        kubectl(&["delete", "eventaggregators.sluice.dev", "shop", "-n", &own, "--timeout=10m"]);
         helm(&["uninstall", "gate", "--namespace", &own, "--wait"]);
     })
     .await;

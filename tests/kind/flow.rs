@@ -31,7 +31,14 @@ async fn a_user_installs_applies_waits_publishes_and_asks() {
     let waiting = own.clone();
     let apply = move || {
         kubectl_with(&["apply", "-n", &waiting, "-f", "-"], RESOURCE);
-        kubectl(&["wait", "--for=condition=Ready", "--timeout=10m", "-n", &waiting, "eventaggregator/shop"]);
+        kubectl(&[
+            "wait",
+            "--for=condition=Ready",
+            "--timeout=10m",
+            "-n",
+            &waiting,
+            "eventaggregators.sluice.dev/shop",
+        ]);
     };
     tokio::task::spawn_blocking(apply).await.expect("Ready");
     let ready = applied.elapsed();

@@ -15,7 +15,7 @@ use crate::support::trial::{NAME, Stage, Trial, small};
 async fn scale(namespace: &Namespace, replicas: usize) {
     let own = namespace.name.clone();
     let scale = move || {
-        kubectl(&["-n", &own, "scale", "eventaggregator/shop", &format!("--replicas={replicas}")]);
+        kubectl(&["-n", &own, "scale", "eventaggregators.sluice.dev/shop", &format!("--replicas={replicas}")]);
     };
     tokio::task::spawn_blocking(scale).await.expect("scaled");
     namespace.ready(NAME).await;
@@ -57,7 +57,7 @@ async fn replicas_come_and_go_while_events_flow() {
     // A replica that terminates commits its entries in flight, or the other replicas claim them.
     let held = trial.hold().await;
     let own = namespace.name.clone();
-    let fewer = move || kubectl(&["-n", &own, "scale", "eventaggregator/shop", "--replicas=2"]);
+    let fewer = move || kubectl(&["-n", &own, "scale", "eventaggregators.sluice.dev/shop", "--replicas=2"]);
     tokio::task::spawn_blocking(fewer).await.expect("scaled");
     held.release();
     trial.fault(held.pending);

@@ -95,8 +95,8 @@ async fn what_others_change_is_put_back_and_what_they_add_is_kept() {
     let everything = format!("{MADE},secrets,persistentvolumeclaims");
     kubectl_in(namespace, &["label", &everything, "-l", OF_RESOURCE, "team=water"]).await;
     kubectl_in(namespace, &["annotate", &everything, "-l", OF_RESOURCE, "owner=anna"]).await;
-    kubectl_in(namespace, &["label", "eventaggregator", NAME, "team=water"]).await;
-    kubectl_in(namespace, &["annotate", "eventaggregator", NAME, "owner=anna"]).await;
+    kubectl_in(namespace, &["label", "eventaggregators.sluice.dev", NAME, "team=water"]).await;
+    kubectl_in(namespace, &["annotate", "eventaggregators.sluice.dev", NAME, "owner=anna"]).await;
     let (before, ran) = (made(namespace).await, containers(namespace).await);
 
     disturb(namespace).await;
@@ -141,7 +141,7 @@ async fn what_others_change_is_put_back_and_what_they_add_is_kept() {
     namespace.ready(NAME).await;
     assert_eq!(namespace.variable("shop-aggregator", "SLUICE_WORKERS").await, "3");
     let mut labelled = objects(namespace, &everything, &["-l", OF_RESOURCE]).await;
-    labelled.extend(objects(namespace, "eventaggregators", &[]).await);
+    labelled.extend(objects(namespace, "eventaggregators.sluice.dev", &[]).await);
     labelled.retain(|name, _| !DELETED.contains(&name.as_str()));
     assert!(labelled.len() > before.len(), "objects, Secrets, claims and the resource: {:?}", labelled.keys());
     for (name, object) in &labelled {
