@@ -20,7 +20,7 @@ use rustls::{ClientConfig, ClientConnection, RootCertStore};
 use support::tls::{certificate, value};
 
 /// Much longer than the five seconds after which the scripts look at the files again.
-const SOON: Duration = Duration::from_secs(40);
+const SOON: Duration = Duration::from_secs(120);
 /// Three looks of a script.
 const LOOKS: Duration = Duration::from_secs(16);
 
