@@ -9,6 +9,9 @@ use crate::support::cluster::{blocking, helm, kubectl, kubectl_with, root, try_h
 use crate::support::install::{self, NAMESPACE, RELEASE, chart, images, tag};
 use crate::support::trial::{OPERATOR, Stage, small};
 
+/// The resource of a test, with its group: another test defines a kind of the same name in another group.
+const SHOP: &str = "eventaggregators.sluice.dev/shop";
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_api_server_accepts_everything_rendered_and_restricted_namespaces_admit_it() {
     let stage = Stage::shared("dry-run").await;
@@ -153,19 +156,10 @@ async fn roles_in_one_namespace_suffice_to_look_after_it_and_allow_nothing_elsew
         let said = helm(&["test", "gate", "--namespace", &own, "--timeout=10m"]);
         assert_eq!(said.matches("Succeeded").count(), 2, "{said}");
         let stored = "--for=jsonpath={.status.totals.received}=2";
-        kubectl(&["wait", "eventaggregators.sluice.dev/shop", "-n", &own, stored, "--timeout=5m"]);
+        kubectl(&["wait", SHOP, "-n", &own, stored, "--timeout=5m"]);
 
         // Nothing can be published without a publisher, and the test says so.
-        kubectl(&[
-            "patch",
-            "eventaggregators.sluice.dev",
-            "shop",
-            "-n",
-            &own,
-            "--type=merge",
-            "-p",
-            WITHOUT_PUBLISHERS,
-        ]);
+        kubectl(&["patch", SHOP, "-n", &own, "--type=merge", "-p", WITHOUT_PUBLISHERS]);
         let deployment = "deployment/shop-publisher";
         kubectl(&["wait", deployment, "-n", &own, "--for=jsonpath={.spec.replicas}=0", "--timeout=5m"]);
         // A pod that is stopping is still sent requests while no other one is ready.
@@ -175,7 +169,7 @@ async fn roles_in_one_namespace_suffice_to_look_after_it_and_allow_nothing_elsew
         let said = [output.stdout, output.stderr].map(|text| String::from_utf8_lossy(&text).into_owned()).concat();
         assert!(!output.status.success(), "the test succeeds though nothing can be published: {said}");
         assert!(said.contains("gate-sluice-test-publish"), "{said}");
-        kubectl(&["delete", "eventaggregators.sluice.dev", "shop", "-n", &own, "--timeout=10m"]);
+        kubectl(&["delete", SHOP, "-n", &own, "--timeout=10m"]);
         helm(&["uninstall", "gate", "--namespace", &own, "--wait"]);
     })
     .await;

@@ -6,11 +6,10 @@ use std::collections::BTreeMap;
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 
-use super::auth::plan::AuthPlan;
 use super::build::names::{Component, Names};
 use super::tls::plan::TlsPlan;
 use crate::crd::{
-    DeletionPolicy, DnsPeer, DurabilitySpec, EventAggregator, HttpRouteSpec, IngressSpec, LimitsSpec, Peer,
+    DeletionPolicy, DnsPeer, DurabilitySpec, EventAggregator, HttpRouteSpec, IngressSpec, JwtSpec, LimitsSpec, Peer,
     PodMonitorSpec, PodsSpec, PrometheusRuleSpec, PublisherAutoscaling, PullPolicy, Resources, SentinelSpec,
     ServiceSpec,
 };
@@ -292,6 +291,21 @@ pub struct ExternalPlan {
     pub cert: Option<String>,
     /// Address ranges of the server; if empty, NetworkPolicies open its port for all addresses.
     pub cidrs: Vec<String>,
+}
+
+/// Who may use the programs.
+#[derive(Debug, Clone)]
+pub struct AuthPlan {
+    /// The tokens of the user, as YAML.
+    pub tokens: Vec<u8>,
+    /// The JWTs that are accepted, with the port of their issuer.
+    pub jwt: Option<(JwtSpec, i32)>,
+    /// Requests that a client may send in a second.
+    pub requests_per_second: Option<i32>,
+    /// Events that a client may publish in a second.
+    pub events_per_second: Option<i32>,
+    /// Name of the Secret with the file of tokens.
+    pub secret: String,
 }
 
 /// Peers whose connections the NetworkPolicies allow.

@@ -7,7 +7,6 @@ use k8s_openapi::api::core::v1::Secret;
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use kube::Resource;
 
-use super::auth::plan::AuthPlan;
 use super::build::http_route::HttpRoute;
 use super::build::monitors::pod_monitor::PodMonitor;
 use super::build::monitors::prometheus_rule::PrometheusRule;
@@ -21,8 +20,8 @@ use super::plan::{
 };
 use super::tls::check;
 use super::tls::plan::TlsPlan;
+use super::{auth, publisher_autoscaling, server_url};
 use super::{backup, capacity};
-use super::{publisher_autoscaling, server_url};
 use crate::contract::{POSTGRES_PORT, REDIS_PORT};
 use crate::crd::{
     AggregatorSpec, EventAggregator, EventAggregatorSpec, ExternalSpec, HttpRouteSpec, ManagedRedis, MonitoringSpec,
@@ -63,9 +62,7 @@ pub fn validate(resource: &EventAggregator, live: &Live, defaults: &Defaults, de
     let redis = redis(spec, live, &names)?;
     let postgres = postgres(spec, live, &names)?;
     check_connections(&spec.aggregator, replicas, live, &postgres)?;
-    let mut serving = vec![Component::Publisher, Component::Aggregator];
-    serving.extend(redis.is_managed().then_some(Component::Redis));
-    serving.extend(postgres.is_managed().then_some(Component::Postgres));
+    let serving = serving(&redis, &postgres);
     let (restore, asked) = backup::restore(resource, live, &names)?;
     // An aggregator would store into what is being replaced.
     let replicas = if restore.is_some() { 0 } else { replicas };
@@ -112,11 +109,18 @@ pub fn validate(resource: &EventAggregator, live: &Live, defaults: &Defaults, de
         prometheus_rule,
         autoscaling_conflicts: autoscaling_conflicts(spec, live),
         hibernated: spec.hibernated,
-        auth: AuthPlan::new(spec.auth.as_ref(), live, &names)?,
+        auth: auth::validate::validate(spec.auth.as_ref(), live, &names)?,
         tls: TlsPlan::new(&spec.tls, &names, &serving),
         fixed_user_ids: defaults.fixed_user_ids,
         names,
     })
+}
+
+/// Returns the components that the operator runs and that serve others.
+fn serving(redis: &Backend<RedisPlan>, postgres: &Backend<PostgresPlan>) -> Vec<Component> {
+    let servers = [(redis.is_managed(), Component::Redis), (postgres.is_managed(), Component::Postgres)];
+    let managed = servers.into_iter().filter_map(|(managed, component)| managed.then_some(component));
+    [Component::Publisher, Component::Aggregator].into_iter().chain(managed).collect()
 }
 
 /// Checks the name. A rule of the schema does so too, but an object can be older than that rule.

@@ -3,8 +3,9 @@
 use std::collections::BTreeMap;
 
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
-use schemars::JsonSchema;
+use schemars::{JsonSchema, Schema};
 use serde::{Deserialize, Serialize};
+use serde_json::json;
 
 use super::backup::{BackupSpec, RestoreSpec};
 use super::pods::PodsSpec;
@@ -13,7 +14,7 @@ use super::{parameters, rules};
 
 /// Redis: managed, unless `external` is given.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[schemars(transform = rules::redis)]
+#[schemars(transform = rules_of_redis)]
 #[serde(rename_all = "camelCase", default)]
 pub struct RedisSpec {
     /// A Redis that the operator runs: one pod, which syncs its append-only file before each reply.
@@ -205,4 +206,21 @@ pub struct SecretKeyRef {
 
 fn url() -> String {
     "url".to_owned()
+}
+
+/// Adds the rules of Redis: what only an external one has.
+fn rules_of_redis(schema: &mut Schema) {
+    let rules = json!([
+        {
+            "rule": "!has(self.sentinel) || has(self.external)",
+            "message": "redis.sentinel needs redis.external: a managed Redis has no Sentinels",
+            "fieldPath": ".sentinel",
+        },
+        {
+            "rule": "!has(self.replicas) || self.replicas == 0 || has(self.external)",
+            "message": "redis.replicas needs redis.external: a managed Redis has no replicas",
+            "fieldPath": ".replicas",
+        },
+    ]);
+    schema.insert("x-kubernetes-validations".to_owned(), rules);
 }

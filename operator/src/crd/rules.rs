@@ -121,25 +121,6 @@ pub(super) fn aggregator(schema: &mut Schema) {
     add(schema, &[claim_after]);
 }
 
-/// Adds the rules of Redis: what only an external one has.
-pub(super) fn redis(schema: &mut Schema) {
-    add(
-        schema,
-        &[
-            (
-                "!has(self.sentinel) || has(self.external)",
-                "redis.sentinel needs redis.external: a managed Redis has no Sentinels",
-                ".sentinel",
-            ),
-            (
-                "!has(self.replicas) || self.replicas == 0 || has(self.external)",
-                "redis.replicas needs redis.external: a managed Redis has no replicas",
-                ".replicas",
-            ),
-        ],
-    );
-}
-
 /// Adds the rules of a managed Redis. `controller/validate.rs` explains how large its volume must be.
 pub(super) fn managed_redis(schema: &mut Schema) {
     let volume = (

@@ -6,7 +6,7 @@ use k8s_openapi::ByteString;
 use kube::Client;
 use sluice_auth::{NewToken, Scope};
 
-use super::plan::AuthPlan;
+use crate::contract::TOKENS_FILE;
 use crate::controller::error::{Error, Result};
 use crate::controller::fetch::Live;
 use crate::controller::owned_secret::{self, Wanted};
@@ -39,7 +39,7 @@ pub async fn ensure(client: &Client, plan: &Plan, live: &Live) -> Result<Option<
     let content = with_item(&auth.tokens, &item)?;
     let bytes = |text: &str| ByteString(text.as_bytes().to_vec());
     let own = BTreeMap::from([(TOKEN.to_owned(), bytes(&token)), (ITEM.to_owned(), bytes(&item))]);
-    let file = BTreeMap::from([(AuthPlan::key().to_owned(), bytes(&content))]);
+    let file = BTreeMap::from([(TOKENS_FILE.to_owned(), bytes(&content))]);
     for (name, values) in [(&name, own), (&auth.secret, file)] {
         let wanted = Wanted { name, labels: plan.names.common_labels(), type_: "Opaque", values };
         owned_secret::write(client, plan, live, wanted).await?;
