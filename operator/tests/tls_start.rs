@@ -20,7 +20,7 @@ use rustls::{ClientConfig, ClientConnection, RootCertStore};
 use support::tls::{certificate, value};
 
 /// Much longer than the five seconds after which the scripts look at the files again.
-const SOON: Duration = Duration::from_secs(120);
+const SOON: Duration = Duration::from_secs(40);
 /// Three looks of a script.
 const LOOKS: Duration = Duration::from_secs(16);
 
@@ -52,8 +52,13 @@ impl Pod {
 
     fn start(&mut self, variables: &[(&str, String)]) {
         let path = format!("{}:{}", self.folder.join("bin").display(), std::env::var("PATH").unwrap());
-        let mut command = Command::new("sh");
-        command.arg(self.folder.join("config/start.sh")).env("PATH", path).envs(variables.iter().cloned());
+        // Under nohup SIGHUP is ignored, and a shell cannot trap what was ignored when it began.
+        let mut command = Command::new("env");
+        command
+            .args(["--default-signal=HUP", "sh"])
+            .arg(self.folder.join("config/start.sh"))
+            .env("PATH", path)
+            .envs(variables.iter().cloned());
         let log = fs::File::create(self.folder.join("log")).unwrap();
         command.stdin(Stdio::null()).stdout(log.try_clone().unwrap()).stderr(log);
         self.child = Some(command.spawn().unwrap());
