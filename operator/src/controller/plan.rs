@@ -31,6 +31,10 @@ pub struct Plan {
     pub dedup_fields: String,
     /// Number of streams.
     pub streams: i32,
+    /// Prefix of the keys in Redis.
+    pub stream_prefix: String,
+    /// Schema of the tables in PostgreSQL.
+    pub schema: String,
     /// Age at which events are removed, such as `30d`.
     pub retention: Option<String>,
     /// For how long an Idempotency-Key is remembered, such as `24h`.

@@ -74,6 +74,8 @@ pub fn validate(resource: &EventAggregator, live: &Live, defaults: &Defaults, de
         images: images(spec, defaults)?,
         dedup_fields: spec.dedup_fields.iter().map(|field| field.as_str()).collect::<Vec<_>>().join(","),
         streams: spec.streams,
+        stream_prefix: spec.redis.stream_prefix.clone().unwrap_or_else(|| names.stream_prefix()),
+        schema: spec.postgres.schema.clone().unwrap_or_else(|| names.schema()),
         retention: spec.retention.clone(),
         idempotency_ttl: spec.idempotency_ttl.clone(),
         idempotency_memory_percent: spec.idempotency_memory_percent,

@@ -29,6 +29,11 @@ pub struct RedisSpec {
     /// does not lose it. It is exact only if each replica that may be promoted has to confirm.
     #[schemars(range(min = 0, max = 16))]
     pub replicas: i32,
+    /// Prefix of all keys in Redis. If absent, it is made of the name and the namespace, and no other resource of the cluster
+    /// has it. Resources of one name in two clusters need different ones if they share a server. It cannot be changed.
+    #[schemars(length(min = 1, max = 64), regex(pattern = "^[A-Za-z0-9][A-Za-z0-9_.:-]*$"))]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub stream_prefix: Option<String>,
 }
 
 /// PostgreSQL: managed, unless `external` is given.
@@ -40,6 +45,11 @@ pub struct PostgresSpec {
     /// An existing PostgreSQL (15 or newer). If it is given, `managed` is ignored.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub external: Option<ExternalSpec>,
+    /// Schema of the tables. If absent, it is made of the name and the namespace, and no other resource of the cluster has
+    /// it. Resources of one name in two clusters need different ones if they share a database. It cannot be changed.
+    #[schemars(length(min = 1, max = 48), regex(pattern = "^[a-z_][a-z0-9_]*$"))]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub schema: Option<String>,
 }
 
 /// A Redis that the operator runs.

@@ -95,6 +95,23 @@ pub(super) fn spec(schema: &mut Schema) {
                 ".postgres",
             ),
             (
+                "has(self.redis.streamPrefix) == has(oldSelf.redis.streamPrefix) && \
+                 (!has(self.redis.streamPrefix) || self.redis.streamPrefix == oldSelf.redis.streamPrefix)",
+                "spec.redis.streamPrefix cannot be changed: events in the streams would be left behind",
+                ".redis",
+            ),
+            (
+                "has(self.postgres.schema) == has(oldSelf.postgres.schema) && \
+                 (!has(self.postgres.schema) || self.postgres.schema == oldSelf.postgres.schema)",
+                "spec.postgres.schema cannot be changed: stored events would be left behind",
+                ".postgres",
+            ),
+            (
+                "!has(self.postgres.schema) || !self.postgres.schema.startsWith('pg_')",
+                "spec.postgres.schema must not begin with pg_, which PostgreSQL reserves",
+                ".postgres",
+            ),
+            (
                 "!has(self.retention) || self.retention.matches('^([1-9][0-9]{0,5}(m|h)|[1-9][0-9]{0,4}d|\
                  ([6-9][0-9]|[1-9][0-9]{2,5})s|([6-9][0-9]{4}|[1-9][0-9]{5})ms)$')",
                 "spec.retention must be at least 1m and at most 99999d; leave it out to keep events for ever",
@@ -307,6 +324,23 @@ mod tests {
         assert_eq!(refusals(&object("shop", valid), None), Vec::<String>::new());
         let valid = postgres(json!({"work_mem": "16MB", "auto_explain.log_min_duration": "1s"}));
         assert_eq!(refusals(&object("shop", valid), None), Vec::<String>::new());
+    }
+
+    #[test]
+    fn a_stream_prefix_and_a_schema_are_names_that_cannot_be_changed() {
+        for prefix in ["", "{a}", "a b", &"a".repeat(65)] {
+            spec_refused(json!({"redis": {"streamPrefix": prefix}}), "streamPrefix");
+        }
+        for schema in ["", "Shop", "a-b", "pg_shop", &"a".repeat(49)] {
+            spec_refused(json!({"postgres": {"schema": schema}}), "schema");
+        }
+        let (redis, postgres) = (|prefix| json!({"redis": {"streamPrefix": prefix}}), |schema| json!({"postgres": {"schema": schema}}));
+        change_refused(redis("eu:shop"), redis("us:shop"), "spec.redis.streamPrefix cannot be changed");
+        change_refused(redis("eu:shop"), json!({}), "spec.redis.streamPrefix cannot be changed");
+        change_refused(json!({}), redis("eu:shop"), "spec.redis.streamPrefix cannot be changed");
+        change_refused(postgres("eu_shop"), postgres("us_shop"), "spec.postgres.schema cannot be changed");
+        change_refused(postgres("eu_shop"), json!({}), "spec.postgres.schema cannot be changed");
+        change_refused(json!({}), postgres("eu_shop"), "spec.postgres.schema cannot be changed");
     }
 
     #[test]

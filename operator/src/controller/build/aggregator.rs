@@ -28,9 +28,9 @@ pub(super) fn build(plan: &Plan, checksums: &Checksums, objects: &mut Objects) {
     variables.extend([
         pod::env_pod_name(env::CONSUMER),
         pod::env(env::LISTEN, format!("[::]:{AGGREGATOR_PORT}")),
-        pod::env(env::STREAM_PREFIX, plan.names.stream_prefix()),
+        pod::env(env::STREAM_PREFIX, &plan.stream_prefix),
         pod::env(env::STREAMS, plan.streams.to_string()),
-        pod::env(env::DATABASE_SCHEMA, plan.names.schema()),
+        pod::env(env::DATABASE_SCHEMA, &plan.schema),
         pod::env(env::DEDUP_FIELDS, plan.dedup_fields.clone()),
         pod::env(env::WORKERS, aggregator.workers.to_string()),
         pod::env(env::CLAIM_AFTER, aggregator.claim_after.clone()),

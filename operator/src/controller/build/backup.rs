@@ -71,7 +71,7 @@ fn cron_job(plan: &Plan, postgres: &PostgresPlan, backup: &BackupPlan) -> CronJo
     let mut store = ours(plan, STORE_CONTAINER, args, &backup.place);
     let variables = store.env.get_or_insert_default();
     variables.extend(postgres::client_env(plan));
-    variables.push(pod::env(env::DATABASE_SCHEMA, plan.names.schema()));
+    variables.push(pod::env(env::DATABASE_SCHEMA, &plan.schema));
     let dump = theirs(plan, "dump", "dump.sh");
     let template = template(plan, [store, dump], &backup.place);
     let job = job_spec(template, None);
@@ -177,7 +177,7 @@ fn theirs(plan: &Plan, name: &str, script: &str) -> Container {
         pod::env("PGDATABASE", "sluice"),
         pod::env("PGCONNECT_TIMEOUT", "30"),
         pod::env_secret("PGPASSWORD", &server, PASSWORD),
-        pod::env("SCHEMA", plan.names.schema()),
+        pod::env("SCHEMA", &plan.schema),
         pod::env("SHARED", SHARED),
     ]);
     container.resources = Some(pod::resources(&Resources::default(), "50m", "64Mi"));

@@ -129,12 +129,12 @@ impl Names {
         format!("{}-default-deny", self.name)
     }
 
-    /// Returns the prefix of the keys in Redis. No other resource on the same server has it.
+    /// Returns the prefix of the keys in Redis, unless the resource names one. No other resource of the cluster has it.
     pub fn stream_prefix(&self) -> String {
         format!("sluice-{}-{}", self.name, self.hash())
     }
 
-    /// Returns the schema in PostgreSQL. No other resource in the same database has it.
+    /// Returns the schema in PostgreSQL, unless the resource names one. No other resource of the cluster has it.
     pub fn schema(&self) -> String {
         format!("sluice_{}_{}", self.name.replace('-', "_"), self.hash())
     }

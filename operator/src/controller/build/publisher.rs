@@ -29,7 +29,7 @@ pub(super) fn build(plan: &Plan, checksums: &Checksums, objects: &mut Objects) {
     variables.extend([
         pod::env(env::LISTEN, format!("[::]:{PUBLISHER_PORT}")),
         pod::env(env::QUERY_URL, format!("{}://{aggregators}:{AGGREGATOR_PORT}", tls::scheme(plan))),
-        pod::env(env::STREAM_PREFIX, plan.names.stream_prefix()),
+        pod::env(env::STREAM_PREFIX, &plan.stream_prefix),
         pod::env(env::STREAMS, plan.streams.to_string()),
         pod::env(env::IDEMPOTENCY_TTL, plan.idempotency_ttl.clone()),
         pod::env(env::SHUTDOWN_TIMEOUT, format!("{}s", publisher.shutdown_timeout_seconds)),
