@@ -86,6 +86,7 @@ impl Observer {
             silent.retain(&resources);
             let uids = resources.iter().filter_map(|resource| resource.uid()).collect();
             self.context.unready.forget(observed.difference(&uids));
+            self.context.server_restarts.forget(observed.difference(&uids));
             observed = uids;
             let scale = resources.iter().filter_map(|resource| {
                 let resource = resource.0.as_ref().ok()?;
@@ -105,6 +106,7 @@ impl Observer {
     /// Observes one resource, and returns whether one of its programs responded.
     async fn observe(&self, resource: &EventAggregator, wake: &Wake) -> bool {
         let (names, programs) = (names_of(resource), &self.context.programs);
+        self.give_turn(resource, &names, wake).await;
         if !programs.knows(&names, resource.spec.tls.enabled, resource.spec.auth.is_some()) {
             // The first reconcile reads the CAs and the token. Until then the numbers in the status stay.
             return true;
@@ -144,6 +146,15 @@ impl Observer {
             self.wake(resource, wake).await;
         }
         answered
+    }
+
+    /// Has a resource reconciled that waits to restart its servers, if its turn has come.
+    async fn give_turn(&self, resource: &EventAggregator, names: &Names, wake: &Wake) {
+        let Some(uid) = resource.uid() else { return };
+        let name = format!("{}/{}", names.namespace, names.name);
+        if self.context.server_restarts.take_turn(&uid, &name, Instant::now()) {
+            self.wake(resource, wake).await;
+        }
     }
 
     /// Requests a reconcile, and returns whether that was possible.

@@ -14,6 +14,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::api_request_metrics;
 use crate::controller::plan::Defaults;
+use crate::controller::server_restarts::ServerRestarts;
 use crate::controller::{self, Context, Slots};
 use crate::installed_schema::InstalledSchema;
 use crate::lease::Election;
@@ -46,7 +47,9 @@ pub async fn run(settings: RunSettings) -> anyhow::Result<()> {
         settings.lease.lease_duration,
     ));
     let defaults = defaults(&settings, namespace);
-    let context = Arc::new(Context::new(client.clone(), Programs::new()?, defaults, settings.resync, identity));
+    let mut context = Context::new(client.clone(), Programs::new()?, defaults, settings.resync, identity);
+    context.server_restarts = ServerRestarts::new(settings.server_restarts.into());
+    let context = Arc::new(context);
     let schema = Arc::new(InstalledSchema::default());
 
     let listener = server::bind(&settings.listen.to_string()).await?;

@@ -42,6 +42,11 @@ pub struct RunSettings {
     #[arg(long, env = "SLUICE_CONCURRENCY", default_value_t = 4, value_name = "N",
         value_parser = clap::value_parser!(u16).range(1..=64))]
     pub concurrency: u16,
+    /// Resources whose managed servers restart at the same time because of a change that is not that of the resource, such
+    /// as another image in the operator's settings
+    #[arg(long, env = "SLUICE_SERVER_RESTARTS", default_value_t = 1, value_name = "N",
+        value_parser = clap::value_parser!(u16).range(1..=1000))]
+    pub server_restarts: u16,
     /// How often a resource is reconciled although nothing is known to have changed
     #[arg(long, env = "SLUICE_RESYNC", default_value = "10m", value_parser = duration, value_name = "TIME")]
     pub resync: Duration,

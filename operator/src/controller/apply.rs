@@ -4,6 +4,7 @@
 use std::fmt::Debug;
 
 use jiff::Timestamp;
+use k8s_openapi::api::apps::v1::StatefulSet;
 use kube::api::{DeleteParams, Patch, PatchParams, Preconditions};
 use kube::core::NamespaceResourceScope;
 use kube::{Api, Client, Resource, ResourceExt};
@@ -19,6 +20,7 @@ use super::fetch::Live;
 use super::field_managers::{has_update_of_ours, without_updates_of_ours};
 use super::ownership::{owned_by_another, owned_by_us};
 use super::plan::Plan;
+use super::server_restarts::{self, ServerRestarts};
 use super::{additions, hibernation, order, volumes};
 
 /// Annotation with the hash of the desired object.
@@ -34,20 +36,30 @@ pub struct Applied {
     pub aggregator_held: bool,
     /// Whether the publishers still have their old image because aggregators are being replaced.
     pub publisher_held: bool,
+    /// The resource whose servers restart, while those of this one wait for their turn.
+    pub waits_for: Option<String>,
     /// The error of a volume that cannot grow. Its size stays as it is.
     pub volume_refused: Option<Error>,
 }
 
 /// Brings all objects into the `desired` state. An object that cannot be applied does not hinder the others, except
 /// that no StatefulSet or Deployment is created then: its pods might need the object, such as a NetworkPolicy.
+/// `asked_for` says whether the user has changed the resource since it was last looked at.
 ///
 /// # Errors
 /// [`Error::NameTaken`], [`Error::Leftover`] or [`Error::Api`] for the first object that cannot be applied.
-pub async fn apply(client: &Client, plan: &Plan, live: &Live, mut desired: Objects) -> Result<Applied> {
+pub async fn apply(
+    client: &Client,
+    plan: &Plan,
+    live: &Live,
+    mut desired: Objects,
+    (restarts, asked_for): (&ServerRestarts, bool),
+) -> Result<Applied> {
     let volumes = volumes::grow(client, plan, live, &mut desired).await?;
-    let mut applier = Applier { client, plan, blocked: volumes.blocked, failed: volumes.failed };
     let aggregator_held = order::hold_aggregators(plan, live, &mut desired, Timestamp::now());
     hibernation::stop(plan, live, &mut desired);
+    let held = server_restarts::hold(restarts, plan, live, &desired, asked_for, must_be_applied);
+    let mut applier = Applier { client, plan, blocked: volumes.blocked, held: held.sets, failed: volumes.failed };
     let mut objects = Objects {
         service_accounts: applier.all(&live.objects.service_accounts, desired.service_accounts).await?,
         config_maps: applier.all(&live.objects.config_maps, desired.config_maps).await?,
@@ -73,7 +85,10 @@ pub async fn apply(client: &Client, plan: &Plan, live: &Live, mut desired: Objec
     objects.prometheus_rules = applier.all(&live.objects.prometheus_rules, desired.prometheus_rules).await?;
     match applier.failed {
         Some(error) => Err(error),
-        None => Ok(Applied { objects, aggregator_held, publisher_held, volume_refused: volumes.refused }),
+        None => {
+            let (waits_for, volume_refused) = (held.waits_for, volumes.refused);
+            Ok(Applied { objects, aggregator_held, publisher_held, waits_for, volume_refused })
+        }
     }
 }
 
@@ -82,6 +97,8 @@ struct Applier<'a> {
     plan: &'a Plan,
     /// Names of the StatefulSets that must stay as they are.
     blocked: Vec<String>,
+    /// Names of the StatefulSets that stay as they are for now, and count as applied.
+    held: Vec<String>,
     /// The first error.
     failed: Option<Error>,
 }
@@ -113,8 +130,11 @@ impl Applier<'_> {
     {
         let api: Api<K> = Api::namespaced(self.client.clone(), &self.plan.names.namespace);
         let mut applied = Vec::with_capacity(desired.len());
-        let blocked = if K::kind(&()) == "StatefulSet" { self.blocked.clone() } else { Vec::new() };
-        for object in desired.iter().filter(|object| !blocked.contains(&object.name_any())) {
+        let of_sets = |names: &[String]| if K::kind(&()) == "StatefulSet" { names.to_vec() } else { Vec::new() };
+        let (blocked, held) = (of_sets(&self.blocked), of_sets(&self.held));
+        applied.extend(live.iter().filter(|live| held.contains(&live.name_any())).cloned());
+        let stays = |object: &&K| blocked.contains(&object.name_any()) || held.contains(&object.name_any());
+        for object in desired.iter().filter(|object| !stays(object)) {
             let result = self.one(&api, live, object).await;
             applied.extend(self.note(result)?);
         }
@@ -219,6 +239,14 @@ impl Applier<'_> {
             Err(kube::Error::Api(status)) if matches!(status.code, 404 | 409) => Ok(()),
             Err(error) => Err(Error::api(format!("delete {kind} {name}"))(error)),
         }
+    }
+}
+
+/// Whether an existing StatefulSet is to be changed. One that cannot be compared is applied, which reports why.
+fn must_be_applied(desired: &StatefulSet, live: &StatefulSet) -> bool {
+    match (stamped(desired), to_value(live)) {
+        (Ok(desired), Ok(live)) => additions::exist(&desired, &live) || has_drifted(&desired, &live),
+        _ => true,
     }
 }
 

@@ -14,6 +14,7 @@ use super::last_status::LastStatus;
 use super::optional::Optional;
 use super::plan::Defaults;
 use super::progress::Progress;
+use super::server_restarts::ServerRestarts;
 use super::unready::Unready;
 use super::watches::Watches;
 use crate::autoscale::Decisions;
@@ -51,6 +52,8 @@ pub struct Context {
     pub unready: Unready,
     /// The watches that fail.
     pub watches: Watches,
+    /// The resources whose servers restart.
+    pub server_restarts: ServerRestarts,
     /// The reconciles that run.
     pub progress: Progress,
     failures: Mutex<HashMap<String, Failing>>,
@@ -78,6 +81,7 @@ impl Context {
             optional: Optional::default(),
             unready: Unready::default(),
             watches: Watches::default(),
+            server_restarts: ServerRestarts::new(1),
             progress: Progress::default(),
             failures: Mutex::default(),
         }

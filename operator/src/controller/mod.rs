@@ -33,6 +33,7 @@ mod reconcile;
 mod retention;
 pub mod rollout;
 pub mod secrets;
+pub mod server_restarts;
 mod server_url;
 pub mod status;
 pub mod tls;

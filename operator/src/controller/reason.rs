@@ -59,6 +59,8 @@ reasons! {
     ScalingDown,
     /// Publishers are updated after the aggregators.
     WaitingForAggregators,
+    /// Servers restart after those of another resource.
+    WaitingForTurn,
     /// Aggregators get an older image after the publishers.
     WaitingForPublishers,
     /// No aggregator is ready, so it is not known whether an external server can be used.
@@ -134,6 +136,7 @@ impl Reason {
                 | Self::ScalingDown
                 | Self::WaitingForAggregators
                 | Self::WaitingForPublishers
+                | Self::WaitingForTurn
                 | Self::NotConfirmed
                 | Self::VolumeGrowing
                 | Self::Hibernating
@@ -151,6 +154,7 @@ impl Reason {
                 | Self::ScalingDown
                 | Self::WaitingForAggregators
                 | Self::WaitingForPublishers
+                | Self::WaitingForTurn
                 | Self::NotConfirmed
                 | Self::VolumeGrowing
                 | Self::WaitingForDeletion

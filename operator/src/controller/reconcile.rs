@@ -114,9 +114,11 @@ async fn bring_about(resource: &EventAggregator, context: &Context, data: Data) 
     let certificates = tls::ensure::ensure(client, &plan, &live, now).await?;
     let token = auth::tokens::ensure(client, &plan, &live).await?;
     let desired = build::build(&plan, &checksums);
-    let applied = Box::pin(apply::apply(client, &plan, &live, desired)).await?;
-    backup::begin(client, &plan, &live).await?;
     let old = resource.status.clone().unwrap_or_default();
+    let asked_for = old.observed_generation != resource.metadata.generation;
+    let turns = (&context.server_restarts, asked_for);
+    let applied = Box::pin(apply::apply(client, &plan, &live, desired, turns)).await?;
+    backup::begin(client, &plan, &live).await?;
     context.programs.authenticate(&plan.names, token);
     context.programs.trust(&plan.names, certificates.as_ref().map(|all| all.aggregator_ca.as_slice()));
     let mut status = status::of_applied(&plan, &live, &applied, &old, now);

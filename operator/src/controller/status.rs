@@ -91,7 +91,7 @@ pub fn of_applied(
     ];
     let backups = backup::conclude(plan, live, applied.objects.cron_jobs.first(), old, now);
     let smaller = smaller_volumes(plan, live);
-    let (mut ready, mut progressing) = (ready(&parts), progressing(plan, &parts));
+    let (mut ready, mut progressing) = (ready(&parts), progressing(plan, applied, &parts));
     if plan.hibernated {
         (ready, progressing) = hibernated(live, &parts);
     }
@@ -300,13 +300,17 @@ fn ready(parts: &[(ConditionType, Verdict)]) -> Verdict {
 }
 
 /// Returns the condition Progressing: false when nothing is being changed, or when waiting is not enough.
-fn progressing(plan: &Plan, parts: &[(ConditionType, Verdict)]) -> Verdict {
+fn progressing(plan: &Plan, applied: &Applied, parts: &[(ConditionType, Verdict)]) -> Verdict {
     let mut unready = parts.iter().filter(|(_, verdict)| !verdict.is_true());
     if let Some((part, verdict)) = unready.clone().find(|(_, verdict)| !verdict.reason.is_underway()) {
         return Verdict::new("False", Reason::Stalled, format!("{}: {}", part.as_str(), verdict.message));
     }
     if let Some((part, verdict)) = unready.next() {
         return Verdict::new("True", verdict.reason.clone(), format!("{}: {}", part.as_str(), verdict.message));
+    }
+    if let Some(other) = &applied.waits_for {
+        let message = format!("Redis and PostgreSQL are changed, which restarts them, after those of {other}");
+        return Verdict::new("True", Reason::WaitingForTurn, message);
     }
     match plan.autoscaling_conflicts.first() {
         Some(conflict) => Verdict::new("False", Reason::AutoscalingConflict, conflict),

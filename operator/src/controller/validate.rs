@@ -80,15 +80,7 @@ pub fn validate(resource: &EventAggregator, live: &Live, defaults: &Defaults, de
         idempotency_ttl: spec.idempotency_ttl.clone(),
         idempotency_memory_percent: spec.idempotency_memory_percent,
         durability: spec.durability.clone(),
-        aggregator: AggregatorPlan {
-            replicas,
-            workers: spec.aggregator.workers,
-            claim_after: spec.aggregator.claim_after.clone(),
-            consumer_ttl: spec.aggregator.consumer_ttl.clone(),
-            shutdown_timeout_seconds: spec.aggregator.shutdown_timeout_seconds,
-            resources: spec.aggregator.resources.clone(),
-            pods: spec.aggregator.pods.clone(),
-        },
+        aggregator: aggregator(&spec.aggregator, replicas),
         publisher: PublisherPlan {
             replicas: publisher_autoscaling::replicas(&spec.publisher, live, &names),
             autoscaling: publisher_autoscaling::own(&spec.publisher, live).cloned(),
@@ -116,6 +108,18 @@ pub fn validate(resource: &EventAggregator, live: &Live, defaults: &Defaults, de
         fixed_user_ids: defaults.fixed_user_ids,
         names,
     })
+}
+
+fn aggregator(spec: &AggregatorSpec, replicas: i32) -> AggregatorPlan {
+    AggregatorPlan {
+        replicas,
+        workers: spec.workers,
+        claim_after: spec.claim_after.clone(),
+        consumer_ttl: spec.consumer_ttl.clone(),
+        shutdown_timeout_seconds: spec.shutdown_timeout_seconds,
+        resources: spec.resources.clone(),
+        pods: spec.pods.clone(),
+    }
 }
 
 /// Returns the components that the operator runs and that serve others.

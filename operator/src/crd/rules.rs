@@ -334,7 +334,8 @@ mod tests {
         for schema in ["", "Shop", "a-b", "pg_shop", &"a".repeat(49)] {
             spec_refused(json!({"postgres": {"schema": schema}}), "schema");
         }
-        let (redis, postgres) = (|prefix| json!({"redis": {"streamPrefix": prefix}}), |schema| json!({"postgres": {"schema": schema}}));
+        let (redis, postgres) =
+            (|prefix| json!({"redis": {"streamPrefix": prefix}}), |schema| json!({"postgres": {"schema": schema}}));
         change_refused(redis("eu:shop"), redis("us:shop"), "spec.redis.streamPrefix cannot be changed");
         change_refused(redis("eu:shop"), json!({}), "spec.redis.streamPrefix cannot be changed");
         change_refused(json!({}), redis("eu:shop"), "spec.redis.streamPrefix cannot be changed");
