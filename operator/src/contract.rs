@@ -85,6 +85,8 @@ pub mod env {
         TLS_CERT = "SLUICE_TLS_CERT";
         /// Both programs: the file with its private key.
         TLS_KEY = "SLUICE_TLS_KEY";
+        /// Both programs: the file with the CAs whose certificates clients must have.
+        TLS_CLIENT_CA = "SLUICE_TLS_CLIENT_CA";
         /// Both programs: whether they open no connection without TLS.
         REQUIRE_TLS = "SLUICE_REQUIRE_TLS";
         /// Both programs: the file with the CAs that are trusted for Redis.
@@ -121,6 +123,10 @@ pub mod env {
         REDIS_REPLICAS = "SLUICE_REDIS_REPLICAS";
         /// Publisher: the file with the CAs that are trusted for the aggregators.
         QUERY_CA = "SLUICE_QUERY_CA";
+        /// Publisher: the file with its certificate for the aggregators.
+        QUERY_CERT = "SLUICE_QUERY_CERT";
+        /// Publisher: the file with its private key.
+        QUERY_KEY = "SLUICE_QUERY_KEY";
         /// Publisher: the URL to which it forwards queries.
         QUERY_URL = "SLUICE_QUERY_URL";
         /// Publisher: the share of Redis' memory for the records of Idempotency-Keys.

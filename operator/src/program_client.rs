@@ -12,7 +12,7 @@ use crate::contract::{
 };
 use crate::controller::build::names::{Component, Names};
 use crate::crd::Totals;
-use crate::trust::{self, Trust};
+use crate::trust::{self, Trust, Trusted};
 
 /// How long a response may take.
 const DEADLINE: Duration = Duration::from_secs(3);
@@ -80,11 +80,11 @@ impl Programs {
         Some(problem.detail.chars().take(MAX_DETAIL).collect())
     }
 
-    /// Remembers how to connect to the programs of a resource: with the CAs of the aggregators, in PEM, or without TLS.
-    pub fn trust(&self, names: &Names, ca: Option<&[u8]>) {
-        let Some(ca) = ca else { return self.trust.unset(names) };
-        if let Err(error) = self.trust.set(names, ca, DEADLINE) {
-            tracing::warn!(name = names.name, error, "cannot use the CAs of the aggregators");
+    /// Remembers how to connect to the programs of a resource: with these certificates, or without TLS.
+    pub fn trust(&self, names: &Names, trusted: Option<&Trusted>) {
+        let Some(trusted) = trusted else { return self.trust.unset(names) };
+        if let Err(error) = self.trust.set(names, trusted, DEADLINE) {
+            tracing::warn!(name = names.name, error, "cannot use the certificates for the aggregators");
         }
     }
 

@@ -10,9 +10,10 @@ use serde_json::{Value, json};
 use sluice_operator::certificates::inspect;
 use sluice_operator::certificates::issue::{LEAF_LIFE, Pair, leaf};
 use support::tls::{certificate, ending_in, value, with};
-use support::trial::{RESOURCE, SECRETS, Trial};
+use support::trial::{DEPLOYMENT, RESOURCE, SECRETS, SETS, Trial};
 
 const LEAVES: [&str; 4] = ["ledger-aggregator-tls", "ledger-postgres-tls", "ledger-publisher-tls", "ledger-redis-tls"];
+const CLIENT: &str = "ledger-client-tls";
 
 /// Returns a resource with this setting of TLS, which has been reconciled and whose pods run.
 async fn trial(tls: Value) -> Trial {
@@ -82,12 +83,53 @@ async fn each_component_gets_a_certificate_for_the_names_of_its_service() {
         status["certificates"].as_array().unwrap().iter().map(|one| one["secretName"].clone()).collect();
     assert_eq!(
         listed,
-        ["ledger-aggregator-tls", "ledger-tls-ca", "ledger-postgres-tls", "ledger-publisher-tls", "ledger-redis-tls"]
+        [
+            "ledger-aggregator-tls",
+            "ledger-tls-ca",
+            CLIENT,
+            "ledger-postgres-tls",
+            "ledger-publisher-tls",
+            "ledger-redis-tls"
+        ]
     );
     assert_eq!(status["endpoint"], "https://ledger-publisher.accounts.svc:8080");
     assert_eq!(trial.condition("Ready")["reason"], "AllReady");
     trial.reconcile().await.unwrap();
     assert_eq!(trial.api.writes(), [""; 0], "in a steady state nothing is written");
+}
+
+#[tokio::test]
+async fn aggregators_accept_the_certificate_that_publishers_and_the_operator_show() {
+    let trial = running(json!({"enabled": true})).await;
+    let client = secret(&trial, CLIENT);
+    let chain = inspect::certificates(&value(&client, "tls.crt")).unwrap();
+    // Aggregators mount the CA of this Secret, and publishers its certificate.
+    assert_eq!(inspect::is_trusted_client(&chain, &value(&client, "ca.crt"), Timestamp::now()), Ok(()));
+    let set = trial.api.get(&format!("{SETS}/ledger-aggregator")).unwrap();
+    let mounted = |object: &Value| {
+        let volumes = object["spec"]["template"]["spec"]["volumes"].as_array().cloned().unwrap();
+        let of_client = volumes.into_iter().find(|volume| volume["secret"]["secretName"] == CLIENT).unwrap();
+        let items = of_client["secret"]["items"].as_array().cloned().unwrap();
+        items.into_iter().map(|item| item["key"].clone()).collect::<Vec<_>>()
+    };
+    assert_eq!(mounted(&set), ["ca.crt"]);
+    assert_eq!(mounted(&trial.api.get(DEPLOYMENT).unwrap()), ["tls.crt", "tls.key"]);
+}
+
+#[tokio::test]
+async fn a_client_certificate_of_others_that_aggregators_would_not_accept_is_refused() {
+    let trial = trial(json!({"enabled": true, "secrets": {"client": "own"}})).await;
+    assert_eq!(trial.condition("Ready")["reason"], "SecretMissing");
+    assert!(trial.condition("Ready")["message"].as_str().unwrap().contains("spec.tls.secrets.client"));
+    let (own, other) = (certificate("accounts", "own", &["a"]), certificate("accounts", "other", &["a"]));
+    put(&trial, &with(own.clone(), "ca.crt", Some(&value(&other, "ca.crt"))));
+    let _ = trial.reconcile().await;
+    let ready = trial.condition("Ready");
+    assert_eq!(ready["reason"], "SecretInvalid");
+    assert!(ready["message"].as_str().unwrap().contains("aggregators"), "{ready}");
+    put(&trial, &own);
+    trial.reconcile().await.unwrap();
+    assert!(trial.api.get(&format!("{SECRETS}/{CLIENT}")).is_none(), "the operator issues none beside it");
 }
 
 #[tokio::test]

@@ -11,6 +11,7 @@ use rustls::client::danger::ServerCertVerifier;
 use rustls::crypto::ring;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
+use rustls::server::WebPkiClientVerifier;
 use rustls::sign::CertifiedKey;
 use x509_parser::extensions::GeneralName;
 use x509_parser::parse_x509_certificate;
@@ -125,16 +126,36 @@ pub fn is_pair(chain: Vec<CertificateDer<'static>>, key: PrivateKeyDer<'static>)
 /// # Errors
 /// In words.
 pub fn is_trusted(chain: &[CertificateDer<'_>], ca: &[u8], name: &str, now: Timestamp) -> Result<(), String> {
+    let provider = Arc::new(ring::default_provider());
+    let verifier = WebPkiServerVerifier::builder_with_provider(Arc::new(roots(ca)?), provider).build();
+    let verifier = verifier.map_err(|error| error.to_string())?;
+    let (leaf, intermediates) = chain.split_first().ok_or("has no certificate")?;
+    let server = ServerName::try_from(name).map_err(|error| format!("{name}: {error}"))?;
+    let verified = verifier.verify_server_cert(leaf, intermediates, &server, &[], unix(now));
+    verified.map(|_| ()).map_err(|error| error.to_string())
+}
+
+/// Checks that servers which trust `ca` accept a client with this chain.
+///
+/// # Errors
+/// In words.
+pub fn is_trusted_client(chain: &[CertificateDer<'_>], ca: &[u8], now: Timestamp) -> Result<(), String> {
+    let provider = Arc::new(ring::default_provider());
+    let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots(ca)?), provider).build();
+    let verifier = verifier.map_err(|error| error.to_string())?;
+    let (leaf, intermediates) = chain.split_first().ok_or("has no certificate")?;
+    let verified = verifier.verify_client_cert(leaf, intermediates, unix(now));
+    verified.map(|_| ()).map_err(|error| error.to_string())
+}
+
+fn roots(ca: &[u8]) -> Result<RootCertStore, String> {
     let mut roots = RootCertStore::empty();
     for ca in certificates(ca)? {
         roots.add(ca).map_err(|error| format!("has a CA that cannot be used: {error}"))?;
     }
-    let provider = Arc::new(ring::default_provider());
-    let verifier = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), provider).build();
-    let verifier = verifier.map_err(|error| error.to_string())?;
-    let (leaf, intermediates) = chain.split_first().ok_or("has no certificate")?;
-    let server = ServerName::try_from(name).map_err(|error| format!("{name}: {error}"))?;
-    let now = UnixTime::since_unix_epoch(Duration::from_secs(now.as_second().max(0).unsigned_abs()));
-    let verified = verifier.verify_server_cert(leaf, intermediates, &server, &[], now);
-    verified.map(|_| ()).map_err(|error| error.to_string())
+    Ok(roots)
+}
+
+fn unix(time: Timestamp) -> UnixTime {
+    UnixTime::since_unix_epoch(Duration::from_secs(time.as_second().max(0).unsigned_abs()))
 }

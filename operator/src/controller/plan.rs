@@ -370,7 +370,7 @@ impl Plan {
             Component::Publisher => Some(&self.publisher.pods),
             Component::Redis => self.redis.managed().map(|redis| &redis.pods),
             Component::Postgres => self.postgres.managed().map(|postgres| &postgres.pods),
-            Component::Backup => None,
+            Component::Backup | Component::Client => None,
         }
     }
 }

@@ -120,7 +120,7 @@ async fn bring_about(resource: &EventAggregator, context: &Context, data: Data) 
     let applied = Box::pin(apply::apply(client, &plan, &live, desired, turns)).await?;
     backup::begin(client, &plan, &live).await?;
     context.programs.authenticate(&plan.names, token);
-    context.programs.trust(&plan.names, certificates.as_ref().map(|all| all.aggregator_ca.as_slice()));
+    context.programs.trust(&plan.names, certificates.as_ref().map(|all| &all.aggregators));
     let mut status = status::of_applied(&plan, &live, &applied, &old, now);
     tls::report::report(certificates.as_ref(), &mut status, now);
     Ok(status)

@@ -62,7 +62,7 @@ pub fn validate(resource: &EventAggregator, live: &Live, defaults: &Defaults, de
     let redis = redis(spec, live, &names)?;
     let postgres = postgres(spec, live, &names)?;
     check_connections(&spec.aggregator, replicas, live, &postgres)?;
-    let serving = serving(&redis, &postgres);
+    let certified = certified(&redis, &postgres);
     let (restore, asked) = backup::restore(resource, live, &names)?;
     // An aggregator would store into what is being replaced.
     let replicas = if restore.is_some() { 0 } else { replicas };
@@ -104,7 +104,7 @@ pub fn validate(resource: &EventAggregator, live: &Live, defaults: &Defaults, de
         autoscaling_conflicts: autoscaling_conflicts(spec, live),
         hibernated: spec.hibernated,
         auth: auth::validate::validate(spec.auth.as_ref(), live, &names)?,
-        tls: TlsPlan::new(&spec.tls, &names, &serving),
+        tls: TlsPlan::new(&spec.tls, &names, &certified),
         fixed_user_ids: defaults.fixed_user_ids,
         names,
     })
@@ -122,11 +122,12 @@ fn aggregator(spec: &AggregatorSpec, replicas: i32) -> AggregatorPlan {
     }
 }
 
-/// Returns the components that the operator runs and that serve others.
-fn serving(redis: &Backend<RedisPlan>, postgres: &Backend<PostgresPlan>) -> Vec<Component> {
+/// Returns the components that have a certificate: those that the operator runs and that serve others, and the clients of
+/// the aggregators.
+fn certified(redis: &Backend<RedisPlan>, postgres: &Backend<PostgresPlan>) -> Vec<Component> {
     let servers = [(redis.is_managed(), Component::Redis), (postgres.is_managed(), Component::Postgres)];
     let managed = servers.into_iter().filter_map(|(managed, component)| managed.then_some(component));
-    [Component::Publisher, Component::Aggregator].into_iter().chain(managed).collect()
+    [Component::Publisher, Component::Aggregator, Component::Client].into_iter().chain(managed).collect()
 }
 
 /// Checks the name. A rule of the schema does so too, but an object can be older than that rule.

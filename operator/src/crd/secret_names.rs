@@ -21,7 +21,7 @@ impl EventAggregatorSpec {
         let tokens = self.auth.as_ref().and_then(|auth| auth.tokens.as_ref()).map(|secret| &secret.name);
         let jwt = self.auth.as_ref().and_then(|auth| auth.jwt.as_ref()).map(|jwt| &jwt.ca_secret.name);
         let tls = &self.tls.secrets;
-        let of_tls = [&tls.publisher, &tls.aggregator, &tls.redis, &tls.postgres].map(Option::as_ref);
+        let of_tls = [&tls.publisher, &tls.aggregator, &tls.client, &tls.redis, &tls.postgres].map(Option::as_ref);
         of_externals
             .chain(of_buckets)
             .chain(sentinel)

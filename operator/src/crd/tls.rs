@@ -38,6 +38,11 @@ pub struct TlsSecrets {
     #[schemars(length(min = 1, max = 253))]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub aggregator: Option<String>,
+    /// Certificate that publishers and the operator show to aggregators, which accept those that a CA in its `ca.crt` has
+    /// signed.
+    #[schemars(length(min = 1, max = 253))]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub client: Option<String>,
     /// Certificate of a managed Redis, for `NAME-redis.NAMESPACE.svc`.
     #[schemars(length(min = 1, max = 253))]
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -84,7 +89,7 @@ fn rules(schema: &mut Schema) {
         },
         {
             "rule": "!has(self.enabled) || self.enabled || !has(self.secrets) || !has(self.secrets.publisher) && \
-                     !has(self.secrets.aggregator) && !has(self.secrets.redis) && !has(self.secrets.postgres)",
+                     !has(self.secrets.aggregator) && !has(self.secrets.client) && !has(self.secrets.redis) && !has(self.secrets.postgres)",
             "message": "tls.secrets needs tls.enabled: true",
             "fieldPath": ".secrets",
         },
@@ -107,7 +112,7 @@ mod tests {
         assert!(refused(json!({"publisherNames": ["shop.example"]}))[0].contains("tls.publisherNames"));
         assert!(refused(json!({"secrets": {"redis": "x"}}))[0].contains("tls.secrets"));
         let all = json!({"enabled": true, "publisherNames": ["shop.example", "*.shop.example", "10.0.0.7"],
-            "secrets": {"publisher": "a", "aggregator": "b", "redis": "c", "postgres": "d"}});
+            "secrets": {"publisher": "a", "aggregator": "b", "redis": "c", "postgres": "d", "client": "e"}});
         assert_eq!(refused(all), Vec::<String>::new());
         assert_eq!(refused(json!({})), Vec::<String>::new());
     }

@@ -49,6 +49,8 @@ pub enum Component {
     Postgres,
     /// Stores backups of PostgreSQL, and restores them.
     Backup,
+    /// Connects to aggregators: publishers and the operator. It has a certificate and no pods of its own.
+    Client,
 }
 
 impl Component {
@@ -60,6 +62,7 @@ impl Component {
             Self::Redis => "redis",
             Self::Postgres => "postgres",
             Self::Backup => "backup",
+            Self::Client => "client",
         }
     }
 }

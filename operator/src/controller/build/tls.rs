@@ -16,6 +16,8 @@ use crate::controller::plan::{Backend, ExternalPlan, Plan};
 const DIRECTORY: &str = "/etc/sluice-tls";
 /// The volume with the certificate of a program or server.
 const SERVER: &str = "server";
+/// The volume with the certificate that publishers show to aggregators.
+const CLIENT: &str = "client";
 /// The variables of the CAs, the certificate and the key for PostgreSQL.
 const POSTGRES_VARIABLES: [&str; 3] = ["PGSSLROOTCERT", "PGSSLCERT", "PGSSLKEY"];
 /// Name of the port of metrics and probes.
@@ -33,11 +35,10 @@ pub(super) fn of_program(plan: &Plan, component: Component, container: &mut Cont
         files.set(env::TLS_CERT, path(SERVER, CERT));
         files.set(env::TLS_KEY, path(SERVER, KEY));
         files.set(env::REQUIRE_TLS, "true".to_owned());
-        if component == Component::Publisher
-            && let Some(secret) = tls.secrets.get(&Component::Aggregator)
+        if let (Some(aggregator), Some(client)) =
+            (tls.secrets.get(&Component::Aggregator), tls.secrets.get(&Component::Client))
         {
-            files.ca("aggregator", secret, CA);
-            files.set(env::QUERY_CA, path("aggregator-ca", CA));
+            files.of_queries(component, aggregator, client);
         }
     }
     files.of_backend(Component::Redis, &plan.redis, [env::REDIS_CA, env::REDIS_CERT, env::REDIS_KEY]);
@@ -139,6 +140,20 @@ impl Files<'_> {
     /// Adds the CAs that are trusted for a server.
     fn ca(&mut self, server: &str, secret: &str, key: &str) {
         self.mount(&format!("{server}-ca"), secret, &[(key, CA)]);
+    }
+
+    /// Adds what publishers and aggregators need for the queries that publishers forward: each trusts the other's CA.
+    fn of_queries(&mut self, component: Component, aggregator: &str, client: &str) {
+        if component == Component::Publisher {
+            self.ca("aggregator", aggregator, CA);
+            self.set(env::QUERY_CA, path("aggregator-ca", CA));
+            self.mount(CLIENT, client, &[(CERT, CERT), (KEY, KEY)]);
+            self.set(env::QUERY_CERT, path(CLIENT, CERT));
+            self.set(env::QUERY_KEY, path(CLIENT, KEY));
+        } else {
+            self.ca(CLIENT, client, CA);
+            self.set(env::TLS_CLIENT_CA, path("client-ca", CA));
+        }
     }
 
     /// Adds what is needed to connect to Redis or PostgreSQL. `variables` are those of the CAs, the certificate and the

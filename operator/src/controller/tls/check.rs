@@ -47,6 +47,11 @@ pub fn given(plan: &Plan, live: &Live, now: Timestamp) -> Result<Vec<Given>> {
             let ca = value(live, &field, name, CA)?;
             let chain =
                 inspect::certificates(value(live, &field, name, CERT)?).map_err(|it| invalid(name, CERT, it))?;
+            if component == Component::Client
+                && let Err(error) = inspect::is_trusted_client(&chain, ca, now)
+            {
+                return refuse(CA, format!("does not make aggregators accept the certificate in {CERT}: {error}"));
+            }
             for host in &needed {
                 // Whoever trusts this CA connects by this name.
                 if let Err(error) = inspect::is_trusted(&chain, ca, host, now) {

@@ -17,6 +17,7 @@ use crate::controller::fetch::Live;
 use crate::controller::owned_secret::{self, Wanted};
 use crate::controller::plan::Plan;
 use crate::crd::CertificateStatus;
+use crate::trust::Trusted;
 
 /// The name in the status of the CA that the operator has made.
 const AUTHORITY: &str = "ca";
@@ -28,8 +29,8 @@ pub struct Certificates {
     pub list: Vec<CertificateStatus>,
     /// The components whose certificates others renew.
     pub given: Vec<Component>,
-    /// The CAs with which the operator itself connects to aggregators, in PEM.
-    pub aggregator_ca: Vec<u8>,
+    /// With what the operator itself connects to aggregators.
+    pub aggregators: Trusted,
 }
 
 /// Creates and renews the certificates that the operator issues, and checks those of others. Without TLS it does
@@ -61,12 +62,24 @@ pub async fn ensure(client: &Client, plan: &Plan, live: &Live, now: Timestamp) -
         not_after: Time(given.not_after),
     }));
     list.sort_by(|a, b| a.component.cmp(&b.component));
-    let leaf = issued.and_then(|issued| issued.leaves.get(Component::Aggregator.as_str()).map(|leaf| leaf.ca.clone()));
-    let aggregator_ca = match leaf {
-        Some(ca) => ca.into_bytes(),
-        None => tls.secrets.get(&Component::Aggregator).and_then(|name| data(live, name, CA)).unwrap_or_default(),
+    let given = given.into_iter().map(|given| given.component).collect();
+    Ok(Some(Certificates { list, given, aggregators: aggregators(tls, live, issued.as_ref()) }))
+}
+
+/// Returns with what the operator connects to aggregators: what it has issued, or what is in the Secrets of others.
+fn aggregators(tls: &TlsPlan, live: &Live, issued: Option<&Issued>) -> Trusted {
+    let value = |component: Component, key: &str, of: fn(&Files) -> &String| {
+        let leaf = issued.and_then(|issued| issued.leaves.get(component.as_str()));
+        match leaf {
+            Some(leaf) => of(leaf).clone().into_bytes(),
+            None => tls.secrets.get(&component).and_then(|name| data(live, name, key)).unwrap_or_default(),
+        }
     };
-    Ok(Some(Certificates { list, given: given.into_iter().map(|given| given.component).collect(), aggregator_ca }))
+    Trusted {
+        ca: value(Component::Aggregator, CA, |leaf| &leaf.ca),
+        cert: value(Component::Client, CERT, |leaf| &leaf.cert),
+        key: value(Component::Client, KEY, |leaf| &leaf.key),
+    }
 }
 
 /// Returns what the Secrets should have; `None` if others issue all certificates.

@@ -17,20 +17,21 @@ pub struct TlsPlan {
 }
 
 impl TlsPlan {
-    /// Returns the plan if TLS is enabled. `serving` are the components that the operator runs.
-    pub fn new(spec: &TlsSpec, names: &Names, serving: &[Component]) -> Option<Self> {
+    /// Returns the plan if TLS is enabled. `certified` are the components that have a certificate.
+    pub fn new(spec: &TlsSpec, names: &Names, certified: &[Component]) -> Option<Self> {
         let given = |component| match component {
             Component::Publisher => spec.secrets.publisher.as_ref(),
             Component::Aggregator => spec.secrets.aggregator.as_ref(),
             Component::Redis => spec.secrets.redis.as_ref(),
             Component::Postgres => spec.secrets.postgres.as_ref(),
-            // It serves nothing.
+            Component::Client => spec.secrets.client.as_ref(),
+            // It serves nothing, and asks no aggregator.
             Component::Backup => None,
         };
         let secret = |component| given(component).cloned().unwrap_or_else(|| names.certificate(component));
         spec.enabled.then(|| Self {
-            secrets: serving.iter().map(|component| (*component, secret(*component))).collect(),
-            issued: serving.iter().copied().filter(|component| given(*component).is_none()).collect(),
+            secrets: certified.iter().map(|component| (*component, secret(*component))).collect(),
+            issued: certified.iter().copied().filter(|component| given(*component).is_none()).collect(),
             publisher_names: spec.publisher_names.clone(),
         })
     }
@@ -45,6 +46,10 @@ impl TlsPlan {
     /// and that of a forwarded port.
     pub fn names(&self, names: &Names, component: Component) -> Vec<String> {
         let (service, namespace) = (names.of(component), &names.namespace);
+        if component == Component::Client {
+            // Nobody connects to it. A certificate has a name nevertheless.
+            return vec![service];
+        }
         let host = names.host(&service);
         let mut all = vec![
             format!("{host}.cluster.local"),
@@ -56,7 +61,7 @@ impl TlsPlan {
         match component {
             Component::Publisher => all.extend(self.publisher_names.clone()),
             Component::Aggregator => all.push(format!("*.{}", names.host(&names.aggregator_pods()))),
-            Component::Redis | Component::Postgres | Component::Backup => {}
+            Component::Redis | Component::Postgres | Component::Backup | Component::Client => {}
         }
         all
     }
@@ -65,6 +70,7 @@ impl TlsPlan {
     pub fn needed(&self, names: &Names, component: Component) -> Vec<String> {
         match component {
             Component::Publisher if !self.publisher_names.is_empty() => self.publisher_names.clone(),
+            Component::Client => Vec::new(),
             _ => vec![names.host(&names.of(component))],
         }
     }
