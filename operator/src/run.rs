@@ -153,6 +153,7 @@ fn defaults(settings: &RunSettings, namespace: String) -> Defaults {
         image_postgres: settings.images.image_postgres.clone(),
         operator_namespace: in_cluster.then_some(namespace),
         fixed_user_ids: settings.fixed_user_ids,
+        secret_selector: settings.secret_selector.clone(),
     }
 }
 

@@ -61,6 +61,10 @@ pub struct RunSettings {
     #[arg(long, env = "SLUICE_FIXED_USER_IDS", default_value_t = true, action = ArgAction::Set,
         value_name = "true|false")]
     pub fixed_user_ids: bool,
+    /// Labels of the Secrets that the operator reads for resources; without it, it may read every Secret to which a
+    /// resource refers
+    #[arg(long, env = "SLUICE_SECRET_SELECTOR", value_parser = labels, value_name = "KEY=VALUE,…")]
+    pub secret_selector: Option<String>,
     #[command(flatten)]
     #[allow(missing_docs, reason = "a doc comment would become the help's heading")]
     pub lease: LeaseArgs,
@@ -112,11 +116,34 @@ pub struct HealthcheckSettings {
     pub url: String,
 }
 
+/// Parses labels. A label selector of Kubernetes can say more, which nobody needs here.
+fn labels(text: &str) -> Result<String, String> {
+    let is_part = |part: &str| {
+        let inner = |c: char| c.is_ascii_alphanumeric() || "-_./".contains(c);
+        !part.is_empty() && part.chars().all(inner)
+    };
+    let is_label = |label: &str| label.split_once('=').is_some_and(|(key, value)| is_part(key) && is_part(value));
+    match text.split(',').find(|label| !is_label(label)) {
+        Some(label) => Err(format!("{label:?} is not of the form KEY=VALUE")),
+        None => Ok(text.to_owned()),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use clap::CommandFactory;
 
     use super::*;
+
+    #[test]
+    fn labels_that_select_nothing_are_refused() {
+        for text in ["sluice.dev/readable=true", "a=b,c=d"] {
+            assert_eq!(labels(text), Ok(text.to_owned()));
+        }
+        for text in ["", "a", "a=", "=b", "a=b,", "a==b", "a in (b)"] {
+            assert!(labels(text).is_err(), "{text}");
+        }
+    }
 
     #[test]
     fn the_options_are_consistent_and_each_is_an_environment_variable() {

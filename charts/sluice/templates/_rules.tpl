@@ -40,10 +40,10 @@ the same for the ClusterRole and for the Roles of single namespaces.
 # A password is generated once, by create. Patch adds or removes its owner reference, which decides whether it
 # is deleted with its resource. Secrets to which a resource refers are read and watched, because the pods that
 # use one are replaced when it changes. Their names are not known here, so the rule covers all Secrets. The
-# operator deletes none.
+# operator deletes none. With `secretSelector` it names labels in each list and watch, and needs no get.
 - apiGroups: [""]
   resources: [secrets]
-  verbs: [get, list, watch, create, patch]
+  verbs: [{{ if not .Values.secretSelector }}get, {{ end }}list, watch, create, patch]
 # A volume grows when its claim is patched. Kubernetes creates the claims for the StatefulSets. Patch also adds or
 # removes the owner reference, which decides whether a claim is deleted with its resource. Get finds a claim whose
 # labels somebody removed.

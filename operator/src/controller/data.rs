@@ -5,9 +5,10 @@ use std::collections::BTreeMap;
 
 use k8s_openapi::api::apps::v1::StatefulSet;
 use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Secret};
-use kube::{Client, ResourceExt};
+use kube::ResourceExt;
 
 use super::build::names::Component;
+use super::context::Context;
 use super::error::Result;
 use super::plan::names_of;
 use super::reader::Reader;
@@ -28,8 +29,8 @@ pub struct Data {
 ///
 /// # Errors
 /// [`Error::Api`](super::error::Error::Api) when the API server refuses a request or does not respond to it.
-pub async fn fetch(client: &Client, resource: &EventAggregator) -> Result<Data> {
-    let reader = Reader::new(client, resource);
+pub async fn fetch(context: &Context, resource: &EventAggregator) -> Result<Data> {
+    let reader = Reader::new(&context.client, resource);
     let (secrets, stateful_sets, pvcs) = tokio::try_join!(reader.list::<Secret>(), reader.list(), reader.list())?;
     let secrets = secrets.into_iter().map(|secret| (secret.name_any(), secret)).collect();
     let mut data = Data { secrets, stateful_sets, pvcs };
@@ -41,6 +42,7 @@ pub async fn fetch(client: &Client, resource: &EventAggregator) -> Result<Data> 
             continue;
         }
         if !data.secrets.contains_key(&name)
+            && context.defaults.secret_selector.is_none()
             && let Some(secret) = reader.get(&name).await?
         {
             data.secrets.insert(name, secret);

@@ -104,6 +104,16 @@ impl Error {
         move |source| Self::Api { action, source: Box::new(source) }
     }
 
+    /// Says of a missing Secret that it needs these labels too, if the operator reads no others.
+    pub fn of_secrets_with(self, labels: Option<&str>) -> Self {
+        match (self, labels) {
+            (Self::SecretMissing { field, name, key }, Some(labels)) => {
+                Self::SecretMissing { field, name, key: format!("{key} and the labels {labels}") }
+            }
+            (error, _) => error,
+        }
+    }
+
     /// Returns the reason of this error.
     pub fn reason(&self) -> Reason {
         match self {

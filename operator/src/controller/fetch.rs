@@ -57,9 +57,10 @@ pub async fn fetch(context: &Context, resource: &EventAggregator, data: Data) ->
     let reader = Reader::new(client, resource);
     let Data { secrets: made, stateful_sets, pvcs } = data;
     let references = resource.spec.secret_names();
+    let labels = context.defaults.secret_selector.as_deref();
     // All requests are sent at the same time, so that this takes as long as the slowest one and not as all together.
     let (referenced, objects, jobs, all_pods, all_autoscalers) = tokio::try_join!(
-        try_join_all(references.into_iter().map(|name| reader.get::<Secret>(name))),
+        try_join_all(references.into_iter().map(|name| reader.referenced(name, labels))),
         built(&reader, &context.optional),
         reader.list(),
         reader.list::<Pod>(),

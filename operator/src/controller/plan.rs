@@ -75,6 +75,8 @@ pub struct Plan {
     pub tls: Option<TlsPlan>,
     /// Whether the pods have the user ids of their images. Otherwise the cluster assigns them.
     pub fixed_user_ids: bool,
+    /// Whether the operator reads Secrets by their labels alone.
+    pub narrowed: bool,
 }
 
 /// Images of all pods.
@@ -340,6 +342,8 @@ pub struct Defaults {
     pub operator_namespace: Option<String>,
     /// Whether pods have the user ids of their images.
     pub fixed_user_ids: bool,
+    /// The labels of the Secrets that the operator reads for resources; `None` means that it reads all they refer to.
+    pub secret_selector: Option<String>,
 }
 
 /// Key in a Secret that holds a generated password.

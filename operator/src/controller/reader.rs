@@ -2,6 +2,7 @@
 
 use std::fmt::Debug;
 
+use k8s_openapi::api::core::v1::Secret;
 use kube::api::ListParams;
 use kube::core::NamespaceResourceScope;
 use kube::{Api, Client, Resource};
@@ -41,6 +42,15 @@ impl<'a> Reader<'a> {
         K: Resource<DynamicType = (), Scope = NamespaceResourceScope> + Clone + DeserializeOwned + Debug,
     {
         self.api::<K>().get_opt(name).await.map_err(Error::api(format!("get {} {name}", K::kind(&()))))
+    }
+
+    /// Returns the Secret of this name to which the resource refers, if it exists and has these labels.
+    pub(super) async fn referenced(&self, name: &str, labels: Option<&str>) -> Result<Option<Secret>> {
+        let Some(labels) = labels else { return self.get(name).await };
+        // An authorizer that knows selectors can hold the operator to Secrets with these labels. It could not for `get`.
+        let params = ListParams::default().labels(labels).fields(&format!("metadata.name={name}"));
+        let list = self.api::<Secret>().list(&params).await;
+        Ok(list.map_err(Error::api(format!("list Secret {name} with the labels {labels}")))?.items.into_iter().next())
     }
 
     fn api<K: Resource<DynamicType = (), Scope = NamespaceResourceScope>>(&self) -> Api<K> {

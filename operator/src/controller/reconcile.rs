@@ -53,7 +53,8 @@ async fn reconcile_readable(resource: &EventAggregator, context: &Context) -> Re
     // A request without a response must not occupy one of the concurrent reconciles for ever.
     // The future is large, and the stack of a thread is not.
     let steps = tokio::time::timeout(DEADLINE, Box::pin(steps(resource, context, &mut policy))).await;
-    let ready = match steps.unwrap_or(Err(Error::TimedOut(DEADLINE))) {
+    let steps = steps.unwrap_or(Err(Error::TimedOut(DEADLINE)));
+    let ready = match steps.map_err(|error| error.of_secrets_with(context.defaults.secret_selector.as_deref())) {
         Ok(mut status) => {
             status.deletion_policy = policy;
             write_status::write_status(context, resource, &status).await?;
@@ -88,7 +89,7 @@ async fn steps(
     context: &Context,
     policy: &mut Option<DeletionPolicy>,
 ) -> Result<EventAggregatorStatus> {
-    let mut data = data::fetch(&context.client, resource).await?;
+    let mut data = data::fetch(context, resource).await?;
     let enforced = retention::enforce(&context.client, resource, &mut data).await;
     if let Ok(enforced) = enforced {
         *policy = enforced;

@@ -88,7 +88,10 @@ async fn create(client: &Client, plan: &Plan, component: Component) -> Result<Se
             tracing::info!(secret = name, "created a password");
             Ok(created)
         }
-        // The Secret does not have our labels, or it would have been listed.
+        // The Secret does not have our labels, or it would have been listed. Without them it may not be read.
+        Err(kube::Error::Api(status)) if status.code == 409 && plan.narrowed => {
+            Err(Error::NameTaken { kind: "Secret".to_owned(), name })
+        }
         Err(kube::Error::Api(status)) if status.code == 409 => {
             let found = api.get(&name).await.map_err(Error::api(format!("get Secret {name}")))?;
             adopt(client, plan, component, found).await

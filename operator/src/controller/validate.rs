@@ -106,6 +106,7 @@ pub fn validate(resource: &EventAggregator, live: &Live, defaults: &Defaults, de
         auth: auth::validate::validate(spec.auth.as_ref(), live, &names)?,
         tls: TlsPlan::new(&spec.tls, &names, &certified),
         fixed_user_ids: defaults.fixed_user_ids,
+        narrowed: defaults.secret_selector.is_some(),
         names,
     })
 }

@@ -72,6 +72,7 @@ pub async fn watch(
         own,
         stream::poll_fn(move |task| woken.poll_recv(task)).boxed(),
         scope.secrets(store.clone()),
+        scope.own_secrets(),
         scope.labelled::<ServiceAccount>(),
         scope.labelled::<ConfigMap>(),
         scope.labelled::<NetworkPolicy>(),
@@ -180,14 +181,31 @@ impl Scope<'_> {
 
     /// Reconciles the resources that use a Secret when it changes.
     fn secrets(&self, resources: Store<Guarded>) -> BoxStream<'static, ObjectRef<Guarded>> {
-        let tracker = self.tracker::<Secret>();
-        watcher(self.meta::<Secret>(), watcher::Config::default())
+        let mut tracker = self.tracker::<Secret>();
+        let (labels, kind) = (self.context.defaults.secret_selector.as_deref(), &mut tracker.watch.0);
+        let config = match labels {
+            Some(labels) => {
+                kind.push_str(" with the labels ");
+                kind.push_str(labels);
+                watcher::Config::default().labels(labels)
+            }
+            None => watcher::Config::default(),
+        };
+        watcher(self.meta::<Secret>(), config)
             .default_backoff()
             .inspect(move |event| tracker.note(event))
             .touched_objects()
             .filter_map(|secret| future::ready(secret.ok()))
             .flat_map(move |secret| stream::iter(users_of(&resources, &secret)))
             .boxed()
+    }
+
+    /// Reconciles a resource when a Secret that was created for it changes, unless [`Self::secrets`] tells of all.
+    fn own_secrets(&self) -> BoxStream<'static, ObjectRef<Guarded>> {
+        match self.context.defaults.secret_selector {
+            Some(_) => self.labelled::<Secret>(),
+            None => stream::pending().boxed(),
+        }
     }
 
     /// Reconciles a resource when an object with its label changes. The label is used, not the owner: pods

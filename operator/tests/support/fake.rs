@@ -165,9 +165,7 @@ impl State {
                 let items: Vec<_> = self
                     .objects
                     .iter()
-                    .filter(|(path, object)| {
-                        path.starts_with(&prefix) && (!query.contains("labelSelector") || labelled(object))
-                    })
+                    .filter(|(path, object)| path.starts_with(&prefix) && is_selected(object, query))
                     .map(|(_, object)| object.clone())
                     .collect();
                 let metadata = json!({"resourceVersion": self.version.to_string()});
@@ -284,6 +282,20 @@ fn short(path: &str) -> String {
         other => other,
     };
     parts.join("/")
+}
+
+/// Whether the selectors in a query select an object.
+fn is_selected(object: &Value, query: &str) -> bool {
+    let query = query.replace("%2F", "/").replace("%3D", "=").replace("%2C", ",");
+    let selector = |name: &str| query.split('&').find_map(|pair| pair.strip_prefix(name));
+    let by_labels = selector("labelSelector=").is_none_or(|labels| match labels.contains("managed-by") {
+        true => labelled(object),
+        false => labels
+            .split(',')
+            .all(|label| label.split_once('=').is_some_and(|(key, value)| object["metadata"]["labels"][key] == value)),
+    });
+    let name = selector("fieldSelector=metadata.name=");
+    by_labels && name.is_none_or(|name| object["metadata"]["name"] == name)
 }
 
 fn labelled(object: &Value) -> bool {

@@ -28,6 +28,7 @@ pub fn defaults() -> Defaults {
         image_postgres: "postgres:{version}-test".into(),
         operator_namespace: Some("tools".into()),
         fixed_user_ids: true,
+        secret_selector: None,
     }
 }
 

@@ -7,6 +7,7 @@ use kube::core::DeserializeGuard;
 use kube::runtime::controller::Action;
 use serde_json::{Value, json};
 use sluice_operator::controller::error::Result;
+use sluice_operator::controller::plan::Defaults;
 use sluice_operator::controller::{Context, reconcile};
 use sluice_operator::crd::EventAggregator;
 use sluice_operator::program_client::Programs;
@@ -36,12 +37,17 @@ pub struct Trial {
 impl Trial {
     /// Creates the resource.
     pub fn new() -> Self {
+        Self::with(defaults())
+    }
+
+    /// Creates the resource, for an operator with these settings.
+    pub fn with(defaults: Defaults) -> Self {
         let api = Api::default();
         api.put(RESOURCE, serde_json::to_value(fixture("ledger.yaml")).unwrap());
         let context = Context::new(
             api.client(),
             Programs::new().unwrap(),
-            defaults(),
+            defaults,
             Duration::from_secs(600),
             "operator-0".into(),
         );
