@@ -20,8 +20,8 @@ use super::fetch::Live;
 use super::field_managers::{has_update_of_ours, without_updates_of_ours};
 use super::ownership::{owned_by_another, owned_by_us};
 use super::plan::Plan;
-use super::server_restarts::{self, ServerRestarts};
-use super::{additions, hibernation, order, volumes};
+use super::server_restarts::ServerRestarts;
+use super::{additions, hibernation, hold_servers, order, volumes};
 
 /// Annotation with the hash of the desired object.
 const DESIRED: &str = "sluice.dev/desired";
@@ -58,7 +58,7 @@ pub async fn apply(
     let volumes = volumes::grow(client, plan, live, &mut desired).await?;
     let aggregator_held = order::hold_aggregators(plan, live, &mut desired, Timestamp::now());
     hibernation::stop(plan, live, &mut desired);
-    let held = server_restarts::hold(restarts, plan, live, &desired, asked_for, must_be_applied);
+    let held = hold_servers::hold(restarts, plan, live, &desired, asked_for, must_be_applied);
     let mut applier = Applier { client, plan, blocked: volumes.blocked, held: held.sets, failed: volumes.failed };
     let mut objects = Objects {
         service_accounts: applier.all(&live.objects.service_accounts, desired.service_accounts).await?,

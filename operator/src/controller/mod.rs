@@ -18,6 +18,7 @@ mod external_tls;
 pub mod fetch;
 mod field_managers;
 pub mod hibernation;
+mod hold_servers;
 mod last_status;
 pub mod optional;
 mod order;

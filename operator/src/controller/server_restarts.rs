@@ -8,15 +8,6 @@ use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use k8s_openapi::api::apps::v1::StatefulSet;
-use kube::ResourceExt;
-
-use super::build::Objects;
-use super::build::names::Component;
-use super::fetch::Live;
-use super::plan::Plan;
-use super::rollout;
-
 /// For how long servers that do not become ready hold up those of other resources.
 pub const LONGEST: Duration = Duration::from_secs(600);
 
@@ -55,14 +46,14 @@ impl ServerRestarts {
     }
 
     /// Notes that the servers of a resource restart, whatever others do.
-    fn restarts(&self, uid: &str, name: &str, now: Instant) {
+    pub fn restarts(&self, uid: &str, name: &str, now: Instant) {
         let mut state = self.state();
         state.waiting.remove(uid);
         state.restarting.entry(uid.to_owned()).or_insert_with(|| (name.to_owned(), now));
     }
 
     /// Notes that the servers of a resource may restart, or returns the name of a resource that it waits for.
-    fn ask(&self, uid: &str, name: &str, now: Instant) -> Option<String> {
+    pub fn ask(&self, uid: &str, name: &str, now: Instant) -> Option<String> {
         let mut state = self.state();
         let has_turn = state.restarting.contains_key(uid);
         let first = (!has_turn && state.holding(uid, now).count() >= self.limit)
@@ -92,7 +83,7 @@ impl ServerRestarts {
     }
 
     /// Notes that all servers of a resource run as they should.
-    fn done(&self, uid: &str) {
+    pub fn done(&self, uid: &str) {
         let mut state = self.state();
         state.restarting.remove(uid);
         state.waiting.remove(uid);
@@ -102,60 +93,6 @@ impl ServerRestarts {
     pub fn forget<'a>(&self, uids: impl Iterator<Item = &'a String>) {
         uids.for_each(|uid| self.done(uid));
     }
-}
-
-/// The servers of a resource that keep their state because those of another one restart.
-#[derive(Debug, Default)]
-pub struct Held {
-    /// Names of the StatefulSets.
-    pub sets: Vec<String>,
-    /// The resource that restarts its servers, as `NAMESPACE/NAME`.
-    pub waits_for: Option<String>,
-}
-
-/// Decides which servers keep their state. `differs` says whether an existing StatefulSet is to be changed, and `asked_for`
-/// whether the user has changed the resource since it was last looked at.
-pub fn hold(
-    restarts: &ServerRestarts,
-    plan: &Plan,
-    live: &Live,
-    desired: &Objects,
-    asked_for: bool,
-    differs: impl Fn(&StatefulSet, &StatefulSet) -> bool,
-) -> Held {
-    let uid = plan.owner.uid.as_str();
-    let servers = [Component::Redis, Component::Postgres].map(|component| plan.names.of(component));
-    let existing = |name: &String| live.objects.stateful_sets.iter().find(|set| set.name_any() == *name);
-    let wanted = |name: &String| desired.stateful_sets.iter().find(|set| set.name_any() == *name);
-    let changed: Vec<_> = servers
-        .iter()
-        .filter(|name| match (existing(name), wanted(name)) {
-            // A server without a pod does not restart, and one that is stopped or started must not wait.
-            (Some(existing), Some(wanted)) => {
-                replicas(existing) == 1 && replicas(wanted) == 1 && differs(wanted, existing)
-            }
-            _ => false,
-        })
-        .cloned()
-        .collect();
-    let busy = servers.iter().filter_map(existing).any(|set| !rollout::of_set(set).is_complete());
-    let (name, now) = (format!("{}/{}", plan.names.namespace, plan.names.name), Instant::now());
-    if !changed.is_empty() && !asked_for {
-        return match restarts.ask(uid, &name, now) {
-            None => Held::default(),
-            waits_for => Held { sets: changed, waits_for },
-        };
-    }
-    if busy || !changed.is_empty() {
-        restarts.restarts(uid, &name, now);
-    } else {
-        restarts.done(uid);
-    }
-    Held::default()
-}
-
-fn replicas(set: &StatefulSet) -> i32 {
-    set.spec.as_ref().and_then(|spec| spec.replicas).unwrap_or(1)
 }
 
 #[cfg(test)]

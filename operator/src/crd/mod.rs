@@ -13,6 +13,7 @@ mod ingress;
 mod monitoring;
 mod network;
 mod parameters;
+mod places;
 mod pods;
 mod publisher_autoscaling;
 mod rules;

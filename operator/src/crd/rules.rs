@@ -10,7 +10,7 @@ use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::Validati
 use schemars::Schema;
 
 use super::add_rules::add;
-use super::{backup_rules, parameters, shrink};
+use super::{backup_rules, parameters, places, shrink};
 use crate::contract;
 
 /// Returns the rule for the minimum memory with which a server starts.
@@ -69,6 +69,7 @@ pub(super) fn root() -> Vec<ValidationRule> {
     };
     let mut rules = vec![name];
     rules.extend(shrink::rules());
+    rules.extend(places::rules());
     rules.extend(backup_rules::root());
     rules
 }
@@ -92,23 +93,6 @@ pub(super) fn spec(schema: &mut Schema) {
             (
                 "has(self.postgres.external) == has(oldSelf.postgres.external)",
                 "spec.postgres cannot change between managed and external: stored events would be left behind",
-                ".postgres",
-            ),
-            (
-                "has(self.redis.streamPrefix) == has(oldSelf.redis.streamPrefix) && \
-                 (!has(self.redis.streamPrefix) || self.redis.streamPrefix == oldSelf.redis.streamPrefix)",
-                "spec.redis.streamPrefix cannot be changed: events in the streams would be left behind",
-                ".redis",
-            ),
-            (
-                "has(self.postgres.schema) == has(oldSelf.postgres.schema) && \
-                 (!has(self.postgres.schema) || self.postgres.schema == oldSelf.postgres.schema)",
-                "spec.postgres.schema cannot be changed: stored events would be left behind",
-                ".postgres",
-            ),
-            (
-                "!has(self.postgres.schema) || !self.postgres.schema.startsWith('pg_')",
-                "spec.postgres.schema must not begin with pg_, which PostgreSQL reserves",
                 ".postgres",
             ),
             (
@@ -324,24 +308,6 @@ mod tests {
         assert_eq!(refusals(&object("shop", valid), None), Vec::<String>::new());
         let valid = postgres(json!({"work_mem": "16MB", "auto_explain.log_min_duration": "1s"}));
         assert_eq!(refusals(&object("shop", valid), None), Vec::<String>::new());
-    }
-
-    #[test]
-    fn a_stream_prefix_and_a_schema_are_names_that_cannot_be_changed() {
-        for prefix in ["", "{a}", "a b", &"a".repeat(65)] {
-            spec_refused(json!({"redis": {"streamPrefix": prefix}}), "streamPrefix");
-        }
-        for schema in ["", "Shop", "a-b", "pg_shop", &"a".repeat(49)] {
-            spec_refused(json!({"postgres": {"schema": schema}}), "schema");
-        }
-        let (redis, postgres) =
-            (|prefix| json!({"redis": {"streamPrefix": prefix}}), |schema| json!({"postgres": {"schema": schema}}));
-        change_refused(redis("eu:shop"), redis("us:shop"), "spec.redis.streamPrefix cannot be changed");
-        change_refused(redis("eu:shop"), json!({}), "spec.redis.streamPrefix cannot be changed");
-        change_refused(json!({}), redis("eu:shop"), "spec.redis.streamPrefix cannot be changed");
-        change_refused(postgres("eu_shop"), postgres("us_shop"), "spec.postgres.schema cannot be changed");
-        change_refused(postgres("eu_shop"), json!({}), "spec.postgres.schema cannot be changed");
-        change_refused(json!({}), postgres("eu_shop"), "spec.postgres.schema cannot be changed");
     }
 
     #[test]
