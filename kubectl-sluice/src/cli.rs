@@ -4,7 +4,7 @@ use anyhow::Context as _;
 use clap::{CommandFactory, Parser, Subcommand};
 
 use crate::commands::change::{self, Change};
-use crate::commands::{Out, audit, backup, completions, dead_letters, events, logs, publish, stats, status};
+use crate::commands::{Out, audit, backup, completions, dead_letters, events, logs, publish, restore, stats, status};
 use crate::context::Context;
 use crate::global::Global;
 use crate::outcome::Outcome;
@@ -52,6 +52,7 @@ pub enum Command {
     Wake(change::Args),
     Backup(backup::Args),
     Backups(backup::ListArgs),
+    Restore(restore::Args),
     Completions(completions::Args),
     #[command(name = "__complete", hide = true)]
     Complete(completions::Words),
@@ -77,6 +78,7 @@ pub async fn run(command: Command, context: &Context, out: Out<'_>) -> anyhow::R
         Command::Wake(args) => change::run(context, &args, Change::Wake, out).await,
         Command::Backup(args) => backup::run(context, &args, out).await,
         Command::Backups(args) => backup::list(context, &args, out).await,
+        Command::Restore(args) => restore::run(context, &args, out).await,
         Command::Completions(args) => completions::script(&mut Cli::command(), &args, out),
         Command::Complete(words) => completions::complete(&definition(), &words, context, out).await,
     };
@@ -106,6 +108,7 @@ impl Command {
             Self::Logs(args) => Some(&args.name),
             Self::Backup(args) => Some(&args.name),
             Self::Backups(args) => Some(&args.name),
+            Self::Restore(args) => Some(&args.name),
             Self::Completions(_) | Self::Complete(_) => None,
             Self::Pause(args) | Self::Resume(args) | Self::Hibernate(args) | Self::Wake(args) => Some(&args.name),
         }

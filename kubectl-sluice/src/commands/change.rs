@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use kube::api::{Patch, PatchParams, ValidationDirective};
-use serde_json::json;
+use serde_json::{Value, json};
 use sluice_service::units::duration_within;
 
 use super::{Out, write};
@@ -78,40 +78,62 @@ impl Change {
 /// If the resource cannot be changed, or is not in the new state in time.
 pub async fn run(context: &Context, args: &Args, change: Change, out: Out<'_>) -> anyhow::Result<Outcome> {
     let (field, value) = change.field();
-    let api = context.resources()?;
+    // A field that is false is one that is not set.
+    let value = if value { json!(true) } else { json!(null) };
+    patch(context, &args.name, json!({field: value})).await?;
+    if args.wait
+        && let Err(last) =
+            until(context, &args.name, args.timeout, "Ready", |resource| change.is_complete(resource)).await?
+    {
+        let (done, within) = (change.done(), args.timeout);
+        return Err(Late(format!("the change is stored, but it is not {done} within {within:?}: {last}")).into());
+    }
+    write(out, &format!("eventaggregator {}/{} {}\n", context.namespace, args.name, change.done()))?;
+    Ok(Outcome::Done)
+}
+
+/// Changes the spec of a resource.
+///
+/// # Errors
+/// If it is refused.
+pub(super) async fn patch(context: &Context, name: &str, spec: Value) -> anyhow::Result<()> {
     let parameters = PatchParams {
         field_manager: Some(MANAGER.to_owned()),
         // A definition of an older version lacks the field: without this it would be dropped, with a success.
         field_validation: Some(ValidationDirective::Strict),
         ..PatchParams::default()
     };
-    // A field that is false is one that is not set.
-    let value = if value { json!(true) } else { json!(null) };
-    let patch = Patch::Merge(json!({"spec": {field: value}}));
-    context.answer("cannot change it", api.patch(&args.name, &parameters, &patch)).await?;
-    if args.wait {
-        wait(context, args, change).await?;
-    }
-    write(out, &format!("eventaggregator {}/{} {}\n", context.namespace, args.name, change.done()))?;
-    Ok(Outcome::Done)
+    let patch = Patch::Merge(json!({ "spec": spec }));
+    context.answer("cannot change it", context.resources()?.patch(name, &parameters, &patch)).await?;
+    Ok(())
 }
 
-async fn wait(context: &Context, args: &Args, change: Change) -> anyhow::Result<()> {
+/// Waits until the operator has seen the change and this holds for the resource. Returns the resource, or after `timeout`
+/// what its `condition` was last.
+///
+/// # Errors
+/// If the resource cannot be read.
+pub(super) async fn until(
+    context: &Context,
+    name: &str,
+    timeout: Duration,
+    condition: &str,
+    is_complete: impl Fn(&Resource) -> bool,
+) -> anyhow::Result<Result<Resource, String>> {
     let mut last = String::new();
     let complete = async {
         loop {
-            let resource = Resource::read(context, &args.name).await?;
-            if !resource.is_unseen() && change.is_complete(&resource) {
-                return anyhow::Ok(());
+            let resource = Resource::read(context, name).await?;
+            if !resource.is_unseen() && is_complete(&resource) {
+                return anyhow::Ok(resource);
             }
-            let Condition { status, reason, message, .. } = resource.condition("Ready");
-            last = format!("Ready is {status} ({reason}): {message}");
+            let Condition { status, reason, message, .. } = resource.condition(condition);
+            last = format!("{condition} is {status} ({reason}): {message}");
             tokio::time::sleep(LOOK).await;
         }
     };
-    if let Ok(complete) = tokio::time::timeout(args.timeout, complete).await {
-        return complete;
+    match tokio::time::timeout(timeout, complete).await {
+        Ok(resource) => resource.map(Ok),
+        Err(_) => Ok(Err(last)),
     }
-    let (done, within) = (change.done(), args.timeout);
-    Err(Late(format!("the change is stored, but it is not {done} within {within:?}: {last}")).into())
 }

@@ -8,6 +8,7 @@ pub mod dead_letters;
 pub mod events;
 pub mod logs;
 pub mod publish;
+pub mod restore;
 pub mod stats;
 pub mod status;
 

@@ -15,4 +15,5 @@ mod change;
 mod command_line;
 mod completions;
 mod desk;
+mod restore;
 mod status;
