@@ -1,16 +1,12 @@
-//! Tests of the chart that need an API server: admission, an upgrade that changes the
-//! CustomResourceDefinition, and RBAC permissions that are sufficient and minimal.
+//! Tests of the chart that need an API server: admission, and an upgrade that changes the CustomResourceDefinition.
 
 use std::fs;
 use std::path::Path;
 use std::process::Command;
 
-use crate::support::cluster::{blocking, helm, kubectl, kubectl_with, root, try_helm, try_kubectl};
-use crate::support::install::{self, NAMESPACE, RELEASE, chart, images, tag};
-use crate::support::trial::{OPERATOR, Stage, small};
-
-/// The resource of a test, with its group: another test defines a kind of the same name in another group.
-const SHOP: &str = "eventaggregators.sluice.dev/shop";
+use crate::support::cluster::{blocking, helm, kubectl, kubectl_with, root, try_kubectl};
+use crate::support::install::{NAMESPACE, RELEASE, chart};
+use crate::support::trial::{OPERATOR, Stage};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_api_server_accepts_everything_rendered_and_restricted_namespaces_admit_it() {
@@ -106,95 +102,6 @@ async fn an_upgrade_brings_a_changed_definition_and_uninstalling_leaves_it_with_
         assert_eq!(kubectl(&["get", &definition.name, "-n", &own, "-o", "name"]).lines().count(), 1);
     })
     .await;
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn roles_in_one_namespace_suffice_to_look_after_it_and_allow_nothing_elsewhere() {
-    let stage = Stage::alone("roles").await;
-    let own = stage.namespace.name.clone();
-    let release = own.clone();
-    // Meanwhile the operator of the other tests must not reconcile this namespace.
-    let _defaults = blocking(move || {
-        let defaults = install::Restored;
-        install::upgrade(&["--set", &format!("namespaces={{{NAMESPACE}}}")]);
-        install_for(&release);
-        defaults
-    })
-    .await;
-    crate::support::trial::create(&stage.namespace, "shop", small(1)).await;
-    stage.namespace.ready("shop").await;
-
-    blocking(move || {
-        let log = kubectl(&["logs", "-n", &own, "-l", "app.kubernetes.io/instance=gate", "--tail=-1"]);
-        assert!(!log.contains("forbidden"), "{log}");
-        let holder = kubectl(&["get", "lease", "gate-sluice", "-n", &own, "-o", "jsonpath={.spec.holderIdentity}"]);
-        assert!(holder.starts_with("gate-sluice-"), "{holder}");
-
-        // It can compare the installed definition with its own without any right to read definitions.
-        let operators = "app.kubernetes.io/instance=gate,app.kubernetes.io/name=sluice-operator";
-        let name = ["get", "pods", "-n", &own, "-l", operators, "-o", "jsonpath={.items[0].metadata.name}"];
-        let metrics = format!("/api/v1/namespaces/{own}/pods/{}:8082/proxy/metrics", kubectl(&name));
-        let metrics = kubectl(&["get", "--raw", &metrics]);
-        assert!(metrics.lines().any(|line| line == "sluice_operator_missing_schema_fields 0"), "{metrics}");
-
-        assert!(may(&own, "patch statefulsets.apps", &own));
-        assert!(may(&own, "create secrets", &own));
-        for beyond in ["delete eventaggregators.sluice.dev", "delete secrets", "delete persistentvolumeclaims"] {
-            assert!(!may(&own, beyond, &own), "{beyond}");
-        }
-        for beyond in [
-            "create pods --subresource=exec",
-            "create roles.rbac.authorization.k8s.io",
-            "create serviceaccounts --subresource=token",
-        ] {
-            assert!(!may(&own, beyond, &own), "{beyond}");
-        }
-        for elsewhere in ["get secrets", "list eventaggregators.sluice.dev", "patch statefulsets.apps", "list nodes"] {
-            assert!(!may(&own, elsewhere, "default"), "{elsewhere} in default");
-        }
-
-        let said = helm(&["test", "gate", "--namespace", &own, "--timeout=10m"]);
-        assert_eq!(said.matches("Succeeded").count(), 2, "{said}");
-        let stored = "--for=jsonpath={.status.totals.received}=2";
-        kubectl(&["wait", SHOP, "-n", &own, stored, "--timeout=5m"]);
-
-        // Nothing can be published without a publisher, and the test says so.
-        kubectl(&["patch", SHOP, "-n", &own, "--type=merge", "-p", WITHOUT_PUBLISHERS]);
-        let deployment = "deployment/shop-publisher";
-        kubectl(&["wait", deployment, "-n", &own, "--for=jsonpath={.spec.replicas}=0", "--timeout=5m"]);
-        // A pod that is stopping is still sent requests while no other one is ready.
-        let publishers = "app.kubernetes.io/instance=shop,app.kubernetes.io/component=publisher";
-        kubectl(&["wait", "pod", "-n", &own, "-l", publishers, "--for=delete", "--timeout=5m"]);
-        let output = try_helm(&["test", "gate", "--namespace", &own, "--timeout=2m"]);
-        let said = [output.stdout, output.stderr].map(|text| String::from_utf8_lossy(&text).into_owned()).concat();
-        assert!(!output.status.success(), "the test succeeds though nothing can be published: {said}");
-        assert!(said.contains("gate-sluice-test-publish"), "{said}");
-        kubectl(&["delete", SHOP, "-n", &own, "--timeout=10m"]);
-        helm(&["uninstall", "gate", "--namespace", &own, "--wait"]);
-    })
-    .await;
-}
-
-const WITHOUT_PUBLISHERS: &str = r#"{"spec":{"publisher":{"replicas":0}}}"#;
-
-/// Installs two operators for this namespace only, with their NetworkPolicy. Their `helm test` publishes to the resource `shop`.
-fn install_for(namespace: &str) {
-    let chart = chart().display().to_string();
-    let set = format!(
-        "replicas=2,networkPolicy.enabled=true,crds.enabled=false,namespaces={{{namespace}}},test.resource=shop,image.tag={},images.aggregator.tag={},images.publisher.tag={}",
-        tag(&images().operator),
-        tag(&images().aggregator),
-        tag(&images().publisher),
-    );
-    helm(&["install", "gate", &chart, "--namespace", namespace, "--wait", "--timeout=10m", "--set", &set]);
-}
-
-/// Returns whether the operator of the release `gate` in `own` is allowed to do `what` in `namespace`.
-fn may(own: &str, what: &str, namespace: &str) -> bool {
-    let account = format!("--as=system:serviceaccount:{own}:gate-sluice");
-    let mut args = vec!["auth", "can-i", &account, "-n", namespace];
-    args.extend(what.split(' '));
-    try_kubectl(&args, "").status.success()
 }
 
 /// The definition of this test. Helm does not delete it on uninstall, so it is deleted when this is dropped.

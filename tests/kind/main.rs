@@ -22,6 +22,7 @@ mod operator;
 mod plugin;
 mod reconcile;
 mod restarts;
+mod roles;
 mod rolling;
 mod scaling;
 mod support;

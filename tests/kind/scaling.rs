@@ -134,7 +134,7 @@ async fn autoscaling_follows_the_backlog_up_and_down() {
 }
 
 /// Waits until `count` aggregators are desired and running, and returns the seconds that this took.
-async fn running(namespace: &Namespace, count: usize) -> f64 {
+pub(crate) async fn running(namespace: &Namespace, count: usize) -> f64 {
     let began = Instant::now();
     wait_until(&format!("{count} replicas by autoscaling"), SOON, || async {
         let pods = namespace.pods_of(NAME, "aggregator").await.len();

@@ -3,30 +3,18 @@
 use std::time::Duration;
 
 use kube::ResourceExt;
-use ring::digest::{SHA256, digest};
 use serde_json::{Value, json};
 use sluice_tests::wait::holds;
 use sluice_tests::{Client, wait_until};
 
 use super::containers;
-use crate::support::cluster::{blocking, kubectl_with};
 use crate::support::forward::Forward;
-use crate::support::objects::{Namespace, SOON};
+use crate::support::objects::SOON;
+use crate::support::tokens::accept;
 use crate::support::trial::{NAME, Stage, create, small};
 
 /// Nodes update mounted Secrets within about two minutes.
 const IN_FORCE: Duration = Duration::from_secs(300);
-
-/// Writes the Secret with the tokens that are accepted: that of one client, for everything.
-async fn accept(namespace: &Namespace, token: &str) {
-    let hash: String = digest(&SHA256, token.as_bytes()).as_ref().iter().map(|byte| format!("{byte:02x}")).collect();
-    let file = format!("- name: shop\n  sha256: '{hash}'\n  scopes: [publish, read, admin]\n");
-    let secret = json!({
-        "apiVersion": "v1", "kind": "Secret", "metadata": { "name": "clients" }, "stringData": { "tokens.yaml": file },
-    });
-    let own = namespace.name.clone();
-    blocking(move || kubectl_with(&["apply", "-n", &own, "-f", "-"], &secret.to_string())).await;
-}
 
 fn events(name: &str) -> Value {
     let events =
@@ -38,7 +26,7 @@ fn events(name: &str) -> Value {
 async fn clients_need_a_token_and_other_tokens_are_in_force_without_a_restart() {
     let stage = Stage::shared("auth").await;
     let namespace = &stage.namespace;
-    accept(namespace, "first").await;
+    accept(namespace, "first", json!({})).await;
     let mut spec = small(1);
     spec["auth"] = json!({ "tokens": { "name": "clients" } });
     create(namespace, NAME, spec).await;
@@ -61,7 +49,7 @@ async fn clients_need_a_token_and_other_tokens_are_in_force_without_a_restart() 
     .await;
 
     let before = containers(namespace).await;
-    accept(namespace, "second").await;
+    accept(namespace, "second", json!({})).await;
     wait_until("the second token is in force, and the first no more", IN_FORCE, || async {
         let (first, second) = (first.get("/stats").await.status, second.get("/stats").await.status);
         holds(first == 401 && second == 200, || format!("{first} {second}"))

@@ -20,6 +20,7 @@ mod sets;
 mod steady;
 mod taken;
 mod tls;
+mod tls_switch;
 mod unreadable;
 mod volumes;
 

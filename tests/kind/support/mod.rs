@@ -17,4 +17,5 @@ pub mod node;
 pub mod objects;
 pub mod operators;
 pub mod tally;
+pub mod tokens;
 pub mod trial;

@@ -258,6 +258,13 @@ impl Trial {
         self.loads.push(running);
     }
 
+    /// Waits until all loads have ended that were sent so far.
+    pub async fn finished(&self) {
+        for load in &self.loads {
+            load.finish(self.namespace()).await;
+        }
+    }
+
     /// Waits until the counter `received` has reached this value.
     pub async fn stored(&self, received: i64) {
         wait_until(&format!("{received} events are received"), SOON, || async {
