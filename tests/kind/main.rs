@@ -14,6 +14,7 @@
 
 mod backup;
 mod chart;
+mod enforced;
 mod exposure;
 mod flow;
 mod footprint;

@@ -67,14 +67,56 @@ create() {
 settle() {
   eventually 180 is_ready
   kube wait --for=condition=Available deployments --all --all-namespaces --timeout=180s
+  local node
+  for node in $(nodes); do address_of "$node" | docker exec -i "$node" sh -c "cat > $address_file"; done
   docker exec "$name-control-plane" touch "$complete"
 }
 
-# Starts the nodes of a cluster that do not run, for example since the machine was restarted.
+# Starts the nodes of a cluster that do not run, for example since the machine was restarted. Kubernetes reaches a node
+# at the address that it had when it was created. The container engine gives its lowest free addresses in the order in
+# which containers start, so the nodes are started in the order of their addresses, all of them if one has another.
 start() {
-  local node
-  for node in $(nodes); do
+  local node all address recorded=()
+  mapfile -t all < <(nodes)
+  for node in "${all[@]}"; do
+    # `docker cp` also reads from a container that does not run. A cluster of before this file was written has none.
+    address=$(docker cp "$node:$address_file" - 2> /dev/null | tar -xO 2> /dev/null || true)
+    recorded+=("${address:--} $node")
+  done
+  mapfile -t all < <(printf '%s\n' "${recorded[@]}" | sort -V)
+  has_moved "${all[@]}" && docker stop -t 20 "${all[@]#* }"
+  for node in "${all[@]#* }"; do
     [[ $(docker inspect -f '{{.State.Running}}' "$node") == true ]] || docker start "$node"
+  done
+  ! has_moved "${all[@]}" || {
+    echo "The nodes of cluster \"$name\" have other addresses than before, and cannot reach each other."
+    echo "Create it again: make kind-down KIND_CLUSTER=$name, and make kind-up KIND_CLUSTER=$name"
+    return 1
+  }
+}
+
+address_file=/kind/address
+
+# Prints the address of a node that runs.
+address_of() { docker inspect -f '{{range .NetworkSettings.Networks}}{{.IPAddress}}{{end}}' "$1"; }
+
+# has_moved 'ADDRESS NODE'…: succeeds if a node that runs has another address than this.
+has_moved() {
+  local each now
+  for each in "$@"; do
+    now=$(address_of "${each#* }")
+    [[ ${each% *} == - || -z $now || $now == "${each% *}" ]] || return 0
+  done
+  return 1
+}
+
+# Puts the program that enforces NetworkPolicies into each node. A test starts it (policies/daemonset.yaml).
+arm() {
+  local node sum
+  sum=$(sha256sum < "$bin/policies")
+  for node in $(nodes); do
+    [[ $(docker exec -i "$node" sh -c 'sha256sum < /usr/local/sbin/policies' 2> /dev/null) == "$sum" ]] \
+      || docker cp -L "$bin/policies" "$node:/usr/local/sbin/policies"
   done
 }
 

@@ -35,6 +35,7 @@ offline_keys() {
   export CGO_ENABLED=0 GOTOOLCHAIN=local
   hyperkube_key=$(key hyperkube/go.mod hyperkube/go.sum hyperkube/main.go -- "$go" "$kubernetes" "$(declare -f compile_hyperkube)")
   coredns_key=$(key coredns -- "$go" "$(declare -f compile_coredns)")
+  policies_key=$(key policies/go.mod policies/go.sum policies/main.go -- "$go" "$(declare -f compile_policies)")
   provisioner_key=$(key -- "$go" "$(declare -f compile_module)" "$provisioner_module")
   pause_key=$(key pause -- "$(declare -f compile_pause)")
   bookworm_key=$(key -- bookworm "$(declare -f make_debian)")
@@ -75,6 +76,7 @@ build_tools() {
   program coredns "$coredns_key" compile_coredns
   program local-path-provisioner "$provisioner_key" compile_module "$provisioner_module"
   program pause "$pause_key" compile_pause
+  program policies "$policies_key" compile_policies
 }
 
 # Builds every component into one binary: one compilation, one image under all their names. The version is
@@ -88,6 +90,8 @@ compile_hyperkube() {
 }
 
 compile_coredns() { cd "$here/coredns" && timeout 20m go build -trimpath -ldflags '-s -w' -o "$1" .; }
+
+compile_policies() { cd "$here/policies" && timeout 20m go build -trimpath -ldflags '-s -w' -o "$1" .; }
 
 compile_module() {
   local made=$1 to=$2 dir
