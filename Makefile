@@ -25,14 +25,14 @@ run: ## builds (dev profile), starts the whole system in one process, publishes 
 
 test: setup ## lint and all tests, those on a kind cluster too; installs what is missing, on Debian as root
 	@scripts/phases lint test-unit sim test-api test-faults test-powercut test-share kind-up test-cluster-scripts \
-		test-chart test-kind $(kind_end)
+		test-chart test-kind-share $(kind_end)
 
 # What `make test` does for a minute or once, for hours: new seeds find what a minute does not.
 FULL_PHASES := lint test-unit sim test-api test-api-tls test-faults soak test-powercut test-upgrade test-matrix fuzz \
 	bench-bounds
 test-full: setup ## all of it, for a night: an hour of sim, two hours of soak, 100 power cuts of each kind, fuzz
 	@SIM_SECONDS=3600 SECONDS_=7200 SEEDS=100 SECONDS_EACH=600 scripts/phases $(FULL_PHASES) \
-		kind-up test-cluster-scripts test-chart test-kind $(kind_end)
+		kind-up test-cluster-scripts test-chart test-kind test-many $(kind_end)
 
 test-unit: setup ## the tests inside the crates
 	cargo test --locked --workspace
@@ -147,7 +147,7 @@ kind_end = $(if $(shell docker ps -aq --filter label=io.x-k8s.kind.cluster=$(KIN
 PROGRAMS := sluice-operator sluice-aggregator sluice-publisher
 VERSION = $(shell sed -n 's/^appVersion: *//p' charts/sluice/Chart.yaml)
 
-.PHONY: images kind-up kind-load kind-down test-kind test-cluster-scripts test-many measure-operator
+.PHONY: images kind-up kind-load kind-down test-kind test-kind-share test-cluster-scripts test-many measure-operator
 # BUILDER=1: in a container, so that the machine needs Docker but no Rust.
 images: ## builds the three container images, tagged with the version and a checksum; BUILDER=1 needs no Rust here
 	@scripts/images
@@ -157,6 +157,9 @@ kind-up: ## creates a kind cluster of three nodes and prints the line that a she
 
 kind-load: images ## loads the images into the nodes, tagged with the version that the chart installs
 	@tests/kind/cluster/load $(KIND_CLUSTER) $(foreach program,$(PROGRAMS),$(program):$(VERSION))
+
+test-kind-share: ## test-kind without the tests that take their turn on other days
+	@options=$$(tests/kind/rotation) && tests/kind/run $(KIND_CLUSTER) $$options
 
 test-kind: ## the operator on that cluster: pods, processes and nodes fail under load, rows are compared
 	@tests/kind/run $(KIND_CLUSTER)

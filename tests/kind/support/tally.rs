@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::io::Write;
+use std::time::Duration;
 
 use sluice_tests::Snapshot;
 
@@ -30,7 +31,7 @@ pub struct Tally {
     pub notes: Vec<String>,
 }
 
-const HEAD: &str = "scenario\taccepted\treceived\tunique\tduplicates\tdead\trows\tdistinct ids\tfaults\tin flight\trepeated\tsnapshots\tnotes";
+const HEAD: &str = "scenario\taccepted\treceived\tunique\tduplicates\tdead\trows\tdistinct ids\tfaults\tin flight\trepeated\tsnapshots\tnotes\n";
 
 impl fmt::Display for Tally {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -74,15 +75,20 @@ impl Tally {
             self.snapshots as i64,
         ];
         let numbers = numbers.map(|number| number.to_string()).join("\t");
-        append(&format!("{}\t{numbers}\t{}", self.name, self.notes.join(", ")));
+        append("tallies", HEAD, &format!("{}\t{numbers}\t{}", self.name, self.notes.join(", ")));
     }
 }
 
-/// Appends a row with one write, so that the rows of tests that end at the same time do not mix.
-fn append(line: &str) {
-    let path = work().join("tallies");
-    let new = !path.exists();
-    let mut file = std::fs::OpenOptions::new().create(true).append(true).open(path).expect("the table of tallies");
-    let text = if new { format!("{HEAD}\n{line}\n") } else { format!("{line}\n") };
-    file.write_all(text.as_bytes()).expect("the table of tallies");
+/// Adds how long the test of this thread took to the list of all tests.
+pub fn took(time: Duration) {
+    let test = std::thread::current().name().unwrap_or("a test").to_owned();
+    append("durations", "", &format!("{:.0}\t{test}", time.as_secs_f64()));
+}
+
+/// Appends a row to a file, with one write, so that the rows of tests that end at the same time do not mix.
+fn append(file: &str, head: &str, line: &str) {
+    let path = work().join(file);
+    let head = if path.exists() { "" } else { head };
+    let mut file = std::fs::OpenOptions::new().create(true).append(true).open(path).expect("a file of numbers");
+    file.write_all(format!("{head}{line}\n").as_bytes()).expect("a file of numbers");
 }

@@ -18,7 +18,7 @@ use super::forward::Forward;
 use super::load::{Load, Running};
 use super::node::{Process, signal};
 use super::objects::{Namespace, SOON, event_aggregator};
-use super::tally::Tally;
+use super::tally::{self, Tally};
 use super::{cluster, dump, durability, install};
 
 /// The name of the resource.
@@ -46,6 +46,7 @@ pub struct Stage {
     /// The namespace.
     pub namespace: Namespace,
     _place: Place,
+    began: Instant,
 }
 
 impl Stage {
@@ -74,13 +75,16 @@ impl Stage {
         };
         tokio::task::spawn_blocking(make).await.expect("a namespace");
         let namespace = Namespace { name, client: cluster::client().await };
-        Self { namespace, _place: place }
+        Self { namespace, _place: place, began: Instant::now() }
     }
 }
 
 impl Drop for Stage {
     fn drop(&mut self) {
         let name = &self.namespace.name;
+        if !matches!(self._place, Place::Beside) {
+            tally::took(self.began.elapsed());
+        }
         if std::thread::panicking() {
             dump::dump(name);
         }
