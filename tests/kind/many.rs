@@ -27,7 +27,7 @@ const MAX_BYTES: f64 = 64.0 * 1_048_576.0;
 /// The bound for the requests of one look at a resource that has not changed.
 const MAX_REQUESTS: f64 = 10.0;
 /// Longer than the operator takes for all resources.
-const LONG: Duration = Duration::from_secs(900);
+const LONG: Duration = Duration::from_secs(1_800);
 /// What the tests aim at for a change, at the 99th percentile. It is printed and not asserted.
 const AIM: Duration = Duration::from_secs(2);
 
@@ -39,6 +39,10 @@ fn name(number: usize) -> String {
 async fn each<F: Future<Output = ()>>(numbers: std::ops::Range<usize>, what: impl Fn(usize) -> F) {
     futures::stream::iter(numbers).map(what).buffer_unordered(AT_ONCE).collect::<Vec<()>>().await;
 }
+
+/// How long the test waits before it lists all resources again. A list of a thousand keeps the API server busy, and the
+/// operator would wait for it.
+const PAUSE: Duration = Duration::from_secs(5);
 
 /// Waits until this many resources have this status of Ready, in their current generation.
 async fn ready(namespace: &Namespace, status: &str, count: usize) {
@@ -52,6 +56,9 @@ async fn ready(namespace: &Namespace, status: &str, count: usize) {
             })
         };
         let found = all.items.iter().filter(has).count();
+        if found != count {
+            tokio::time::sleep(PAUSE).await;
+        }
         holds(found == count, || format!("{found}"))
     })
     .await;
