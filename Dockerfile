@@ -19,6 +19,9 @@ ENTRYPOINT ["/usr/local/bin/sluice-aggregator"]
 CMD ["run"]
 
 FROM base AS sluice-operator
+# One arena, and memory that is free goes back to the system: with one arena for each thread, an operator with a thousand
+# resources held 14 MiB more than it used. It allocates too little for its threads to wait for each other.
+ENV MALLOC_ARENA_MAX=1 MALLOC_TRIM_THRESHOLD_=131072
 COPY sluice-operator /usr/local/bin/
 ENTRYPOINT ["/usr/local/bin/sluice-operator"]
 CMD ["run"]

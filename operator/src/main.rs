@@ -8,9 +8,19 @@ use sluice_operator::crd;
 use sluice_operator::settings::{Cli, Command};
 use sluice_service::{exit, healthcheck, telemetry};
 
-#[tokio::main]
-async fn main() -> ExitCode {
+/// The number of threads that work. The operator mostly waits for the API server. Without a limit there is one for each
+/// core of the node, and the allocator keeps memory for each of them.
+const THREADS: usize = 2;
+
+fn main() -> ExitCode {
     let cli = Cli::parse();
+    match tokio::runtime::Builder::new_multi_thread().worker_threads(THREADS).enable_all().build() {
+        Ok(runtime) => runtime.block_on(run(cli)),
+        Err(error) => exit::exit(Err(error.into())),
+    }
+}
+
+async fn run(cli: Cli) -> ExitCode {
     telemetry::init();
     exit::exit(match cli.command {
         Command::Run(settings) => sluice_operator::run(*settings).await,

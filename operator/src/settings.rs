@@ -39,7 +39,7 @@ pub struct RunSettings {
     #[arg(long, env = "SLUICE_NAMESPACES", value_delimiter = ',', value_name = "NAME,…")]
     pub namespaces: Vec<String>,
     /// Resources reconciled at the same time, in all namespaces together
-    #[arg(long, env = "SLUICE_CONCURRENCY", default_value_t = 4, value_name = "N",
+    #[arg(long, env = "SLUICE_CONCURRENCY", default_value_t = 8, value_name = "N",
         value_parser = clap::value_parser!(u16).range(1..=64))]
     pub concurrency: u16,
     /// Resources whose managed servers restart at the same time because of a change that is not that of the resource, such

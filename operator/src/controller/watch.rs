@@ -36,6 +36,12 @@ use crate::crd::EventAggregator;
 
 type Guarded = DeserializeGuard<EventAggregator>;
 
+/// How many objects a watch asks for at a time when it begins. A page is held in memory as a whole, and all watches
+/// begin at the same time: with the default of 500, their pages need more memory than all that the operator keeps.
+const PAGE: u32 = 100;
+/// The annotation in which `kubectl apply` keeps a second copy of a resource.
+const LAST_APPLIED: &str = "kubectl.kubernetes.io/last-applied-configuration";
+
 /// A channel that triggers the reconcile of a resource.
 pub type Wake = mpsc::Sender<ObjectRef<Guarded>>;
 
@@ -167,11 +173,10 @@ impl Scope<'_> {
         // labels and annotations do not change the generation, so they are compared separately.
         let asked = predicates::generation.combine(predicates::labels).combine(predicates::annotations);
         let tracker = self.tracker::<EventAggregator>();
-        watcher(self.api::<Guarded>(), watcher::Config::default())
+        watcher(self.api::<Guarded>(), paged())
             .default_backoff()
             .inspect(move |event| tracker.note(event))
-            // Nothing reads them, and they can be larger than the rest of the object.
-            .modify(|resource| resource.managed_fields_mut().clear())
+            .modify(strip)
             .reflect(writer)
             .applied_objects()
             .predicate_filter(asked, Default::default())
@@ -187,9 +192,9 @@ impl Scope<'_> {
             Some(labels) => {
                 kind.push_str(" with the labels ");
                 kind.push_str(labels);
-                watcher::Config::default().labels(labels)
+                paged().labels(labels)
             }
-            None => watcher::Config::default(),
+            None => paged(),
         };
         watcher(self.meta::<Secret>(), config)
             .default_backoff()
@@ -215,7 +220,7 @@ impl Scope<'_> {
         K: Resource<DynamicType = (), Scope = NamespaceResourceScope> + Clone + std::fmt::Debug + Send + 'static,
     {
         let tracker = self.tracker::<K>();
-        watcher(self.meta::<K>(), watcher::Config::default().labels(&selector_of_all()))
+        watcher(self.meta::<K>(), paged().labels(&selector_of_all()))
             .default_backoff()
             .inspect(move |event| tracker.note(event))
             .touched_objects()
@@ -229,7 +234,7 @@ impl Scope<'_> {
         K: Resource<DynamicType = (), Scope = NamespaceResourceScope> + Clone + std::fmt::Debug + Send + 'static,
     {
         let (tracker, context) = (self.tracker::<K>(), self.context.clone());
-        watcher(self.meta::<K>(), watcher::Config::default().labels(&selector_of_all()))
+        watcher(self.meta::<K>(), paged().labels(&selector_of_all()))
             .default_backoff()
             .inspect(move |event| tracker.note(event))
             .flat_map(move |event| {
@@ -245,6 +250,19 @@ impl Scope<'_> {
                 stream::iter(touched)
             })
             .boxed()
+    }
+}
+
+/// Returns how a watch lists what there is when it begins.
+fn paged() -> watcher::Config {
+    watcher::Config::default().page_size(PAGE)
+}
+
+/// Removes what nothing reads from a resource that is kept. It can be larger than the rest.
+fn strip(resource: &mut Guarded) {
+    resource.managed_fields_mut().clear();
+    if resource.annotations().contains_key(LAST_APPLIED) {
+        resource.annotations_mut().remove(LAST_APPLIED);
     }
 }
 
@@ -302,5 +320,34 @@ fn log(result: Result<(ObjectRef<Guarded>, controller::Action), controller::Erro
         // The resource was deleted before it was reconciled.
         Err(controller::Error::ObjectNotFound(_)) => {}
         Err(error) => tracing::warn!(%error, "cannot reconcile"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn what_nothing_reads_of_a_resource_is_not_kept() {
+        let all = json!({
+            "apiVersion": "sluice.dev/v1alpha1", "kind": "EventAggregator",
+            "metadata": {
+                "name": "ledger", "annotations": { LAST_APPLIED: "{}", "team": "accounts" },
+                "managedFields": [{ "manager": "kubectl", "operation": "Update", "fieldsV1": { "f:spec": {} } }]
+            },
+            "spec": {}
+        });
+        let mut resource: Guarded = serde_json::from_value(all).unwrap();
+        strip(&mut resource);
+        assert_eq!(resource.managed_fields(), []);
+        let kept: Vec<_> = resource.annotations().keys().collect();
+        assert_eq!(kept, ["team"], "a change of another annotation triggers a reconcile");
+    }
+
+    #[test]
+    fn the_pages_of_a_watch_are_small() {
+        assert!(paged().page_size < watcher::Config::default().page_size);
     }
 }
