@@ -65,6 +65,16 @@ impl Trial {
         }
         began.elapsed()
     }
+
+    /// Waits until the resource is Ready.
+    async fn ready(&self) {
+        let resource = || self.api.get(RESOURCE).unwrap();
+        let began = Instant::now();
+        while resource()["status"]["conditions"][0]["status"] != "True" {
+            assert!(began.elapsed() < PATIENCE, "{}", resource()["status"]);
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    }
 }
 
 #[tokio::test]
@@ -135,15 +145,7 @@ async fn a_ready_resource_to_which_nothing_happens_needs_no_request_and_each_cha
     let test = async {
         trial.call("APPLY deployments").await;
         finish_rollouts(&trial.api);
-        let is_ready = || {
-            let resource = trial.api.get(RESOURCE).unwrap();
-            resource["status"]["conditions"][0]["status"] == "True"
-        };
-        let began = Instant::now();
-        while !is_ready() {
-            assert!(began.elapsed() < PATIENCE, "{}", trial.api.get(RESOURCE).unwrap()["status"]);
-            tokio::time::sleep(Duration::from_millis(50)).await;
-        }
+        trial.ready().await;
         // What the operator wrote itself is a change too. After it, a resync passes.
         tokio::time::sleep(Duration::from_millis(1500)).await;
         trial.api.calls();
@@ -158,6 +160,28 @@ async fn a_ready_resource_to_which_nothing_happens_needs_no_request_and_each_cha
         tokio::time::sleep(Duration::from_millis(1500)).await;
         trial.api.calls();
         trial.call("LIST services").await;
+    };
+    trial.watching(test).await;
+}
+
+#[tokio::test]
+async fn a_kind_that_the_cluster_lacks_makes_no_resource_read_again() {
+    let resync = Duration::from_secs(3);
+    let trial = Trial::resyncing(resync);
+    let lacked = ["LIST podmonitors", "LIST prometheusrules"];
+    trial.api.change(RESOURCE, |resource| resource["spec"]["monitoring"] = json!({}));
+    lacked.iter().for_each(|call| trial.api.refuse(call, 404));
+    let test = async {
+        trial.call("APPLY deployments").await;
+        finish_rollouts(&trial.api);
+        trial.ready().await;
+        tokio::time::sleep(resync / 2).await;
+        trial.api.calls();
+        // The watch tries again. Before the next resync but five, nothing else is read.
+        trial.call(lacked[0]).await;
+        tokio::time::sleep(resync * 5 / 4).await;
+        let others = trial.api.calls().into_iter().filter(|call| !lacked.iter().any(|lacked| call.starts_with(lacked)));
+        assert_eq!(others.collect::<Vec<_>>(), Vec::<String>::new());
     };
     trial.watching(test).await;
 }

@@ -32,7 +32,7 @@ impl Optional {
         K: Resource<DynamicType = (), Scope = NamespaceResourceScope> + Clone + DeserializeOwned + Debug,
     {
         let kind = K::plural(&());
-        if self.lacking().contains(kind.as_ref()) {
+        if self.lacks(&kind) {
             return Ok(Vec::new());
         }
         match reader.list().await {
@@ -47,6 +47,11 @@ impl Optional {
     /// Returns the kinds that the cluster lacks, in the plural.
     pub fn lacking(&self) -> BTreeSet<String> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Whether the cluster is known to lack a kind.
+    pub fn lacks(&self, kind: &str) -> bool {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).contains(kind)
     }
 
     /// Whether a watch failed because the cluster lacks its kind, which is then noted.

@@ -284,7 +284,9 @@ struct Tracker {
 impl Tracker {
     fn note<T>(&self, event: &watcher::Result<Event<T>>) {
         match event {
-            // The watcher says that it begins. It has no response yet.
+            // The watcher says that it begins. It has no response yet. A kind that the cluster lacks has no objects that
+            // could have changed, and its watch begins again and again.
+            Ok(Event::Init) if self.context.optional.lacks(&self.watch.0) => {}
             Ok(Event::Init) => self.context.changes.note_all(),
             Ok(_) => self.context.watches.worked(&self.watch),
             Err(error) if self.context.optional.is_lacking(&self.watch.0, error) => {
