@@ -60,6 +60,11 @@ fn backups_and_a_restore_are_built_as_recorded() {
 }
 
 #[test]
+fn a_resource_whose_postgresql_cloud_native_pg_runs_is_built_as_recorded() {
+    compare("harbor");
+}
+
+#[test]
 fn pods_of_backups_and_restores_are_restricted_and_have_no_token() {
     let plan = support::plan("vault.yaml");
     let (restore, postgres) = (plan.restore.as_ref().unwrap(), plan.postgres.managed().unwrap());

@@ -237,6 +237,36 @@ fn pods_of_backups_reach_postgresql_the_server_of_the_bucket_and_dns_alone() {
     );
 }
 
+/// Its instances have labels of CloudNativePG alone, so that no policy for our pods is about them.
+#[test]
+fn instances_of_a_cluster_are_reached_by_their_operator_each_other_and_aggregators() {
+    let policies = objects("harbor.yaml").network_policies;
+    let instance = |name| {
+        party(name, "accounts", &[("cnpg.io/cluster", "harbor-postgres"), ("app.kubernetes.io/name", "postgresql")])
+    };
+    let mut ours: Vec<_> = [("publisher", "publisher"), ("aggregator", "aggregator")]
+        .map(|(name, component)| part(name, "harbor", "accounts", component))
+        .into();
+    ours.extend([instance("first"), instance("second")]);
+    let mut others = others();
+    others.push(party("cnpg", "cnpg-system", &[("app.kubernetes.io/name", "cloudnative-pg")]));
+    let open = arrows(&policies, &ours, &others, &[5432, 8000, 9187]);
+    let into: BTreeSet<_> = open.iter().filter(|arrow| arrow.contains("-> first")).map(String::as_str).collect();
+    let expected = [
+        "aggregator -> first:5432",
+        "cnpg -> first:5432",
+        "cnpg -> first:8000",
+        "prometheus -> first:9187",
+        "second -> first:5432",
+        "second -> first:8000",
+    ];
+    assert_eq!(into, expected.into());
+    for arrow in ["first -> internet:5432", "first -> cnpg:8000", "first -> dns:8000"] {
+        assert!(open.contains(arrow), "instances may connect to whom they need: {open:?}");
+    }
+    assert!(!open.contains("aggregator -> internet:5432"), "{open:?}");
+}
+
 #[test]
 fn without_policies_there_are_none() {
     let mut resource = support::fixture("ledger.yaml");

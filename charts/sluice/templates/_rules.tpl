@@ -71,6 +71,15 @@ the same for the ClusterRole and for the Roles of single namespaces.
 - apiGroups: [monitoring.coreos.com]
   resources: [podmonitors, prometheusrules]
   verbs: [get, list, watch, create, patch, delete]
+# A PostgreSQL that CloudNativePG runs, and the schedule of its backups. Patch also adds or removes the owner reference of
+# a Cluster, which decides whether it is deleted with its resource. A Cluster is never deleted otherwise; a schedule is
+# when the resource has no backups any more.
+- apiGroups: [postgresql.cnpg.io]
+  resources: [clusters]
+  verbs: [get, list, watch, create, patch]
+- apiGroups: [postgresql.cnpg.io]
+  resources: [scheduledbackups]
+  verbs: [get, list, watch, create, patch, delete]
 # Events about changes and errors of a resource. Patch increases the count of a repeated event.
 - apiGroups: [events.k8s.io]
   resources: [events]

@@ -66,6 +66,8 @@ pub async fn apply(
         network_policies: applier.all(&live.objects.network_policies, desired.network_policies).await?,
         services: applier.all(&live.objects.services, desired.services).await?,
         disruption_budgets: applier.all(&live.objects.disruption_budgets, desired.disruption_budgets).await?,
+        clusters: Vec::new(),
+        scheduled_backups: Vec::new(),
         stateful_sets: Vec::new(),
         deployments: Vec::new(),
         autoscalers: Vec::new(),
@@ -75,6 +77,9 @@ pub async fn apply(
         prometheus_rules: Vec::new(),
         cron_jobs: applier.all(&live.objects.cron_jobs, desired.cron_jobs).await?,
     };
+    let clusters = applier.workloads(&live.objects.clusters, desired.clusters);
+    objects.clusters = applier.all(&live.objects.clusters, clusters).await?;
+    objects.scheduled_backups = applier.all(&live.objects.scheduled_backups, desired.scheduled_backups).await?;
     let sets = applier.workloads(&live.objects.stateful_sets, desired.stateful_sets);
     objects.stateful_sets = applier.all(&live.objects.stateful_sets, sets).await?;
     let publisher_held = order::hold_publishers(plan, live, &objects.stateful_sets, &mut desired.deployments);
@@ -151,6 +156,7 @@ impl Applier<'_> {
     {
         let (kind, name) = (K::kind(&()), desired.name_any());
         let desired = stamped(desired)?;
+        let exists = live.iter().any(|live| live.name_any() == name);
         match live.iter().find(|live| live.name_any() == name) {
             Some(live) => {
                 if live.meta().deletion_timestamp.is_some() || owned_by_another(live.meta(), self.plan) {
@@ -181,7 +187,7 @@ impl Applier<'_> {
         metrics::counter!(crate::metrics::APPLIED.name, "kind" => kind.clone().into_owned()).increment(1);
         let params = PatchParams::apply(MANAGER).force();
         let applied = match api.patch(&name, &params, &Patch::Apply(&desired)).await {
-            Err(kube::Error::Api(status)) if status.code == 422 && desired["spec"].is_object() => {
+            Err(kube::Error::Api(status)) if status.code == 422 && exists && desired["spec"].is_object() => {
                 self.replace_spec(api, &name, &desired).await?;
                 api.patch(&name, &params, &Patch::Apply(&desired)).await
             }

@@ -65,6 +65,12 @@ pub enum Error {
         /// When it ended.
         end: jiff::Timestamp,
     },
+    /// The cluster has no such kind of CloudNativePG.
+    #[error("spec.postgres.cloudNativePG: the cluster has no {kind} of postgresql.cnpg.io/v1: install CloudNativePG")]
+    CloudNativePgMissing {
+        /// The kind, in the plural.
+        kind: String,
+    },
     /// A volume cannot grow.
     #[error("PersistentVolumeClaim {pvc} cannot have the size {size}: {message}")]
     VolumeRefused {
@@ -124,11 +130,13 @@ impl Error {
             Self::SecretMissing { .. } => Reason::SecretMissing,
             Self::SecretInvalid { .. } => Reason::SecretInvalid,
             Self::CertificateExpired { .. } => Reason::CertificateExpired,
+            Self::CloudNativePgMissing { .. } => Reason::CloudNativePGMissing,
             Self::VolumeRefused { .. } => Reason::VolumeRefused,
             Self::TimedOut(_) => Reason::TimedOut,
             Self::Api { source, .. } => match source.as_ref() {
                 kube::Error::Api(status) if status.code == 403 => Reason::Forbidden,
                 kube::Error::Api(status) if status.code == 422 => Reason::Rejected,
+                kube::Error::Api(status) if is_misfit(status) => Reason::Rejected,
                 kube::Error::Api(_) => Reason::ApiRefused,
                 _ => Reason::ApiUnavailable,
             },
@@ -145,7 +153,8 @@ impl Error {
     pub fn is_of_one_object(&self) -> bool {
         match self {
             Self::Api { source, .. } => {
-                matches!(source.as_ref(), kube::Error::Api(status) if (400..500).contains(&status.code) && status.code != 429)
+                let of_object = |code| (400..500).contains(&code) && code != 429;
+                matches!(source.as_ref(), kube::Error::Api(status) if of_object(status.code) || is_misfit(status))
             }
             Self::TimedOut(_) => false,
             _ => true,
@@ -156,4 +165,10 @@ impl Error {
     pub fn is_not_found(&self) -> bool {
         matches!(self, Self::Api { source, .. } if matches!(source.as_ref(), kube::Error::Api(status) if status.code == 404))
     }
+}
+
+/// Whether an object that is applied has a field that its definition lacks, or a field of another type, such as one that
+/// an older version of another operator does not know. The API server calls that an internal error (500).
+fn is_misfit(status: &kube::core::Status) -> bool {
+    status.message.starts_with("failed to create typed patch object")
 }

@@ -12,6 +12,7 @@ use kube::{Api, Client, Resource, ResourceExt};
 
 use super::build::Objects;
 use super::build::names::{Component, MANAGED_BY, MANAGER, Names, component_of, instance_of};
+use super::cloud_native_pg::plan::secret_names;
 use super::context::Context;
 use super::data::Data;
 use super::error::{Error, Result};
@@ -55,13 +56,15 @@ pub async fn fetch(context: &Context, resource: &EventAggregator, data: Data) ->
     let client = &context.client;
     let names = names_of(resource);
     let reader = Reader::new(client, resource);
-    let Data { secrets: made, stateful_sets, pvcs } = data;
-    let references = resource.spec.secret_names();
+    let Data { secrets: made, stateful_sets, pvcs, clusters } = data;
+    let made_by_others = secret_names(&names, &resource.spec);
+    let references = resource.spec.secret_names().into_iter().chain(made_by_others.iter().map(String::as_str));
+    let is_cluster = resource.spec.postgres.cloud_native_pg.is_some();
     let labels = context.defaults.secret_selector.as_deref();
     // All requests are sent at the same time, so that this takes as long as the slowest one and not as all together.
     let (referenced, objects, jobs, all_pods, all_autoscalers) = tokio::try_join!(
-        try_join_all(references.into_iter().map(|name| reader.referenced(name, labels))),
-        built(&reader, &context.optional),
+        try_join_all(references.map(|name| reader.referenced(name, labels))),
+        built(&reader, &context.optional, is_cluster),
         reader.list(),
         reader.list::<Pod>(),
         autoscalers(client, &names),
@@ -74,7 +77,7 @@ pub async fn fetch(context: &Context, resource: &EventAggregator, data: Data) ->
     let referenced = referenced.into_iter().flatten().map(|secret| (secret.name_any(), secret));
     Ok(Live {
         secrets: made.into_iter().chain(referenced).collect(),
-        objects: Objects { stateful_sets, autoscalers: own_autoscalers, ..objects },
+        objects: Objects { stateful_sets, clusters, autoscalers: own_autoscalers, ..objects },
         lacks: context.optional.lacking(),
         jobs,
         backup_pods,
@@ -90,8 +93,9 @@ pub async fn fetch(context: &Context, resource: &EventAggregator, data: Data) ->
     })
 }
 
-/// Returns the objects of the kinds that the operator builds, without the StatefulSets and HorizontalPodAutoscalers.
-async fn built(reader: &Reader<'_>, optional: &Optional) -> Result<Objects> {
+/// Returns the objects of the kinds that the operator builds, without the StatefulSets, the HorizontalPodAutoscalers and the
+/// Cluster. Only a resource with a Cluster has a schedule of its backups.
+async fn built(reader: &Reader<'_>, optional: &Optional, is_cluster: bool) -> Result<Objects> {
     let (
         service_accounts,
         config_maps,
@@ -104,6 +108,7 @@ async fn built(reader: &Reader<'_>, optional: &Optional) -> Result<Objects> {
         pod_monitors,
         prometheus_rules,
         cron_jobs,
+        scheduled_backups,
     ) = tokio::try_join!(
         reader.list(),
         reader.list(),
@@ -116,6 +121,7 @@ async fn built(reader: &Reader<'_>, optional: &Optional) -> Result<Objects> {
         optional.list(reader),
         optional.list(reader),
         reader.list(),
+        async { if is_cluster { optional.list(reader).await } else { Ok(Vec::new()) } },
     )?;
     Ok(Objects {
         service_accounts,
@@ -129,6 +135,7 @@ async fn built(reader: &Reader<'_>, optional: &Optional) -> Result<Objects> {
         pod_monitors,
         prometheus_rules,
         cron_jobs,
+        scheduled_backups,
         ..Objects::default()
     })
 }

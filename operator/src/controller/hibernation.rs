@@ -7,7 +7,9 @@ use k8s_openapi::api::apps::v1::Deployment;
 use kube::ResourceExt;
 
 use super::build::Objects;
+use super::build::cloud_native_pg::kinds::HIBERNATION;
 use super::build::names::{Component, component_of};
+use super::cloud_native_pg;
 use super::fetch::Live;
 use super::plan::Plan;
 
@@ -24,13 +26,17 @@ pub fn stop(plan: &Plan, live: &Live, desired: &mut Objects) {
         deployment.spec.get_or_insert_default().replicas = Some(0);
     }
     let running = running(live);
+    let stopped = |senders: &[Component]| senders.iter().all(|sender| !running.contains_key(sender.as_str()));
+    for cluster in desired.clusters.iter_mut().filter(|_| stopped(&[Component::Publisher, Component::Aggregator])) {
+        cluster.annotations_mut().insert(HIBERNATION.to_owned(), "on".to_owned());
+    }
     for set in &mut desired.stateful_sets {
         let senders: &[Component] = if set.name_any() == plan.names.of(Component::Aggregator) {
             &[Component::Publisher]
         } else {
             &[Component::Publisher, Component::Aggregator]
         };
-        if senders.iter().all(|sender| !running.contains_key(sender.as_str())) {
+        if stopped(senders) {
             set.spec.get_or_insert_default().replicas = Some(0);
         }
     }
@@ -41,6 +47,11 @@ pub fn running(live: &Live) -> BTreeMap<&str, usize> {
     let mut running = BTreeMap::new();
     for component in live.pods.iter().filter_map(|pod| component_of(pod.labels())) {
         *running.entry(component).or_default() += 1;
+    }
+    // The pods of a Cluster have other labels.
+    let instances = cloud_native_pg::count(&live.objects.clusters);
+    if instances > 0 {
+        running.insert(Component::Postgres.as_str(), instances);
     }
     running
 }

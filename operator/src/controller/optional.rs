@@ -1,4 +1,4 @@
-//! Kinds of others that a cluster may lack, such as those of the Gateway API and of the Prometheus Operator. The watches
+//! Kinds of others that a cluster may lack, such as those of the Gateway API, of the Prometheus Operator and of CloudNativePG. The watches
 //! find out which there are; a kind that is not there is not asked for.
 
 use std::collections::BTreeSet;
@@ -10,6 +10,7 @@ use kube::core::NamespaceResourceScope;
 use kube::runtime::watcher;
 use serde::de::DeserializeOwned;
 
+use super::build::cloud_native_pg::kinds::{Cluster, ScheduledBackup};
 use super::build::http_route::HttpRoute;
 use super::build::monitors::pod_monitor::PodMonitor;
 use super::build::monitors::prometheus_rule::PrometheusRule;
@@ -21,8 +22,9 @@ use super::reader::Reader;
 pub struct Optional(Mutex<BTreeSet<String>>);
 
 /// All kinds that a cluster may lack, in the plural.
-fn all() -> [String; 3] {
-    [HttpRoute::plural(&()), PodMonitor::plural(&()), PrometheusRule::plural(&())].map(String::from)
+fn all() -> [String; 5] {
+    let (clusters, backups) = (Cluster::plural(&()), ScheduledBackup::plural(&()));
+    [HttpRoute::plural(&()), PodMonitor::plural(&()), PrometheusRule::plural(&()), clusters, backups].map(String::from)
 }
 
 impl Optional {

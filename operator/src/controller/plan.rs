@@ -2,11 +2,13 @@
 //! value.
 
 use std::collections::BTreeMap;
+use std::convert::Infallible;
 
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 
 use super::build::names::{Component, Names};
+use super::cloud_native_pg::plan::ClusterPlan;
 use super::tls::plan::TlsPlan;
 use crate::crd::{
     DeletionPolicy, DnsPeer, DurabilitySpec, EventAggregator, HttpRouteSpec, IngressSpec, JwtSpec, LimitsSpec, Peer,
@@ -54,7 +56,7 @@ pub struct Plan {
     /// Number of replicas of an external Redis that must have confirmed a request.
     pub redis_replicas: i32,
     /// The PostgreSQL that holds the tables.
-    pub postgres: Backend<PostgresPlan>,
+    pub postgres: PostgresBackend,
     /// What is to be restored into it. No aggregator runs until it has ended.
     pub restore: Option<RestorePlan>,
     /// What identifies the restores that the resource asks for, done or not.
@@ -101,6 +103,8 @@ pub struct Images {
 pub struct AggregatorPlan {
     /// Number of pods.
     pub replicas: i32,
+    /// What they wait for before they start, if the number of pods is 0 because of it.
+    pub waits_for: Option<String>,
     /// Concurrent transactions of each replica.
     pub workers: i32,
     /// How long an entry may be pending before another replica claims it, such as `30s`.
@@ -138,16 +142,22 @@ pub struct PublisherPlan {
     pub pods: PodsSpec,
 }
 
-/// Redis or PostgreSQL: managed by the operator or external.
+/// Redis or PostgreSQL: managed by the operator, external, or, as far as there is such a kind, a cluster that another
+/// operator runs.
 #[derive(Debug, Clone)]
-pub enum Backend<T> {
+pub enum Backend<T, C = Infallible> {
     /// Run by the operator.
     Managed(T),
     /// Exists independently of the operator.
     External(ExternalPlan),
+    /// Run by another operator, which this operator tells what to run.
+    Cluster(C),
 }
 
-impl<T> Backend<T> {
+/// PostgreSQL, which CloudNativePG may run.
+pub type PostgresBackend = Backend<PostgresPlan, ClusterPlan>;
+
+impl<T, C> Backend<T, C> {
     /// Whether the operator runs the server.
     pub fn is_managed(&self) -> bool {
         matches!(self, Self::Managed(_))
@@ -157,7 +167,7 @@ impl<T> Backend<T> {
     pub fn managed(&self) -> Option<&T> {
         match self {
             Self::Managed(plan) => Some(plan),
-            Self::External(_) => None,
+            Self::External(_) | Self::Cluster(_) => None,
         }
     }
 }
@@ -260,10 +270,15 @@ pub struct RestorePlan {
 }
 
 impl PostgresPlan {
-    /// The number of connections that the server accepts: 5 MiB of memory for each, at least 40.
+    /// The number of connections that the server accepts.
     pub fn max_connections(&self) -> i64 {
-        (self.memory / (5 << 20)).clamp(MIN_CONNECTIONS, MAX_CONNECTIONS)
+        max_connections(self.memory)
     }
+}
+
+/// Returns the number of connections that a server of this memory accepts: 5 MiB for each, at least 40.
+pub fn max_connections(memory: i64) -> i64 {
+    (memory / (5 << 20)).clamp(MIN_CONNECTIONS, MAX_CONNECTIONS)
 }
 
 /// The smallest value of `max_connections`.
@@ -289,6 +304,8 @@ pub struct ExternalPlan {
     pub secret: String,
     /// The key in the Secret.
     pub key: String,
+    /// Whether it has replicas that fail over: its URL names Sentinels or a Redis Cluster.
+    pub fails_over: bool,
     /// The ports that NetworkPolicies open: those of the URL, unless the resource has another one.
     pub ports: Vec<i32>,
     /// The Secret and the key in it with the CAs that are trusted.
@@ -348,6 +365,8 @@ pub struct Defaults {
 
 /// Key in a Secret that holds a generated password.
 pub const PASSWORD: &str = "password";
+/// Name of the database in a PostgreSQL that the operator has made, and of the user that owns it.
+pub const DATABASE: &str = "sluice";
 
 impl Plan {
     /// Returns the components whose password the operator generates.

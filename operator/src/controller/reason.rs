@@ -63,10 +63,20 @@ reasons! {
     WaitingForTurn,
     /// Aggregators get an older image after the publishers.
     WaitingForPublishers,
+    /// Aggregators start when PostgreSQL can be used.
+    WaitingForPostgres,
     /// No aggregator is ready, so it is not known whether an external server can be used.
     NotConfirmed,
     /// An object must be deleted before the operator can continue.
     WaitingForDeletion,
+    /// What is confirmed is on a second server too.
+    SynchronousStandby,
+    /// A failover loses what the standby had not received.
+    AsyncStandby,
+    /// One pod with one volume holds the data.
+    SingleNode,
+    /// The operator does not know the standbys of an external server.
+    TopologyUnknown,
     /// The newest backup is as recent as its schedule asks for.
     BackupRecent,
     /// A backup should have been made more than an hour ago.
@@ -85,6 +95,10 @@ reasons! {
     RestoreFailed,
     /// A component will not become ready by itself.
     Stalled,
+    /// The cluster lacks the kinds of CloudNativePG.
+    CloudNativePGMissing,
+    /// CloudNativePG reports a problem of the Cluster of PostgreSQL.
+    ClusterUnhealthy,
     /// The kubelet cannot pull an image.
     ImagePullBackOff,
     /// The name of an image is not valid.
@@ -137,6 +151,7 @@ impl Reason {
                 | Self::WaitingForAggregators
                 | Self::WaitingForPublishers
                 | Self::WaitingForTurn
+                | Self::WaitingForPostgres
                 | Self::NotConfirmed
                 | Self::VolumeGrowing
                 | Self::Hibernating
@@ -155,6 +170,7 @@ impl Reason {
                 | Self::WaitingForAggregators
                 | Self::WaitingForPublishers
                 | Self::WaitingForTurn
+                | Self::WaitingForPostgres
                 | Self::NotConfirmed
                 | Self::VolumeGrowing
                 | Self::WaitingForDeletion

@@ -2,6 +2,8 @@
 //! Kubernetes deletes them with it; under `Retain` they have no owner. A StatefulSet never owns a volume:
 //! whoever deletes the StatefulSet alone must not delete the data.
 //!
+//! A Cluster of CloudNativePG counts as a volume, because its volumes are deleted with it.
+//!
 //! It also puts back the labels by which these objects are found.
 //!
 //! It runs before everything that can fail, also for paused and invalid resources, because the resource can
@@ -18,6 +20,7 @@ use kube::{Api, Client, Resource, ResourceExt};
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
+use super::build::cloud_native_pg::kinds::Cluster;
 use super::build::names::{Component, MANAGER, Names};
 use super::data::Data;
 use super::error::{Error, Result};
@@ -49,6 +52,11 @@ pub async fn enforce(client: &Client, resource: &EventAggregator, data: &mut Dat
     let api: Api<PersistentVolumeClaim> = Api::namespaced(client.clone(), &namespace);
     for pvc in &mut data.pvcs {
         let changed = owners.set(&api, pvc).await;
+        result = result.and_then(|policy| changed.map(|()| policy));
+    }
+    let api: Api<Cluster> = Api::namespaced(client.clone(), &namespace);
+    for cluster in &mut data.clusters {
+        let changed = owners.set(&api, cluster).await;
         result = result.and_then(|policy| changed.map(|()| policy));
     }
     let api: Api<Secret> = Api::namespaced(client.clone(), &namespace);

@@ -57,6 +57,11 @@ pub async fn ensure(client: &Client, plan: &Plan, live: &Live) -> Result<Checksu
             checksums.insert(component, checksum(secret, &external.key));
         }
     }
+    if let Backend::Cluster(_) = &plan.postgres
+        && let Some(secret) = live.secrets.get(&plan.names.cluster_user())
+    {
+        checksums.insert(Component::Postgres, checksum(secret, PASSWORD));
+    }
     if let Some(sentinel) = &plan.sentinel
         && let Some(secret) = live.secrets.get(&sentinel.secret_name)
         && let Some(of_redis) = checksums.get_mut(&Component::Redis)

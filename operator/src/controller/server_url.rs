@@ -33,6 +33,12 @@ pub(super) fn ports(url: &[u8], schemes: &[&str], default: i32, of_pods: Option<
     Some(all)
 }
 
+/// Whether the URL is of servers of which one takes over when another fails: those of Sentinels, or a Redis Cluster.
+pub(super) fn fails_over(url: &[u8]) -> bool {
+    let scheme = std::str::from_utf8(url).ok().and_then(|url| url.split_once("://")).map(|(scheme, _)| scheme);
+    scheme.is_some_and(|scheme| scheme.ends_with("+sentinel") || scheme.ends_with("+cluster"))
+}
+
 /// Returns the port of a host: `Some(None)` if it has none, `None` if it is no host.
 fn port(host: &str) -> Option<Option<i32>> {
     let after_host = match host.strip_prefix('[') {

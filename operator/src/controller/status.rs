@@ -11,12 +11,13 @@ use super::apply::Applied;
 use super::backup::{self, Conclusion, Standing};
 use super::build::names::Component;
 use super::capacity::{self, Growth};
+use super::cloud_native_pg::plan::ClusterPlan;
 use super::error::Error;
 use super::fetch::Live;
 use super::plan::{Backend, ExternalPlan, Plan};
 use super::reason::{ConditionReason, Reason};
 use super::rollout::{self, Rollout};
-use super::{hibernation, pod_problems};
+use super::{cloud_native_pg, durable, hibernation, pod_problems};
 use crate::contract::PUBLISHER_PORT;
 use crate::crd::{ConditionType, EventAggregatorStatus, VolumesStatus};
 
@@ -51,21 +52,14 @@ pub fn of_applied(
         |component: Component| sets.iter().find(|set| set.name_any() == plan.names.of(component)).map(rollout::of_set);
     let aggregator = set(Component::Aggregator);
     let publisher = applied.objects.deployments.first().map(rollout::of_deployment);
-
     let part = |component: Component, rollout: Option<Rollout>| verdict(component, rollout, live, now);
-    let aggregators = match part(Component::Aggregator, aggregator) {
-        ready if ready.is_true() && applied.aggregator_held => Verdict::new(
-            "False",
-            Reason::WaitingForPublishers,
-            "the aggregators get their older image after all publishers have theirs and the backlog is stored",
-        ),
-        verdict => verdict,
-    };
+    let aggregators = aggregators(plan, applied, part(Component::Aggregator, aggregator));
     let parts = [
         (
             ConditionType::RedisReady,
             match &plan.redis {
                 Backend::Managed(_) => part(Component::Redis, set(Component::Redis)),
+                Backend::Cluster(never) => match *never {},
                 Backend::External(external) => external_verdict(external, aggregator, live),
             },
         ),
@@ -73,6 +67,7 @@ pub fn of_applied(
             ConditionType::PostgresReady,
             match &plan.postgres {
                 Backend::Managed(_) => part(Component::Postgres, set(Component::Postgres)),
+                Backend::Cluster(cluster) => of_cluster(plan, cluster, applied),
                 Backend::External(external) => external_verdict(external, aggregator, live),
             },
         ),
@@ -105,7 +100,7 @@ pub fn of_applied(
     }
     let mut verdicts = vec![(ConditionType::Ready, ready), (ConditionType::Progressing, progressing)];
     verdicts.extend(parts);
-
+    verdicts.push((ConditionType::Durable, durable(plan)));
     EventAggregatorStatus {
         replicas: aggregator.map(|rollout| rollout.existing),
         desired_replicas: Some(if plan.hibernated { 0 } else { plan.aggregator.replicas }),
@@ -114,6 +109,35 @@ pub fn of_applied(
         volumes: volumes(plan, live),
         ..with_backups(old, backups, verdicts, plan.generation, now)
     }
+}
+
+/// Returns the condition of the aggregators, which wait for publishers or for PostgreSQL.
+fn aggregators(plan: &Plan, applied: &Applied, verdict: Verdict) -> Verdict {
+    let waits = |reason, message: String| Verdict::new("False", reason, message);
+    match &plan.aggregator.waits_for {
+        _ if verdict.is_true() && applied.aggregator_held => waits(
+            Reason::WaitingForPublishers,
+            "the aggregators get their older image after all publishers have theirs and the backlog is stored"
+                .to_owned(),
+        ),
+        Some(needed) if !plan.hibernated && (verdict.is_true() || verdict.reason.is_underway()) => {
+            waits(Reason::WaitingForPostgres, format!("they start when there is {needed}"))
+        }
+        _ => verdict,
+    }
+}
+
+/// Returns the condition Durable.
+fn durable(plan: &Plan) -> Verdict {
+    let durable = durable::durable(plan);
+    Verdict::new(durable.status, durable.reason, durable.message)
+}
+
+/// Returns the condition of a PostgreSQL that CloudNativePG runs.
+fn of_cluster(plan: &Plan, cluster: &ClusterPlan, applied: &Applied) -> Verdict {
+    let made = applied.objects.clusters.first();
+    let (status, reason, message) = cloud_native_pg::standing(plan, cluster.spec.instances, made);
+    Verdict::new(status, reason, message)
 }
 
 /// Returns the conditions Ready and Progressing while a restore is not done: those of the restore, unless another part

@@ -15,13 +15,13 @@ use super::error::{Error, Result};
 use super::external_tls;
 use super::fetch::Live;
 use super::plan::{
-    AggregatorPlan, Backend, Defaults, ExternalPlan, Images, MAX_CONNECTIONS, NetworkPlan, PASSWORD, Plan,
+    AggregatorPlan, Backend, Defaults, ExternalPlan, Images, NetworkPlan, PASSWORD, Plan, PostgresBackend,
     PostgresPlan, PublisherPlan, RedisPlan, VolumePlan, names_of,
 };
 use super::tls::check;
 use super::tls::plan::TlsPlan;
 use super::{auth, publisher_autoscaling, server_url};
-use super::{backup, capacity};
+use super::{backup, capacity, cloud_native_pg, connections};
 use crate::contract::{POSTGRES_PORT, REDIS_PORT};
 use crate::crd::{
     AggregatorSpec, EventAggregator, EventAggregatorSpec, ExternalSpec, HttpRouteSpec, ManagedRedis, MonitoringSpec,
@@ -29,14 +29,9 @@ use crate::crd::{
 };
 use crate::quantity;
 
-/// Connections that an aggregator opens to PostgreSQL besides one for each worker: for claimed entries, replays, lists,
-/// other queries, probes, recovery and maintenance.
-const CONNECTIONS_BESIDE_WORKERS: i64 = 8;
 /// The schemes of URLs of Redis.
 const REDIS_SCHEMES: [&str; 6] =
     ["redis", "rediss", "redis+sentinel", "rediss+sentinel", "redis+cluster", "rediss+cluster"];
-/// Connections that are left for administrators and backups. PostgreSQL reserves three of them.
-const OTHER_CONNECTIONS: i64 = 5;
 /// Bytes in a mebibyte.
 const MIB: i64 = 1 << 20;
 
@@ -60,12 +55,13 @@ pub fn validate(resource: &EventAggregator, live: &Live, defaults: &Defaults, de
     let replicas = replicas(&spec.aggregator, live, &names, decided);
     // Redis comes first: events reach it first, so its fault is the first to mend.
     let redis = redis(spec, live, &names)?;
-    let postgres = postgres(spec, live, &names)?;
-    check_connections(&spec.aggregator, replicas, live, &postgres)?;
+    let (postgres, waits_for) = postgres(spec, live, &names)?;
+    connections::check(&spec.aggregator, replicas, live, &postgres)?;
     let certified = certified(&redis, &postgres);
     let (restore, asked) = backup::restore(resource, live, &names)?;
     // An aggregator would store into what is being replaced.
-    let replicas = if restore.is_some() { 0 } else { replicas };
+    let waits_for = waits_for.filter(|_| replicas > 0);
+    let replicas = if restore.is_some() || waits_for.is_some() { 0 } else { replicas };
     let (pod_monitor, prometheus_rule) = monitors(&spec.monitoring, live);
     Ok(Plan {
         owner,
@@ -80,7 +76,7 @@ pub fn validate(resource: &EventAggregator, live: &Live, defaults: &Defaults, de
         idempotency_ttl: spec.idempotency_ttl.clone(),
         idempotency_memory_percent: spec.idempotency_memory_percent,
         durability: spec.durability.clone(),
-        aggregator: aggregator(&spec.aggregator, replicas),
+        aggregator: aggregator(&spec.aggregator, replicas, waits_for),
         publisher: PublisherPlan {
             replicas: publisher_autoscaling::replicas(&spec.publisher, live, &names),
             autoscaling: publisher_autoscaling::own(&spec.publisher, live).cloned(),
@@ -111,9 +107,10 @@ pub fn validate(resource: &EventAggregator, live: &Live, defaults: &Defaults, de
     })
 }
 
-fn aggregator(spec: &AggregatorSpec, replicas: i32) -> AggregatorPlan {
+fn aggregator(spec: &AggregatorSpec, replicas: i32, waits_for: Option<String>) -> AggregatorPlan {
     AggregatorPlan {
         replicas,
+        waits_for,
         workers: spec.workers,
         claim_after: spec.claim_after.clone(),
         consumer_ttl: spec.consumer_ttl.clone(),
@@ -125,7 +122,7 @@ fn aggregator(spec: &AggregatorSpec, replicas: i32) -> AggregatorPlan {
 
 /// Returns the components that have a certificate: those that the operator runs and that serve others, and the clients of
 /// the aggregators.
-fn certified(redis: &Backend<RedisPlan>, postgres: &Backend<PostgresPlan>) -> Vec<Component> {
+fn certified(redis: &Backend<RedisPlan>, postgres: &PostgresBackend) -> Vec<Component> {
     let servers = [(redis.is_managed(), Component::Redis), (postgres.is_managed(), Component::Postgres)];
     let managed = servers.into_iter().filter_map(|(managed, component)| managed.then_some(component));
     [Component::Publisher, Component::Aggregator, Component::Client].into_iter().chain(managed).collect()
@@ -229,37 +226,6 @@ fn autoscaling_conflicts(spec: &EventAggregatorSpec, live: &Live) -> Vec<String>
     aggregator.into_iter().chain(publisher).collect()
 }
 
-/// Refuses more aggregators than the managed PostgreSQL has connections for. Some of them would never become ready.
-/// `max_connections` does not follow the number of aggregators, because scaling would then restart the server.
-fn check_connections(
-    aggregator: &AggregatorSpec,
-    replicas: i32,
-    live: &Live,
-    postgres: &Backend<PostgresPlan>,
-) -> Result<()> {
-    let Backend::Managed(postgres) = postgres else { return Ok(()) };
-    let scaling = aggregator.autoscaling.as_ref().filter(|_| live.autoscalers.is_empty());
-    let (count, field) = match scaling {
-        Some(scaling) => (scaling.max_replicas.max(replicas), "spec.aggregator.autoscaling.maxReplicas"),
-        None => (replicas, "spec.aggregator.replicas"),
-    };
-    let each = i64::from(aggregator.workers) + CONNECTIONS_BESIDE_WORKERS;
-    let (needed, allowed) = (i64::from(count) * each + OTHER_CONNECTIONS, postgres.max_connections());
-    if needed <= allowed {
-        return Ok(());
-    }
-    let remedy = if needed <= MAX_CONNECTIONS {
-        format!("raise it to {}Mi, or lower {field} or spec.aggregator.workers", needed * 5)
-    } else {
-        format!("lower {field} or spec.aggregator.workers, because it has at most {MAX_CONNECTIONS}")
-    };
-    let message = format!(
-        "gives PostgreSQL {allowed} connections, and {count} aggregators with {} workers each need up to {needed}: {remedy}",
-        aggregator.workers
-    );
-    Err(Error::invalid("spec.postgres.managed.memory", message))
-}
-
 fn redis(spec: &EventAggregatorSpec, live: &Live, names: &Names) -> Result<Backend<RedisPlan>> {
     if let Some(external) = &spec.redis.external {
         let plan = external_plan("spec.redis.external", external, live, &REDIS_SCHEMES, REDIS_PORT)?;
@@ -279,15 +245,21 @@ fn redis(spec: &EventAggregatorSpec, live: &Live, names: &Names) -> Result<Backe
     }))
 }
 
-fn postgres(spec: &EventAggregatorSpec, live: &Live, names: &Names) -> Result<Backend<PostgresPlan>> {
+/// Returns PostgreSQL, and what aggregators wait for before they start with it.
+fn postgres(spec: &EventAggregatorSpec, live: &Live, names: &Names) -> Result<(PostgresBackend, Option<String>)> {
+    if let Some(cluster) = &spec.postgres.cloud_native_pg {
+        check_resources("spec.postgres.cloudNativePG.resources", &cluster.resources)?;
+        let (plan, waits_for) = cloud_native_pg::validate(cluster, live, names)?;
+        return Ok((Backend::Cluster(plan), waits_for));
+    }
     if let Some(external) = &spec.postgres.external {
         let plan = external_plan("spec.postgres.external", external, live, &["postgres", "postgresql"], POSTGRES_PORT)?;
         external_tls::postgres(external, live, spec.tls.enabled)?;
-        return Ok(Backend::External(plan));
+        return Ok((Backend::External(plan), None));
     }
     check_password(live, names, Component::Postgres)?;
     let managed = &spec.postgres.managed;
-    Ok(Backend::Managed(PostgresPlan {
+    let plan = PostgresPlan {
         volume: volume("spec.postgres.managed.storage", &managed.storage, live, &names.pvc(Component::Postgres))?,
         memory: memory("spec.postgres.managed.memory", &managed.memory, 128 * MIB)?,
         cpu: cpu("spec.postgres.managed.cpu", &managed.cpu)?,
@@ -295,7 +267,8 @@ fn postgres(spec: &EventAggregatorSpec, live: &Live, names: &Names) -> Result<Ba
         parameters: managed.parameters.clone(),
         version: managed.version,
         backup: backup::backup(spec, live, names)?,
-    }))
+    };
+    Ok((Backend::Managed(plan), None))
 }
 
 /// Checks that the password of the Sentinels is there.
@@ -384,7 +357,8 @@ fn external_plan(
             check::external(live, field, external.ca_secret.as_ref(), external.cert_secret.as_ref())?;
             let ca = external.ca_secret.as_ref().map(|secret| (secret.name.clone(), secret.key.clone()));
             let cert = external.cert_secret.as_ref().map(|secret| secret.name.clone());
-            Ok(ExternalPlan { secret: name, key, ports, ca, cert, cidrs: external.cidrs.clone() })
+            let fails_over = server_url::fails_over(url);
+            Ok(ExternalPlan { secret: name, key, fails_over, ports, ca, cert, cidrs: external.cidrs.clone() })
         }
         None => {
             let message = format!("must be a URL of the form {}://USER:PASSWORD@HOST:PORT/…", schemes[0]);

@@ -22,14 +22,17 @@ use kube::{Api, Resource, ResourceExt};
 use tokio::sync::{Semaphore, mpsc};
 use tokio_util::sync::CancellationToken;
 
+use super::build::cloud_native_pg::kinds::{Cluster, ScheduledBackup};
 use super::build::http_route::HttpRoute;
 use super::build::monitors::pod_monitor::PodMonitor;
 use super::build::monitors::prometheus_rule::PrometheusRule;
 use super::build::names::{instance_of, selector_of_all};
 use super::changes::Key;
+use super::cloud_native_pg::plan::secret_names;
 use super::context::Context;
 use super::debounce::debounced;
 use super::error::{Error, Result};
+use super::plan::names_of;
 use super::reconcile::{after_failure, reconcile, unchanged};
 use super::watches;
 use crate::crd::EventAggregator;
@@ -88,6 +91,8 @@ pub async fn watch(
         scope.labelled::<Deployment>(),
         scope.labelled::<HorizontalPodAutoscaler>(),
         scope.labelled::<Ingress>(),
+        scope.optional::<Cluster>(store.clone()),
+        scope.optional::<ScheduledBackup>(store.clone()),
         scope.optional::<HttpRoute>(store.clone()),
         scope.optional::<PodMonitor>(store.clone()),
         scope.optional::<PrometheusRule>(store.clone()),
@@ -306,6 +311,7 @@ fn users_of(resources: &Store<Guarded>, secret: &PartialObjectMeta<Secret>) -> V
     let uses = |resource: &EventAggregator| {
         let made = instance_of(secret.labels()) == Some(resource.name_any().as_str());
         made || resource.spec.secret_names().contains(name.as_str())
+            || secret_names(&names_of(resource), &resource.spec).contains(&name)
     };
     let users = resources
         .state()

@@ -8,9 +8,11 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 use super::backup::{BackupSpec, RestoreSpec};
+use super::cloud_native_pg::CloudNativePgSpec;
 use super::pods::PodsSpec;
+use super::storage::StorageSpec;
 use super::tls::{CaSecret, CertSecret};
-use super::{parameters, rules};
+use super::{cloud_native_pg_rules, parameters, rules};
 
 /// Redis: managed, unless `external` is given.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -36,8 +38,9 @@ pub struct RedisSpec {
     pub stream_prefix: Option<String>,
 }
 
-/// PostgreSQL: managed, unless `external` is given.
+/// PostgreSQL: managed, unless `external` or `cloudNativePG` is given.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[schemars(transform = cloud_native_pg_rules::postgres)]
 #[serde(rename_all = "camelCase", default)]
 pub struct PostgresSpec {
     /// A PostgreSQL that the operator runs: one pod, with data checksums.
@@ -50,6 +53,9 @@ pub struct PostgresSpec {
     #[schemars(length(min = 1, max = 48), regex(pattern = "^[a-z_][a-z0-9_]*$"))]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub schema: Option<String>,
+    /// A PostgreSQL of several instances that CloudNativePG runs and fails over. If it is given, `managed` is ignored.
+    #[serde(rename = "cloudNativePG", skip_serializing_if = "Option::is_none")]
+    pub cloud_native_pg: Option<CloudNativePgSpec>,
 }
 
 /// A Redis that the operator runs.
@@ -131,26 +137,6 @@ impl Default for ManagedPostgres {
             backup: None,
             restore: None,
         }
-    }
-}
-
-/// A persistent volume.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[schemars(transform = rules::storage)]
-#[serde(rename_all = "camelCase", default)]
-pub struct StorageSpec {
-    /// Size of the volume. It can grow if the storage class allows it, and cannot shrink.
-    #[schemars(with = "String", length(min = 1, max = 32))]
-    pub size: Quantity,
-    /// Storage class of the volume; if absent, the cluster's default. It cannot be changed.
-    #[schemars(length(min = 1, max = 253))]
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub storage_class_name: Option<String>,
-}
-
-impl Default for StorageSpec {
-    fn default() -> Self {
-        Self { size: Quantity("8Gi".to_owned()), storage_class_name: None }
     }
 }
 

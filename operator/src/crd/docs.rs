@@ -50,7 +50,8 @@ spec:
 ```
 
 All other fields have defaults. The operator runs Redis and PostgreSQL as `managed` says. If `external`
-is given, it uses an existing server instead and ignores `managed`. The name of the resource must be a
+is given, it uses an existing server instead and ignores `managed`; with `postgres.cloudNativePG`,
+CloudNativePG runs PostgreSQL. The name of the resource must be a
 DNS-1035 label of at most 40 characters.
 ";
 

@@ -6,6 +6,8 @@ mod auth;
 mod backends;
 mod backup;
 mod backup_rules;
+mod cloud_native_pg;
+mod cloud_native_pg_rules;
 mod deletion;
 pub mod docs;
 mod durability;
@@ -16,6 +18,7 @@ mod parameters;
 mod places;
 mod pods;
 mod publisher_autoscaling;
+mod resources;
 mod rules;
 #[cfg(test)]
 mod rules_evaluation;
@@ -27,14 +30,17 @@ mod service;
 mod shrink;
 mod spec;
 mod status;
+mod storage;
 mod tls;
 
 pub use auth::{AuthSpec, JwtSpec, TokensSecret};
-pub use backends::{
-    ExternalSpec, ManagedPostgres, ManagedRedis, PostgresSpec, RedisSpec, SecretKeyRef, SentinelSpec, StorageSpec,
-};
+pub use backends::{ExternalSpec, ManagedPostgres, ManagedRedis, PostgresSpec, RedisSpec, SecretKeyRef, SentinelSpec};
 pub use backup::{
     BackupPlace, BackupSpec, BackupStatus, RestoreFromSpec, RestoreSpec, RestoreState, RestoreStatus, S3Place,
+};
+pub use cloud_native_pg::{
+    BackupPlugin, CloudNativePgSpec, ClusterBackupSpec, ClusterOperator, DataDurability, ImageCatalogKind,
+    ImageCatalogRef, SynchronousSpec, VolumeSnapshotSpec,
 };
 pub use deletion::DeletionPolicy;
 pub use durability::{DurabilitySetting, DurabilitySpec};
@@ -43,11 +49,13 @@ pub use monitoring::{MonitoringSpec, PodMonitorSpec, PrometheusRuleSpec};
 pub use network::{DnsPeer, NetworkPolicySpec, Peer};
 pub use pods::PodsSpec;
 pub use publisher_autoscaling::PublisherAutoscaling;
+pub use resources::Resources;
 pub use schema::{crd, yaml};
 pub use service::{ServiceSpec, ServiceType, TrafficPolicy};
 pub use spec::{
     AggregatorSpec, Autoscaling, DedupField, EventAggregator, EventAggregatorSpec, ImagesSpec, LimitsSpec,
-    PublisherSpec, PullPolicy, Resources,
+    PublisherSpec, PullPolicy,
 };
 pub use status::{CertificateStatus, ConditionType, EventAggregatorStatus, Totals, VolumesStatus};
+pub use storage::StorageSpec;
 pub use tls::{CaSecret, CertSecret, TlsSecrets, TlsSpec};

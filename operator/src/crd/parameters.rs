@@ -71,6 +71,61 @@ const OF_POSTGRES: &[&str] = &[
     "zero_damaged_pages",
 ];
 
+/// The parameters that CloudNativePG sets itself and refuses, those of [`OF_POSTGRES`] on which promises depend, and all
+/// that begin with one of [`PREFIXES_OF_CLOUD_NATIVE_PG`].
+const OF_CLOUD_NATIVE_PG: &[&str] = &[
+    "allow_alter_system",
+    "allow_system_table_mods",
+    "archive_cleanup_command",
+    "archive_command",
+    "archive_mode",
+    "bonjour",
+    "bonjour_name",
+    "cluster_name",
+    "config_file",
+    "data_directory",
+    "data_sync_retry",
+    "event_source",
+    "external_pid_file",
+    "fsync",
+    "full_page_writes",
+    "hba_file",
+    "hot_standby",
+    "ident_file",
+    "ignore_checksum_failure",
+    "jit_provider",
+    "listen_addresses",
+    "log_destination",
+    "log_directory",
+    "log_file_mode",
+    "log_filename",
+    "log_rotation_age",
+    "log_rotation_size",
+    "log_truncate_on_rotation",
+    "logging_collector",
+    "password_encryption",
+    "port",
+    "primary_conninfo",
+    "primary_slot_name",
+    "promote_trigger_file",
+    "recovery_end_command",
+    "recovery_min_apply_delay",
+    "restart_after_crash",
+    "restore_command",
+    "shared_preload_libraries",
+    "stats_temp_directory",
+    "synchronized_standby_slots",
+    "synchronous_commit",
+    "synchronous_standby_names",
+    "temp_tablespaces",
+    "wal_level",
+    "wal_log_hints",
+    "zero_damaged_pages",
+];
+/// The beginnings of the names of further parameters that CloudNativePG refuses.
+const PREFIXES_OF_CLOUD_NATIVE_PG: &str =
+    "ssl.*|include.*|recovery_target.*|unix_socket_.*|syslog_.*|pg_failover_slots.*";
+
 /// A rule: an expression, the message when it is false, and the path of the field.
 pub(super) type Rule = (String, String, &'static str);
 
@@ -91,6 +146,16 @@ pub(super) fn of_postgres() -> Rule {
     rule("^[a-z][a-z0-9_]*([.][a-z][a-z0-9_]*)?$", "ssl.*", OF_POSTGRES, "postgres.managed.parameters")
 }
 
+/// Returns the rule for the names of the parameters of a PostgreSQL that CloudNativePG runs.
+pub(super) fn of_cloud_native_pg() -> Rule {
+    rule(
+        "^[a-z][a-z0-9_]*([.][a-z][a-z0-9_]*)?$",
+        PREFIXES_OF_CLOUD_NATIVE_PG,
+        OF_CLOUD_NATIVE_PG,
+        "postgres.cloudNativePG.parameters",
+    )
+}
+
 fn rule(names: &str, prefix: &str, owned: &[&str], field: &str) -> Rule {
     let owned = owned.join("|");
     (
@@ -100,7 +165,7 @@ fn rule(names: &str, prefix: &str, owned: &[&str], field: &str) -> Rule {
         ),
         format!(
             "{field} must have names of parameters in lower case, and none of those that the operator sets: {}, {}",
-            prefix.replace(".*", "*"),
+            prefix.replace(".*", "*").replace('|', ", "),
             owned.replace('|', ", ")
         ),
         ".parameters",

@@ -1,9 +1,6 @@
 //! The spec, which a user writes.
 #![allow(clippy::duplicated_attributes, reason = "each printer column has a type of its own")]
 
-use std::collections::BTreeMap;
-
-use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use kube::CustomResource;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -18,6 +15,7 @@ use super::monitoring::MonitoringSpec;
 use super::network::NetworkPolicySpec;
 use super::pods::PodsSpec;
 use super::publisher_autoscaling::PublisherAutoscaling;
+use super::resources::Resources;
 use super::rules;
 use super::service::ServiceSpec;
 use super::status::EventAggregatorStatus;
@@ -298,19 +296,6 @@ pub struct ImagesSpec {
     #[schemars(length(max = 16), inner(length(min = 1, max = 253)), extend("x-kubernetes-list-type" = "set"))]
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub pull_secrets: Vec<String>,
-}
-
-/// Resource requests and limits, as in a container. If neither is given for `cpu` or `memory`, the operator
-/// sets a small request.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase", default)]
-pub struct Resources {
-    /// Amounts that are reserved for each pod.
-    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
-    pub requests: BTreeMap<String, Quantity>,
-    /// Amounts that a pod must not exceed.
-    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
-    pub limits: BTreeMap<String, Quantity>,
 }
 
 /// A field that can be part of the deduplication key.

@@ -15,7 +15,7 @@ pub struct EventAggregatorStatus {
     /// The version of the spec (`metadata.generation`) for which this status was computed.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub observed_generation: Option<i64>,
-    /// The conditions Ready and Progressing, and one for each component.
+    /// The conditions Ready and Progressing, one for each component, and Durable.
     #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["type"]))]
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub conditions: Vec<Condition>,
@@ -116,6 +116,8 @@ pub enum ConditionType {
     AggregatorReady,
     /// All publishers are up to date and ready.
     PublisherReady,
+    /// Accepted events survive the loss of a node or a server. It follows from the spec.
+    Durable,
     /// The newest backup is as recent as the schedule asks for. Only with backups.
     BackedUp,
     /// The backup that was to be restored has been. Only with a restore.
@@ -124,13 +126,14 @@ pub enum ConditionType {
 
 impl ConditionType {
     /// All conditions, in the order in which the status lists them.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::Ready,
         Self::Progressing,
         Self::RedisReady,
         Self::PostgresReady,
         Self::AggregatorReady,
         Self::PublisherReady,
+        Self::Durable,
         Self::BackedUp,
         Self::Restored,
     ];
@@ -144,6 +147,7 @@ impl ConditionType {
             Self::PostgresReady => "PostgresReady",
             Self::AggregatorReady => "AggregatorReady",
             Self::PublisherReady => "PublisherReady",
+            Self::Durable => "Durable",
             Self::BackedUp => "BackedUp",
             Self::Restored => "Restored",
         }

@@ -3,6 +3,7 @@
 #![allow(dead_code, reason = "each test uses a part")]
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+pub mod clusters;
 pub mod fake;
 mod patches;
 pub mod tls;

@@ -22,7 +22,7 @@ const CA: &str = "ca.crt";
 pub fn backup(spec: &EventAggregatorSpec, live: &Live, names: &Names) -> Result<Option<BackupPlan>> {
     let Some(backup) = &spec.postgres.managed.backup else { return Ok(None) };
     let field = "spec.postgres.managed.backup";
-    schedule(&backup.schedule)?;
+    check_schedule(&format!("{field}.schedule"), &backup.schedule)?;
     Ok(Some(BackupPlan {
         schedule: backup.schedule.clone(),
         keep: backup.keep,
@@ -31,11 +31,14 @@ pub fn backup(spec: &EventAggregatorSpec, live: &Live, names: &Names) -> Result<
     }))
 }
 
-fn schedule(text: &str) -> Result<Schedule> {
-    let field = "spec.postgres.managed.backup.schedule";
+/// Checks the schedule in a field.
+///
+/// # Errors
+/// [`Error::Invalid`] if it is not valid or never comes.
+pub fn check_schedule(field: &str, text: &str) -> Result<()> {
     let schedule = Schedule::parse(text).map_err(|message| Error::invalid(field, message))?;
     match schedule.after(jiff::Timestamp::UNIX_EPOCH) {
-        Some(_) => Ok(schedule),
+        Some(_) => Ok(()),
         None => Err(Error::invalid(field, format!("{text:?} never comes"))),
     }
 }

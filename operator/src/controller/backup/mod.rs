@@ -6,7 +6,7 @@ mod cron;
 mod done;
 mod restore;
 
-pub use asked::{backup, restore};
+pub use asked::{backup, check_schedule, restore};
 pub use conclusion::{Conclusion, conclude};
 pub use done::Standing;
 pub use restore::begin;

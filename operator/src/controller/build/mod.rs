@@ -5,6 +5,7 @@ mod additions;
 mod aggregator;
 mod auth;
 pub mod backup;
+pub mod cloud_native_pg;
 mod config;
 mod durability;
 pub mod http_route;
@@ -21,6 +22,7 @@ mod publisher_autoscaler;
 mod redis;
 mod set;
 mod tls;
+mod tuning;
 
 pub use objects::Objects;
 
@@ -32,8 +34,10 @@ pub fn build(plan: &Plan, checksums: &Checksums) -> Objects {
     if let Backend::Managed(redis) = &plan.redis {
         redis::build(plan, redis, checksums, &mut objects);
     }
-    if let Backend::Managed(postgres) = &plan.postgres {
-        postgres::build(plan, postgres, checksums, &mut objects);
+    match &plan.postgres {
+        Backend::Managed(postgres) => postgres::build(plan, postgres, checksums, &mut objects),
+        Backend::Cluster(cluster) => cloud_native_pg::build(plan, cluster, &mut objects),
+        Backend::External(_) => {}
     }
     backup::build(plan, &mut objects);
     // Aggregators are applied before publishers: they must be able to read what publishers write.
@@ -43,6 +47,7 @@ pub fn build(plan: &Plan, checksums: &Checksums) -> Objects {
     ingress::build(plan, &mut objects);
     objects.http_routes.extend(http_route::build(plan));
     objects.pod_monitors.extend(monitors::pod_monitor::build(plan));
+    objects.pod_monitors.extend(monitors::pod_monitor::of_cluster(plan));
     objects.prometheus_rules.extend(monitors::prometheus_rule::build(plan));
     policies::build(plan, &mut objects);
     objects

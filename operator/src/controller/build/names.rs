@@ -112,6 +112,21 @@ impl Names {
         format!("{}-operator-token", self.name)
     }
 
+    /// Returns the name of the Service that leads to the primary of a Cluster of CloudNativePG.
+    pub fn cluster_primary(&self) -> String {
+        format!("{}-rw", self.of(Component::Postgres))
+    }
+
+    /// Returns the name of the Secret with the user of its database.
+    pub fn cluster_user(&self) -> String {
+        format!("{}-app", self.of(Component::Postgres))
+    }
+
+    /// Returns the name of the Secret with the CA of its certificates.
+    pub fn cluster_authority(&self) -> String {
+        format!("{}-ca", self.of(Component::Postgres))
+    }
+
     /// Returns the DNS name of a Service within the cluster.
     pub fn host(&self, service: &str) -> String {
         format!("{service}.{}.svc", self.namespace)
@@ -206,6 +221,8 @@ mod tests {
         // A StatefulSet appends 11 characters to its name for its revisions.
         assert!(names.of(Component::Aggregator).len() + 11 <= 63);
         assert!(names.pvc(Component::Postgres).len() <= 63);
+        // CloudNativePG refuses longer names of Clusters.
+        assert!(names.of(Component::Postgres).len() <= 50);
     }
 
     #[test]

@@ -8,6 +8,7 @@ use k8s_openapi::api::networking::v1::{Ingress, NetworkPolicy};
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 use serde::Serialize;
 
+use super::cloud_native_pg::kinds::{Cluster, ScheduledBackup};
 use super::http_route::HttpRoute;
 use super::monitors::pod_monitor::PodMonitor;
 use super::monitors::prometheus_rule::PrometheusRule;
@@ -22,6 +23,10 @@ pub struct Objects {
     pub network_policies: Vec<NetworkPolicy>,
     pub services: Vec<Service>,
     pub disruption_budgets: Vec<PodDisruptionBudget>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub clusters: Vec<Cluster>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub scheduled_backups: Vec<ScheduledBackup>,
     pub stateful_sets: Vec<StatefulSet>,
     pub deployments: Vec<Deployment>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
@@ -46,6 +51,8 @@ impl Objects {
             + self.network_policies.len()
             + self.services.len()
             + self.disruption_budgets.len()
+            + self.clusters.len()
+            + self.scheduled_backups.len()
             + self.stateful_sets.len()
             + self.deployments.len()
             + self.autoscalers.len()

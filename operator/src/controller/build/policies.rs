@@ -13,13 +13,20 @@ use k8s_openapi::api::networking::v1::{
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 
+use super::cloud_native_pg;
 use super::meta::{meta, owned, selector};
 use super::names::{Component, operator_labels};
 use super::objects::Objects;
 use super::pod::some_vec;
 use crate::contract::{AGGREGATOR_PORT, METRICS_PORT, POSTGRES_PORT, PUBLISHER_PORT, REDIS_PORT};
+use crate::controller::cloud_native_pg::plan::ClusterPlan;
 use crate::controller::plan::{Backend, ExternalPlan, NetworkPlan, Plan};
 use crate::crd::Peer;
+
+/// The port at which an instance tells its operator and the other instances how it is.
+const INSTANCE_STATUS_PORT: i32 = 8000;
+/// The port of the metrics of an instance.
+const INSTANCE_METRICS_PORT: i32 = 9187;
 
 /// Adds the NetworkPolicies, if the plan has any.
 pub(super) fn build(plan: &Plan, objects: &mut Objects) {
@@ -40,7 +47,37 @@ pub(super) fn build(plan: &Plan, objects: &mut Objects) {
         let ingress = vec![ingress(POSTGRES_PORT, users)];
         objects.network_policies.push(policy(plan, Component::Postgres, ingress, Vec::new()));
     }
+    if let Backend::Cluster(cluster) = &plan.postgres {
+        objects.network_policies.push(instances(plan, network, cluster));
+    }
     objects.network_policies.extend(backups);
+}
+
+/// Returns the policy of the instances of a Cluster of CloudNativePG. Only who may connect to them is limited: they need
+/// the API server and object stores, whose addresses are not known. Their operator asks each of them how it is, and they
+/// copy from each other.
+fn instances(plan: &Plan, network: &NetworkPlan, cluster: &ClusterPlan) -> NetworkPolicy {
+    let operator = NetworkPolicyPeer {
+        namespace_selector: Some(labels(cluster.spec.operator.namespace_labels.clone())),
+        pod_selector: Some(labels(cluster.spec.operator.pod_labels.clone())),
+        ..NetworkPolicyPeer::default()
+    };
+    let users = vec![pods_of(plan, Component::Aggregator), instances_of(plan), operator.clone()];
+    let mut into =
+        vec![ingress(POSTGRES_PORT, users), ingress(INSTANCE_STATUS_PORT, vec![instances_of(plan), operator])];
+    if !network.scrapers.is_empty() {
+        into.push(ingress(INSTANCE_METRICS_PORT, network.scrapers.iter().map(peer).collect()));
+    }
+    let mut policy = policy(plan, Component::Postgres, into, Vec::new());
+    if let Some(spec) = &mut policy.spec {
+        spec.pod_selector = Some(cloud_native_pg::instances(plan));
+        (spec.policy_types, spec.egress) = (Some(vec!["Ingress".to_owned()]), None);
+    }
+    policy
+}
+
+fn instances_of(plan: &Plan) -> NetworkPolicyPeer {
+    NetworkPolicyPeer { pod_selector: Some(cloud_native_pg::instances(plan)), ..NetworkPolicyPeer::default() }
 }
 
 /// Returns the policy of the pods that store and restore backups, if there are any: to PostgreSQL and to the S3 server,
@@ -97,6 +134,7 @@ fn to_issuer(plan: &Plan) -> Option<NetworkPolicyEgressRule> {
 fn to_redis(plan: &Plan) -> NetworkPolicyEgressRule {
     match &plan.redis {
         Backend::Managed(_) => egress(REDIS_PORT, vec![pods_of(plan, Component::Redis)]),
+        Backend::Cluster(never) => match *never {},
         Backend::External(external) => to_external(external),
     }
 }
@@ -104,6 +142,7 @@ fn to_redis(plan: &Plan) -> NetworkPolicyEgressRule {
 fn to_postgres(plan: &Plan) -> NetworkPolicyEgressRule {
     match &plan.postgres {
         Backend::Managed(_) => egress(POSTGRES_PORT, vec![pods_of(plan, Component::Postgres)]),
+        Backend::Cluster(_) => egress(POSTGRES_PORT, vec![instances_of(plan)]),
         Backend::External(external) => to_external(external),
     }
 }

@@ -6,9 +6,9 @@ use k8s_openapi::api::core::v1::{EnvVar, ExecAction, Lifecycle, LifecycleHandler
 
 use super::names::Component;
 use super::objects::Objects;
-use super::{config, meta, pod, set, tls};
+use super::{config, meta, pod, set, tls, tuning};
 use crate::contract::{POSTGRES_PORT, env};
-use crate::controller::plan::{Backend, Checksums, PASSWORD, Plan, PostgresPlan};
+use crate::controller::plan::{Backend, Checksums, DATABASE, PASSWORD, Plan, PostgresPlan};
 
 const COMPONENT: Component = Component::Postgres;
 const PASSWORD_VARIABLE: &str = "POSTGRES_PASSWORD";
@@ -98,22 +98,11 @@ fn files(plan: &Plan, postgres: &PostgresPlan) -> BTreeMap<String, String> {
 /// The last line of the start script.
 const SERVE: &str = "exec postgres -D \"$PGDATA\" -c \"config_file=$config/postgresql.conf\"\n";
 
-/// Returns the configuration, tuned for the memory and the disk of the plan. The ratios are those that
-/// the PostgreSQL documentation and wiki recommend for a dedicated server: a quarter of the memory for
-/// `shared_buffers`, and most of the rest as `effective_cache_size`.
+/// Returns the configuration, tuned for the memory and the disk of the plan.
 fn tuned(postgres: &PostgresPlan) -> String {
-    let memory = postgres.memory >> 20;
-    let disk = postgres.volume.bytes >> 20;
-    [
-        ("max_connections", postgres.max_connections()),
-        ("shared_buffers", (memory / 4).max(32)),
-        ("effective_cache_size", (memory * 5 / 8).max(64)),
-        ("maintenance_work_mem", (memory / 16).clamp(16, 1_024)),
-        ("work_mem", (memory / 128).clamp(4, 64)),
-        ("max_wal_size", (disk / 8).clamp(128, 8_192)),
-    ]
-    .iter()
-    .fold(include_str!("postgresql.conf").to_owned(), |text, (name, value)| {
+    let amounts = tuning::megabytes(postgres.memory, postgres.volume.bytes);
+    let all = amounts.into_iter().chain([("max_connections", postgres.max_connections())]);
+    all.fold(include_str!("postgresql.conf").to_owned(), |text, (name, value)| {
         text.replace(&format!("{{{name}}}"), &value.to_string())
     })
 }
@@ -130,10 +119,18 @@ pub(super) fn client_env(plan: &Plan) -> Vec<EnvVar> {
         Backend::External(external) => vec![pod::env_secret(env::DATABASE_URL, &external.secret, &external.key)],
         Backend::Managed(_) => {
             let name = plan.names.of(COMPONENT);
-            let host = plan.names.host(&name);
             let parameters = plan.tls.as_ref().map_or_else(String::new, |_| tls::postgres_parameters());
-            let url = format!("postgres://sluice:$({PASSWORD_VARIABLE})@{host}:{POSTGRES_PORT}/sluice{parameters}");
-            vec![pod::env_secret(PASSWORD_VARIABLE, &name, PASSWORD), pod::env(env::DATABASE_URL, url)]
+            variables(&plan.names.host(&name), &parameters, &name)
+        }
+        // Its servers speak TLS whether or not the resource does.
+        Backend::Cluster(_) => {
+            let host = plan.names.host(&plan.names.cluster_primary());
+            variables(&host, &tls::postgres_parameters(), &plan.names.cluster_user())
         }
     }
+}
+
+fn variables(host: &str, parameters: &str, secret: &str) -> Vec<EnvVar> {
+    let url = format!("postgres://{DATABASE}:$({PASSWORD_VARIABLE})@{host}:{POSTGRES_PORT}/{DATABASE}{parameters}");
+    vec![pod::env_secret(PASSWORD_VARIABLE, secret, PASSWORD), pod::env(env::DATABASE_URL, url)]
 }

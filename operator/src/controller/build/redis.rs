@@ -103,6 +103,7 @@ pub(super) fn client_env(plan: &Plan) -> Vec<EnvVar> {
             }
             variables
         }
+        Backend::Cluster(never) => match *never {},
         Backend::Managed(_) => {
             let name = plan.names.of(COMPONENT);
             let scheme = if plan.tls.is_some() { "rediss" } else { "redis" };

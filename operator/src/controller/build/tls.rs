@@ -158,7 +158,7 @@ impl Files<'_> {
 
     /// Adds what is needed to connect to Redis or PostgreSQL. `variables` are those of the CAs, the certificate and the
     /// key of an external one. The URL of a managed PostgreSQL names the file.
-    fn of_backend<T>(&mut self, component: Component, backend: &Backend<T>, variables: [&str; 3]) {
+    fn of_backend<T, C>(&mut self, component: Component, backend: &Backend<T, C>, variables: [&str; 3]) {
         let name = component.as_str();
         let [ca_variable, cert_variable, key_variable] = variables;
         match backend {
@@ -169,6 +169,11 @@ impl Files<'_> {
                 if component == Component::Redis {
                     self.set(ca_variable, path("redis-ca", CA));
                 }
+            }
+            // The URL names the file here too. CloudNativePG renews its certificates itself.
+            Backend::Cluster(_) => {
+                let secret = self.plan.names.cluster_authority();
+                self.ca(name, &secret, CA);
             }
             Backend::External(ExternalPlan { ca, cert, .. }) => {
                 if let Some((secret, key)) = ca {

@@ -7,9 +7,10 @@ use serde::{Deserialize, Serialize};
 
 use super::metadata;
 use crate::contract::METRICS_PATH;
+use crate::controller::build::cloud_native_pg::instances;
 use crate::controller::build::names::{COMPONENT, Component};
 use crate::controller::build::tls;
-use crate::controller::plan::Plan;
+use crate::controller::plan::{Backend, Plan};
 
 /// The spec of a PodMonitor.
 #[derive(CustomResource, Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -37,7 +38,8 @@ pub struct PodMonitorFields {
 pub struct Endpoint {
     /// Name of the port.
     pub port: String,
-    /// The path.
+    /// The path; `/metrics` if it is absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub path: Option<String>,
     /// Time between two scrapes.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -62,4 +64,13 @@ pub(in super::super) fn build(plan: &Plan) -> Option<PodMonitor> {
     };
     let spec = PodMonitorFields { selector, pod_metrics_endpoints: vec![endpoint] };
     Some(PodMonitor { metadata: metadata(plan, "programs", &wanted.labels), spec })
+}
+
+/// Returns the PodMonitor of the instances of a Cluster of CloudNativePG, if the plan has both. CloudNativePG can make one
+/// itself, but will cease to, and that one has no labels by which a Prometheus selects it.
+pub(in super::super) fn of_cluster(plan: &Plan) -> Option<PodMonitor> {
+    let wanted = plan.pod_monitor.as_ref().filter(|_| matches!(plan.postgres, Backend::Cluster(_)))?;
+    let endpoint = Endpoint { port: "metrics".to_owned(), path: None, interval: wanted.interval.clone() };
+    let spec = PodMonitorFields { selector: instances(plan), pod_metrics_endpoints: vec![endpoint] };
+    Some(PodMonitor { metadata: metadata(plan, "postgres-metrics", &wanted.labels), spec })
 }
