@@ -15,6 +15,7 @@
 mod backup;
 mod chart;
 mod enforced;
+mod cloud_native_pg;
 mod exposure;
 mod flow;
 mod footprint;
