@@ -14,8 +14,8 @@
 
 mod backup;
 mod chart;
-mod enforced;
 mod cloud_native_pg;
+mod enforced;
 mod exposure;
 mod flow;
 mod footprint;

@@ -57,7 +57,7 @@ pub(super) async fn write(client: &Client, plan: &Plan, live: &Live, wanted: Wan
                     return Ok(());
                 }
                 // Somebody removed its labels, or it is somebody else's.
-                Err(kube::Error::Api(status)) if status.code == 409 && plan.narrowed => {
+                Err(kube::Error::Api(status)) if status.code == 409 && plan.secret_labels.is_some() => {
                     return Err(Error::NameTaken { kind: "Secret".to_owned(), name: name.to_owned() });
                 }
                 Err(kube::Error::Api(status)) if status.code == 409 => {

@@ -77,8 +77,8 @@ pub struct Plan {
     pub tls: Option<TlsPlan>,
     /// Whether the pods have the user ids of their images. Otherwise the cluster assigns them.
     pub fixed_user_ids: bool,
-    /// Whether the operator reads Secrets by their labels alone.
-    pub narrowed: bool,
+    /// The labels of the Secrets that the operator reads, if it does not read all to which the resource refers.
+    pub secret_labels: Option<BTreeMap<String, String>>,
 }
 
 /// Images of all pods.

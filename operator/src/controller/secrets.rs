@@ -94,7 +94,7 @@ async fn create(client: &Client, plan: &Plan, component: Component) -> Result<Se
             Ok(created)
         }
         // The Secret does not have our labels, or it would have been listed. Without them it may not be read.
-        Err(kube::Error::Api(status)) if status.code == 409 && plan.narrowed => {
+        Err(kube::Error::Api(status)) if status.code == 409 && plan.secret_labels.is_some() => {
             Err(Error::NameTaken { kind: "Secret".to_owned(), name })
         }
         Err(kube::Error::Api(status)) if status.code == 409 => {

@@ -1,6 +1,7 @@
 //! Fourth step: checks the spec and the Secrets it refers to, and computes the plan. It is pure: it
 //! sends no requests.
 
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use k8s_openapi::api::core::v1::Secret;
@@ -102,9 +103,15 @@ pub fn validate(resource: &EventAggregator, live: &Live, defaults: &Defaults, de
         auth: auth::validate::validate(spec.auth.as_ref(), live, &names)?,
         tls: TlsPlan::new(&spec.tls, &names, &certified),
         fixed_user_ids: defaults.fixed_user_ids,
-        narrowed: defaults.secret_selector.is_some(),
+        secret_labels: defaults.secret_selector.as_deref().map(labels_in),
         names,
     })
+}
+
+/// Returns the labels in a selector of the form `KEY=VALUE,…`.
+fn labels_in(selector: &str) -> BTreeMap<String, String> {
+    let labels = selector.split(',').filter_map(|label| label.split_once('='));
+    labels.map(|(key, value)| (key.to_owned(), value.to_owned())).collect()
 }
 
 fn aggregator(spec: &AggregatorSpec, replicas: i32, waits_for: Option<String>) -> AggregatorPlan {

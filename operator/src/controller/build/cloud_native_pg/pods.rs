@@ -1,5 +1,7 @@
 //! What the user of a resource says about the instances, as CloudNativePG takes it.
 
+use std::collections::BTreeMap;
+
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 use serde_json::{Map, Value, json};
 
@@ -13,8 +15,10 @@ use crate::crd::PodsSpec;
 pub(super) fn fields(plan: &Plan, pods: &PodsSpec) -> [(&'static str, Value); 8] {
     let account = &pods.service_account_annotations;
     let account = (!account.is_empty()).then(|| json!({"metadata": {"annotations": account}}));
+    // CloudNativePG gives them to its Secrets too, which an operator that reads by labels could not see otherwise.
+    let labels: BTreeMap<_, _> = pods.labels.iter().chain(plan.secret_labels.iter().flatten()).collect();
     [
-        ("inheritedMetadata", filled([("labels", json!(pods.labels)), ("annotations", json!(pods.annotations))])),
+        ("inheritedMetadata", filled([("labels", json!(labels)), ("annotations", json!(pods.annotations))])),
         ("affinity", affinity(pods)),
         ("topologySpreadConstraints", spread(plan, pods)),
         ("priorityClassName", json!(pods.priority_class_name)),
