@@ -61,6 +61,8 @@ pub const STUCK_BATCHES: Metric = Metric::gauge("sluice_stuck_batches", &["reaso
 pub const SESSIONS_ENDED: Metric = Metric::counter("sluice_sessions_ended_total", &[], "sessions");
 /// Disk space of the receipts in PostgreSQL.
 pub const RECEIPTS_BYTES: Metric = Metric::gauge("sluice_receipts_bytes", &[], "bytes");
+/// Disk space of all tables in PostgreSQL, with their indexes.
+pub const STORE_BYTES: Metric = Metric::gauge("sluice_store_bytes", &[], "bytes");
 
 /// Whether the store has lost commits that are being stored again: 1 or 0.
 pub const REPLAY_PENDING: Metric = Metric::gauge("sluice_replay_pending", &[], "boolean");
@@ -105,6 +107,7 @@ pub const ALL: &[Metric] = &[
     STUCK_BATCHES,
     SESSIONS_ENDED,
     RECEIPTS_BYTES,
+    STORE_BYTES,
     REPLAY_PENDING,
     REPLAY_COVERED_SECONDS,
     STORE_LOSSES,
@@ -203,10 +206,13 @@ pub(crate) fn sessions_ended(sessions: u64) {
     counter!(SESSIONS_ENDED.name).absolute(sessions);
 }
 
-/// Shows the disk space of the receipts, if the store tells it.
-pub(crate) fn receipts_bytes(bytes: Option<u64>) {
-    if let Some(bytes) = bytes {
+/// Shows the disk space of the receipts and of all tables, as far as the store tells it.
+pub(crate) fn disk_space(receipts: Option<u64>, all: Option<u64>) {
+    if let Some(bytes) = receipts {
         gauge!(RECEIPTS_BYTES.name).set(bytes as f64);
+    }
+    if let Some(bytes) = all {
+        gauge!(STORE_BYTES.name).set(bytes as f64);
     }
 }
 

@@ -132,7 +132,7 @@ pub async fn maintain(
         match consumer.store.maintain(&maintenance).await {
             Ok(removed) => {
                 tracing::debug!(?removed, "removed what has expired");
-                metrics::receipts_bytes(consumer.store.receipts_bytes());
+                metrics::disk_space(consumer.store.receipts_bytes(), consumer.store.stored_bytes());
                 wait = wait_after(&removed);
             }
             Err(error) => tracing::warn!(%error, "maintenance failed, trying again in a minute"),

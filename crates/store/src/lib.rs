@@ -349,6 +349,12 @@ pub trait Store: Send + Sync + 'static {
         None
     }
 
+    /// Returns the disk space of all tables with their indexes in bytes, as maintenance last measured it; `None` if it is
+    /// not known.
+    fn stored_bytes(&self) -> Option<u64> {
+        None
+    }
+
     /// Returns an error unless the database answers.
     async fn ping(&self) -> Result<(), StoreError>;
 }

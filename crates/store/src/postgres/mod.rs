@@ -29,6 +29,7 @@ mod retention;
 mod schema;
 mod session;
 mod settings;
+mod size;
 mod snapshot;
 mod sqlstate;
 mod stuck_sessions;
@@ -113,6 +114,7 @@ pub struct PostgresStore {
     ended_sessions: AtomicU64,
     /// The disk space of the receipts, or [`UNKNOWN`].
     receipts_bytes: AtomicU64,
+    stored_bytes: AtomicU64,
     retention_clock: RetentionClock,
     receipt_partitions: Partitions,
     strategies: Arc<InsertStrategies>,
@@ -143,6 +145,7 @@ impl PostgresStore {
             checks: querying(CHECKS),
             schema: RwLock::new(None),
             receipts_bytes: AtomicU64::new(UNKNOWN),
+            stored_bytes: AtomicU64::new(UNKNOWN),
             dedup_cache: DedupCache::new(settings.dedup_cache_keys),
             removals: Removals::default(),
             replays: tokio::sync::Mutex::default(),
@@ -323,6 +326,7 @@ impl Store for PostgresStore {
         let removed = async {
             self.receipt_partitions.maintain(&mut lease, schema, maintenance.receipts_ttl).await?;
             self.receipts_bytes.store(receipts::size(&mut lease).await?, Ordering::Relaxed);
+            self.stored_bytes.store(size::of_schema(&mut lease, schema).await?, Ordering::Relaxed);
             retention::maintain(&mut lease, schema, &self.retention_clock, maintenance).await
         }
         .await;
@@ -339,6 +343,10 @@ impl Store for PostgresStore {
 
     fn receipts_bytes(&self) -> Option<u64> {
         Some(self.receipts_bytes.load(Ordering::Relaxed)).filter(|&bytes| bytes != UNKNOWN)
+    }
+
+    fn stored_bytes(&self) -> Option<u64> {
+        Some(self.stored_bytes.load(Ordering::Relaxed)).filter(|&bytes| bytes != UNKNOWN)
     }
 
     async fn ping(&self) -> Result<(), StoreError> {
