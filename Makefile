@@ -96,6 +96,12 @@ bench: setup ## rates, latency, growth and cost, compared with COPY and per-even
 bench-quick: setup ## the same with fewer rounds and without growth; two minutes
 	cargo run --release --locked -p sluice-bench -- --quick
 
+OLD_BIN ?= /usr/lib/postgresql/16/bin
+NEW_BIN ?= /usr/lib/postgresql/17/bin
+.PHONY: measure-major-upgrade
+measure-major-upgrade: ## ways to a newer PostgreSQL, by time: OLD_BIN and NEW_BIN are the folders of their programs
+	scripts/measure-major-upgrade $(OLD_BIN) $(NEW_BIN)
+
 bench-bounds: setup ## what hostile clients can do: memory, and the share that an honest client still gets; four minutes
 	cargo run --release --locked -p sluice-bench -- --bounds
 
