@@ -36,6 +36,14 @@ pub const STATS_PATH: &str = "/stats";
 /// The publisher's gauge of events that are accepted and not stored yet. It is absent or NaN while the number is
 /// unknown.
 pub const BACKLOG_METRIC: &str = "sluice_publish_backlog_events";
+/// The publisher's counters of the events that it has appended, and of their bytes.
+pub const EVENTS_METRIC: &str = "sluice_publish_events_total";
+/// See [`EVENTS_METRIC`].
+pub const ENTRY_BYTES_METRIC: &str = "sluice_publish_entry_bytes_total";
+/// The publisher's gauge of the share of its memory that Redis uses.
+pub const MEMORY_METRIC: &str = "sluice_publish_log_memory_ratio";
+/// The aggregators' gauge of the disk space of their tables.
+pub const STORE_BYTES_METRIC: &str = "sluice_store_bytes";
 
 /// The environment variables that the operator sets for the managed servers, and for the driver of PostgreSQL.
 pub const SERVER_VARIABLES: &[&str] = &[

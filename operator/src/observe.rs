@@ -16,8 +16,10 @@ use tokio_util::sync::CancellationToken;
 
 use crate::controller::build::names::{MANAGER, Names};
 use crate::controller::plan::names_of;
+use crate::controller::upgrade::measured::Measured;
 use crate::controller::{Context, Wake};
 use crate::crd::{EventAggregator, Totals};
+use crate::program_client::Programs;
 
 /// How long a write may take, or the request for a reconcile.
 const DEADLINE: Duration = Duration::from_secs(5);
@@ -84,6 +86,7 @@ impl Observer {
                 () = round => {}
             }
             silent.retain(&resources);
+            self.context.measurements.forget(Instant::now());
             let uids = resources.iter().filter_map(|resource| resource.uid()).collect();
             self.context.unready.forget(observed.difference(&uids));
             self.context.server_restarts.forget(observed.difference(&uids));
@@ -111,8 +114,19 @@ impl Observer {
             // The first reconcile reads the CAs and the token. Until then the numbers in the status stay.
             return true;
         }
-        let (backlog, totals, unready) =
-            tokio::join!(programs.backlog(&names), programs.totals(&names), self.ask_unready(resource, &names, wake));
+        let (backlog, totals, unready, measured) = tokio::join!(
+            programs.backlog(&names),
+            programs.totals(&names),
+            self.ask_unready(resource, &names, wake),
+            measure(programs, resource, &names)
+        );
+        if let (Some(measured), Some(uid)) = (measured, resource.uid()) {
+            let accepted = totals.zip(backlog).map(|(totals, backlog)| totals.received + backlog);
+            let measured = Measured { backlog, ..measured };
+            if self.context.measurements.note(&uid, measured, accepted, Instant::now()) {
+                self.wake(resource, wake).await;
+            }
+        }
         let observation = Observation { backlog, totals };
         self.scale(resource, backlog, wake).await;
         let status = resource.status.clone().unwrap_or_default();
@@ -179,6 +193,15 @@ impl Observer {
             decisions.passed_on(&uid, decided);
         }
     }
+}
+
+/// Measures the load of a resource for an estimate, if an upgrade or a restore is asked for.
+async fn measure(programs: &Programs, resource: &EventAggregator, names: &Names) -> Option<Measured> {
+    let managed = &resource.spec.postgres.managed;
+    let serves = resource.status.as_ref().and_then(|status| status.postgres.as_ref()).map(|postgres| postgres.version);
+    let is_wanted = resource.spec.postgres.external.is_none()
+        && (serves.is_some_and(|serves| serves != managed.version) || managed.backup.is_some());
+    if is_wanted { Some(programs.load(names).await) } else { None }
 }
 
 /// Whether the programs of a resource are queried.

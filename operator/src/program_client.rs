@@ -8,9 +8,11 @@ use std::time::Duration;
 use serde::Deserialize;
 
 use crate::contract::{
-    AGGREGATOR_PORT, BACKLOG_METRIC, METRICS_PATH, METRICS_PORT, PUBLISHER_PORT, READY_PATH, STATS_PATH,
+    AGGREGATOR_PORT, BACKLOG_METRIC, ENTRY_BYTES_METRIC, EVENTS_METRIC, MEMORY_METRIC, METRICS_PATH, METRICS_PORT,
+    PUBLISHER_PORT, READY_PATH, STATS_PATH, STORE_BYTES_METRIC,
 };
 use crate::controller::build::names::{Component, Names};
+use crate::controller::upgrade::measured::Measured;
 use crate::crd::Totals;
 use crate::trust::{self, Trust, Trusted};
 
@@ -49,6 +51,31 @@ impl Programs {
         let url = format!("http://{}:{port}{METRICS_PATH}", names.host(&service));
         let text = successful(get(&self.http, &url, None).await?)?;
         gauge(&text, BACKLOG_METRIC)
+    }
+
+    /// Returns what the programs report about the load, as far as they do.
+    pub async fn load(&self, names: &Names) -> Measured {
+        let (publisher, aggregator, port) = if self.has_metrics_port(names) {
+            (names.publisher_metrics(), names.of(Component::Aggregator), METRICS_PORT)
+        } else {
+            (names.of(Component::Publisher), names.of(Component::Aggregator), 0)
+        };
+        let url = |service: &str, own: i32| {
+            let port = if port == 0 { own } else { port };
+            format!("http://{}:{port}{METRICS_PATH}", names.host(service))
+        };
+        let (publisher, aggregator) = (url(&publisher, PUBLISHER_PORT), url(&aggregator, AGGREGATOR_PORT));
+        let (publisher, aggregator) =
+            tokio::join!(get(&self.http, &publisher, None), get(&self.http, &aggregator, None));
+        let publisher = publisher.and_then(successful).unwrap_or_default();
+        let aggregator = aggregator.and_then(successful).unwrap_or_default();
+        let (bytes, events) = (number(&publisher, ENTRY_BYTES_METRIC), number(&publisher, EVENTS_METRIC));
+        Measured {
+            database_bytes: gauge(&aggregator, STORE_BYTES_METRIC),
+            event_bytes: bytes.zip(events).filter(|(_, events)| *events > 0.0).map(|(bytes, events)| bytes / events),
+            memory_ratio: number(&publisher, MEMORY_METRIC),
+            ..Measured::default()
+        }
     }
 
     /// Returns the totals; `None` when they are unknown.
@@ -149,6 +176,12 @@ async fn get(client: &reqwest::Client, url: &str, token: Option<&str>) -> Option
 
 /// Returns the value of a gauge in the Prometheus text format; `None` when it is absent or not a number.
 fn gauge(text: &str, name: &str) -> Option<i64> {
+    // Counts of events are far below the numbers that floating point rounds.
+    number(text, name).map(|value| value.round() as i64)
+}
+
+/// The same without rounding.
+fn number(text: &str, name: &str) -> Option<f64> {
     let value = text.lines().find_map(|line| {
         let rest = line.strip_prefix(name)?;
         let rest = match rest.strip_prefix('{') {
@@ -158,8 +191,7 @@ fn gauge(text: &str, name: &str) -> Option<i64> {
         rest.strip_prefix(' ')?.split(' ').next()
     })?;
     let value: f64 = value.parse().ok()?;
-    // Counts of events are far below the numbers that floating point rounds.
-    (value.is_finite() && value >= 0.0).then_some(value.round() as i64)
+    (value.is_finite() && value >= 0.0).then_some(value)
 }
 
 /// The fields of the aggregators' `/stats` that the operator uses.

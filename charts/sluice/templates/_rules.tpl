@@ -24,11 +24,11 @@ the same for the ClusterRole and for the Roles of single namespaces.
 - apiGroups: [batch]
   resources: [cronjobs]
   verbs: [get, list, watch, create, patch, delete]
-# The Jobs of backups tell what they stored. A restore is a Job that the operator creates and never changes; Kubernetes
-# removes it.
+# The Jobs of backups tell what they stored. A restore and an upgrade of PostgreSQL are Jobs that the operator creates and
+# never changes; Kubernetes removes them. The operator deletes that of an upgrade that is given up.
 - apiGroups: [batch]
   resources: [jobs]
-  verbs: [list, watch, create]
+  verbs: [list, watch, create, delete]
 # The connections that are allowed between pods.
 - apiGroups: [networking.k8s.io]
   resources: [networkpolicies]
@@ -46,10 +46,11 @@ the same for the ClusterRole and for the Roles of single namespaces.
   verbs: [{{ if not .Values.secretSelector }}get, {{ end }}list, watch, create, patch]
 # A volume grows when its claim is patched. Kubernetes creates the claims for the StatefulSets. Patch also adds or
 # removes the owner reference, which decides whether a claim is deleted with its resource. Get finds a claim whose
-# labels somebody removed.
+# labels somebody removed. Delete removes the volume that an upgrade of PostgreSQL has not filled, and those of former
+# major versions where a resource asks for that.
 - apiGroups: [""]
   resources: [persistentvolumeclaims]
-  verbs: [get, list, watch, patch]
+  verbs: [get, list, watch, patch, delete]
 # The conditions report the reason for which a pod does not start.
 - apiGroups: [""]
   resources: [pods]

@@ -21,6 +21,7 @@ use super::field_managers::{has_update_of_ours, without_updates_of_ours};
 use super::ownership::{owned_by_another, owned_by_us};
 use super::plan::Plan;
 use super::server_restarts::ServerRestarts;
+use super::upgrade::freeze::frozen;
 use super::{additions, hibernation, hold_servers, order, volumes};
 
 /// Annotation with the hash of the desired object.
@@ -59,7 +60,9 @@ pub async fn apply(
     let aggregator_held = order::hold_aggregators(plan, live, &mut desired, Timestamp::now());
     hibernation::stop(plan, live, &mut desired);
     let held = hold_servers::hold(restarts, plan, live, &desired, asked_for, must_be_applied);
-    let mut applier = Applier { client, plan, blocked: volumes.blocked, held: held.sets, failed: volumes.failed };
+    let (held, waits_for) = (held.sets, held.waits_for);
+    let mut applier =
+        Applier { client, plan, blocked: volumes.blocked, held, frozen: frozen(plan, live), failed: volumes.failed };
     let mut objects = Objects {
         service_accounts: applier.all(&live.objects.service_accounts, desired.service_accounts).await?,
         config_maps: applier.all(&live.objects.config_maps, desired.config_maps).await?,
@@ -91,7 +94,7 @@ pub async fn apply(
     match applier.failed {
         Some(error) => Err(error),
         None => {
-            let (waits_for, volume_refused) = (held.waits_for, volumes.refused);
+            let volume_refused = volumes.refused;
             Ok(Applied { objects, aggregator_held, publisher_held, waits_for, volume_refused })
         }
     }
@@ -104,6 +107,8 @@ struct Applier<'a> {
     blocked: Vec<String>,
     /// Names of the StatefulSets that stay as they are for now, and count as applied.
     held: Vec<String>,
+    /// Names of the StatefulSets and ConfigMaps that an upgrade of PostgreSQL leaves as they are.
+    frozen: Vec<String>,
     /// The first error.
     failed: Option<Error>,
 }
@@ -136,10 +141,17 @@ impl Applier<'_> {
         let api: Api<K> = Api::namespaced(self.client.clone(), &self.plan.names.namespace);
         let mut applied = Vec::with_capacity(desired.len());
         let of_sets = |names: &[String]| if K::kind(&()) == "StatefulSet" { names.to_vec() } else { Vec::new() };
-        let (blocked, held) = (of_sets(&self.blocked), of_sets(&self.held));
-        applied.extend(live.iter().filter(|live| held.contains(&live.name_any())).cloned());
-        let stays = |object: &&K| blocked.contains(&object.name_any()) || held.contains(&object.name_any());
-        for object in desired.iter().filter(|object| !stays(object)) {
+        let (blocked, mut stay) = (of_sets(&self.blocked), of_sets(&self.held));
+        if matches!(K::kind(&()).as_ref(), "StatefulSet" | "ConfigMap") {
+            stay.extend(self.frozen.iter().cloned());
+        }
+        for object in desired.iter().filter(|object| !blocked.contains(&object.name_any())) {
+            let name = object.name_any();
+            let existing = live.iter().find(|live| stay.contains(&name) && live.name_any() == name);
+            if let Some(live) = existing {
+                applied.push(live.clone());
+                continue;
+            }
             let result = self.one(&api, live, object).await;
             applied.extend(self.note(result)?);
         }

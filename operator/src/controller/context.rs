@@ -16,6 +16,7 @@ use super::plan::Defaults;
 use super::progress::Progress;
 use super::server_restarts::ServerRestarts;
 use super::unready::Unready;
+use super::upgrade::measured::Measurements;
 use super::watches::Watches;
 use crate::autoscale::Decisions;
 use crate::program_client::Programs;
@@ -50,6 +51,8 @@ pub struct Context {
     pub optional: Optional,
     /// The reasons that aggregators give for not being ready.
     pub unready: Unready,
+    /// What is known about the load of resources that are upgraded or restored.
+    pub measurements: Measurements,
     /// The watches that fail.
     pub watches: Watches,
     /// The resources whose servers restart.
@@ -80,6 +83,7 @@ impl Context {
             changes: Changes::default(),
             optional: Optional::default(),
             unready: Unready::default(),
+            measurements: Measurements::default(),
             watches: Watches::default(),
             server_restarts: ServerRestarts::new(1),
             progress: Progress::default(),

@@ -2,8 +2,10 @@
 //! from a cache, because a status computed from old objects would be wrong.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Instant;
 
 use futures::future::try_join_all;
+use jiff::Timestamp;
 use k8s_openapi::api::autoscaling::v2::HorizontalPodAutoscaler;
 use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::{ContainerStatus, PersistentVolumeClaim, Pod, Secret};
@@ -19,6 +21,7 @@ use super::error::{Error, Result};
 use super::optional::Optional;
 use super::plan::names_of;
 use super::reader::Reader;
+use super::upgrade::measured::Measured;
 use crate::crd::EventAggregator;
 
 /// The objects that exist for a resource.
@@ -46,6 +49,10 @@ pub struct Live {
     pub publisher_autoscalers: Vec<String>,
     /// The number of events that are not stored yet, as it was last observed.
     pub backlog: Option<i64>,
+    /// What is known about the load, for an estimate.
+    pub measured: Option<Measured>,
+    /// When this was read.
+    pub now: Timestamp,
 }
 
 /// Reads all objects that exist for `resource`. Those of `data` have been read already.
@@ -90,6 +97,8 @@ pub async fn fetch(context: &Context, resource: &EventAggregator, data: Data) ->
         },
         publisher_autoscalers: of_target(&all_autoscalers, "Deployment", &names.of(Component::Publisher)),
         backlog: resource.status.as_ref().and_then(|status| status.backlog),
+        measured: context.measurements.get(&resource.uid().unwrap_or_default(), Instant::now()),
+        now: Timestamp::now(),
     })
 }
 

@@ -32,7 +32,9 @@ pub fn hold(
     differs: impl Fn(&StatefulSet, &StatefulSet) -> bool,
 ) -> Held {
     let uid = plan.owner.uid.as_str();
-    let servers = [Component::Redis, Component::Postgres].map(|component| plan.names.of(component));
+    let redis = plan.redis.managed().map(|_| plan.names.of(Component::Redis));
+    let postgres = plan.postgres.managed().map(|postgres| postgres.set.clone());
+    let servers: Vec<_> = redis.into_iter().chain(postgres).collect();
     let existing = |name: &String| live.objects.stateful_sets.iter().find(|set| set.name_any() == *name);
     let wanted = |name: &String| desired.stateful_sets.iter().find(|set| set.name_any() == *name);
     let changed: Vec<_> = servers

@@ -10,6 +10,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use super::build::names::{Component, Names};
 use super::cloud_native_pg::plan::ClusterPlan;
 use super::tls::plan::TlsPlan;
+use super::upgrade::plan::{Previous, UpgradePlan};
 use crate::crd::{
     DeletionPolicy, DnsPeer, DurabilitySpec, EventAggregator, HttpRouteSpec, IngressSpec, JwtSpec, LimitsSpec, Peer,
     PodMonitorSpec, PodsSpec, PrometheusRuleSpec, PublisherAutoscaling, PullPolicy, Resources, SentinelSpec,
@@ -57,6 +58,12 @@ pub struct Plan {
     pub redis_replicas: i32,
     /// The PostgreSQL that holds the tables.
     pub postgres: PostgresBackend,
+    /// The upgrade of a managed PostgreSQL that is asked for.
+    pub upgrade: Option<UpgradePlan>,
+    /// The server that the upgrade fills, from when it has begun.
+    pub next: Option<PostgresPlan>,
+    /// What is left of former major versions.
+    pub previous: Previous,
     /// What is to be restored into it. No aggregator runs until it has ended.
     pub restore: Option<RestorePlan>,
     /// What identifies the restores that the resource asks for, done or not.
@@ -202,6 +209,12 @@ pub struct PostgresPlan {
     pub parameters: BTreeMap<String, String>,
     /// Its major version.
     pub version: i32,
+    /// Its image.
+    pub image: String,
+    /// Name of its StatefulSet and of its ConfigMap.
+    pub set: String,
+    /// Whether its volume is marked as incomplete until an upgrade has filled it.
+    pub begins_empty: bool,
     /// When and where it is backed up.
     pub backup: Option<BackupPlan>,
 }
@@ -267,6 +280,15 @@ pub struct RestorePlan {
     pub replaces: bool,
     /// The message if it has failed, and nothing can begin before it succeeds.
     pub failed: Option<String>,
+    /// How long it takes and whether Redis holds the events that arrive meanwhile, in words, if that is known.
+    pub estimate: Option<String>,
+}
+
+impl RedisPlan {
+    /// The memory for events and records, in bytes.
+    pub fn max_memory(&self) -> i64 {
+        (self.memory / 2).min(self.volume.bytes / 4)
+    }
 }
 
 impl PostgresPlan {
@@ -374,6 +396,11 @@ impl Plan {
         [(self.redis.is_managed(), Component::Redis), (self.postgres.is_managed(), Component::Postgres)]
             .into_iter()
             .filter_map(|(managed, component)| managed.then_some(component))
+    }
+
+    /// Whether an upgrade of PostgreSQL needs all aggregators to be stopped.
+    pub fn is_switching(&self) -> bool {
+        self.upgrade.as_ref().is_some_and(UpgradePlan::is_down) || !self.previous.running.is_empty()
     }
 
     /// Returns the backups, if there are any.

@@ -93,6 +93,16 @@ reasons! {
     RestoreComplete,
     /// A backup could not be restored.
     RestoreFailed,
+    /// PostgreSQL is being upgraded.
+    Upgrading,
+    /// PostgreSQL has been upgraded.
+    UpgradeComplete,
+    /// An upgrade of PostgreSQL failed, and the former server serves.
+    UpgradeFailed,
+    /// An upgrade of PostgreSQL has not begun, because of something else that must end first.
+    UpgradeWaiting,
+    /// An upgrade of PostgreSQL has not begun, because it would not fit.
+    UpgradeDoesNotFit,
     /// A component will not become ready by itself.
     Stalled,
     /// The cluster lacks the kinds of CloudNativePG.
@@ -156,6 +166,8 @@ impl Reason {
                 | Self::VolumeGrowing
                 | Self::Hibernating
                 | Self::Restoring
+                | Self::Upgrading
+                | Self::UpgradeWaiting
         )
     }
 
@@ -177,6 +189,9 @@ impl Reason {
                 | Self::BackupRecent
                 | Self::Restoring
                 | Self::RestoreComplete
+                | Self::Upgrading
+                | Self::UpgradeComplete
+                | Self::UpgradeWaiting
                 | Self::Paused
                 | Self::Hibernated
                 | Self::Hibernating

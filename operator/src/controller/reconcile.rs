@@ -12,11 +12,15 @@ use kube::runtime::controller::Action;
 use super::context::Context;
 use super::data::Data;
 use super::error::{Error, Result};
-use super::{apply, auth, backup, build, data, fetch, retention, secrets, status, tls, validate, write_status};
+use super::{
+    apply, auth, backup, build, data, fetch, retention, secrets, status, tls, upgrade, validate, write_status,
+};
 use crate::crd::{ConditionType, DeletionPolicy, EventAggregator, EventAggregatorStatus};
 
 /// How soon a resource that is not ready is reconciled again.
 const UNREADY_RESYNC: Duration = Duration::from_secs(30);
+/// The same while PostgreSQL has not the version that is asked for: events may be waiting for it.
+const UPGRADE_RESYNC: Duration = Duration::from_secs(5);
 /// How many times a resource that nothing has happened to is left alone at `resync`. After that it is reconciled although
 /// the watches tell of no change.
 const UNCHANGED_TIMES: u32 = 6;
@@ -71,6 +75,10 @@ async fn reconcile_readable(resource: &EventAggregator, context: &Context) -> Re
         }
     };
     context.succeeded(&resource.uid().unwrap_or_default());
+    let is_upgraded = {
+        let status = resource.status.as_ref().and_then(|status| status.postgres.as_ref());
+        status.is_none_or(|postgres| postgres.version == resource.spec.postgres.managed.version)
+    };
     if ready {
         let key = (resource.namespace().unwrap_or_default(), resource.name_any());
         // That a backup is overdue shows by the time alone.
@@ -78,7 +86,13 @@ async fn reconcile_readable(resource: &EventAggregator, context: &Context) -> Re
         context.changes.settle(&key, Instant::now() + context.resync * times);
     }
     // A program can become ready, or report another problem, without any change of an object.
-    let next = if ready || resource.spec.paused { context.resync } else { context.resync.min(UNREADY_RESYNC) };
+    let next = if ready || resource.spec.paused {
+        context.resync
+    } else if is_upgraded {
+        context.resync.min(UNREADY_RESYNC)
+    } else {
+        context.resync.min(UPGRADE_RESYNC)
+    };
     Ok(Action::requeue(with_jitter(next)))
 }
 
@@ -110,6 +124,7 @@ async fn bring_about(resource: &EventAggregator, context: &Context, data: Data) 
     let uid = resource.uid().unwrap_or_default();
     let live = Box::pin(fetch::fetch(context, resource, data)).await?;
     let plan = validate::validate(resource, &live, &context.defaults, context.decisions.get(&uid))?;
+    upgrade::withdraw(client, &plan, &live).await?;
     let checksums = secrets::ensure(client, &plan, &live).await?;
     let now = Timestamp::now();
     let certificates = tls::ensure::ensure(client, &plan, &live, now).await?;
@@ -120,6 +135,7 @@ async fn bring_about(resource: &EventAggregator, context: &Context, data: Data) 
     let turns = (&context.server_restarts, asked_for);
     let applied = Box::pin(apply::apply(client, &plan, &live, desired, turns)).await?;
     backup::begin(client, &plan, &live).await?;
+    upgrade::advance(client, &plan, &live, &applied).await?;
     context.programs.authenticate(&plan.names, token);
     context.programs.trust(&plan.names, certificates.as_ref().map(|all| &all.aggregators));
     let mut status = status::of_applied(&plan, &live, &applied, &old, now);

@@ -118,9 +118,16 @@ impl Owners {
     /// made by somebody else, whatever its labels are.
     fn component(&self, name: &str) -> Option<Component> {
         [Component::Redis, Component::Postgres].into_iter().find(|component| {
-            let set = self.names.of(*component);
-            let ordinal = name.strip_prefix("data-").and_then(|name| name.strip_prefix(&set)?.strip_prefix('-'));
-            name == set || ordinal.is_some_and(|ordinal| ordinal.bytes().all(|byte| byte.is_ascii_digit()))
+            let secret = self.names.of(*component);
+            let of_pod = name.strip_prefix("data-").and_then(|name| name.rsplit_once('-'));
+            let is_set = |set: &str| match component {
+                Component::Postgres => self.names.postgres_major(set).is_some(),
+                _ => set == secret,
+            };
+            name == secret
+                || of_pod.is_some_and(|(set, ordinal)| {
+                    is_set(set) && ordinal.bytes().all(|byte| byte.is_ascii_digit()) && !ordinal.is_empty()
+                })
         })
     }
 

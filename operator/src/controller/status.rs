@@ -9,7 +9,7 @@ use kube::ResourceExt;
 
 use super::apply::Applied;
 use super::backup::{self, Conclusion, Standing};
-use super::build::names::Component;
+use super::build::names::{Component, pvc_of};
 use super::capacity::{self, Growth};
 use super::cloud_native_pg::plan::ClusterPlan;
 use super::error::Error;
@@ -17,7 +17,7 @@ use super::fetch::Live;
 use super::plan::{Backend, ExternalPlan, Plan};
 use super::reason::{ConditionReason, Reason};
 use super::rollout::{self, Rollout};
-use super::{cloud_native_pg, durable, hibernation, pod_problems};
+use super::{cloud_native_pg, durable, hibernation, pod_problems, upgrade};
 use crate::contract::PUBLISHER_PORT;
 use crate::crd::{ConditionType, EventAggregatorStatus, VolumesStatus};
 
@@ -47,9 +47,7 @@ pub fn of_applied(
     old: &EventAggregatorStatus,
     now: Timestamp,
 ) -> EventAggregatorStatus {
-    let sets = &applied.objects.stateful_sets;
-    let set =
-        |component: Component| sets.iter().find(|set| set.name_any() == plan.names.of(component)).map(rollout::of_set);
+    let set = |component: Component| of_component(plan, applied, component);
     let aggregator = set(Component::Aggregator);
     let publisher = applied.objects.deployments.first().map(rollout::of_deployment);
     let part = |component: Component, rollout: Option<Rollout>| verdict(component, rollout, live, now);
@@ -90,7 +88,9 @@ pub fn of_applied(
     if plan.hibernated {
         (ready, progressing) = hibernated(live, &parts);
     }
-    (ready, progressing) = restoring(plan, &backups, ready, progressing);
+    let upgrade = upgrade::conclude(plan, old.postgres.as_ref(), now);
+    let waiting = backups.unready.as_ref().or(upgrade.unready.as_ref());
+    (ready, progressing) = waiting_for(plan, waiting, ready, progressing);
     if let Some(refused) = refused(applied, &smaller) {
         // Everything else has been applied.
         (ready, progressing) = (refused.clone(), refused);
@@ -107,7 +107,7 @@ pub fn of_applied(
         selector: Some(plan.names.selector_text(Component::Aggregator)),
         endpoint: Some(endpoint(plan)),
         volumes: volumes(plan, live),
-        ..with_backups(old, backups, verdicts, plan.generation, now)
+        ..with_backups(old, backups, upgrade, verdicts, plan.generation, now)
     }
 }
 
@@ -140,36 +140,49 @@ fn of_cluster(plan: &Plan, cluster: &ClusterPlan, applied: &Applied) -> Verdict 
     Verdict::new(status, reason, message)
 }
 
-/// Returns the conditions Ready and Progressing while a restore is not done: those of the restore, unless another part
+/// Returns the progress of a component's StatefulSet.
+fn of_component(plan: &Plan, applied: &Applied, component: Component) -> Option<Rollout> {
+    let name = set_of(plan, component);
+    applied.objects.stateful_sets.iter().find(|set| set.name_any() == name).map(rollout::of_set)
+}
+
+/// Returns the name of the StatefulSet of a component.
+fn set_of(plan: &Plan, component: Component) -> String {
+    let postgres = plan.postgres.managed().filter(|_| component == Component::Postgres);
+    postgres.map_or_else(|| plan.names.of(component), |postgres| postgres.set.clone())
+}
+
+/// Returns the conditions Ready and Progressing while a restore or an upgrade is not done: those of it, unless another part
 /// needs somebody.
-fn restoring(plan: &Plan, backups: &Conclusion, ready: Verdict, progressing: Verdict) -> (Verdict, Verdict) {
-    match &backups.unready {
-        Some(unready) if !plan.hibernated && (ready.is_true() || ready.reason.is_underway()) => {
-            let underway = if unready.reason.is_underway() { "True" } else { "False" };
-            (
-                Verdict::new("False", unready.reason, unready.message.clone()),
-                Verdict::new(underway, unready.reason, unready.message.clone()),
-            )
-        }
-        _ => (ready, progressing),
-    }
+fn waiting_for(plan: &Plan, unready: Option<&Standing>, ready: Verdict, progressing: Verdict) -> (Verdict, Verdict) {
+    let needs_nobody = ready.is_true() || ready.reason.is_underway();
+    let Some(unready) = unready.filter(|_| needs_nobody && !plan.hibernated) else { return (ready, progressing) };
+    let underway = if unready.reason.is_underway() { "True" } else { "False" };
+    (
+        Verdict::new("False", unready.reason, unready.message.clone()),
+        Verdict::new(underway, unready.reason, unready.message.clone()),
+    )
 }
 
 /// Replaces some conditions, and what is known of backups. Without backups the resource has no such conditions any more.
 fn with_backups(
     old: &EventAggregatorStatus,
-    backups: Conclusion,
+    mut backups: Conclusion,
+    upgrade: upgrade::Conclusion,
     mut verdicts: Vec<(ConditionType, Verdict)>,
     generation: i64,
     now: Timestamp,
 ) -> EventAggregatorStatus {
+    backups.conditions.extend(upgrade.upgraded.map(|standing| (ConditionType::Upgraded, standing)));
     let verdict = |standing: Standing| Verdict::new(standing.status, standing.reason, standing.message);
     verdicts.extend(backups.conditions.into_iter().map(|(of, standing)| (of, verdict(standing))));
     let mut retained = old.clone();
-    let of_backups = [ConditionType::BackedUp, ConditionType::Restored].map(ConditionType::as_str);
+    let of_backups =
+        [ConditionType::BackedUp, ConditionType::Restored, ConditionType::Upgraded].map(ConditionType::as_str);
     let is_new = |type_: &str| verdicts.iter().any(|(of, _)| of.as_str() == type_);
     retained.conditions.retain(|old| !of_backups.contains(&old.type_.as_str()) || is_new(&old.type_));
     EventAggregatorStatus {
+        postgres: upgrade.postgres,
         backup: backups.backup,
         restore: backups.restore,
         restored_from: backups.restored_from,
@@ -191,7 +204,7 @@ fn managed_volumes<'a>(
     let redis = if let Backend::Managed(redis) = &plan.redis { Some(&redis.volume.size) } else { None };
     let postgres = if let Backend::Managed(postgres) = &plan.postgres { Some(&postgres.volume.size) } else { None };
     [(Component::Redis, redis), (Component::Postgres, postgres)].into_iter().filter_map(|(component, asked)| {
-        let name = plan.names.pvc(component);
+        let name = pvc_of(&set_of(plan, component));
         Some((component, live.pvcs.iter().find(|pvc| pvc.name_any() == name)?, asked?))
     })
 }

@@ -2,7 +2,6 @@
 //! sends no requests.
 
 use std::collections::BTreeMap;
-use std::net::IpAddr;
 
 use k8s_openapi::api::core::v1::Secret;
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
@@ -11,22 +10,26 @@ use kube::Resource;
 use super::build::http_route::HttpRoute;
 use super::build::monitors::pod_monitor::PodMonitor;
 use super::build::monitors::prometheus_rule::PrometheusRule;
-use super::build::names::{Component, Names};
+use super::build::names::{Component, Names, pvc_of};
+use super::cidr::check_cidrs;
 use super::error::{Error, Result};
 use super::external_tls;
 use super::fetch::Live;
 use super::plan::{
     AggregatorPlan, Backend, Defaults, ExternalPlan, Images, NetworkPlan, PASSWORD, Plan, PostgresBackend,
-    PostgresPlan, PublisherPlan, RedisPlan, VolumePlan, names_of,
+    PostgresPlan, PublisherPlan, RedisPlan, RestorePlan, Restores, names_of,
 };
 use super::tls::check;
 use super::tls::plan::TlsPlan;
+use super::upgrade::estimate::Estimate;
+use super::upgrade::{self, Serving};
+use super::volume_plan::volume;
 use super::{auth, publisher_autoscaling, server_url};
-use super::{backup, capacity, cloud_native_pg, connections};
+use super::{backup, cloud_native_pg, connections, image_plan};
 use crate::contract::{POSTGRES_PORT, REDIS_PORT};
 use crate::crd::{
     AggregatorSpec, EventAggregator, EventAggregatorSpec, ExternalSpec, HttpRouteSpec, ManagedRedis, MonitoringSpec,
-    NetworkPolicySpec, PodMonitorSpec, PrometheusRuleSpec, Resources, StorageSpec,
+    NetworkPolicySpec, PodMonitorSpec, PrometheusRuleSpec, Resources,
 };
 use crate::quantity;
 
@@ -50,25 +53,23 @@ pub fn validate(resource: &EventAggregator, live: &Live, defaults: &Defaults, de
     let spec = &resource.spec;
     check_resources("spec.aggregator.resources", &spec.aggregator.resources)?;
     check_resources("spec.publisher.resources", &spec.publisher.resources)?;
-    for (index, range) in spec.publisher.service.load_balancer_source_ranges.iter().enumerate() {
-        check_cidr(&format!("spec.publisher.service.loadBalancerSourceRanges[{index}]"), range)?;
-    }
+    let ranges = &spec.publisher.service.load_balancer_source_ranges;
+    check_cidrs("spec.publisher.service.loadBalancerSourceRanges", ranges)?;
     let replicas = replicas(&spec.aggregator, live, &names, decided);
-    // Redis comes first: events reach it first, so its fault is the first to mend.
-    let redis = redis(spec, live, &names)?;
-    let (postgres, waits_for) = postgres(spec, live, &names)?;
+    let Servers { redis, postgres, waits_for, images, serving } = servers(resource, live, &names, defaults)?;
     connections::check(&spec.aggregator, replicas, live, &postgres)?;
     let certified = certified(&redis, &postgres);
-    let (restore, asked) = backup::restore(resource, live, &names)?;
-    // An aggregator would store into what is being replaced.
+    let (restore, asked, upgraded) = replaced(resource, live, &names, (&redis, &postgres, &serving), defaults)?;
+    // An aggregator would store into what is being replaced or copied.
     let waits_for = waits_for.filter(|_| replicas > 0);
-    let replicas = if restore.is_some() || waits_for.is_some() { 0 } else { replicas };
+    let is_held = restore.is_some() || waits_for.is_some() || upgraded.holds_aggregators();
+    let replicas = if is_held { 0 } else { replicas };
     let (pod_monitor, prometheus_rule) = monitors(&spec.monitoring, live);
     Ok(Plan {
         owner,
         generation: resource.metadata.generation.unwrap_or_default(),
         deletion_policy: spec.deletion_policy,
-        images: images(spec, defaults)?,
+        images,
         dedup_fields: spec.dedup_fields.iter().map(|field| field.as_str()).collect::<Vec<_>>().join(","),
         streams: spec.streams,
         stream_prefix: spec.redis.stream_prefix.clone().unwrap_or_else(|| names.stream_prefix()),
@@ -93,6 +94,9 @@ pub fn validate(resource: &EventAggregator, live: &Live, defaults: &Defaults, de
         sentinel: spec.redis.sentinel.clone(),
         redis_replicas: spec.redis.replicas,
         postgres,
+        upgrade: upgraded.upgrade,
+        next: upgraded.next,
+        previous: upgraded.previous,
         restore,
         asked,
         network: network(&spec.network_policy, defaults)?,
@@ -125,6 +129,45 @@ fn aggregator(spec: &AggregatorSpec, replicas: i32, waits_for: Option<String>) -
         resources: spec.resources.clone(),
         pods: spec.pods.clone(),
     }
+}
+
+/// The servers of a resource.
+struct Servers {
+    redis: Backend<RedisPlan>,
+    postgres: PostgresBackend,
+    /// What aggregators wait for before they start with it.
+    waits_for: Option<String>,
+    images: Images,
+    /// The PostgreSQL that serves.
+    serving: Serving,
+}
+
+fn servers(resource: &EventAggregator, live: &Live, names: &Names, defaults: &Defaults) -> Result<Servers> {
+    let spec = &resource.spec;
+    // Redis comes first: events reach it first, so its fault is the first to mend.
+    let redis = redis(spec, live, names)?;
+    let serving = upgrade::serving(resource, live, names);
+    let images = image_plan::images(spec, live, defaults, &serving)?;
+    let (postgres, waits_for) = postgres(spec, live, names, &serving, &images)?;
+    Ok(Servers { redis, postgres, waits_for, images, serving })
+}
+
+/// Returns what replaces the content of PostgreSQL, or PostgreSQL itself.
+fn replaced(
+    resource: &EventAggregator,
+    live: &Live,
+    names: &Names,
+    (redis, postgres, serving): (&Backend<RedisPlan>, &PostgresBackend, &Serving),
+    defaults: &Defaults,
+) -> Result<(Option<RestorePlan>, Restores, upgrade::Upgraded)> {
+    let (mut restore, asked) = backup::restore(resource, live, names)?;
+    let max_memory = redis.managed().map(RedisPlan::max_memory);
+    let estimate = Estimate::new(live.measured.as_ref(), max_memory, &resource.spec.publisher.limits);
+    if let (Some(restore), Ok(estimate)) = (&mut restore, &estimate) {
+        restore.estimate = Some(estimate.text());
+    }
+    let upgrade = upgrade::Asked { resource, live, names, serving, restores: restore.is_some(), estimate };
+    Ok((restore, asked, upgrade.plan(postgres.managed(), defaults)?))
 }
 
 /// Returns the components that have a certificate: those that the operator runs and that serve others, and the clients of
@@ -162,25 +205,6 @@ fn check_resources(field: &str, resources: &Resources) -> Result<()> {
         }
     }
     Ok(())
-}
-
-fn images(spec: &EventAggregatorSpec, defaults: &Defaults) -> Result<Images> {
-    let image = |field: &str, own: &Option<String>, default: &str| match own.as_deref().unwrap_or(default) {
-        "" => Err(Error::invalid(format!("spec.images.{field}"), "must not be empty")),
-        image if image.contains(char::is_whitespace) => {
-            Err(Error::invalid(format!("spec.images.{field}"), "must not contain whitespace"))
-        }
-        image => Ok(image.to_owned()),
-    };
-    let version = spec.postgres.managed.version.to_string();
-    Ok(Images {
-        aggregator: image("aggregator", &spec.images.aggregator, &defaults.image_aggregator)?,
-        publisher: image("publisher", &spec.images.publisher, &defaults.image_publisher)?,
-        redis: image("redis", &spec.images.redis, &defaults.image_redis)?,
-        postgres: image("postgres", &spec.images.postgres, &defaults.image_postgres.replace("{version}", &version))?,
-        pull_policy: spec.images.pull_policy,
-        pull_secrets: spec.images.pull_secrets.clone(),
-    })
 }
 
 /// Returns the route, if the cluster has the Gateway API.
@@ -253,7 +277,13 @@ fn redis(spec: &EventAggregatorSpec, live: &Live, names: &Names) -> Result<Backe
 }
 
 /// Returns PostgreSQL, and what aggregators wait for before they start with it.
-fn postgres(spec: &EventAggregatorSpec, live: &Live, names: &Names) -> Result<(PostgresBackend, Option<String>)> {
+fn postgres(
+    spec: &EventAggregatorSpec,
+    live: &Live,
+    names: &Names,
+    serving: &Serving,
+    images: &Images,
+) -> Result<(PostgresBackend, Option<String>)> {
     if let Some(cluster) = &spec.postgres.cloud_native_pg {
         check_resources("spec.postgres.cloudNativePG.resources", &cluster.resources)?;
         let (plan, waits_for) = cloud_native_pg::validate(cluster, live, names)?;
@@ -267,12 +297,15 @@ fn postgres(spec: &EventAggregatorSpec, live: &Live, names: &Names) -> Result<(P
     check_password(live, names, Component::Postgres)?;
     let managed = &spec.postgres.managed;
     let plan = PostgresPlan {
-        volume: volume("spec.postgres.managed.storage", &managed.storage, live, &names.pvc(Component::Postgres))?,
+        volume: volume("spec.postgres.managed.storage", &managed.storage, live, &pvc_of(&serving.set))?,
         memory: memory("spec.postgres.managed.memory", &managed.memory, 128 * MIB)?,
         cpu: cpu("spec.postgres.managed.cpu", &managed.cpu)?,
         pods: managed.pods.clone(),
         parameters: managed.parameters.clone(),
-        version: managed.version,
+        version: serving.version,
+        image: images.postgres.clone(),
+        set: serving.set.clone(),
+        begins_empty: serving.suffix.is_some(),
         backup: backup::backup(spec, live, names)?,
     };
     Ok((Backend::Managed(plan), None))
@@ -305,17 +338,6 @@ fn check_volume_of_redis(managed: &ManagedRedis) -> Result<()> {
         return Err(Error::invalid(field, message));
     }
     Ok(())
-}
-
-fn volume(field: &str, storage: &StorageSpec, live: &Live, pvc: &str) -> Result<VolumePlan> {
-    let asked = quantity::whole(&storage.size).map_err(|message| Error::invalid(format!("{field}.size"), message))?;
-    if asked <= 0 {
-        return Err(Error::invalid(format!("{field}.size"), "must be positive"));
-    }
-    let pvc = live.pvcs.iter().find(|live| live.metadata.name.as_deref() == Some(pvc));
-    let there = pvc.and_then(capacity::existing).and_then(|size| quantity::whole(size).ok());
-    let bytes = there.map_or(asked, |there| there.min(asked));
-    Ok(VolumePlan { size: storage.size.clone(), bytes, storage_class: storage.storage_class_name.clone() })
 }
 
 fn memory(field: &str, memory: &Quantity, min: i64) -> Result<i64> {
@@ -353,9 +375,7 @@ fn external_plan(
     default_port: i32,
 ) -> Result<ExternalPlan> {
     let (name, key) = (external.secret_ref.name.clone(), external.secret_ref.key.clone());
-    for (index, cidr) in external.cidrs.iter().enumerate() {
-        check_cidr(&format!("{field}.cidrs[{index}]"), cidr)?;
-    }
+    check_cidrs(&format!("{field}.cidrs"), &external.cidrs)?;
     let Some(url) = live.secrets.get(&name).and_then(|secret| value(secret, &key)) else {
         return Err(Error::SecretMissing { field: format!("{field}.secretRef"), name, key });
     };
@@ -379,46 +399,11 @@ pub(super) fn value<'a>(secret: &'a Secret, key: &str) -> Option<&'a [u8]> {
 }
 
 fn network(spec: &NetworkPolicySpec, defaults: &Defaults) -> Result<Option<NetworkPlan>> {
-    for (index, cidr) in spec.dns.cidrs.iter().enumerate() {
-        check_cidr(&format!("spec.networkPolicy.dns.cidrs[{index}]"), cidr)?;
-    }
+    check_cidrs("spec.networkPolicy.dns.cidrs", &spec.dns.cidrs)?;
     Ok(spec.enabled.then(|| NetworkPlan {
         dns: spec.dns.clone(),
         clients: spec.clients.clone(),
         scrapers: spec.scrapers.clone(),
         operator_namespace: defaults.operator_namespace.clone(),
     }))
-}
-
-fn check_cidr(field: &str, text: &str) -> Result<()> {
-    let fits = text.split_once('/').is_some_and(|(address, length)| {
-        let max = match address.parse::<IpAddr>() {
-            Ok(IpAddr::V4(_)) => 32,
-            Ok(IpAddr::V6(_)) => 128,
-            Err(_) => return false,
-        };
-        length.parse::<u8>().is_ok_and(|length| length <= max)
-    });
-    if fits {
-        Ok(())
-    } else {
-        Err(Error::invalid(field, format!("{text:?} is not an address range such as 10.0.0.0/8")))
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn address_ranges_that_a_policy_would_refuse_are_named() {
-        for cidr in ["10.0.0.0/8", "::/0", "192.168.1.1/32"] {
-            assert!(check_cidr("f", cidr).is_ok(), "{cidr}");
-        }
-        for cidr in ["", "10.0.0.0", "10.0.0.0/33", "::/129", "host/8", "10.0.0/8"] {
-            let error = check_cidr("spec.redis.external.cidrs[0]", cidr).unwrap_err();
-            assert!(error.to_string().starts_with("spec.redis.external.cidrs[0]"), "{error}");
-            assert!(!error.is_retryable());
-        }
-    }
 }

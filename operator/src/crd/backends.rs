@@ -12,6 +12,7 @@ use super::cloud_native_pg::CloudNativePgSpec;
 use super::pods::PodsSpec;
 use super::storage::StorageSpec;
 use super::tls::{CaSecret, CertSecret};
+use super::upgrade::UpgradeSpec;
 use super::{cloud_native_pg_rules, parameters, rules};
 
 /// Redis: managed, unless `external` is given.
@@ -113,9 +114,12 @@ pub struct ManagedPostgres {
     #[schemars(transform = parameters::values)]
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub parameters: BTreeMap<String, String>,
-    /// Major version of the server. It cannot be changed, because the data directory belongs to that version.
+    /// Major version of the server. It can be raised: what is stored is then copied to a new server with a new volume,
+    /// while events wait in Redis.
     #[schemars(range(min = 15, max = 99))]
     pub version: i32,
+    /// How the server is brought to a newer major version.
+    pub upgrade: UpgradeSpec,
     /// If given, backups are made by a schedule.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub backup: Option<BackupSpec>,
@@ -134,6 +138,7 @@ impl Default for ManagedPostgres {
             pods: PodsSpec::default(),
             parameters: BTreeMap::new(),
             version: 17,
+            upgrade: UpgradeSpec::default(),
             backup: None,
             restore: None,
         }

@@ -32,6 +32,8 @@ mod spec;
 mod status;
 mod storage;
 mod tls;
+mod upgrade;
+mod upgrade_rules;
 
 pub use auth::{AuthSpec, JwtSpec, TokensSecret};
 pub use backends::{ExternalSpec, ManagedPostgres, ManagedRedis, PostgresSpec, RedisSpec, SecretKeyRef, SentinelSpec};
@@ -59,3 +61,4 @@ pub use spec::{
 pub use status::{CertificateStatus, ConditionType, EventAggregatorStatus, Totals, VolumesStatus};
 pub use storage::StorageSpec;
 pub use tls::{CaSecret, CertSecret, TlsSecrets, TlsSpec};
+pub use upgrade::{EstimateStatus, PostgresStatus, UpgradeSpec, UpgradeState, UpgradeStatus};

@@ -10,7 +10,7 @@ use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::Validati
 use schemars::Schema;
 
 use super::add_rules::add;
-use super::{backup_rules, cloud_native_pg_rules, parameters, places, shrink};
+use super::{backup_rules, cloud_native_pg_rules, parameters, places, shrink, upgrade_rules};
 use crate::contract;
 
 /// Returns the rule for the minimum memory with which a server starts.
@@ -72,6 +72,7 @@ pub(super) fn root() -> Vec<ValidationRule> {
     rules.extend(places::rules());
     rules.extend(backup_rules::root());
     rules.extend(cloud_native_pg_rules::root());
+    rules.push(upgrade_rules::version());
     rules
 }
 
@@ -137,15 +138,10 @@ pub(super) fn managed_redis(schema: &mut Schema) {
     add(schema, &[memory!("64Mi"), volume, (&rule, &message, path)]);
 }
 
-/// Adds the rules of a managed PostgreSQL. One major version cannot read the files of another.
+/// Adds the rules of a managed PostgreSQL. [`root`] has the rule about its version.
 pub(super) fn managed_postgres(schema: &mut Schema) {
-    let version = (
-        "!has(self.version) || !has(oldSelf.version) || self.version == oldSelf.version",
-        "postgres.managed.version cannot be changed: the data directory belongs to that major version",
-        ".version",
-    );
     let (rule, message, path) = parameters::of_postgres();
-    add(schema, &[memory!("128Mi"), version, (&rule, &message, path)]);
+    add(schema, &[memory!("128Mi"), (&rule, &message, path)]);
 }
 
 /// Adds the rules of the Service of the publishers: what only some types have.

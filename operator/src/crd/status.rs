@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::backup::{BackupStatus, RestoreStatus};
 use super::deletion::DeletionPolicy;
+use super::upgrade::PostgresStatus;
 
 /// The state of the resource, as the operator has observed it.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -43,6 +44,9 @@ pub struct EventAggregatorStatus {
     /// The certificates of the programs and servers, if they speak TLS.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub certificates: Vec<CertificateStatus>,
+    /// The managed PostgreSQL.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub postgres: Option<PostgresStatus>,
     /// The backups of the managed PostgreSQL.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub backup: Option<BackupStatus>,
@@ -122,11 +126,13 @@ pub enum ConditionType {
     BackedUp,
     /// The backup that was to be restored has been. Only with a restore.
     Restored,
+    /// PostgreSQL has the major version that is asked for. Only after an upgrade was asked for.
+    Upgraded,
 }
 
 impl ConditionType {
     /// All conditions, in the order in which the status lists them.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::Ready,
         Self::Progressing,
         Self::RedisReady,
@@ -136,6 +142,7 @@ impl ConditionType {
         Self::Durable,
         Self::BackedUp,
         Self::Restored,
+        Self::Upgraded,
     ];
 
     /// The condition's `type`.
@@ -150,6 +157,7 @@ impl ConditionType {
             Self::Durable => "Durable",
             Self::BackedUp => "BackedUp",
             Self::Restored => "Restored",
+            Self::Upgraded => "Upgraded",
         }
     }
 }

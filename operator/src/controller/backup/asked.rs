@@ -77,7 +77,7 @@ fn begins_with(
         Some(RestoreStatus { state: RestoreState::Failed, message, .. }) => Some(message.unwrap_or_default()),
         _ => None,
     };
-    Ok(Some(RestorePlan { key, backup: from.backup.clone(), place, replaces: false, failed }))
+    Ok(Some(RestorePlan { key, backup: from.backup.clone(), place, replaces: false, failed, estimate: None }))
 }
 
 /// Returns the backup that replaces what is stored, unless that was tried.
@@ -101,7 +101,7 @@ fn replaces(
         return Err(Error::invalid("spec.postgres.managed.restore", message));
     };
     let name = Some(restore.backup.clone());
-    Ok(Some(RestorePlan { key, backup: name, place: backup.place, replaces: true, failed: None }))
+    Ok(Some(RestorePlan { key, backup: name, place: backup.place, replaces: true, failed: None, estimate: None }))
 }
 
 fn place(field: &str, place: &BackupPlace, live: &Live, namespace: &str, name: &str) -> Result<PlacePlan> {

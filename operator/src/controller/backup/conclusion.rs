@@ -71,9 +71,12 @@ fn unready(plan: &Plan, restore: &RestorePlan, live: &Live) -> Standing {
         Some(why) => {
             (Reason::RestoreFailed, format!("nothing begins before spec.restoreFrom succeeds, or is removed: {why}"))
         }
-        None => match waits_for(plan, live) {
+        None => match waits_for(&plan.names, live) {
             Some(waits) => (Reason::Restoring, format!("to restore {name}, waiting for {waits}")),
-            None => (Reason::Restoring, format!("restoring {name}; events wait in Redis")),
+            None => {
+                let estimate = restore.estimate.as_ref().map_or_else(String::new, |text| format!(": {text}"));
+                (Reason::Restoring, format!("restoring {name}; events wait in Redis{estimate}"))
+            }
         },
     };
     Standing { status: "False", reason, message }

@@ -2,23 +2,20 @@
 
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::batch::v1::{CronJob, Job};
-use k8s_openapi::api::core::v1::{ContainerStateTerminated, Pod};
 use kube::ResourceExt;
 use serde::Deserialize;
 
 use super::cron::Schedule;
 use crate::controller::build::backup::{RESTORE_CONTAINER, RESTORE_KEY, STORE_CONTAINER};
+use crate::controller::build::upgrade::UPGRADE_KEY;
 use crate::controller::fetch::Live;
+use crate::controller::job_end::{ended, terminated, text, why_failed};
 use crate::controller::plan::BackupPlan;
 use crate::controller::reason::Reason;
 use crate::crd::{BackupStatus, RestoreState, RestoreStatus};
 
-/// The label with which Kubernetes marks the pods of a Job.
-const JOB_NAME: &str = "batch.kubernetes.io/job-name";
 /// How long after its time a backup may be missing before it is overdue. Most take minutes.
 const GRACE: SignedDuration = SignedDuration::from_hours(1);
-/// How much of a message is kept, in characters.
-const MAX_MESSAGE: usize = 500;
 
 /// What the status says about backups, for the condition.
 pub struct Standing {
@@ -67,7 +64,7 @@ pub fn backups(
     now: Timestamp,
 ) -> (BackupStatus, Standing) {
     let mut status = old.clone();
-    for job in live.jobs.iter().filter(|job| !job.annotations().contains_key(RESTORE_KEY)) {
+    for job in live.jobs.iter().filter(|job| is_of_backup(job)) {
         match ended(job) {
             Some((true, _)) => {
                 let told = terminated(live, job, STORE_CONTAINER, |state| state.exit_code == 0)
@@ -138,50 +135,9 @@ fn standing(
     }
 }
 
-/// Returns whether a Job has ended well, and when it ended; `None` while it runs.
-pub(super) fn ended(job: &Job) -> Option<(bool, Timestamp)> {
-    // It is set only when the Job has ended well.
-    if let Some(time) = job.status.as_ref().and_then(|status| status.completion_time.as_ref()) {
-        return Some((true, time.0));
-    }
-    let mut conditions = job.status.iter().flat_map(|status| status.conditions.iter().flatten());
-    let failed = conditions.find(|condition| condition.type_ == "Failed" && condition.status == "True")?;
-    Some((false, failed.last_transition_time.as_ref().map_or(Timestamp::UNIX_EPOCH, |time| time.0)))
-}
-
-fn why_failed(live: &Live, job: &Job) -> String {
-    let failed = |name: &str| terminated(live, job, name, |state| state.exit_code != 0).and_then(text);
-    let conditions = job.status.iter().flat_map(|status| status.conditions.iter().flatten());
-    let of_job = || {
-        let mut failed = conditions.filter(|condition| condition.type_ == "Failed");
-        failed.find_map(|condition| condition.message.clone())
-    };
-    let why = [RESTORE_CONTAINER, STORE_CONTAINER, "fetch", "dump"].into_iter().find_map(failed);
-    why.or_else(of_job).unwrap_or_else(|| format!("Job {} has failed", job.name_any()))
-}
-
-/// Returns how a container of the newest pod of a Job ended, for which `fits` holds.
-fn terminated<'a>(
-    live: &'a Live,
-    job: &Job,
-    container: &str,
-    fits: impl Fn(&ContainerStateTerminated) -> bool,
-) -> Option<&'a ContainerStateTerminated> {
-    let name = job.name_any();
-    let mut pods: Vec<&Pod> = live.backup_pods.iter().filter(|pod| pod.labels().get(JOB_NAME) == Some(&name)).collect();
-    pods.sort_by_key(|pod| std::cmp::Reverse(pod.creation_timestamp()));
-    pods.into_iter().find_map(|pod| {
-        let statuses = pod.status.iter().flat_map(|status| status.container_statuses.iter().flatten());
-        let mut states = statuses.filter(|status| status.name == container).filter_map(|status| status.state.as_ref());
-        states.find_map(|state| state.terminated.as_ref().filter(|state| fits(state)))
-    })
-}
-
-/// Returns the last line of the message with which a container ended.
-fn text(state: &ContainerStateTerminated) -> Option<String> {
-    let line = state.message.as_deref()?.trim().lines().next_back()?;
-    let line: String = line.chars().take(MAX_MESSAGE).collect();
-    Some(line).filter(|line| !line.is_empty())
+/// Whether a Job makes a backup.
+fn is_of_backup(job: &Job) -> bool {
+    [RESTORE_KEY, UPGRADE_KEY].iter().all(|key| !job.annotations().contains_key(*key))
 }
 
 fn is_later(time: Timestamp, than: Option<&str>) -> bool {

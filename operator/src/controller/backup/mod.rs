@@ -9,4 +9,4 @@ mod restore;
 pub use asked::{backup, check_schedule, restore};
 pub use conclusion::{Conclusion, conclude};
 pub use done::Standing;
-pub use restore::begin;
+pub use restore::{begin, waits_for};

@@ -7,7 +7,7 @@ use kube::api::PostParams;
 use kube::{Api, Client, ResourceExt};
 
 use crate::controller::build::backup::restore_job;
-use crate::controller::build::names::{Component, component_of};
+use crate::controller::build::names::{Component, Names, component_of};
 use crate::controller::error::{Error, Result};
 use crate::controller::fetch::Live;
 use crate::controller::plan::Plan;
@@ -20,7 +20,7 @@ pub async fn begin(client: &Client, plan: &Plan, live: &Live) -> Result<()> {
     let (Some(restore), Some(postgres)) = (&plan.restore, plan.postgres.managed()) else { return Ok(()) };
     let name = plan.names.restore_job(&restore.key);
     let exists = live.jobs.iter().any(|job| job.name_any() == name);
-    if exists || restore.failed.is_some() || plan.hibernated || waits_for(plan, live).is_some() {
+    if exists || restore.failed.is_some() || plan.hibernated || waits_for(&plan.names, live).is_some() {
         return Ok(());
     }
     tracing::info!(name, key = restore.key, "the restore begins: creating its Job");
@@ -33,9 +33,9 @@ pub async fn begin(client: &Client, plan: &Plan, live: &Live) -> Result<()> {
     }
 }
 
-/// Returns what must stop before the restore can begin.
-pub fn waits_for(plan: &Plan, live: &Live) -> Option<String> {
-    let set = plan.names.of(Component::Aggregator);
+/// Returns what must stop before a restore or an upgrade can begin.
+pub fn waits_for(names: &Names, live: &Live) -> Option<String> {
+    let set = names.of(Component::Aggregator);
     let wanted = live.objects.stateful_sets.iter().find(|live| live.name_any() == set);
     let wanted = wanted.and_then(|set| set.spec.as_ref()?.replicas).unwrap_or(0);
     let is_aggregator = |pod: &&Pod| component_of(pod.labels()) == Some(Component::Aggregator.as_str());

@@ -47,19 +47,23 @@ const PARTS: i64 = 9_000;
 /// Adds what the pods need, and the CronJob.
 pub(super) fn build(plan: &Plan, objects: &mut Objects) {
     let Some(postgres) = plan.postgres.managed() else { return };
-    if postgres.backup.is_none() && plan.restore.is_none() {
+    if postgres.backup.is_none() && plan.restore.is_none() && plan.next.is_none() {
         return;
     }
     objects.service_accounts.push(meta::service_account(plan, COMPONENT));
-    objects.config_maps.push(config::config_map(plan, COMPONENT, files()));
+    objects.config_maps.push(config::config_map(plan, COMPONENT, files(plan)));
     objects.cron_jobs.extend(postgres.backup.as_ref().map(|backup| cron_job(plan, postgres, backup)));
 }
 
-fn files() -> BTreeMap<String, String> {
-    BTreeMap::from([
+fn files(plan: &Plan) -> BTreeMap<String, String> {
+    let mut files = BTreeMap::from([
         ("dump.sh".to_owned(), include_str!("dump.sh").to_owned()),
         ("restore.sh".to_owned(), include_str!("restore.sh").to_owned()),
-    ])
+    ]);
+    if plan.next.is_some() {
+        files.insert("upgrade.sh".to_owned(), include_str!("upgrade.sh").to_owned());
+    }
+    files
 }
 
 fn cron_job(plan: &Plan, postgres: &PostgresPlan, backup: &BackupPlan) -> CronJob {
@@ -83,7 +87,7 @@ fn cron_job(plan: &Plan, postgres: &PostgresPlan, backup: &BackupPlan) -> CronJo
             concurrency_policy: Some("Forbid".to_owned()),
             starting_deadline_seconds: Some(STARTING_DEADLINE),
             // While a backup is restored, or no server runs, none can be made.
-            suspend: Some(backup.suspend || plan.restore.is_some() || plan.hibernated),
+            suspend: Some(backup.suspend || plan.restore.is_some() || plan.is_switching() || plan.hibernated),
             successful_jobs_history_limit: Some(1),
             failed_jobs_history_limit: Some(1),
             job_template: JobTemplateSpec {
@@ -165,7 +169,7 @@ fn ours(plan: &Plan, name: &str, args: Vec<String>, place: &PlacePlan) -> Contai
 }
 
 /// Returns the container of the programs of PostgreSQL, which runs a script.
-fn theirs(plan: &Plan, name: &str, script: &str) -> Container {
+pub(super) fn theirs(plan: &Plan, name: &str, script: &str) -> Container {
     let server = plan.names.of(Component::Postgres);
     let mut container = pod::container(plan, COMPONENT, &plan.images.postgres);
     name.clone_into(&mut container.name);
@@ -186,9 +190,17 @@ fn theirs(plan: &Plan, name: &str, script: &str) -> Container {
     container
 }
 
+/// Turns a pod template into that of a Job.
+pub(super) fn of_job(mut template: PodTemplateSpec) -> PodTemplateSpec {
+    let spec = template.spec.get_or_insert_default();
+    spec.restart_policy = Some("Never".to_owned());
+    spec.topology_spread_constraints = None;
+    template
+}
+
 fn template(plan: &Plan, containers: [Container; 2], place: &PlacePlan) -> PodTemplateSpec {
     let [mut first, mut second] = containers;
-    let mut volumes = vec![config::volume(plan, COMPONENT), pod::scratch("shared"), pod::scratch("tmp")];
+    let mut volumes = vec![config::volume(&plan.names.of(COMPONENT)), pod::scratch("shared"), pod::scratch("tmp")];
     if let Some(claim) = &place.claim {
         let source = PersistentVolumeClaimVolumeSource { claim_name: claim.clone(), ..Default::default() };
         volumes.push(Volume { name: "backups".to_owned(), persistent_volume_claim: Some(source), ..Volume::default() });
@@ -214,9 +226,6 @@ fn template(plan: &Plan, containers: [Container; 2], place: &PlacePlan) -> PodTe
         grace: GRACE,
     };
     let mut template = pod::template(plan, pod);
-    let spec = template.spec.get_or_insert_default();
-    spec.containers.push(second);
-    spec.restart_policy = Some("Never".to_owned());
-    spec.topology_spread_constraints = None;
-    template
+    template.spec.get_or_insert_default().containers.push(second);
+    of_job(template)
 }

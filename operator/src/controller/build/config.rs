@@ -18,9 +18,9 @@ pub(super) fn config_map(plan: &Plan, component: Component, files: BTreeMap<Stri
     ConfigMap { metadata: meta(plan, plan.names.of(component), component), data: Some(files), ..ConfigMap::default() }
 }
 
-/// Returns the ConfigMap as a volume.
-pub(super) fn volume(plan: &Plan, component: Component) -> Volume {
-    let source = ConfigMapVolumeSource { name: plan.names.of(component), ..ConfigMapVolumeSource::default() };
+/// Returns the ConfigMap of this name as a volume.
+pub(super) fn volume(name: &str) -> Volume {
+    let source = ConfigMapVolumeSource { name: name.to_owned(), ..ConfigMapVolumeSource::default() };
     Volume { name: "config".to_owned(), config_map: Some(source), ..Volume::default() }
 }
 

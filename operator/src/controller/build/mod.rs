@@ -23,6 +23,7 @@ mod redis;
 mod set;
 mod tls;
 mod tuning;
+pub mod upgrade;
 
 pub use objects::Objects;
 

@@ -16,6 +16,16 @@ pub const COMPONENT: &str = "app.kubernetes.io/component";
 /// The label with the name of the program that manages an object.
 pub const MANAGED_BY: &str = "app.kubernetes.io/managed-by";
 
+/// Annotation of the PersistentVolumeClaim of a server that an upgrade has not filled yet.
+pub const INCOMPLETE: &str = "sluice.dev/incomplete";
+/// Annotation of the PersistentVolumeClaim of a server that an upgrade has filled: the upgrade. From then on this server
+/// has what is stored, and no former one may serve.
+pub const COMPLETE: &str = "sluice.dev/complete";
+/// The variable of a PostgreSQL's pod with its major version.
+pub const MAJOR_VARIABLE: &str = "POSTGRES_MAJOR";
+/// Annotation of the PersistentVolumeClaim of a PostgreSQL with its major version.
+pub const VERSION: &str = "sluice.dev/postgres-version";
+
 /// Returns the labels of the operator's own pods.
 pub fn operator_labels() -> BTreeMap<String, String> {
     BTreeMap::from([(NAME.to_owned(), OPERATOR_NAME.to_owned())])
@@ -137,6 +147,30 @@ impl Names {
         format!("data-{}-0", self.of(component))
     }
 
+    /// Returns the name of the StatefulSet of a PostgreSQL: the first one of a resource, or that of the major version to
+    /// which it was upgraded.
+    pub fn postgres_set(&self, major: Option<i32>) -> String {
+        let first = self.of(Component::Postgres);
+        major.map_or(first.clone(), |major| format!("{first}-{major}"))
+    }
+
+    /// Returns the major version in the name of a PostgreSQL's StatefulSet: `None` in the first one of a resource. The
+    /// outer `None` means that the name is not one of a PostgreSQL.
+    pub fn postgres_major(&self, set: &str) -> Option<Option<i32>> {
+        let rest = set.strip_prefix(&self.of(Component::Postgres))?;
+        if rest.is_empty() {
+            return Some(None);
+        }
+        let digits = rest.strip_prefix('-')?;
+        let is_major = digits.len() == 2 && digits.bytes().all(|byte| byte.is_ascii_digit());
+        is_major.then(|| digits.parse().ok())
+    }
+
+    /// Returns the name of the Job of an upgrade.
+    pub fn upgrade_job(&self, key: &str) -> String {
+        format!("{}-upgrade-{}", self.name, short_hash(key.as_bytes()))
+    }
+
     /// Returns the name of the Job of a restore.
     pub fn restore_job(&self, key: &str) -> String {
         format!("{}-restore-{}", self.name, short_hash(key.as_bytes()))
@@ -200,6 +234,11 @@ impl Names {
     }
 }
 
+/// Returns the name of the PersistentVolumeClaim of the only pod of a StatefulSet.
+pub fn pvc_of(set: &str) -> String {
+    format!("data-{set}-0")
+}
+
 /// Returns eight hexadecimal digits of a hash of the content.
 pub fn short_hash(content: &[u8]) -> String {
     blake3::hash(content).to_hex().chars().take(8).collect()
@@ -223,6 +262,24 @@ mod tests {
         assert!(names.pvc(Component::Postgres).len() <= 63);
         // CloudNativePG refuses longer names of Clusters.
         assert!(names.of(Component::Postgres).len() <= 50);
+        assert!(pvc_of(&names.postgres_set(Some(17))).len() <= 63);
+        assert!(names.postgres_set(Some(17)).len() + 11 <= 63);
+    }
+
+    #[test]
+    fn the_major_version_of_a_server_is_in_the_name_of_its_set() {
+        let names = names("ns", "shop");
+        assert_eq!(names.postgres_set(None), "shop-postgres");
+        assert_eq!(names.postgres_set(Some(17)), "shop-postgres-17");
+        for (name, major) in [
+            ("shop-postgres", Some(None)),
+            ("shop-postgres-17", Some(Some(17))),
+            ("shop-postgres-x", None),
+            ("shop-postgres-170", None),
+            ("shop-redis", None),
+        ] {
+            assert_eq!(names.postgres_major(name), major, "{name}");
+        }
     }
 
     #[test]

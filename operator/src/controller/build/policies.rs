@@ -85,7 +85,7 @@ fn instances_of(plan: &Plan) -> NetworkPolicyPeer {
 fn backups(plan: &Plan, network: &NetworkPlan) -> Option<NetworkPolicy> {
     let places = plan.backup().map(|backup| &backup.place).into_iter().chain(plan.restore.as_ref().map(|r| &r.place));
     let places: Vec<_> = places.collect();
-    if places.is_empty() {
+    if places.is_empty() && plan.next.is_none() {
         return None;
     }
     let ports: BTreeSet<_> = places.iter().filter_map(|place| place.s3.as_ref()).map(|s3| s3.port).collect();

@@ -2,9 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use k8s_openapi::api::core::v1::{EnvVar, ExecAction, Lifecycle, LifecycleHandler};
+use k8s_openapi::api::apps::v1::StatefulSet;
+use k8s_openapi::api::core::v1::{EnvVar, ExecAction, Lifecycle, LifecycleHandler, Service};
 
-use super::names::Component;
+use super::names::{Component, INCOMPLETE, MAJOR_VARIABLE};
 use super::objects::Objects;
 use super::{config, meta, pod, set, tls, tuning};
 use crate::contract::{POSTGRES_PORT, env};
@@ -18,14 +19,40 @@ const DATA_DIRECTORY: &str = "/data/pgdata";
 /// Seconds from SIGTERM to SIGKILL: longer than the 100 s of `pg_ctl stop` below.
 const GRACE: i64 = 120;
 
-/// Adds the objects of a managed PostgreSQL.
+/// Adds the objects of a managed PostgreSQL, and those of the server that an upgrade fills.
 pub(super) fn build(plan: &Plan, postgres: &PostgresPlan, checksums: &Checksums, objects: &mut Objects) {
+    objects.service_accounts.push(meta::service_account(plan, COMPONENT));
+    objects.services.push(service(plan, plan.names.of(COMPONENT), &postgres.set));
+    objects.disruption_budgets.push(meta::disruption_budget(plan, COMPONENT));
+    server(plan, postgres, checksums, objects);
+    if let Some(next) = &plan.next {
+        objects.services.push(service(plan, next.set.clone(), &next.set));
+        server(plan, next, checksums, objects);
+    }
+}
+
+/// Returns a Service that leads to the server of a StatefulSet. While a resource is upgraded it has two.
+fn service(plan: &Plan, name: String, of: &str) -> Service {
+    let mut service = set::service(plan, COMPONENT, "postgres", POSTGRES_PORT);
+    service.metadata.name = Some(name);
+    let selector = service.spec.get_or_insert_default().selector.get_or_insert_default();
+    selector.insert(POD_NAME.to_owned(), format!("{of}-0"));
+    service
+}
+
+/// The label that Kubernetes gives to each pod of a StatefulSet.
+const POD_NAME: &str = "statefulset.kubernetes.io/pod-name";
+/// The label of the pods of all servers but the first one of a resource, with their major version.
+const MAJOR: &str = "sluice.dev/postgres-version";
+
+/// Adds the objects of one server.
+fn server(plan: &Plan, postgres: &PostgresPlan, checksums: &Checksums, objects: &mut Objects) {
     let files = files(plan, postgres);
-    let mut container = pod::container(plan, COMPONENT, &plan.images.postgres);
+    let mut container = pod::container(plan, COMPONENT, &postgres.image);
     container.command = Some(config::command());
     container.env = Some(vec![
         pod::env("PGDATA", DATA_DIRECTORY),
-        pod::env("POSTGRES_MAJOR", postgres.version.to_string()),
+        pod::env(MAJOR_VARIABLE, postgres.version.to_string()),
         pod::env_secret(PASSWORD_VARIABLE, &plan.names.of(COMPONENT), PASSWORD),
     ]);
     container.ports = Some(vec![pod::port("postgres", POSTGRES_PORT)]);
@@ -44,7 +71,7 @@ pub(super) fn build(plan: &Plan, postgres: &PostgresPlan, checksums: &Checksums,
     // make the recovery begin again.
     container.liveness_probe = Some(pod::shell_probe("pg_isready -q -U sluice || test $? -eq 1", 20, 15, 6));
     let mut volumes = vec![
-        config::volume(plan, COMPONENT),
+        config::volume(&postgres.set),
         pod::scratch("run"),
         pod::scratch("tmp"),
         // The default of the container runtime is 64 MB, which is too small for parallel queries.
@@ -72,12 +99,28 @@ pub(super) fn build(plan: &Plan, postgres: &PostgresPlan, checksums: &Checksums,
             grace: GRACE,
         },
     );
-    let stateful_set = set::stateful_set(plan, COMPONENT, 1, plan.names.of(COMPONENT), template);
-    objects.service_accounts.push(meta::service_account(plan, COMPONENT));
-    objects.config_maps.push(config::config_map(plan, COMPONENT, files));
-    objects.services.push(set::service(plan, COMPONENT, "postgres", POSTGRES_PORT));
-    objects.disruption_budgets.push(meta::disruption_budget(plan, COMPONENT));
-    objects.stateful_sets.push(set::with_volume(plan, COMPONENT, &postgres.volume, stateful_set));
+    let mut stateful_set = set::stateful_set(plan, COMPONENT, 1, plan.names.of(COMPONENT), template);
+    stateful_set.metadata.name = Some(postgres.set.clone());
+    let mut config_map = config::config_map(plan, COMPONENT, files);
+    config_map.metadata.name = Some(postgres.set.clone());
+    objects.config_maps.push(config_map);
+    let mut stateful_set = set::with_volume(plan, COMPONENT, &postgres.volume, stateful_set);
+    if postgres.begins_empty {
+        of_major(postgres.version, &mut stateful_set);
+    }
+    objects.stateful_sets.push(stateful_set);
+}
+
+/// Tells the pods of a server from those of the former one, and marks its volume as incomplete.
+fn of_major(version: i32, set: &mut StatefulSet) {
+    let spec = set.spec.get_or_insert_default();
+    spec.selector.match_labels.get_or_insert_default().insert(MAJOR.to_owned(), version.to_string());
+    let labels = spec.template.metadata.get_or_insert_default().labels.get_or_insert_default();
+    labels.insert(MAJOR.to_owned(), version.to_string());
+    for claim in spec.volume_claim_templates.iter_mut().flatten() {
+        let annotations = claim.metadata.annotations.get_or_insert_default();
+        annotations.insert(INCOMPLETE.to_owned(), "true".to_owned());
+    }
 }
 
 fn files(plan: &Plan, postgres: &PostgresPlan) -> BTreeMap<String, String> {

@@ -34,7 +34,7 @@ pub(super) fn build(plan: &Plan, redis: &RedisPlan, checksums: &Checksums, objec
     container.startup_probe = Some(pod::shell_probe(ping, 2, 5, 900));
     container.readiness_probe = Some(pod::shell_probe(ping, 10, 5, 3));
     container.liveness_probe = Some(pod::shell_probe(ping, 20, 15, 6));
-    let mut volumes = vec![config::volume(plan, COMPONENT)];
+    let mut volumes = vec![config::volume(&plan.names.of(COMPONENT))];
     volumes.extend(tls::of_server(plan, COMPONENT, &mut container));
 
     let template = pod::template(
@@ -77,7 +77,7 @@ fn files(plan: &Plan, redis: &RedisPlan) -> BTreeMap<String, String> {
     // While Redis rewrites the append-only file in a forked process, each page that changes exists twice. On the
     // volume the data can exist four times, see the check of `storage.size` in `validate`. The volume can be smaller
     // than asked for, when it cannot grow.
-    let maxmemory = (redis.memory / 2).min(redis.volume.bytes / 4).to_string();
+    let maxmemory = redis.max_memory().to_string();
     // The upper bound keeps the time short in which Redis reads the file at its start.
     let rewrite = ((redis.volume.bytes >> 20) / 8).clamp(16, 512).to_string();
     let text = include_str!("redis.conf").replace("{maxmemory}", &maxmemory).replace("{rewrite}", &rewrite);

@@ -58,14 +58,21 @@ pub(super) fn of_server(plan: &Plan, component: Component, container: &mut Conta
 /// Lets the container of our program and that of the programs of PostgreSQL connect to a managed PostgreSQL with TLS.
 /// Returns the volume that both mount.
 pub(super) fn of_backup(plan: &Plan, ours: &mut Container, theirs: &mut Container) -> Vec<Volume> {
+    of_upgrade(plan, theirs);
+    let mut files = Files { plan, volumes: Vec::new(), container: ours };
+    files.of_backend(Component::Postgres, &plan.postgres, POSTGRES_VARIABLES);
+    files.volumes
+}
+
+/// Lets a container of the programs of PostgreSQL connect to a managed PostgreSQL with TLS. Returns the volume that it
+/// mounts.
+pub(super) fn of_upgrade(plan: &Plan, theirs: &mut Container) -> Vec<Volume> {
     let mut files = Files { plan, volumes: Vec::new(), container: theirs };
     files.of_backend(Component::Postgres, &plan.postgres, POSTGRES_VARIABLES);
     if plan.tls.is_some() {
         files.set("PGSSLMODE", "verify-full".to_owned());
         files.set("PGSSLROOTCERT", path("postgres-ca", CA));
     }
-    let mut files = Files { plan, volumes: Vec::new(), container: ours };
-    files.of_backend(Component::Postgres, &plan.postgres, POSTGRES_VARIABLES);
     files.volumes
 }
 
