@@ -28,3 +28,4 @@ mod roles;
 mod rolling;
 mod scaling;
 mod support;
+mod upgrade;

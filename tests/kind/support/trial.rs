@@ -222,6 +222,13 @@ impl Trial {
         self.watch = Some(Watch::start(&self.store));
     }
 
+    /// Follows the database to another pod, whose name follows that of the resource, and restarts the watch there.
+    pub async fn moved_to(&mut self, pod: &str) {
+        let namespace = self.stage.namespace.clone();
+        self.forwards[1] = Forward::start(&namespace.client, &namespace.name, &format!("{NAME}-{pod}"), 5432).await;
+        self.log_in().await;
+    }
+
     /// Ends the watch of the database, whose numbers are about to go back.
     pub fn unwatch(&mut self) {
         self.snapshots += self.watch.take().map_or(0, Watch::finish);
