@@ -49,7 +49,7 @@ async fn roles_in_two_namespaces_suffice_to_look_after_them_and_allow_nothing_el
         assert!(may(&own, "patch statefulsets.apps", &own));
         assert!(may(&own, "create secrets", &own));
         for beyond in
-            ["delete eventaggregators.sluice.dev", "get secrets", "delete secrets", "delete persistentvolumeclaims"]
+            ["delete eventaggregators.sluice.dev", "get secrets", "delete secrets", "delete persistentvolumes"]
         {
             assert!(!may(&own, beyond, &own), "{beyond}");
         }
