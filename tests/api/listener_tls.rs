@@ -56,6 +56,10 @@ struct Cases {
     stranger: Identity,
 }
 
+/// The certificate of the server, the CA of its clients, whether the client trusts the CA of the server, the certificate of
+/// the client, and the reason.
+type Case<'a> = (Option<Identity>, Option<&'a Path>, bool, Option<&'a Identity>, &'static str);
+
 impl Cases {
     fn new() -> Self {
         let (ours, other) = (Authority::new(), Authority::new());
@@ -63,9 +67,7 @@ impl Cases {
         Self { ours, other, good, expired, stranger }
     }
 
-    /// Returns for each case the certificate of the server, the CA of its clients, whether the client trusts the CA of
-    /// the server, the certificate of the client, and the reason.
-    fn all(&self) -> [(Option<Identity>, Option<&Path>, bool, Option<&Identity>, &'static str); 7] {
+    fn all(&self) -> [Case<'_>; 7] {
         let [good, expired] = [&self.good, &self.expired].map(|identity| Some(identity.clone()));
         let client_ca = Some(self.ours.ca());
         [

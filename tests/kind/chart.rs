@@ -5,7 +5,7 @@ use std::path::Path;
 use std::process::Command;
 
 use crate::support::cluster::{blocking, helm, kubectl, kubectl_with, root, try_kubectl};
-use crate::support::install::{NAMESPACE, RELEASE, chart};
+use crate::support::install::{self, NAMESPACE, RELEASE, chart};
 use crate::support::trial::{OPERATOR, Stage};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -30,8 +30,8 @@ async fn roles_in_two_namespaces_suffice_to_look_after_them_and_allow_nothing_el
         defaults
     })
     .await;
-    guarded::create(&stage.namespace).await;
-    autoscales(&till).await;
+    guarded(&stage.namespace).await;
+    autoscales(till).await;
 
     blocking(move || {
         let log = kubectl(&["logs", "-n", &own, "-l", "app.kubernetes.io/instance=gate", "--tail=-1"]);

@@ -27,6 +27,19 @@ async fn a_resource_that_is_ready_is_shown_with_its_facts_and_exits_with_0() {
 }
 
 #[tokio::test]
+async fn what_the_topology_promises_is_a_fact_and_no_fault() {
+    let desk = Desk::new();
+    desk.change(|resource| {
+        let conditions = resource["status"]["conditions"].as_array_mut().unwrap();
+        conditions.push(condition("Durable", "False", "SingleNode", "Redis is one pod"));
+    });
+    let done = desk.run("status ledger").await;
+    assert_eq!(done.code, 0, "{done:?}");
+    assert!(done.out.contains("durable          False (SingleNode)\n"), "{}", done.out);
+    assert!(!done.out.contains("not as they should be"), "{}", done.out);
+}
+
+#[tokio::test]
 async fn conditions_that_are_not_as_they_should_be_are_shown_in_words_and_exit_with_3() {
     let desk = Desk::new();
     desk.change(|resource| {

@@ -88,6 +88,9 @@ fn facts(report: &Report) -> Vec<(&'static str, String)> {
         let sizes = sizes.collect::<Vec<_>>().join(", ");
         facts.push(("volumes", if sizes.is_empty() { "none".to_owned() } else { sizes }));
     }
+    if let Some(durable) = report.conditions.iter().find(|condition| condition.kind == "Durable") {
+        facts.push(("durable", format!("{} ({})", durable.status, durable.reason)));
+    }
     facts.push(("deletion policy", report.deletion_policy.clone().unwrap_or_else(unknown)));
     facts
 }
