@@ -72,12 +72,12 @@ the same for the ClusterRole and for the Roles of single namespaces.
 - apiGroups: [monitoring.coreos.com]
   resources: [podmonitors, prometheusrules]
   verbs: [get, list, watch, create, patch, delete]
-# A PostgreSQL that CloudNativePG runs, and the schedule of its backups. Patch also adds or removes the owner reference of
-# a Cluster, which decides whether it is deleted with its resource. A Cluster is never deleted otherwise; a schedule is
-# when the resource has no backups any more.
+# A PostgreSQL that CloudNativePG runs. Patch also adds or removes the owner reference, which decides whether it is deleted
+# with its resource. The operator deletes none.
 - apiGroups: [postgresql.cnpg.io]
   resources: [clusters]
   verbs: [get, list, watch, create, patch]
+# The schedule of its backups, which is deleted when the resource has none any more.
 - apiGroups: [postgresql.cnpg.io]
   resources: [scheduledbackups]
   verbs: [get, list, watch, create, patch, delete]
