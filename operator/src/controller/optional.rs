@@ -1,4 +1,5 @@
-//! Kinds of others that a cluster may lack, such as those of the Gateway API, of the Prometheus Operator and of CloudNativePG. The watches
+//! Kinds of others that a cluster may lack, such as those of the Gateway API, of the Prometheus Operator and of
+//! CloudNativePG. The watches
 //! find out which there are; a kind that is not there is not asked for.
 
 use std::collections::BTreeSet;

@@ -4,7 +4,7 @@
 //! What a user changes in a resource is never held back. A resource whose servers do not become ready again holds up the
 //! others for [`LONGEST`].
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -23,7 +23,7 @@ struct State {
     /// By the uid of the resource: its name, and since when its servers restart.
     restarting: HashMap<String, (String, Instant)>,
     /// The uids of resources that wait.
-    waiting: HashMap<String, Instant>,
+    waiting: HashSet<String>,
 }
 
 impl State {
@@ -60,7 +60,7 @@ impl ServerRestarts {
             .then(|| state.holding(uid, now).min().cloned().unwrap_or_default());
         match first {
             Some(other) => {
-                state.waiting.entry(uid.to_owned()).or_insert(now);
+                state.waiting.insert(uid.to_owned());
                 Some(other)
             }
             None => {
@@ -74,7 +74,7 @@ impl ServerRestarts {
     /// Gives a resource that waits its turn, if it has come. The caller then has it reconciled.
     pub fn take_turn(&self, uid: &str, name: &str, now: Instant) -> bool {
         let mut state = self.state();
-        let come = state.waiting.contains_key(uid) && state.holding(uid, now).count() < self.limit;
+        let come = state.waiting.contains(uid) && state.holding(uid, now).count() < self.limit;
         if come {
             state.waiting.remove(uid);
             state.restarting.insert(uid.to_owned(), (name.to_owned(), now));

@@ -3,7 +3,7 @@
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::ValidationRule;
 use schemars::Schema;
 
-use super::add_rules::add;
+use super::add_rules::{add, at_root};
 
 /// Adds the rule of the schedule. The operator checks its numbers.
 pub(super) fn backup(schema: &mut Schema) {
@@ -22,24 +22,18 @@ pub(super) fn place(schema: &mut Schema) {
 
 /// Returns the rules about a restore and other parts of the spec.
 pub(super) fn root() -> Vec<ValidationRule> {
-    let rule = |rule: &str, message: &str, path: &str| ValidationRule {
-        rule: rule.to_owned(),
-        message: Some(message.to_owned()),
-        field_path: Some(path.to_owned()),
-        ..ValidationRule::default()
-    };
-    vec![
-        rule(
+    at_root(&[
+        (
             "!has(self.spec.restoreFrom) || has(oldSelf.spec.restoreFrom)",
             "spec.restoreFrom can be given only when the resource is created: use spec.postgres.managed.restore",
             ".spec.restoreFrom",
         ),
-        rule(
+        (
             "!has(self.spec.restoreFrom) || !has(self.spec.postgres.external)",
             "spec.restoreFrom needs a managed PostgreSQL, and spec.postgres.external is given",
             ".spec.restoreFrom",
         ),
-    ]
+    ])
 }
 
 #[cfg(test)]

@@ -4,35 +4,29 @@
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::ValidationRule;
 use schemars::Schema;
 
-use super::add_rules::add;
+use super::add_rules::{add, at_root};
 use super::parameters;
 
 /// Returns the rules about it and other parts of the spec.
 pub(super) fn root() -> Vec<ValidationRule> {
-    let rule = |rule: &str, message: &str, path: &str| ValidationRule {
-        rule: rule.to_owned(),
-        message: Some(message.to_owned()),
-        field_path: Some(path.to_owned()),
-        ..ValidationRule::default()
-    };
-    vec![
-        rule(
+    at_root(&[
+        (
             "has(self.spec.postgres.cloudNativePG) == has(oldSelf.spec.postgres.cloudNativePG)",
             "spec.postgres cannot change to or from cloudNativePG: stored events would be left behind",
             ".spec.postgres",
         ),
-        rule(
+        (
             "!has(self.spec.postgres.cloudNativePG) || !has(self.spec.tls.secrets) || \
              !has(self.spec.tls.secrets.postgres)",
             "spec.tls.secrets.postgres has no effect with spec.postgres.cloudNativePG, which has certificates of its own",
             ".spec.tls.secrets",
         ),
-        rule(
+        (
             "!has(self.spec.restoreFrom) || !has(self.spec.postgres.cloudNativePG)",
             "spec.restoreFrom needs a managed PostgreSQL, and spec.postgres.cloudNativePG is given",
             ".spec.restoreFrom",
         ),
-    ]
+    ])
 }
 
 /// Adds the rules of PostgreSQL as a whole: which kinds of it exclude each other.

@@ -3,9 +3,11 @@
 
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::ValidationRule;
 
+use super::add_rules::at_root;
+
 /// Returns the rules. They belong to the root, which always exists.
 pub(super) fn rules() -> Vec<ValidationRule> {
-    let rules = [
+    at_root(&[
         (
             "has(self.spec.redis.streamPrefix) == has(oldSelf.spec.redis.streamPrefix) && \
              (!has(self.spec.redis.streamPrefix) || self.spec.redis.streamPrefix == oldSelf.spec.redis.streamPrefix)",
@@ -23,14 +25,7 @@ pub(super) fn rules() -> Vec<ValidationRule> {
             "spec.postgres.schema must not begin with pg_, which PostgreSQL reserves",
             ".spec.postgres",
         ),
-    ];
-    let rule = |(rule, message, path): (&str, &str, &str)| ValidationRule {
-        rule: rule.to_owned(),
-        message: Some(message.to_owned()),
-        field_path: Some(path.to_owned()),
-        ..ValidationRule::default()
-    };
-    rules.into_iter().map(rule).collect()
+    ])
 }
 
 #[cfg(test)]
