@@ -40,6 +40,19 @@ async fn a_cluster_without_cloud_native_pg_is_told_so_until_it_is_installed() {
 }
 
 #[tokio::test]
+async fn an_answer_that_is_older_than_the_watch_does_not_hide_a_kind_for_ever() {
+    let trial = with_cluster(json!({}));
+    assert!(!trial.context.optional.has_appeared("clusters"), "nothing said before that there are none");
+    trial.api.refuse("LIST clusters", 404);
+    let error = trial.reconcile().await.unwrap_err();
+    assert!(error.is_retryable() && error.reason() != Reason::CloudNativePGMissing, "{error}");
+
+    trial.api.allow("LIST clusters");
+    trial.reconcile().await.unwrap();
+    assert!(trial.api.get(CLUSTER).is_some(), "no watch has to tell of it again");
+}
+
+#[tokio::test]
 async fn a_schedule_of_backups_needs_its_definition_too() {
     let trial = with_cluster(json!({"backup": {"schedule": "0 3 * * *", "volumeSnapshot": {}}}));
     trial.api.refuse("LIST scheduledbackups", 404);
