@@ -29,7 +29,7 @@ test: setup ## lint and all tests, those on a kind cluster too; installs what is
 
 # What `make test` does for a minute or once, for hours: new seeds find what a minute does not.
 FULL_PHASES := lint test-unit sim test-api test-api-tls test-faults soak test-powercut test-upgrade test-matrix fuzz \
-	bench-bounds
+	bench-bounds test-kind-older
 test-full: setup ## all of it, for a night: an hour of sim, two hours of soak, 100 power cuts of each kind, fuzz
 	@SIM_SECONDS=3600 SECONDS_=7200 SEEDS=100 SECONDS_EACH=600 scripts/phases $(FULL_PHASES) \
 		kind-up test-cluster-scripts test-chart test-kind test-many $(kind_end)
@@ -155,12 +155,13 @@ kind_end = $(if $(shell docker ps -aq --filter label=io.x-k8s.kind.cluster=$(KIN
 PROGRAMS := sluice-operator sluice-aggregator sluice-publisher
 VERSION = $(shell sed -n 's/^appVersion: *//p' charts/sluice/Chart.yaml)
 
-.PHONY: images kind-up kind-load kind-down test-kind test-kind-share test-cluster-scripts test-many measure-operator
+.PHONY: images kind-up kind-load kind-down test-kind test-kind-share test-kind-older test-cluster-scripts test-many
+.PHONY: measure-operator
 # BUILDER=1: in a container, so that the machine needs Docker but no Rust.
 images: ## builds the three container images, tagged with the version and a checksum; BUILDER=1 needs no Rust here
 	@scripts/images
 
-kind-up: ## creates a kind cluster of three nodes and prints the line that a shell needs to use it
+kind-up: ## creates a kind cluster of three nodes, prints the line that a shell needs to use it; KUBERNETES=1.33
 	@tests/kind/cluster/up $(KIND_CLUSTER)
 
 kind-load: images ## loads the images into the nodes, tagged with the version that the chart installs
@@ -171,6 +172,13 @@ test-kind-share: ## test-kind without the tests that take their turn on other da
 
 test-kind: ## the operator on that cluster: pods, processes and nodes fail under load, rows are compared
 	@tests/kind/run $(KIND_CLUSTER)
+
+# What differs between versions of Kubernetes is how objects are admitted, defaulted and merged, and what becomes of pods:
+# these tests install the chart, let others change each object, and restart each part under load.
+OLDER_TESTS := flow:: reconcile::security reconcile::drift restarts::
+test-kind-older: ## some of these tests with an older Kubernetes, on a cluster that is created for them and removed
+	@status=0; KUBERNETES=1.33 tests/kind/run $(KIND_CLUSTER)-older $(OLDER_TESTS) || status=$$?; \
+		tests/kind/cluster/down $(KIND_CLUSTER)-older && exit $$status
 
 test-cluster-scripts: ## that kind-up and kind-down touch no other cluster, and use theirs again; needs kind-up once
 	@tests/kind/cluster/check

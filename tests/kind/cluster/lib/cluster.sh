@@ -50,6 +50,9 @@ is_complete() { docker cp "$name-control-plane:$complete" - > /dev/null 2>&1; }
 # Succeeds if the nodes were built here, because no registry could be reached.
 is_offline() { [[ $(docker inspect -f '{{.Config.Image}}' "$name-control-plane") == "$ours"/* ]]; }
 
+# Prints the version of Kubernetes in the nodes, such as v1.34.4. Each node image has it in this file.
+version() { docker cp "$name-control-plane:/kind/version" - 2> /dev/null | tar -xO 2> /dev/null || true; }
+
 # ---- creation and removal ----
 
 create() {

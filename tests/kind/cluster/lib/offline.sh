@@ -2,8 +2,7 @@
 # Debian's packages. Each thing is named by a checksum of everything that it is made of, including the
 # function that makes it, and is made once.
 # shellcheck shell=bash
-
-kubernetes=v1.34.4 # the last minor version that runs on cgroup v1 without further settings
+# shellcheck disable=SC2154 # versions.sh sets the version of Kubernetes; scripts/images needs none.
 
 offline_everything() {
   offline_prepare
@@ -33,7 +32,7 @@ offline_keys() {
   local go
   go=$(go version)
   export CGO_ENABLED=0 GOTOOLCHAIN=local
-  hyperkube_key=$(key hyperkube/go.mod hyperkube/go.sum hyperkube/main.go -- "$go" "$kubernetes" "$(declare -f compile_hyperkube)")
+  hyperkube_key=$(key "$modules" "${modules%mod}sum" hyperkube/main.go hyperkube/kubelet.go hyperkube/kubelet_1_33.go -- "$go" "$kubernetes" "$(declare -f compile_hyperkube)")
   coredns_key=$(key coredns -- "$go" "$(declare -f compile_coredns)")
   policies_key=$(key policies/go.mod policies/go.sum policies/main.go -- "$go" "$(declare -f compile_policies)")
   provisioner_key=$(key -- "$go" "$(declare -f compile_module)" "$provisioner_module")
@@ -82,11 +81,11 @@ build_tools() {
 # Builds every component into one binary: one compilation, one image under all their names. The version is
 # set at link time, because kubeadm refuses to work with components whose version is unknown.
 compile_hyperkube() {
-  local v=k8s.io/component-base/version c=k8s.io/client-go/pkg/version minor=${kubernetes#v1.}
-  local at="-X $v.gitVersion=$kubernetes -X $v.gitMajor=1 -X $v.gitMinor=${minor%.*} -X $v.gitTreeState=clean"
+  local v=k8s.io/component-base/version c=k8s.io/client-go/pkg/version
+  local at="-X $v.gitVersion=$kubernetes -X $v.gitMajor=1 -X $v.gitMinor=${minor#1.} -X $v.gitTreeState=clean"
   # shellcheck disable=SC2164 # The scripts run with `set -e`.
   cd "$here/hyperkube"
-  timeout 60m go build -trimpath -ldflags "-s -w $at ${at//$v/$c}" -o "$1" .
+  timeout 60m go build -modfile="${modules#*/}" -tags "kubernetes_${minor/./_}" -trimpath -ldflags "-s -w $at ${at//$v/$c}" -o "$1" .
 }
 
 compile_coredns() { cd "$here/coredns" && timeout 20m go build -trimpath -ldflags '-s -w' -o "$1" .; }

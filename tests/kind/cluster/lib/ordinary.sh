@@ -1,12 +1,12 @@
 # For machines that reach an image registry: the ordinary node image and tools, and the official images of
 # Redis and PostgreSQL.
 # shellcheck shell=bash
+# shellcheck disable=SC2154 # versions.sh sets the node image; scripts/images needs none.
 
-# Changed together: a node image is made for one release of kind. Older releases of kind do not know how
-# containerd is configured in it.
+# Changed together with the node images in versions.sh: a node image is made for one release of kind. Older
+# releases of kind do not know how containerd is configured in it.
 oldest_kind=0.30
 oldest_helm=3.17 # docs/install.md asks for it
-ordinary_node=kindest/node:v1.34.0@sha256:7416a61b42b1662ca6ca89f02028ac133a309a2a30ba309614e8ec94d976dc5a
 kind_module=sigs.k8s.io/kind@v0.30.0
 helm_module=helm.sh/helm/v3/cmd/helm@v3.19.0
 
