@@ -20,6 +20,7 @@ mod exposure;
 mod flow;
 mod footprint;
 mod many;
+mod node_lost;
 mod operator;
 mod plugin;
 mod reconcile;

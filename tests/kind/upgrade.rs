@@ -2,14 +2,18 @@
 
 use std::process::Command;
 
+use k8s_openapi::api::core::v1::Pod;
+use kube::ResourceExt;
 use serde_json::json;
 use sluice_tests::wait::holds;
 use sluice_tests::wait_until;
 
 use crate::support::cluster::{blocking, kubectl, root};
 use crate::support::load::Load;
-use crate::support::objects::{Namespace, SOON, kubectl_in};
-use crate::support::trial::{NAME, Stage, Trial, small};
+use crate::support::node::Process;
+use crate::support::objects::{Namespace, SOON, is_ready, kubectl_in};
+use crate::support::operators;
+use crate::support::trial::{NAME, OPERATOR, Stage, Trial, small};
 
 /// Loads the image of PostgreSQL 16 into the nodes. It is made once.
 async fn load_older_postgres() {
@@ -84,5 +88,77 @@ async fn an_upgrade_whose_new_server_cannot_start_is_taken_back_under_load() {
     })
     .await;
     namespace.ready(NAME).await;
+    trial.end().await;
+}
+
+const QUOTA: &str = "no-jobs";
+
+/// Waits until the text appears in the conditions of the resource.
+async fn says(namespace: &Namespace, text: &str) {
+    wait_until(&format!("a condition says {text:?}"), SOON, || async {
+        let conditions = namespace.resource(NAME).await["status"]["conditions"].to_string();
+        holds(conditions.contains(text), || conditions)
+    })
+    .await;
+}
+
+/// Waits until the Job of the upgrade has such a pod, and returns it.
+async fn copying(namespace: &Namespace, what: &str, is: impl Fn(&Pod) -> bool) -> Pod {
+    wait_until(what, SOON, || async {
+        let pods = namespace.pods().list(&Default::default()).await.map_err(|error| error.to_string())?;
+        let found = pods.items.into_iter().find(|pod| pod.name_any().contains("upgrade"));
+        let found = found.ok_or_else(|| "there is none".to_owned())?;
+        holds(is(&found), || format!("{:?}", found.status)).map(|()| found)
+    })
+    .await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_upgrade_with_tls_whose_operator_and_copy_are_killed_is_done_by_another_attempt() {
+    load_older_postgres().await;
+    let mut spec = small(1);
+    spec["tls"] = json!({ "enabled": true });
+    spec["postgres"]["managed"]["version"] = json!(16);
+    let mut trial =
+        Trial::with("major upgrade, operator and copy killed", Stage::shared("upgrade-tls").await, spec).await;
+    let namespace = trial.namespace().clone();
+    let operator = OPERATOR.write().await;
+    // It goes on while the aggregators are stopped, so that events wait in Redis.
+    trial.send(Load { events: 30_000, rate: 300, verify: false, tls: true, ..Load::default() }).await;
+    trial.stored(1).await;
+    // The operator comes as far as the copy, and no further.
+    kubectl_in(&namespace, &["create", "quota", QUOTA, "--hard=count/jobs.batch=0"]).await;
+    namespace.patch(NAME, json!({ "spec": { "postgres": { "managed": { "version": 17 } } } })).await;
+    says(&namespace, "exceeded quota").await;
+    Process::of(&operators::only().await.expect("one operator")).kill();
+    trial.fault_elsewhere();
+    let server = Process::of(&namespace.pod("shop-postgres-0").await);
+    kubectl_in(&namespace, &["delete", "quota", QUOTA]).await;
+    copying(&namespace, "the copy begins", |_| true).await;
+    // So that the copy cannot end before it is killed.
+    server.stop();
+    Process::of(&copying(&namespace, "the copy runs", is_ready).await).kill();
+    server.resume();
+    trial.fault_elsewhere();
+    says(&namespace, "PostgreSQL 16 serves on").await;
+    let (reason, message) = namespace.condition(NAME, "Upgraded", "False").await;
+    assert_eq!(reason, "UpgradeFailed", "{message}");
+    drop(operator);
+    trial.note(message);
+    trial.more(500).await;
+
+    trial.unwatch();
+    namespace
+        .patch(NAME, json!({ "spec": { "postgres": { "managed": { "upgrade": { "keepPrevious": false } } } } }))
+        .await;
+    let (reason, message) = namespace.condition(NAME, "Upgraded", "True").await;
+    assert_eq!(reason, "UpgradeComplete", "{message}");
+    namespace.ready(NAME).await;
+    assert!(server_version(&namespace, "shop-postgres-17-0").await.starts_with("17"));
+    trial.finished().await;
+    // What compares the events speaks no TLS with Redis.
+    namespace.patch(NAME, json!({ "spec": { "tls": { "enabled": false } } })).await;
+    namespace.ready(NAME).await;
+    trial.moved_to("postgres-17-0").await;
     trial.end().await;
 }

@@ -11,6 +11,7 @@ pub mod dump;
 pub mod durability;
 pub mod flow;
 pub mod forward;
+pub mod held;
 pub mod install;
 pub mod load;
 pub mod node;

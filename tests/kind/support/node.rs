@@ -30,6 +30,11 @@ impl Process {
         Self { node, id }
     }
 
+    /// Whether it runs on this node.
+    pub fn is_on(&self, node: &str) -> bool {
+        self.node == node
+    }
+
     /// Sends SIGKILL. When the main process ends, the kernel kills all other processes of the container.
     pub fn kill(&self) {
         signal(std::slice::from_ref(self), "-KILL");

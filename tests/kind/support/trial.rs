@@ -15,6 +15,7 @@ use tokio::sync::{RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use super::flow::{Flow, Numbers};
 use super::forward::Forward;
+use super::held::Held;
 use super::load::{Load, Running};
 use super::node::{Process, signal};
 use super::objects::{Namespace, SOON, event_aggregator};
@@ -155,25 +156,6 @@ pub struct Trial {
     notes: Vec<String>,
     snapshots: u64,
     forwards: [Forward; 2],
-}
-
-/// Aggregators that are paused with entries in flight.
-pub struct Held {
-    processes: Vec<Process>,
-    /// The number of entries in flight.
-    pub pending: u64,
-}
-
-impl Held {
-    /// Resumes the aggregators. It is no error if a process does not exist any more.
-    pub fn release(&self) {
-        signal(&self.processes, "-CONT");
-    }
-
-    /// Kills the aggregators (SIGKILL).
-    pub fn kill(&self) {
-        signal(&self.processes, "-KILL");
-    }
 }
 
 impl Trial {
