@@ -9,9 +9,9 @@ use sluice_tests::wait::holds;
 use sluice_tests::wait_until;
 
 use crate::support::cluster::{blocking, kubectl, kubectl_with, root, try_kubectl};
-use crate::support::install;
 use crate::support::objects::{Namespace, SOON, is_ready, kubectl_in};
 use crate::support::trial::{NAME, Stage, create, small};
+use crate::support::{definitions, install};
 
 /// The variable that names a folder with the definitions of CloudNativePG: a file for each kind.
 const DEFINITIONS: &str = "SLUICE_CNPG_CRDS";
@@ -42,18 +42,12 @@ impl Installed {
         try_kubectl(&args, "");
     }
 
-    fn new(folder: &Path) -> Self {
+    async fn new(folder: &Path) -> Self {
+        let installed = Self;
         for kind in KINDS {
-            let file = folder.join(format!("{kind}.yaml"));
-            kubectl(&["apply", "--server-side", "-f", &file.display().to_string()]);
-            kubectl(&[
-                "wait",
-                "--for=condition=Established",
-                "--timeout=60s",
-                &format!("crd/{kind}.postgresql.cnpg.io"),
-            ]);
+            definitions::install(folder.join(format!("{kind}.yaml")).display().to_string()).await;
         }
-        Self
+        installed
     }
 }
 
@@ -208,7 +202,7 @@ async fn what_cloud_native_pg_is_told_fits_its_definitions() {
     create(namespace, NAME, main).await;
     assert_eq!(namespace.condition(NAME, "Ready", "False").await.0, "CloudNativePGMissing");
 
-    let _installed = blocking(move || Installed::new(&folder)).await;
+    let _installed = Installed::new(&folder).await;
     let (reason, message) = namespace.condition(NAME, "PostgresReady", "False").await;
     assert_eq!((reason.as_str(), message.contains("has no status yet")), ("Starting", true), "{message}");
     for (name, cluster) in variants() {

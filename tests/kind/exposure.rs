@@ -1,54 +1,21 @@
 //! The ways in which clients outside the cluster reach the publishers. A test cluster has no controller of Ingresses or
 //! Gateways, so these tests show that the API server accepts what the operator writes, and that drift is put right.
 
-use std::process::Command;
-use std::time::Duration;
-
 use serde_json::{Value, json};
 use sluice_tests::wait::holds;
 use sluice_tests::wait_until;
 
-use crate::support::cluster::kubectl;
+use crate::support::definitions::Definitions;
 use crate::support::objects::{Namespace, SOON, kubectl_in};
 use crate::support::trial::{NAME, Stage, create, small};
 
-/// The version of the Gateway API whose definition the cluster gets.
-const GATEWAY_API: &str = "v1.4.0";
-
-/// How often the module with the definition is asked for, and how long the test waits in between. All other tests of the
-/// cluster do without a network.
-const ATTEMPTS: u32 = 6;
-const PAUSE: Duration = Duration::from_secs(10);
-
-/// Installs the definition of HTTPRoutes: from the Go module if Go is here, and otherwise from its repository.
-fn install_http_routes() {
-    let root = match Command::new("go").arg("version").output() {
-        Ok(_) => module_folder(),
-        Err(_) => format!("https://raw.githubusercontent.com/kubernetes-sigs/gateway-api/refs/tags/{GATEWAY_API}"),
-    };
-    let file = format!("{root}/config/crd/standard/gateway.networking.k8s.io_httproutes.yaml");
-    kubectl(&["apply", "--server-side", "-f", &file]);
-    kubectl(&["wait", "--for=condition=Established", "--timeout=60s", "crd/httproutes.gateway.networking.k8s.io"]);
-}
-
-/// Downloads the module of the Gateway API, unless it is here already, and returns its folder.
-fn module_folder() -> String {
-    let module = format!("sigs.k8s.io/gateway-api@{GATEWAY_API}");
-    let mut said = Vec::new();
-    for attempt in 0..ATTEMPTS {
-        if attempt > 0 {
-            std::thread::sleep(PAUSE);
-        }
-        let done = Command::new("go").args(["mod", "download", "-json", &module]).current_dir("/").output();
-        let done = done.expect("Go runs");
-        let answer: Value = serde_json::from_slice(&done.stdout).unwrap_or_default();
-        if let Some(folder) = answer["Dir"].as_str() {
-            return folder.to_owned();
-        }
-        said.push(format!("{answer} {}", String::from_utf8_lossy(&done.stderr)));
-    }
-    panic!("Go cannot download {module}: {said:#?}");
-}
+const GATEWAY_API: Definitions = Definitions {
+    module: "sigs.k8s.io/gateway-api",
+    repository: "kubernetes-sigs/gateway-api",
+    version: "v1.4.0",
+    sum: "h1:ZwlNM6zOHq0h3WUX2gfByPs2yAEsy/EenYJB78jpQfQ=",
+    files: &["config/crd/standard/gateway.networking.k8s.io_httproutes.yaml"],
+};
 
 /// Returns an object of the resource, or null.
 async fn object(namespace: &Namespace, kind: &str) -> Value {
@@ -58,7 +25,7 @@ async fn object(namespace: &Namespace, kind: &str) -> Value {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_ingress_and_a_route_are_accepted_put_right_and_removed() {
-    tokio::task::spawn_blocking(install_http_routes).await.expect("installed");
+    GATEWAY_API.install().await;
     let stage = Stage::shared("exposure").await;
     let namespace = &stage.namespace;
     let mut spec = small(1);

@@ -20,6 +20,7 @@ mod exposure;
 mod flow;
 mod footprint;
 mod many;
+mod monitors;
 mod node_lost;
 mod operator;
 mod plugin;

@@ -7,6 +7,7 @@
 //! ```
 
 pub mod cluster;
+pub mod definitions;
 pub mod dump;
 pub mod durability;
 pub mod flow;
