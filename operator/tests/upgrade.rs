@@ -264,6 +264,15 @@ async fn an_upgrade_that_is_taken_back_leaves_nothing() {
 }
 
 #[tokio::test]
+async fn a_copy_that_is_killed_before_it_says_anything_is_named_with_its_exit_code() {
+    let trial = copying().await;
+    end_job(&trial, "Failed", "");
+    trial.reconcile().await.unwrap();
+    let message = trial.condition("Upgraded")["message"].as_str().unwrap().to_owned();
+    assert!(message.contains("container upgrade ended with exit code 1 (Error)"), "{message}");
+}
+
+#[tokio::test]
 async fn a_job_that_cannot_be_removed_keeps_the_aggregators_stopped() {
     let trial = copying().await;
     end_job(&trial, "Failed", "no");

@@ -25,16 +25,28 @@ pub fn ended(job: &Job) -> Option<(bool, Timestamp)> {
     Some((false, failed.last_transition_time.as_ref().map_or(Timestamp::UNIX_EPOCH, |time| time.0)))
 }
 
-/// Returns why a Job has failed: what a container said, or Kubernetes.
+/// The containers of Jobs, those that begin last first.
+const CONTAINERS: [&str; 5] = [UPGRADE_CONTAINER, RESTORE_CONTAINER, STORE_CONTAINER, "fetch", "dump"];
+
+/// Returns why a Job has failed: what a container said, how one ended that was killed before it could say anything, or
+/// what Kubernetes says.
 pub fn why_failed(live: &Live, job: &Job) -> String {
-    let failed = |name: &str| terminated(live, job, name, |state| state.exit_code != 0).and_then(text);
-    let conditions = job.status.iter().flat_map(|status| status.conditions.iter().flatten());
+    let failed = |name: &str| terminated(live, job, name, |state| state.exit_code != 0);
     let of_job = || {
+        let conditions = job.status.iter().flat_map(|status| status.conditions.iter().flatten());
         let mut failed = conditions.filter(|condition| condition.type_ == "Failed");
         failed.find_map(|condition| condition.message.clone())
     };
-    let why = [UPGRADE_CONTAINER, RESTORE_CONTAINER, STORE_CONTAINER, "fetch", "dump"].into_iter().find_map(failed);
-    why.or_else(of_job).unwrap_or_else(|| format!("Job {} has failed", job.name_any()))
+    let said = CONTAINERS.into_iter().find_map(|name| failed(name).and_then(text));
+    said.or_else(|| CONTAINERS.into_iter().find_map(|name| failed(name).map(|state| end_of(name, state))))
+        .or_else(of_job)
+        .unwrap_or_else(|| format!("Job {} has failed", job.name_any()))
+}
+
+/// Says how a container ended that said nothing.
+fn end_of(name: &str, state: &ContainerStateTerminated) -> String {
+    let reason = state.reason.as_deref().unwrap_or("Error");
+    format!("container {name} ended with exit code {} ({reason})", state.exit_code)
 }
 
 /// Returns the last line that a container said of a Job that has ended well.
