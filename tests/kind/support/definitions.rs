@@ -34,11 +34,14 @@ pub struct Definitions {
 pub async fn install(file: String) {
     let applied = file.clone();
     blocking(move || kubectl(&["apply", "--server-side", "-f", &applied])).await;
-    // `kubectl wait` fails at once while the definition has no condition at all.
+    // `kubectl wait`, and a filter in an output of `kubectl`, fail at once while the definition has no condition at all.
     wait_until("the API server has the kind", SOON, || async {
-        let (file, condition) = (file.clone(), r#"jsonpath={.status.conditions[?(@.type=="Established")].status}"#);
-        let said = blocking(move || kubectl(&["get", "-f", &file, "-o", condition])).await;
-        holds(said == "True", || format!("Established: {said:?}"))
+        let file = file.clone();
+        let said = blocking(move || kubectl(&["get", "-f", &file, "-o", "json"])).await;
+        let definition: Value = serde_json::from_str(&said).expect("a definition");
+        let conditions = definition["status"]["conditions"].as_array();
+        let established = |one: &Value| one["type"] == "Established" && one["status"] == "True";
+        holds(conditions.is_some_and(|all| all.iter().any(established)), || format!("{conditions:?}"))
     })
     .await;
 }
