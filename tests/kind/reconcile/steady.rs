@@ -74,7 +74,8 @@ async fn operators() -> Vec<String> {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_idle_resource_is_not_written_to_for_a_minute_nor_is_anything_of_it() {
-    let stage = Stage::shared("steady").await;
+    // Under the load of other tests an aggregator may answer too late, which the status says: then nothing is idle.
+    let stage = Stage::alone("steady").await;
     let namespace = &stage.namespace;
     create(namespace, NAME, small(1)).await;
     namespace.ready(NAME).await;
