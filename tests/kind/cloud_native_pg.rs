@@ -11,7 +11,7 @@ use sluice_tests::wait_until;
 use crate::support::cluster::{blocking, kubectl, kubectl_with, root, try_kubectl};
 use crate::support::objects::{Namespace, SOON, is_ready, kubectl_in};
 use crate::support::trial::{NAME, Stage, create, small};
-use crate::support::{definitions, install};
+use crate::support::{definitions, install, objects};
 
 /// The variable that names a folder with the definitions of CloudNativePG: a file for each kind.
 const DEFINITIONS: &str = "SLUICE_CNPG_CRDS";
@@ -92,9 +92,7 @@ fn variants() -> Vec<(&'static str, Value)> {
 }
 
 async fn object(namespace: &Namespace, kind: &str, name: &str) -> Value {
-    let kind = format!("{kind}.postgresql.cnpg.io");
-    let args = ["get", &kind, name, "--ignore-not-found", "-o", "json"];
-    serde_json::from_str(&kubectl_in(namespace, &args).await).unwrap_or_default()
+    objects::object(namespace, &format!("{kind}.postgresql.cnpg.io"), name).await
 }
 
 async fn apply(namespace: &Namespace, object: Value) {

@@ -1,11 +1,11 @@
 //! The objects of the Prometheus Operator, with its real definitions. Prometheus itself does not run here.
 
-use serde_json::{Value, json};
+use serde_json::json;
 use sluice_tests::wait::holds;
 use sluice_tests::wait_until;
 
 use crate::support::definitions::Definitions;
-use crate::support::objects::{Namespace, SOON, kubectl_in};
+use crate::support::objects::{Namespace, SOON, kubectl_in, object};
 use crate::support::trial::{NAME, Stage, create, small};
 
 const PROMETHEUS_OPERATOR: Definitions = Definitions {
@@ -18,19 +18,15 @@ const PROMETHEUS_OPERATOR: Definitions = Definitions {
         "example/prometheus-operator-crd/monitoring.coreos.com_prometheusrules.yaml",
     ],
 };
+/// The kind and the name of each.
 const MONITOR: [&str; 2] = ["podmonitor", "shop-programs"];
 const ALERTS: [&str; 2] = ["prometheusrule", "shop-alerts"];
-
-/// Returns an object, or null.
-async fn object(namespace: &Namespace, [kind, name]: [&str; 2]) -> Value {
-    let args = ["get", kind, name, "--ignore-not-found", "-o", "json"];
-    serde_json::from_str(&kubectl_in(namespace, &args).await).unwrap_or_default()
-}
 
 /// Waits until both objects exist, or neither.
 async fn exist(namespace: &Namespace, wanted: bool) {
     wait_until(&format!("the monitor and the alerts exist: {wanted}"), SOON, || async {
-        let (monitor, alerts) = (object(namespace, MONITOR).await, object(namespace, ALERTS).await);
+        let (monitor, alerts) =
+            (object(namespace, MONITOR[0], MONITOR[1]).await, object(namespace, ALERTS[0], ALERTS[1]).await);
         holds([&monitor, &alerts].iter().all(|object| object.is_null() != wanted), || format!("{monitor} {alerts}"))
     })
     .await;
@@ -48,7 +44,8 @@ async fn the_monitor_and_the_alerts_of_a_resource_fit_the_definitions_and_are_pu
     create(namespace, NAME, spec).await;
     exist(namespace, true).await;
     namespace.ready(NAME).await;
-    let (monitor, alerts) = (object(namespace, MONITOR).await, object(namespace, ALERTS).await);
+    let (monitor, alerts) =
+        (object(namespace, MONITOR[0], MONITOR[1]).await, object(namespace, ALERTS[0], ALERTS[1]).await);
     for object in [&monitor, &alerts] {
         assert_eq!(object["metadata"]["labels"]["release"], "prometheus", "{object}");
         assert_eq!(object["metadata"]["generation"], 1, "it is written once: {object}");

@@ -150,6 +150,12 @@ pub fn node_of(pod: &Pod) -> &str {
     pod.spec.as_ref().and_then(|spec| spec.node_name.as_deref()).expect("a pod that runs")
 }
 
+/// Returns an object of any kind, or null.
+pub async fn object(namespace: &Namespace, kind: &str, name: &str) -> Value {
+    let args = ["get", kind, name, "--ignore-not-found", "-o", "json"];
+    serde_json::from_str(&kubectl_in(namespace, &args).await).unwrap_or_default()
+}
+
 /// Runs `kubectl` in a namespace, which must succeed, and returns its standard output.
 pub async fn kubectl_in(namespace: &Namespace, args: &[&str]) -> String {
     let args: Vec<String> = ["-n", &namespace.name].iter().chain(args).map(|&arg| arg.to_owned()).collect();
