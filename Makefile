@@ -104,6 +104,11 @@ NEW_BIN ?= /usr/lib/postgresql/17/bin
 measure-major-upgrade: ## ways to a newer PostgreSQL, by time: OLD_BIN and NEW_BIN are the folders of their programs
 	scripts/measure-major-upgrade $(OLD_BIN) $(NEW_BIN)
 
+GROW_TO ?= 20
+.PHONY: bench-growth
+bench-growth: setup ## the rate as tables grow to GROW_TO million rows, compared with empty ones; a quarter of an hour for 20
+	cargo run --release --locked -p sluice-bench -- --only growth --grow-to $(GROW_TO)
+
 bench-bounds: setup ## what hostile clients can do: memory, and the share that an honest client still gets; four minutes
 	cargo run --release --locked -p sluice-bench -- --bounds
 

@@ -9,8 +9,8 @@ use sluice_log::replay::LogMarks;
 use sluice_log::{Backlog, LogError};
 use sluice_service::log_limit::LogLimit;
 use sluice_service::metrics::Metric;
-use sluice_store::StoreError;
 use sluice_store::commit::Outcome;
+use sluice_store::{PartitionFigures, StoreError};
 
 use crate::replica::commit_watch::{CommitWatch, Reason};
 
@@ -63,6 +63,16 @@ pub const SESSIONS_ENDED: Metric = Metric::counter("sluice_sessions_ended_total"
 pub const RECEIPTS_BYTES: Metric = Metric::gauge("sluice_receipts_bytes", &[], "bytes");
 /// Disk space of all tables in PostgreSQL, with their indexes.
 pub const STORE_BYTES: Metric = Metric::gauge("sluice_store_bytes", &[], "bytes");
+/// Partitions of events in PostgreSQL, with the open one.
+pub const EVENT_PARTITIONS: Metric = Metric::gauge("sluice_event_partitions", &[], "partitions");
+/// Closed partitions whose filter this replica does not have in memory: it looks every key up in them.
+pub const PARTITIONS_WITHOUT_FILTER: Metric = Metric::gauge("sluice_partitions_without_filter", &[], "partitions");
+/// Memory of the filters of closed partitions.
+pub const FILTER_BYTES: Metric = Metric::gauge("sluice_filter_bytes", &[], "bytes");
+/// Keys that were looked up in closed partitions.
+pub const KEYS_LOOKED_UP: Metric = Metric::counter("sluice_keys_looked_up_total", &[], "keys");
+/// Keys that were found there.
+pub const KEYS_FOUND: Metric = Metric::counter("sluice_keys_found_total", &[], "keys");
 
 /// Whether the store has lost commits that are being stored again: 1 or 0.
 pub const REPLAY_PENDING: Metric = Metric::gauge("sluice_replay_pending", &[], "boolean");
@@ -108,6 +118,11 @@ pub const ALL: &[Metric] = &[
     SESSIONS_ENDED,
     RECEIPTS_BYTES,
     STORE_BYTES,
+    EVENT_PARTITIONS,
+    PARTITIONS_WITHOUT_FILTER,
+    FILTER_BYTES,
+    KEYS_LOOKED_UP,
+    KEYS_FOUND,
     REPLAY_PENDING,
     REPLAY_COVERED_SECONDS,
     STORE_LOSSES,
@@ -214,6 +229,16 @@ pub(crate) fn disk_space(receipts: Option<u64>, all: Option<u64>) {
     if let Some(bytes) = all {
         gauge!(STORE_BYTES.name).set(bytes as f64);
     }
+}
+
+/// Shows the partitions of events, if the store has any.
+pub(crate) fn partitions(figures: Option<PartitionFigures>) {
+    let Some(figures) = figures else { return };
+    gauge!(EVENT_PARTITIONS.name).set(figures.partitions as f64);
+    gauge!(PARTITIONS_WITHOUT_FILTER.name).set(figures.without_filter as f64);
+    gauge!(FILTER_BYTES.name).set(figures.filter_bytes as f64);
+    counter!(KEYS_LOOKED_UP.name).absolute(figures.keys_looked_up);
+    counter!(KEYS_FOUND.name).absolute(figures.keys_found);
 }
 
 /// Counts a loss of commits.

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use clap::Args;
+use sluice_service::units::bytes;
 use sluice_store::postgres::{self, PayloadType};
 
 /// Parses the name of a schema. PostgreSQL would cut a longer name off, and reserves the prefix `pg_`.
@@ -37,6 +38,20 @@ pub struct PostgresArgs {
     #[arg(long, env = "SLUICE_REQUIRE_TLS", default_value = "false", num_args = 0..=1,
         default_missing_value = "true", action = clap::ArgAction::Set, value_name = "true|false")]
     pub require_tls: bool,
+}
+
+/// The partitions in which events lie.
+#[derive(Debug, Clone, Args)]
+pub struct PartitionArgs {
+    /// Number of events with which a partition of events is closed. With --retention it is closed after an eighth of that
+    /// time too
+    #[arg(long, env = "SLUICE_PARTITION_ROWS", default_value_t = 2_000_000, value_name = "EVENTS",
+        value_parser = clap::value_parser!(u64).range(10..=1_000_000_000))]
+    pub partition_rows: u64,
+    /// Memory that the filters of closed partitions may take: 2.3 bytes for each event, or half of that where all of them
+    /// would not fit. In partitions whose filter does not fit either, every key is looked up
+    #[arg(long, env = "SLUICE_FILTER_MEMORY", default_value = "64MiB", value_parser = bytes, value_name = "SIZE")]
+    pub filter_memory: u64,
 }
 
 impl PostgresArgs {

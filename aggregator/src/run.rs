@@ -164,6 +164,8 @@ fn postgres_settings(settings: &RunSettings, replica: &str) -> PostgresSettings 
         claim_after: settings.claim_after,
         keyer: settings.rules.keyer(),
         dedup_cache_keys: settings.rules.dedup_cache_keys as usize,
+        partition_rows: settings.partitions.partition_rows,
+        filter_memory: settings.partitions.filter_memory,
         replica: replica.to_owned(),
         ..PostgresSettings::default()
     }

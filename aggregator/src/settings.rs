@@ -18,7 +18,7 @@ use sluice_store::postgres;
 
 use crate::audit::AuditSettings;
 use crate::backup::BackupCommand;
-pub use crate::postgres_args::PostgresArgs;
+pub use crate::postgres_args::{PartitionArgs, PostgresArgs};
 
 /// Stores events exactly once, and answers questions about them.
 #[derive(Debug, Parser)]
@@ -171,6 +171,9 @@ pub struct RunSettings {
     #[command(flatten)]
     #[allow(missing_docs, reason = "a doc comment would become the help's heading")]
     pub postgres: PostgresArgs,
+    #[command(flatten)]
+    #[allow(missing_docs, reason = "a doc comment would become the help's heading")]
+    pub partitions: PartitionArgs,
     #[command(flatten)]
     #[allow(missing_docs, reason = "a doc comment would become the help's heading")]
     pub auth: AuthArgs,

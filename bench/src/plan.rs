@@ -211,7 +211,7 @@ impl From<Cli> for Plan {
         // A quick run measures growth only if --only names it.
         let grow = if all { !cli.quick } else { wanted(Scenario::Growth) };
         let millions = [0, 1, 2, 5, 10, 20, 50, 100].into_iter().filter(|size| *size <= cli.grow_to);
-        let sizes = millions.map(|size| (u64::from(size) * 1_000_000, if size == 5 { 5 } else { 3 })).collect();
+        let sizes = millions.map(|size| (u64::from(size) * 1_000_000, if size >= 20 { 5 } else { 2 })).collect();
         Self {
             rounds: cli.rounds.unwrap_or(rounds) as usize,
             scenarios: scenarios.filter(|(_, every)| *every > 0).collect(),

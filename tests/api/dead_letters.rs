@@ -26,7 +26,7 @@ pub(crate) async fn refuse_poison(system: &System, refuse: bool) {
     match &system.store {
         StoreAddress::Postgres { url, schema } => {
             let mut connection = PgConnection::connect(url).await.unwrap();
-            let table = format!("ALTER TABLE \"{schema}\".events");
+            let table = format!("ALTER TABLE \"{schema}\".event_rows");
             let sql = match refuse {
                 true => format!("{table} ADD CONSTRAINT no_poison CHECK (topic <> 'poison')"),
                 false => format!("{table} DROP CONSTRAINT no_poison"),

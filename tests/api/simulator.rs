@@ -121,7 +121,7 @@ async fn lose(system: &System, event_id: &str) {
             let sql = format!(
                 "CREATE FUNCTION \"{schema}\".lose() RETURNS trigger LANGUAGE plpgsql AS \
                  $$ BEGIN DELETE FROM \"{schema}\".events WHERE key = NEW.key; RETURN NULL; END $$; \
-                 CREATE TRIGGER lose AFTER INSERT ON \"{schema}\".events FOR EACH ROW \
+                 CREATE TRIGGER lose AFTER INSERT ON \"{schema}\".event_rows FOR EACH ROW \
                  WHEN (NEW.event_id = '{event_id}') EXECUTE FUNCTION \"{schema}\".lose()"
             );
             connection.execute(AssertSqlSafe(sql)).await.unwrap();

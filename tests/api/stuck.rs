@@ -27,7 +27,7 @@ async fn run_sql(system: &System, sql: &str) {
 async fn on_each_row(system: &System, statement: &str) {
     let sql = format!(
         "CREATE FUNCTION \"%\".on_row() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN {statement}; RETURN NEW; END $$; \
-         CREATE TRIGGER on_row BEFORE INSERT ON \"%\".events FOR EACH ROW EXECUTE FUNCTION \"%\".on_row()"
+         CREATE TRIGGER on_row BEFORE INSERT ON \"%\".event_rows FOR EACH ROW EXECUTE FUNCTION \"%\".on_row()"
     );
     run_sql(system, &sql).await;
 }
@@ -55,7 +55,7 @@ async fn a_full_disk_of_the_database_is_reported_and_what_waits_is_stored_when_t
     on_each_row(&system, "RAISE EXCEPTION 'could not extend file' USING ERRCODE = '53100'").await;
     let sent = system.client.publish(&events("t", 0..10)).await;
     is_reported(&system, "the disk of the store is full", "disk_full").await;
-    run_sql(&system, "DROP TRIGGER on_row ON \"%\".events").await;
+    run_sql(&system, "DROP TRIGGER on_row ON \"%\".event_rows").await;
     assert_eq!(system.wait_until_stored(sent).await.rows, 10);
     let answer = Client::new(&system.aggregators[0].base()).get("/readyz").await;
     assert!(answer.status == 200 && !answer.text.contains("the disk of the store is full"), "{}", answer.text);

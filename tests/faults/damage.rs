@@ -158,7 +158,7 @@ async fn with_files_of_postgres(system: &mut System, work: impl FnOnce(&Path, &P
     system.aggregators[0].kill();
     let postgres = &mut system.servers.as_mut().unwrap().postgres;
     let mut connection = PgConnection::connect(&postgres.url()).await.unwrap();
-    let files = "SELECT current_setting('data_directory'), pg_relation_filepath(format('%I.events', $1)::regclass), \
+    let files = "SELECT current_setting('data_directory'), pg_relation_filepath(format('%I.event_rows_1', $1)::regclass), \
                  (SELECT setting FROM pg_config WHERE name = 'BINDIR')";
     let files = sqlx::query_as(files).bind(schema).fetch_one(&mut connection).await.unwrap();
     let (data, table, programs): (String, String, String) = files;

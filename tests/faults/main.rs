@@ -19,6 +19,7 @@ mod connection;
 mod damage;
 mod failover;
 mod group;
+mod partitions;
 mod patroni;
 mod pooler;
 mod postgres;

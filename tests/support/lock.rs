@@ -16,7 +16,7 @@ pub struct TableLock {
     connection: PgConnection,
     pid: i32,
     url: String,
-    table: String,
+    schema: String,
 }
 
 impl TableLock {
@@ -30,12 +30,15 @@ impl TableLock {
 
     async fn try_take(store: &StoreAddress) -> sqlx::Result<Self> {
         let StoreAddress::Postgres { url, schema } = store else { unreachable!("it is in Postgres") };
-        let table = format!("\"{schema}\".events");
         let mut connection = PgConnection::connect(url).await?;
         let pid = sqlx::query_scalar("SELECT pg_backend_pid()").fetch_one(&mut connection).await?;
-        let sql = format!("BEGIN; LOCK TABLE {table} IN SHARE MODE");
+        // With all its partitions. A schema of an older version has none.
+        let partitioned = format!("SELECT to_regclass('\"{schema}\".event_rows') IS NOT NULL");
+        let is_partitioned: bool = sqlx::query_scalar(AssertSqlSafe(partitioned)).fetch_one(&mut connection).await?;
+        let table = if is_partitioned { "event_rows" } else { "events" };
+        let sql = format!("BEGIN; LOCK TABLE \"{schema}\".{table} IN SHARE MODE");
         connection.execute(sqlx::raw_sql(AssertSqlSafe(sql))).await?;
-        Ok(Self { connection, pid, url: url.clone(), table })
+        Ok(Self { connection, pid, url: url.clone(), schema: schema.clone() })
     }
 
     /// Waits until this replica has a batch that waits for the lock. The entries of that batch cannot be
@@ -62,9 +65,11 @@ impl TableLock {
     /// within one transaction Postgres always returns the same snapshot of the other sessions.
     async fn held_up(&self) -> sqlx::Result<Vec<String>> {
         let sql = "SELECT substring(application_name FROM '[^/]*$') FROM pg_locks JOIN pg_stat_activity USING (pid) \
-                   WHERE NOT granted AND relation = $1::regclass AND starts_with(application_name, 'sluice ')";
+                   WHERE NOT granted AND starts_with(application_name, 'sluice ') AND relation IN ( \
+                       SELECT oid FROM pg_class \
+                       WHERE relnamespace = quote_ident($1)::regnamespace AND relname ~ '^events$|^event_rows')";
         let mut connection = PgConnection::connect(&self.url).await?;
-        sqlx::query_scalar(sql).bind(&self.table).fetch_all(&mut connection).await
+        sqlx::query_scalar(sql).bind(&self.schema).fetch_all(&mut connection).await
     }
 
     /// Returns the process id of the server process that holds the lock.

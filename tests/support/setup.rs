@@ -42,6 +42,10 @@ pub struct Setup {
     database: Option<String>,
 }
 
+/// Few, so that every test with some load closes partitions. In the environment, where a program of an older version, to
+/// which it means nothing, is not disturbed by it.
+const PARTITION_ROWS: u32 = 2_000;
+
 impl Setup {
     /// One aggregator, default settings, on the shared servers with its own prefix and schema.
     ///
@@ -229,7 +233,9 @@ impl Setup {
                 let database = self.postgres_of_each.get(number).or(self.postgres_proxy.as_ref()).unwrap_or(&postgres);
                 args.extend(words(&["--database-url", database, "--database-schema", &name]));
                 args.extend(self.aggregator_args.clone());
-                Program::new(&consumer, "sluice-aggregator", args, &self.env, &dir)
+                let mut env = vec![("SLUICE_PARTITION_ROWS".to_owned(), PARTITION_ROWS.to_string())];
+                env.extend(self.env.clone());
+                Program::new(&consumer, "sluice-aggregator", args, &env, &dir)
             })
             .collect();
         let query = aggregators[0].base();

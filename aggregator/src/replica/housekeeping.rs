@@ -20,6 +20,9 @@ const BACKLOG_EVERY: Duration = Duration::from_secs(5);
 const WATCH_EVERY: Duration = Duration::from_secs(1);
 /// Rows expire after hours or days, so one more minute does not matter.
 const MAINTAIN_EVERY: Duration = Duration::from_secs(60);
+/// Often, so that a partition that fills fast does not become much larger than it should.
+const PARTITIONS_EVERY: Duration = Duration::from_secs(5);
+const MAX_PARTITIONS_BACKOFF: Duration = Duration::from_secs(60);
 /// How long one call of the store may delete. Then the age of the oldest entry is looked at again, and `stop`.
 const MAINTAIN_DURATION: Duration = Duration::from_secs(5);
 /// The pause after a call that ended for lack of time: rows that expire faster than once a minute's few seconds
@@ -136,6 +139,30 @@ pub async fn maintain(
                 wait = wait_after(&removed);
             }
             Err(error) => tracing::warn!(%error, "maintenance failed, trying again in a minute"),
+        }
+    }
+}
+
+/// Closes partitions of events in time, and has filters of the closed ones, until `stop`. Nothing is closed while the
+/// store is behind the log.
+pub async fn maintain_partitions(consumer: &Consumer, retention: Option<Duration>, stop: &CancellationToken) {
+    let mut backoff = Backoff::new(PARTITIONS_EVERY, MAX_PARTITIONS_BACKOFF);
+    // At once: until the filters are loaded, all keys are looked up in all partitions.
+    let mut wait = Duration::ZERO;
+    while pause(wait, stop).await {
+        wait = PARTITIONS_EVERY;
+        if !consumer.is_in_step().await {
+            continue;
+        }
+        match consumer.store.maintain_partitions(retention).await {
+            Ok(figures) => {
+                metrics::partitions(figures);
+                backoff.reset();
+            }
+            Err(error) => {
+                wait += backoff.next();
+                tracing::warn!(%error, ?wait, "the maintenance of the partitions of events failed, trying again");
+            }
         }
     }
 }

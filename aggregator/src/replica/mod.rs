@@ -80,6 +80,8 @@ pub async fn aggregate(
     tasks.spawn(async move { housekeeping::watch_commits(&c, &s).await });
     let (c, s) = (consumer.clone(), stop.clone());
     tasks.spawn(async move { housekeeping::maintain(&c, settings.idempotency_ttl, settings.retention, &s).await });
+    let (c, s) = (consumer.clone(), stop.clone());
+    tasks.spawn(async move { housekeeping::maintain_partitions(&c, settings.retention, &s).await });
 
     let finished = async {
         while let Some(task) = tasks.join_next().await {

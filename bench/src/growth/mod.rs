@@ -1,9 +1,9 @@
 //! Measures rates, queries and memory as the tables grow.
 //!
 //! ```text
-//! at each size:  Sluice on the large tables │ the same on empty tables │ COPY into a table as large
-//!                (in rounds) · queries at rest · memory of each process
-//! between sizes: new events through Sluice · their rows into COPY's table
+//! at each size:  Sluice on the large tables │ the same on empty tables (in rounds) · queries at rest ·
+//!                memory of each process
+//! between sizes: new events through Sluice
 //! ```
 //!
 //! The same processes run through all sizes. Each stored event is as likely as any other to be repeated by a
@@ -13,7 +13,6 @@
 //! In production that happens every 15 minutes, and here it would happen every few seconds.
 
 mod queries;
-mod tables;
 
 use std::sync::Arc;
 
@@ -24,9 +23,8 @@ use crate::load::events::{Workload, WorkloadSpec};
 use crate::plan::GrowthPlan;
 use crate::progress::Progress;
 use crate::report::figures::{Figures, Group, RATE};
-use crate::report::goals::{TO_COPY, TO_EMPTY};
+use crate::report::goals::TO_EMPTY;
 use crate::report::results::{Column, Section};
-use crate::scenarios::copy::{Rows, make_table};
 use crate::scenarios::{Context, Delivery, Expected, Store};
 use crate::system::servers::Servers;
 use crate::system::sluice::Sluice;
@@ -35,8 +33,6 @@ use crate::watch::memory;
 
 /// The schema of Sluice's large tables.
 const LARGE: &str = "growth";
-/// The schema of COPY's large table.
-const LARGE_BASELINE: &str = "growth_baseline";
 /// The percentage of duplicates in what is measured.
 const DUPLICATE_PERCENT: u8 = 30;
 /// The events that are rendered at a time while the tables grow, so that memory stays bounded.
@@ -49,8 +45,6 @@ struct Growing<'a> {
     store: Store,
     delivery: Delivery,
     expected: Expected,
-    /// COPY's table has the rows up to and including this seq.
-    copied: i64,
 }
 
 /// Returns the number of steps of the progress bar.
@@ -65,14 +59,12 @@ pub async fn run(context: &Context, plan: &GrowthPlan, progress: &Progress) -> a
     let mut growing = Growing::new(context, sluice).await?;
     let columns = all_sizes(&mut growing, plan, progress).await;
     let columns = growing.sluice.finish(columns).await?;
-    for schema in [LARGE, LARGE_BASELINE] {
-        context.servers.drop_schema(schema).await?;
-    }
+    context.servers.drop_schema(LARGE).await?;
     context.servers.checkpoint().await?;
     Ok(Section {
         title: "Growth, by the number of rows stored",
-        description: "30% duplicates, of any stored event with the same probability. The same load on empty tables, and COPY \
-               into a table as large, follow in the same round. Latency of queries at rest, through the publisher.",
+        description: "30% duplicates, of any stored event with the same probability. The same load on empty tables follows in the \
+               same round. Latency of queries at rest, through the publisher.",
         key: "growth",
         columns,
     })
@@ -105,18 +97,16 @@ async fn all_sizes(growing: &mut Growing<'_>, plan: &GrowthPlan, progress: &Prog
 
 impl<'a> Growing<'a> {
     async fn new(context: &'a Context, sluice: Sluice) -> anyhow::Result<Self> {
-        let mut connection = context.servers.postgres().await?;
-        make_table(&mut connection, LARGE_BASELINE, LARGE).await?;
-        let store = Store::Postgres(connection);
+        let store = Store::Postgres(context.servers.postgres().await?);
         let delivery = Delivery::of_schema(LARGE);
-        Ok(Self { context, sluice, store, delivery, expected: Expected::default(), copied: -1 })
+        Ok(Self { context, sluice, store, delivery, expected: Expected::default() })
     }
 
     fn servers(&self) -> &'a Servers {
         &self.context.servers
     }
 
-    /// Sends new events until `rows` rows are stored, and adds the new rows to COPY's table.
+    /// Sends new events until `rows` rows are stored.
     async fn grow(&mut self, rows: u64) -> anyhow::Result<()> {
         let mut next = self.next_chunk(rows).await?;
         while let Some(workload) = next {
@@ -129,7 +119,6 @@ impl<'a> Growing<'a> {
             next = rendered?;
         }
         self.delivery.wait(&mut self.store, self.expected.received).await?;
-        self.copied = tables::copy_new_rows(self.servers(), LARGE, LARGE_BASELINE, self.copied).await?;
         Ok(())
     }
 
@@ -144,18 +133,15 @@ impl<'a> Growing<'a> {
         Ok(Some(tokio::task::spawn_blocking(move || Workload::render(spec).into()).await?))
     }
 
-    /// Measures one round: on the large tables, on empty tables, and COPY.
+    /// Measures one round: on the large tables, and on empty ones.
     async fn measure(&mut self, name: &str) -> anyhow::Result<Figures> {
         let spec = WorkloadSpec::new(self.context.events * 2 / 3, DUPLICATE_PERCENT);
         let mut figures = Figures::default();
         let on_large = self.on_large_tables(spec, &mut figures).await?;
         let on_empty = self.on_empty_tables(name, &Arc::new(Workload::render(spec))).await?;
-        let by_copy = self.copy().await?;
         figures.add(Group::Rate, RATE, on_large);
         figures.add(Group::Rate, "on empty tables, k events/s", on_empty);
-        figures.add(Group::Rate, "COPY, k rows/s", by_copy);
         figures.add(Group::Ratio, TO_EMPTY, on_large / on_empty);
-        figures.add(Group::Ratio, TO_COPY, on_large / by_copy);
         Ok(figures)
     }
 
@@ -183,19 +169,6 @@ impl<'a> Growing<'a> {
         delivery.check(&mut store, expected).await?;
         self.servers().drop_schema(name).await?;
         Ok(workload.events as f64 / 1000.0 / course.seconds)
-    }
-
-    /// Copies the rows that the round has stored into COPY's table, which is as large as Sluice's was.
-    /// Returns the rate, in thousands of rows per second.
-    async fn copy(&mut self) -> anyhow::Result<f64> {
-        let mut connection = self.servers().postgres().await?;
-        let newest = tables::newest(&mut connection, LARGE).await?;
-        let rows = Rows::read(&mut connection, LARGE, self.copied).await?;
-        let started = std::time::Instant::now();
-        rows.copy(self.servers(), LARGE_BASELINE).await?;
-        let seconds = started.elapsed().as_secs_f64();
-        self.copied = newest;
-        Ok(rows.count() as f64 / 1000.0 / seconds)
     }
 
     /// Adds the resident memory of each process at rest.

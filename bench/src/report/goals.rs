@@ -48,7 +48,7 @@ const FULL_RATE: &[&str] = &["dup0", "dup30", "dup90"];
 
 /// All goals, in the order of the report.
 #[rustfmt::skip]
-pub const GOALS: [Goal; 14] = [
+pub const GOALS: [Goal; 15] = [
     goal("ratios", "copy_dup0", "end to end, 0% duplicates, to COPY", &["dup0"], Group::Ratio, TO_COPY, AtLeast(0.85)),
     goal("ratios", "copy_dup30", "end to end, 30% duplicates, to COPY", &["dup30"], Group::Ratio, TO_COPY, AtLeast(1.0)),
     goal("ratios", "copy_dup90", "end to end, 90% duplicates, to COPY", &["dup90"], Group::Ratio, TO_COPY, AtLeast(2.0)),
@@ -56,7 +56,8 @@ pub const GOALS: [Goal; 14] = [
     goal("ratios", "per_event_sqlite", "standalone to the service with SQLite", &["standalone"], Group::Ratio, TO_SERVICE, AtLeast(30.0)),
     goal("latency_ms", "row_p99_half", "p99 from POST to row at half of the highest rate, ms", &["half"], Group::Row, P99, AtMost(35.0)),
     goal("latency_ms", "publish_p99_half", "p99 of /publish at half of the highest rate, ms", &["half"], Group::Publish, P99, AtMost(15.0)),
-    goal("ratios", "growth_5m", "rate at 5 million rows to the rate at none", &["rows_5m"], Group::Ratio, TO_EMPTY, AtLeast(0.8)),
+    goal("ratios", "growth_20m", "rate at 20 million rows to the rate at none", &["rows_20m"], Group::Ratio, TO_EMPTY, AtLeast(0.8)),
+    goal("ratios", "growth_50m", "rate at 50 million rows to the rate at none", &["rows_50m"], Group::Ratio, TO_EMPTY, AtLeast(0.7)),
     goal("ratios", "single_to_100", "requests of one event to requests of 100", &["single"], Group::Ratio, TO_100, AtLeast(0.3)),
     goal("ratios", "ingest1_token", "requests of one event with a token to those without", &["ingest1_token"], Group::Ratio, TO_ANYBODY, AtLeast(0.97)),
     goal("ratios", "ingest1_jwt", "requests of one event with a JWT to those where nobody reads it", &["ingest1_jwt"], Group::Ratio, TO_UNREAD, AtLeast(0.97)),

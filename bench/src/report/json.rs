@@ -75,7 +75,7 @@ mod tests {
     fn ratios_are_taken_within_a_round_and_named_as_others_ask_for_them() {
         let json = json(&results(), json!({}));
         assert_eq!(json["ratios"]["copy_dup0"], json!({ "median": 0.625, "min": 0.5, "max": 0.75 }));
-        assert_eq!(json["ratios"]["growth_5m"], Value::Null);
+        assert_eq!(json["ratios"]["growth_20m"], Value::Null);
         assert_eq!(json["rss_mib"]["publisher"]["max"], 12.0);
         assert_eq!(json["scenarios"]["end_to_end"]["copy"]["rate"]["k events/s"]["median"], 150.0);
     }

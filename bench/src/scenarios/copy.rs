@@ -1,7 +1,7 @@
-//! The baseline: raw binary COPY of the rows that Sluice stored, into an empty table with the same
+//! The baseline: raw binary COPY of the rows that Sluice stored, into an empty table with a `json` column and three
 //! indexes. It shows the highest rate of PostgreSQL itself, without a publisher, Redis and an aggregator.
 //!
-//! The rows are read from Sluice's own table in the binary format and cut into batches before anything is
+//! The rows are read from Sluice's view of its events in the binary format and cut into batches before anything is
 //! timed. So they are the same bytes, whatever the schema is, and sending them costs the client little.
 
 use std::sync::Arc;
@@ -10,7 +10,7 @@ use std::time::Instant;
 
 use anyhow::{Context, ensure};
 use sluice_pgcopy::stream;
-use sqlx::{AssertSqlSafe, Executor, PgConnection};
+use sqlx::{Executor, PgConnection};
 use tokio::task::JoinSet;
 
 use crate::report::figures::{Figures, Group, RATE};
@@ -40,21 +40,16 @@ pub struct Rows {
 }
 
 impl Rows {
-    /// Reads the rows of `SCHEMA.events` whose seq is larger than `after`: in the order of arrival, and
+    /// Reads the rows of `SCHEMA.events`: in the order of arrival, and
     /// within a batch in the order of the key, which is the order in which Sluice inserts.
-    pub async fn read(connection: &mut PgConnection, schema: &str, after: i64) -> anyhow::Result<Self> {
+    pub async fn read(connection: &mut PgConnection, schema: &str) -> anyhow::Result<Self> {
         let select = format!(
-            "COPY (SELECT * FROM \"{schema}\".events WHERE seq > {after}
+            "COPY (SELECT * FROM \"{schema}\".events
                    ORDER BY (row_number() OVER (ORDER BY seq) - 1) / {BATCH_ROWS}, key) TO STDOUT (FORMAT binary)"
         );
         let stored = copy_out(connection, &select).await.context("the rows that Sluice stored")?;
         let (batches, count) = stream::batches(&stored, BATCH_ROWS)?;
         Ok(Self { batches: Arc::new(batches), count: count as u64 })
-    }
-
-    /// Returns the number of rows.
-    pub fn count(&self) -> u64 {
-        self.count
     }
 
     /// Copies all rows into `SCHEMA.events`, each batch in its own transaction.
@@ -79,19 +74,30 @@ impl Rows {
     }
 }
 
-/// Creates the schema and in it an empty table `events`, with the columns and indexes of that in `like`.
-pub async fn make_table(connection: &mut PgConnection, schema: &str, like: &str) -> anyhow::Result<()> {
-    let table = format!("CREATE SCHEMA {schema}; CREATE TABLE {schema}.events (LIKE \"{like}\".events INCLUDING ALL)");
-    connection.execute(AssertSqlSafe(table)).await.context("the table for COPY")?;
-    Ok(())
-}
+/// The table that rows are copied into: that of Sluice before events lay in partitions. It stays as it is, so that
+/// ratios of different versions can be compared.
+const TABLE: &str = "CREATE SCHEMA baseline;
+    CREATE TABLE baseline.events (
+        key          uuid        PRIMARY KEY,
+        seq          bigint      NOT NULL,
+        ts           timestamptz NOT NULL,
+        received_at  timestamptz NOT NULL,
+        payload_hash uuid        NOT NULL,
+        request_id   uuid        NOT NULL,
+        topic        text        NOT NULL,
+        event_id     text        NOT NULL,
+        source       text,
+        payload      json        NOT NULL
+    );
+    CREATE INDEX ON baseline.events (seq);
+    CREATE INDEX ON baseline.events (topic, seq)";
 
 impl Baseline {
-    /// Reads the rows of `SCHEMA.events`, and creates an empty table like it.
+    /// Reads the rows of `SCHEMA.events`, and creates an empty table for them.
     pub async fn of(servers: &Servers, schema: &str) -> anyhow::Result<Self> {
         let mut connection = servers.postgres().await?;
-        let rows = Rows::read(&mut connection, schema, -1).await?;
-        make_table(&mut connection, SCHEMA, schema).await?;
+        let rows = Rows::read(&mut connection, schema).await?;
+        connection.execute(TABLE).await.context("the table for COPY")?;
         Ok(Self { rows })
     }
 
@@ -154,11 +160,10 @@ mod tests {
         let mut connection = servers.postgres().await.unwrap();
         let stored = "
             CREATE SCHEMA stored;
-            CREATE TABLE stored.events (key uuid PRIMARY KEY, seq bigint GENERATED ALWAYS AS IDENTITY,
-                topic text NOT NULL, source text, ts timestamptz NOT NULL DEFAULT now(), payload json NOT NULL);
-            CREATE INDEX ON stored.events (topic, seq);
-            INSERT INTO stored.events (key, topic, source, payload)
-            SELECT md5(n::text)::uuid, 'topic ' || n % 5, CASE WHEN n % 2 = 0 THEN 'a' END, json_build_object('n', n)
+            CREATE VIEW stored.events AS
+            SELECT md5(n::text)::uuid AS key, n::int8 AS seq, now() AS ts, now() AS received_at,
+                   md5(n::text)::uuid AS payload_hash, md5('r')::uuid AS request_id, 'topic ' || n % 5 AS topic,
+                   n::text AS event_id, CASE WHEN n % 2 = 0 THEN 'a' END AS source, json_build_object('n', n) AS payload
             FROM generate_series(1, 6000) n";
         connection.execute(stored).await.unwrap();
         let baseline = Baseline::of(&servers, "stored").await.unwrap();

@@ -5,18 +5,22 @@ use sqlx::PgConnection;
 
 use crate::report::figures::{Figures, Group};
 
-/// Selects names and bytes: of the heap and of each index of `SCHEMA.events`, and of all other tables of the
+/// Selects names and bytes: of the heap and of each index of the tables with events, and of all other tables of the
 /// schema together with their indexes.
 const RELATIONS: &str = "
-    SELECT 'heap', pg_relation_size(events.oid) + coalesce(pg_total_relation_size(nullif(events.reltoastrelid, 0)), 0)
-    FROM pg_class events WHERE events.oid = format('%I.events', $1)::regclass
+    WITH tables AS (
+        SELECT oid, reltoastrelid, relname ~ '^events$|^event_rows_[0-9]+$' AS has_events
+        FROM pg_class WHERE relnamespace = quote_ident($1)::regnamespace AND relkind = 'r')
+    SELECT 'heap',
+           sum(pg_relation_size(oid) + coalesce(pg_total_relation_size(nullif(reltoastrelid, 0)), 0))::bigint
+    FROM tables WHERE has_events
     UNION ALL
-    SELECT 'index ' || substring(pg_get_indexdef(indexrelid) FROM ' USING (.*)$'), pg_relation_size(indexrelid)
-    FROM pg_index WHERE indrelid = format('%I.events', $1)::regclass
+    SELECT 'index ' || substring(pg_get_indexdef(indexrelid) FROM ' USING (.*)$'),
+           sum(pg_relation_size(indexrelid))::bigint
+    FROM pg_index JOIN tables ON indrelid = oid WHERE has_events GROUP BY 1
     UNION ALL
-    SELECT 'receipts, counters, …', coalesce(sum(pg_total_relation_size(other.oid)), 0)::bigint
-    FROM pg_class other
-    WHERE other.relnamespace = quote_ident($1)::regnamespace AND other.relkind = 'r' AND other.relname <> 'events'";
+    SELECT 'receipts, counters, …', coalesce(sum(pg_total_relation_size(oid)), 0)::bigint
+    FROM tables WHERE NOT has_events";
 
 /// Returns the position of the end of the write-ahead log, in bytes.
 pub async fn wal_position(connection: &mut PgConnection) -> anyhow::Result<f64> {

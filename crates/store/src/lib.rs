@@ -11,6 +11,7 @@ mod damage;
 pub mod dedup_cache;
 pub mod inspect;
 mod isolate;
+mod key_filter;
 pub mod ledger;
 mod maintenance;
 pub mod marks;
@@ -24,6 +25,7 @@ pub mod sqlite;
 mod topics;
 
 use std::collections::{BTreeMap, HashMap, HashSet};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use sluice_event::{Event, EventKey, Keyer, PayloadHash, ReceiptId, RequestId, Timestamp};
@@ -32,7 +34,7 @@ use sluice_log::Position;
 pub use damage::{DamagedRow, HashedRow, RowCheck, row_matches_its_hashes};
 use dedup_cache::DedupCache;
 use ledger::LedgerRow;
-pub use maintenance::{Maintenance, Removed};
+pub use maintenance::{Maintenance, PartitionFigures, Removed};
 use numbering::{Number, Numbering, StoredMarks};
 pub use read::{Counts, EventQuery, Page, Statistics, StoredEvent, TopicPage};
 pub use topics::{Patterns, TopicSelection};
@@ -326,6 +328,12 @@ pub trait Store: Send + Sync + 'static {
 
     /// Deletes, in bounded steps, the rows that are older than the time limits.
     async fn maintain(&self, maintenance: &Maintenance) -> Result<Removed, StoreError>;
+
+    /// Closes the open partition of events if it is large or old enough, and prepares what keeps looking keys up cheap. Called
+    /// every few seconds; `retention` is how long events are retained. Returns `None` while events do not lie in partitions.
+    async fn maintain_partitions(&self, _retention: Option<Duration>) -> Result<Option<PartitionFigures>, StoreError> {
+        Ok(None)
+    }
 
     /// Adds up the counters whose shard belongs to none of these consumers in one row per topic, so that consumers
     /// that are gone leave no rows behind. The sums stay exact, also if one of them commits at this time. Returns the

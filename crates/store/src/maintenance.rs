@@ -26,3 +26,18 @@ pub struct Removed {
     /// Whether the call ended because its time was over, and rows are left that are older than the time limits.
     pub more: bool,
 }
+
+/// The partitions of events, as one process uses them.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct PartitionFigures {
+    /// Number of partitions, with the open one.
+    pub partitions: u64,
+    /// Number of closed partitions whose filter is not in memory: every key is looked up in them.
+    pub without_filter: u64,
+    /// Bytes that the filters in memory take.
+    pub filter_bytes: u64,
+    /// Number of keys that this process has looked up in closed partitions.
+    pub keys_looked_up: u64,
+    /// How many of them were there: all others were looked up in vain.
+    pub keys_found: u64,
+}

@@ -66,8 +66,7 @@ async fn add(
     retention: Option<Duration>,
 ) -> Result<Observation, sqlx::Error> {
     let (batch, Timestamptz(now), newest) = sqlx::query_as::<_, (i64, Timestamptz, Option<Timestamptz>)>(
-        "SELECT CASE WHEN is_called THEN last_value ELSE 0 END, clock_timestamp(), \
-                (SELECT max(counts_from) FROM arrival_marks) FROM event_batches",
+        "SELECT last_batch(), clock_timestamp(), (SELECT max(counts_from) FROM arrival_marks)",
     )
     .fetch_one(&mut *connection)
     .await?;

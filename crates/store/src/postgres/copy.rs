@@ -1,36 +1,34 @@
 //! Rows inserted by binary COPY: the fastest statement, but it has no conflict clause. A key that is
 //! stored already fails the whole statement.
 
-use std::sync::LazyLock;
-
 use sqlx::PgConnection;
 
 use super::connections::Lease;
 use super::errors::within;
 use super::insert::{BatchTarget, seq};
-use super::settings::PayloadType;
+use super::settings::PayloadColumn;
 use crate::Row;
 use sluice_pgcopy::event_row::{COLUMNS, EventRow, put_row};
 use sluice_pgcopy::{HEADER, TRAILER};
 
-static STATEMENT: LazyLock<String> = LazyLock::new(|| format!("COPY events ({COLUMNS}) FROM STDIN (FORMAT binary)"));
 /// The version byte that begins each value in the binary format of jsonb.
 const JSONB_VERSION: &[u8] = &[1];
 /// Bytes sent at a time.
 const CHUNK: usize = 128 << 10;
 
 /// Inserts rows by COPY, in the order given.
-pub(super) async fn events(lease: &mut Lease, target: BatchTarget, rows: &[Row<'_>]) -> Result<(), sqlx::Error> {
+pub(super) async fn events(lease: &mut Lease, target: &BatchTarget, rows: &[Row<'_>]) -> Result<(), sqlx::Error> {
     let deadline = lease.deadline();
     within(deadline, copy(lease, target, rows)).await
 }
 
-async fn copy(connection: &mut PgConnection, target: BatchTarget, rows: &[Row<'_>]) -> Result<(), sqlx::Error> {
-    let before_payload = match target.payload_type {
-        PayloadType::Json => &[],
-        PayloadType::Jsonb => JSONB_VERSION,
+async fn copy(connection: &mut PgConnection, target: &BatchTarget, rows: &[Row<'_>]) -> Result<(), sqlx::Error> {
+    let before_payload = match target.payload {
+        PayloadColumn::Json | PayloadColumn::Text => &[],
+        PayloadColumn::Jsonb => JSONB_VERSION,
     };
-    let mut copy = connection.copy_in_raw(&STATEMENT).await?;
+    let statement = format!("COPY {} ({COLUMNS}) FROM STDIN (FORMAT binary)", target.table);
+    let mut copy = connection.copy_in_raw(&statement).await?;
     let mut out = Vec::with_capacity(CHUNK + CHUNK / 8);
     out.extend_from_slice(HEADER);
     for row in rows {

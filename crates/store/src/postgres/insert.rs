@@ -2,51 +2,52 @@
 //! planning of its own.
 
 use sluice_event::{EventKey, Timestamp};
+use sqlx::AssertSqlSafe;
 use sqlx::postgres::PgBindIterExt;
 
 use super::connections::Lease;
 use super::errors::within;
-use super::settings::PayloadType;
+use super::settings::PayloadColumn;
 use super::timestamptz::Timestamptz;
 use crate::commit::MAX_BATCH_EVENTS;
 use crate::put_aside;
 use crate::{Dropped, Inserted, NewDeadLetter, Row, StoreError};
 
 /// Bits of `seq` below the batch's number.
-const ORDINAL_BITS: u32 = 20;
+pub(super) const ORDINAL_BITS: u32 = 20;
 /// Bytes of payload in one statement: far below the protocol's limit (1 GB), so that neither side needs
 /// much memory at a time.
 const STATEMENT_BYTES: usize = 16 << 20;
 
-macro_rules! insert_events {
-    ($payload:literal) => {
-        concat!(
-            "WITH new AS ( \
-                INSERT INTO events \
-                    (key, seq, ts, received_at, payload_hash, request_id, topic, event_id, source, payload) \
-                SELECT key, seq, ts, received_at, payload_hash, request_id, topic, event_id, source, payload::",
-            $payload,
-            " FROM unnest($1::uuid[], $2::int8[], $3::timestamptz[], $4::timestamptz[], $5::uuid[], $6::uuid[], \
-                          $7::text[], $8::text[], $9::text[], $10::text[]) \
-                  AS n (key, seq, ts, received_at, payload_hash, request_id, topic, event_id, source, payload) \
-                ON CONFLICT (key) DO NOTHING \
-                RETURNING key) \
-             SELECT array_agg(key) FROM new"
-        )
-    };
+/// Returns the statement that inserts rows, and returns the keys of those that are new.
+fn statement(BatchTarget { table, payload, .. }: &BatchTarget) -> String {
+    format!(
+        "WITH new AS ( \
+             INSERT INTO {table} \
+                 (key, seq, ts, received_at, payload_hash, request_id, topic, event_id, source, payload) \
+             SELECT key, seq, ts, received_at, payload_hash, request_id, topic, event_id, source, payload::{payload} \
+             FROM unnest($1::uuid[], $2::int8[], $3::timestamptz[], $4::timestamptz[], $5::uuid[], $6::uuid[], \
+                         $7::text[], $8::text[], $9::text[], $10::text[]) \
+                 AS n (key, seq, ts, received_at, payload_hash, request_id, topic, event_id, source, payload) \
+             ON CONFLICT (key) DO NOTHING \
+             RETURNING key) \
+         SELECT array_agg(key) FROM new"
+    )
 }
 
-/// The batch that rows belong to, and the type of the column that takes their payloads.
-#[derive(Debug, Clone, Copy)]
+/// The batch that rows belong to, and where they are stored.
+#[derive(Debug)]
 pub(super) struct BatchTarget {
-    /// The type of the payload column.
-    pub payload_type: PayloadType,
+    /// The table.
+    pub table: String,
+    /// The type of the column that takes their payloads.
+    pub payload: PayloadColumn,
     /// The number of the batch: the high bits of `seq`.
     pub batch: i64,
 }
 
 /// Inserts rows, in the order given, by INSERT … ON CONFLICT. Returns the keys that were new.
-pub(super) async fn events(lease: &mut Lease, target: BatchTarget, rows: &[Row<'_>]) -> Result<Inserted, StoreError> {
+pub(super) async fn events(lease: &mut Lease, target: &BatchTarget, rows: &[Row<'_>]) -> Result<Inserted, StoreError> {
     let mut new = Vec::new();
     let mut rest = rows;
     while !rest.is_empty() {
@@ -66,14 +67,10 @@ fn rows_of_a_statement(rows: &[Row<'_>]) -> usize {
     fits.count().max(1)
 }
 
-async fn insert(lease: &mut Lease, target: BatchTarget, rows: &[Row<'_>]) -> Result<Vec<EventKey>, StoreError> {
-    let statement = match target.payload_type {
-        PayloadType::Json => insert_events!("json"),
-        PayloadType::Jsonb => insert_events!("jsonb"),
-    };
+async fn insert(lease: &mut Lease, target: &BatchTarget, rows: &[Row<'_>]) -> Result<Vec<EventKey>, StoreError> {
     let events = || rows.iter().map(|row| row.event);
     let times = |pick: fn(&Row<'_>) -> Timestamp| rows.iter().map(move |row| Timestamptz(pick(row))).bind_iter();
-    let query = sqlx::query_scalar::<_, Option<Vec<EventKey>>>(statement)
+    let query = sqlx::query_scalar::<_, Option<Vec<EventKey>>>(AssertSqlSafe(statement(target)))
         .bind(rows.iter().map(|row| row.key).bind_iter())
         .bind(rows.iter().map(|row| seq(target.batch, row.ordinal)).bind_iter())
         .bind(times(|row| row.event.timestamp))

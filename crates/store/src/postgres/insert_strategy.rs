@@ -24,6 +24,8 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use sluice_event::{EventKey, PayloadHash};
 
 use super::connections::Lease;
+use super::event_partitions::filters::Loaded;
+use super::event_partitions::{Layout, look_up};
 use super::insert::BatchTarget;
 use super::sqlstate::SqlState;
 use super::{copy, insert};
@@ -160,7 +162,10 @@ impl State {
 pub(super) struct Inserter<'t> {
     pub lease: &'t mut Lease,
     pub strategies: &'t InsertStrategies,
-    pub target: BatchTarget,
+    pub target: &'t BatchTarget,
+    pub layout: &'t Layout,
+    /// The filters of closed partitions.
+    pub filters: &'t Loaded,
     /// Whether [`SAVEPOINT`] is set and nothing was written since.
     pub savepoint_set: bool,
     /// Collects the keys that were found stored, with the hashes of their payloads.
@@ -172,14 +177,17 @@ impl Inserter<'_> {
     pub async fn insert(mut self, rows: &[Row<'_>]) -> Result<Inserted, StoreError> {
         let any_contended = rows.iter().any(|row| row.hint == Hint::UseOnConflict);
         let strategy = if any_contended { Strategy::OnConflict } else { self.strategies.state().strategy };
+        let in_closed = self.look_up(strategy, rows).await?;
+        let absent: Vec<_> = rows.iter().filter(|row| !self.found.contains_key(&row.key)).copied().collect();
         let inserted = match strategy {
-            Strategy::OnConflict => insert::events(self.lease, self.target, rows).await,
-            Strategy::Copy => self.copy_or_insert(strategy, rows).await,
-            Strategy::LookUpHinted | Strategy::LookUpAll => self.look_up_and_copy(strategy, rows).await,
+            Strategy::OnConflict => insert::events(self.lease, self.target, &absent).await,
+            _ => self.copy_or_insert(strategy, &absent).await,
         };
+        let inserted = inserted
+            .map(|inserted| if self.found.is_empty() { inserted } else { Inserted::Keys(keys_of(inserted, &absent)) });
         match &inserted {
             Ok(inserted) if rows.iter().any(|row| row.hint != Hint::UseOnConflict) => {
-                self.strategies.state().on_inserted(found_stored(rows, inserted));
+                self.strategies.state().on_inserted(found_stored(rows, inserted, &in_closed));
             }
             // A deadlock with another replica, for example.
             Err(StoreError::Conflict(_) | StoreError::TooSlow(_)) => {
@@ -190,14 +198,24 @@ impl Inserter<'_> {
         inserted
     }
 
-    /// Looks keys up, and inserts the rows that are not stored.
-    async fn look_up_and_copy(&mut self, strategy: Strategy, rows: &[Row<'_>]) -> Result<Inserted, StoreError> {
-        let to_look_up = rows.iter().filter(|row| strategy == Strategy::LookUpAll || row.hint == Hint::SeenBefore);
-        let stored = stored(self.lease, to_look_up.map(|row| row.key).collect()).await?;
-        self.found.extend(stored);
-        let rows: Vec<_> = rows.iter().filter(|row| !self.found.contains_key(&row.key)).copied().collect();
-        let inserted = self.copy_or_insert(strategy, &rows).await?;
-        Ok(if self.found.is_empty() { inserted } else { Inserted::Keys(keys_of(inserted, &rows)) })
+    /// Looks keys up: all of them in those closed partitions that may have them, and in the open one those that the
+    /// strategy says. Returns which are in closed ones.
+    async fn look_up(&mut self, strategy: Strategy, rows: &[Row<'_>]) -> Result<HashSet<EventKey>, StoreError> {
+        let keys: Vec<_> = rows.iter().map(|row| row.key).collect();
+        let mut places = look_up::closed_places(self.layout, self.filters, &keys);
+        let in_open: Vec<_> = match strategy {
+            Strategy::Copy | Strategy::OnConflict => Vec::new(),
+            Strategy::LookUpHinted => {
+                rows.iter().filter(|row| row.hint == Hint::SeenBefore).map(|row| row.key).collect()
+            }
+            Strategy::LookUpAll => keys,
+        };
+        if !in_open.is_empty() {
+            places.push((None, in_open));
+        }
+        let found = look_up::find(self.lease, self.layout, self.filters, places).await?;
+        self.found.extend(found.iter().map(|found| (found.key, found.payload_hash)));
+        Ok(found.into_iter().filter(|found| found.is_in_closed).map(|found| found.key).collect())
     }
 
     /// Inserts rows by COPY; by INSERT … ON CONFLICT if one of them is stored already.
@@ -237,10 +255,10 @@ fn keys_of(inserted: Inserted, rows: &[Row<'_>]) -> HashSet<EventKey> {
     }
 }
 
-/// Counts the rows that were stored before.
-fn found_stored(rows: &[Row<'_>], inserted: &Inserted) -> FoundStored {
+/// Counts the rows that were stored before in the open partition: only these are found by the strategy.
+fn found_stored(rows: &[Row<'_>], inserted: &Inserted, in_closed: &HashSet<EventKey>) -> FoundStored {
     let mut found = FoundStored::default();
-    for row in rows.iter().filter(|row| !inserted.contains(&row.key)) {
+    for row in rows.iter().filter(|row| !inserted.contains(&row.key) && !in_closed.contains(&row.key)) {
         match row.hint {
             Hint::New => found.unexpected += 1,
             Hint::SeenBefore => found.hinted += 1,
@@ -248,19 +266,6 @@ fn found_stored(rows: &[Row<'_>], inserted: &Inserted) -> FoundStored {
         }
     }
     found
-}
-
-/// Returns those of the keys that are stored, with the hashes of their payloads.
-pub(super) async fn stored(
-    lease: &mut Lease,
-    keys: Vec<EventKey>,
-) -> Result<HashMap<EventKey, PayloadHash>, StoreError> {
-    if keys.is_empty() {
-        return Ok(HashMap::new());
-    }
-    let select = sqlx::query_as("SELECT key, payload_hash FROM events WHERE key = ANY($1)").bind(keys);
-    let stored: Vec<(EventKey, PayloadHash)> = lease.fetch_all(select).await?;
-    Ok(stored.into_iter().collect())
 }
 
 #[cfg(test)]

@@ -15,7 +15,7 @@ use crate::marks::{Number, StoredMarks};
 /// Prepares the statement that numbers a commit. Workers are passed as the hexadecimal of their bytes, as topics are.
 pub(super) const PREPARE: &str = "PREPARE mark_commit (text[], int8[]) AS \
      SELECT mark_commit(ARRAY(SELECT convert_from(decode(n.name, 'hex'), 'UTF8') \
-         FROM unnest($1) WITH ORDINALITY AS n (name, place) ORDER BY place), $2)::text";
+         FROM unnest($1) WITH ORDINALITY AS n (name, place) ORDER BY place), $2, true)::text";
 
 /// Returns the call of that statement.
 pub(super) fn execute(number: &Number<'_>) -> String {
@@ -69,7 +69,7 @@ pub(super) async fn raise(lease: &mut Lease, number: &Number<'_>, marks: &Marks)
          FROM unnest({workers}::text[], {numbers}::int8[]) AS n (name, number) ORDER BY 1 \
          ON CONFLICT (worker) DO UPDATE SET number = greatest(m.number, excluded.number); \
          SELECT mark_commit(ARRAY(SELECT convert_from(decode(n.name, 'hex'), 'UTF8') \
-             FROM unnest({own}::text[]) WITH ORDINALITY AS n (name, place) ORDER BY place), {confirmed}::int8[])::text; \
+             FROM unnest({own}::text[]) WITH ORDINALITY AS n (name, place) ORDER BY place), {confirmed}::int8[], true)::text; \
          COMMIT"
     );
     let rows = lease.run_for_rows(AssertSqlSafe(sql)).await?;

@@ -1,44 +1,61 @@
 //! Merging the events of several topics in the order of arrival.
 
+use sqlx::AssertSqlSafe;
+
 use super::connections::Lease;
+use super::event_partitions::Layout;
 use crate::bounded::{Merged, merged_rows};
 use crate::page::Step;
 use crate::{EventQuery, StoreError};
 
 /// Returns the numbers of the newest events of several topics, newest first. The rows of other topics are not looked
-/// at, and no more than a bounded number of each topic: first the newest one of each, and then the rest of those topics
+/// at, nor those before `$4`, and no more than a bounded number of each topic: first the newest one of each, and then the rest of those topics
 /// that can have an event in the step, down to the newest one of the last of these.
 ///
 /// Rows of topic and number are compared as a whole, so that no other index than the one on both gives the order,
-/// whatever the statistics of the planner say.
+/// whatever the statistics of the planner say. So it cannot tell either which partitions are read: they are named.
 const MERGE: &str = "
     WITH newest AS MATERIALIZED (
         SELECT t.topic, n.seq
         FROM unnest($1::text[]) AS t (topic)
         CROSS JOIN LATERAL (
-            SELECT e.seq FROM events e
-            WHERE (e.topic, e.seq) < (t.topic, $2) AND (e.topic, e.seq) >= (t.topic, (-9223372036854775808)::int8)
+            SELECT e.seq FROM {tables} e
+            WHERE (e.topic, e.seq) < (t.topic, $2) AND (e.topic, e.seq) >= (t.topic, $4)
             ORDER BY e.topic DESC, e.seq DESC LIMIT 1) n
         ORDER BY n.seq DESC LIMIT $3),
     oldest AS MATERIALIZED (
-        SELECT CASE WHEN count(*) < $3 THEN (-9223372036854775808)::int8 ELSE min(seq) END AS seq FROM newest)
+        SELECT CASE WHEN count(*) < $3 THEN $4 ELSE min(seq) END AS seq FROM newest)
     SELECT k.seq
     FROM newest
     CROSS JOIN LATERAL (
-        SELECT e.seq FROM events e
+        SELECT e.seq FROM {tables} e
         WHERE (e.topic, e.seq) < (newest.topic, $2) AND (e.topic, e.seq) >= (newest.topic, (SELECT seq FROM oldest))
         ORDER BY e.topic DESC, e.seq DESC LIMIT $3) k
     ORDER BY k.seq DESC LIMIT $3";
 
-/// Returns the numbers of the events that a step of a merged page looks at.
+/// Returns the numbers of the events from `lower` on that a step of a merged page looks at.
 pub(super) async fn merge(
     lease: &mut Lease,
+    layout: &Layout,
     query: &EventQuery,
     step: &Step,
+    lower: i64,
     topics: &[String],
 ) -> Result<Merged, StoreError> {
     let rows = merged_rows(query, step, topics.len());
-    let select = sqlx::query_as::<_, (i64,)>(MERGE).bind(topics).bind(step.before).bind(i64::from(rows));
+    let tables = layout.tables(lower, step.before);
+    if tables.is_empty() {
+        return Ok(Merged::default());
+    }
+    let columns = tables.iter().map(|table| format!("SELECT topic, seq FROM {table}"));
+    let tables = format!("({})", columns.collect::<Vec<_>>().join(" UNION ALL "));
+    let text = AssertSqlSafe(MERGE.replace("{tables}", &tables));
+    let select = sqlx::query_as::<_, (i64,)>(text)
+        .persistent(false)
+        .bind(topics)
+        .bind(step.before)
+        .bind(i64::from(rows))
+        .bind(lower);
     let seqs = lease.fetch_all(select).await?;
     Ok(Merged::new(seqs.into_iter().map(|(seq,)| seq).collect(), rows))
 }

@@ -12,6 +12,7 @@ mod copy;
 mod counters;
 mod durability;
 mod errors;
+mod event_partitions;
 mod hosts;
 mod insert;
 mod insert_strategy;
@@ -20,6 +21,7 @@ mod ledger;
 mod locks;
 mod marks;
 mod merge;
+mod partition_steps;
 mod password;
 mod pooler;
 mod query;
@@ -60,14 +62,15 @@ use crate::dedup_cache::DedupCache;
 use crate::marks::{MarkedStore, Number, StoredMarks};
 use crate::retention_clock::RetentionClock;
 use crate::{
-    DeadLetter, EventQuery, Maintenance, Page, Removed, Statistics, Store, StoreError, StoredEvent, TopicPage,
-    Transaction as StoreTransaction,
+    DeadLetter, EventQuery, Maintenance, Page, PartitionFigures, Removed, Statistics, Store, StoreError, StoredEvent,
+    TopicPage, Transaction as StoreTransaction,
 };
 use address::Address;
 use connections::{Connections, Lease};
+use event_partitions::{Filters, Layouts, Limits, build, close, remove, switch};
 use insert::BatchTarget;
 use insert_strategy::InsertStrategies;
-use receipts::Partitions;
+use partition_steps::PartitionSteps;
 use removals::Removals;
 use schema::Schema;
 use session::{QUERY_TIMEOUT, Session};
@@ -116,7 +119,10 @@ pub struct PostgresStore {
     receipts_bytes: AtomicU64,
     stored_bytes: AtomicU64,
     retention_clock: RetentionClock,
-    receipt_partitions: Partitions,
+    receipt_steps: PartitionSteps,
+    event_steps: PartitionSteps,
+    layouts: Layouts,
+    filters: Filters,
     strategies: Arc<InsertStrategies>,
 }
 
@@ -151,7 +157,10 @@ impl PostgresStore {
             replays: tokio::sync::Mutex::default(),
             ended_sessions: AtomicU64::new(0),
             retention_clock: RetentionClock::default(),
-            receipt_partitions: Partitions::new(settings.claim_after),
+            receipt_steps: PartitionSteps::new(settings.claim_after),
+            event_steps: PartitionSteps::new(settings.claim_after),
+            layouts: Layouts::default(),
+            filters: Filters::new(settings.filter_memory),
             strategies: Arc::default(),
         })
     }
@@ -250,8 +259,8 @@ impl Store for PostgresStore {
         }
         let begun = async {
             let mut lease = self.commits.lease().await?;
-            let begun = transaction::begin(&mut lease, receipts).await;
-            let Begun { batch, removed_events, new } = match begun {
+            let begun = transaction::begin(&mut lease, &self.layouts, receipts).await;
+            let Begun { batch, removed_events, layout, new } = match begun {
                 Ok(begun) => begun,
                 Err(error) => {
                     if error.leaves_connection_usable() {
@@ -261,8 +270,11 @@ impl Store for PostgresStore {
                 }
             };
             let generation = generation(lease.generation(), self.removals.observe(removed_events));
-            let target = BatchTarget { payload_type: schema.payload_type, batch };
-            let transaction = transaction::Transaction::new(lease, target, generation, Arc::clone(&self.strategies));
+            let payload = schema.payload_type.column(layout.open().is_some());
+            let target = BatchTarget { table: layout.open_table(), payload, batch };
+            let places = (layout, self.filters.loaded());
+            let strategies = Arc::clone(&self.strategies);
+            let transaction = transaction::Transaction::new(lease, target, places, generation, strategies);
             Ok((Box::new(transaction) as Box<dyn StoreTransaction>, new))
         };
         begun.await.inspect_err(|_| self.check_tables())
@@ -282,7 +294,7 @@ impl Store for PostgresStore {
 
     async fn events(&self, query: &EventQuery) -> Result<Page, StoreError> {
         let mut lease = self.lease(&self.lists).await?;
-        match query::events(&mut lease, &self.settings.keyer, query).await {
+        match query::events(&mut lease, &self.layouts, &self.settings.keyer, query).await {
             Ok((page, true)) => self.finish(lease, Ok(page)),
             // The connection is closed: reading the rest of the answer could take longer than a new one.
             Ok((page, false)) => Ok(page),
@@ -292,7 +304,8 @@ impl Store for PostgresStore {
 
     async fn event(&self, topic: &str, event_id: &str, limit: u32) -> Result<Vec<StoredEvent>, StoreError> {
         let mut lease = self.lease(&self.queries).await?;
-        let events = query::event(&mut lease, &self.settings.keyer, topic, event_id, limit).await;
+        let places = (&self.layouts, &self.filters);
+        let events = query::event(&mut lease, places, &self.settings.keyer, topic, event_id, limit).await;
         self.finish(lease, events)
     }
 
@@ -321,16 +334,47 @@ impl Store for PostgresStore {
     }
 
     async fn maintain(&self, maintenance: &Maintenance) -> Result<Removed, StoreError> {
+        let payload = self.schema().await?.payload_type;
         let mut lease = self.lease(&self.maintenance).await?;
         let schema = &self.settings.schema;
         let removed = async {
-            self.receipt_partitions.maintain(&mut lease, schema, maintenance.receipts_ttl).await?;
+            receipts::maintain(&mut lease, schema, &self.receipt_steps, maintenance.receipts_ttl).await?;
             self.receipts_bytes.store(receipts::size(&mut lease).await?, Ordering::Relaxed);
             self.stored_bytes.store(size::of_schema(&mut lease, schema).await?, Ordering::Relaxed);
-            retention::maintain(&mut lease, schema, &self.retention_clock, maintenance).await
+            let layout = self.layouts.read(&mut lease).await?;
+            let removed = retention::maintain(&mut lease, schema, &self.retention_clock, &layout, maintenance).await?;
+            if layout.open().is_some() {
+                remove::drop_tables(&mut lease, schema, &self.event_steps, payload).await?;
+            }
+            Ok(removed)
         }
         .await;
         self.finish(lease, removed)
+    }
+
+    async fn maintain_partitions(&self, retention: Option<Duration>) -> Result<Option<PartitionFigures>, StoreError> {
+        let payload = self.schema().await?.payload_type;
+        let mut lease = self.lease(&self.maintenance).await?;
+        let maintained = async {
+            let limits = Limits { rows: self.settings.partition_rows, retention };
+            let (schema, steps) = (&self.settings.schema, &self.event_steps);
+            let mut layout = self.layouts.read(&mut lease).await?;
+            let changed = match layout.open() {
+                Some(_) => close::close_if_due(&mut lease, schema, steps, limits).await?,
+                None => switch::switch_if_due(&mut lease, schema, steps, payload).await?,
+            };
+            if changed {
+                layout = self.layouts.read(&mut lease).await?;
+            }
+            while build::build_next(&mut lease, schema, &layout).await? {
+                layout = self.layouts.read(&mut lease).await?;
+            }
+            let damaged = self.filters.load(&mut lease, &layout).await?;
+            build::forget(&mut lease, &damaged).await?;
+            Ok(layout.open().map(|_| self.filters.figures(&layout)))
+        }
+        .await;
+        self.finish(lease, maintained)
     }
 
     fn replays(&self) -> &tokio::sync::Mutex<()> {

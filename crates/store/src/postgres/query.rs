@@ -11,6 +11,7 @@ use sqlx::{FromRow, PgConnection, Postgres, Row as _};
 
 use super::connections::Lease;
 use super::errors::within;
+use super::event_partitions::{Filters, Layouts, look_up};
 use super::merge::merge;
 use super::timestamptz::Timestamptz;
 use crate::bounded::Merged;
@@ -22,8 +23,9 @@ use crate::{Counts, DeadLetter, EventQuery, NewDeadLetter, Page, Statistics, Sto
 macro_rules! events {
     ($rest:literal) => {
         concat!(
-            "SELECT seq, key, payload_hash, topic, event_id, ts, source, payload::text AS payload, \
-                    pg_typeof(payload) = 'json'::regtype AS payload_is_exact, received_at, request_id FROM events ",
+            "SELECT seq, key, payload_hash, topic, event_id, ts, source, payload, payload_is_exact, received_at, \
+                    request_id \
+             FROM stored_events ",
             $rest
         )
     };
@@ -31,35 +33,55 @@ macro_rules! events {
 
 /// Returns a page of events, and whether the connection can be used again: not if the page ended in the middle of
 /// an answer, whose rest may be large.
-pub(super) async fn events(lease: &mut Lease, keyer: &Keyer, query: &EventQuery) -> Result<(Page, bool), StoreError> {
+pub(super) async fn events(
+    lease: &mut Lease,
+    layouts: &Layouts,
+    keyer: &Keyer,
+    query: &EventQuery,
+) -> Result<(Page, bool), StoreError> {
+    let layout = layouts.read(lease).await?;
     let mut page = PageBuilder::new(query);
     let mut reusable = true;
+    let mut partitions = 1;
     while let Some(step) = page.next_step() {
         let began = Instant::now();
+        let lower = layout.lower(step.before, partitions);
+        // Where few events are found, more partitions are looked at, so that there are few steps.
+        partitions = partitions.saturating_mul(2);
         let from = if let Some(topics) = query.merged_topics() {
-            let Merged { seqs, from } = merge(lease, query, &step, topics).await?;
+            let Merged { seqs, from } = merge(lease, &layout, query, &step, lower.seq, topics).await?;
             reusable = read(lease, keyer, query, select_numbers(query, step, &seqs), &mut page).await?;
             from
         } else {
             let from = match step.rows {
-                Some(rows) => last_of(lease, query.topic.as_deref(), step.before, rows).await?,
+                Some(rows) => last_of(lease, query.topic.as_deref(), step.before, lower.seq, rows).await?,
                 None => None,
             };
-            reusable = read(lease, keyer, query, select_range(query, step, from), &mut page).await?;
+            let select = select_range(query, step, from.unwrap_or(lower.seq));
+            reusable = read(lease, keyer, query, select, &mut page).await?;
             from
         };
-        page.end_step(from, began.elapsed());
+        page.end_step(from.or(lower.has_more.then_some(lower.seq)), began.elapsed());
     }
     Ok((page.build(), reusable))
 }
 
-/// Returns the `seq` of the last of so many rows, newest first; `None` if there are fewer.
-async fn last_of(lease: &mut Lease, topic: Option<&str>, before: i64, rows: u32) -> Result<Option<i64>, StoreError> {
+/// Returns the `seq` of the last of so many rows, newest first, of those from a `seq` on; `None` if there are fewer.
+async fn last_of(
+    lease: &mut Lease,
+    topic: Option<&str>,
+    before: i64,
+    lower: i64,
+    rows: u32,
+) -> Result<Option<i64>, StoreError> {
     let text = match topic {
-        None => "SELECT seq FROM events WHERE seq < $1 ORDER BY seq DESC OFFSET $2 LIMIT 1",
-        Some(_) => "SELECT seq FROM events WHERE seq < $1 AND topic = $3 ORDER BY seq DESC OFFSET $2 LIMIT 1",
+        None => "SELECT seq FROM stored_events WHERE seq < $1 AND seq >= $3 ORDER BY seq DESC OFFSET $2 LIMIT 1",
+        Some(_) => {
+            "SELECT seq FROM stored_events WHERE seq < $1 AND seq >= $3 AND topic = $4 \
+             ORDER BY seq DESC OFFSET $2 LIMIT 1"
+        }
     };
-    let mut select = sqlx::query_as(text).bind(before).bind(i64::from(rows) - 1);
+    let mut select = sqlx::query_as(text).bind(before).bind(i64::from(rows) - 1).bind(lower);
     if let Some(topic) = topic {
         select = select.bind(topic);
     }
@@ -71,7 +93,7 @@ type SelectEvents<'q> = QueryAs<'q, Postgres, EventRow, PgArguments>;
 
 /// Returns the query for the events of a step. The index on `seq`, or the one on `(topic, seq)`, gives the order; the
 /// other filters are applied to each row.
-fn select_range<'q>(query: &'q EventQuery, step: Step, from: Option<i64>) -> SelectEvents<'q> {
+fn select_range<'q>(query: &'q EventQuery, step: Step, from: i64) -> SelectEvents<'q> {
     // Several texts, because a plan for "any topic or this one" would use neither index.
     let text = match (&query.topic, query.patterns()) {
         (None, None) => events!(
@@ -90,7 +112,7 @@ fn select_range<'q>(query: &'q EventQuery, step: Step, from: Option<i64>) -> Sel
              AND topic LIKE ANY ($7) ORDER BY seq DESC LIMIT $5"
         ),
     };
-    let select = bind_filters(sqlx::query_as(text).bind(step.before), query, step).bind(from.unwrap_or(i64::MIN));
+    let select = bind_filters(sqlx::query_as(text).bind(step.before), query, step).bind(from);
     match (&query.topic, query.patterns()) {
         (None, None) => select,
         (Some(topic), _) => select.bind(topic),
@@ -104,7 +126,7 @@ fn select_numbers<'q>(query: &'q EventQuery, step: Step, seqs: &'q [i64]) -> Sel
     let text = concat!(
         "SELECT e.* FROM (SELECT k.seq FROM unnest($1::int8[]) AS k (seq) ORDER BY k.seq DESC) k CROSS JOIN LATERAL (",
         events!(
-            "WHERE events.seq = k.seq AND ($2::text IS NULL OR source = $2) \
+            "WHERE stored_events.seq = k.seq AND ($2::text IS NULL OR source = $2) \
              AND ($3::timestamptz IS NULL OR ts >= $3) AND ($4::timestamptz IS NULL OR ts < $4) OFFSET 0"
         ),
         ") e ORDER BY k.seq DESC LIMIT $5"
@@ -151,22 +173,29 @@ async fn read(
 /// schema then has.
 pub(super) async fn event(
     lease: &mut Lease,
+    (layouts, filters): (&Layouts, &Filters),
     keyer: &Keyer,
     topic: &str,
     event_id: &str,
     limit: u32,
 ) -> Result<Vec<StoredEvent>, StoreError> {
-    let key = keyer.uses_only_topic_and_event_id().then(|| keyer.key_of(topic, event_id, None));
-    let text = match key {
-        Some(_) => events!("WHERE key = $2 LIMIT $1"),
-        None => events!("WHERE topic = $2 AND event_id = $3 ORDER BY seq LIMIT $1"),
+    let layout = layouts.read(lease).await?;
+    let rows = if keyer.uses_only_topic_and_event_id() {
+        let key = keyer.key_of(topic, event_id, None);
+        let found = look_up::find_anywhere(lease, &layout, &filters.loaded(), vec![key]).await?;
+        // Its number leads to it: the view has no other index for all partitions.
+        let seqs: Vec<i64> = found.into_values().map(|found| found.seq).collect();
+        if seqs.is_empty() {
+            return Ok(Vec::new());
+        }
+        let text = events!("WHERE seq = ANY ($2) AND key = $3 LIMIT $1");
+        let select = sqlx::query_as::<_, EventRow>(text).bind(i64::from(limit)).bind(seqs).bind(key);
+        lease.fetch_all(select).await?
+    } else {
+        let text = events!("WHERE topic = $2 AND event_id = $3 AND seq >= $4 ORDER BY seq LIMIT $1");
+        let select = sqlx::query_as::<_, EventRow>(text).bind(i64::from(limit)).bind(topic).bind(event_id);
+        lease.fetch_all(select.bind(layout.lower(0, 1).seq)).await?
     };
-    let select = sqlx::query_as::<_, EventRow>(text).bind(i64::from(limit));
-    let select = match key {
-        Some(key) => select.bind(key),
-        None => select.bind(topic).bind(event_id),
-    };
-    let rows = lease.fetch_all(select).await?;
     let events = rows.into_iter().map(|row| row.0.check(keyer)).collect();
     // Events with different topics or ids may share a key, and the stored one may be another.
     Ok(alike_or_damaged(events, topic, event_id))
@@ -175,7 +204,8 @@ pub(super) async fn event(
 /// Reads all rows of events, one at a time, and compares them with their hashes.
 pub(super) async fn check_rows(connection: &mut PgConnection, keyer: &Keyer) -> Result<RowCheck, sqlx::Error> {
     let mut check = RowCheck::default();
-    let mut rows = sqlx::query_as::<_, EventRow>(events!("")).fetch(connection);
+    let all = events!("WHERE seq >= coalesce((SELECT first_seq FROM event_layout), seq)");
+    let mut rows = sqlx::query_as::<_, EventRow>(all).fetch(connection);
     while let Some(EventRow(row)) = rows.try_next().await? {
         check.add(row, keyer);
     }

@@ -17,17 +17,14 @@
 //! although elsewhere a statement must not decide by what another transaction is about to commit.
 
 use std::collections::HashSet;
-use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use sluice_event::ReceiptId;
+use sqlx::Row;
 use sqlx::postgres::PgRow;
-use sqlx::{AssertSqlSafe, Row};
 
 use super::connections::Lease;
-use super::errors::within;
-use super::locks::lock_id;
-use super::sqlstate::SqlState;
+use super::partition_steps::{PartitionSteps, is_held_for_long};
 use crate::StoreError;
 
 /// Partitions into which the time is divided for which receipts are retained. More of them free the disk
@@ -59,112 +56,58 @@ pub(super) fn read(rows: &[PgRow]) -> Result<HashSet<ReceiptId>, StoreError> {
     ids.collect()
 }
 
-/// The shortest and, as a share of the claim time, the longest wait for the lock of a step. Batches queue behind the
-/// wait, so it begins short. Transactions that always overlap would let a short wait fail for ever, so it doubles after
-/// each failure; but it stays below the time for which a batch waits ([`super::session`]).
-const MIN_LOCK_TIMEOUT: Duration = Duration::from_secs(1);
-const MAX_LOCK_SHARE: u32 = 5;
-
-/// The closing and dropping of partitions by one process.
-pub(super) struct Partitions {
-    max_lock_timeout: Duration,
-    /// How many steps in a row did not get their lock.
-    failures: AtomicU32,
+/// Closes the open partition if it is old enough, and drops the partitions that were closed longer than
+/// `ttl` ago, all by the database's clock. If several replicas call this at once, one of them does it.
+pub(super) async fn maintain(
+    lease: &mut Lease,
+    schema: &str,
+    steps: &PartitionSteps,
+    ttl: Duration,
+) -> Result<(), StoreError> {
+    if let Some(partition) = partition_to_close(lease, ttl).await? {
+        close(lease, schema, steps, partition).await?;
+    }
+    for partition in partitions_to_drop(lease, ttl).await? {
+        if is_held_for_long(lease, &["receipts", &format!("receipts_{partition}")]).await? {
+            tracing::debug!(partition, "the partition is dropped later: a dump, or another long transaction, reads it");
+            break;
+        }
+        drop(lease, schema, steps, partition).await?;
+    }
+    Ok(())
 }
 
-impl Partitions {
-    pub fn new(claim_after: Duration) -> Self {
-        Self { max_lock_timeout: claim_after / MAX_LOCK_SHARE, failures: AtomicU32::new(0) }
-    }
-
-    /// Closes the open partition if it is old enough, and drops the partitions that were closed longer than
-    /// `ttl` ago, all by the database's clock. If several replicas call this at once, one of them does it.
-    pub async fn maintain(&self, lease: &mut Lease, schema: &str, ttl: Duration) -> Result<(), StoreError> {
-        if let Some(partition) = partition_to_close(lease, ttl).await? {
-            self.close(lease, schema, partition).await?;
-        }
-        for partition in partitions_to_drop(lease, ttl).await? {
-            if is_held_for_long(lease, partition).await? {
-                tracing::debug!(
-                    partition,
-                    "the partition is dropped later: a dump, or another long transaction, reads it"
-                );
-                break;
-            }
-            self.drop(lease, schema, partition).await?;
-        }
-        Ok(())
-    }
-
-    async fn close(&self, lease: &mut Lease, schema: &str, partition: i32) -> Result<(), StoreError> {
-        let Some(next) = partition.checked_add(1) else {
-            return Err(StoreError::Failed("the numbers of the receipts' partitions are used up".into()));
-        };
-        // The next partition is created separately and then attached, which waits for nobody; only then is the
-        // table locked, for as long as changing two rows takes. `closed_at` is read after the lock: no receipt
-        // of the partition was committed later. If another replica has closed the partition since it was
-        // selected, the name of the new one is taken, and all of this is rolled back.
-        let sql = format!(
-            "BEGIN ISOLATION LEVEL READ COMMITTED; {lock} \
+async fn close(lease: &mut Lease, schema: &str, steps: &PartitionSteps, partition: i32) -> Result<(), StoreError> {
+    let Some(next) = partition.checked_add(1) else {
+        return Err(StoreError::Failed("the numbers of the receipts' partitions are used up".into()));
+    };
+    // The next partition is created separately and then attached, which waits for nobody; only then is the
+    // table locked, for as long as changing two rows takes. `closed_at` is read after the lock: no receipt
+    // of the partition was committed later. If another replica has closed the partition since it was
+    // selected, the name of the new one is taken, and all of this is rolled back.
+    let sql = format!(
+        "BEGIN ISOLATION LEVEL READ COMMITTED; {lock} \
          CREATE TABLE receipts_{next} (LIKE receipts INCLUDING ALL); \
          ALTER TABLE receipts ATTACH PARTITION receipts_{next} FOR VALUES IN ({next}); \
          LOCK TABLE ONLY receipts IN SHARE ROW EXCLUSIVE MODE; \
          UPDATE receipt_epochs SET closed_at = clock_timestamp() WHERE epoch = {partition}; \
          INSERT INTO receipt_epochs (epoch, opened_at) VALUES ({next}, clock_timestamp()); \
          COMMIT",
-            lock = self.lock(schema),
-        );
-        self.attempt(lease, sql, "a new partition of receipts was opened").await
-    }
+        lock = steps.lock(schema),
+    );
+    steps.attempt(lease, sql, "a new partition of receipts was opened").await.map(|_| ())
+}
 
-    async fn drop(&self, lease: &mut Lease, schema: &str, partition: i32) -> Result<(), StoreError> {
-        // Batches queue behind the wait for this lock, so the wait is short.
-        let sql = format!(
-            "BEGIN ISOLATION LEVEL READ COMMITTED; {lock} \
+async fn drop(lease: &mut Lease, schema: &str, steps: &PartitionSteps, partition: i32) -> Result<(), StoreError> {
+    // Batches queue behind the wait for this lock, so the wait is short.
+    let sql = format!(
+        "BEGIN ISOLATION LEVEL READ COMMITTED; {lock} \
          DROP TABLE receipts_{partition}; \
          DELETE FROM receipt_epochs WHERE epoch = {partition}; \
          COMMIT",
-            lock = self.lock(schema),
-        );
-        self.attempt(lease, sql, "a partition of receipts was dropped").await
-    }
-
-    /// Returns statements that let one replica at a time go on, and limit the wait for a lock that batches
-    /// queue behind.
-    fn lock(&self, schema: &str) -> String {
-        let failures = self.failures.load(Ordering::Relaxed).min(8);
-        let timeout = (MIN_LOCK_TIMEOUT * 2_u32.pow(failures)).min(self.max_lock_timeout).as_millis().max(1);
-        format!("SET LOCAL lock_timeout = {timeout}; SELECT pg_advisory_xact_lock({});", lock_id(schema, "maintain"))
-    }
-
-    /// Runs a step that another transaction may prevent; then it is left for the next call of [`Partitions::maintain`].
-    async fn attempt(&self, lease: &mut Lease, sql: String, done: &'static str) -> Result<(), StoreError> {
-        let deadline = lease.deadline();
-        let error = match within(deadline, sqlx::raw_sql(AssertSqlSafe(sql)).execute(&mut **lease)).await {
-            Ok(_) => {
-                self.failures.store(0, Ordering::Relaxed);
-                tracing::info!("{done}");
-                return Ok(());
-            }
-            Err(error) => error,
-        };
-        let Some(state) = SqlState::of(&error) else {
-            return lease.converted(Err(error));
-        };
-        lease.run("ROLLBACK").await?;
-        match state {
-            // The table exists already or does not exist any more: another replica has done the step in between. The lock
-            // is not available: a batch, or a backup, holds the table for longer than this should wait.
-            SqlState::DuplicateTable | SqlState::UndefinedTable | SqlState::LockNotAvailable => {
-                if state == SqlState::LockNotAvailable {
-                    self.failures.fetch_add(1, Ordering::Relaxed);
-                }
-                tracing::debug!(%error, "the partitions of receipts are left as they are for now");
-                Ok(())
-            }
-            _ => lease.converted(Err(error)),
-        }
-    }
+        lock = steps.lock(schema),
+    );
+    steps.attempt(lease, sql, "a partition of receipts was dropped").await.map(|_| ())
 }
 
 /// Returns the disk space of all receipts, in bytes.
@@ -193,23 +136,6 @@ async fn partitions_to_drop(lease: &mut Lease, ttl: Duration) -> Result<Vec<i32>
     );
     let partitions: Vec<(i32,)> = lease.fetch_all(select.bind(micros(ttl))).await?;
     Ok(partitions.into_iter().map(|(partition,)| partition).collect())
-}
-
-/// Returns whether a transaction that has been running for a while holds a lock on the partition, or on the whole table
-/// as a dump does: then a drop would wait in vain, and batches behind it. Of the sessions of other roles it may be
-/// unknown when their transactions began; they are no batches.
-async fn is_held_for_long(lease: &mut Lease, partition: i32) -> Result<bool, StoreError> {
-    let select = sqlx::query_as(
-        "SELECT EXISTS ( \
-             SELECT FROM pg_locks AS l JOIN pg_stat_activity AS a USING (pid) \
-             WHERE l.locktype = 'relation' \
-               AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database()) \
-               AND l.relation IN ('receipts'::regclass, to_regclass($1)) \
-               AND l.granted AND l.pid <> pg_backend_pid() \
-               AND coalesce(a.xact_start < clock_timestamp() - interval '1 second', true))",
-    );
-    let (held,): (bool,) = lease.fetch_one(select.bind(format!("receipts_{partition}"))).await?;
-    Ok(held)
 }
 
 fn micros(duration: Duration) -> i64 {

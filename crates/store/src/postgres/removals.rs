@@ -3,6 +3,24 @@
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use sluice_event::Timestamp;
+use sqlx::PgConnection;
+
+/// Records how many events were removed, and how far back duplicates are recognised from now on: all events that were
+/// stored later are there.
+pub(super) async fn note(connection: &mut PgConnection, events: i64, horizon: Timestamp) -> Result<(), sqlx::Error> {
+    if events == 0 {
+        return Ok(());
+    }
+    let note = sqlx::query(
+        "INSERT INTO settings AS s (name, value) \
+         VALUES ('dedup_horizon', $1::int8::text), ('removed_events', $2::int8::text) \
+         ON CONFLICT (name) DO UPDATE SET value = CASE s.name \
+             WHEN 'removed_events' THEN s.value::int8 + $2 ELSE greatest(s.value::int8, $1) END::text",
+    );
+    note.bind(horizon.as_micros()).bind(events).execute(connection).await.map(|_| ())
+}
+
 /// Counts the removals of rows that this process has noticed.
 #[derive(Debug, Default)]
 pub(super) struct Removals(Mutex<State>);

@@ -1,4 +1,5 @@
-//! Deletes events that are older than the retention time, in small steps.
+//! Removes events that are older than the retention time: whole partitions, or in small steps where events do not lie
+//! in partitions.
 //!
 //! The age of an event is counted from the time at which it was stored, which the marks of arrival tell
 //! ([`arrival_marks`]). They are the numbers of batches, which are the high bits of `seq`, so the old events are a
@@ -6,13 +7,15 @@
 
 use std::time::{Duration, Instant};
 
-use sqlx::Connection;
+use sqlx::{AssertSqlSafe, Connection};
 
 use super::arrival_marks::{self, Mark};
 use super::connections::Lease;
 use super::errors::within;
+use super::event_partitions::{Layout, remove};
 use super::insert;
 use super::ledger;
+use super::removals;
 use super::timestamptz::Timestamptz;
 use crate::ledger::LedgerKind;
 use crate::retention_clock::{RetentionClock, micros};
@@ -27,6 +30,7 @@ pub(super) async fn maintain(
     lease: &mut Lease,
     schema: &str,
     clock: &RetentionClock,
+    layout: &Layout,
     maintenance: &Maintenance,
 ) -> Result<Removed, StoreError> {
     let until = Instant::now() + maintenance.max_duration;
@@ -35,14 +39,23 @@ pub(super) async fn maintain(
     let Some(mark) = arrival_marks::update(lease, schema, clock, maintenance.retention).await? else {
         return Ok(removed);
     };
+    let one_table = layout.one_table();
     let mut after = i64::MIN;
     let (mut events_left, mut audit_left) = (true, true);
     loop {
         if events_left {
-            let chunk = delete_chunk(lease, schema, after, mark).await?;
+            let chunk = match &one_table {
+                Some(table) => delete_chunk(lease, schema, table, after, mark).await?,
+                None => Chunk::default(),
+            };
             removed.events += chunk.deleted.cast_unsigned();
             after = chunk.last.unwrap_or(after);
             events_left = chunk.deleted == CHUNK;
+            if !events_left && layout.open().is_some() {
+                let partition = remove::remove_oldest(lease, schema, mark).await?;
+                removed.events += partition.unwrap_or(0);
+                events_left = partition.is_some();
+            }
         }
         if audit_left {
             let deleted = delete_audit(lease, Timestamptz(mark.noted_at)).await?;
@@ -67,7 +80,13 @@ struct Chunk {
 /// duplicates are recognised from now on, and in the ledger how many of each topic. Every transaction that
 /// begins later reads the number, in all replicas, and so learns that events it has cached as stored may have been
 /// deleted. Deletes nothing if another replica is doing so at this time.
-async fn delete_chunk(lease: &mut Lease, schema: &str, after: i64, mark: Mark) -> Result<Chunk, StoreError> {
+async fn delete_chunk(
+    lease: &mut Lease,
+    schema: &str,
+    table: &str,
+    after: i64,
+    mark: Mark,
+) -> Result<Chunk, StoreError> {
     let deadline = lease.deadline();
     let work = async {
         let mut transaction = lease.begin().await?;
@@ -77,36 +96,26 @@ async fn delete_chunk(lease: &mut Lease, schema: &str, after: i64, mark: Mark) -
         }
         // By the place of the rows, which lie side by side, and not by their keys, which lie anywhere in an index.
         // `after` spares the index entries that were deleted a moment ago.
-        let (deleted, last) = sqlx::query_as::<_, (i64, Option<i64>)>(
+        let delete = format!(
             "WITH gone AS ( \
-                 DELETE FROM events WHERE ctid = ANY (ARRAY ( \
-                     SELECT ctid FROM events WHERE seq > $1 AND seq < $2 ORDER BY seq LIMIT $3)) \
+                 DELETE FROM {table} WHERE ctid = ANY (ARRAY ( \
+                     SELECT ctid FROM {table} WHERE seq > $1 AND seq < $2 ORDER BY seq LIMIT $3)) \
                  RETURNING seq, topic), \
              counted AS ( \
                  INSERT INTO ledger AS l (topic, shard, kind, events) \
                  SELECT topic, $4, $5, count(*) FROM gone GROUP BY topic ORDER BY topic \
                  ON CONFLICT (topic, shard, kind) DO UPDATE SET events = l.events + excluded.events) \
              SELECT count(*), max(seq) FROM gone",
-        )
-        .bind(after)
-        .bind(insert::seq(mark.batch + 1, 0))
-        .bind(CHUNK)
-        .bind(ledger::RETENTION)
-        .bind(LedgerKind::Removed.as_str())
-        .fetch_one(&mut *transaction)
-        .await?;
-        if deleted > 0 {
-            sqlx::query(
-                "INSERT INTO settings AS s (name, value) \
-                 VALUES ('dedup_horizon', $1::int8::text), ('removed_events', $2::int8::text) \
-                 ON CONFLICT (name) DO UPDATE SET value = CASE s.name \
-                     WHEN 'removed_events' THEN s.value::int8 + $2 ELSE greatest(s.value::int8, $1) END::text",
-            )
-            .bind(mark.noted_at.as_micros())
-            .bind(deleted)
-            .execute(&mut *transaction)
+        );
+        let (deleted, last) = sqlx::query_as::<_, (i64, Option<i64>)>(AssertSqlSafe(delete))
+            .bind(after)
+            .bind(insert::seq(mark.batch + 1, 0))
+            .bind(CHUNK)
+            .bind(ledger::RETENTION)
+            .bind(LedgerKind::Removed.as_str())
+            .fetch_one(&mut *transaction)
             .await?;
-        }
+        removals::note(&mut transaction, deleted, mark.noted_at).await?;
         transaction.commit().await?;
         Ok(Chunk { deleted, last })
     };

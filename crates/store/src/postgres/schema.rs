@@ -11,6 +11,7 @@ use sqlx::{AssertSqlSafe, Connection, PgConnection, SqlSafeStr};
 use super::address::Address;
 use super::connections::{Connections, Lease};
 use super::errors::{of_statement, within};
+use super::event_partitions::{switch, views};
 use super::locks::lock_id;
 use super::pooler;
 use super::session::{Session, quoted};
@@ -28,6 +29,7 @@ const DEADLINE: Duration = Duration::from_secs(30 * 60);
 /// The settings that a schema was created with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Schema {
+    /// The type of payloads, as users see it.
     pub payload_type: PayloadType,
 }
 
@@ -95,8 +97,9 @@ async fn migrate_locked(connection: &mut PgConnection, settings: &PostgresSettin
     let payload_type = ensure_payload_type(connection, settings.payload_type).await?;
     if !settings.keyer.uses_only_topic_and_event_id() {
         // The key of an event cannot be computed from the topic and the id, by which the API looks it up.
-        let index = "CREATE INDEX IF NOT EXISTS events_topic_event_id ON events (topic, event_id)";
-        sqlx::query(index).execute(connection).await.map_err(of_statement)?;
+        let table = if is_partitioned(connection).await? { "event_rows" } else { "events" };
+        let index = format!("CREATE INDEX IF NOT EXISTS events_topic_event_id ON {table} (topic, event_id)");
+        sqlx::query(AssertSqlSafe(index)).execute(connection).await.map_err(of_statement)?;
     }
     Ok(Schema { payload_type })
 }
@@ -134,6 +137,7 @@ fn migrator() -> Migrator {
         migration(3, "ledger", include_str!("../../migrations/postgres/0003_ledger.sql")),
         migration(4, "dead letter receipts", include_str!("../../migrations/postgres/0004_dead_letter_receipts.sql")),
         migration(5, "commit marks", include_str!("../../migrations/postgres/0005_commit_marks.sql")),
+        migration(6, "event partitions", include_str!("../../migrations/postgres/0006_event_partitions.sql")),
     ]);
     migrator.set_locking(false).set_ignore_missing(true);
     migrator
@@ -151,9 +155,14 @@ fn of_migration(error: sqlx::migrate::MigrateError) -> StoreError {
     }
 }
 
-/// Gives the payload column its type if the schema is new, and returns the type that it has.
+/// What the setting `payload_type` begins with where events lie in partitions. Programs that do not know partitions do not
+/// know such a type, and refuse to start.
+const PARTITIONED: &str = "partitioned ";
+
+/// Puts the events of a new schema into partitions, and returns the type that payloads have.
 async fn ensure_payload_type(connection: &mut PgConnection, wanted: PayloadType) -> Result<PayloadType, StoreError> {
     if let Some(stored) = setting(connection, "payload_type").await? {
+        let stored = stored.strip_prefix(PARTITIONED).unwrap_or(&stored);
         let stored: PayloadType = stored.parse().map_err(StoreError::Failed)?;
         if stored != wanted {
             tracing::warn!(%stored, %wanted, "the payload type cannot be changed after the schema was created: the stored type is used");
@@ -161,11 +170,10 @@ async fn ensure_payload_type(connection: &mut PgConnection, wanted: PayloadType)
         return Ok(stored);
     }
     let mut transaction = connection.begin().await.map_err(of_statement)?;
-    if wanted == PayloadType::Jsonb {
-        let alter = "ALTER TABLE events ALTER payload TYPE jsonb USING payload::jsonb";
-        sqlx::query(alter).execute(&mut *transaction).await.map_err(of_statement)?;
-    }
     record(&mut transaction, "payload_type", &wanted.to_string()).await?;
+    let empty = "DELETE FROM event_partitions WHERE was_events; DROP TABLE event_rows_0";
+    let sql = format!("{}; {}; {empty}", switch::statements(wanted, 0), views::create(wanted, None));
+    sqlx::raw_sql(AssertSqlSafe(sql)).execute(&mut *transaction).await.map_err(of_statement)?;
     transaction.commit().await.map_err(of_statement)?;
     Ok(wanted)
 }
@@ -177,6 +185,11 @@ async fn ensure_dedup_fields(connection: &mut PgConnection, settings: &PostgresS
         return record(connection, "dedup_fields", &wanted).await;
     };
     check_dedup_fields(&stored, &wanted)
+}
+
+async fn is_partitioned(connection: &mut PgConnection) -> Result<bool, StoreError> {
+    let select = sqlx::query_scalar("SELECT EXISTS (SELECT FROM event_layout)");
+    select.fetch_one(connection).await.map_err(of_statement)
 }
 
 pub(super) async fn setting(connection: &mut PgConnection, name: &str) -> Result<Option<String>, StoreError> {

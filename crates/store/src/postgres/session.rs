@@ -37,7 +37,9 @@ impl Session {
 
     /// Returns the session of API queries and of maintenance.
     pub fn queries(settings: &PostgresSettings) -> Self {
-        let sql = common(settings, QUERY_TIMEOUT, settings.claim_after.min(QUERY_TIMEOUT) / 4);
+        let mut sql = common(settings, QUERY_TIMEOUT, settings.claim_after.min(QUERY_TIMEOUT) / 4);
+        // A plan for any values would name all partitions of events.
+        sql.push_str("SET plan_cache_mode = force_custom_plan; ");
         Self { sql, deadline: QUERY_TIMEOUT + Duration::from_secs(2), lease_timeout: LEASE_TIMEOUT }
     }
 

@@ -44,6 +44,37 @@ impl fmt::Display for PayloadType {
     }
 }
 
+/// The type of the column of a table that takes payloads.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum PayloadColumn {
+    /// Of the one table of all events: PostgreSQL parses what was parsed already.
+    Json,
+    /// Of partitions. Users see it as `json`.
+    Text,
+    Jsonb,
+}
+
+impl fmt::Display for PayloadColumn {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Json => "json",
+            Self::Text => "text",
+            Self::Jsonb => "jsonb",
+        })
+    }
+}
+
+impl PayloadType {
+    /// Returns the type of the column, in partitions or in the one table of all events.
+    pub(super) fn column(self, is_partitioned: bool) -> PayloadColumn {
+        match (self, is_partitioned) {
+            (Self::Json, false) => PayloadColumn::Json,
+            (Self::Json, true) => PayloadColumn::Text,
+            (Self::Jsonb, _) => PayloadColumn::Jsonb,
+        }
+    }
+}
+
 /// How to reach the database and how to store events in it.
 #[derive(Debug, Clone)]
 pub struct PostgresSettings {
@@ -66,6 +97,10 @@ pub struct PostgresSettings {
     pub payload_type: PayloadType,
     /// Number of keys of stored events that are cached in memory.
     pub dedup_cache_keys: usize,
+    /// The number of events with which a partition is closed.
+    pub partition_rows: u64,
+    /// The bytes that the filters of closed partitions may take.
+    pub filter_memory: u64,
     /// Computes the dedup keys. A schema records the dedup fields that it was created with.
     pub keyer: Keyer,
     /// The name of this replica, shown in `pg_stat_activity`.
@@ -84,6 +119,8 @@ impl Default for PostgresSettings {
             claim_after: Duration::from_secs(30),
             payload_type: PayloadType::default(),
             dedup_cache_keys: 1_000_000,
+            partition_rows: 2_000_000,
+            filter_memory: 64 << 20,
             keyer: Keyer::default(),
             replica: String::new(),
         }

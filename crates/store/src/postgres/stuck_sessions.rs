@@ -19,7 +19,7 @@ const END: &str = "SELECT pid, application_name, extract(epoch FROM clock_timest
      WHERE datname = current_database() AND usename = current_user AND starts_with(application_name, $1) \
        AND pid <> pg_backend_pid() \
        AND state = 'active' AND wait_event_type = 'Client' AND wait_event = 'ClientRead' \
-       AND starts_with(query, 'COPY events ') \
+       AND query ~ '^COPY event(s|_rows_[0-9]+) ' \
        AND query_start < clock_timestamp() - $2 * interval '1 microsecond'";
 
 /// Ends these sessions, and logs each. Returns how many were ended.

@@ -10,6 +10,8 @@ use sqlx::postgres::PgRow;
 use sqlx::{AssertSqlSafe, Row as _, SqlSafeStr};
 
 use super::connections::Lease;
+use super::event_partitions::filters::Loaded;
+use super::event_partitions::{Layout, Layouts, look_up};
 use super::insert::BatchTarget;
 use super::insert_strategy::{self, InsertStrategies, Inserter};
 use super::{counters, insert, ledger, marks, query, receipts};
@@ -23,6 +25,8 @@ pub(super) struct Begun {
     pub batch: i64,
     /// How many events retention had removed when the transaction began.
     pub removed_events: i64,
+    /// Where events are stored.
+    pub layout: Arc<Layout>,
     /// The receipts that are new.
     pub new: HashSet<ReceiptId>,
 }
@@ -32,11 +36,12 @@ pub(super) struct Begun {
 /// The table is locked before the number of the open receipt partition is read, so that this partition
 /// cannot be closed before the transaction ends ([`receipts`] says why). The savepoint that COPY needs
 /// ([`insert_strategy::SAVEPOINT`]) is set last, so that it costs no round trip of its own.
-pub(super) async fn begin(lease: &mut Lease, ids: &[ReceiptId]) -> Result<Begun, StoreError> {
+pub(super) async fn begin(lease: &mut Lease, layouts: &Layouts, ids: &[ReceiptId]) -> Result<Begun, StoreError> {
     let begin = format!(
         "BEGIN ISOLATION LEVEL READ COMMITTED; \
          LOCK TABLE ONLY receipts IN ROW EXCLUSIVE MODE; \
-         SELECT nextval('event_batches')::text, (SELECT value FROM settings WHERE name = 'removed_events') \
+         SELECT next_batch()::text, (SELECT value FROM settings WHERE name = 'removed_events'), \
+                (SELECT version::text FROM event_layout) \
          FROM receipt_epochs WHERE closed_at IS NULL; \
          {}; {}",
         receipts::execute(ids),
@@ -47,7 +52,14 @@ pub(super) async fn begin(lease: &mut Lease, ids: &[ReceiptId]) -> Result<Begun,
     let (first, new) = rows.split_first().ok_or_else(no_partition)?;
     // Without an open partition the first row would be missing, and a receipt, which is no number, be first.
     let batch = number(first, 0).ok_or_else(no_partition)?;
-    Ok(Begun { batch, removed_events: number(first, 1).unwrap_or(0), new: receipts::read(new)? })
+    let (removed_events, new) = (number(first, 1).unwrap_or(0), receipts::read(new)?);
+    let version = first.try_get::<Option<&str>, _>(2).ok().flatten();
+    let layout = layouts.with_version(lease, version).await?;
+    if !layout.has_room_for(batch) {
+        // The next maintenance opens another one.
+        return Err(StoreError::Conflict("the open partition of events has no numbers left".into()));
+    }
+    Ok(Begun { batch, removed_events, layout, new })
 }
 
 /// Reads a number in text format; `None` if it is NULL or no number.
@@ -77,6 +89,8 @@ pub(super) async fn unmark_attempt(lease: &mut Lease, position: Position) -> Res
 pub(super) struct Transaction {
     lease: Lease,
     target: BatchTarget,
+    layout: Arc<Layout>,
+    filters: Loaded,
     generation: u64,
     strategies: Arc<InsertStrategies>,
     /// Whether the savepoint that COPY needs is set and nothing was written since.
@@ -90,8 +104,15 @@ pub(super) struct Transaction {
 
 impl Transaction {
     /// Wraps what [`begin`] began.
-    pub fn new(lease: Lease, target: BatchTarget, generation: u64, strategies: Arc<InsertStrategies>) -> Self {
-        Self { lease, target, generation, strategies, savepoint_set: true, found: HashMap::new(), failed: false }
+    pub fn new(
+        lease: Lease,
+        target: BatchTarget,
+        (layout, filters): (Arc<Layout>, Loaded),
+        generation: u64,
+        strategies: Arc<InsertStrategies>,
+    ) -> Self {
+        let found = HashMap::new();
+        Self { lease, target, layout, filters, generation, strategies, savepoint_set: true, found, failed: false }
     }
 
     /// Tracks the result of a statement; called after every statement that writes.
@@ -122,7 +143,9 @@ impl StoreTransaction for Transaction {
         let inserter = Inserter {
             lease: &mut self.lease,
             strategies: &self.strategies,
-            target: self.target,
+            target: &self.target,
+            layout: &self.layout,
+            filters: &self.filters,
             savepoint_set: self.savepoint_set,
             found: &mut self.found,
         };
@@ -139,9 +162,9 @@ impl StoreTransaction for Transaction {
     async fn payload_hashes(&mut self, keys: &[EventKey]) -> Result<HashMap<EventKey, PayloadHash>, StoreError> {
         let others: Vec<_> = keys.iter().filter(|key| !self.found.contains_key(key)).copied().collect();
         if !others.is_empty() {
-            let hashes = insert_strategy::stored(&mut self.lease, others).await;
+            let hashes = look_up::find_anywhere(&mut self.lease, &self.layout, &self.filters, others).await;
             let hashes = self.track(hashes)?;
-            self.found.extend(hashes);
+            self.found.extend(hashes.into_values().map(|found| (found.key, found.payload_hash)));
         }
         Ok(std::mem::take(&mut self.found))
     }

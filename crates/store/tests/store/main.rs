@@ -18,29 +18,26 @@ mod settings;
 mod sqlite;
 mod stores;
 
-/// Runs each case against both stores, each in a schema or a file of its own.
-macro_rules! on_both_stores {
-    ($($file:ident: $($case:ident)*;)*) => {
-        mod on_postgres {
+/// Runs each case against these stores, each in a schema or a file of its own.
+macro_rules! on_stores {
+    ($($store:ident as $module:ident),*; $cases:tt) => {
+        $(on_stores!(@one $store as $module; $cases);)*
+    };
+    (@one $store:ident as $module:ident; {$($file:ident: $($case:ident)*;)*}) => {
+        mod $module {
             $(mod $file {
                 $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
                 async fn $case() {
-                    crate::$file::$case(crate::stores::TestStore::postgres().await).await;
-                })*
-            })*
-        }
-        mod on_sqlite {
-            $(mod $file {
-                $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-                async fn $case() {
-                    crate::$file::$case(crate::stores::TestStore::sqlite().await).await;
+                    crate::$file::$case(crate::stores::TestStore::$store().await).await;
                 })*
             })*
         }
     };
 }
 
-on_both_stores! {
+// A schema of an older version has all events in one table.
+on_stores! {
+    postgres as on_postgres, in_one_table as on_postgres_in_one_table, sqlite as on_sqlite; {
     bounded:
         what_matches_is_what_the_patterns_say
         the_events_of_several_topics_are_merged_in_the_order_of_arrival
@@ -117,10 +114,16 @@ on_both_stores! {
         the_clock_of_a_publisher_does_not_decide_when_its_events_go
         a_clock_that_is_set_forward_or_back_removes_nothing_and_keeps_nothing
         a_process_that_starts_after_a_long_time_removes_nothing_in_its_first_call
-        events_that_were_stored_before_there_were_marks_go_by_the_time_of_the_publisher
         an_event_that_retention_removed_is_new_again;
     settings:
         a_store_made_with_other_dedup_fields_is_refused
         what_is_stored_is_there_after_opening_it_again
         migrating_again_and_by_several_at_once_changes_nothing;
-}
+}}
+
+// Events that were stored before there were marks of arrival are in no partition.
+on_stores! {
+    in_one_table as before_marks_on_postgres, sqlite as before_marks_on_sqlite; {
+    retention:
+        events_that_were_stored_before_there_were_marks_go_by_the_time_of_the_publisher;
+}}

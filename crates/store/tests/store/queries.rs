@@ -124,9 +124,10 @@ pub async fn a_row_that_changed_on_the_disk_is_marked_and_the_others_are_not(tes
     assert!(page.events.len() == 5 && page.events.iter().all(|event| !event.damaged), "{page:?}");
 
     // What SQL changes is what a changed byte would change.
-    test.run("UPDATE events SET payload = '{\"b\":2e3, \"a\":[\"\\u00e9\"]}' WHERE event_id = '2'").await;
-    test.run("UPDATE events SET topic = 'u' WHERE event_id = '3'").await;
-    test.run("UPDATE events SET event_id = '5' WHERE event_id = '4'").await;
+    let table = test.event_table();
+    test.run(&format!("UPDATE {table} SET payload = '{{\"b\":2e3, \"a\":[\"\\u00e9\"]}}' WHERE event_id = '2'")).await;
+    test.run(&format!("UPDATE {table} SET topic = 'u' WHERE event_id = '3'")).await;
+    test.run(&format!("UPDATE {table} SET event_id = '5' WHERE event_id = '4'")).await;
     let page = test.store.events(&of(10)).await.unwrap();
     let marked: Vec<_> = page.events.iter().map(|event| (&*event.event_id, event.damaged)).collect();
     assert_eq!(marked, [("5", false), ("5", true), ("3", true), ("2", true), ("1", false)]);

@@ -57,10 +57,13 @@ pub async fn a_call_that_ends_for_lack_of_time_says_that_more_is_left(mut test: 
     test.make_stored_events_older(DAY * 2).await;
     test.age("audit", "at", DAY * 3).await;
     let no_time = Maintenance { max_duration: Duration::ZERO, ..maintenance(Some(DAY)) };
+    // A partition goes as a whole, and its rows in the first call.
+    let by_partition = matches!(test.place, Place::Postgres(_)) && !test.in_one_table;
     let (mut calls, mut events, mut audit) = (0, 0, 0);
     loop {
         let removed = test.store.maintain(&no_time).await.unwrap();
-        assert!(removed.events > 0 && removed.audit > 0, "each call goes on with both: {removed:?}");
+        let has_events = !by_partition || calls == 0;
+        assert!((removed.events > 0) == has_events && removed.audit > 0, "each call goes on with both: {removed:?}");
         (calls, events, audit) = (calls + 1, events + removed.events, audit + removed.audit);
         if !removed.more {
             break;
@@ -106,6 +109,7 @@ pub async fn a_clock_that_is_set_forward_or_back_removes_nothing_and_keeps_nothi
 pub async fn a_process_that_starts_after_a_long_time_removes_nothing_in_its_first_call(test: TestStore) {
     test.commit(&batch_of(events(0..10))).await;
     test.store.maintain(&maintenance(Some(DAY))).await.unwrap();
+    test.close_partition().await;
     test.age_marks(DAY * 2).await;
     let started = test.open_again(&test.options.keyer).await.unwrap();
     assert_eq!(started.maintain(&maintenance(Some(DAY))).await.unwrap().events, 0, "the clock may be wrong");

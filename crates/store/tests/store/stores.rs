@@ -1,5 +1,6 @@
 //! A store under test, and the database behind it seen directly.
 
+use std::borrow::Cow;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, LazyLock};
@@ -13,8 +14,9 @@ use sluice_store::sqlite::SqliteStore;
 use sluice_store::{CommitOptions, Counts, Statistics, StoreError};
 use sluice_tests::dirs;
 use sluice_tests::postgres::PostgresServer;
+use sqlx::migrate::{Migration, MigrationType, Migrator};
 use sqlx::sqlite::SqliteConnectOptions;
-use sqlx::{AssertSqlSafe, ConnectOptions, Connection, PgConnection};
+use sqlx::{AssertSqlSafe, ConnectOptions, Connection, PgConnection, SqlSafeStr};
 
 /// One server for all tests of this program; each has a schema of its own in it.
 static SERVER: LazyLock<PostgresServer> = LazyLock::new(|| PostgresServer::start(false));
@@ -31,6 +33,8 @@ pub struct TestStore {
     pub store: Arc<dyn Inspect>,
     pub place: Place,
     pub options: CommitOptions,
+    /// Whether a schema of PostgreSQL has all events in one table, as older versions made it.
+    pub in_one_table: bool,
 }
 
 /// Settings of a fresh schema on the shared server.
@@ -61,13 +65,26 @@ impl TestStore {
 
     pub async fn on_postgres(settings: PostgresSettings) -> Self {
         let store = opened(&settings).await;
-        Self { store, options: options(settings.keyer.clone()), place: Place::Postgres(settings) }
+        let options = options(settings.keyer.clone());
+        Self { store, options, place: Place::Postgres(settings), in_one_table: false }
+    }
+
+    /// A schema that the last version without partitions made.
+    pub async fn in_one_table() -> Self {
+        let settings = fresh_schema();
+        make_old_schema(&settings).await;
+        Self { in_one_table: true, ..Self::on_postgres(settings).await }
     }
 
     pub async fn sqlite() -> Self {
         let path = dirs::fresh("sqlite").join("store.db");
         let store = SqliteStore::open(&path, &Keyer::default(), 1000).await.expect("a new file");
-        Self { store: Arc::new(store), place: Place::Sqlite(path), options: options(Keyer::default()) }
+        Self {
+            store: Arc::new(store),
+            place: Place::Sqlite(path),
+            options: options(Keyer::default()),
+            in_one_table: false,
+        }
     }
 
     /// The same place opened once more, as after a restart.
@@ -94,7 +111,7 @@ impl TestStore {
                 (Arc::new(SqliteStore::open(&path, &keyer, 1000).await.expect("a new file")), Place::Sqlite(path))
             }
         };
-        Self { store, place, options: options(keyer) }
+        Self { store, place, options: options(keyer), in_one_table: false }
     }
 
     pub async fn commit(&self, batch: &Batch<'_>) -> Outcome {
@@ -140,6 +157,14 @@ impl TestStore {
         }
     }
 
+    /// Returns the table that holds the rows of the events, where they are changed behind the store's back.
+    pub fn event_table(&self) -> &'static str {
+        match self.place {
+            Place::Postgres(_) if !self.in_one_table => "event_rows",
+            _ => "events",
+        }
+    }
+
     /// A number read from the database itself.
     pub async fn number(&self, sql: &str) -> i64 {
         match &self.place {
@@ -160,23 +185,23 @@ impl TestStore {
 
     /// From now on the database refuses payloads that hold `poison`.
     pub async fn refuse_poison(&self) {
-        self.run(match &self.place {
-            Place::Postgres(_) => {
-                "ALTER TABLE events ADD CONSTRAINT no_poison CHECK (payload::text NOT LIKE '%poison%')"
-            }
-            Place::Sqlite(_) => {
-                "CREATE TRIGGER no_poison BEFORE INSERT ON events WHEN NEW.payload LIKE '%poison%' \
+        self.run(&match &self.place {
+            Place::Postgres(_) => format!(
+                "ALTER TABLE {} ADD CONSTRAINT no_poison CHECK (payload::text NOT LIKE '%poison%')",
+                self.event_table()
+            ),
+            Place::Sqlite(_) => "CREATE TRIGGER no_poison BEFORE INSERT ON events WHEN NEW.payload LIKE '%poison%' \
                  BEGIN SELECT RAISE(ABORT, 'no_poison'); END"
-            }
+                .to_owned(),
         })
         .await;
     }
 
     /// From now on it takes them again.
     pub async fn accept_poison(&self) {
-        self.run(match &self.place {
-            Place::Postgres(_) => "ALTER TABLE events DROP CONSTRAINT no_poison",
-            Place::Sqlite(_) => "DROP TRIGGER no_poison",
+        self.run(&match &self.place {
+            Place::Postgres(_) => format!("ALTER TABLE {} DROP CONSTRAINT no_poison", self.event_table()),
+            Place::Sqlite(_) => "DROP TRIGGER no_poison".to_owned(),
         })
         .await;
     }
@@ -185,11 +210,20 @@ impl TestStore {
     pub async fn make_stored_events_older(&self, by: Duration) {
         self.age_marks(by).await;
         let micros = by.as_micros();
+        if let Place::Postgres(_) = &self.place {
+            // They would be in a partition that was closed then.
+            self.close_partition().await;
+            let shift = format!("- {micros} * interval '1 microsecond'");
+            self.run(&format!(
+                "UPDATE event_partitions SET opened_at = opened_at {shift}, closed_at = closed_at {shift}"
+            ))
+            .await;
+        }
         // The marks that maintenance would have added: then, and a moment ago.
         self.run(&match &self.place {
             Place::Postgres(_) => format!(
                 "INSERT INTO arrival_marks (batch, noted_at, counts_from) \
-                 SELECT last_value, at, at FROM event_batches, \
+                 SELECT last_batch(), at, at FROM \
                      (VALUES (now() - {micros} * interval '1 microsecond'), (now())) AS v (at)"
             ),
             Place::Sqlite(_) => format!(
@@ -200,6 +234,16 @@ impl TestStore {
             ),
         })
         .await;
+    }
+
+    /// Closes the open partition of events, if the store has partitions. With the default limits maintenance would not.
+    pub async fn close_partition(&self) {
+        if let Place::Postgres(_) = self.place
+            && !self.in_one_table
+        {
+            self.run("UPDATE event_partitions SET opened_at = '2000-01-01' WHERE closed_at IS NULL").await;
+            self.store.maintain_partitions(Some(Duration::from_secs(3_600))).await.expect("maintenance");
+        }
     }
 
     /// Lets so much time pass for the marks of arrival, and nothing else: as if the clock had been set forward.
@@ -219,6 +263,30 @@ impl TestStore {
         })
         .await;
     }
+}
+
+/// Makes a schema as the last version without partitions did.
+async fn make_old_schema(settings: &PostgresSettings) {
+    let mut connection = PgConnection::connect(&settings.url).await.expect("the server");
+    let schema = settings.schema.replace('"', "\"\"");
+    let begin = format!("CREATE SCHEMA \"{schema}\"; SET search_path = \"{schema}\"");
+    sqlx::raw_sql(AssertSqlSafe(begin)).execute(&mut connection).await.expect("the schema");
+    let files = [
+        ("initial", include_str!("../../migrations/postgres/0001_initial.sql")),
+        ("arrival marks", include_str!("../../migrations/postgres/0002_arrival_marks.sql")),
+        ("ledger", include_str!("../../migrations/postgres/0003_ledger.sql")),
+        ("dead letter receipts", include_str!("../../migrations/postgres/0004_dead_letter_receipts.sql")),
+        ("commit marks", include_str!("../../migrations/postgres/0005_commit_marks.sql")),
+    ];
+    let migration = |(at, (name, sql)): (usize, &(&'static str, &'static str))| {
+        Migration::new(at as i64 + 1, Cow::Borrowed(*name), MigrationType::Simple, (*sql).into_sql_str(), false)
+    };
+    let mut migrator = Migrator::with_migrations(files.iter().enumerate().map(migration).collect());
+    migrator.set_locking(false);
+    migrator.run_direct(None, &mut connection, false).await.expect("the migrations");
+    let record = "INSERT INTO settings (name, value) VALUES ('payload_type', 'json')";
+    sqlx::raw_sql(record).execute(&mut connection).await.expect("the setting");
+    connection.close().await.expect("closing");
 }
 
 /// A connection beside the store's, in its schema.

@@ -13,8 +13,9 @@ const FOREIGN: i64 = 200_000;
 /// The entries of indexes and the rows that a list of 100 events may look at.
 const MAX_READ: i64 = 2_000;
 const READ: &str = "SELECT (SELECT sum(coalesce(seq_tup_read, 0) + coalesce(idx_tup_fetch, 0)) FROM pg_stat_all_tables \
-                            WHERE relid = 'events'::regclass)::int8 \
-                         + (SELECT sum(idx_tup_read) FROM pg_stat_all_indexes WHERE relid = 'events'::regclass)::int8";
+                            WHERE relid = 'event_rows_1'::regclass)::int8 \
+                         + (SELECT sum(idx_tup_read) FROM pg_stat_all_indexes \
+                            WHERE relid = 'event_rows_1'::regclass)::int8";
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_list_of_few_events_among_many_of_others_reads_only_these() {
@@ -23,15 +24,15 @@ async fn a_list_of_few_events_among_many_of_others_reads_only_these() {
     for round in 0..4 {
         test.commit(&batch_of((0..25).map(|n| event(&format!("mine.{}", n % 5), round * 25 + n, "0")).collect())).await;
         test.run(&format!(
-            "INSERT INTO events (key, seq, ts, received_at, payload_hash, request_id, topic, event_id, payload) \
-             SELECT gen_random_uuid(), (nextval('event_batches') << 20), now(), now(), gen_random_uuid(), \
+            "INSERT INTO event_rows (key, seq, ts, received_at, payload_hash, request_id, topic, event_id, payload) \
+             SELECT gen_random_uuid(), (next_batch() << 20), now(), now(), gen_random_uuid(), \
                     gen_random_uuid(), 'other.' || n % 20, n, '{{}}' FROM generate_series(1, {}) n",
             FOREIGN / 4
         ))
         .await;
     }
     // The planner knows of all of them, or of none.
-    for analyze in ["SELECT 1", "ANALYZE events"] {
+    for analyze in ["SELECT 1", "ANALYZE event_rows"] {
         test.run(analyze).await;
         let before = test.number(READ).await;
         let opened = TestStore::on_postgres(settings.clone()).await;

@@ -4,6 +4,7 @@ mod bounded;
 mod counters;
 mod dedup_cache;
 mod durability;
+mod event_partitions;
 mod faults;
 mod hosts;
 mod marks;

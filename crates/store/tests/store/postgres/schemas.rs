@@ -180,7 +180,7 @@ async fn an_event_that_a_trigger_refuses_with_a_code_of_its_own_is_put_aside_and
             "CREATE FUNCTION check_row() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN \
                  IF NEW.payload::text LIKE '%poison%' THEN RAISE EXCEPTION 'no poison' USING ERRCODE = '{code}'; END IF; \
                  RETURN NEW; END $$; \
-             CREATE TRIGGER check_row BEFORE INSERT ON events FOR EACH ROW EXECUTE FUNCTION check_row()"
+             CREATE TRIGGER check_row BEFORE INSERT ON event_rows FOR EACH ROW EXECUTE FUNCTION check_row()"
         ))
         .await;
         let mut sent = events(0..10);

@@ -14,7 +14,9 @@ use crate::stores::{TestStore, fresh_schema};
 async fn slow_lists_keep_nobody_else_from_the_database_and_say_so_when_they_are_cancelled() {
     let test = TestStore::on_postgres(PostgresSettings { api_connections: 4, ..fresh_schema() }).await;
     test.commit(&batch_of(events([1]))).await;
-    test.run("ALTER TABLE events RENAME TO slow; CREATE VIEW events AS SELECT slow.* FROM slow, pg_sleep(60)").await;
+    let slow = "ALTER VIEW stored_events RENAME TO slow; \
+                CREATE VIEW stored_events AS SELECT slow.* FROM slow, pg_sleep(60)";
+    test.run(slow).await;
     let mut lists = JoinSet::new();
     for _ in 0..4 {
         let store = Arc::clone(&test.store);

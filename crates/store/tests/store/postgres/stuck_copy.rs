@@ -29,7 +29,7 @@ async fn behind_proxy(proxy: &PostgresProxy) -> (PostgresSettings, Arc<dyn Store
 /// Returns whether a session of this replica waits for its client in COPY.
 async fn waits_for_client(settings: &PostgresSettings) -> bool {
     let waiting = "SELECT EXISTS (SELECT FROM pg_stat_activity WHERE application_name = $1 AND state = 'active' \
-                   AND wait_event = 'ClientRead' AND query LIKE 'COPY events %')";
+                   AND wait_event = 'ClientRead' AND query LIKE 'COPY event_rows_%')";
     let waiting = sqlx::query_scalar(waiting).bind(settings.application_name());
     waiting.fetch_one(&mut direct(settings).await).await.unwrap()
 }

@@ -1,0 +1,171 @@
+//! The filters that a process has in memory.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, PoisonError, RwLock};
+
+use super::super::connections::Lease;
+use super::layout::{Closed, Layout};
+use crate::key_filter::{FilterName, KeyFilter, Segment, Width, segment_bits};
+use crate::{PartitionFigures, StoreError};
+
+type ById = HashMap<String, Arc<KeyFilter>>;
+
+/// The filters of closed partitions. They take no more memory than they may.
+#[derive(Debug)]
+pub(crate) struct Filters {
+    max_bytes: u64,
+    by_id: RwLock<Arc<ById>>,
+    usage: Arc<Usage>,
+}
+
+/// How many keys were looked up in closed partitions, and how many of them were there.
+#[derive(Debug, Default)]
+struct Usage {
+    looked_up: AtomicU64,
+    found: AtomicU64,
+}
+
+/// Filters as one transaction uses them.
+#[derive(Debug, Clone)]
+pub(crate) struct Loaded {
+    by_id: Arc<ById>,
+    usage: Arc<Usage>,
+}
+
+impl Loaded {
+    /// Returns the filter of a closed partition, if it is in memory.
+    pub fn of(&self, closed: &Closed) -> Option<&KeyFilter> {
+        closed.filter.as_ref().and_then(|(name, _)| self.by_id.get(&name.id)).map(|filter| &**filter)
+    }
+
+    /// Counts keys that were looked up in closed partitions.
+    pub fn count(&self, looked_up: usize, found: usize) {
+        self.usage.looked_up.fetch_add(looked_up as u64, Ordering::Relaxed);
+        self.usage.found.fetch_add(found as u64, Ordering::Relaxed);
+    }
+}
+
+impl Filters {
+    /// Returns no filters, which will take so many bytes at most.
+    pub fn new(max_bytes: u64) -> Self {
+        Self { max_bytes, by_id: RwLock::default(), usage: Arc::default() }
+    }
+
+    /// Returns the filters that are in memory.
+    pub fn loaded(&self) -> Loaded {
+        let by_id = Arc::clone(&self.by_id.read().unwrap_or_else(PoisonError::into_inner));
+        Loaded { by_id, usage: Arc::clone(&self.usage) }
+    }
+
+    /// Returns what the filters are good for where events lie like this.
+    pub fn figures(&self, layout: &Layout) -> PartitionFigures {
+        let loaded = self.loaded();
+        PartitionFigures {
+            partitions: layout.closed.len() as u64 + 1,
+            without_filter: layout.closed.iter().filter(|closed| loaded.of(closed).is_none()).count() as u64,
+            filter_bytes: loaded.by_id.values().map(|filter| filter.bytes()).sum(),
+            keys_looked_up: self.usage.looked_up.load(Ordering::Relaxed),
+            keys_found: self.usage.found.load(Ordering::Relaxed),
+        }
+    }
+
+    /// Loads the filters of this layout that are not in memory yet, and drops those of others. Returns the partitions
+    /// whose filters are damaged.
+    pub async fn load(&self, lease: &mut Lease, layout: &Layout) -> Result<Vec<FilterName>, StoreError> {
+        let wanted = choose(layout, self.max_bytes);
+        let before = self.loaded().by_id;
+        if before.len() == wanted.len()
+            && wanted.iter().all(|(name, _, width)| before.get(&name.id).is_some_and(|f| f.width() == *width))
+        {
+            return Ok(Vec::new());
+        }
+        let (mut loaded, mut damaged) = (HashMap::new(), Vec::new());
+        for (name, keys, width) in wanted {
+            let filter = match before.get(&name.id) {
+                Some(filter) if filter.width() == width => Some(Arc::clone(filter)),
+                _ => read(lease, name, keys, width).await?.map(Arc::new),
+            };
+            match filter {
+                Some(filter) => _ = loaded.insert(name.id.clone(), filter),
+                None => damaged.push(name.clone()),
+            }
+            // Each one is of use at once: the first load of many takes seconds.
+            let so_far = before.iter().chain(&loaded).map(|(id, filter)| (id.clone(), Arc::clone(filter))).collect();
+            self.set(so_far);
+        }
+        self.set(loaded);
+        Ok(damaged)
+    }
+
+    fn set(&self, loaded: ById) {
+        *self.by_id.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(loaded);
+    }
+}
+
+/// Returns the filters to have in memory, the newest first: all of them, with 16 bits for each key, or with 8 where they
+/// would take too much memory, and then as many as there is room for.
+fn choose(layout: &Layout, max_bytes: u64) -> Vec<(&FilterName, u64, Width)> {
+    let filters = || layout.closed.iter().filter_map(|closed| closed.filter.as_ref());
+    let wide: u64 = filters().map(|(_, keys)| Width::Wide.bytes(*keys)).sum();
+    let width = if wide <= max_bytes { Width::Wide } else { Width::Narrow };
+    let mut bytes = 0;
+    let fits = filters().take_while(|(_, keys)| {
+        bytes += width.bytes(*keys);
+        bytes <= max_bytes
+    });
+    fits.map(|(name, keys)| (name, *keys, width)).collect()
+}
+
+/// Reads a filter; `None`, and a line in the log, if it is damaged.
+async fn read(lease: &mut Lease, name: &FilterName, keys: u64, width: Width) -> Result<Option<KeyFilter>, StoreError> {
+    let bits = segment_bits(keys);
+    let mut segments = Vec::with_capacity(1 << bits);
+    for number in 0..1 << bits {
+        let select = sqlx::query_as::<_, (Vec<u8>,)>(
+            "SELECT content FROM event_filters WHERE filter = $1::text::uuid AND segment = $2",
+        );
+        let content = lease.fetch_optional(select.bind(&name.id).bind(number as i32)).await?;
+        let reason = match content.map(|(bytes,)| Segment::decode(&bytes, name, number, bits)) {
+            Some(Ok(segment)) => {
+                segments.push(segment);
+                continue;
+            }
+            Some(Err(reason)) => reason.to_string(),
+            None => "it is missing".to_owned(),
+        };
+        tracing::warn!(
+            partition = name.partition,
+            segment = number,
+            reason,
+            "a part of a filter of events is damaged: all keys are looked up until it is built again"
+        );
+        return Ok(None);
+    }
+    Ok(Some(KeyFilter::new(segments, width)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn chosen(keys: &[u64], max_bytes: u64) -> Vec<(i32, Width)> {
+        let closed = |(number, keys): (usize, &u64)| {
+            let name = FilterName { partition: number as i32, id: number.to_string() };
+            Closed { number: number as i32, filter: Some((name, *keys)) }
+        };
+        let layout = Layout::of_closed(keys.iter().enumerate().map(closed).collect());
+        choose(&layout, max_bytes).into_iter().map(|(name, _, width)| (name.partition, width)).collect()
+    }
+
+    #[test]
+    fn filters_are_narrowed_before_any_is_left_out_and_the_oldest_is_left_out_first() {
+        use Width::{Narrow, Wide};
+        let keys = [800, 800, 800];
+        assert_eq!(chosen(&keys, 5_400), [(0, Wide), (1, Wide), (2, Wide)]);
+        assert_eq!(chosen(&keys, 5_399), [(0, Narrow), (1, Narrow), (2, Narrow)]);
+        assert_eq!(chosen(&keys, 2_700), [(0, Narrow), (1, Narrow), (2, Narrow)]);
+        assert_eq!(chosen(&keys, 2_699), [(0, Narrow), (1, Narrow)]);
+        assert_eq!(chosen(&keys, 0), []);
+    }
+}

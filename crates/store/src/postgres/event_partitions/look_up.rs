@@ -1,0 +1,84 @@
+//! Looking keys up in the partitions that may have them.
+
+use std::collections::HashMap;
+
+use sluice_event::{EventKey, PayloadHash};
+use sqlx::AssertSqlSafe;
+
+use super::super::connections::Lease;
+use super::filters::Loaded;
+use super::layout::{Layout, table};
+use crate::StoreError;
+
+/// Keys, and the partition in which they are looked up; `None` is the open one.
+pub(crate) type Place = (Option<i32>, Vec<EventKey>);
+
+/// A row that was found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Found {
+    pub key: EventKey,
+    pub payload_hash: PayloadHash,
+    pub seq: i64,
+    /// Whether it is in a partition that is closed.
+    pub is_in_closed: bool,
+}
+
+/// Returns the closed partitions that may have these keys.
+pub(crate) fn closed_places(layout: &Layout, loaded: &Loaded, keys: &[EventKey]) -> Vec<Place> {
+    let mut places = Vec::new();
+    for closed in &layout.closed {
+        let keys: Vec<_> = match loaded.of(closed) {
+            Some(filter) => keys.iter().copied().filter(|key| filter.may_contain(*key)).collect(),
+            None => keys.to_vec(),
+        };
+        if !keys.is_empty() {
+            places.push((Some(closed.number), keys));
+        }
+    }
+    places
+}
+
+/// Returns the rows with these keys, in one statement that names no partition without a key.
+pub(crate) async fn find(
+    lease: &mut Lease,
+    layout: &Layout,
+    loaded: &Loaded,
+    places: Vec<Place>,
+) -> Result<Vec<Found>, StoreError> {
+    if places.is_empty() {
+        return Ok(Vec::new());
+    }
+    let in_closed = places.iter().filter(|(number, _)| number.is_some()).map(|(_, keys)| keys.len()).sum();
+    let part = |(at, (number, _)): (usize, &Place)| {
+        let (table, is_closed) = number.map_or_else(|| (layout.open_table(), false), |number| (table(number), true));
+        format!("SELECT key, payload_hash, seq, {is_closed} FROM {table} WHERE key = ANY (${})", at + 1)
+    };
+    let text = places.iter().enumerate().map(part).collect::<Vec<_>>().join(" UNION ALL ");
+    // Which partitions it names is different each time, but where it is the open one alone.
+    let is_repeated = matches!(&*places, [(None, _)]);
+    let mut select = sqlx::query_as(AssertSqlSafe(text)).persistent(is_repeated);
+    for (_, keys) in places {
+        select = select.bind(keys);
+    }
+    let rows: Vec<(EventKey, PayloadHash, i64, bool)> = lease.fetch_all(select).await?;
+    let found = |(key, payload_hash, seq, is_in_closed)| Found { key, payload_hash, seq, is_in_closed };
+    let found: Vec<_> = rows.into_iter().map(found).collect();
+    loaded.count(in_closed, found.iter().filter(|found| found.is_in_closed).count());
+    Ok(found)
+}
+
+/// Returns the rows with these keys, wherever they are stored.
+pub(crate) async fn find_anywhere(
+    lease: &mut Lease,
+    layout: &Layout,
+    loaded: &Loaded,
+    keys: Vec<EventKey>,
+) -> Result<HashMap<EventKey, Found>, StoreError> {
+    if keys.is_empty() {
+        return Ok(HashMap::new());
+    }
+    let mut places = closed_places(layout, loaded, &keys);
+    places.push((None, keys));
+    let found = find(lease, layout, loaded, places).await?;
+    Ok(found.into_iter().map(|found| (found.key, found)).collect())
+}

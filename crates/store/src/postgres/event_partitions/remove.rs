@@ -1,0 +1,115 @@
+//! Removes whole partitions of events.
+//!
+//! A partition is removed in two steps. The first one takes it from the list, counts its events as removed, and hides its
+//! rows from all queries, in one transaction. The second one drops its table, when nobody uses it any more.
+
+use sqlx::{AssertSqlSafe, Connection};
+
+use super::super::arrival_marks::{self, Mark};
+use super::super::connections::Lease;
+use super::super::errors::within;
+use super::super::ledger;
+use super::super::partition_steps::{PartitionSteps, is_held_for_long};
+use super::super::removals;
+use super::super::timestamptz::Timestamptz;
+use super::layout::{first_seq, table};
+use super::views;
+use crate::StoreError;
+use crate::ledger::LedgerKind;
+use crate::postgres::PayloadType;
+
+/// Removes the oldest partition if all its events are older than a mark. Returns the number of its events; `None` if
+/// there is no such partition, or another replica is removing rows at this time.
+pub(crate) async fn remove_oldest(lease: &mut Lease, schema: &str, mark: Mark) -> Result<Option<u64>, StoreError> {
+    let deadline = lease.deadline();
+    let work = async {
+        let mut transaction = lease.begin().await?;
+        if !arrival_marks::try_lock(&mut transaction, schema).await? {
+            transaction.rollback().await?;
+            return Ok(None);
+        }
+        let oldest = sqlx::query_as::<_, (i32, Timestamptz)>(
+            "WITH oldest AS ( \
+                 DELETE FROM event_partitions \
+                 WHERE number = (SELECT min(number) FROM event_partitions) \
+                   AND closed_at IS NOT NULL AND last_batch <= $1 \
+                 RETURNING number, closed_at, filter), \
+             gone AS (DELETE FROM event_filters WHERE filter = (SELECT filter FROM oldest)) \
+             SELECT number, closed_at FROM oldest",
+        );
+        let Some((number, closed_at)) = oldest.bind(mark.batch).fetch_optional(&mut *transaction).await? else {
+            transaction.rollback().await?;
+            return Ok(None);
+        };
+        let count = AssertSqlSafe(format!(
+            "WITH gone AS (SELECT topic, count(*) AS events FROM {} GROUP BY topic), \
+             counted AS ( \
+                 INSERT INTO ledger AS l (topic, shard, kind, events) \
+                 SELECT topic, $1, $2, events FROM gone ORDER BY topic \
+                 ON CONFLICT (topic, shard, kind) DO UPDATE SET events = l.events + excluded.events) \
+             SELECT coalesce(sum(events), 0)::int8 FROM gone",
+            table(number)
+        ));
+        let count = sqlx::query_scalar::<_, i64>(count).persistent(false);
+        let events = count.bind(ledger::RETENTION).bind(LedgerKind::Removed.as_str()).fetch_one(&mut *transaction);
+        let events = events.await?;
+        let hide = sqlx::query("UPDATE event_layout SET version = gen_random_uuid(), first_seq = $1");
+        hide.bind(first_seq(number + 1)).execute(&mut *transaction).await?;
+        removals::note(&mut transaction, events, closed_at.0).await?;
+        transaction.commit().await?;
+        tracing::info!(partition = number, events, "a partition of events was removed");
+        Ok(Some(events.cast_unsigned()))
+    };
+    let removed = within(deadline, work).await;
+    lease.converted(removed)
+}
+
+/// Drops the tables of removed partitions, as far as nobody uses them.
+pub(crate) async fn drop_tables(
+    lease: &mut Lease,
+    schema: &str,
+    steps: &PartitionSteps,
+    payload: PayloadType,
+) -> Result<(), StoreError> {
+    // A detached table is no partition any more, and is found by its name.
+    let removed = sqlx::query_as::<_, (String, Option<bool>, bool)>(
+        "SELECT c.relname::text, i.inhdetachpending, \
+                EXISTS (SELECT FROM pg_depend AS d WHERE d.refobjid = c.oid AND d.classid = 'pg_rewrite'::regclass) \
+         FROM pg_class AS c LEFT JOIN pg_inherits AS i ON i.inhrelid = c.oid \
+         WHERE c.relkind = 'r' AND c.relname ~ '^event_rows_[0-9]{1,9}$' \
+           AND c.relnamespace = (SELECT relnamespace FROM pg_class WHERE oid = to_regclass('event_layout')) \
+           AND substring(c.relname FROM 12)::int < (SELECT min(number) FROM event_partitions) \
+         ORDER BY c.oid",
+    );
+    for (table, is_detach_pending, is_in_views) in lease.fetch_all(removed).await? {
+        if is_held_for_long(lease, &["event_rows", &table]).await? {
+            tracing::debug!(table, "the table is dropped later: a dump, or another long transaction, reads it");
+            return Ok(());
+        }
+        // CONCURRENTLY, so that nobody waits for it. It cannot be done in a transaction, and leaves a state of its own
+        // behind if it is interrupted.
+        let detach = match is_detach_pending {
+            Some(false) => Some("CONCURRENTLY"),
+            Some(true) => Some("FINALIZE"),
+            None => None,
+        };
+        if let Some(how) = detach {
+            let sql = format!("ALTER TABLE event_rows DETACH PARTITION {table} {how}");
+            if !steps.attempt(lease, sql, "a removed partition of events was detached").await? {
+                return Ok(());
+            }
+        }
+        // The views name the table of a schema that had only one.
+        let views = if is_in_views { views::create(payload, None) } else { String::new() };
+        // A transaction that began before the partition was removed may be about to look keys up in its table.
+        let sql = format!(
+            "BEGIN ISOLATION LEVEL READ COMMITTED; {lock} \
+             LOCK TABLE ONLY receipts IN SHARE ROW EXCLUSIVE MODE; {views}; DROP TABLE {table}; COMMIT",
+            lock = steps.lock(schema),
+        );
+        if !steps.attempt(lease, sql, "a removed partition of events was dropped").await? {
+            return Ok(());
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,98 @@
+//! Aggregators are killed while they close partitions of events and build filters, and filters are damaged.
+
+use std::time::Duration;
+
+use sluice_tests::store::StoreAddress;
+use sluice_tests::wait::holds;
+use sluice_tests::wait_until;
+use sqlx::{AssertSqlSafe, Connection, Executor, PgConnection};
+
+use crate::trial::{SOON, Trial, cluster};
+
+/// A step of an aggregator, the lock that holds it up, and the lock that it waits for.
+const STEPS: [(&str, &str, &str); 2] = [
+    ("closes a partition", "LOCK TABLE receipts IN ROW EXCLUSIVE MODE", "ShareRowExclusiveLock"),
+    ("builds a filter", "LOCK TABLE event_filters IN SHARE MODE", "RowExclusiveLock"),
+];
+
+/// Returns a connection in the schema of the store.
+async fn connect(trial: &Trial) -> PgConnection {
+    let StoreAddress::Postgres { url, schema } = &trial.system.store else { unreachable!("it is in PostgreSQL") };
+    let mut connection = PgConnection::connect(url).await.unwrap();
+    connection.execute(AssertSqlSafe(format!("SET search_path = \"{schema}\""))).await.unwrap();
+    connection
+}
+
+async fn number(connection: &mut PgConnection, sql: &'static str) -> i64 {
+    sqlx::query_scalar(sql).fetch_one(connection).await.unwrap()
+}
+
+/// Returns the aggregator that waits for this lock, in a step of its maintenance.
+async fn waiting(trial: &Trial, observer: &mut PgConnection, mode: &str) -> Option<usize> {
+    let select = sqlx::query_scalar::<_, String>(
+        "SELECT substring(application_name FROM '[^/]*$') FROM pg_locks JOIN pg_stat_activity USING (pid) \
+         WHERE NOT granted AND mode = $1 AND starts_with(application_name, 'sluice ') \
+           AND (query ~ 'LOCK TABLE ONLY receipts IN SHARE ROW' OR query ~ '^INSERT INTO event_filters')",
+    );
+    let name = select.bind(mode).fetch_optional(observer).await.unwrap()?;
+    trial.system.aggregators.iter().position(|aggregator| aggregator.name() == name)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn aggregators_killed_while_they_close_partitions_and_build_filters_lose_and_repeat_nothing() {
+    let setup = cluster().await.env("SLUICE_PARTITION_ROWS", "500");
+    let mut trial = Trial::begin_unseen("kill -9 while partitions are closed and filters are built", setup).await;
+    let mut stream = trial.system.stream().await;
+    let (mut holder, mut observer) = (connect(&trial).await, connect(&trial).await);
+    for _ in 0..2 {
+        for (step, lock, mode) in STEPS {
+            // An aggregator gives a step up if it waits for long, and tries again later.
+            let aggregator = loop {
+                holder.execute(AssertSqlSafe(format!("BEGIN; {lock}"))).await.unwrap();
+                let mut found = None;
+                for _ in 0..40 {
+                    found = waiting(&trial, &mut observer, mode).await;
+                    if found.is_some() {
+                        break;
+                    }
+                    trial.load.more(50).await;
+                    tokio::time::sleep(Duration::from_millis(25)).await;
+                }
+                if let Some(aggregator) = found {
+                    trial.system.aggregators[aggregator].kill();
+                    break aggregator;
+                }
+                holder.execute("COMMIT").await.unwrap();
+            };
+            let pending = stream.pending().await.unwrap();
+            holder.execute("COMMIT").await.unwrap();
+            trial.fault(pending.max(1));
+            println!("killed {aggregator} while it {step}, with {pending} entries pending");
+            trial.load.more(1_000).await;
+            trial.system.aggregators[aggregator].start().await;
+        }
+        // Bits of all filters change on the disk, and the replicas that start again read them.
+        observer
+            .execute("UPDATE event_filters SET content = set_byte(content, 90, 255 - get_byte(content, 90))")
+            .await
+            .unwrap();
+        for aggregator in &mut trial.system.aggregators {
+            aggregator.kill();
+            aggregator.start().await;
+        }
+        trial.load.more(1_000).await;
+    }
+    wait_until("all filters are built", SOON, || {
+        let trial = &trial;
+        async move {
+            let mut observer = connect(trial).await;
+            let missing = "SELECT count(*) FROM event_partitions WHERE closed_at IS NOT NULL AND filter IS NULL";
+            let missing = number(&mut observer, missing).await;
+            holds(missing == 0, || format!("{missing} are missing"))
+        }
+    })
+    .await;
+    let partitions = number(&mut observer, "SELECT count(*) FROM event_partitions").await;
+    assert!(partitions > 5, "{partitions} partitions");
+    trial.end().await;
+}
