@@ -215,7 +215,7 @@ impl Inserter<'_> {
         }
         let found = look_up::find(self.lease, self.layout, self.filters, places).await?;
         self.found.extend(found.iter().map(|found| (found.key, found.payload_hash)));
-        Ok(found.into_iter().filter(|found| found.is_in_closed).map(|found| found.key).collect())
+        Ok(found.into_iter().filter(|found| found.partition.is_some()).map(|found| found.key).collect())
     }
 
     /// Inserts rows by COPY; by INSERT … ON CONFLICT if one of them is stored already.

@@ -303,9 +303,9 @@ impl Store for PostgresStore {
     }
 
     async fn event(&self, topic: &str, event_id: &str, limit: u32) -> Result<Vec<StoredEvent>, StoreError> {
+        let rules = (&self.settings.keyer, self.schema().await?.payload_type);
         let mut lease = self.lease(&self.queries).await?;
-        let places = (&self.layouts, &self.filters);
-        let events = query::event(&mut lease, places, &self.settings.keyer, topic, event_id, limit).await;
+        let events = query::event(&mut lease, (&self.layouts, &self.filters), rules, topic, event_id, limit).await;
         self.finish(lease, events)
     }
 

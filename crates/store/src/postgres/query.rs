@@ -7,12 +7,13 @@ use sluice_event::{Keyer, RequestId, Timestamp};
 use sluice_log::Position;
 use sqlx::postgres::{PgArguments, PgRow};
 use sqlx::query::QueryAs;
-use sqlx::{FromRow, PgConnection, Postgres, Row as _};
+use sqlx::{AssertSqlSafe, FromRow, PgConnection, Postgres, Row as _};
 
 use super::connections::Lease;
 use super::errors::within;
-use super::event_partitions::{Filters, Layouts, look_up};
+use super::event_partitions::{Filters, Layouts, layout, look_up, views};
 use super::merge::merge;
+use super::settings::PayloadType;
 use super::timestamptz::Timestamptz;
 use crate::bounded::Merged;
 use crate::damage::{ReadRow, RowCheck, alike_or_damaged, value_or};
@@ -77,8 +78,9 @@ async fn last_of(
     let text = match topic {
         None => "SELECT seq FROM stored_events WHERE seq < $1 AND seq >= $3 ORDER BY seq DESC OFFSET $2 LIMIT 1",
         Some(_) => {
-            "SELECT seq FROM stored_events WHERE seq < $1 AND seq >= $3 AND topic = $4 \
-             ORDER BY seq DESC OFFSET $2 LIMIT 1"
+            "SELECT seq FROM stored_events \
+             WHERE (topic, seq) < ($4, $1) AND (topic, seq) >= ($4, $3) AND seq < $1 AND seq >= $3 \
+             ORDER BY topic DESC, seq DESC OFFSET $2 LIMIT 1"
         }
     };
     let mut select = sqlx::query_as(text).bind(before).bind(i64::from(rows) - 1).bind(lower);
@@ -94,7 +96,8 @@ type SelectEvents<'q> = QueryAs<'q, Postgres, EventRow, PgArguments>;
 /// Returns the query for the events of a step. The index on `seq`, or the one on `(topic, seq)`, gives the order; the
 /// other filters are applied to each row.
 fn select_range<'q>(query: &'q EventQuery, step: Step, from: i64) -> SelectEvents<'q> {
-    // Several texts, because a plan for "any topic or this one" would use neither index.
+    // Several texts, because a plan for "any topic or this one" would use neither index. Rows of topic and number are
+    // compared as a whole: by the order of the numbers alone, the server may look at all rows for those of a rare topic.
     let text = match (&query.topic, query.patterns()) {
         (None, None) => events!(
             "WHERE seq < $1 AND seq >= $6 AND ($2::text IS NULL OR source = $2) \
@@ -102,9 +105,10 @@ fn select_range<'q>(query: &'q EventQuery, step: Step, from: i64) -> SelectEvent
              ORDER BY seq DESC LIMIT $5"
         ),
         (Some(_), _) => events!(
-            "WHERE seq < $1 AND seq >= $6 AND ($2::text IS NULL OR source = $2) \
-             AND ($3::timestamptz IS NULL OR ts >= $3) AND ($4::timestamptz IS NULL OR ts < $4) AND topic = $7 \
-             ORDER BY seq DESC LIMIT $5"
+            "WHERE (topic, seq) < ($7, $1) AND (topic, seq) >= ($7, $6) AND seq < $1 AND seq >= $6 \
+             AND ($2::text IS NULL OR source = $2) \
+             AND ($3::timestamptz IS NULL OR ts >= $3) AND ($4::timestamptz IS NULL OR ts < $4) \
+             ORDER BY topic DESC, seq DESC LIMIT $5"
         ),
         (None, Some(_)) => events!(
             "WHERE seq < $1 AND seq >= $6 AND ($2::text IS NULL OR source = $2) \
@@ -174,7 +178,7 @@ async fn read(
 pub(super) async fn event(
     lease: &mut Lease,
     (layouts, filters): (&Layouts, &Filters),
-    keyer: &Keyer,
+    (keyer, payload): (&Keyer, PayloadType),
     topic: &str,
     event_id: &str,
     limit: u32,
@@ -183,14 +187,10 @@ pub(super) async fn event(
     let rows = if keyer.uses_only_topic_and_event_id() {
         let key = keyer.key_of(topic, event_id, None);
         let found = look_up::find_anywhere(lease, &layout, &filters.loaded(), vec![key]).await?;
-        // Its number leads to it: the view has no other index for all partitions.
-        let seqs: Vec<i64> = found.into_values().map(|found| found.seq).collect();
-        if seqs.is_empty() {
-            return Ok(Vec::new());
-        }
-        let text = events!("WHERE seq = ANY ($2) AND key = $3 LIMIT $1");
-        let select = sqlx::query_as::<_, EventRow>(text).bind(i64::from(limit)).bind(seqs).bind(key);
-        lease.fetch_all(select).await?
+        let Some(found) = found.get(&key) else { return Ok(Vec::new()) };
+        let table = found.partition.map_or_else(|| layout.open_table(), layout::table);
+        let text = format!("SELECT {} FROM {table} WHERE key = $1", views::stored_columns(payload));
+        lease.fetch_all(sqlx::query_as::<_, EventRow>(AssertSqlSafe(text)).bind(key)).await?
     } else {
         let text = events!("WHERE topic = $2 AND event_id = $3 AND seq >= $4 ORDER BY seq LIMIT $1");
         let select = sqlx::query_as::<_, EventRow>(text).bind(i64::from(limit)).bind(topic).bind(event_id);

@@ -1,4 +1,6 @@
-//! Builds the filters of closed partitions.
+//! Makes closed partitions ready to be looked up in: vacuums them, and builds their filters.
+
+use std::time::Duration;
 
 use futures::TryStreamExt;
 use sluice_event::EventKey;
@@ -7,10 +9,13 @@ use sqlx::AssertSqlSafe;
 use super::super::connections::Lease;
 use super::super::errors::within;
 use super::super::locks::lock_id;
+use super::super::session::QUERY_TIMEOUT;
 use super::layout::{Closed, Layout, table};
 use crate::StoreError;
 use crate::key_filter::{FilterName, Segment, first_key, segment_bits};
 
+/// The longest that a partition may be vacuumed. It takes a few seconds.
+const VACUUM_DEADLINE: Duration = Duration::from_secs(600);
 /// The name of the lock under which one replica at a time builds a filter.
 const LOCK: &str = "build filter";
 
@@ -26,9 +31,22 @@ pub(crate) async fn build_next(lease: &mut Lease, schema: &str, layout: &Layout)
     if !locked {
         return Ok(false);
     }
+    if layout.former != Some(*number) {
+        vacuum(lease, *number).await?;
+    }
     build(lease, *number).await?;
     lease.execute(sqlx::query("SELECT pg_advisory_unlock($1)").bind(lock_id(schema, LOCK))).await?;
     Ok(true)
+}
+
+/// Vacuums a partition that was closed: nothing in it changes any more. Afterwards its keys are looked up in the index
+/// alone, and no later reader of its rows has to write that they are committed.
+async fn vacuum(lease: &mut Lease, number: i32) -> Result<(), StoreError> {
+    lease.run("SET statement_timeout = 0").await?;
+    let vacuum = format!("VACUUM (FREEZE, ANALYZE) {}", table(number));
+    let vacuumed = within(VACUUM_DEADLINE, sqlx::raw_sql(AssertSqlSafe(vacuum)).execute(&mut **lease)).await;
+    lease.converted(vacuumed)?;
+    lease.run(AssertSqlSafe(format!("SET statement_timeout = {}", QUERY_TIMEOUT.as_millis()))).await
 }
 
 /// Forgets damaged filters, so that they are built again.

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::super::connections::Lease;
 use super::super::partition_steps::PartitionSteps;
-use super::layout::{BATCH_BITS, batches_before, end_seq, first_seq, table};
+use super::layout::{BATCH_BITS, batches_before, end_seq, finish_table, first_seq, table};
 use crate::StoreError;
 use crate::retention_clock::micros;
 
@@ -41,7 +41,7 @@ pub(crate) async fn close_if_due(
     let sql = format!(
         "BEGIN ISOLATION LEVEL READ COMMITTED; {lock} \
          CREATE TABLE {table} (LIKE event_rows INCLUDING ALL); \
-         ALTER TABLE {table} ADD PRIMARY KEY (key); \
+         {finish}; \
          ALTER TABLE event_rows ATTACH PARTITION {table} FOR VALUES FROM ({first}) TO ({end}); \
          LOCK TABLE ONLY receipts IN SHARE ROW EXCLUSIVE MODE; \
          UPDATE event_partitions SET closed_at = clock_timestamp(), last_batch = last_batch() WHERE number = {partition}; \
@@ -52,6 +52,7 @@ pub(crate) async fn close_if_due(
          COMMIT",
         lock = steps.lock(schema),
         table = table(next),
+        finish = finish_table(&table(next)),
         first = first_seq(next),
         end = end_seq(next),
         before = batches_before(next),

@@ -49,6 +49,18 @@ pub(crate) fn table(number: i32) -> String {
     format!("event_rows_{number}")
 }
 
+/// Returns the statements that give the table of a partition what only it has.
+///
+/// The index of the keys has the hashes of the payloads too, so that a look-up in a closed partition, which finds whether a
+/// duplicate is a conflict, need not read the row: it lies anywhere among all rows. Rows are only ever added, and a closed
+/// partition is vacuumed once ([`super::build`]), so the server need not do it before.
+pub(crate) fn finish_table(table: &str) -> String {
+    format!(
+        "ALTER TABLE {table} ADD PRIMARY KEY (key) INCLUDE (payload_hash); \
+         ALTER TABLE {table} SET (autovacuum_vacuum_insert_threshold = -1)"
+    )
+}
+
 /// Returns the number before the first batch of a partition.
 pub(crate) fn batches_before(number: i32) -> i64 {
     i64::from(number) << BATCH_BITS

@@ -18,9 +18,8 @@ pub(crate) type Place = (Option<i32>, Vec<EventKey>);
 pub(crate) struct Found {
     pub key: EventKey,
     pub payload_hash: PayloadHash,
-    pub seq: i64,
-    /// Whether it is in a partition that is closed.
-    pub is_in_closed: bool,
+    /// The closed partition that has it; `None` is the open one.
+    pub partition: Option<i32>,
 }
 
 /// Returns the closed partitions that may have these keys.
@@ -50,20 +49,24 @@ pub(crate) async fn find(
     }
     let in_closed = places.iter().filter(|(number, _)| number.is_some()).map(|(_, keys)| keys.len()).sum();
     let part = |(at, (number, _)): (usize, &Place)| {
-        let (table, is_closed) = number.map_or_else(|| (layout.open_table(), false), |number| (table(number), true));
-        format!("SELECT key, payload_hash, seq, {is_closed} FROM {table} WHERE key = ANY (${})", at + 1)
+        let table = number.map_or_else(|| layout.open_table(), table);
+        format!("SELECT key, payload_hash, {at} FROM {table} WHERE key = ANY (${})", at + 1)
     };
     let text = places.iter().enumerate().map(part).collect::<Vec<_>>().join(" UNION ALL ");
+    let numbers: Vec<_> = places.iter().map(|(number, _)| *number).collect();
     // Which partitions it names is different each time, but where it is the open one alone.
     let is_repeated = matches!(&*places, [(None, _)]);
     let mut select = sqlx::query_as(AssertSqlSafe(text)).persistent(is_repeated);
     for (_, keys) in places {
         select = select.bind(keys);
     }
-    let rows: Vec<(EventKey, PayloadHash, i64, bool)> = lease.fetch_all(select).await?;
-    let found = |(key, payload_hash, seq, is_in_closed)| Found { key, payload_hash, seq, is_in_closed };
+    let rows: Vec<(EventKey, PayloadHash, i32)> = lease.fetch_all(select).await?;
+    let found = |(key, payload_hash, at): (EventKey, PayloadHash, i32)| {
+        let partition = usize::try_from(at).ok().and_then(|at| numbers.get(at).copied()).flatten();
+        Found { key, payload_hash, partition }
+    };
     let found: Vec<_> = rows.into_iter().map(found).collect();
-    loaded.count(in_closed, found.iter().filter(|found| found.is_in_closed).count());
+    loaded.count(in_closed, found.iter().filter(|found| found.partition.is_some()).count());
     Ok(found)
 }
 

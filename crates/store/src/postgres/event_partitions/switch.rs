@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use super::super::connections::Lease;
 use super::super::partition_steps::PartitionSteps;
-use super::layout::{BATCH_BITS, batches_before, end_seq, first_seq};
+use super::layout::{BATCH_BITS, batches_before, end_seq, finish_table, first_seq, table};
 use super::views;
 use crate::StoreError;
 use crate::postgres::PayloadType;
@@ -28,6 +28,7 @@ pub(crate) fn statements(payload: PayloadType, last_batch: i64) -> String {
     let tables = tables
         .replace("{column}", &payload.column(true).to_string())
         .replace("{former}", &former.to_string())
+        .replace("{finish_table}", &finish_table(&table(open)))
         .replace("{open}", &open.to_string())
         .replace("{first}", &first_seq(open).to_string())
         .replace("{end}", &end_seq(open))

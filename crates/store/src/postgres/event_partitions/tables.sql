@@ -1,5 +1,6 @@
 -- Puts events into partitions. {column} is the type of the column of payloads, {payload} the type that users see, {former}
--- the number of the partition that the table of all events becomes, {open} the number of the first new one.
+-- the number of the partition that the table of all events becomes, {open} the number of the first new one, and {finish_table}
+-- what the table of each partition has of its own.
 DROP VIEW stored_events;
 ALTER TABLE events RENAME TO event_rows_{former};
 
@@ -19,7 +20,7 @@ CREATE TABLE event_rows (
 CREATE INDEX event_rows_seq ON event_rows (seq);
 CREATE INDEX event_rows_topic_seq ON event_rows (topic, seq);
 CREATE TABLE event_rows_{open} PARTITION OF event_rows FOR VALUES FROM ({first}) TO ({end});
-ALTER TABLE event_rows_{open} ADD PRIMARY KEY (key);
+{finish_table};
 
 INSERT INTO event_partitions (number, closed_at, last_batch, unique_before, was_events)
 VALUES ({former}, clock_timestamp(), last_batch(), 0, true);

@@ -3,6 +3,15 @@
 use super::layout::table;
 use crate::postgres::PayloadType;
 
+/// Returns what is selected of the tables with events, so that it is a row as the programs read it.
+pub(crate) fn stored_columns(payload: PayloadType) -> String {
+    format!(
+        "seq, key, payload_hash, topic, event_id, ts, source, payload::text AS payload, {} AS payload_is_exact, \
+         received_at, request_id",
+        payload == PayloadType::Json
+    )
+}
+
 /// Returns the statements that make or replace the views. That of the users has no removed events; the programs' one has
 /// them until their table is dropped, and queries of it say from where on they read, so that few partitions are planned. `former` is the partition that was the one table of all events,
 /// while it is there.
@@ -21,13 +30,6 @@ pub(crate) fn create(payload: PayloadType, former: Option<i32>) -> String {
             ),
             " WHERE seq >= (SELECT first_seq FROM event_layout)"
         ),
-        all(
-            format!(
-                "seq, key, payload_hash, topic, event_id, ts, source, payload::text AS payload, \
-                 {} AS payload_is_exact, received_at, request_id",
-                payload == PayloadType::Json
-            ),
-            ""
-        ),
+        all(stored_columns(payload), ""),
     )
 }

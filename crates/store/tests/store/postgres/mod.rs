@@ -8,6 +8,7 @@ mod event_partitions;
 mod faults;
 mod hosts;
 mod marks;
+mod payloads;
 mod pooler;
 mod receipt_partitions;
 mod schemas;
