@@ -155,13 +155,14 @@ mod tests {
     use super::*;
 
     #[tokio::test(flavor = "multi_thread")]
-    async fn the_baseline_copies_exactly_the_stored_rows_into_a_table_like_theirs() {
+    async fn the_baseline_copies_exactly_the_stored_rows_into_its_table() {
         let servers = Servers::start().await.unwrap();
         let mut connection = servers.postgres().await.unwrap();
         let stored = "
             CREATE SCHEMA stored;
             CREATE VIEW stored.events AS
-            SELECT md5(n::text)::uuid AS key, n::int8 AS seq, now() AS ts, now() AS received_at,
+            SELECT md5(n::text)::uuid AS key, n::int8 AS seq, timestamptz '2026-01-01' AS ts,
+                   timestamptz '2026-01-02' AS received_at,
                    md5(n::text)::uuid AS payload_hash, md5('r')::uuid AS request_id, 'topic ' || n % 5 AS topic,
                    n::text AS event_id, CASE WHEN n % 2 = 0 THEN 'a' END AS source, json_build_object('n', n) AS payload
             FROM generate_series(1, 6000) n";

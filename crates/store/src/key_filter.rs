@@ -151,16 +151,19 @@ impl Segment {
 
     /// Narrows it, if that is asked for.
     fn of_width(self, width: Width) -> Loaded {
-        let Self { salt, keys, filter: BinaryFuse16 { descriptor, fingerprints } } = self;
+        let Self { salt, keys, filter } = self;
         let filter = match width {
-            Width::Wide => Fingerprints::Wide(BinaryFuse16 { descriptor, fingerprints }),
-            Width::Narrow => {
-                let fingerprints = fingerprints.iter().map(|fingerprint| *fingerprint as u8).collect();
-                Fingerprints::Narrow(BinaryFuse8 { descriptor, fingerprints })
-            }
+            Width::Wide => Fingerprints::Wide(filter),
+            Width::Narrow => Fingerprints::Narrow(narrow(&filter)),
         };
         Loaded { salt, is_empty: keys == 0, filter }
     }
+}
+
+/// Halves the width of the fingerprints: the lower half of each is the fingerprint of a filter of half the width.
+fn narrow(BinaryFuse16 { descriptor, fingerprints }: &BinaryFuse16) -> BinaryFuse8 {
+    let fingerprints = fingerprints.iter().map(|fingerprint| *fingerprint as u8).collect();
+    BinaryFuse8 { descriptor: descriptor.clone(), fingerprints }
 }
 
 /// Returns how the bytes of a segment begin.
@@ -200,6 +203,18 @@ impl KeyFilter {
     /// Returns the filter of all its segments, in their order.
     pub fn new(segments: Vec<Segment>, width: Width) -> Self {
         Self { segments: segments.into_iter().map(|segment| segment.of_width(width)).collect(), width }
+    }
+
+    /// Returns the same filter with fingerprints of half the width.
+    pub fn narrowed(&self) -> Self {
+        let narrowed = |Loaded { salt, is_empty, filter }: &Loaded| {
+            let filter = match filter {
+                Fingerprints::Wide(filter) => Fingerprints::Narrow(narrow(filter)),
+                Fingerprints::Narrow(filter) => Fingerprints::Narrow(filter.clone()),
+            };
+            Loaded { salt: *salt, is_empty: *is_empty, filter }
+        };
+        Self { segments: self.segments.iter().map(narrowed).collect(), width: Width::Narrow }
     }
 
     /// Returns the width of its fingerprints.
@@ -273,6 +288,15 @@ mod tests {
                 assert!(filter.bytes() < width.bytes(40_000) * 5 / 4, "{filter:?}");
             }
         }
+    }
+
+    #[test]
+    fn a_narrowed_filter_has_the_same_keys() {
+        let keys: Vec<_> = (0..10_000).map(hashed).collect();
+        let wide = filter(&keys, 1, Width::Wide);
+        let narrow = wide.narrowed();
+        assert!(keys.iter().all(|key| narrow.may_contain(*key) && narrow.narrowed().may_contain(*key)));
+        assert_eq!((narrow.width(), narrow.bytes()), (Width::Narrow, wide.bytes() / 2));
     }
 
     #[test]

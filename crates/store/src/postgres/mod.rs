@@ -121,6 +121,9 @@ pub struct PostgresStore {
     retention_clock: RetentionClock,
     receipt_steps: PartitionSteps,
     event_steps: PartitionSteps,
+    /// Held by whatever uses the connection for maintenance, for which others wait as long as it takes: a partition may be
+    /// vacuumed for longer than a connection is waited for.
+    maintaining: tokio::sync::Mutex<()>,
     layouts: Layouts,
     filters: Filters,
     strategies: Arc<InsertStrategies>,
@@ -159,6 +162,7 @@ impl PostgresStore {
             retention_clock: RetentionClock::default(),
             receipt_steps: PartitionSteps::new(settings.claim_after),
             event_steps: PartitionSteps::new(settings.claim_after),
+            maintaining: tokio::sync::Mutex::default(),
             layouts: Layouts::default(),
             filters: Filters::new(settings.filter_memory),
             strategies: Arc::default(),
@@ -322,6 +326,7 @@ impl Store for PostgresStore {
     }
 
     async fn fold_counters(&self, consumers: &[String]) -> Result<u64, StoreError> {
+        let _maintaining = self.maintaining.lock().await;
         let mut lease = self.lease(&self.maintenance).await?;
         let folded = counters::fold(&mut lease, &self.settings.schema, consumers).await;
         self.finish(lease, folded)
@@ -335,6 +340,7 @@ impl Store for PostgresStore {
 
     async fn maintain(&self, maintenance: &Maintenance) -> Result<Removed, StoreError> {
         let payload = self.schema().await?.payload_type;
+        let _maintaining = self.maintaining.lock().await;
         let mut lease = self.lease(&self.maintenance).await?;
         let schema = &self.settings.schema;
         let removed = async {
@@ -354,6 +360,7 @@ impl Store for PostgresStore {
 
     async fn maintain_partitions(&self, retention: Option<Duration>) -> Result<Option<PartitionFigures>, StoreError> {
         let payload = self.schema().await?.payload_type;
+        let _maintaining = self.maintaining.lock().await;
         let mut lease = self.lease(&self.maintenance).await?;
         let maintained = async {
             let limits = Limits { rows: self.settings.partition_rows, retention };

@@ -70,8 +70,8 @@ impl Filters {
         }
     }
 
-    /// Loads the filters of this layout that are not in memory yet, and drops those of others. Returns the partitions
-    /// whose filters are damaged.
+    /// Loads the filters of this layout that are not in memory yet, and drops those of others. Returns the filters
+    /// that are damaged or missing.
     pub async fn load(&self, lease: &mut Lease, layout: &Layout) -> Result<Vec<FilterName>, StoreError> {
         let wanted = choose(layout, self.max_bytes);
         let before = self.loaded().by_id;
@@ -84,6 +84,7 @@ impl Filters {
         for (name, keys, width) in wanted {
             let filter = match before.get(&name.id) {
                 Some(filter) if filter.width() == width => Some(Arc::clone(filter)),
+                Some(filter) if width == Width::Narrow => Some(Arc::new(filter.narrowed())),
                 _ => read(lease, name, keys, width).await?.map(Arc::new),
             };
             match filter {
@@ -117,7 +118,7 @@ fn choose(layout: &Layout, max_bytes: u64) -> Vec<(&FilterName, u64, Width)> {
     fits.map(|(name, keys)| (name, *keys, width)).collect()
 }
 
-/// Reads a filter; `None`, and a line in the log, if it is damaged.
+/// Reads a filter; `None`, and a line in the log, if it is damaged or missing.
 async fn read(lease: &mut Lease, name: &FilterName, keys: u64, width: Width) -> Result<Option<KeyFilter>, StoreError> {
     let bits = segment_bits(keys);
     let mut segments = Vec::with_capacity(1 << bits);
@@ -126,20 +127,22 @@ async fn read(lease: &mut Lease, name: &FilterName, keys: u64, width: Width) -> 
             "SELECT content FROM event_filters WHERE filter = $1::text::uuid AND segment = $2",
         );
         let content = lease.fetch_optional(select.bind(&name.id).bind(number as i32)).await?;
-        let reason = match content.map(|(bytes,)| Segment::decode(&bytes, name, number, bits)) {
+        match content.map(|(bytes,)| Segment::decode(&bytes, name, number, bits)) {
             Some(Ok(segment)) => {
                 segments.push(segment);
                 continue;
             }
-            Some(Err(reason)) => reason.to_string(),
-            None => "it is missing".to_owned(),
-        };
-        tracing::warn!(
-            partition = name.partition,
-            segment = number,
-            reason,
-            "a part of a filter of events is damaged: all keys are looked up until it is built again"
-        );
+            Some(Err(reason)) => tracing::warn!(
+                partition = name.partition,
+                segment = number,
+                %reason,
+                "a part of a filter of events is damaged: all keys are looked up until it is built again"
+            ),
+            // Its partition may have been removed in the meantime.
+            None => {
+                tracing::info!(partition = name.partition, segment = number, "a part of a filter of events is missing")
+            }
+        }
         return Ok(None);
     }
     Ok(Some(KeyFilter::new(segments, width)))

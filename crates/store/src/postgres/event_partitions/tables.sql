@@ -1,7 +1,6 @@
 -- Puts events into partitions. {column} is the type of the column of payloads, {payload} the type that users see, {former}
 -- the number of the partition that the table of all events becomes, {open} the number of the first new one, and {finish_table}
 -- what the table of each partition has of its own.
-DROP VIEW stored_events;
 ALTER TABLE events RENAME TO event_rows_{former};
 
 -- Fixed-width columns first: no padding between them.

@@ -312,6 +312,9 @@ async fn a_schema_with_one_table_gets_partitions_once_no_former_program_runs() {
     }
     let running = another_replica(&test).await;
     running.commit(&batch_of(events(30..40))).await;
+    let all = EventQuery { limit: 100, ..EventQuery::default() };
+    // Its connections have plans of the queries.
+    assert_eq!(running.store.events(&all).await.unwrap().events.len(), 40);
     note_commits(&test, 20, true).await;
     maintain_partitions(&test).await;
     assert_eq!((listed(&test).await, filters(&test).await), (2, 1));
@@ -322,7 +325,7 @@ async fn a_schema_with_one_table_gets_partitions_once_no_former_program_runs() {
     }
     running.commit(&batch_of(events(40..50))).await;
     expect_duplicates(&test, 0..50, "stored before and after").await;
-    let page = test.store.events(&EventQuery { limit: 100, ..EventQuery::default() }).await.unwrap();
+    let page = running.store.events(&all).await.unwrap();
     let ids: Vec<u32> = page.events.iter().map(|event| event.event_id.parse().unwrap()).collect();
     assert!(ids.iter().copied().eq((0..50).rev()), "{ids:?}");
     assert!(page.events.iter().all(|event| !event.damaged && event.payload == "{}"), "{page:?}");
