@@ -86,7 +86,7 @@ async fn checkpoint(url: String) -> sqlx::Result<()> {
     Ok(())
 }
 
-/// Waits until pages of the events' table and of its indexes, which an earlier checkpoint has made durable, are
+/// Waits until pages of the tables of events and of their indexes, which an earlier checkpoint has made durable, are
 /// changed and written by a checkpoint that waits for the answer to the first of their syncs. Returns that
 /// checkpoint, which the power cut ends.
 async fn pages_written_and_not_synced(trial: &Trial) -> JoinHandle<sqlx::Result<()>> {
@@ -108,14 +108,15 @@ async fn pages_written_and_not_synced(trial: &Trial) -> JoinHandle<sqlx::Result<
     checkpoint
 }
 
-/// Returns the names of the files with the events' table and with its indexes.
+/// Returns the names of the files with the tables of events and with their indexes.
 async fn files_of_events(trial: &Trial) -> Vec<String> {
     let StoreAddress::Postgres { url, schema } = &trial.system.store else { unreachable!("it is in PostgreSQL") };
     let mut connection = PgConnection::connect(url).await.unwrap();
     let files = sqlx::query_scalar(
         "SELECT pg_relation_filenode(c.oid)::text FROM pg_class c
          LEFT JOIN pg_index i ON i.indexrelid = c.oid
-         WHERE format('%I.events', $1::text)::regclass IN (c.oid, i.indrelid)",
+         JOIN pg_class t ON t.oid = coalesce(i.indrelid, c.oid)
+         WHERE t.relnamespace = quote_ident($1::text)::regnamespace AND t.relname ~ '^event_rows_[0-9]+$'",
     );
     files.bind(schema).fetch_all(&mut connection).await.unwrap()
 }
