@@ -1,7 +1,8 @@
 //! Puts the events of a schema into partitions that has them in one table.
 //!
 //! The table becomes a closed partition. Programs that do not know partitions could write nothing any more, so this is
-//! done only when none of them has committed for a while: until then such a program can be started again. From then on
+//! done only when none of them has committed for a while, and when the first program that does has started a while ago,
+//! because the oldest ones leave no mark when they commit. Until then such a program can be started again. From then on
 //! they refuse to start.
 
 use std::time::Duration;
@@ -14,7 +15,8 @@ use crate::StoreError;
 use crate::postgres::PayloadType;
 use crate::retention_clock::micros;
 
-/// How long no program that does not know partitions must have committed.
+/// How long no program that does not know partitions must have committed, and how long ago the first one that does must
+/// have started.
 const SINCE_FORMER_PROGRAMS: Duration = Duration::from_secs(15 * 60);
 
 /// Returns the statements that put the events of a schema into partitions, of which this batch is the last one. They must
@@ -47,7 +49,8 @@ pub(crate) async fn switch_if_due(
     let due = sqlx::query_as(
         "SELECT last_batch() FROM commit_marks \
          HAVING bool_or(knows_partitions) \
-            AND coalesce(max(committed_at) FILTER (WHERE NOT knows_partitions), 'epoch') \
+            AND greatest(max(committed_at) FILTER (WHERE NOT knows_partitions), \
+                         (SELECT max(installed_on) FROM _sqlx_migrations WHERE version = 6)) \
                 < clock_timestamp() - $1 * interval '1 microsecond'",
     );
     let due: Option<(i64,)> = lease.fetch_optional(due.bind(micros(SINCE_FORMER_PROGRAMS))).await?;

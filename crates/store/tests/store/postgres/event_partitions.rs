@@ -288,10 +288,12 @@ async fn an_old_partition_is_closed_by_its_age_if_it_has_events() {
     assert_eq!(listed(&test).await, 2);
 }
 
-/// Notes that workers have committed which do not know partitions, and which do.
-async fn note_commits(test: &TestStore, former_minutes_ago: u32, with_partitions: bool) {
+/// Notes how many minutes ago the first program that knows partitions started, and a worker has committed that does not
+/// know them; and whether one has that does.
+async fn note_commits(test: &TestStore, started: u32, former_minutes_ago: u32, with_partitions: bool) {
     test.run(&format!(
-        "DELETE FROM commit_marks; \
+        "UPDATE _sqlx_migrations SET installed_on = now() - interval '{started} minutes' WHERE version = 6; \
+         DELETE FROM commit_marks; \
          INSERT INTO commit_marks (worker, number, committed_at) \
          VALUES ('old/0', 1, clock_timestamp() - interval '{former_minutes_ago} minutes')"
     ))
@@ -305,17 +307,17 @@ async fn note_commits(test: &TestStore, former_minutes_ago: u32, with_partitions
 async fn a_schema_with_one_table_gets_partitions_once_no_former_program_runs() {
     let mut test = TestStore::in_one_table().await;
     test.commit(&batch_of(events(0..30))).await;
-    for (minutes, with_partitions) in [(0, true), (10, true), (60, false)] {
-        note_commits(&test, minutes, with_partitions).await;
+    for (started, minutes, with_partitions) in [(10, 60, true), (60, 0, true), (60, 10, true), (60, 60, false)] {
+        note_commits(&test, started, minutes, with_partitions).await;
         maintain_partitions(&test).await;
-        assert_eq!(listed(&test).await, 0, "{minutes} minutes, {with_partitions}");
+        assert_eq!(listed(&test).await, 0, "{started} and {minutes} minutes, {with_partitions}");
     }
     let running = another_replica(&test).await;
     running.commit(&batch_of(events(30..40))).await;
     let all = EventQuery { limit: 100, ..EventQuery::default() };
     // Its connections have plans of the queries.
     assert_eq!(running.store.events(&all).await.unwrap().events.len(), 40);
-    note_commits(&test, 20, true).await;
+    note_commits(&test, 20, 20, true).await;
     maintain_partitions(&test).await;
     assert_eq!((listed(&test).await, filters(&test).await), (2, 1));
     for (replica, why) in
