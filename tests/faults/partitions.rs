@@ -47,26 +47,26 @@ async fn aggregators_killed_while_they_close_partitions_and_build_filters_lose_a
     for _ in 0..2 {
         for (step, lock, mode) in STEPS {
             // An aggregator gives a step up if it waits for long, and tries again later.
-            let aggregator = loop {
+            let (aggregator, pending) = loop {
                 holder.execute(AssertSqlSafe(format!("BEGIN; {lock}"))).await.unwrap();
                 let mut found = None;
                 for _ in 0..40 {
-                    found = waiting(&trial, &mut observer, mode).await;
+                    let pending = stream.pending().await.unwrap();
+                    found = waiting(&trial, &mut observer, mode).await.filter(|_| pending > 0).map(|at| (at, pending));
                     if found.is_some() {
                         break;
                     }
                     trial.load.more(50).await;
                     tokio::time::sleep(Duration::from_millis(25)).await;
                 }
-                if let Some(aggregator) = found {
+                if let Some((aggregator, pending)) = found {
                     trial.system.aggregators[aggregator].kill();
-                    break aggregator;
+                    break (aggregator, pending);
                 }
                 holder.execute("COMMIT").await.unwrap();
             };
-            let pending = stream.pending().await.unwrap();
             holder.execute("COMMIT").await.unwrap();
-            trial.fault(pending.max(1));
+            trial.fault(pending);
             println!("killed {aggregator} while it {step}, with {pending} entries pending");
             trial.load.more(1_000).await;
             trial.system.aggregators[aggregator].start().await;

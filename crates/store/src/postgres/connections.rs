@@ -20,7 +20,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use super::address::Address;
 use super::durability;
 use super::errors::{of_insert, of_statement, within};
-use super::session::Session;
+use super::session::{QUERY_TIMEOUT, Session};
 use super::sqlstate::{Meaning, SqlState};
 use crate::StoreError;
 
@@ -198,6 +198,18 @@ impl Lease {
     /// Returns the longest that the client waits for a statement.
     pub fn deadline(&self) -> Duration {
         self.deadline
+    }
+
+    /// Lets statements take this long, on the client's side and on the server's, until the connection is given back or
+    /// [`Lease::end_long`] is called. For work of maintenance that reads a whole table.
+    pub async fn begin_long(&mut self, deadline: Duration) -> Result<(), StoreError> {
+        self.deadline = deadline;
+        self.run(AssertSqlSafe(format!("SET statement_timeout = {}", deadline.as_millis()))).await
+    }
+
+    /// Ends what [`Lease::begin_long`] began, and returns to the limits of a query.
+    pub async fn end_long(&mut self) -> Result<(), StoreError> {
+        self.run(AssertSqlSafe(format!("SET statement_timeout = {}", QUERY_TIMEOUT.as_millis()))).await
     }
 
     /// Returns how many connections of the set had been lost when this one was opened.

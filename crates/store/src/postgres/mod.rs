@@ -373,11 +373,13 @@ impl Store for PostgresStore {
             if changed {
                 layout = self.layouts.read(&mut lease).await?;
             }
-            while build::build_next(&mut lease, schema, &layout).await? {
-                layout = self.layouts.read(&mut lease).await?;
-            }
+            // Those that there are first: building one can take long, and can fail.
             let damaged = self.filters.load(&mut lease, &layout).await?;
             build::forget(&mut lease, &damaged).await?;
+            while build::build_next(&mut lease, schema, &layout).await? {
+                layout = self.layouts.read(&mut lease).await?;
+                self.filters.load(&mut lease, &layout).await?;
+            }
             Ok(layout.open().map(|_| self.filters.figures(&layout)))
         }
         .await;

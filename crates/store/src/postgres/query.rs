@@ -194,7 +194,7 @@ pub(super) async fn event(
     } else {
         let text = events!("WHERE topic = $2 AND event_id = $3 AND seq >= $4 ORDER BY seq LIMIT $1");
         let select = sqlx::query_as::<_, EventRow>(text).bind(i64::from(limit)).bind(topic).bind(event_id);
-        lease.fetch_all(select.bind(layout.lower(0, 1).seq)).await?
+        lease.fetch_all(select.bind(layout.first_seq())).await?
     };
     let events = rows.into_iter().map(|row| row.0.check(keyer)).collect();
     // Events with different topics or ids may share a key, and the stored one may be another.

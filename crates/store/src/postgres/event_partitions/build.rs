@@ -9,18 +9,18 @@ use sqlx::AssertSqlSafe;
 use super::super::connections::Lease;
 use super::super::errors::within;
 use super::super::locks::lock_id;
-use super::super::session::QUERY_TIMEOUT;
 use super::layout::{Closed, Layout, table};
 use crate::StoreError;
 use crate::key_filter::{FilterName, Segment, first_key, segment_bits};
 
-/// The longest that a partition may be vacuumed. It takes a few seconds.
-const VACUUM_DEADLINE: Duration = Duration::from_secs(600);
+/// The longest that one statement may take that reads a whole partition: a few seconds for one of the default size, and
+/// minutes for the table of all events that an older version has filled.
+const STATEMENT_DEADLINE: Duration = Duration::from_secs(30 * 60);
 /// The name of the lock under which one replica at a time builds a filter.
 const LOCK: &str = "build filter";
 
-/// Builds the filter of the newest closed partition that has none. Returns whether it did: not if there is no such
-/// partition, or another replica is building one.
+/// Builds the filter of the newest closed partition that has none. Returns false if there is no
+/// such partition, or another replica is building one.
 pub(crate) async fn build_next(lease: &mut Lease, schema: &str, layout: &Layout) -> Result<bool, StoreError> {
     let Some(Closed { number, .. }) = layout.closed.iter().find(|closed| closed.filter.is_none()) else {
         return Ok(false);
@@ -31,10 +31,17 @@ pub(crate) async fn build_next(lease: &mut Lease, schema: &str, layout: &Layout)
     if !locked {
         return Ok(false);
     }
-    if layout.former != Some(*number) {
-        vacuum(lease, *number).await?;
+    // Another replica may have built it since the layout was read.
+    let is_missing = "SELECT EXISTS (SELECT FROM event_partitions WHERE number = $1 AND filter IS NULL)";
+    let (is_missing,): (bool,) = lease.fetch_one(sqlx::query_as(is_missing).bind(number)).await?;
+    if is_missing {
+        lease.begin_long(STATEMENT_DEADLINE).await?;
+        if layout.former != Some(*number) {
+            vacuum(lease, *number).await?;
+        }
+        build(lease, *number).await?;
+        lease.end_long().await?;
     }
-    build(lease, *number).await?;
     lease.execute(sqlx::query("SELECT pg_advisory_unlock($1)").bind(lock_id(schema, LOCK))).await?;
     Ok(true)
 }
@@ -42,11 +49,7 @@ pub(crate) async fn build_next(lease: &mut Lease, schema: &str, layout: &Layout)
 /// Vacuums a partition that was closed: nothing in it changes any more. Afterwards its keys are looked up in the index
 /// alone, and no later reader of its rows has to write that they are committed.
 async fn vacuum(lease: &mut Lease, number: i32) -> Result<(), StoreError> {
-    lease.run("SET statement_timeout = 0").await?;
-    let vacuum = format!("VACUUM (FREEZE, ANALYZE) {}", table(number));
-    let vacuumed = within(VACUUM_DEADLINE, sqlx::raw_sql(AssertSqlSafe(vacuum)).execute(&mut **lease)).await;
-    lease.converted(vacuumed)?;
-    lease.run(AssertSqlSafe(format!("SET statement_timeout = {}", QUERY_TIMEOUT.as_millis()))).await
+    lease.run(AssertSqlSafe(format!("VACUUM (FREEZE, ANALYZE) {}", table(number)))).await
 }
 
 /// Forgets damaged filters, so that they are built again.

@@ -100,6 +100,11 @@ impl Layout {
         }
     }
 
+    /// Returns the first `seq` of an event that was not removed.
+    pub fn first_seq(&self) -> i64 {
+        self.first_seq
+    }
+
     /// Returns where a query begins to read that looks at the events before a `seq`, the newest first, in so many
     /// partitions.
     pub fn lower(&self, before: i64, partitions: u32) -> Lower {

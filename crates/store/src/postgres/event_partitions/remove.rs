@@ -3,6 +3,8 @@
 //! A partition is removed in two steps. The first one takes it from the list, counts its events as removed, and hides its
 //! rows from all queries, in one transaction. The second one drops its table, when nobody uses it any more.
 
+use std::time::Duration;
+
 use sqlx::{AssertSqlSafe, Connection};
 
 use super::super::arrival_marks::{self, Mark};
@@ -18,9 +20,20 @@ use crate::StoreError;
 use crate::ledger::LedgerKind;
 use crate::postgres::PayloadType;
 
+/// The longest that counting the rows of a partition may take.
+const COUNT_DEADLINE: Duration = Duration::from_secs(10 * 60);
+
 /// Removes the oldest partition if all its events are older than a mark. Returns the number of its events; `None` if
 /// there is no such partition, or another replica is removing rows at this time.
 pub(crate) async fn remove_oldest(lease: &mut Lease, schema: &str, mark: Mark) -> Result<Option<u64>, StoreError> {
+    // All rows of the partition are counted.
+    lease.begin_long(COUNT_DEADLINE).await?;
+    let removed = remove(lease, schema, mark).await?;
+    lease.end_long().await?;
+    Ok(removed)
+}
+
+async fn remove(lease: &mut Lease, schema: &str, mark: Mark) -> Result<Option<u64>, StoreError> {
     let deadline = lease.deadline();
     let work = async {
         let mut transaction = lease.begin().await?;

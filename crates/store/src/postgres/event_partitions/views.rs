@@ -13,8 +13,8 @@ pub(crate) fn stored_columns(payload: PayloadType) -> String {
 }
 
 /// Returns the statements that make or replace the views. That of the users has no removed events; the programs' one has
-/// them until their table is dropped, and queries of it say from where on they read, so that few partitions are planned. `former` is the partition that was the one table of all events,
-/// while it is there.
+/// them until their table is dropped, and queries of it say from where on they read, so that few partitions are planned.
+/// `former` is the partition that was the one table of all events, while it is there.
 pub(crate) fn create(payload: PayloadType, former: Option<i32>) -> String {
     let all = |columns: String, is_there: &str| {
         let of = |table: String| format!("SELECT {columns} FROM {table}{is_there}");

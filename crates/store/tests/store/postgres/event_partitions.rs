@@ -62,6 +62,18 @@ async fn tables(test: &TestStore) -> i64 {
     .await
 }
 
+/// Waits until only the table of the open partition is left.
+async fn wait_until_dropped(test: &TestStore) {
+    wait_until("removed partitions are dropped", PATIENCE, || async {
+        maintain(test).await;
+        match tables(test).await {
+            1 => Ok(()),
+            tables => Err(format!("{tables} tables")),
+        }
+    })
+    .await;
+}
+
 /// Sends the ids once more, one of them with another payload, and expects that none is new.
 async fn expect_duplicates(test: &TestStore, ids: std::ops::Range<u32>, why: &str) {
     let (rows, before) = (test.rows().await, test.counts().await);
@@ -238,14 +250,7 @@ async fn a_removed_partition_that_a_dump_reads_is_hidden_at_once_and_dropped_lat
     let read: i64 = sqlx::query_scalar("SELECT count(*) FROM event_rows").fetch_one(&mut dump).await.unwrap();
     assert_eq!(read, 20, "the dump has all of them");
     dump.close().await.unwrap();
-    wait_until("the tables are dropped", PATIENCE, || async {
-        maintain(&test).await;
-        match tables(&test).await {
-            1 => Ok(()),
-            tables => Err(format!("{tables} tables")),
-        }
-    })
-    .await;
+    wait_until_dropped(&test).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -263,14 +268,7 @@ async fn a_detach_that_was_interrupted_is_finished() {
     }
     assert_eq!(test.number("SELECT count(*) FROM pg_inherits WHERE inhdetachpending").await, 1);
     reader.close().await.unwrap();
-    wait_until("the table is dropped", PATIENCE, || async {
-        maintain(&test).await;
-        match tables(&test).await {
-            1 => Ok(()),
-            tables => Err(format!("{tables} tables")),
-        }
-    })
-    .await;
+    wait_until_dropped(&test).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
