@@ -12,11 +12,11 @@ use sluice_tests::redis::RedisServer;
 use sluice_tests::store::StoreAddress;
 use sluice_tests::system::OwnServers;
 use sluice_tests::wait::holds;
-use sluice_tests::{Backend, Setup, wait_until};
+use sluice_tests::{Backend, LoadOptions, Setup, wait_until};
 use sqlx::{Connection, Executor, PgConnection};
 use tokio::task::JoinHandle;
 
-use crate::trial::{Trial, disk, seeds};
+use crate::trial::{Trial, disk, no_duplicates, seeds};
 
 /// Checkpoints and rewrites come often, so that power cuts meet them.
 const OFTEN: &str = "max_wal_size = 32MB\ncheckpoint_timeout = 30s\ncheckpoint_completion_target = 0.1\n";
@@ -25,7 +25,7 @@ const REWRITES: [&str; 4] = ["--auto-aof-rewrite-min-size", "256kb", "--auto-aof
 const DEADLINE: Duration = Duration::from_secs(180);
 
 /// Starts a system under load, with its servers on disks of their own.
-async fn begin(redis: &[&str], postgres: &str, seed: u64) -> Trial {
+async fn begin(redis: &[&str], postgres: &str, seed: u64, load: LoadOptions) -> Trial {
     let disks = vec![disk("disk-of-redis", seed), disk("disk-of-postgres", seed + 1)];
     let servers = tokio::task::block_in_place(|| {
         // As the operator runs it, so that a page that is torn is noticed when it is read.
@@ -37,13 +37,13 @@ async fn begin(redis: &[&str], postgres: &str, seed: u64) -> Trial {
     let setup = Setup::new(Backend::RedisPostgres).aggregators(2).on_servers(servers).replica("--claim-after", "5s");
     // What PostgreSQL has lost must not be in Redis any more.
     let system = setup.replica("--replay-window", "0s").start().await;
-    Trial::begin(system, disks, seed).await
+    Trial::begin(system, disks, seed, load).await
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn after_power_cuts_what_was_answered_is_stored_once_and_every_number_is_exact() {
     for seed in seeds() {
-        let mut trial = begin(&REWRITES, "", seed).await;
+        let mut trial = begin(&REWRITES, "", seed, LoadOptions::default()).await;
         for (round, loss) in [Loss::Everything, Loss::Pages, Loss::TornPages, Loss::TornPages].into_iter().enumerate() {
             // Every second time events are in Redis alone, and the power fails before, in or after a checkpoint.
             // Otherwise PostgreSQL has written changed pages and has not synced them.
@@ -125,7 +125,7 @@ async fn files_of_events(trial: &Trial) -> Vec<String> {
 async fn with_appendfsync_everysec_answered_events_are_lost() {
     let mut lost = 0;
     for seed in 0..5 {
-        let mut trial = begin(&["--appendfsync", "everysec"], "", seed).await;
+        let mut trial = begin(&["--appendfsync", "everysec"], "", seed, no_duplicates()).await;
         let lock = trial.accepted_and_not_stored().await;
         trial.cut(Loss::Everything).await.unwrap();
         drop(lock);
@@ -139,7 +139,7 @@ async fn with_appendfsync_everysec_answered_events_are_lost() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn with_fsync_off_stored_events_are_lost_which_is_noticed() {
-    let mut trial = begin(&[], "fsync = off\n", 1).await;
+    let mut trial = begin(&[], "fsync = off\n", 1, no_duplicates()).await;
     // What Redis still has is stored again, so it must have removed something before.
     counted(&trial, "sluice_entries_trimmed_total").await;
     trial.cut(Loss::Everything).await.unwrap();
@@ -159,7 +159,7 @@ async fn counted(trial: &Trial, metric: &str) {
 /// PostgreSQL finds the torn page while it repeats what it has logged since the checkpoint before, and does not start.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn with_full_page_writes_off_torn_pages_stop_postgres() {
-    let mut trial = begin(&[], "full_page_writes = off\n", 1).await;
+    let mut trial = begin(&[], "full_page_writes = off\n", 1, LoadOptions::default()).await;
     let checkpoint = pages_written_and_not_synced(&trial).await;
     let refusal = trial.cut(Loss::TornPages).await.expect_err("no page was torn, or none was read");
     println!("{refusal}");
@@ -171,7 +171,7 @@ async fn with_full_page_writes_off_torn_pages_stop_postgres() {
 /// the zeros and does not start, which operations.md describes with its remedy.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn zeros_after_what_was_synced_stop_redis_until_redis_check_aof_has_cut_them_off() {
-    let mut trial = begin(&[], "", 1).await;
+    let mut trial = begin(&[], "", 1, LoadOptions::default()).await;
     let lock = trial.accepted_and_not_stored().await;
     trial.cut_without_start(Loss::Everything);
     drop(lock);

@@ -26,6 +26,11 @@ pub struct Trial {
     seed: u64,
 }
 
+/// Returns a load for a test that expects a loss. Each event is sent once: a second sending would store it again.
+pub fn no_duplicates() -> LoadOptions {
+    LoadOptions { duplicate: 0.0, ..LoadOptions::default() }
+}
+
 /// Returns the seeds that were asked for: one, unless `SEEDS` says more.
 pub fn seeds() -> Range<u64> {
     let number = |name, default| std::env::var(name).map_or(default, |text| text.parse().expect(name));
@@ -40,8 +45,8 @@ pub fn disk(name: &str, seed: u64) -> Mount {
 
 impl Trial {
     /// Starts the load on a system that runs, and waits until events are accepted.
-    pub async fn begin(system: System, disks: Vec<Mount>, seed: u64) -> Self {
-        let load = Load::start(&system.base(), LoadOptions::default());
+    pub async fn begin(system: System, disks: Vec<Mount>, seed: u64, load: LoadOptions) -> Self {
+        let load = Load::start(&system.base(), load);
         load.more(1_000).await;
         Self { load, system, disks, random: StdRng::seed_from_u64(seed), cuts: 0, seed }
     }
