@@ -12,16 +12,16 @@ use crate::{EventQuery, StoreError};
 /// at, nor those before `$4`, and no more than a bounded number of each topic: first the newest one of each, and then the rest of those topics
 /// that can have an event in the step, down to the newest one of the last of these.
 ///
-/// Rows of topic and number are compared as a whole, so that no other index than the one on both gives the order,
-/// whatever the statistics of the planner say. So it cannot tell either which partitions are read: they are named.
+/// The tables are named, since the planner cannot tell from these conditions which ones are read
+/// ([`super::event_partitions::TopicIndex::range`]).
 const MERGE: &str = "
     WITH newest AS MATERIALIZED (
         SELECT t.topic, n.seq
         FROM unnest($1::text[]) AS t (topic)
         CROSS JOIN LATERAL (
             SELECT e.seq FROM {tables} e
-            WHERE (e.topic, e.seq) < (t.topic, $2) AND (e.topic, e.seq) >= (t.topic, $4)
-            ORDER BY e.topic DESC, e.seq DESC LIMIT 1) n
+            WHERE {newest}
+            ORDER BY {column} DESC, e.seq DESC LIMIT 1) n
         ORDER BY n.seq DESC LIMIT $3),
     oldest AS MATERIALIZED (
         SELECT CASE WHEN count(*) < $3 THEN $4 ELSE min(seq) END AS seq FROM newest)
@@ -29,8 +29,8 @@ const MERGE: &str = "
     FROM newest
     CROSS JOIN LATERAL (
         SELECT e.seq FROM {tables} e
-        WHERE (e.topic, e.seq) < (newest.topic, $2) AND (e.topic, e.seq) >= (newest.topic, (SELECT seq FROM oldest))
-        ORDER BY e.topic DESC, e.seq DESC LIMIT $3) k
+        WHERE {rest}
+        ORDER BY {column} DESC, e.seq DESC LIMIT $3) k
     ORDER BY k.seq DESC LIMIT $3";
 
 /// Returns the numbers of the events from `lower` on that a step of a merged page looks at.
@@ -49,8 +49,13 @@ pub(super) async fn merge(
     }
     let columns = tables.iter().map(|table| format!("SELECT topic, seq FROM {table}"));
     let tables = format!("({})", columns.collect::<Vec<_>>().join(" UNION ALL "));
-    let text = AssertSqlSafe(MERGE.replace("{tables}", &tables));
-    let select = sqlx::query_as::<_, (i64,)>(text)
+    let index = layout.topic_index(step.before);
+    let text = MERGE
+        .replace("{tables}", &tables)
+        .replace("{newest}", &index.range("e", "t.topic", "$2", "$4"))
+        .replace("{rest}", &index.range("e", "newest.topic", "$2", "(SELECT seq FROM oldest)"))
+        .replace("{column}", &index.column("e"));
+    let select = sqlx::query_as::<_, (i64,)>(AssertSqlSafe(text))
         .persistent(false)
         .bind(topics)
         .bind(step.before)

@@ -365,21 +365,11 @@ impl Store for PostgresStore {
         let maintained = async {
             let limits = Limits { rows: self.settings.partition_rows, retention };
             let (schema, steps) = (&self.settings.schema, &self.event_steps);
-            let mut layout = self.layouts.read(&mut lease).await?;
-            let changed = match layout.open() {
+            match self.layouts.read(&mut lease).await?.open() {
                 Some(_) => close::close_if_due(&mut lease, schema, steps, limits).await?,
                 None => switch::switch_if_due(&mut lease, schema, steps, payload).await?,
             };
-            if changed {
-                layout = self.layouts.read(&mut lease).await?;
-            }
-            // Those that there are first: building one can take long, and can fail.
-            let damaged = self.filters.load(&mut lease, &layout).await?;
-            build::forget(&mut lease, &damaged).await?;
-            while build::build_next(&mut lease, schema, &layout).await? {
-                layout = self.layouts.read(&mut lease).await?;
-                self.filters.load(&mut lease, &layout).await?;
-            }
+            let layout = build::make_ready(&mut lease, schema, &self.layouts, &self.filters).await?;
             Ok(layout.open().map(|_| self.filters.figures(&layout)))
         }
         .await;

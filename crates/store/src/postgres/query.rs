@@ -11,7 +11,7 @@ use sqlx::{AssertSqlSafe, FromRow, PgConnection, Postgres, Row as _};
 
 use super::connections::Lease;
 use super::errors::within;
-use super::event_partitions::{Filters, Layouts, layout, look_up, views};
+use super::event_partitions::{Filters, Layouts, TopicIndex, layout, look_up, views};
 use super::merge::merge;
 use super::settings::PayloadType;
 use super::timestamptz::Timestamptz;
@@ -54,11 +54,12 @@ pub(super) async fn events(
             reusable = read(lease, keyer, query, select_numbers(query, step, &seqs), &mut page).await?;
             from
         } else {
+            let index = layout.topic_index(step.before);
             let from = match step.rows {
-                Some(rows) => last_of(lease, query.topic.as_deref(), step.before, lower.seq, rows).await?,
+                Some(rows) => last_of(lease, index, query.topic.as_deref(), step.before, lower.seq, rows).await?,
                 None => None,
             };
-            let select = select_range(query, step, from.unwrap_or(lower.seq));
+            let select = select_range(query, index, step, from.unwrap_or(lower.seq));
             reusable = read(lease, keyer, query, select, &mut page).await?;
             from
         };
@@ -70,20 +71,18 @@ pub(super) async fn events(
 /// Returns the `seq` of the last of so many rows, newest first, of those from a `seq` on; `None` if there are fewer.
 async fn last_of(
     lease: &mut Lease,
+    index: TopicIndex,
     topic: Option<&str>,
     before: i64,
     lower: i64,
     rows: u32,
 ) -> Result<Option<i64>, StoreError> {
-    let text = match topic {
-        None => "SELECT seq FROM stored_events WHERE seq < $1 AND seq >= $3 ORDER BY seq DESC OFFSET $2 LIMIT 1",
-        Some(_) => {
-            "SELECT seq FROM stored_events \
-             WHERE (topic, seq) < ($4, $1) AND (topic, seq) >= ($4, $3) AND seq < $1 AND seq >= $3 \
-             ORDER BY topic DESC, seq DESC OFFSET $2 LIMIT 1"
-        }
-    };
-    let mut select = sqlx::query_as(text).bind(before).bind(i64::from(rows) - 1).bind(lower);
+    let (condition, order) = topic.map(|_| of_topic(index, "$4", "$3")).unwrap_or_default();
+    let text = format!(
+        "SELECT e.seq FROM stored_events AS e WHERE e.seq < $1 AND e.seq >= $3 {condition} \
+         ORDER BY {order} e.seq DESC OFFSET $2 LIMIT 1"
+    );
+    let mut select = sqlx::query_as(AssertSqlSafe(text)).bind(before).bind(i64::from(rows) - 1).bind(lower);
     if let Some(topic) = topic {
         select = select.bind(topic);
     }
@@ -91,32 +90,30 @@ async fn last_of(
     Ok(row.map(|(seq,)| seq))
 }
 
+/// Returns the condition for the events of a topic before `$1`, and the beginning of their order, as the index on topics has
+/// it.
+fn of_topic(index: TopicIndex, topic: &str, from: &str) -> (String, String) {
+    (format!("AND {}", index.range("e", topic, "$1", from)), format!("{} DESC,", index.column("e")))
+}
+
 type SelectEvents<'q> = QueryAs<'q, Postgres, EventRow, PgArguments>;
 
-/// Returns the query for the events of a step. The index on `seq`, or the one on `(topic, seq)`, gives the order; the
-/// other filters are applied to each row.
-fn select_range<'q>(query: &'q EventQuery, step: Step, from: i64) -> SelectEvents<'q> {
-    // Several texts, because a plan for "any topic or this one" would use neither index. Rows of topic and number are
-    // compared as a whole: by the order of the numbers alone, the server may look at all rows for those of a rare topic.
-    let text = match (&query.topic, query.patterns()) {
-        (None, None) => events!(
-            "WHERE seq < $1 AND seq >= $6 AND ($2::text IS NULL OR source = $2) \
-             AND ($3::timestamptz IS NULL OR ts >= $3) AND ($4::timestamptz IS NULL OR ts < $4) \
-             ORDER BY seq DESC LIMIT $5"
-        ),
-        (Some(_), _) => events!(
-            "WHERE (topic, seq) < ($7, $1) AND (topic, seq) >= ($7, $6) AND seq < $1 AND seq >= $6 \
-             AND ($2::text IS NULL OR source = $2) \
-             AND ($3::timestamptz IS NULL OR ts >= $3) AND ($4::timestamptz IS NULL OR ts < $4) \
-             ORDER BY topic DESC, seq DESC LIMIT $5"
-        ),
-        (None, Some(_)) => events!(
-            "WHERE seq < $1 AND seq >= $6 AND ($2::text IS NULL OR source = $2) \
-             AND ($3::timestamptz IS NULL OR ts >= $3) AND ($4::timestamptz IS NULL OR ts < $4) \
-             AND topic LIKE ANY ($7) ORDER BY seq DESC LIMIT $5"
-        ),
+/// Returns the query for the events of a step. The index on `seq`, or the one on topics, gives the order; the other
+/// filters are applied to each row.
+fn select_range(query: &EventQuery, index: TopicIndex, step: Step, from: i64) -> SelectEvents<'_> {
+    // Several texts, because a plan for "any topic or this one" would use neither index.
+    let (condition, order) = match (&query.topic, query.patterns()) {
+        (None, None) => Default::default(),
+        (Some(_), _) => of_topic(index, "$7", "$6"),
+        (None, Some(_)) => ("AND e.topic LIKE ANY ($7)".to_owned(), String::new()),
     };
-    let select = bind_filters(sqlx::query_as(text).bind(step.before), query, step).bind(from);
+    let text = format!(
+        "{} AS e WHERE e.seq < $1 AND e.seq >= $6 AND ($2::text IS NULL OR source = $2) \
+         AND ($3::timestamptz IS NULL OR ts >= $3) AND ($4::timestamptz IS NULL OR ts < $4) {condition} \
+         ORDER BY {order} e.seq DESC LIMIT $5",
+        events!("")
+    );
+    let select = bind_filters(sqlx::query_as(AssertSqlSafe(text)).bind(step.before), query, step).bind(from);
     match (&query.topic, query.patterns()) {
         (None, None) => select,
         (Some(topic), _) => select.bind(topic),

@@ -1,5 +1,6 @@
-//! Makes closed partitions ready to be looked up in: vacuums them, and builds their filters.
+//! Makes closed partitions ready to be looked up in: builds and loads their filters, and lets them be vacuumed.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures::TryStreamExt;
@@ -9,7 +10,8 @@ use sqlx::AssertSqlSafe;
 use super::super::connections::Lease;
 use super::super::errors::within;
 use super::super::locks::lock_id;
-use super::layout::{Closed, Layout, table};
+use super::layout::{Closed, Layout, Layouts, table};
+use super::{Filters, vacuum};
 use crate::StoreError;
 use crate::key_filter::{FilterName, Segment, first_key, segment_bits};
 
@@ -19,9 +21,29 @@ const STATEMENT_DEADLINE: Duration = Duration::from_secs(30 * 60);
 /// The name of the lock under which one replica at a time builds a filter.
 const LOCK: &str = "build filter";
 
+/// Loads the filters of closed partitions, builds those that are missing or damaged, and vacuums a partition if one was not
+/// vacuumed yet. Returns the layout afterwards.
+pub(crate) async fn make_ready(
+    lease: &mut Lease,
+    schema: &str,
+    layouts: &Layouts,
+    filters: &Filters,
+) -> Result<Arc<Layout>, StoreError> {
+    let mut layout = layouts.read(lease).await?;
+    // Those that there are first: building one can take long, and can fail.
+    let damaged = filters.load(lease, &layout).await?;
+    forget(lease, &damaged).await?;
+    while build_next(lease, schema, &layout).await? {
+        layout = layouts.read(lease).await?;
+        filters.load(lease, &layout).await?;
+    }
+    vacuum::vacuum_next(lease, schema).await?;
+    Ok(layout)
+}
+
 /// Builds the filter of the newest closed partition that has none. Returns false if there is no
 /// such partition, or another replica is building one.
-pub(crate) async fn build_next(lease: &mut Lease, schema: &str, layout: &Layout) -> Result<bool, StoreError> {
+async fn build_next(lease: &mut Lease, schema: &str, layout: &Layout) -> Result<bool, StoreError> {
     let Some(Closed { number, .. }) = layout.closed.iter().find(|closed| closed.filter.is_none()) else {
         return Ok(false);
     };
@@ -36,9 +58,6 @@ pub(crate) async fn build_next(lease: &mut Lease, schema: &str, layout: &Layout)
     let (is_missing,): (bool,) = lease.fetch_one(sqlx::query_as(is_missing).bind(number)).await?;
     if is_missing {
         lease.begin_long(STATEMENT_DEADLINE).await?;
-        if layout.former != Some(*number) {
-            vacuum(lease, *number).await?;
-        }
         build(lease, *number).await?;
         lease.end_long().await?;
     }
@@ -46,14 +65,8 @@ pub(crate) async fn build_next(lease: &mut Lease, schema: &str, layout: &Layout)
     Ok(true)
 }
 
-/// Vacuums a partition that was closed: nothing in it changes any more. Afterwards its keys are looked up in the index
-/// alone, and no later reader of its rows has to write that they are committed.
-async fn vacuum(lease: &mut Lease, number: i32) -> Result<(), StoreError> {
-    lease.run(AssertSqlSafe(format!("VACUUM (FREEZE, ANALYZE) {}", table(number)))).await
-}
-
 /// Forgets damaged filters, so that they are built again.
-pub(crate) async fn forget(lease: &mut Lease, damaged: &[FilterName]) -> Result<(), StoreError> {
+async fn forget(lease: &mut Lease, damaged: &[FilterName]) -> Result<(), StoreError> {
     for FilterName { partition, id } in damaged {
         let forget = sqlx::query(
             "WITH forgotten AS ( \

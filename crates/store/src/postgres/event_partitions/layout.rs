@@ -4,6 +4,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 
 use super::super::connections::Lease;
 use super::super::insert::ORDINAL_BITS;
+use super::TopicIndex;
 use crate::StoreError;
 use crate::key_filter::FilterName;
 
@@ -53,7 +54,7 @@ pub(crate) fn table(number: i32) -> String {
 ///
 /// The index of the keys has the hashes of the payloads too, so that a look-up in a closed partition, which finds whether a
 /// duplicate is a conflict, need not read the row: it lies anywhere among all rows. Rows are only ever added, and a closed
-/// partition is vacuumed once ([`super::build`]), so the server need not do it before.
+/// partition is vacuumed once ([`super::vacuum`]), so the server need not do it before.
 pub(crate) fn finish_table(table: &str) -> String {
     format!(
         "ALTER TABLE {table} ADD PRIMARY KEY (key) INCLUDE (payload_hash); \
@@ -106,15 +107,30 @@ impl Layout {
     }
 
     /// Returns where a query begins to read that looks at the events before a `seq`, the newest first, in so many
-    /// partitions.
+    /// partitions. The table of all events that an older version has made is read alone, since it has other indexes.
     pub fn lower(&self, before: i64, partitions: u32) -> Lower {
         let newest = self.partition_before(before);
-        let oldest = newest - i64::from(partitions) + 1;
+        let mut oldest = newest - i64::from(partitions) + 1;
+        if let Some(former) = self.former.map(i64::from)
+            && newest > former
+        {
+            oldest = oldest.max(former + 1);
+        }
         match self.closed.last() {
             Some(last) if oldest > i64::from(last.number) => {
                 Lower { seq: oldest << (BATCH_BITS + ORDINAL_BITS), has_more: true }
             }
             _ => Lower { seq: self.first_seq, has_more: false },
+        }
+    }
+
+    /// Returns what the tables have that have the events before a `seq`.
+    pub fn topic_index(&self, before: i64) -> TopicIndex {
+        let former = if self.open.is_some() { self.former.map(i64::from) } else { Some(i64::MAX) };
+        if former.is_some_and(|former| self.partition_before(before) <= former) {
+            TopicIndex::Text
+        } else {
+            TopicIndex::Hash
         }
     }
 

@@ -14,7 +14,7 @@
 //! statements and never changes again. Before a transaction inserts rows it looks their keys up in the closed partitions
 //! ([`look_up`]). A filter of each closed partition's keys ([`filters`]) says for most keys that they are not there. A
 //! filter is built once, after its partition was closed ([`build`]), and stored in the database, from which each replica
-//! loads it. While there is none, the keys are looked up.
+//! loads it. While there is none, the keys are looked up. Then the partition is vacuumed ([`vacuum`]).
 //!
 //! That a filter says "no" is final, so it must be the right one:
 //!
@@ -33,8 +33,11 @@ pub(super) mod layout;
 pub(super) mod look_up;
 pub(super) mod remove;
 pub(super) mod switch;
+pub(super) mod topic_index;
+pub(super) mod vacuum;
 pub(super) mod views;
 
 pub(super) use close::Limits;
 pub(super) use filters::Filters;
 pub(super) use layout::{Layout, Layouts};
+pub(super) use topic_index::TopicIndex;

@@ -17,7 +17,7 @@ CREATE TABLE event_rows (
     payload      {column}    NOT NULL
 ) PARTITION BY RANGE (seq);
 CREATE INDEX event_rows_seq ON event_rows (seq);
-CREATE INDEX event_rows_topic_seq ON event_rows (topic, seq);
+CREATE INDEX event_rows_topic_seq ON event_rows (hashtext(topic), seq);
 CREATE TABLE event_rows_{open} PARTITION OF event_rows FOR VALUES FROM ({first}) TO ({end});
 {finish_table};
 
