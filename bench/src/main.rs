@@ -5,7 +5,7 @@
 //! servers ── a first scenario, not counted ── COPY uses its rows
 //!    ├─ rounds: COPY │ Sluice with 0, 30, 90% duplicates │ more aggregators │ services │ …   (scenarios)
 //!    │    └─ each scenario: empty tables · checkpoint · run · compare what is stored · figures
-//!    ├─ latency at shares of the highest rate                                                (latency)
+//!    ├─ latency at fixed rates, and that of the servers alone                                (latency)
 //!    └─ rates, queries and memory as the tables grow                                         (growth)
 //! or, with `--bounds`: an honest client beside each kind of hostile client                   (bounds)
 //! figures ──▶ tables, results.json                                                           (report)

@@ -8,7 +8,7 @@ use serde_json::Value;
 use crate::load::events::WorkloadSpec;
 use crate::plan::{Plan, Scenario};
 use crate::progress::Progress;
-use crate::report::figures::{Figures, Group, RATE, Spread};
+use crate::report::figures::{Figures, Group, RATE};
 use crate::report::goals::{TO_100, TO_ANYBODY, TO_COPY, TO_SERVICE, TO_UNREAD};
 use crate::report::machine;
 use crate::report::results::{Column, Results};
@@ -39,9 +39,7 @@ pub async fn run(plan: &Plan, target: &Path) -> anyhow::Result<(Results, Value)>
     compare(&mut results);
     context.release_workloads();
     if let Some(latency) = &plan.latency {
-        let rates = results.column("dup30").map(|column| column.values(Group::Rate, RATE)).unwrap_or_default();
-        let highest = Spread::of(rates).context("no rate at 30% duplicates")?.median * 1000.0;
-        results.sections.push(latency::run(&context, latency, highest, &progress).await?);
+        results.sections.push(latency::run(&context, latency, &progress).await?);
     }
     if let Some(growth) = &plan.growth {
         results.sections.push(growth::run(&context, growth, &progress).await?);

@@ -1,9 +1,11 @@
-//! Measures latency at shares of the highest rate: of `/publish`, and from POST until a row is visible.
+//! Measures latency at fixed rates: of `/publish`, and from POST until a row is visible.
 //!
 //! Requests of 100 events, 30% of them duplicates, are sent at fixed times ([`crate::load::open`]). The last
-//! event of each request is a probe ([`probe`]). The second latency is the time from the scheduled time of the
-//! request until the row of its probe can be read.
+//! event of each request is a marker ([`markers`]). The second latency is the time from the scheduled time of the
+//! request until the row of its marker can be read. It is divided by that of a probe, which is measured on the same
+//! servers once Sluice has ended ([`probe`]).
 
+mod markers;
 mod probe;
 
 use std::sync::Arc;
@@ -16,52 +18,52 @@ use crate::load::open::{self, Schedule};
 use crate::plan::LatencyPlan;
 use crate::progress::Progress;
 use crate::report::figures::{Figures, Group};
-use crate::report::goals::P99;
+use crate::report::goals::{P50, P50_TO_PROBE, P99, P99_TO_PROBE};
 use crate::report::results::{Column, Section};
 use crate::scenarios::{Context, Delivery, Expected, Store};
 use crate::system::sluice::Sluice;
+use crate::system::tables;
 use crate::watch::cpu::{Reading, Watched};
 
 /// The number of events in a request.
 const PER_REQUEST: usize = 100;
-/// The percentage of duplicates among all events except the probes.
+/// The percentage of duplicates among all events except the markers.
 const DUPLICATE_PERCENT: u8 = 30;
 /// The beginning of each repetition, which is not counted, since caches are empty and connections are new.
 const WARM_UP: Duration = Duration::from_secs(1);
 
-/// The shares of the highest rate, each with its key in `results.json`.
-const SHARES: [(f64, &str); 3] = [(0.1, "tenth"), (0.5, "half"), (0.8, "four_fifths")];
+/// The rates in thousands of events per second, each with its key in `results.json`.
+const RATES: [(u32, &str); 3] = [(5, "rate_5k"), (20, "rate_20k"), (50, "rate_50k")];
+
+/// The name of the mean time that a row is found after it became visible, at most.
+const LATE_BY: &str = "a row is found late by up to, ms";
 
 /// Returns the number of steps of the progress bar: one for each repetition.
 pub fn steps(plan: &LatencyPlan) -> usize {
-    SHARES.iter().map(|(share, _)| repetitions(plan, *share)).sum()
+    RATES.len() * plan.repetitions
 }
 
-fn repetitions(plan: &LatencyPlan, share: f64) -> usize {
-    if share == 0.5 { plan.repetitions } else { plan.repetitions.div_ceil(2) }
-}
-
-/// Measures at each share of `highest`, a rate in events per second.
-pub async fn run(context: &Context, plan: &LatencyPlan, highest: f64, progress: &Progress) -> anyhow::Result<Section> {
+/// Measures at each rate.
+pub async fn run(context: &Context, plan: &LatencyPlan, progress: &Progress) -> anyhow::Result<Section> {
     let mut columns: Vec<Column> =
-        SHARES.iter().map(|(share, key)| Column::new(&format!("{:.0}%", share * 100.0), key)).collect();
+        RATES.iter().map(|(rate, key)| Column::new(&format!("{rate},000 events/s"), key)).collect();
     for round in 0..plan.repetitions {
-        for ((share, key), column) in SHARES.iter().zip(&mut columns) {
-            if round < repetitions(plan, *share) {
-                progress.begin(format!("latency at {:.0}% of the highest rate", share * 100.0));
-                let name = format!("latency{round}_{key}");
-                let figures = at_rate(context, highest * share, plan.seconds, &name).await;
-                let figures = figures.with_context(|| format!("latency at {share} of the highest rate"))?;
-                let p99 = |group| figures.get(group, P99).unwrap_or_default();
-                progress.end(&format!("p99 {:.1} ms, to the row {:.1} ms", p99(Group::Publish), p99(Group::Row)));
-                column.rounds.push((round, figures));
-            }
+        for ((rate, key), column) in RATES.iter().zip(&mut columns) {
+            progress.begin(format!("latency at {rate},000 events/s, {}/{}", round + 1, plan.repetitions));
+            let figures =
+                at_rate(context, f64::from(*rate) * 1000.0, plan.seconds, &format!("latency{round}_{key}")).await;
+            let figures = figures.with_context(|| format!("latency at {rate},000 events/s"))?;
+            let figure = |group, name| figures.get(group, name).unwrap_or_default();
+            let (row, probe) = (figure(Group::Row, P99), figure(Group::Probe, P99));
+            progress.end(&format!("p99 from POST to row {row:.1} ms, of the probe {probe:.1} ms"));
+            column.rounds.push((round, figures));
         }
     }
     Ok(Section {
-        title: "Latency, by the share of the highest rate",
-        description: "Open loop, requests of 100 events with 30% duplicates; the highest rate is the median of the rates \
-               end to end at 30% duplicates above. Latency counts from the scheduled time of a request.",
+        title: "Latency, by rate",
+        description: "Open loop, requests of 100 events with 30% duplicates. Latency counts from the scheduled time of a request. \
+               The probe is one append with its flush and one transaction with the rows of 100 events, one after the other, on \
+               the same servers while they do nothing else.",
         key: "latency",
         columns,
     })
@@ -69,12 +71,19 @@ pub async fn run(context: &Context, plan: &LatencyPlan, highest: f64, progress: 
 
 async fn at_rate(context: &Context, rate: f64, seconds: f64, name: &str) -> anyhow::Result<Figures> {
     let requests = (rate * seconds / PER_REQUEST as f64).ceil().max(1.0) as usize;
-    let spec = WorkloadSpec { probes: true, ..WorkloadSpec::new(requests * PER_REQUEST, DUPLICATE_PERCENT) };
+    let spec = WorkloadSpec { markers: true, ..WorkloadSpec::new(requests * PER_REQUEST, DUPLICATE_PERCENT) };
     let workload = Arc::new(Workload::render(spec));
     context.servers.empty_redis().await?;
     let sluice = Sluice::start(&context.servers, name, 1).await?;
     let figures = measure(context, rate, &workload, &sluice).await;
-    let figures = sluice.finish(figures).await?;
+    let mut figures = sluice.finish(figures).await?;
+    let probe = probe::measure(&context.servers, name, PER_REQUEST).await?;
+    add_percentiles(&mut figures, Group::Probe, probe)?;
+    for (name, ratio) in [(P50, P50_TO_PROBE), (P99, P99_TO_PROBE)] {
+        if let (Some(row), Some(probe)) = (figures.get(Group::Row, name), figures.get(Group::Probe, name)) {
+            figures.add(Group::Ratio, ratio, row / probe);
+        }
+    }
     context.servers.drop_schema(name).await?;
     Ok(figures)
 }
@@ -83,13 +92,15 @@ async fn measure(context: &Context, rate: f64, workload: &Arc<Workload>, sluice:
     context.servers.checkpoint().await?;
     let mut watched = sluice.processes();
     watched.extend([Watched::redis(&context.servers), Watched::postgres(&context.servers), Watched::ourselves()]);
+    let mut connection = context.servers.postgres().await?;
+    let table = tables::open_partition(&mut connection, &sluice.name).await?;
     let before = Reading::of(&watched)?;
-    let poller = probe::Poller::start(context.servers.postgres().await?, &sluice.name, workload.requests.len());
     let interval = Duration::from_secs_f64(PER_REQUEST as f64 / rate);
     // The first request is due once all connections are open.
     let schedule = Schedule { start: Instant::now() + Duration::from_millis(200), interval };
+    let poller = markers::Poller::start(connection, &table, workload.requests.len(), schedule);
     let sent = open::send(&sluice.address, workload, schedule).await?;
-    let visible_at = poller.finish().await?;
+    let visible = poller.finish().await?;
     let spent = Reading::of(&watched)?.since(&before);
 
     let mut store = Store::Postgres(context.servers.postgres().await?);
@@ -99,7 +110,7 @@ async fn measure(context: &Context, rate: f64, workload: &Arc<Workload>, sluice:
 
     let counted = |number: usize| schedule.at(number) >= schedule.start + WARM_UP;
     let publish = sent.latencies.iter().filter(|(number, _)| counted(*number)).map(|(_, latency)| *latency).collect();
-    let row = visible_at.iter().enumerate().filter(|(number, _)| counted(*number));
+    let row = visible.found_at.iter().enumerate().filter(|(number, _)| counted(*number));
     let row = row.map(|(number, at)| at.duration_since(schedule.at(number))).collect();
     let mut figures = Figures::default();
     figures.add(Group::Rate, "asked, k events/s", rate / 1000.0);
@@ -107,6 +118,8 @@ async fn measure(context: &Context, rate: f64, workload: &Arc<Workload>, sluice:
     figures.add(Group::Course, "requests answered 429", sent.refused as f64);
     add_percentiles(&mut figures, Group::Publish, publish)?;
     add_percentiles(&mut figures, Group::Row, row)?;
+    let late_by = visible.late_by.iter().sum::<Duration>() / visible.late_by.len().max(1) as u32;
+    figures.add(Group::Course, LATE_BY, late_by.as_secs_f64() * 1000.0);
     spent.report(&mut figures, &watched, workload.events);
     Ok(figures)
 }
@@ -114,7 +127,7 @@ async fn measure(context: &Context, rate: f64, workload: &Arc<Workload>, sluice:
 fn add_percentiles(figures: &mut Figures, group: Group, mut latencies: Vec<Duration>) -> anyhow::Result<()> {
     ensure!(!latencies.is_empty(), "the repetition is shorter than its warm-up");
     latencies.sort_unstable();
-    for (name, share) in [("p50", 0.5), ("p95", 0.95), (P99, 0.99), ("largest", 1.0)] {
+    for (name, share) in [(P50, 0.5), ("p95", 0.95), (P99, 0.99), ("largest", 1.0)] {
         let rank = (latencies.len() as f64 * share).ceil() as usize;
         figures.add(group, name, latencies[rank.max(1) - 1].as_secs_f64() * 1000.0);
     }

@@ -4,8 +4,8 @@ use std::fmt::Write;
 
 /// The topics that the events are distributed over.
 pub const TOPICS: [&str; 5] = ["orders", "payments", "shipments", "inventory", "telemetry"];
-/// The topic of the probes, events whose latency is measured: see [`WorkloadSpec::probes`].
-pub const PROBES: &str = "probes";
+/// The topic of the markers, events whose latency is measured: see [`WorkloadSpec::markers`].
+pub const MARKERS: &str = "markers";
 
 /// How each request begins.
 const REQUEST_LINE: &str = "POST /publish HTTP/1.1\r\n";
@@ -23,15 +23,15 @@ pub struct WorkloadSpec {
     /// The number of new events that earlier workloads sent. Duplicates repeat these too, with the same
     /// probability.
     pub after: u64,
-    /// Whether the last event of each request is a probe: a new event of the topic [`PROBES`], whose id is
+    /// Whether the last event of each request is a marker: a new event of the topic [`MARKERS`], whose id is
     /// the number of the request.
-    pub probes: bool,
+    pub markers: bool,
 }
 
 impl WorkloadSpec {
     /// Describes a workload in requests of 100 events, with no earlier one.
     pub fn new(events: usize, duplicate_percent: u8) -> Self {
-        Self { events, duplicate_percent, per_request: 100, after: 0, probes: false }
+        Self { events, duplicate_percent, per_request: 100, after: 0, markers: false }
     }
 }
 
@@ -52,9 +52,9 @@ impl Workload {
     /// Renders the requests, with exactly the share of duplicates that is asked for. The same description gives
     /// the same requests.
     pub fn render(spec: WorkloadSpec) -> Self {
-        let WorkloadSpec { events, duplicate_percent, per_request, after, probes } = spec;
-        let all_probes = if probes { events / per_request } else { 0 };
-        let ordinary = events - all_probes;
+        let WorkloadSpec { events, duplicate_percent, per_request, after, markers } = spec;
+        let all_markers = if markers { events / per_request } else { 0 };
+        let ordinary = events - all_markers;
         let duplicates = ordinary * usize::from(duplicate_percent) / 100;
         let mut random = Random(u64::from(duplicate_percent) + 1 + (after << 8));
         let (mut fresh, mut repeated, mut sent, mut bytes) = (after, 0, 0, 0);
@@ -62,8 +62,8 @@ impl Workload {
         let mut body = String::new();
         for place in 1..=events {
             body.push(if body.is_empty() { '[' } else { ',' });
-            if probes && place % per_request == 0 {
-                bytes += render_event(&mut body, PROBES, requests.len() as u64);
+            if markers && place % per_request == 0 {
+                bytes += render_event(&mut body, MARKERS, requests.len() as u64);
             } else {
                 // Selection sampling (Knuth, algorithm S): exactly `duplicates` of the places are chosen, and
                 // each set of so many places has the same probability.
@@ -208,15 +208,15 @@ mod tests {
     }
 
     #[test]
-    fn a_probe_ends_each_request_under_its_number() {
-        let workload = Workload::render(WorkloadSpec { probes: true, ..WorkloadSpec::new(1000, 30) });
+    fn a_marker_ends_each_request_under_its_number() {
+        let workload = Workload::render(WorkloadSpec { markers: true, ..WorkloadSpec::new(1000, 30) });
         let events = bodies(&workload);
         let last: Vec<_> = events.chunks(100).map(|request| &request[99]).collect();
-        for (number, probe) in last.iter().enumerate() {
-            assert_eq!((&probe["topic"], &probe["event_id"]), (&PROBES.into(), &format!("evt-{number:010}").into()));
+        for (number, marker) in last.iter().enumerate() {
+            assert_eq!((&marker["topic"], &marker["event_id"]), (&MARKERS.into(), &format!("evt-{number:010}").into()));
         }
         assert_eq!(workload.duplicates, 990 * 30 / 100);
-        assert_eq!(events.iter().filter(|event| event["topic"] == PROBES).count(), 10);
+        assert_eq!(events.iter().filter(|event| event["topic"] == MARKERS).count(), 10);
     }
 
     #[test]

@@ -19,6 +19,8 @@ pub enum Group {
     Publish,
     /// From the scheduled time of a request until its last row is visible, in ms.
     Row,
+    /// The duration of one append and one transaction by the servers alone, in ms.
+    Probe,
     /// The duration of a query, in ms.
     Query,
     /// CPU time per event received, in µs.
@@ -46,6 +48,7 @@ impl Group {
             Self::Seconds => "Duration, s",
             Self::Publish => "Latency of /publish, ms",
             Self::Row => "From POST to row, ms",
+            Self::Probe => "Append and transaction alone, ms",
             Self::Query => "Latency of queries, ms",
             Self::Cpu => "CPU, µs per event received",
             Self::Postgres => "PostgreSQL, bytes per stored row",
@@ -65,6 +68,7 @@ impl Group {
             Self::Seconds => "seconds",
             Self::Publish => "publish_ms",
             Self::Row => "row_ms",
+            Self::Probe => "probe_ms",
             Self::Query => "query_ms",
             Self::Cpu => "cpu_us_per_event",
             Self::Postgres => "postgres_bytes_per_row",
@@ -82,7 +86,9 @@ impl Group {
             Self::Seconds => format!("{value:.3}"),
             Self::Ratio if value >= 10.0 => format!("{value:.0}"),
             Self::Ratio | Self::Cpu => format!("{value:.2}"),
-            Self::Resident | Self::Idle | Self::Publish | Self::Row | Self::Query => format!("{value:.1}"),
+            Self::Resident | Self::Idle | Self::Publish | Self::Row | Self::Probe | Self::Query => {
+                format!("{value:.1}")
+            }
             Self::Course | Self::Rate | Self::AtRest if value < 10.0 && value.fract() > 0.0 => format!("{value:.1}"),
             Self::Rate | Self::Postgres | Self::Redis | Self::AtRest | Self::Course => format!("{value:.0}"),
         }

@@ -40,16 +40,21 @@ pub struct Rows {
 }
 
 impl Rows {
-    /// Reads the rows of `SCHEMA.events`: in the order of arrival, and
+    /// Reads the rows of a table or a query: in the order of arrival, and
     /// within a batch in the order of the key, which is the order in which Sluice inserts.
-    pub async fn read(connection: &mut PgConnection, schema: &str) -> anyhow::Result<Self> {
+    pub async fn read(connection: &mut PgConnection, from: &str, batch_rows: usize) -> anyhow::Result<Self> {
         let select = format!(
-            "COPY (SELECT * FROM \"{schema}\".events
-                   ORDER BY (row_number() OVER (ORDER BY seq) - 1) / {BATCH_ROWS}, key) TO STDOUT (FORMAT binary)"
+            "COPY (SELECT * FROM {from}
+                   ORDER BY (row_number() OVER (ORDER BY seq) - 1) / {batch_rows}, key) TO STDOUT (FORMAT binary)"
         );
         let stored = copy_out(connection, &select).await.context("the rows that Sluice stored")?;
-        let (batches, count) = stream::batches(&stored, BATCH_ROWS)?;
+        let (batches, count) = stream::batches(&stored, batch_rows)?;
         Ok(Self { batches: Arc::new(batches), count: count as u64 })
+    }
+
+    /// Returns the batches, each of which is a stream of its own.
+    pub fn batches(&self) -> &[Vec<u8>] {
+        &self.batches
     }
 
     /// Copies all rows into `SCHEMA.events`, each batch in its own transaction.
@@ -96,7 +101,7 @@ impl Baseline {
     /// Reads the rows of `SCHEMA.events`, and creates an empty table for them.
     pub async fn of(servers: &Servers, schema: &str) -> anyhow::Result<Self> {
         let mut connection = servers.postgres().await?;
-        let rows = Rows::read(&mut connection, schema).await?;
+        let rows = Rows::read(&mut connection, &format!("\"{schema}\".events"), BATCH_ROWS).await?;
         connection.execute(TABLE).await.context("the table for COPY")?;
         Ok(Self { rows })
     }
@@ -143,7 +148,7 @@ async fn copy_out(connection: &mut PgConnection, statement: &str) -> anyhow::Res
 }
 
 /// Runs one `COPY … FROM STDIN (FORMAT binary)`, which is committed when this returns.
-async fn copy_in(connection: &mut PgConnection, statement: &str, batch: &[u8]) -> anyhow::Result<()> {
+pub async fn copy_in(connection: &mut PgConnection, statement: &str, batch: &[u8]) -> anyhow::Result<()> {
     let mut copy = connection.copy_in_raw(statement).await?;
     copy.send(batch).await?;
     copy.finish().await?;

@@ -4,3 +4,4 @@ pub mod credentials;
 pub mod per_event;
 pub mod servers;
 pub mod sluice;
+pub mod tables;
