@@ -41,9 +41,13 @@ use crate::report::json;
 async fn main() -> ExitCode {
     let cli = Cli::parse();
     // In a separate task, because the library that the tests share panics when it cannot continue.
-    let measured = match cli.bounds() {
-        Some(hostile) => tokio::spawn(measure_bounds(hostile.to_vec())),
-        None => tokio::spawn(run_and_report(Plan::from(cli))),
+    let measured = match (cli.bare_server(), cli.bounds()) {
+        (Some(address), _) => {
+            let address = address.to_owned();
+            tokio::spawn(async move { system::bare::serve(&address).await })
+        }
+        (None, Some(hostile)) => tokio::spawn(measure_bounds(hostile.to_vec())),
+        (None, None) => tokio::spawn(run_and_report(Plan::from(cli))),
     };
     let outcome = measured.await.context("the task of the benchmark failed").flatten();
     match outcome {

@@ -31,6 +31,9 @@ pub struct Cli {
     /// Measure only these scenarios, in every round; order and case do not matter
     #[arg(long, value_name = "SCENARIO", value_delimiter = ',', ignore_case = true)]
     only: Vec<Scenario>,
+    /// Serve as the bare server on this address: how its process is started
+    #[arg(long, value_name = "ADDRESS", hide = true)]
+    bare_server: Option<String>,
     /// Measure what hostile clients can do instead: all of them, or those that are named
     #[arg(long, value_name = "CLIENT", value_delimiter = ',', num_args = 0.., conflicts_with = "only")]
     bounds: Option<Vec<Hostile>>,
@@ -40,6 +43,11 @@ impl Cli {
     /// Returns the hostile clients to measure instead of the scenarios; none means all of them.
     pub fn bounds(&self) -> Option<&[Hostile]> {
         self.bounds.as_deref()
+    }
+
+    /// Returns the address on which this process is to be the bare server, if it is to be that.
+    pub fn bare_server(&self) -> Option<&str> {
+        self.bare_server.as_deref()
     }
 }
 
@@ -82,6 +90,8 @@ pub enum Scenario {
     Standalone,
     /// Accepting alone, without an aggregator: requests of 1 event
     Ingest1,
+    /// A bare server, which reads requests of 1 event and answers them
+    Bare,
     /// Accepting alone, requests of 1 event with a token of the file of tokens
     Ingest1Token,
     /// Accepting alone, requests of 1 event with a JWT
@@ -138,7 +148,7 @@ pub struct GrowthPlan {
 impl Scenario {
     /// The scenarios that run in rounds, in this order. Two whose rates are divided by each other stand
     /// close to each other, so that other work on the machine affects both.
-    const ROUND: [Self; 22] = [
+    const ROUND: [Self; 23] = [
         Self::Single,
         Self::Dup0,
         Self::Copy,
@@ -154,6 +164,7 @@ impl Scenario {
         Self::Dup30x4,
         Self::Dup90x4,
         Self::Ingest1,
+        Self::Bare,
         Self::Ingest1Token,
         Self::Ingest1Jwt,
         Self::Ingest1UnreadJwt,
@@ -167,7 +178,8 @@ impl Scenario {
     fn every(self) -> usize {
         match self {
             Self::Copy | Self::Dup0 | Self::Dup30 | Self::Dup90 | Self::Simulate => 1,
-            Self::Single | Self::PerEventRedisPostgres | Self::PerEventSqlite | Self::Standalone => 2,
+            Self::Single | Self::Ingest1 | Self::Bare => 1,
+            Self::PerEventRedisPostgres | Self::PerEventSqlite | Self::Standalone => 2,
             _ => 3,
         }
     }
@@ -178,7 +190,6 @@ impl Scenario {
             Self::Dup0x2 | Self::Dup90x2 | Self::Dup0x4 | Self::Dup90x4 | Self::Ingest10 => 0,
             Self::Dup30x2
             | Self::Dup30x4
-            | Self::Ingest1
             | Self::Ingest1Token
             | Self::Ingest1Jwt
             | Self::Ingest1UnreadJwt

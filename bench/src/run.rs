@@ -9,7 +9,7 @@ use crate::load::events::WorkloadSpec;
 use crate::plan::{Plan, Scenario};
 use crate::progress::Progress;
 use crate::report::figures::{Figures, Group, RATE};
-use crate::report::goals::{TO_100, TO_ANYBODY, TO_COPY, TO_SERVICE, TO_UNREAD};
+use crate::report::goals::{TO_100, TO_ANYBODY, TO_BARE, TO_COPY, TO_SERVICE, TO_UNREAD};
 use crate::report::machine;
 use crate::report::results::{Column, Results};
 use crate::scenarios::copy::Baseline;
@@ -103,6 +103,7 @@ fn compare(results: &mut Results) {
     results.compare("dup30", "per_event_redis_postgres", RATE, TO_SERVICE);
     results.compare("standalone", "per_event_sqlite", RATE, TO_SERVICE);
     results.compare("single", "dup0", RATE, TO_100);
+    results.compare("ingest1", "bare", RATE, TO_BARE);
     for credential in ["ingest1_token", "ingest1_jwt"] {
         results.compare(credential, "ingest1", RATE, TO_ANYBODY);
     }

@@ -23,6 +23,7 @@ pub fn column(scenario: Scenario) -> Column {
         Scenario::PerEventSqlite => "service with SQLite",
         Scenario::Standalone => "Sluice standalone",
         Scenario::Ingest1 => "1 event",
+        Scenario::Bare => "1 event, bare server",
         Scenario::Ingest1Token => "1 event, token",
         Scenario::Ingest1Jwt => "1 event, JWT",
         Scenario::Ingest1UnreadJwt => "1 event, unread JWT",
@@ -79,9 +80,11 @@ pub fn of(mut columns: Vec<(Scenario, Column)>) -> Vec<Section> {
         section(
             "Accepting alone, by the size of requests",
             "ingest",
-            "No aggregator runs. A request is answered once its events are on the disk of Redis.",
+            "No aggregator runs. A request is answered once its events are on the disk of Redis. The bare server reads each \
+             request and answers it, and does nothing else.",
             &[
                 Scenario::Ingest1,
+                Scenario::Bare,
                 Scenario::Ingest1Token,
                 Scenario::Ingest1Jwt,
                 Scenario::Ingest1UnreadJwt,

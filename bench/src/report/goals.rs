@@ -10,6 +10,8 @@ pub const TO_COPY: &str = "to COPY";
 pub const TO_SERVICE: &str = "to the service";
 /// The name of the rate with requests of one event divided by that with requests of 100.
 pub const TO_100: &str = "to requests of 100";
+/// The name of the rate of accepting requests of one event divided by that of the bare server.
+pub const TO_BARE: &str = "to the bare server";
 /// The name of a rate of requests with a token divided by that without authentication.
 pub const TO_ANYBODY: &str = "to requests without a token";
 /// The name of a rate of requests with a JWT divided by that of the same requests where nobody reads it: a JWT has more
@@ -54,7 +56,7 @@ const FULL_RATE: &[&str] = &["dup0", "dup30", "dup90"];
 
 /// All goals, in the order of the report.
 #[rustfmt::skip]
-pub const GOALS: [Goal; 17] = [
+pub const GOALS: [Goal; 18] = [
     goal("ratios", "copy_dup0", "end to end, 0% duplicates, to COPY", &["dup0"], Group::Ratio, TO_COPY, AtLeast(0.85)),
     goal("ratios", "copy_dup30", "end to end, 30% duplicates, to COPY", &["dup30"], Group::Ratio, TO_COPY, AtLeast(1.0)),
     goal("ratios", "copy_dup90", "end to end, 90% duplicates, to COPY", &["dup90"], Group::Ratio, TO_COPY, AtLeast(2.0)),
@@ -67,6 +69,7 @@ pub const GOALS: [Goal; 17] = [
     goal("ratios", "growth_20m", "rate at 20 million rows to the rate at none", &["rows_20m"], Group::Ratio, TO_EMPTY, AtLeast(0.8)),
     goal("ratios", "growth_50m", "rate at 50 million rows to the rate at none", &["rows_50m"], Group::Ratio, TO_EMPTY, AtLeast(0.7)),
     goal("ratios", "single_to_100", "requests of one event to requests of 100", &["single"], Group::Ratio, TO_100, AtLeast(0.3)),
+    goal("ratios", "single_to_bare", "requests of one event, accepted, to the bare server", &["ingest1"], Group::Ratio, TO_BARE, AtLeast(0.5)),
     goal("ratios", "ingest1_token", "requests of one event with a token to those without", &["ingest1_token"], Group::Ratio, TO_ANYBODY, AtLeast(0.97)),
     goal("ratios", "ingest1_jwt", "requests of one event with a JWT to those where nobody reads it", &["ingest1_jwt"], Group::Ratio, TO_UNREAD, AtLeast(0.97)),
     goal("simulate", "seconds", "the simulator's 1,000 events, from start to verified, s", &["simulate"], Group::Seconds, crate::scenarios::simulate::SECONDS, AtMost(0.5)),

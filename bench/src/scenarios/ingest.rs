@@ -8,6 +8,7 @@ use anyhow::ensure;
 use crate::load::closed;
 use crate::load::events::Workload;
 use crate::report::figures::{Figures, Group, RATE};
+use crate::system::bare::BareServer;
 use crate::system::credentials::Credential;
 use crate::system::servers::Servers;
 use crate::system::sluice::Sluice;
@@ -35,6 +36,21 @@ pub async fn run(
     let figures = measure(servers, workload, connections, &sluice).await;
     let figures = sluice.finish(figures).await?;
     servers.empty_redis().await?;
+    Ok(figures)
+}
+
+/// Sends the workload to the bare server, which keeps nothing of it.
+pub async fn bare(workload: &Arc<Workload>, connections: usize) -> anyhow::Result<Figures> {
+    let server = BareServer::start().await?;
+    let watched = [server.watched(), Watched::ourselves()];
+    let before = Reading::of(&watched)?;
+    let started = Instant::now();
+    closed::send(&server.address, workload, connections).await?;
+    let seconds = started.elapsed().as_secs_f64();
+    let spent = Reading::of(&watched)?.since(&before);
+    let mut figures = Figures::default();
+    figures.add(Group::Rate, RATE, workload.events as f64 / 1000.0 / seconds);
+    spent.report(&mut figures, &watched, workload.events);
     Ok(figures)
 }
 

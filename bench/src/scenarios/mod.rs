@@ -77,6 +77,7 @@ impl Context {
             Scenario::PerEventSqlite => WorkloadSpec::new((events / 50).clamp(3000, 8000), 30),
             Scenario::Single
             | Scenario::Ingest1
+            | Scenario::Bare
             | Scenario::Ingest1Token
             | Scenario::Ingest1Jwt
             | Scenario::Ingest1UnreadJwt => of(events / 3, 1),
@@ -104,6 +105,7 @@ impl Context {
                 }
             }
             Scenario::Ingest1 => ingest::run(servers, &workload, CONNECTIONS_SINGLE, None, name).await,
+            Scenario::Bare => ingest::bare(&workload, CONNECTIONS_SINGLE).await,
             Scenario::Ingest1Token => {
                 let credential = Credential::token(&dirs::fresh("token"))?;
                 ingest::run(servers, &workload, CONNECTIONS_SINGLE, Some(&credential), name).await
