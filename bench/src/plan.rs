@@ -54,8 +54,10 @@ impl Cli {
 /// Everything that can be measured.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, ValueEnum)]
 pub enum Scenario {
-    /// Raw COPY of rows that Sluice stored
+    /// Raw COPY of rows that Sluice stored, into a table like Sluice's
     Copy,
+    /// The same into a table that stays as it is: with a json column and three indexes
+    CopyFixed,
     /// Sluice end to end, all events new
     Dup0,
     /// Sluice end to end, 30% duplicates
@@ -148,10 +150,11 @@ pub struct GrowthPlan {
 impl Scenario {
     /// The scenarios that run in rounds, in this order. Two whose rates are divided by each other stand
     /// close to each other, so that other work on the machine affects both.
-    const ROUND: [Self; 23] = [
+    const ROUND: [Self; 24] = [
         Self::Single,
         Self::Dup0,
         Self::Copy,
+        Self::CopyFixed,
         Self::Dup90,
         Self::Dup30,
         Self::PerEventRedisPostgres,
@@ -177,7 +180,7 @@ impl Scenario {
     /// Returns n if the scenario runs in every n-th round of a full run.
     fn every(self) -> usize {
         match self {
-            Self::Copy | Self::Dup0 | Self::Dup30 | Self::Dup90 | Self::Simulate => 1,
+            Self::Copy | Self::CopyFixed | Self::Dup0 | Self::Dup30 | Self::Dup90 | Self::Simulate => 1,
             Self::Single | Self::Ingest1 | Self::Bare => 1,
             Self::PerEventRedisPostgres | Self::PerEventSqlite | Self::Standalone => 2,
             _ => 3,

@@ -1,7 +1,11 @@
-//! The baseline: raw binary COPY of the rows that Sluice stored, into an empty table with a `json` column and three
-//! indexes. It shows the highest rate of PostgreSQL itself, without a publisher, Redis and an aggregator.
+//! The baselines: raw binary COPY of the rows that Sluice stored, into an empty table. They show the highest rate of
+//! PostgreSQL itself, without a publisher, Redis and an aggregator.
 //!
-//! The rows are read from Sluice's view of its events in the binary format and cut into batches before anything is
+//! One table is like that which Sluice writes to, so it follows the schema. The other one has a `json` column and three
+//! indexes, as Sluice's had before events lay in partitions. It stays as it is, so that ratios of different versions can be
+//! compared.
+//!
+//! The rows are read from what Sluice stored in the binary format and cut into batches before anything is
 //! timed. So they are the same bytes, whatever the schema is, and sending them costs the client little.
 
 use std::sync::Arc;
@@ -10,12 +14,13 @@ use std::time::Instant;
 
 use anyhow::{Context, ensure};
 use sluice_pgcopy::stream;
-use sqlx::{Executor, PgConnection};
+use sqlx::{AssertSqlSafe, Executor, PgConnection};
 use tokio::task::JoinSet;
 
 use crate::report::figures::{Figures, Group, RATE};
 use crate::system::servers::Servers;
 use crate::system::sluice::{BATCH_EVENTS, WORKERS};
+use crate::system::tables;
 use crate::watch::cpu::{Reading, Watched};
 use crate::watch::space;
 
@@ -23,12 +28,11 @@ use crate::watch::space;
 pub const BATCH_ROWS: usize = BATCH_EVENTS;
 /// The connections: as many as an aggregator has workers, each of which uses one.
 pub const CONNECTIONS: usize = WORKERS;
-/// The schema with the baseline's table.
-const SCHEMA: &str = "baseline";
 
-/// The rows to copy. The table for them is in the schema [`SCHEMA`].
+/// A table in a schema of its own, and the rows to copy into it.
 #[derive(Debug)]
 pub struct Baseline {
+    schema: &'static str,
     rows: Rows,
 }
 
@@ -79,10 +83,8 @@ impl Rows {
     }
 }
 
-/// The table that rows are copied into: that of Sluice before events lay in partitions. It stays as it is, so that
-/// ratios of different versions can be compared.
-const TABLE: &str = "CREATE SCHEMA baseline;
-    CREATE TABLE baseline.events (
+/// The columns and indexes of the fixed table, in the schema `fixed`.
+const FIXED: &str = "CREATE TABLE fixed.events (
         key          uuid        PRIMARY KEY,
         seq          bigint      NOT NULL,
         ts           timestamptz NOT NULL,
@@ -94,16 +96,27 @@ const TABLE: &str = "CREATE SCHEMA baseline;
         source       text,
         payload      json        NOT NULL
     );
-    CREATE INDEX ON baseline.events (seq);
-    CREATE INDEX ON baseline.events (topic, seq)";
+    CREATE INDEX ON fixed.events (seq);
+    CREATE INDEX ON fixed.events (topic, seq)";
 
 impl Baseline {
-    /// Reads the rows of `SCHEMA.events`, and creates an empty table for them.
-    pub async fn of(servers: &Servers, schema: &str) -> anyhow::Result<Self> {
+    /// Reads the rows of `SCHEMA.events`, which users see, and creates the fixed table for them.
+    pub async fn fixed(servers: &Servers, schema: &str) -> anyhow::Result<Self> {
         let mut connection = servers.postgres().await?;
         let rows = Rows::read(&mut connection, &format!("\"{schema}\".events"), BATCH_ROWS).await?;
-        connection.execute(TABLE).await.context("the table for COPY")?;
-        Ok(Self { rows })
+        servers.create_schema("fixed").await?;
+        connection.execute(FIXED).await.context("the fixed table for COPY")?;
+        Ok(Self { schema: "fixed", rows })
+    }
+
+    /// Reads the rows of the open partition of a schema of Sluice, and creates a table like it for them.
+    pub async fn present(servers: &Servers, schema: &str) -> anyhow::Result<Self> {
+        let mut connection = servers.postgres().await?;
+        let stored = tables::open_partition(&mut connection, schema).await?;
+        let rows = Rows::read(&mut connection, &stored, BATCH_ROWS).await?;
+        servers.create_schema("present").await?;
+        tables::create_like(&mut connection, "present.events", &stored).await?;
+        Ok(Self { schema: "present", rows })
     }
 
     /// Copies all rows into the empty table, and measures it.
@@ -112,23 +125,24 @@ impl Baseline {
     /// If PostgreSQL fails, or the table does not have all rows afterwards.
     pub async fn run(&self, servers: &Servers) -> anyhow::Result<Figures> {
         let mut connection = servers.postgres().await?;
-        connection.execute("TRUNCATE baseline.events").await?;
+        connection.execute(AssertSqlSafe(format!("TRUNCATE {}.events", self.schema))).await?;
         servers.checkpoint().await?;
         let watched = watched(servers);
 
         let wal = space::wal_position(&mut connection).await?;
         let before = Reading::of(&watched)?;
         let started = Instant::now();
-        self.rows.copy(servers, SCHEMA).await?;
+        self.rows.copy(servers, self.schema).await?;
         let seconds = started.elapsed().as_secs_f64();
         let spent = Reading::of(&watched)?.since(&before);
 
-        let rows: i64 = sqlx::query_scalar("SELECT count(*) FROM baseline.events").fetch_one(&mut connection).await?;
+        let count = format!("SELECT count(*) FROM {}.events", self.schema);
+        let rows: i64 = sqlx::query_scalar(AssertSqlSafe(count)).fetch_one(&mut connection).await?;
         ensure!(rows as u64 == self.rows.count, "COPY stored {rows} rows of {}", self.rows.count);
         let mut figures = Figures::default();
         figures.add(Group::Rate, RATE, self.rows.count as f64 / seconds / 1000.0);
         spent.report(&mut figures, &watched, self.rows.count);
-        space::measure(&mut figures, &mut connection, SCHEMA, self.rows.count, wal).await?;
+        space::measure(&mut figures, &mut connection, self.schema, self.rows.count, wal).await?;
         Ok(figures)
     }
 }
@@ -159,34 +173,61 @@ pub async fn copy_in(connection: &mut PgConnection, statement: &str, batch: &[u8
 mod tests {
     use super::*;
 
+    /// As many rows as need three batches, in a partition and in a view of it as Sluice has them.
+    const STORED: &str = "
+        CREATE SCHEMA stored;
+        CREATE TABLE stored.event_partitions AS SELECT 7 AS number, NULL::timestamptz AS closed_at;
+        CREATE TABLE stored.event_rows_7 (
+            key uuid PRIMARY KEY, seq bigint, ts timestamptz, received_at timestamptz, payload_hash uuid, request_id uuid,
+            topic text COMPRESSION lz4, event_id text, source text, payload text NOT NULL
+        ) WITH (fillfactor = 90);
+        CREATE INDEX ON stored.event_rows_7 (topic, seq);
+        INSERT INTO stored.event_rows_7
+        SELECT md5(n::text)::uuid, n, '2026-01-01', '2026-01-02', md5(n::text)::uuid, md5('r')::uuid, 'topic ' || n % 5,
+               n, CASE WHEN n % 2 = 0 THEN 'a' END, json_build_object('n', n)
+        FROM generate_series(1, 6000) n;
+        CREATE VIEW stored.events AS
+        SELECT key, seq, ts, received_at, payload_hash, request_id, topic, event_id, source, payload::json AS payload
+        FROM stored.event_rows_7";
+
     #[tokio::test(flavor = "multi_thread")]
-    async fn the_baseline_copies_exactly_the_stored_rows_into_its_table() {
+    async fn each_baseline_copies_exactly_the_stored_rows_into_its_table() {
         let servers = Servers::start().await.unwrap();
         let mut connection = servers.postgres().await.unwrap();
-        let stored = "
-            CREATE SCHEMA stored;
-            CREATE VIEW stored.events AS
-            SELECT md5(n::text)::uuid AS key, n::int8 AS seq, timestamptz '2026-01-01' AS ts,
-                   timestamptz '2026-01-02' AS received_at,
-                   md5(n::text)::uuid AS payload_hash, md5('r')::uuid AS request_id, 'topic ' || n % 5 AS topic,
-                   n::text AS event_id, CASE WHEN n % 2 = 0 THEN 'a' END AS source, json_build_object('n', n) AS payload
-            FROM generate_series(1, 6000) n";
-        connection.execute(stored).await.unwrap();
-        let baseline = Baseline::of(&servers, "stored").await.unwrap();
-        assert_eq!((baseline.rows.count, baseline.rows.batches.len()), (6000, 3));
-
-        for _ in 0..2 {
-            let figures = baseline.run(&servers).await.unwrap();
-            let different = "
-                SELECT count(*) FROM stored.events s FULL JOIN baseline.events b USING (key)
-                WHERE (s.*)::text IS DISTINCT FROM (b.*)::text";
-            let different: i64 = sqlx::query_scalar(different).fetch_one(&mut connection).await.unwrap();
-            assert_eq!(different, 0);
-            for index in ["index btree (key)", "index btree (topic, seq)", "heap", "WAL"] {
-                let bytes = figures.get(Group::Postgres, index);
-                assert!(bytes.is_some_and(|bytes| bytes > 10.0), "{index}: {bytes:?} of {figures:?}");
+        connection.execute(STORED).await.unwrap();
+        let fixed = Baseline::fixed(&servers, "stored").await.unwrap();
+        let present = Baseline::present(&servers, "stored").await.unwrap();
+        let indexes_of_fixed = ["index btree (key)", "index btree (seq)", "index btree (topic, seq)"];
+        let indexes_of_present = ["index btree (key)", "index btree (topic, seq)"];
+        for (baseline, indexes) in [(fixed, &indexes_of_fixed[..]), (present, &indexes_of_present)] {
+            assert_eq!((baseline.rows.count, baseline.rows.batches.len()), (6000, 3));
+            for _ in 0..2 {
+                let figures = baseline.run(&servers).await.unwrap();
+                let different = format!(
+                    "SELECT count(*) FROM stored.events s FULL JOIN {}.events b USING (key)
+                     WHERE (s.*)::text IS DISTINCT FROM (b.*)::text",
+                    baseline.schema
+                );
+                let different = sqlx::query_scalar::<_, i64>(AssertSqlSafe(different));
+                assert_eq!(different.fetch_one(&mut connection).await.unwrap(), 0);
+                let measured: Vec<&str> = figures
+                    .0
+                    .iter()
+                    .filter(|figure| figure.group == Group::Postgres)
+                    .map(|figure| figure.name.as_str())
+                    .collect();
+                assert_eq!(measured.len(), indexes.len() + 2, "the heap, the WAL and the indexes alone: {measured:?}");
+                for relation in indexes.iter().chain(&["heap", "WAL"]) {
+                    let bytes = figures.get(Group::Postgres, relation);
+                    assert!(bytes.is_some_and(|bytes| bytes > 10.0), "{relation}: {bytes:?} of {figures:?}");
+                }
             }
-            assert_eq!(figures.get(Group::Postgres, "receipts, counters, …"), None);
         }
+        let parameters: Vec<String> =
+            sqlx::query_scalar("SELECT unnest(reloptions) FROM pg_class WHERE oid = 'present.events'::regclass")
+                .fetch_all(&mut connection)
+                .await
+                .unwrap();
+        assert_eq!(parameters, ["fillfactor=90"]);
     }
 }

@@ -40,8 +40,10 @@ pub struct Context {
     pub events: usize,
     /// Connections that publish.
     pub connections: usize,
-    /// The rows to COPY. `None` before the first scenario has stored them.
-    pub baseline: Option<copy::Baseline>,
+    /// The rows to COPY, and the table like Sluice's. `None` before the first scenario has stored them.
+    pub copy: Option<copy::Baseline>,
+    /// The same with the table that stays as it is.
+    pub copy_fixed: Option<copy::Baseline>,
     /// The Python interpreter for the services, if they are measured.
     pub python: Option<PathBuf>,
     rendered: HashMap<WorkloadSpec, Arc<Workload>>,
@@ -50,7 +52,7 @@ pub struct Context {
 impl Context {
     /// Creates a context without workloads and rows.
     pub fn new(servers: Servers, events: usize, connections: usize) -> Self {
-        Self { servers, events, connections, baseline: None, python: None, rendered: HashMap::new() }
+        Self { servers, events, connections, copy: None, copy_fixed: None, python: None, rendered: HashMap::new() }
     }
 
     /// Returns a workload. It is rendered once, and reused in later rounds.
@@ -61,7 +63,7 @@ impl Context {
     /// Frees the workloads and the rows to COPY, which only the rounds need.
     pub fn release_workloads(&mut self) {
         self.rendered.clear();
-        self.baseline = None;
+        (self.copy, self.copy_fixed) = (None, None);
     }
 
     /// Returns what a scenario sends. COPY and the simulator do not use it.
@@ -93,7 +95,8 @@ impl Context {
         let workload = self.workload(spec);
         let (servers, connections) = (&self.servers, self.connections);
         match scenario {
-            Scenario::Copy => self.baseline.as_ref().context("no rows to copy")?.run(servers).await,
+            Scenario::Copy => self.copy.as_ref().context("no rows to copy")?.run(servers).await,
+            Scenario::CopyFixed => self.copy_fixed.as_ref().context("no rows to copy")?.run(servers).await,
             Scenario::Simulate => simulate::run(servers, name).await,
             Scenario::Standalone => standalone::run(&workload, connections, name).await,
             Scenario::PerEventRedisPostgres | Scenario::PerEventSqlite => {
