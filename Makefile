@@ -109,6 +109,10 @@ GROW_TO ?= 20
 bench-growth: setup ## the rate as tables grow to GROW_TO million rows, compared with empty ones; a quarter of an hour for 20
 	cargo run --release --locked -p sluice-bench -- --only growth --grow-to $(GROW_TO)
 
+.PHONY: bench-row-cost
+bench-row-cost: setup ## what indexes, types and settings cost a row: COPY into variants of the table; seven minutes
+	cargo run --release --locked -p sluice-bench -- --row-cost
+
 bench-bounds: setup ## what hostile clients can do: memory, and the share that an honest client still gets; four minutes
 	cargo run --release --locked -p sluice-bench -- --bounds
 

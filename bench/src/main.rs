@@ -8,6 +8,7 @@
 //!    ├─ latency at fixed rates, and that of the servers alone                                (latency)
 //!    └─ rates, queries and memory as the tables grow                                         (growth)
 //! or, with `--bounds`: an honest client beside each kind of hostile client                   (bounds)
+//! or, with `--row-cost`: COPY into variants of the table of events                           (row_cost)
 //! figures ──▶ tables, results.json                                                           (report)
 //! ```
 //!
@@ -21,6 +22,7 @@ mod load;
 mod plan;
 mod progress;
 mod report;
+mod row_cost;
 mod run;
 mod scenarios;
 mod sections;
@@ -34,7 +36,7 @@ use std::process::ExitCode;
 use anyhow::Context;
 use clap::Parser;
 
-use crate::plan::{Cli, Plan};
+use crate::plan::{Cli, Plan, RowCostPlan};
 use crate::report::json;
 
 #[tokio::main]
@@ -47,7 +49,10 @@ async fn main() -> ExitCode {
             tokio::spawn(async move { system::bare::serve(&address).await })
         }
         (None, Some(hostile)) => tokio::spawn(measure_bounds(hostile.to_vec())),
-        (None, None) => tokio::spawn(run_and_report(Plan::from(cli))),
+        (None, None) => match cli.row_cost() {
+            Some(plan) => tokio::spawn(measure_row_cost(plan)),
+            None => tokio::spawn(run_and_report(Plan::from(cli))),
+        },
     };
     let outcome = measured.await.context("the task of the benchmark failed").flatten();
     match outcome {
@@ -76,6 +81,13 @@ async fn run_and_report(plan: Plan) -> anyhow::Result<()> {
 async fn measure_bounds(hostile: Vec<bounds::Hostile>) -> anyhow::Result<()> {
     system::sluice::build()?;
     let table = bounds::run(&hostile).await?;
+    std::io::stdout().write_all(format!("\n{table}\n").as_bytes())?;
+    Ok(())
+}
+
+async fn measure_row_cost(plan: RowCostPlan) -> anyhow::Result<()> {
+    system::sluice::build()?;
+    let table = row_cost::run(plan).await?;
     std::io::stdout().write_all(format!("\n{table}\n").as_bytes())?;
     Ok(())
 }

@@ -37,6 +37,9 @@ pub struct Cli {
     /// Measure what hostile clients can do instead: all of them, or those that are named
     #[arg(long, value_name = "CLIENT", value_delimiter = ',', num_args = 0.., conflicts_with = "only")]
     bounds: Option<Vec<Hostile>>,
+    /// Measure instead what the parts of a row cost: COPY into variants of the table of events
+    #[arg(long, conflicts_with_all = ["only", "bounds"])]
+    row_cost: bool,
 }
 
 impl Cli {
@@ -45,10 +48,30 @@ impl Cli {
         self.bounds.as_deref()
     }
 
+    /// Returns how the parts of a row are measured, if they are measured instead of the scenarios.
+    pub fn row_cost(&self) -> Option<RowCostPlan> {
+        self.row_cost.then_some(RowCostPlan {
+            rounds: self.rounds.unwrap_or(5) as usize,
+            events: self.events.unwrap_or(600_000) as usize,
+            connections: self.connections.into(),
+        })
+    }
+
     /// Returns the address on which this process is to be the bare server, if it is to be that.
     pub fn bare_server(&self) -> Option<&str> {
         self.bare_server.as_deref()
     }
+}
+
+/// How the parts of a row are measured.
+#[derive(Debug, Clone, Copy)]
+pub struct RowCostPlan {
+    /// Number of rounds.
+    pub rounds: usize,
+    /// The number of rows.
+    pub events: usize,
+    /// Connections by which they are published first.
+    pub connections: usize,
 }
 
 /// Everything that can be measured.

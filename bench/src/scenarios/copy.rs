@@ -61,6 +61,43 @@ impl Rows {
         &self.batches
     }
 
+    /// Returns the first and the second half of the batches.
+    pub fn halves(&self) -> anyhow::Result<[Self; 2]> {
+        let (first, second) = self.batches.split_at(self.batches.len() / 2);
+        let rows = |batches: &[Vec<u8>]| {
+            let rows = |batch: &Vec<u8>| Ok(stream::batches(batch, BATCH_ROWS)?.1);
+            let count = batches.iter().map(rows).sum::<anyhow::Result<usize>>()?;
+            anyhow::Ok(Self { batches: Arc::new(batches.to_vec()), count: count as u64 })
+        };
+        Ok([rows(first)?, rows(second)?])
+    }
+
+    /// Measures, after a checkpoint, how all rows are copied into `SCHEMA.events`.
+    ///
+    /// # Errors
+    /// If PostgreSQL fails, or the table does not have so many more rows afterwards.
+    pub async fn measure(&self, servers: &Servers, schema: &str) -> anyhow::Result<Figures> {
+        let mut connection = servers.postgres().await?;
+        servers.checkpoint().await?;
+        let watched = [Watched::postgres(servers), Watched::ourselves()];
+        let had = count(&mut connection, schema).await?;
+
+        let wal = space::wal_position(&mut connection).await?;
+        let before = Reading::of(&watched)?;
+        let started = Instant::now();
+        self.copy(servers, schema).await?;
+        let seconds = started.elapsed().as_secs_f64();
+        let spent = Reading::of(&watched)?.since(&before);
+
+        let rows = count(&mut connection, schema).await? - had;
+        ensure!(rows == self.count, "COPY stored {rows} rows of {}", self.count);
+        let mut figures = Figures::default();
+        figures.add(Group::Rate, RATE, self.count as f64 / seconds / 1000.0);
+        spent.report(&mut figures, &watched, self.count);
+        space::measure(&mut figures, &mut connection, schema, had + self.count, wal).await?;
+        Ok(figures)
+    }
+
     /// Copies all rows into `SCHEMA.events`, each batch in its own transaction.
     pub async fn copy(&self, servers: &Servers, schema: &str) -> anyhow::Result<()> {
         let statement = format!("COPY \"{schema}\".events FROM STDIN (FORMAT binary)");
@@ -126,29 +163,14 @@ impl Baseline {
     pub async fn run(&self, servers: &Servers) -> anyhow::Result<Figures> {
         let mut connection = servers.postgres().await?;
         connection.execute(AssertSqlSafe(format!("TRUNCATE {}.events", self.schema))).await?;
-        servers.checkpoint().await?;
-        let watched = watched(servers);
-
-        let wal = space::wal_position(&mut connection).await?;
-        let before = Reading::of(&watched)?;
-        let started = Instant::now();
-        self.rows.copy(servers, self.schema).await?;
-        let seconds = started.elapsed().as_secs_f64();
-        let spent = Reading::of(&watched)?.since(&before);
-
-        let count = format!("SELECT count(*) FROM {}.events", self.schema);
-        let rows: i64 = sqlx::query_scalar(AssertSqlSafe(count)).fetch_one(&mut connection).await?;
-        ensure!(rows as u64 == self.rows.count, "COPY stored {rows} rows of {}", self.rows.count);
-        let mut figures = Figures::default();
-        figures.add(Group::Rate, RATE, self.rows.count as f64 / seconds / 1000.0);
-        spent.report(&mut figures, &watched, self.rows.count);
-        space::measure(&mut figures, &mut connection, self.schema, self.rows.count, wal).await?;
-        Ok(figures)
+        self.rows.measure(servers, self.schema).await
     }
 }
 
-fn watched(servers: &Servers) -> Vec<Watched> {
-    vec![Watched::postgres(servers), Watched::ourselves()]
+async fn count(connection: &mut PgConnection, schema: &str) -> anyhow::Result<u64> {
+    let count = AssertSqlSafe(format!("SELECT count(*) FROM {schema}.events"));
+    let rows: i64 = sqlx::query_scalar(count).fetch_one(connection).await?;
+    Ok(rows.cast_unsigned())
 }
 
 /// Returns all that a `COPY … TO STDOUT (FORMAT binary)` sends.
