@@ -92,7 +92,7 @@ lint: ## format, clippy, shellcheck, licences of dependencies, instruction count
 	@scripts/shellcheck
 	@scripts/chart-docs check
 
-bench: setup ## rates, latency, growth and cost, compared with COPY and per-event services; ten minutes
+bench: setup ## rates, latency, growth and cost, compared with COPY, a bare server, older programs and services; 15 minutes
 	cargo run --release --locked -p sluice-bench
 
 bench-quick: setup ## the same with fewer rounds and without growth; two minutes
@@ -126,7 +126,7 @@ test-share: setup programs ## one part of what only test-full runs whole, in tur
 	@scripts/share
 
 test-upgrade: setup programs ## the programs of an older commit beside these under load, forward and back
-	SLUICE_OLD_BIN_DIR=$$(scripts/old-programs) \
+	SLUICE_OLD_BIN_DIR=$$(scripts/old-programs upgrade) \
 		cargo test --locked --workspace --test faults -- --show-output --ignored upgrade
 
 test-matrix: setup programs ## the API suite with each version of PostgreSQL, Redis and Valkey; a quarter of an hour

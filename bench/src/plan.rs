@@ -15,7 +15,8 @@ pub struct Cli {
     /// Run two minutes instead of ten: fewer rounds, fewer events, tables that do not grow
     #[arg(long)]
     quick: bool,
-    /// Number of rounds; scenarios that vary little run in some of them only, unless --only names them
+    /// Number of rounds, and of measurements of latency at each rate; scenarios that vary little run in some rounds only,
+    /// unless --only names them
     /// [default: 6, quick 2]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     rounds: Option<u32>,
@@ -83,6 +84,8 @@ pub enum Scenario {
     CopyFixed,
     /// Sluice end to end, all events new
     Dup0,
+    /// The programs before events lay in partitions, all events new
+    Dup0Old,
     /// Sluice end to end, 30% duplicates
     Dup30,
     /// Sluice end to end, 90% duplicates
@@ -173,8 +176,9 @@ pub struct GrowthPlan {
 impl Scenario {
     /// The scenarios that run in rounds, in this order. Two whose rates are divided by each other stand
     /// close to each other, so that other work on the machine affects both.
-    const ROUND: [Self; 24] = [
+    const ROUND: [Self; 25] = [
         Self::Single,
+        Self::Dup0Old,
         Self::Dup0,
         Self::Copy,
         Self::CopyFixed,
@@ -204,7 +208,7 @@ impl Scenario {
     fn every(self) -> usize {
         match self {
             Self::Copy | Self::CopyFixed | Self::Dup0 | Self::Dup30 | Self::Dup90 | Self::Simulate => 1,
-            Self::Single | Self::Ingest1 | Self::Bare => 1,
+            Self::Dup0Old | Self::Single | Self::Ingest1 | Self::Bare => 1,
             Self::PerEventRedisPostgres | Self::PerEventSqlite | Self::Standalone => 2,
             _ => 3,
         }
@@ -213,7 +217,7 @@ impl Scenario {
     /// Returns the same for a quick run; 0 means that the scenario does not run.
     fn every_quick(self) -> usize {
         match self {
-            Self::Dup0x2 | Self::Dup90x2 | Self::Dup0x4 | Self::Dup90x4 | Self::Ingest10 => 0,
+            Self::Dup0Old | Self::Dup0x2 | Self::Dup90x2 | Self::Dup0x4 | Self::Dup90x4 | Self::Ingest10 => 0,
             Self::Dup30x2
             | Self::Dup30x4
             | Self::Ingest1Token
@@ -238,11 +242,8 @@ impl From<Cli> for Plan {
             scenario => scenario.every(),
         };
         let scenarios = Scenario::ROUND.into_iter().map(|scenario| (scenario, every(scenario)));
-        let latency = if cli.quick {
-            LatencyPlan { repetitions: 2, seconds: 4.0 }
-        } else {
-            LatencyPlan { repetitions: 5, seconds: 6.0 }
-        };
+        let (repetitions, seconds) = if cli.quick { (2, 4.0) } else { (5, 6.0) };
+        let latency = LatencyPlan { repetitions: cli.rounds.map_or(repetitions, |rounds| rounds as usize), seconds };
         // A quick run measures growth only if --only names it.
         let grow = if all { !cli.quick } else { wanted(Scenario::Growth) };
         let millions = [0, 1, 2, 5, 10, 20, 50, 100].into_iter().filter(|size| *size <= cli.grow_to);
@@ -274,12 +275,13 @@ mod tests {
     }
 
     #[test]
-    fn a_quick_run_measures_whatever_a_ratio_needs_but_growth() {
+    fn a_quick_run_measures_whatever_a_ratio_needs_but_growth_and_the_cost_of_old_programs() {
         let quick = plan(&["--quick"]);
         assert!(quick.latency.is_some() && quick.growth.is_none());
-        for scenario in [Scenario::Copy, Scenario::Single, Scenario::PerEventSqlite, Scenario::Standalone] {
+        for scenario in [Scenario::Copy, Scenario::CopyFixed, Scenario::Single, Scenario::Bare, Scenario::Standalone] {
             assert!(quick.scenarios.contains(&(scenario, 1)), "{scenario:?}");
         }
+        assert!(quick.scenarios.iter().all(|(scenario, _)| *scenario != Scenario::Dup0Old), "a build of minutes");
         assert!(plan(&["--quick", "--only", "growth"]).growth.is_some());
     }
 

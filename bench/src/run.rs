@@ -1,6 +1,6 @@
 //! The order in which everything is measured.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
 use serde_json::Value;
@@ -9,23 +9,25 @@ use crate::load::events::WorkloadSpec;
 use crate::plan::{Plan, Scenario};
 use crate::progress::Progress;
 use crate::report::figures::{Figures, Group, RATE};
-use crate::report::goals::{TO_100, TO_ANYBODY, TO_BARE, TO_COPY, TO_COPY_FIXED, TO_SERVICE, TO_UNREAD};
+use crate::report::goals::{COST_OF_OLD, TO_100, TO_ANYBODY, TO_BARE, TO_COPY, TO_COPY_FIXED, TO_SERVICE, TO_UNREAD};
 use crate::report::machine;
 use crate::report::results::{Column, Results};
 use crate::scenarios::copy::Baseline;
 use crate::scenarios::{Context, end_to_end};
 use crate::sections;
-use crate::system::per_event;
 use crate::system::servers::Servers;
+use crate::system::{per_event, sluice};
+use crate::watch::cpu::WITHOUT_LOAD;
 use crate::{growth, latency};
 
 /// Runs the whole plan. Returns the figures, and a description of what was run and on which machine.
 pub async fn run(plan: &Plan, target: &Path) -> anyhow::Result<(Results, Value)> {
     let mut plan = plan.clone();
     let python = environment(&mut plan, target);
+    let old = old_programs(&mut plan, target);
     let progress = Progress::of(steps(&plan) as u64)?;
     let mut context = Context::new(Servers::start().await?, plan.events, plan.connections);
-    context.python = python;
+    (context.python, context.old) = (python, old);
     let first = context.workload(WorkloadSpec::new(plan.events, 0));
     let described = machine::describe(&context, &plan, &first).await?;
 
@@ -55,7 +57,7 @@ fn steps(plan: &Plan) -> usize {
 }
 
 /// Returns the Python interpreter for the services. If there is none, removes their scenarios from the plan.
-fn environment(plan: &mut Plan, target: &Path) -> Option<std::path::PathBuf> {
+fn environment(plan: &mut Plan, target: &Path) -> Option<PathBuf> {
     let of_service =
         |scenario: Scenario| matches!(scenario, Scenario::PerEventRedisPostgres | Scenario::PerEventSqlite);
     if !plan.scenarios.iter().any(|(scenario, _)| of_service(*scenario)) {
@@ -66,6 +68,22 @@ fn environment(plan: &mut Plan, target: &Path) -> Option<std::path::PathBuf> {
         Err(error) => {
             eprintln!("{error:#}: the services that store one event per transaction are NOT measured");
             plan.scenarios.retain(|(scenario, _)| !of_service(*scenario));
+            None
+        }
+    }
+}
+
+/// Returns the folder with the programs before partitions. If they cannot be built, removes their scenario from the plan.
+fn old_programs(plan: &mut Plan, target: &Path) -> Option<PathBuf> {
+    if !plan.scenarios.iter().any(|(scenario, _)| *scenario == Scenario::Dup0Old) {
+        return None;
+    }
+    // The parent is the target folder of cargo.
+    match sluice::build_old(target.parent().unwrap_or(target)) {
+        Ok(folder) => Some(folder),
+        Err(error) => {
+            eprintln!("{error:#}: the cost of the programs before partitions is NOT measured");
+            plan.scenarios.retain(|(scenario, _)| *scenario != Scenario::Dup0Old);
             None
         }
     }
@@ -103,6 +121,7 @@ fn compare(results: &mut Results) {
             results.compare(&column, "copy_fixed", RATE, TO_COPY_FIXED);
         }
     }
+    results.compare_cost("dup0", "dup0_old", WITHOUT_LOAD, COST_OF_OLD);
     results.compare("dup30", "per_event_redis_postgres", RATE, TO_SERVICE);
     results.compare("standalone", "per_event_sqlite", RATE, TO_SERVICE);
     results.compare("single", "dup0", RATE, TO_100);

@@ -13,6 +13,7 @@ pub fn column(scenario: Scenario) -> Column {
         Scenario::Dup0 => "Sluice, 0% duplicates",
         Scenario::Dup30 => "Sluice, 30% duplicates",
         Scenario::Dup90 => "Sluice, 90% duplicates",
+        Scenario::Dup0Old => "before partitions, 0% duplicates",
         Scenario::Dup0x2 => "2, 0% duplicates",
         Scenario::Dup30x2 => "2, 30%",
         Scenario::Dup90x2 => "2, 90%",
@@ -53,6 +54,13 @@ pub fn of(mut columns: Vec<(Scenario, Column)>) -> Vec<Section> {
             "One publisher, one aggregator, requests of 100 events: from the first POST until the last row is committed. COPY \
              is into a table like Sluice's, and into one with a json column and three indexes, which stays as it is.",
             &[Scenario::Copy, Scenario::CopyFixed, Scenario::Dup0, Scenario::Dup30, Scenario::Dup90],
+        ),
+        section(
+            "The programs before events lay in partitions",
+            "old",
+            "The same with the publisher and the aggregator of an older commit. Their CPU time per event, with that of the \
+             servers, is compared with that of the present ones at 0% duplicates.",
+            &[Scenario::Dup0Old],
         ),
         section(
             "More aggregators",

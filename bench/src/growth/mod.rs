@@ -171,12 +171,13 @@ impl<'a> Growing<'a> {
         Ok(workload.events as f64 / 1000.0 / course.seconds)
     }
 
-    /// Adds the resident memory of each process at rest.
+    /// Adds the resident memory of each process at rest, and the most that was resident so far.
     fn memory(&self, figures: &mut Figures) -> anyhow::Result<()> {
         let mut watched = self.sluice.processes();
         watched.push(Watched::redis(self.servers()));
         for process in &watched {
             figures.add(Group::AtRest, process.name, memory::resident_mib(process)?);
+            figures.add(Group::Resident, process.name, memory::peak_mib(process)?);
         }
         let postgres = Watched::postgres(self.servers());
         if let Some(mib) = memory::proportional_mib(&postgres)? {

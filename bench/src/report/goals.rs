@@ -21,6 +21,8 @@ pub const TO_ANYBODY: &str = "to requests without a token";
 pub const TO_UNREAD: &str = "to requests whose JWT nobody reads";
 /// The name of a rate divided by that on empty tables.
 pub const TO_EMPTY: &str = "to empty tables";
+/// The name of the CPU time per new event of the programs before partitions divided by that of the present ones.
+pub const COST_OF_OLD: &str = "cost of the programs before partitions to the cost of these";
 /// The name of the median latency.
 pub const P50: &str = "p50";
 /// The name of the 99th percentile.
@@ -58,7 +60,7 @@ const FULL_RATE: &[&str] = &["dup0", "dup30", "dup90"];
 
 /// All goals, in the order of the report.
 #[rustfmt::skip]
-pub const GOALS: [Goal; 21] = [
+pub const GOALS: [Goal; 23] = [
     goal("ratios", "copy_fixed_dup0", "end to end, 0% duplicates, to COPY into the fixed table", &["dup0"], Group::Ratio, TO_COPY_FIXED, AtLeast(1.0)),
     goal("ratios", "copy_fixed_dup30", "end to end, 30% duplicates, to COPY into the fixed table", &["dup30"], Group::Ratio, TO_COPY_FIXED, AtLeast(1.3)),
     goal("ratios", "copy_fixed_dup90", "end to end, 90% duplicates, to COPY into the fixed table", &["dup90"], Group::Ratio, TO_COPY_FIXED, AtLeast(2.8)),
@@ -73,12 +75,14 @@ pub const GOALS: [Goal; 21] = [
     goal("latency_ms", "publish_p99_20k", "p99 of /publish at 20,000 events/s, ms", &["rate_20k"], Group::Publish, P99, AtMost(15.0)),
     goal("ratios", "growth_20m", "rate at 20 million rows to the rate at none", &["rows_20m"], Group::Ratio, TO_EMPTY, AtLeast(0.8)),
     goal("ratios", "growth_50m", "rate at 50 million rows to the rate at none", &["rows_50m"], Group::Ratio, TO_EMPTY, AtLeast(0.7)),
+    goal("ratios", "cost_new_event", "CPU per new event before events lay in partitions to that now", &["dup0"], Group::Ratio, COST_OF_OLD, AtLeast(1.25)),
     goal("ratios", "single_to_100", "requests of one event to requests of 100", &["single"], Group::Ratio, TO_100, AtLeast(0.3)),
     goal("ratios", "single_to_bare", "requests of one event, accepted, to the bare server", &["ingest1"], Group::Ratio, TO_BARE, AtLeast(0.5)),
     goal("ratios", "ingest1_token", "requests of one event with a token to those without", &["ingest1_token"], Group::Ratio, TO_ANYBODY, AtLeast(0.97)),
     goal("ratios", "ingest1_jwt", "requests of one event with a JWT to those where nobody reads it", &["ingest1_jwt"], Group::Ratio, TO_UNREAD, AtLeast(0.97)),
     goal("simulate", "seconds", "the simulator's 1,000 events, from start to verified, s", &["simulate"], Group::Seconds, crate::scenarios::simulate::SECONDS, AtMost(0.5)),
     goal("rss_mib", "aggregator", "resident memory of the aggregator at full rate, MiB", FULL_RATE, Group::Resident, "aggregator", AtMost(64.0)),
+    goal("rss_mib", "aggregator_50m", "resident memory of the aggregator with 50 million rows, MiB", &["rows_50m"], Group::AtRest, "aggregator", AtMost(160.0)),
     goal("rss_mib", "publisher", "resident memory of the publisher at full rate, MiB", FULL_RATE, Group::Resident, "publisher", AtMost(32.0)),
 ];
 

@@ -49,7 +49,7 @@ pub fn save(path: &Path, results: &Value) -> anyhow::Result<()> {
 mod tests {
     use super::*;
     use crate::report::figures::{Figures, Group};
-    use crate::report::goals::{TO_COPY, summary};
+    use crate::report::goals::{COST_OF_OLD, TO_COPY, summary};
     use crate::report::results::Section;
 
     /// Two rounds of COPY and of dup0, and one more of dup0.
@@ -78,6 +78,46 @@ mod tests {
         assert_eq!(json["ratios"]["growth_20m"], Value::Null);
         assert_eq!(json["rss_mib"]["publisher"]["max"], 12.0);
         assert_eq!(json["scenarios"]["end_to_end"]["copy"]["rate"]["k events/s"]["median"], 150.0);
+    }
+
+    #[test]
+    fn every_figure_that_others_ask_for_has_its_name_whether_or_not_it_was_measured() {
+        let json = json(&Results::default(), json!({}));
+        for ratio in [
+            "growth_20m",
+            "growth_50m",
+            "cost_new_event",
+            "copy_fixed_dup0",
+            "copy_fixed_dup30",
+            "copy_fixed_dup90",
+            "copy_dup0",
+            "copy_dup30",
+            "copy_dup90",
+            "row_p50_to_probe",
+            "row_p99_to_probe",
+            "single_to_bare",
+            "single_to_100",
+        ] {
+            assert_eq!(json["ratios"].get(ratio), Some(&Value::Null), "{ratio}");
+        }
+        assert_eq!(json["rss_mib"].get("aggregator_50m"), Some(&Value::Null));
+    }
+
+    #[test]
+    fn a_cost_is_compared_the_other_way_round_so_that_less_is_a_larger_ratio() {
+        let column = |key: &str, costs: &[f64]| {
+            let mut column = Column::new(key, key);
+            for (round, cost) in costs.iter().enumerate() {
+                let mut figures = Figures::default();
+                figures.add(Group::Cpu, "all", *cost);
+                column.rounds.push((round, figures));
+            }
+            column
+        };
+        let columns = vec![column("dup0", &[10.0, 20.0]), column("dup0_old", &[15.0, 20.0])];
+        let mut results = Results { sections: vec![Section { title: "", description: "", key: "old", columns }] };
+        results.compare_cost("dup0", "dup0_old", "all", COST_OF_OLD);
+        assert_eq!(json(&results, json!({}))["ratios"]["cost_new_event"]["median"], 1.25);
     }
 
     #[test]

@@ -68,17 +68,34 @@ impl Results {
 
     /// Divides a rate by that of another column in each round that has both, and adds it as a ratio.
     pub fn compare(&mut self, key: &str, to: &str, figure: &str, ratio: &str) {
-        let Some(reference) = self.column(to) else { return };
+        self.add_ratio(key, to, (Group::Rate, figure), ratio, |rate, reference| rate / reference);
+    }
+
+    /// Divides the CPU time per event of another column by that of this one in each round that has both, and adds it as a
+    /// ratio.
+    pub fn compare_cost(&mut self, key: &str, of: &str, figure: &str, ratio: &str) {
+        self.add_ratio(key, of, (Group::Cpu, figure), ratio, |cost, reference| reference / cost);
+    }
+
+    fn add_ratio(
+        &mut self,
+        key: &str,
+        reference: &str,
+        (group, figure): (Group, &str),
+        ratio: &str,
+        divide: impl Fn(f64, f64) -> f64,
+    ) {
+        let Some(reference) = self.column(reference) else { return };
         let of: Vec<(usize, f64)> = reference
             .rounds
             .iter()
-            .filter_map(|(round, figures)| Some((*round, figures.get(Group::Rate, figure)?)))
+            .filter_map(|(round, figures)| Some((*round, figures.get(group, figure)?)))
             .collect();
         let columns = self.sections.iter_mut().flat_map(|section| &mut section.columns);
         for (round, figures) in columns.filter(|column| column.key == key).flat_map(|column| &mut column.rounds) {
             let reference = of.iter().find(|(number, _)| number == round);
-            if let (Some((_, reference)), Some(rate)) = (reference, figures.get(Group::Rate, figure)) {
-                figures.add(Group::Ratio, ratio, rate / reference);
+            if let (Some((_, reference)), Some(value)) = (reference, figures.get(group, figure)) {
+                figures.add(Group::Ratio, ratio, divide(value, *reference));
             }
         }
     }

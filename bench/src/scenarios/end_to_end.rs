@@ -1,5 +1,6 @@
 //! Sluice end to end: from the first POST until the last row is committed.
 
+use std::path::Path;
 use std::sync::Arc;
 
 use super::{Delivery, Expected, Store};
@@ -24,6 +25,22 @@ pub async fn run(
     name: &str,
 ) -> anyhow::Result<Figures> {
     let figures = run_and_leave_schema(servers, workload, connections, aggregators, name).await?;
+    servers.drop_schema(name).await?;
+    Ok(figures)
+}
+
+/// Does the same as [`run`] with one aggregator, with the programs in a folder.
+pub async fn run_from(
+    servers: &Servers,
+    workload: &Arc<Workload>,
+    connections: usize,
+    folder: &Path,
+    name: &str,
+) -> anyhow::Result<Figures> {
+    servers.empty_redis().await?;
+    let sluice = Sluice::start_from(servers, name, folder).await?;
+    let figures = measure(servers, workload, connections, &sluice).await;
+    let figures = sluice.finish(figures).await?;
     servers.drop_schema(name).await?;
     Ok(figures)
 }

@@ -46,13 +46,24 @@ pub struct Context {
     pub copy_fixed: Option<copy::Baseline>,
     /// The Python interpreter for the services, if they are measured.
     pub python: Option<PathBuf>,
+    /// The folder with the programs of the last commit before events lay in partitions, if they are measured.
+    pub old: Option<PathBuf>,
     rendered: HashMap<WorkloadSpec, Arc<Workload>>,
 }
 
 impl Context {
     /// Creates a context without workloads and rows.
     pub fn new(servers: Servers, events: usize, connections: usize) -> Self {
-        Self { servers, events, connections, copy: None, copy_fixed: None, python: None, rendered: HashMap::new() }
+        Self {
+            servers,
+            events,
+            connections,
+            copy: None,
+            copy_fixed: None,
+            python: None,
+            old: None,
+            rendered: HashMap::new(),
+        }
     }
 
     /// Returns a workload. It is rendered once, and reused in later rounds.
@@ -124,6 +135,10 @@ impl Context {
                 ingest::run(servers, &workload, connections, None, name).await
             }
             Scenario::Single => end_to_end::run(servers, &workload, CONNECTIONS_SINGLE, 1, name).await,
+            Scenario::Dup0Old => {
+                let folder = self.old.as_deref().context("no programs of an older commit")?;
+                end_to_end::run_from(servers, &workload, connections, folder, name).await
+            }
             Scenario::Dup0x2 | Scenario::Dup30x2 | Scenario::Dup90x2 => {
                 end_to_end::run(servers, &workload, connections, 2, name).await
             }

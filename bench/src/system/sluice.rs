@@ -1,7 +1,7 @@
 //! Sluice itself: the release programs, as a user starts them.
 
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
 
 use anyhow::{Context, ensure};
 use sluice_tests::dirs;
@@ -32,6 +32,20 @@ pub fn build() -> anyhow::Result<()> {
     Ok(())
 }
 
+/// Builds the programs of the last commit before events lay in partitions, unless they are built already. Returns the
+/// folder with them.
+///
+/// # Errors
+/// If the build fails, or the history of the repository is missing.
+pub fn build_old(target: &Path) -> anyhow::Result<PathBuf> {
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../scripts/old-programs");
+    let mut build = Command::new(&script);
+    build.arg("before-partitions").env("CARGO_TARGET_DIR", target).stderr(Stdio::inherit());
+    let built = build.output().with_context(|| format!("{} cannot be started", script.display()))?;
+    ensure!(built.status.success(), "the programs of the last commit before partitions cannot be built");
+    Ok(String::from_utf8(built.stdout)?.trim().into())
+}
+
 /// The running programs: a publisher with its aggregators, or the one program of `standalone`.
 #[derive(Debug)]
 pub struct Sluice {
@@ -48,7 +62,12 @@ impl Sluice {
     /// Starts a publisher and `aggregators` aggregators, with a new stream and a new schema, and waits until
     /// they are ready. Each aggregator has as many workers as COPY has connections.
     pub async fn start(servers: &Servers, name: &str, aggregators: usize) -> anyhow::Result<Self> {
-        Self::start_with(servers, name, aggregators, &[]).await
+        Self::launch(servers, name, aggregators, &[], None).await
+    }
+
+    /// Does the same as [`Sluice::start`] with one aggregator, with the programs in a folder.
+    pub async fn start_from(servers: &Servers, name: &str, folder: &Path) -> anyhow::Result<Self> {
+        Self::launch(servers, name, 1, &[], Some(folder)).await
     }
 
     /// Does the same as [`Sluice::start`], with further options for the publisher.
@@ -57,6 +76,16 @@ impl Sluice {
         name: &str,
         aggregators: usize,
         options: &[&str],
+    ) -> anyhow::Result<Self> {
+        Self::launch(servers, name, aggregators, options, None).await
+    }
+
+    async fn launch(
+        servers: &Servers,
+        name: &str,
+        aggregators: usize,
+        options: &[&str],
+        folder: Option<&Path>,
     ) -> anyhow::Result<Self> {
         let dir = dirs::fresh(name);
         let (redis, postgres) = (servers.redis.url(), servers.postgres.url());
@@ -74,6 +103,9 @@ impl Sluice {
         args.extend(query.iter().flat_map(|url| ["--query-url", url]));
         args.extend(options);
         let mut publisher = program("publisher", &dir, "sluice-publisher", &args);
+        if let Some(folder) = folder {
+            aggregators.iter_mut().chain([&mut publisher]).for_each(|program| program.take_from(folder));
+        }
         for aggregator in &mut aggregators {
             aggregator.start().await;
         }

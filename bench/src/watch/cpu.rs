@@ -13,6 +13,9 @@ use crate::system::servers::Servers;
 /// The unit of CPU time in `/proc`: `USER_HZ`, 100 per second on every Linux that runs this.
 const MICROSECONDS_PER_TICK: f64 = 10_000.0;
 
+/// The name of the CPU time of all processes but the load generator.
+pub const WITHOUT_LOAD: &str = "all but the load generator";
+
 /// Processes of one kind whose CPU time and memory are measured.
 #[derive(Debug, Clone)]
 pub struct Watched {
@@ -44,6 +47,11 @@ impl Watched {
     /// Watches this process, which sends and measures.
     pub fn ourselves() -> Self {
         Self::of("load generator", [std::process::id()])
+    }
+
+    /// Returns whether this is [`Watched::ourselves`].
+    fn is_load(&self) -> bool {
+        self.pids == [std::process::id()]
     }
 
     /// Returns the CPU time in user and kernel mode so far, in µs.
@@ -104,7 +112,11 @@ impl Spent {
         for (process, micros) in watched.iter().zip(&self.watched) {
             figures.add(Group::Cpu, process.name, per_event(*micros));
         }
-        figures.add(Group::Cpu, "all", per_event(self.watched.iter().sum()));
+        let all: f64 = self.watched.iter().sum();
+        let load: f64 =
+            watched.iter().zip(&self.watched).filter(|(process, _)| process.is_load()).map(|(_, cpu)| cpu).sum();
+        figures.add(Group::Cpu, "all", per_event(all));
+        figures.add(Group::Cpu, WITHOUT_LOAD, per_event(all - load));
         figures.add(Group::Course, OTHER_WORK, self.others / self.elapsed);
     }
 }
