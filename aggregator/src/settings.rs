@@ -83,7 +83,7 @@ pub struct RuleArgs {
         value_parser = clap::value_parser!(u32).range(1..=1_000_000_000))]
     pub dedup_cache_keys: u32,
     /// How long to wait for more events when a batch is less than 40% full: at most 10s; 0s does not wait
-    #[arg(long, env = "SLUICE_BATCH_LINGER", default_value = "3ms", value_parser = duration_within("0ms", "10s"),
+    #[arg(long, env = "SLUICE_BATCH_LINGER", default_value = "0ms", value_parser = duration_within("0ms", "10s"),
         value_name = "TIME")]
     pub batch_linger: Duration,
     /// How long requests and entries in flight may take to finish after a signal to stop
