@@ -24,11 +24,11 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use sluice_event::{EventKey, PayloadHash};
 
 use super::connections::Lease;
-use super::event_partitions::filters::Loaded;
-use super::event_partitions::{Layout, look_up};
+use super::event_partitions::look_up;
 use super::insert::BatchTarget;
 use super::sqlstate::SqlState;
 use super::{copy, insert};
+use crate::partitions::{Layout, Loaded, closed_places};
 use crate::{Hint, Inserted, Row, StoreError};
 
 /// Sets the savepoint that a failed COPY is rolled back to.
@@ -202,7 +202,7 @@ impl Inserter<'_> {
     /// strategy says. Returns which are in closed ones.
     async fn look_up(&mut self, strategy: Strategy, rows: &[Row<'_>]) -> Result<HashSet<EventKey>, StoreError> {
         let keys: Vec<_> = rows.iter().map(|row| row.key).collect();
-        let mut places = look_up::closed_places(self.layout, self.filters, &keys);
+        let mut places = closed_places(self.layout, self.filters, &keys);
         let in_open: Vec<_> = match strategy {
             Strategy::Copy | Strategy::OnConflict => Vec::new(),
             Strategy::LookUpHinted => {

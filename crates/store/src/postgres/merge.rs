@@ -3,9 +3,9 @@
 use sqlx::AssertSqlSafe;
 
 use super::connections::Lease;
-use super::event_partitions::Layout;
 use crate::bounded::{Merged, merged_rows};
 use crate::page::Step;
+use crate::partitions::Layout;
 use crate::{EventQuery, StoreError};
 
 /// Returns the numbers of the newest events of several topics, newest first. The rows of other topics are not looked

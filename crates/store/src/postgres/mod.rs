@@ -60,6 +60,7 @@ pub use snapshot::Snapshot;
 
 use crate::dedup_cache::DedupCache;
 use crate::marks::{MarkedStore, Number, StoredMarks};
+use crate::partitions::{self, Filters, Layouts, Limits};
 use crate::retention_clock::RetentionClock;
 use crate::{
     DeadLetter, EventQuery, Maintenance, Page, PartitionFigures, Removed, Statistics, Store, StoreError, StoredEvent,
@@ -67,7 +68,7 @@ use crate::{
 };
 use address::Address;
 use connections::{Connections, Lease};
-use event_partitions::{Filters, Layouts, Limits, build, close, remove, switch};
+use event_partitions::{Tables, remove};
 use insert::BatchTarget;
 use insert_strategy::InsertStrategies;
 use partition_steps::PartitionSteps;
@@ -362,17 +363,10 @@ impl Store for PostgresStore {
         let payload = self.schema().await?.payload_type;
         let _maintaining = self.maintaining.lock().await;
         let mut lease = self.lease(&self.maintenance).await?;
-        let maintained = async {
-            let limits = Limits { rows: self.settings.partition_rows, retention };
-            let (schema, steps) = (&self.settings.schema, &self.event_steps);
-            match self.layouts.read(&mut lease).await?.open() {
-                Some(_) => close::close_if_due(&mut lease, schema, steps, limits).await?,
-                None => switch::switch_if_due(&mut lease, schema, steps, payload).await?,
-            };
-            let layout = build::make_ready(&mut lease, schema, &self.layouts, &self.filters).await?;
-            Ok(layout.open().map(|_| self.filters.figures(&layout)))
-        }
-        .await;
+        let limits = Limits { rows: self.settings.partition_rows, retention };
+        let (schema, steps) = (&self.settings.schema, &self.event_steps);
+        let mut tables = Tables { lease: &mut lease, schema, steps, payload };
+        let maintained = partitions::maintain(&mut tables, &self.layouts, &self.filters, limits).await;
         self.finish(lease, maintained)
     }
 

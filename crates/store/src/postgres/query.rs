@@ -11,13 +11,14 @@ use sqlx::{AssertSqlSafe, FromRow, PgConnection, Postgres, Row as _};
 
 use super::connections::Lease;
 use super::errors::within;
-use super::event_partitions::{Filters, Layouts, TopicIndex, layout, look_up, views};
+use super::event_partitions::{TopicIndex, layout, look_up, views};
 use super::merge::merge;
 use super::settings::PayloadType;
 use super::timestamptz::Timestamptz;
 use crate::bounded::Merged;
 use crate::damage::{ReadRow, RowCheck, alike_or_damaged, value_or};
 use crate::page::{PageBuilder, Step};
+use crate::partitions::{Filters, Layouts};
 use crate::put_aside;
 use crate::{Counts, DeadLetter, EventQuery, NewDeadLetter, Page, Statistics, StoreError, StoredEvent, TopicPage};
 

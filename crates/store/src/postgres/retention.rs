@@ -12,12 +12,13 @@ use sqlx::{AssertSqlSafe, Connection};
 use super::arrival_marks::{self, Mark};
 use super::connections::Lease;
 use super::errors::within;
-use super::event_partitions::{Layout, remove};
+use super::event_partitions::remove;
 use super::insert;
 use super::ledger;
 use super::removals;
 use super::timestamptz::Timestamptz;
 use crate::ledger::LedgerKind;
+use crate::partitions::Layout;
 use crate::retention_clock::{RetentionClock, micros};
 use crate::{Maintenance, Removed, StoreError};
 

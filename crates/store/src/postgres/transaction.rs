@@ -10,13 +10,13 @@ use sqlx::postgres::PgRow;
 use sqlx::{AssertSqlSafe, Row as _, SqlSafeStr};
 
 use super::connections::Lease;
-use super::event_partitions::filters::Loaded;
-use super::event_partitions::{Layout, Layouts, look_up};
+use super::event_partitions::look_up;
 use super::insert::BatchTarget;
 use super::insert_strategy::{self, InsertStrategies, Inserter};
 use super::{counters, insert, ledger, marks, query, receipts};
 use crate::ledger::LedgerRow;
 use crate::marks::{Number, StoredMarks};
+use crate::partitions::{Layout, Layouts, Loaded};
 use crate::{Counts, DeadLetter, Dropped, Inserted, NewDeadLetter, Row, StoreError, Transaction as StoreTransaction};
 
 /// What [`begin`] reads.

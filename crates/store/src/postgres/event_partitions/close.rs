@@ -1,40 +1,20 @@
-//! Closes the open partition, once it is large or old enough, and opens the next one.
-
-use std::time::Duration;
+//! Closes the open partition and opens the next one.
 
 use super::super::connections::Lease;
 use super::super::partition_steps::PartitionSteps;
-use super::layout::{BATCH_BITS, batches_before, end_seq, finish_table, first_seq, table};
+use super::layout::{end_seq, finish_table, first_seq, table};
 use crate::StoreError;
-use crate::retention_clock::micros;
+use crate::partitions::{BATCH_BITS, OpenPartition, batches_before};
 
-/// Partitions into which the time is divided for which events are retained: more of them free the disk sooner.
-const PARTITIONS: u32 = 8;
-/// The number of batches with which a partition is closed: three quarters of what it has numbers for.
-const MAX_BATCHES: i64 = 3 << (BATCH_BITS - 2);
-
-/// When the open partition is closed.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Limits {
-    /// The number of events with which it is closed.
-    pub rows: u64,
-    /// How long events are retained: a partition spans at most an eighth of that.
-    pub retention: Option<Duration>,
-}
-
-/// Closes the open partition if it has reached a limit. Returns whether it was closed. If several replicas call this at
+/// Closes the open partition and opens the next one. Returns whether it was done. If several replicas call this at
 /// once, one of them does it.
-pub(crate) async fn close_if_due(
+pub(crate) async fn close(
     lease: &mut Lease,
     schema: &str,
     steps: &PartitionSteps,
-    limits: Limits,
+    partition: i32,
+    next: i32,
 ) -> Result<bool, StoreError> {
-    let Some(partition) = due(lease, limits).await? else { return Ok(false) };
-    let Some(next) = partition.checked_add(1).filter(|next| batches_before(*next) >> BATCH_BITS == i64::from(*next))
-    else {
-        return Err(StoreError::Failed("the numbers of the partitions of events are used up".into()));
-    };
     // The next partition is created separately and then attached, which waits for nobody; only then are batches made to
     // wait. If another replica has closed the partition since it was selected, the name of the new one is taken, and all
     // of this is rolled back. But the sequence is not moved back: then the partition is closed by its numbers.
@@ -60,21 +40,14 @@ pub(crate) async fn close_if_due(
     steps.attempt(lease, sql, "a new partition of events was opened").await
 }
 
-/// Returns the open partition if it has reached a limit. The counters tell how many events it has. One that has none is
-/// not closed by its age: an idle system needs no new partitions.
-async fn due(lease: &mut Lease, Limits { rows, retention }: Limits) -> Result<Option<i32>, StoreError> {
+/// Returns the open partition. The counters tell how many events it has.
+pub(crate) async fn open_partition(lease: &mut Lease) -> Result<Option<OpenPartition>, StoreError> {
     let select = sqlx::query_as(
-        "SELECT p.number FROM event_partitions AS p, \
-             (SELECT coalesce(sum(unique_processed), 0)::int8 AS rows FROM counters) AS stored \
-         WHERE p.closed_at IS NULL \
-           AND (stored.rows - p.unique_before >= $1 \
-             OR last_batch() - (p.number::int8 << $2) >= $3 \
-             OR stored.rows > p.unique_before \
-                AND p.opened_at <= clock_timestamp() - $4 * interval '1 microsecond')",
+        "SELECT p.number, (SELECT coalesce(sum(unique_processed), 0)::int8 FROM counters) - p.unique_before, \
+                last_batch() - (p.number::int8 << $1), \
+                (extract(epoch FROM clock_timestamp() - p.opened_at) * 1000000)::int8 \
+         FROM event_partitions AS p WHERE p.closed_at IS NULL",
     );
-    let rows = i64::try_from(rows.max(1)).unwrap_or(i64::MAX);
-    let select = select.bind(rows).bind(BATCH_BITS as i32).bind(MAX_BATCHES);
-    let partition: Option<(i32,)> =
-        lease.fetch_optional(select.bind(retention.map(|retention| micros(retention / PARTITIONS)))).await?;
-    Ok(partition.map(|(partition,)| partition))
+    let open: Option<(i32, i64, i64, i64)> = lease.fetch_optional(select.bind(BATCH_BITS as i32)).await?;
+    Ok(open.map(|(number, events, batches, age)| OpenPartition { number, events, batches, age }))
 }

@@ -6,12 +6,9 @@ use sluice_event::{EventKey, PayloadHash};
 use sqlx::AssertSqlSafe;
 
 use super::super::connections::Lease;
-use super::filters::Loaded;
-use super::layout::{Layout, table};
+use super::layout::table;
 use crate::StoreError;
-
-/// Keys, and the partition in which they are looked up; `None` is the open one.
-pub(crate) type Place = (Option<i32>, Vec<EventKey>);
+use crate::partitions::{Layout, Loaded, Place, anywhere};
 
 /// A row that was found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -20,21 +17,6 @@ pub(crate) struct Found {
     pub payload_hash: PayloadHash,
     /// The closed partition that has it; `None` is the open one.
     pub partition: Option<i32>,
-}
-
-/// Returns the closed partitions that may have these keys.
-pub(crate) fn closed_places(layout: &Layout, loaded: &Loaded, keys: &[EventKey]) -> Vec<Place> {
-    let mut places = Vec::new();
-    for closed in &layout.closed {
-        let keys: Vec<_> = match loaded.of(closed) {
-            Some(filter) => keys.iter().copied().filter(|key| filter.may_contain(*key)).collect(),
-            None => keys.to_vec(),
-        };
-        if !keys.is_empty() {
-            places.push((Some(closed.number), keys));
-        }
-    }
-    places
 }
 
 /// Returns the rows with these keys, in one statement that names no partition without a key.
@@ -80,8 +62,6 @@ pub(crate) async fn find_anywhere(
     if keys.is_empty() {
         return Ok(HashMap::new());
     }
-    let mut places = closed_places(layout, loaded, &keys);
-    places.push((None, keys));
-    let found = find(lease, layout, loaded, places).await?;
+    let found = find(lease, layout, loaded, anywhere(layout, loaded, keys)).await?;
     Ok(found.into_iter().map(|found| (found.key, found)).collect())
 }

@@ -12,9 +12,9 @@
 //!
 //! So the open partition stays open while a transaction runs, and what is in the closed ones is visible to each of its
 //! statements and never changes again. Before a transaction inserts rows it looks their keys up in the closed partitions
-//! ([`look_up`]). A filter of each closed partition's keys ([`filters`]) says for most keys that they are not there. A
-//! filter is built once, after its partition was closed ([`build`]), and stored in the database, from which each replica
-//! loads it. While there is none, the keys are looked up. Then the partition is vacuumed ([`vacuum`]).
+//! ([`look_up`]). A filter of each closed partition's keys ([`crate::partitions::Filters`]) says for most keys that they
+//! are not there. A filter is built once, after its partition was closed ([`build`]), and stored in the database, from
+//! which each replica loads it. While there is none, the keys are looked up. Then the partition is vacuumed ([`vacuum`]).
 //!
 //! That a filter says "no" is final, so it must be the right one:
 //!
@@ -22,22 +22,23 @@
 //!   memory is used only if the version of the list, which is random and changes together with it, is still the same.
 //! - The id of a filter is random too. A promoted standby that has lost the end of a partition, and fills it with other
 //!   keys, builds a filter with another id.
-//! - Each segment of a filter has a checksum and the names of its partition and filter ([`crate::key_filter`]).
+//! - Each segment of a filter has a checksum and the names of its partition and filter ([`crate::partitions::Segment`]).
+//!
+//! What does not depend on SQL is in [`crate::partitions`], which the simulation runs too: the list, the filters, where keys
+//! are looked up, when a partition is closed, and the order of the steps of maintenance. [`maintain`] has the statements.
 //!
 //! A schema that an older version made has all events in one table. It becomes a closed partition ([`switch`]).
 
-pub(super) mod build;
-pub(super) mod close;
-pub(super) mod filters;
+mod build;
+mod close;
 pub(super) mod layout;
 pub(super) mod look_up;
+pub(super) mod maintain;
 pub(super) mod remove;
 pub(super) mod switch;
-pub(super) mod topic_index;
-pub(super) mod vacuum;
+mod topic_index;
+mod vacuum;
 pub(super) mod views;
 
-pub(super) use close::Limits;
-pub(super) use filters::Filters;
-pub(super) use layout::{Layout, Layouts};
+pub(super) use maintain::Tables;
 pub(super) use topic_index::TopicIndex;

@@ -9,9 +9,10 @@ use std::time::Duration;
 
 use super::super::connections::Lease;
 use super::super::partition_steps::PartitionSteps;
-use super::layout::{BATCH_BITS, batches_before, end_seq, finish_table, first_seq, table};
+use super::layout::{end_seq, finish_table, first_seq, table};
 use super::views;
 use crate::StoreError;
+use crate::partitions::{BATCH_BITS, batches_before};
 use crate::postgres::PayloadType;
 use crate::retention_clock::micros;
 

@@ -18,23 +18,21 @@ const DEADLINE: Duration = Duration::from_secs(30 * 60);
 /// The name of the lock under which one replica at a time vacuums.
 const LOCK: &str = "vacuum partition";
 
-/// Vacuums the oldest closed partition that was not vacuumed yet. Returns false if there is none, or another replica is
-/// vacuuming one.
-pub(crate) async fn vacuum_next(lease: &mut Lease, schema: &str) -> Result<bool, StoreError> {
+/// Vacuums the oldest closed partition that was not vacuumed yet. Does nothing if there is none, or another replica
+/// is vacuuming one.
+pub(crate) async fn vacuum_next(lease: &mut Lease, schema: &str) -> Result<(), StoreError> {
     // The lock belongs to the session: if vacuuming fails, the connection is closed, and with it the lock is released.
     let lock = sqlx::query_as("SELECT pg_try_advisory_lock($1)").bind(lock_id(schema, LOCK));
     let (locked,): (bool,) = lease.fetch_one(lock).await?;
     if !locked {
-        return Ok(false);
+        return Ok(());
     }
-    let number = next(lease).await?;
-    if let Some(number) = number {
+    if let Some(number) = next(lease).await? {
         lease.begin_long(DEADLINE).await?;
         lease.run(AssertSqlSafe(format!("VACUUM (FREEZE, ANALYZE, TRUNCATE FALSE) {}", table(number)))).await?;
         lease.end_long().await?;
     }
-    lease.execute(sqlx::query("SELECT pg_advisory_unlock($1)").bind(lock_id(schema, LOCK))).await?;
-    Ok(number.is_some())
+    lease.execute(sqlx::query("SELECT pg_advisory_unlock($1)").bind(lock_id(schema, LOCK))).await
 }
 
 /// Returns the oldest closed partition that was not vacuumed yet. One of which nothing could be marked, because an old

@@ -20,7 +20,7 @@ use sluice_event::key::hash128;
 use xorf::{BinaryFuse8, BinaryFuse16, Descriptor, Filter as _};
 
 /// About the largest number of keys in a segment: building one takes about 50 bytes for each.
-pub(crate) const SEGMENT_KEYS: u64 = 1 << 18;
+pub const SEGMENT_KEYS: u64 = 1 << 18;
 /// The first bytes of a stored segment: the format.
 const FORMAT: &[u8; 8] = b"sluicef1";
 /// Bytes of the checksum at the end of a stored segment.
@@ -30,7 +30,7 @@ const WIDE: usize = 2;
 
 /// Which filter a segment belongs to.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct FilterName {
+pub struct FilterName {
     /// The part of the table whose keys it has.
     pub partition: i32,
     /// The random id that the filter got when it was built.
@@ -39,16 +39,18 @@ pub(crate) struct FilterName {
 
 /// Why stored bytes are not the segment that they are said to be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub(crate) enum BadSegment {
+pub enum BadSegment {
+    /// A bit of it was changed, or it is cut off.
     #[error("it does not match its checksum")]
     Checksum,
+    /// Its bytes are as they were written.
     #[error("it has another format, or is a segment of another filter")]
     Other,
 }
 
 /// The width of the fingerprints.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Width {
+pub enum Width {
     /// 16 bits.
     Wide,
     /// 8 bits.
@@ -68,7 +70,7 @@ impl Width {
 }
 
 /// Returns how many bits of a key choose its segment in a filter of so many keys.
-pub(crate) fn segment_bits(keys: u64) -> u32 {
+pub fn segment_bits(keys: u64) -> u32 {
     keys.div_ceil(SEGMENT_KEYS).next_power_of_two().trailing_zeros()
 }
 
@@ -79,7 +81,7 @@ fn segment_of(key: EventKey, bits: u32) -> usize {
 }
 
 /// Returns the smallest key of a segment.
-pub(crate) fn first_key(segment: u32, bits: u32) -> EventKey {
+pub fn first_key(segment: u32, bits: u32) -> EventKey {
     EventKey::from_u128(u128::from(segment).checked_shl(u128::BITS - bits).unwrap_or(0))
 }
 
@@ -90,7 +92,7 @@ fn reduced(key: EventKey, salt: u64) -> u64 {
 }
 
 /// A part of a filter, as it is built and stored.
-pub(crate) struct Segment {
+pub struct Segment {
     salt: u64,
     keys: u64,
     filter: BinaryFuse16,
@@ -183,7 +185,7 @@ fn take<const N: usize>(rest: &mut &[u8]) -> Result<[u8; N], BadSegment> {
 }
 
 /// A filter in memory.
-pub(crate) struct KeyFilter {
+pub struct KeyFilter {
     segments: Vec<Loaded>,
     width: Width,
 }

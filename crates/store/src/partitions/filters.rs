@@ -4,16 +4,16 @@ use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 
-use super::super::connections::Lease;
+use super::key_filter::{FilterName, KeyFilter, Segment, Width, segment_bits};
 use super::layout::{Closed, Layout};
-use crate::key_filter::{FilterName, KeyFilter, Segment, Width, segment_bits};
+use super::tables::PartitionTables;
 use crate::{PartitionFigures, StoreError};
 
 type ById = HashMap<String, Arc<KeyFilter>>;
 
 /// The filters of closed partitions. They take no more memory than they may.
 #[derive(Debug)]
-pub(crate) struct Filters {
+pub struct Filters {
     max_bytes: u64,
     by_id: RwLock<Arc<ById>>,
     usage: Arc<Usage>,
@@ -28,7 +28,7 @@ struct Usage {
 
 /// Filters as one transaction uses them.
 #[derive(Debug, Clone)]
-pub(crate) struct Loaded {
+pub struct Loaded {
     by_id: Arc<ById>,
     usage: Arc<Usage>,
 }
@@ -72,7 +72,14 @@ impl Filters {
 
     /// Loads the filters of this layout that are not in memory yet, and drops those of others. Returns the filters
     /// that are damaged or missing.
-    pub async fn load(&self, lease: &mut Lease, layout: &Layout) -> Result<Vec<FilterName>, StoreError> {
+    ///
+    /// # Errors
+    /// If the store fails. Those that were loaded before are of use.
+    pub async fn load(
+        &self,
+        tables: &mut (impl PartitionTables + ?Sized),
+        layout: &Layout,
+    ) -> Result<Vec<FilterName>, StoreError> {
         let wanted = choose(layout, self.max_bytes);
         let before = self.loaded().by_id;
         if before.len() == wanted.len()
@@ -85,7 +92,7 @@ impl Filters {
             let filter = match before.get(&name.id) {
                 Some(filter) if filter.width() == width => Some(Arc::clone(filter)),
                 Some(filter) if width == Width::Narrow => Some(Arc::new(filter.narrowed())),
-                _ => read(lease, name, keys, width).await?.map(Arc::new),
+                _ => read(tables, name, keys, width).await?.map(Arc::new),
             };
             match filter {
                 Some(filter) => _ = loaded.insert(name.id.clone(), filter),
@@ -119,15 +126,17 @@ fn choose(layout: &Layout, max_bytes: u64) -> Vec<(&FilterName, u64, Width)> {
 }
 
 /// Reads a filter; `None`, and a line in the log, if it is damaged or missing.
-async fn read(lease: &mut Lease, name: &FilterName, keys: u64, width: Width) -> Result<Option<KeyFilter>, StoreError> {
+async fn read(
+    tables: &mut (impl PartitionTables + ?Sized),
+    name: &FilterName,
+    keys: u64,
+    width: Width,
+) -> Result<Option<KeyFilter>, StoreError> {
     let bits = segment_bits(keys);
     let mut segments = Vec::with_capacity(1 << bits);
     for number in 0..1 << bits {
-        let select = sqlx::query_as::<_, (Vec<u8>,)>(
-            "SELECT content FROM event_filters WHERE filter = $1::text::uuid AND segment = $2",
-        );
-        let content = lease.fetch_optional(select.bind(&name.id).bind(number as i32)).await?;
-        match content.map(|(bytes,)| Segment::decode(&bytes, name, number, bits)) {
+        let content = tables.segment(name, number).await?;
+        match content.map(|bytes| Segment::decode(&bytes, name, number, bits)) {
             Some(Ok(segment)) => {
                 segments.push(segment);
                 continue;

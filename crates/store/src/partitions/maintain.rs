@@ -1,0 +1,53 @@
+//! The maintenance of partitions, every few seconds in each replica.
+
+use super::build::build_next;
+use super::filters::Filters;
+use super::layout::{BATCH_BITS, Layouts, batches_before};
+use super::limits::Limits;
+use super::tables::PartitionTables;
+use crate::{PartitionFigures, StoreError};
+
+/// Closes the open partition if it has reached a limit, loads the filters of the closed ones, and builds those that are
+/// missing. Returns `None` while events do not lie in partitions.
+///
+/// # Errors
+/// Those of the database. The next call goes on.
+pub async fn maintain(
+    tables: &mut (impl PartitionTables + ?Sized),
+    layouts: &Layouts,
+    filters: &Filters,
+    limits: Limits,
+) -> Result<Option<PartitionFigures>, StoreError> {
+    let mut layout = layouts.read(tables).await?;
+    let changed = match layout.open() {
+        Some(_) => close_if_due(tables, limits).await?,
+        None => tables.switch_if_due().await?,
+    };
+    if changed {
+        layout = layouts.read(tables).await?;
+    }
+    // Those that there are first: building one can take long, and can fail.
+    for damaged in filters.load(tables, &layout).await? {
+        tables.forget_filter(&damaged).await?;
+    }
+    while build_next(tables, &layout).await? {
+        layout = layouts.read(tables).await?;
+        filters.load(tables, &layout).await?;
+    }
+    // Last, because nothing waits for it.
+    tables.vacuum_next().await?;
+    Ok(layout.open().map(|_| filters.figures(&layout)))
+}
+
+/// Closes the open partition if it has reached a limit. Returns whether it was closed. If several replicas call this at
+/// once, one of them does it.
+async fn close_if_due(tables: &mut (impl PartitionTables + ?Sized), limits: Limits) -> Result<bool, StoreError> {
+    let Some(open) = tables.open_partition().await?.filter(|open| limits.are_reached_by(open)) else {
+        return Ok(false);
+    };
+    let next = open.number.checked_add(1).filter(|next| batches_before(*next) >> BATCH_BITS == i64::from(*next));
+    match next {
+        Some(next) => tables.close(open.number, next).await,
+        None => Err(StoreError::Failed("the numbers of the partitions of events are used up".into())),
+    }
+}
