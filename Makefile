@@ -113,6 +113,16 @@ bench-growth: setup ## the rate as tables grow to GROW_TO million rows, compared
 bench-row-cost: setup ## what indexes, types and settings cost a row: COPY into variants of the table; seven minutes
 	cargo run --release --locked -p sluice-bench -- --row-cost
 
+RETENTION_SECONDS ?= 600
+.PHONY: bench-retention
+bench-retention: setup ## the rate under retention compared with none: RETENTION_SECONDS=600, and two minutes more
+	cargo run --release --locked -p sluice-bench -- --only retention --retention-seconds $(RETENTION_SECONDS)
+
+.PHONY: bench-plots
+bench-plots: ## copies the plots of the latest runs of the benchmark to docs/images
+	mkdir -p docs/images
+	cp $${CARGO_TARGET_DIR:-target}/bench/*.svg docs/images/
+
 bench-bounds: setup ## what hostile clients can do: memory, and the share that an honest client still gets; four minutes
 	cargo run --release --locked -p sluice-bench -- --bounds
 

@@ -6,10 +6,11 @@
 //!    ├─ rounds: COPY │ Sluice with 0, 30, 90% duplicates │ more aggregators │ services │ …   (scenarios)
 //!    │    └─ each scenario: empty tables · checkpoint · run · compare what is stored · figures
 //!    ├─ latency at fixed rates, and that of the servers alone                                (latency)
-//!    └─ rates, queries and memory as the tables grow                                         (growth)
+//!    ├─ rates, queries and memory as the tables grow                                         (growth)
+//!    └─ rates under retention and without                                                    (retention)
 //! or, with `--bounds`: an honest client beside each kind of hostile client                   (bounds)
 //! or, with `--row-cost`: COPY into variants of the table of events                           (row_cost)
-//! figures ──▶ tables, results.json                                                           (report)
+//! figures ──▶ tables, results.json, plots                                                    (report)
 //! ```
 //!
 //! Other work on the machine changes the rates for seconds at a time. Therefore each scenario is measured
@@ -22,6 +23,7 @@ mod load;
 mod plan;
 mod progress;
 mod report;
+mod retention;
 mod row_cost;
 mod run;
 mod scenarios;
@@ -72,8 +74,12 @@ async fn run_and_report(plan: Plan) -> anyhow::Result<()> {
     json::save(&target.join("results.json"), &json::json(&results, run))?;
     let path = target.join("report.md");
     std::fs::write(&path, &report).with_context(|| path.display().to_string())?;
-    let written =
-        format!("\n{report}\nwritten to {} and, for programs, to results.json in the same folder\n", path.display());
+    let plots = report::plot::save(&target, &results)?;
+    let written = format!(
+        "\n{report}\nwritten to {} and, for programs, to results.json in the same folder, with {} plots\n",
+        path.display(),
+        plots.len()
+    );
     std::io::stdout().write_all(written.as_bytes())?;
     Ok(())
 }

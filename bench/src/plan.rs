@@ -1,5 +1,7 @@
 //! The options, and the plan that follows from them: which scenarios run, and how often.
 
+use std::time::Duration;
+
 use clap::{Parser, ValueEnum};
 
 use crate::bounds::Hostile;
@@ -29,6 +31,9 @@ pub struct Cli {
     /// Size of the largest table when growth is measured, in millions of rows
     #[arg(long, default_value_t = 10, value_name = "MILLIONS", value_parser = clap::value_parser!(u32).range(1..=100))]
     grow_to: u32,
+    /// Seconds that `retention` runs, of which nearly three minutes fill the tables
+    #[arg(long, default_value_t = 600, value_name = "SECONDS", value_parser = clap::value_parser!(u16).range(240..))]
+    retention_seconds: u16,
     /// Measure only these scenarios, in every round; order and case do not matter
     #[arg(long, value_name = "SCENARIO", value_delimiter = ',', ignore_case = true)]
     only: Vec<Scenario>,
@@ -114,6 +119,8 @@ pub enum Scenario {
     PerEventRedisPostgres,
     /// The service with SQLite that stores one event per transaction
     PerEventSqlite,
+    /// The service with PostgreSQL that stores all events of a request in one transaction
+    BatchedPeer,
     /// `sluice-aggregator standalone`, on SQLite
     Standalone,
     /// Accepting alone, without an aggregator: requests of 1 event
@@ -138,6 +145,8 @@ pub enum Scenario {
     Latency,
     /// Rates, queries and memory as the tables grow
     Growth,
+    /// The rate under retention to that without; only if it is named
+    Retention,
 }
 
 /// What will be measured.
@@ -155,6 +164,8 @@ pub struct Plan {
     pub latency: Option<LatencyPlan>,
     /// How growth is measured, if it is.
     pub growth: Option<GrowthPlan>,
+    /// How the rate under retention is measured, if it is.
+    pub retention: Option<RetentionPlan>,
 }
 
 /// How latency is measured.
@@ -173,10 +184,17 @@ pub struct GrowthPlan {
     pub sizes: Vec<(u64, usize)>,
 }
 
+/// How the rate under retention is measured.
+#[derive(Debug, Clone, Copy)]
+pub struct RetentionPlan {
+    /// How long the system under retention runs.
+    pub duration: Duration,
+}
+
 impl Scenario {
     /// The scenarios that run in rounds, in this order. Two whose rates are divided by each other stand
     /// close to each other, so that other work on the machine affects both.
-    const ROUND: [Self; 25] = [
+    const ROUND: [Self; 26] = [
         Self::Single,
         Self::Dup0Old,
         Self::Dup0,
@@ -184,6 +202,7 @@ impl Scenario {
         Self::CopyFixed,
         Self::Dup90,
         Self::Dup30,
+        Self::BatchedPeer,
         Self::PerEventRedisPostgres,
         Self::PerEventSqlite,
         Self::Standalone,
@@ -208,7 +227,7 @@ impl Scenario {
     fn every(self) -> usize {
         match self {
             Self::Copy | Self::CopyFixed | Self::Dup0 | Self::Dup30 | Self::Dup90 | Self::Simulate => 1,
-            Self::Dup0Old | Self::Single | Self::Ingest1 | Self::Bare => 1,
+            Self::Dup0Old | Self::Single | Self::Ingest1 | Self::Bare | Self::BatchedPeer => 1,
             Self::PerEventRedisPostgres | Self::PerEventSqlite | Self::Standalone => 2,
             _ => 3,
         }
@@ -255,6 +274,11 @@ impl From<Cli> for Plan {
             connections: cli.connections.into(),
             latency: wanted(Scenario::Latency).then_some(latency),
             growth: grow.then_some(GrowthPlan { sizes }),
+            // It takes as long as all others together, so it runs only if --only names it.
+            retention: cli.only.contains(&Scenario::Retention).then(|| {
+                let duration = Duration::from_secs(cli.retention_seconds.into());
+                RetentionPlan { duration }
+            }),
         }
     }
 }
@@ -268,17 +292,25 @@ mod tests {
     }
 
     #[test]
-    fn a_full_run_measures_everything_there_is() {
+    fn a_full_run_measures_everything_there_is_but_retention() {
         let full = plan(&[]);
+        assert!(full.retention.is_none() && plan(&["--only", "retention"]).retention.is_some());
         let measured = full.scenarios.len() + usize::from(full.latency.is_some()) + usize::from(full.growth.is_some());
-        assert_eq!(measured, Scenario::value_variants().len());
+        assert_eq!(measured + 1, Scenario::value_variants().len());
     }
 
     #[test]
     fn a_quick_run_measures_whatever_a_ratio_needs_but_growth_and_the_cost_of_old_programs() {
         let quick = plan(&["--quick"]);
         assert!(quick.latency.is_some() && quick.growth.is_none());
-        for scenario in [Scenario::Copy, Scenario::CopyFixed, Scenario::Single, Scenario::Bare, Scenario::Standalone] {
+        for scenario in [
+            Scenario::Copy,
+            Scenario::CopyFixed,
+            Scenario::Single,
+            Scenario::Bare,
+            Scenario::BatchedPeer,
+            Scenario::Standalone,
+        ] {
             assert!(quick.scenarios.contains(&(scenario, 1)), "{scenario:?}");
         }
         assert!(quick.scenarios.iter().all(|(scenario, _)| *scenario != Scenario::Dup0Old), "a build of minutes");

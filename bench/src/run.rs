@@ -9,7 +9,9 @@ use crate::load::events::WorkloadSpec;
 use crate::plan::{Plan, Scenario};
 use crate::progress::Progress;
 use crate::report::figures::{Figures, Group, RATE};
-use crate::report::goals::{COST_OF_OLD, TO_100, TO_ANYBODY, TO_BARE, TO_COPY, TO_COPY_FIXED, TO_SERVICE, TO_UNREAD};
+use crate::report::goals::{
+    COST_OF_OLD, TO_100, TO_ANYBODY, TO_BARE, TO_COPY, TO_COPY_FIXED, TO_PEER, TO_SERVICE, TO_UNREAD,
+};
 use crate::report::machine;
 use crate::report::results::{Column, Results};
 use crate::scenarios::copy::Baseline;
@@ -18,7 +20,7 @@ use crate::sections;
 use crate::system::servers::Servers;
 use crate::system::{per_event, sluice};
 use crate::watch::cpu::WITHOUT_LOAD;
-use crate::{growth, latency};
+use crate::{growth, latency, retention};
 
 /// Runs the whole plan. Returns the figures, and a description of what was run and on which machine.
 pub async fn run(plan: &Plan, target: &Path) -> anyhow::Result<(Results, Value)> {
@@ -47,26 +49,33 @@ pub async fn run(plan: &Plan, target: &Path) -> anyhow::Result<(Results, Value)>
     if let Some(growth) = &plan.growth {
         results.sections.push(growth::run(&context, growth, &progress).await?);
     }
+    if let Some(retention) = &plan.retention {
+        results.sections.push(retention::run(&context, retention, &progress).await?);
+    }
     progress.finish();
     Ok((results, described))
 }
 
 fn steps(plan: &Plan) -> usize {
     let scenarios: usize = plan.scenarios.iter().map(|(_, every)| plan.rounds.div_ceil(*every)).sum();
-    1 + scenarios + plan.latency.as_ref().map_or(0, latency::steps) + plan.growth.as_ref().map_or(0, growth::steps)
+    1 + scenarios
+        + plan.latency.as_ref().map_or(0, latency::steps)
+        + plan.growth.as_ref().map_or(0, growth::steps)
+        + plan.retention.as_ref().map_or(0, retention::steps)
 }
 
 /// Returns the Python interpreter for the services. If there is none, removes their scenarios from the plan.
 fn environment(plan: &mut Plan, target: &Path) -> Option<PathBuf> {
-    let of_service =
-        |scenario: Scenario| matches!(scenario, Scenario::PerEventRedisPostgres | Scenario::PerEventSqlite);
+    let of_service = |scenario: Scenario| {
+        matches!(scenario, Scenario::PerEventRedisPostgres | Scenario::PerEventSqlite | Scenario::BatchedPeer)
+    };
     if !plan.scenarios.iter().any(|(scenario, _)| of_service(*scenario)) {
         return None;
     }
     match per_event::environment(target) {
         Ok(python) => Some(python),
         Err(error) => {
-            eprintln!("{error:#}: the services that store one event per transaction are NOT measured");
+            eprintln!("{error:#}: the services in Python are NOT measured");
             plan.scenarios.retain(|(scenario, _)| !of_service(*scenario));
             None
         }
@@ -123,6 +132,7 @@ fn compare(results: &mut Results) {
     }
     results.compare_cost("dup0", "dup0_old", WITHOUT_LOAD, COST_OF_OLD);
     results.compare("dup30", "per_event_redis_postgres", RATE, TO_SERVICE);
+    results.compare("dup30", "batched_peer", RATE, TO_PEER);
     results.compare("standalone", "per_event_sqlite", RATE, TO_SERVICE);
     results.compare("single", "dup0", RATE, TO_100);
     results.compare("ingest1", "bare", RATE, TO_BARE);

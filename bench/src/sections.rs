@@ -23,6 +23,7 @@ pub fn column(scenario: Scenario) -> Column {
         Scenario::Single => "Sluice, requests of 1 event",
         Scenario::PerEventRedisPostgres => "service with Redis and PostgreSQL",
         Scenario::PerEventSqlite => "service with SQLite",
+        Scenario::BatchedPeer => "batched peer",
         Scenario::Standalone => "Sluice standalone",
         Scenario::Ingest1 => "1 event",
         Scenario::Bare => "1 event, bare server",
@@ -33,7 +34,7 @@ pub fn column(scenario: Scenario) -> Column {
         Scenario::Ingest100 => "100 events",
         Scenario::Ingest1000 => "1,000 events",
         Scenario::Simulate => "1,000 events",
-        Scenario::Latency | Scenario::Growth => "",
+        Scenario::Latency | Scenario::Growth | Scenario::Retention => "",
     };
     let key = scenario.to_possible_value().map(|value| value.get_name().replace('-', "_"));
     Column::new(title, &key.unwrap_or_default())
@@ -82,10 +83,11 @@ pub fn of(mut columns: Vec<(Scenario, Column)>) -> Vec<Section> {
             &[Scenario::Single],
         ),
         section(
-            "Compared with services that store one event per transaction",
+            "Compared with services in Python",
             "services",
-            "30% duplicates, requests of 100 events.",
-            &[Scenario::PerEventRedisPostgres, Scenario::PerEventSqlite, Scenario::Standalone],
+            "30% duplicates, requests of 100 events. The first one stores a request in one transaction, with as many processes as \
+             are faster, and the next two store one event per transaction.",
+            &[Scenario::BatchedPeer, Scenario::PerEventRedisPostgres, Scenario::PerEventSqlite, Scenario::Standalone],
         ),
         section(
             "Accepting alone, by the size of requests",

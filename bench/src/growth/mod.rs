@@ -24,6 +24,7 @@ use crate::plan::GrowthPlan;
 use crate::progress::Progress;
 use crate::report::figures::{Figures, Group, RATE};
 use crate::report::goals::TO_EMPTY;
+use crate::report::plot::ON_EMPTY_TABLES;
 use crate::report::results::{Column, Section};
 use crate::scenarios::{Context, Delivery, Expected, Store};
 use crate::system::servers::Servers;
@@ -140,7 +141,7 @@ impl<'a> Growing<'a> {
         let on_large = self.on_large_tables(spec, &mut figures).await?;
         let on_empty = self.on_empty_tables(name, &Arc::new(Workload::render(spec))).await?;
         figures.add(Group::Rate, RATE, on_large);
-        figures.add(Group::Rate, "on empty tables, k events/s", on_empty);
+        figures.add(Group::Rate, ON_EMPTY_TABLES, on_empty);
         figures.add(Group::Ratio, TO_EMPTY, on_large / on_empty);
         Ok(figures)
     }

@@ -19,6 +19,7 @@ use crate::plan::LatencyPlan;
 use crate::progress::Progress;
 use crate::report::figures::{Figures, Group};
 use crate::report::goals::{P50, P50_TO_PROBE, P99, P99_TO_PROBE};
+use crate::report::plot::ASKED;
 use crate::report::results::{Column, Section};
 use crate::scenarios::{Context, Delivery, Expected, Store};
 use crate::system::sluice::Sluice;
@@ -113,7 +114,7 @@ async fn measure(context: &Context, rate: f64, workload: &Arc<Workload>, sluice:
     let row = visible.found_at.iter().enumerate().filter(|(number, _)| counted(*number));
     let row = row.map(|(number, at)| at.duration_since(schedule.at(number))).collect();
     let mut figures = Figures::default();
-    figures.add(Group::Rate, "asked, k events/s", rate / 1000.0);
+    figures.add(Group::Rate, ASKED, rate / 1000.0);
     figures.add(Group::Rate, "reached, k events/s", workload.events as f64 / 1000.0 / sent.lasted.as_secs_f64());
     figures.add(Group::Course, "requests answered 429", sent.refused as f64);
     add_percentiles(&mut figures, Group::Publish, publish)?;

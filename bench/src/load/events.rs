@@ -105,18 +105,19 @@ impl Workload {
 }
 
 /// Returns the topic of event `number`.
-fn topic(number: u64) -> &'static str {
+pub(super) fn topic(number: u64) -> &'static str {
     TOPICS[Random(number << 8).below(TOPICS.len())]
 }
 
-fn request(body: &str) -> Vec<u8> {
+/// Returns the whole request with a body.
+pub(super) fn request(body: &str) -> Vec<u8> {
     let length = body.len();
     let head = "Host: sluice\r\nContent-Type: application/json\r\nContent-Length: ";
     format!("{REQUEST_LINE}{head}{length}\r\n\r\n{body}").into_bytes()
 }
 
 /// Appends the JSON of event `number`, which depends on nothing else. Returns its length in bytes.
-fn render_event(out: &mut String, topic: &str, number: u64) -> usize {
+pub(super) fn render_event(out: &mut String, topic: &str, number: u64) -> usize {
     let before = out.len();
     let mut random = Random((number << 8) + 1);
     let (seconds, millis) = (number / 1000, number % 1000);
@@ -145,7 +146,7 @@ fn render_event(out: &mut String, topic: &str, number: u64) -> usize {
 }
 
 /// SplitMix64 (Steele, Lea and Flood, 2014): a small generator whose numbers are the same on every machine.
-struct Random(u64);
+pub(super) struct Random(pub(super) u64);
 
 impl Random {
     fn next(&mut self) -> u64 {
@@ -156,7 +157,8 @@ impl Random {
         mixed ^ (mixed >> 31)
     }
 
-    fn below(&mut self, limit: usize) -> usize {
+    /// Returns a number below `limit`.
+    pub(super) fn below(&mut self, limit: usize) -> usize {
         ((u128::from(self.next()) * limit as u128) >> 64) as usize
     }
 }

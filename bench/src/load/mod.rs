@@ -2,6 +2,7 @@
 //! generator uses little of the cores that it shares with what is measured.
 
 pub mod closed;
+pub mod endless;
 pub mod events;
 pub mod http;
 pub mod open;

@@ -10,6 +10,8 @@ pub const TO_COPY: &str = "to COPY";
 pub const TO_COPY_FIXED: &str = "to COPY into the fixed table";
 /// The name of a rate divided by that of a service that stores one event per transaction.
 pub const TO_SERVICE: &str = "to the service";
+/// The name of a rate divided by that of the service that stores a request in one transaction.
+pub const TO_PEER: &str = "to the batched peer";
 /// The name of the rate with requests of one event divided by that with requests of 100.
 pub const TO_100: &str = "to requests of 100";
 /// The name of the rate of accepting requests of one event divided by that of the bare server.
@@ -25,6 +27,10 @@ pub const TO_EMPTY: &str = "to empty tables";
 pub const COST_OF_OLD: &str = "cost of the programs before partitions to the cost of these";
 /// The name of the median latency.
 pub const P50: &str = "p50";
+/// The name of the rate under retention divided by that without.
+pub const TO_UNLIMITED: &str = "to no retention";
+/// The name of the largest size under retention divided by that at the end of the first window.
+pub const SIZE_TO_FIRST: &str = "largest size to that of the first window";
 /// The name of the 99th percentile.
 pub const P99: &str = "p99";
 /// The name of the median latency from POST to row divided by that of the probe.
@@ -60,7 +66,7 @@ const FULL_RATE: &[&str] = &["dup0", "dup30", "dup90"];
 
 /// All goals, in the order of the report.
 #[rustfmt::skip]
-pub const GOALS: [Goal; 23] = [
+pub const GOALS: [Goal; 26] = [
     goal("ratios", "copy_fixed_dup0", "end to end, 0% duplicates, to COPY into the fixed table", &["dup0"], Group::Ratio, TO_COPY_FIXED, AtLeast(1.0)),
     goal("ratios", "copy_fixed_dup30", "end to end, 30% duplicates, to COPY into the fixed table", &["dup30"], Group::Ratio, TO_COPY_FIXED, AtLeast(1.3)),
     goal("ratios", "copy_fixed_dup90", "end to end, 90% duplicates, to COPY into the fixed table", &["dup90"], Group::Ratio, TO_COPY_FIXED, AtLeast(2.8)),
@@ -69,12 +75,15 @@ pub const GOALS: [Goal; 23] = [
     goal("ratios", "copy_dup90", "end to end, 90% duplicates, to COPY", &["dup90"], Group::Ratio, TO_COPY, AtLeast(2.3)),
     goal("ratios", "per_event_redis_postgres", "to the service with Redis and PostgreSQL", &["dup30"], Group::Ratio, TO_SERVICE, AtLeast(80.0)),
     goal("ratios", "per_event_sqlite", "standalone to the service with SQLite", &["standalone"], Group::Ratio, TO_SERVICE, AtLeast(30.0)),
+    goal("ratios", "batched_peer", "to the service that stores a request in one transaction", &["dup30"], Group::Ratio, TO_PEER, AtLeast(6.0)),
     goal("ratios", "row_p50_to_probe", "p50 from POST to row at 20,000 events/s to the probe's", &["rate_20k"], Group::Ratio, P50_TO_PROBE, AtMost(3.0)),
     goal("ratios", "row_p99_to_probe", "p99 from POST to row at 20,000 events/s to the probe's", &["rate_20k"], Group::Ratio, P99_TO_PROBE, AtMost(3.0)),
     goal("latency_ms", "row_p99_20k", "p99 from POST to row at 20,000 events/s, ms", &["rate_20k"], Group::Row, P99, AtMost(35.0)),
     goal("latency_ms", "publish_p99_20k", "p99 of /publish at 20,000 events/s, ms", &["rate_20k"], Group::Publish, P99, AtMost(15.0)),
     goal("ratios", "growth_20m", "rate at 20 million rows to the rate at none", &["rows_20m"], Group::Ratio, TO_EMPTY, AtLeast(0.8)),
     goal("ratios", "growth_50m", "rate at 50 million rows to the rate at none", &["rows_50m"], Group::Ratio, TO_EMPTY, AtLeast(0.7)),
+    goal("ratios", "retention", "rate under retention to the rate without", &["retention"], Group::Ratio, TO_UNLIMITED, AtLeast(0.9)),
+    goal("ratios", "retention_size", "largest size under retention to that of the first window", &["retention"], Group::Ratio, SIZE_TO_FIRST, AtMost(1.2)),
     goal("ratios", "cost_new_event", "CPU per new event before events lay in partitions to that now", &["dup0"], Group::Ratio, COST_OF_OLD, AtLeast(1.25)),
     goal("ratios", "single_to_100", "requests of one event to requests of 100", &["single"], Group::Ratio, TO_100, AtLeast(0.3)),
     goal("ratios", "single_to_bare", "requests of one event, accepted, to the bare server", &["ingest1"], Group::Ratio, TO_BARE, AtLeast(0.5)),

@@ -4,6 +4,7 @@ pub mod figures;
 pub mod goals;
 pub mod json;
 pub mod machine;
+pub mod plot;
 pub mod results;
 pub mod table;
 

@@ -89,6 +89,25 @@ impl Delivery {
         }
     }
 
+    /// Returns the queries for the service that stores a request in one transaction. Rows are counted only where the
+    /// statistics of their topic are exact.
+    pub fn of_batched_service(prefix: &str) -> Self {
+        let sum = |column: &str| format!("CAST(coalesce(sum({column}), 0) AS bigint)");
+        let (received, unique) = (sum("received"), sum("unique_processed"));
+        Self {
+            counted: format!(
+                "SELECT {received}, {unique}, {}, CAST(0 AS bigint) FROM {prefix}stats",
+                sum("duplicate_dropped")
+            ),
+            rows: format!(
+                "SELECT {}, {ZEROS} FROM (SELECT topic, count(*) AS stored FROM {prefix}events GROUP BY topic) AS e \
+                 JOIN {prefix}stats AS s ON s.topic = e.topic AND s.unique_processed = stored \
+                     AND received = unique_processed + duplicate_dropped",
+                sum("stored")
+            ),
+        }
+    }
+
     /// Reads the counters.
     pub async fn now(&self, store: &mut Store) -> anyhow::Result<Expected> {
         let (received, unique, duplicates, conflicts_and_dead_letters) = store.numbers(&self.counted).await?;

@@ -1,6 +1,7 @@
 //! The scenarios. Each starts a system on empty tables, sends a workload, waits until it is counted, checks
 //! that it was stored exactly, and returns figures.
 
+mod batched;
 pub mod copy;
 pub mod end_to_end;
 mod exact;
@@ -88,6 +89,8 @@ impl Context {
             // The services store one or two thousand events a second: so many take them a few seconds.
             Scenario::PerEventRedisPostgres => WorkloadSpec::new((events / 100).clamp(1500, 4000), 30),
             Scenario::PerEventSqlite => WorkloadSpec::new((events / 50).clamp(3000, 8000), 30),
+            // It is measured twice, and stores tens of thousands a second.
+            Scenario::BatchedPeer => WorkloadSpec::new(events / 3, 30),
             Scenario::Single
             | Scenario::Ingest1
             | Scenario::Bare
@@ -117,6 +120,10 @@ impl Context {
                 } else {
                     per_event::redis_postgres(servers, python, &workload, connections, name).await
                 }
+            }
+            Scenario::BatchedPeer => {
+                let python = self.python.as_deref().context("no Python environment")?;
+                batched::run(servers, python, &workload, connections, name).await
             }
             Scenario::Ingest1 => ingest::run(servers, &workload, CONNECTIONS_SINGLE, None, name).await,
             Scenario::Bare => ingest::bare(&workload, CONNECTIONS_SINGLE).await,

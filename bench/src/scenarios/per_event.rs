@@ -27,7 +27,7 @@ pub async fn redis_postgres(
     servers.checkpoint().await?;
     let database = format!("{}?search_path={schema}", servers.postgres.url());
     let settings = [("REDIS_URL", servers.redis.url()), ("DATABASE_URL", database)];
-    let service = Service::start(python, "redis_postgres", &settings).await?;
+    let service = Service::start(python, "redis_postgres", 1, &settings).await?;
     let store = Store::Postgres(servers.postgres().await?);
     let watched = [service.watched(), Watched::redis(servers), Watched::postgres(servers), Watched::ourselves()];
     let delivery = Delivery::of_service(&format!("\"{schema}\"."));
@@ -40,7 +40,7 @@ pub async fn redis_postgres(
 /// Measures the service with FastAPI, an `asyncio.Queue` and SQLite.
 pub async fn sqlite(python: &Path, workload: &Arc<Workload>, connections: usize) -> anyhow::Result<Figures> {
     let file = dirs::fresh("per_event").join("events.db");
-    let service = Service::start(python, "queue_sqlite", &[("DATABASE", file.display().to_string())]).await?;
+    let service = Service::start(python, "queue_sqlite", 1, &[("DATABASE", file.display().to_string())]).await?;
     let store = Store::sqlite(&file).await?;
     let watched = [service.watched(), Watched::ourselves()];
     let figures = measure(&service, store, &Delivery::of_service(""), &watched, workload, connections).await?;
@@ -48,7 +48,9 @@ pub async fn sqlite(python: &Path, workload: &Arc<Workload>, connections: usize)
     Ok(figures)
 }
 
-async fn measure(
+/// Sends the workload to a service, checks that it was stored exactly, and returns figures. The service is the first of
+/// the processes that are watched.
+pub(super) async fn measure(
     service: &Service,
     mut store: Store,
     delivery: &Delivery,

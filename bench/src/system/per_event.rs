@@ -1,5 +1,6 @@
-//! Runs the services in Python that store one event per transaction (`bench/per_event`).
+//! Runs the services in Python (`bench/per_event`).
 
+use std::fs;
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -12,6 +13,8 @@ use sluice_tests::process::{Process, tail};
 use crate::load::http::Connection;
 use crate::watch::cpu::Watched;
 
+/// What uvicorn logs when a process answers requests.
+const STARTED: &str = "Application startup complete.";
 /// How long a service may take to start.
 const START_TIMEOUT: Duration = Duration::from_secs(30);
 
@@ -36,18 +39,30 @@ pub struct Service {
     /// Where `/publish` is: `HOST:PORT`.
     pub address: String,
     process: Process,
+    /// The processes that answer requests.
+    processes: usize,
 }
 
 impl Service {
-    /// Starts one of the modules of `bench/per_event`, and waits until it answers requests.
+    /// Starts one of the modules of `bench/per_event` with a number of processes, and waits until all of them answer
+    /// requests.
     ///
     /// # Errors
     /// If it ends, or does not answer within 30 seconds; with the end of its log.
-    pub async fn start(python: &Path, module: &str, settings: &[(&str, String)]) -> anyhow::Result<Self> {
+    pub async fn start(
+        python: &Path,
+        module: &str,
+        processes: usize,
+        settings: &[(&str, String)],
+    ) -> anyhow::Result<Self> {
         let port = TcpListener::bind("127.0.0.1:0")?.local_addr()?.port().to_string();
         let app = format!("{module}:app");
         let source = folder().display().to_string();
-        let args = ["-m", "uvicorn", &app, "--app-dir", &source, "--port", &port, "--no-access-log"];
+        let workers = processes.to_string();
+        let mut args = vec!["-m", "uvicorn", &app, "--app-dir", &source, "--port", &port, "--no-access-log"];
+        if processes > 1 {
+            args.extend(["--workers", &workers]);
+        }
         let args: Vec<String> = args.iter().map(|&arg| arg.to_owned()).collect();
         let mut env: Vec<(String, String)> =
             settings.iter().map(|(name, value)| ((*name).to_owned(), value.clone())).collect();
@@ -55,7 +70,7 @@ impl Service {
         env.push(("PYTHONDONTWRITEBYTECODE".to_owned(), "1".to_owned()));
         let log = dirs::fresh(module).join("service.log");
         let process = Process::start(python, &args, &env, None, &log);
-        let mut service = Self { address: format!("127.0.0.1:{port}"), process };
+        let mut service = Self { address: format!("127.0.0.1:{port}"), process, processes };
         service.ready().await.with_context(|| service.log_tail())?;
         Ok(service)
     }
@@ -66,7 +81,10 @@ impl Service {
             if let Some(status) = self.process.exited() {
                 bail!("the service ended with {status}");
             }
-            if let Ok(mut connection) = Connection::open(&self.address).await {
+            let started_processes = fs::read_to_string(self.process.log())?.matches(STARTED).count();
+            if started_processes == self.processes
+                && let Ok(mut connection) = Connection::open(&self.address).await
+            {
                 let response = connection.get("/health").await?;
                 ensure!(response.status == 200, "/health answered {}", response.status);
                 return Ok(());
@@ -76,9 +94,9 @@ impl Service {
         }
     }
 
-    /// Returns its process.
+    /// Returns its processes.
     pub fn watched(&self) -> Watched {
-        Watched::of("service", [self.process.id()])
+        Watched { with_children: self.processes > 1, ..Watched::of("service", [self.process.id()]) }
     }
 
     /// Returns the end of its log, for an error message.

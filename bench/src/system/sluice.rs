@@ -62,12 +62,12 @@ impl Sluice {
     /// Starts a publisher and `aggregators` aggregators, with a new stream and a new schema, and waits until
     /// they are ready. Each aggregator has as many workers as COPY has connections.
     pub async fn start(servers: &Servers, name: &str, aggregators: usize) -> anyhow::Result<Self> {
-        Self::launch(servers, name, aggregators, &[], None).await
+        Self::launch(servers, name, aggregators, (&[], &[]), None).await
     }
 
     /// Does the same as [`Sluice::start`] with one aggregator, with the programs in a folder.
     pub async fn start_from(servers: &Servers, name: &str, folder: &Path) -> anyhow::Result<Self> {
-        Self::launch(servers, name, 1, &[], Some(folder)).await
+        Self::launch(servers, name, 1, (&[], &[]), Some(folder)).await
     }
 
     /// Does the same as [`Sluice::start`], with further options for the publisher.
@@ -77,14 +77,25 @@ impl Sluice {
         aggregators: usize,
         options: &[&str],
     ) -> anyhow::Result<Self> {
-        Self::launch(servers, name, aggregators, options, None).await
+        Self::start_with_both(servers, name, aggregators, options, &[]).await
+    }
+
+    /// Does the same as [`Sluice::start`], with further options for the publisher and for the aggregators.
+    pub async fn start_with_both(
+        servers: &Servers,
+        name: &str,
+        aggregators: usize,
+        options: &[&str],
+        aggregator_options: &[&str],
+    ) -> anyhow::Result<Self> {
+        Self::launch(servers, name, aggregators, (options, aggregator_options), None).await
     }
 
     async fn launch(
         servers: &Servers,
         name: &str,
         aggregators: usize,
-        options: &[&str],
+        (options, aggregator_options): (&[&str], &[&str]),
         folder: Option<&Path>,
     ) -> anyhow::Result<Self> {
         let dir = dirs::fresh(name);
@@ -95,6 +106,7 @@ impl Sluice {
             let mut args = vec!["run", "--workers", &workers, "--batch-events", &batch, "--consumer", &consumer];
             args.extend(["--redis-url", &redis, "--stream-prefix", name]);
             args.extend(["--database-url", &postgres, "--database-schema", name]);
+            args.extend(aggregator_options);
             program(&consumer, &dir, "sluice-aggregator", &args)
         };
         let mut aggregators: Vec<Program> = (0..aggregators).map(aggregator).collect();

@@ -6,9 +6,10 @@ use anyhow::Context;
 
 use super::cpu::{Watched, family};
 
-/// Returns the largest resident memory so far, in MiB; of several processes that of the largest.
+/// Returns the largest resident memory so far, in MiB; of several processes, and of the children that are counted, that
+/// of the largest.
 pub fn peak_mib(watched: &Watched) -> anyhow::Result<f64> {
-    let peaks = watched.pids.iter().map(|pid| field_mib(&format!("/proc/{pid}/status"), "VmHWM:"));
+    let peaks = family(watched)?.into_iter().map(|pid| field_mib(&format!("/proc/{pid}/status"), "VmHWM:"));
     peaks.collect::<anyhow::Result<Vec<_>>>().map(|peaks| peaks.into_iter().fold(0.0, f64::max))
 }
 
