@@ -17,6 +17,7 @@ use crate::api::{self, ApiState};
 use crate::ready::ready;
 use crate::replica::consumer::{Consumer, pause};
 use crate::replica::failover::Failover;
+use crate::replica::housekeeping::PARTITIONS_EVERY;
 use crate::replica::intake::BatchLimits;
 use crate::replica::name_check::warn_if_name_is_used;
 use crate::replica::{ReplicaSettings, aggregate};
@@ -80,6 +81,7 @@ pub async fn run(settings: RunSettings) -> anyhow::Result<()> {
         idempotency_ttl: settings.rules.idempotency_ttl,
         retention: settings.rules.retention,
         shutdown_timeout: settings.rules.shutdown_timeout,
+        partitions_every: PARTITIONS_EVERY,
     };
     let aggregating = async {
         let done = async {

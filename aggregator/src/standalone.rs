@@ -17,6 +17,7 @@ use tokio_util::sync::CancellationToken;
 use crate::api::{self, ApiState};
 use crate::ready::ready;
 use crate::replica::consumer::Consumer;
+use crate::replica::housekeeping::PARTITIONS_EVERY;
 use crate::replica::intake::BatchLimits;
 use crate::replica::{ReplicaSettings, aggregate};
 use crate::settings::StandaloneSettings;
@@ -110,6 +111,7 @@ impl Standalone {
             idempotency_ttl: settings.idempotency_ttl,
             retention: settings.retention,
             shutdown_timeout: settings.shutdown_timeout,
+            partitions_every: PARTITIONS_EVERY,
         };
         let aggregating = async {
             aggregate(Arc::new(consumer), replica_settings, published.clone()).await.inspect_err(|_| shutdown.cancel())

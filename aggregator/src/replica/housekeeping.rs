@@ -21,7 +21,7 @@ const WATCH_EVERY: Duration = Duration::from_secs(1);
 /// Rows expire after hours or days, so one more minute does not matter.
 const MAINTAIN_EVERY: Duration = Duration::from_secs(60);
 /// Often, so that a partition that fills fast does not become much larger than it should.
-const PARTITIONS_EVERY: Duration = Duration::from_secs(5);
+pub const PARTITIONS_EVERY: Duration = Duration::from_secs(5);
 const MAX_PARTITIONS_BACKOFF: Duration = Duration::from_secs(60);
 /// How long one call of the store may delete. Then the age of the oldest entry is looked at again, and `stop`.
 const MAINTAIN_DURATION: Duration = Duration::from_secs(5);
@@ -143,17 +143,20 @@ pub async fn maintain(
     }
 }
 
-/// Closes partitions of events in time, and has filters of the closed ones, until `stop`. Nothing is closed while the
-/// store is behind the log.
-pub async fn maintain_partitions(consumer: &Consumer, retention: Option<Duration>, stop: &CancellationToken) {
-    let mut backoff = Backoff::new(PARTITIONS_EVERY, MAX_PARTITIONS_BACKOFF);
+/// Closes partitions of events in time, and has filters of the closed ones, until `stop`. Also while the store is behind
+/// the log: a standby that was promoted may have given the numbers of a partition that it has not opened, because a
+/// sequence is not part of a transaction. Nothing can be stored again before it is opened.
+pub async fn maintain_partitions(
+    consumer: &Consumer,
+    retention: Option<Duration>,
+    every: Duration,
+    stop: &CancellationToken,
+) {
+    let mut backoff = Backoff::new(every, MAX_PARTITIONS_BACKOFF);
     // At once: until the filters are loaded, all keys are looked up in all partitions.
     let mut wait = Duration::ZERO;
     while pause(wait, stop).await {
-        wait = PARTITIONS_EVERY;
-        if !consumer.is_in_step().await {
-            continue;
-        }
+        wait = every;
         match consumer.store.maintain_partitions(retention).await {
             Ok(figures) => {
                 metrics::partitions(figures);

@@ -41,6 +41,8 @@ pub struct ReplicaSettings {
     pub idempotency_ttl: Duration,
     /// The age at which events are removed; `None` never removes any.
     pub retention: Option<Duration>,
+    /// How often the partitions of events are looked after.
+    pub partitions_every: Duration,
     /// How long entries in flight may take to be stored after `stop`.
     pub shutdown_timeout: Duration,
 }
@@ -81,7 +83,8 @@ pub async fn aggregate(
     let (c, s) = (consumer.clone(), stop.clone());
     tasks.spawn(async move { housekeeping::maintain(&c, settings.idempotency_ttl, settings.retention, &s).await });
     let (c, s) = (consumer.clone(), stop.clone());
-    tasks.spawn(async move { housekeeping::maintain_partitions(&c, settings.retention, &s).await });
+    let (retention, every) = (settings.retention, settings.partitions_every);
+    tasks.spawn(async move { housekeeping::maintain_partitions(&c, retention, every, &s).await });
 
     let finished = async {
         while let Some(task) = tasks.join_next().await {

@@ -178,7 +178,7 @@ fn compare_counts(expected: &Expected, dead: &Dead, store: &StoreServer, differe
             differences
                 .push(format!("topic {topic}: {arrivals} arrivals ≠ {received} received + {dead} dead-lettered"));
         }
-        let rows = store.rows.values().filter(|row| row.topic == *topic).count() as u64;
+        let rows = store.events.rows().filter(|(_, row)| row.topic == *topic).count() as u64;
         let removed: u64 = store
             .removed
             .iter()
@@ -200,7 +200,7 @@ fn compare_counts(expected: &Expected, dead: &Dead, store: &StoreServer, differe
 
 /// Returns the number of arrivals whose payload differs from the one that is stored.
 fn conflicts(expected: &Expected, store: &StoreServer, topic: &str) -> u64 {
-    let rows = store.rows.iter().filter(|(_, row)| row.topic == *topic);
+    let rows = store.events.rows().filter(|(_, row)| row.topic == *topic);
     let differing = rows.flat_map(|(key, row)| {
         let arrivals = expected.by_key.get(key).into_iter().flatten();
         arrivals.filter(|event| hash(event) != Some(row.hash))
@@ -215,7 +215,7 @@ fn compare_rows(expected: &Expected, dead: &Dead, store: &StoreServer, differenc
         let SentEvent { topic, id, .. } = &events[0];
         let alive = events.len() - dead.by_key.get(key).copied().unwrap_or_default().min(events.len());
         let removed = store.removed.get(key).copied().unwrap_or_default();
-        match store.rows.get(key) {
+        match store.events.find(*key) {
             None if alive > 0 && removed == 0 => differences.push(format!("event {topic}/{id} is lost")),
             Some(_) if alive == 0 => differences.push(format!("event {topic}/{id} is stored and dead-lettered")),
             Some(row) if !events.iter().any(|event| hash(event) == Some(row.hash)) => {
@@ -225,7 +225,7 @@ fn compare_rows(expected: &Expected, dead: &Dead, store: &StoreServer, differenc
         }
     }
     let unknown = |key: &EventKey| is_decided(key) && !expected.by_key.contains_key(key);
-    for row in store.rows.iter().filter(|(key, _)| unknown(key)).map(|(_, row)| row) {
+    for row in store.events.rows().filter(|(key, _)| unknown(key)).map(|(_, row)| row) {
         differences.push(format!("event {}/{} is stored and was not sent", row.topic, row.event_id));
     }
 }

@@ -3,9 +3,17 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use sluice_event::key::hash128;
+use sluice_store::{Maintenance, Store as _};
+
+use crate::planted::Planted;
 use crate::settings::IDEMPOTENCY_TTL;
+use crate::store::locks::Work;
 use crate::system::System;
 use crate::world::{Clock, Link, lock};
+
+/// Bytes of the checksum at the end of a stored filter's segment.
+const CHECKSUM: usize = 16;
 
 /// A fault that cannot happen at this time, because what it would hit does not run.
 struct NotNow;
@@ -18,7 +26,7 @@ pub async fn fault(system: Arc<System>) {
 }
 
 async fn draw(system: &Arc<System>) -> Result<(), NotNow> {
-    match system.world.between(0, 18) {
+    match system.world.between(0, 24) {
         0 | 1 => kill_replica(system),
         2 => freeze_replica(system).await,
         3 => freeze_and_replace(system).await,
@@ -34,6 +42,10 @@ async fn draw(system: &Arc<System>) -> Result<(), NotNow> {
         13 => claim_now(system),
         14 => remove_expired(system),
         15 => remove_replica(system),
+        16 | 17 => damage_filter(system),
+        18 => kill_at_work(system).await,
+        19 => fail_over_at_work(system).await,
+        20 => maintain(system).await,
         _ => fail_over(system).await,
     }
 }
@@ -184,8 +196,102 @@ fn claim_now(system: &System) -> Result<(), NotNow> {
 fn remove_expired(system: &System) -> Result<(), NotNow> {
     let retention = system.settings.replica.retention.ok_or(NotNow)?;
     let now = system.world.millis(Clock::Store);
-    let (removed, _) = lock(&system.store.server).maintain(now, IDEMPOTENCY_TTL, Some(retention), usize::MAX);
+    let random = system.world.between(0, u64::MAX);
+    let (removed, _) = lock(&system.store.server).remove_events(now, retention, usize::MAX, random);
     note(system, || format!("removes {removed} expired events"));
+    Ok(())
+}
+
+/// A replica removes what has expired, and drops the partitions that were removed.
+async fn maintain(system: &System) -> Result<(), NotNow> {
+    let replica = system.replica(any_replica(system)).ok_or(NotNow)?;
+    let retention = system.settings.replica.retention;
+    retention.ok_or(NotNow)?;
+    note(system, || format!("lets {} remove what has expired", replica.process.label));
+    let maintenance = Maintenance { receipts_ttl: IDEMPOTENCY_TTL, retention, max_duration: Duration::from_secs(5) };
+    tokio::select! {
+        biased;
+        () = replica.process.died() => {}
+        _ = replica.store.maintain(&maintenance) => {}
+    }
+    Ok(())
+}
+
+/// A bit of a stored filter is flipped, a part of it is cut off or lost, or it is that of another one.
+fn damage_filter(system: &System) -> Result<(), NotNow> {
+    let mut server = lock(&system.store.server);
+    let mut segments = server.events.catalog.segments_mut();
+    if segments.is_empty() {
+        return Err(NotNow);
+    }
+    let (damaged, other) = (system.world.index(segments.len()), system.world.index(segments.len()));
+    let mut content = segments[damaged].to_vec();
+    let how = match system.world.between(0, 5) {
+        0 => {
+            content.truncate(system.world.index(content.len()));
+            "cut off"
+        }
+        1 => {
+            content = segments[other].to_vec();
+            "that of another one"
+        }
+        2 => {
+            server.events.catalog.lose_segment(damaged);
+            note(system, || format!("loses segment {damaged} of all stored filters"));
+            return Ok(());
+        }
+        _ => {
+            damage(system, &mut content);
+            "damaged"
+        }
+    };
+    *segments[damaged] = content.into();
+    note(system, || format!("segment {damaged} of all stored filters is {how}"));
+    Ok(())
+}
+
+/// Changes the second half of a stored segment, which has fingerprints.
+fn damage(system: &System, content: &mut [u8]) {
+    let Some((content, checksum)) = content.split_last_chunk_mut::<CHECKSUM>() else { return };
+    let half = content.len() / 2;
+    content[half..].iter_mut().for_each(|byte| *byte ^= 0xff);
+    if system.settings.planted == Some(Planted::DamageIsNotNoticed) {
+        *checksum = hash128(content);
+    }
+}
+
+/// Waits until a process does something to partitions. Returns its label, and what it does.
+async fn wait_for_work(system: &System) -> Option<(String, Work)> {
+    let begun = async {
+        loop {
+            let at_work = lock(&system.store.server).locks.at_work.values().next().cloned();
+            if let Some(at_work) = at_work {
+                tokio::time::sleep(system.world.millis_between(0, 20)).await;
+                return at_work;
+            }
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(3), begun).await.ok()
+}
+
+/// Kills a replica while it closes a partition, builds a filter or drops a partition.
+async fn kill_at_work(system: &System) -> Result<(), NotNow> {
+    let Some((label, work)) = wait_for_work(system).await else { return Ok(()) };
+    let replicas = (0..system.settings.replicas).filter_map(|number| system.replica(number));
+    for replica in replicas.filter(|replica| replica.process.label == label) {
+        note(system, || format!("kills {label} while it is {work:?}"));
+        replica.process.kill();
+    }
+    Ok(())
+}
+
+/// Another server takes over from the store while a replica closes a partition, builds a filter or drops a partition.
+async fn fail_over_at_work(system: &System) -> Result<(), NotNow> {
+    if let Some((label, work)) = wait_for_work(system).await {
+        note(system, || format!("fails over while {label} is {work:?}"));
+        fail_over_once(system);
+    }
     Ok(())
 }
 
@@ -234,7 +340,8 @@ fn fail_over_once(system: &System) {
     let world = &system.world;
     let most = if world.chance(0.1) { usize::MAX } else { world.between(0, 10) as usize };
     let log = lock(&system.log.server);
-    let (lost, violations) = lock(&system.store.server).fail_over(most, |entry| log.has(entry));
+    let keeps_numbers = world.chance(0.5);
+    let (lost, violations) = lock(&system.store.server).fail_over(most, keeps_numbers, |entry| log.has(entry));
     note(system, || format!("promotes a standby that lacks the last {lost} changes"));
     violations.into_iter().for_each(|violation| world.violation(violation));
     system.store.ended.notify_waiters();

@@ -4,9 +4,9 @@
 //!
 //! Real are, in the publisher, everything behind the connection (`ingest`, `coalesce`, `append`), and in the
 //! aggregator everything that [`sluice_aggregator::replica::aggregate`] runs (`intake`, `consume`, `recover`,
-//! `suspects`, `failover`, `replay`, `housekeeping`) with the commit and the dedup cache of `crates/store`. Models are
-//! the two servers (`log/`, `store/`), which promise what Redis and PostgreSQL do, and the links to them (`wire.rs`),
-//! which lose requests and answers, or deliver them late. SQL is not simulated.
+//! `suspects`, `failover`, `replay`, `housekeeping`) with the commit, the dedup cache and the protocol of partitions
+//! ([`sluice_store::partitions`]). Models are the two servers (`log/`, `store/`), which promise what Redis and PostgreSQL
+//! do, and the links to them (`wire.rs`), which lose requests and answers, or deliver them late. SQL is not simulated.
 //!
 //! A schedule has at least 3 aggregators, 50 requests and 5 faults (`settings.rs`, `faults.rs`). Then the
 //! faults end, and within five minutes of simulated time every entry must be acknowledged. `check.rs` compares.

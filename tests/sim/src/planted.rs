@@ -19,6 +19,22 @@ pub enum Planted {
     ReplayReadsNothing,
     /// A replica compares the commits of its own workers only, and not those of replicas that are gone.
     OwnCommitsOnly,
+    /// A filter is named by the number of its partition, and not by a random id.
+    FilterOfAnyPartition,
+    /// The list of partitions in memory is used, whatever version the transaction reads.
+    ListFromMemory,
+    /// The version of the list of partitions counts its changes, and is not random.
+    VersionIsACounter,
+    /// Partitions are changed while batches run.
+    CloseDoesNotWait,
+    /// A batch does not check that the open partition has a place for it.
+    RoomIsNotChecked,
+    /// A partition without a filter in memory is not looked up.
+    NoFilterMeansNo,
+    /// A damaged filter has a checksum that matches.
+    DamageIsNotNoticed,
+    /// The dedup cache stays valid when events are removed.
+    RemovalsAreNotNoticed,
 }
 
 /// Gives an entry a new id, which is behind the version byte in its header.

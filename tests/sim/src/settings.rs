@@ -48,6 +48,12 @@ pub struct Settings {
     pub may_pause: bool,
     /// Whether a pooler is in front of the store.
     pub has_pooler: bool,
+    /// With how many events a partition is closed.
+    pub partition_rows: u64,
+    /// From when on events that are in one table are put into partitions; zero if they are in partitions from the beginning.
+    pub switch_after: Duration,
+    /// How many bytes of filters a replica has in memory.
+    pub filter_memory: u64,
     /// How long an entry may be pending before it is claimed.
     pub claim_after: Duration,
     /// How large batches are.
@@ -72,6 +78,7 @@ impl Settings {
             idempotency_ttl: IDEMPOTENCY_TTL,
             retention,
             shutdown_timeout: world.millis_between(500, 5_000),
+            partitions_every: world.millis_between(50, 1_000),
         };
         Self {
             replicas: 3 + world.index(2),
@@ -88,12 +95,28 @@ impl Settings {
             cache_keys: 8 << world.index(5),
             may_pause: world.chance(0.5),
             has_pooler: world.chance(0.3),
+            partition_rows: if world.chance(0.2) { u64::MAX } else { world.between(1, 25) },
+            switch_after: switch_after(world),
+            filter_memory: match world.between(0, 5) {
+                0 => 0,
+                // Some of the filters fit, or all of them if they are narrowed.
+                1 | 2 => world.between(20, 400),
+                _ => u64::MAX,
+            },
             claim_after,
             limits,
             replica,
             ingest: ingest(world),
             planted,
         }
+    }
+}
+
+fn switch_after(world: &World) -> Duration {
+    match world.between(0, 9) {
+        0 => Duration::MAX,
+        1 | 2 => world.millis_between(1, 3_000),
+        _ => Duration::ZERO,
     }
 }
 

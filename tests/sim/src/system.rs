@@ -53,6 +53,8 @@ pub struct Replica {
     pub process: Arc<Process>,
     /// Tells it to stop as SIGTERM does.
     pub stop: CancellationToken,
+    /// What it uses of the store.
+    pub store: Arc<StoreClient>,
 }
 
 impl System {
@@ -63,9 +65,18 @@ impl System {
             ended: tokio::sync::Notify::new(),
             // Shorter than the claim time, as the sessions' time-outs are in PostgreSQL.
             lock_timeout: settings.claim_after / 4,
+            step_timeout: settings.claim_after / 5,
+            partition_rows: settings.partition_rows,
+            switch_after: settings.switch_after,
             may_pause: settings.may_pause,
         };
-        lock(&store.server).has_pooler = settings.has_pooler;
+        {
+            let mut server = lock(&store.server);
+            (server.has_pooler, server.planted) = (settings.has_pooler, settings.planted);
+            if settings.switch_after.is_zero() {
+                server.begin_with_partitions();
+            }
+        }
         let store = Arc::new(store);
         Self {
             log: Arc::new(ModelLog::new(settings.streams, settings.replay_window, store.clone())),
@@ -143,9 +154,10 @@ impl System {
 
     async fn run_replica(self: &Arc<Self>, number: usize) {
         let process = self.new_process(&format!("aggregator-{number}"));
-        let stop = CancellationToken::new();
-        *lock(&self.replicas[number]) = Some(Replica { process: process.clone(), stop: stop.clone() });
-        self.run_process(number, &process, stop).await;
+        let (stop, store) = (CancellationToken::new(), self.new_store(&process));
+        let replica = Replica { process: process.clone(), stop: stop.clone(), store: store.clone() };
+        *lock(&self.replicas[number]) = Some(replica);
+        self.run_process(number, &process, store, stop).await;
         *lock(&self.replicas[number]) = None;
     }
 
@@ -156,17 +168,28 @@ impl System {
             end.await;
             process.kill();
         };
-        tokio::join!(self.run_process(number, &process, CancellationToken::new()), ends);
+        let store = self.new_store(&process);
+        tokio::join!(self.run_process(number, &process, store, CancellationToken::new()), ends);
+    }
+
+    fn new_store(&self, process: &Arc<Process>) -> Arc<StoreClient> {
+        let Settings { planted, cache_keys, filter_memory, .. } = self.settings;
+        let connections = Connections::new(self.world.clone(), process.clone(), self.store.clone(), planted);
+        Arc::new(StoreClient::new(connections, cache_keys, filter_memory))
     }
 
     /// Runs the real aggregator until it is killed or stops.
-    async fn run_process(self: &Arc<Self>, number: usize, process: &Arc<Process>, stop: CancellationToken) {
-        let Settings { planted, cache_keys, limits, claim_after, replica, audit, .. } = &self.settings;
+    async fn run_process(
+        self: &Arc<Self>,
+        number: usize,
+        process: &Arc<Process>,
+        store: Arc<StoreClient>,
+        stop: CancellationToken,
+    ) {
+        let Settings { planted, limits, claim_after, replica, audit, .. } = &self.settings;
         let name = format!("aggregator-{number}");
         let (world, planted) = (self.world.clone(), *planted);
         let log = Arc::new(LogClient::new(world.clone(), process.clone(), self.log.clone(), &name, planted));
-        let connections = Connections::new(world.clone(), process.clone(), self.store.clone(), planted);
-        let store = Arc::new(StoreClient::new(connections, *cache_keys));
         let failover = Failover::new(log.clone(), store.clone(), self.settings.replay_window, IDEMPOTENCY_TTL);
         let options = CommitOptions { keyer: Keyer::default(), shard: name, audit: *audit, numbering: None };
         let consumer = Consumer::new(log, store, options, *limits, *claim_after).with_failover(Arc::new(failover));

@@ -69,6 +69,46 @@ fn a_comparison_of_own_commits_only_is_found_and_repeats() {
     is_found(Planted::OwnCommitsOnly);
 }
 
+#[test]
+fn a_filter_that_is_not_bound_to_its_partition_is_found_and_repeats() {
+    is_found(Planted::FilterOfAnyPartition);
+}
+
+#[test]
+fn a_list_of_partitions_from_memory_is_found_and_repeats() {
+    is_found(Planted::ListFromMemory);
+}
+
+#[test]
+fn a_version_of_the_list_that_comes_again_is_found_and_repeats() {
+    is_found(Planted::VersionIsACounter);
+}
+
+#[test]
+fn a_partition_that_is_closed_beside_batches_is_found_and_repeats() {
+    is_found(Planted::CloseDoesNotWait);
+}
+
+#[test]
+fn a_batch_that_has_no_place_in_the_open_partition_is_found_and_repeats() {
+    is_found(Planted::RoomIsNotChecked);
+}
+
+#[test]
+fn a_partition_that_is_not_looked_up_because_it_has_no_filter_is_found_and_repeats() {
+    is_found(Planted::NoFilterMeansNo);
+}
+
+#[test]
+fn a_damaged_filter_that_is_trusted_is_found_and_repeats() {
+    is_found(Planted::DamageIsNotNoticed);
+}
+
+#[test]
+fn a_dedup_cache_that_outlives_a_removal_is_found_and_repeats() {
+    is_found(Planted::RemovalsAreNotNoticed);
+}
+
 fn is_found(planted: Planted) {
     let fails = |seed: &u64| !run(*seed, Some(planted), false).unwrap().violations.is_empty();
     let seed = (0..SCHEDULES).find(fails).unwrap_or_else(|| panic!("{planted:?} is not found"));

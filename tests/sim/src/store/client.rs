@@ -1,313 +1,51 @@
-//! What a process uses of the model store: the traits of the aggregators.
+//! What a process uses of the model store: the trait of the aggregators.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use sluice_event::{EventKey, PayloadHash, ReceiptId};
+use sluice_event::ReceiptId;
 use sluice_log::Position;
 use sluice_store::dedup_cache::DedupCache;
-use sluice_store::ledger::LedgerRow;
-use sluice_store::marks::{Number, StoredMarks};
+use sluice_store::partitions::{self, Filters, Layouts, Limits};
 use sluice_store::{
-    Counts, DeadLetter, Dropped, EventQuery, Inserted, Maintenance, NewDeadLetter, Page, Removed, Row, Statistics,
-    Store, StoreError, StoredEvent, TopicPage, Transaction,
+    DeadLetter, EventQuery, Maintenance as TimeLimits, Page, PartitionFigures, Removed, Statistics, Store, StoreError,
+    StoredEvent, TopicPage, Transaction,
 };
-use tokio::time::{Instant, timeout_at};
 
-use super::connections::{Connections, Lease};
-use super::events::{KILLS, REFUSED, not_simulated};
-use super::server::{Numbered, StoreServer};
-use super::transactions::{Lock, Locked, Open, StoredRow};
-use crate::wire::Lost;
-use crate::world::{Clock, lock};
+use super::batch::ModelTransaction;
+use super::connections::Connections;
+use super::events::not_simulated;
+use super::partitions::Maintenance;
 
 /// What a process uses of the store.
 pub struct StoreClient {
     connections: Arc<Connections>,
     cache: DedupCache,
     replays: tokio::sync::Mutex<()>,
+    /// Held by whatever uses the connection for maintenance.
+    maintaining: tokio::sync::Mutex<()>,
+    layouts: Layouts,
+    filters: Filters,
 }
 
 impl StoreClient {
-    /// Returns a store on these connections, with a cache of so many keys.
-    pub fn new(connections: Arc<Connections>, keys: usize) -> Self {
-        Self { connections, cache: DedupCache::new(keys), replays: tokio::sync::Mutex::new(()) }
+    /// Returns a store on these connections, with a cache of so many keys, and so many bytes for filters.
+    pub fn new(connections: Arc<Connections>, keys: usize, filter_memory: u64) -> Self {
+        Self {
+            connections,
+            cache: DedupCache::new(keys),
+            replays: tokio::sync::Mutex::new(()),
+            maintaining: tokio::sync::Mutex::new(()),
+            layouts: Layouts::default(),
+            filters: Filters::new(filter_memory),
+        }
     }
 
     /// Returns the connections.
     pub(super) fn connections(&self) -> &Connections {
         &self.connections
-    }
-}
-
-/// A transaction on one connection.
-struct ModelTransaction {
-    inner: Arc<Connections>,
-    /// Its connection, until that is given back.
-    lease: Option<Lease>,
-    server: u64,
-    id: u64,
-    generation: u64,
-    /// Whether the server has ended it, or will do so without the process.
-    ended: bool,
-}
-
-impl Drop for ModelTransaction {
-    /// The connection is closed. The server notices it at once or later.
-    fn drop(&mut self) {
-        if self.ended {
-            return;
-        }
-        let (store, id) = (self.inner.store.clone(), self.id);
-        let end = move || {
-            lock(&store.server).transactions.end(id);
-            store.ended.notify_waiters();
-        };
-        if self.inner.world.chance(0.7) {
-            return end();
-        }
-        let later = self.inner.world.millis_between(1, 1_000);
-        if let Ok(runtime) = tokio::runtime::Handle::try_current() {
-            runtime.spawn(async move {
-                tokio::time::sleep(later).await;
-                end();
-            });
-        }
-    }
-}
-
-impl ModelTransaction {
-    /// Returns what this transaction has done so far.
-    fn open<T>(&self, use_it: impl FnOnce(&mut Open) -> T) -> Result<T, StoreError> {
-        let now = self.inner.now();
-        let mut server = lock(&self.inner.store.server);
-        let ended = || StoreError::Unavailable("the transaction was ended by the server".into());
-        let open = server.transactions.get(self.id).ok_or_else(ended)?;
-        open.used_at = now;
-        Ok(use_it(open))
-    }
-
-    /// Locks something, and returns whether it is not stored. Waits for another transaction that has locked it.
-    async fn insert(&self, what: Lock) -> Result<bool, StoreError> {
-        let store = &self.inner.store;
-        let deadline = Instant::now() + store.lock_timeout;
-        loop {
-            let ended = store.ended.notified();
-            let locked = {
-                let mut server = lock(&store.server);
-                if server.is_stored(self.id, what) {
-                    return Ok(false);
-                }
-                server.transactions.lock(self.id, what)
-            };
-            let (other, used_at) = match locked {
-                Locked::Mine => return Ok(true),
-                Locked::Wait { other, used_at } => (other, used_at),
-                Locked::Deadlock => return Err(StoreError::Conflict("deadlock detected".into())),
-                Locked::Ended => return Err(StoreError::Unavailable("ended by the server".into())),
-            };
-            let idle_until = Duration::from_millis(used_at) + store.lock_timeout;
-            let idle_for = idle_until.saturating_sub(self.inner.world.elapsed()).min(store.lock_timeout);
-            if idle_for.is_zero() {
-                self.inner.note(|| format!("transaction {other} was idle for too long and is ended"));
-                lock(&store.server).transactions.end(other);
-                store.ended.notify_waiters();
-            } else if timeout_at(deadline.min(Instant::now() + idle_for), ended).await.is_err()
-                && Instant::now() >= deadline
-            {
-                lock(&store.server).transactions.stop_waiting(self.id);
-                return Err(StoreError::Conflict("canceling statement due to lock timeout".into()));
-            }
-        }
-    }
-
-    async fn insert_all_receipts(&self, ids: &[ReceiptId]) -> Result<HashSet<ReceiptId>, StoreError> {
-        let mut new = HashSet::new();
-        for &id in ids {
-            if self.insert(Lock::Receipt(id)).await? {
-                self.open(|open| open.receipts.push(id))?;
-                new.insert(id);
-            }
-        }
-        Ok(new)
-    }
-
-    async fn insert_row(&self, row: &Row<'_>) -> Result<bool, StoreError> {
-        if row.event.payload == KILLS {
-            self.inner.note(|| "killed by an event".into());
-            self.inner.process.kill();
-            self.inner.process.running().await;
-        }
-        if row.event.payload == REFUSED {
-            self.open(|open| open.failed = true)?;
-            return Err(StoreError::Refused { code: "22P02".into(), message: "invalid input".into() });
-        }
-        if !self.insert(Lock::Event(row.key)).await? {
-            return Ok(false);
-        }
-        let stored = StoredRow {
-            topic: row.event.topic.to_string(),
-            event_id: row.event.event_id.to_string(),
-            hash: row.event.payload_hash,
-            request: row.request_id,
-            inserted_at: self.inner.world.millis(Clock::Store),
-        };
-        self.open(|open| open.rows.push((row.key, stored)))?;
-        Ok(true)
-    }
-}
-
-#[async_trait]
-impl Transaction for ModelTransaction {
-    fn generation(&self) -> u64 {
-        self.generation
-    }
-
-    async fn insert_receipts(&mut self, ids: &[ReceiptId]) -> Result<HashSet<ReceiptId>, StoreError> {
-        self.inner.pass("insert receipts").await?;
-        self.insert_all_receipts(ids).await
-    }
-
-    fn may_pause(&self) -> bool {
-        self.inner.store.may_pause
-    }
-
-    async fn insert_events(&mut self, rows: &[Row<'_>]) -> Result<Inserted, StoreError> {
-        self.inner.pass("insert events").await?;
-        self.inner.check_room()?;
-        // The more a statement has to do, the more likely it takes too long.
-        if self.inner.world.chance(0.0005 * rows.len().min(40) as f64) {
-            return Err(StoreError::TooSlow("canceling statement due to statement timeout".into()));
-        }
-        let mut new = HashSet::new();
-        for row in rows {
-            if self.insert_row(row).await? {
-                new.insert(row.key);
-            }
-        }
-        Ok(if new.len() == rows.len() { Inserted::All } else { Inserted::Keys(new) })
-    }
-
-    async fn payload_hashes(&mut self, keys: &[EventKey]) -> Result<HashMap<EventKey, PayloadHash>, StoreError> {
-        self.inner.pass("look up").await?;
-        let server = lock(&self.inner.store.server);
-        Ok(keys.iter().filter_map(|key| Some((*key, server.rows.get(key)?.hash))).collect())
-    }
-
-    async fn insert_dead_letters(&mut self, dead_letters: &[NewDeadLetter]) -> Result<(), StoreError> {
-        self.inner.pass("insert dead letters").await?;
-        self.open(|open| open.dead_letters.extend_from_slice(dead_letters))
-    }
-
-    async fn take_dead_letter(&mut self, _: i64) -> Result<Option<DeadLetter>, StoreError> {
-        not_simulated()
-    }
-
-    async fn insert_audit(&mut self, dropped: &[Dropped]) -> Result<(), StoreError> {
-        self.inner.pass("insert audit").await?;
-        self.open(|open| open.dropped.extend_from_slice(dropped))
-    }
-
-    /// The model keeps no ledger: only the command `audit` reads it.
-    async fn add_to_ledger(&mut self, _shard: &str, _rows: &[LedgerRow<'_>]) -> Result<(), StoreError> {
-        self.inner.pass("add to ledger").await
-    }
-
-    async fn forget_attempts(&mut self, position: Position) -> Result<(), StoreError> {
-        self.inner.pass("forget attempts").await?;
-        self.open(|open| open.forgotten = Some(position))
-    }
-
-    async fn savepoint(&mut self) -> Result<(), StoreError> {
-        self.inner.pass("savepoint").await?;
-        self.open(|open| open.savepoint = Some(open.rows.len()))
-    }
-
-    async fn rollback_to_savepoint(&mut self) -> Result<(), StoreError> {
-        self.inner.pass("rollback to savepoint").await?;
-        lock(&self.inner.store.server).transactions.rollback_to_savepoint(self.id);
-        self.inner.store.ended.notify_waiters();
-        Ok(())
-    }
-
-    async fn release_savepoint(&mut self) -> Result<(), StoreError> {
-        self.inner.pass("release savepoint").await?;
-        self.open(|open| open.savepoint = None)
-    }
-
-    fn is_compared(&self) -> bool {
-        self.lease.as_ref().is_none_or(Lease::is_compared)
-    }
-
-    fn set_compared(&mut self) {
-        self.lease.iter_mut().for_each(Lease::set_compared);
-    }
-
-    fn is_current(&self) -> bool {
-        self.lease.as_ref().is_none_or(Lease::is_current)
-    }
-
-    fn distrust(&self) {
-        self.inner.distrust();
-    }
-
-    async fn stored_marks(&mut self) -> Result<StoredMarks, StoreError> {
-        self.inner.pass("marks").await?;
-        self.open(|_| ())?;
-        Ok(lock(&self.inner.store.server).stored_marks())
-    }
-
-    async fn commit(
-        mut self: Box<Self>,
-        shard: &str,
-        counts: &BTreeMap<&str, Counts>,
-        number: Option<Number<'_>>,
-    ) -> Result<Option<u64>, StoreError> {
-        self.inner.check_room()?;
-        let counts: BTreeMap<String, Counts> = counts.iter().map(|(topic, c)| ((*topic).to_owned(), *c)).collect();
-        let (world, label) = (self.inner.world.clone(), self.inner.process.label.clone());
-        let (id, shard, clock, number) = (self.id, shard.to_owned(), self.inner.clock(), number.map(Numbered::from));
-        let run = move |server: &mut StoreServer| {
-            let committed = server.commit(id, &counts, number.as_ref(), clock());
-            world.note(&label, || match &committed {
-                Ok((number, _)) => format!("committed transaction {id} of {shard} as number {number:?}: {counts:?}"),
-                Err(error) => format!("transaction {id} of {shard} is not committed: {error}"),
-            });
-            let (number, violations) = committed?;
-            violations.into_iter().for_each(|violation| world.violation(violation));
-            Ok(number)
-        };
-        let lost = match self.inner.call(self.server, run).await {
-            Ok(Some(answer)) => {
-                if answer.is_ok() {
-                    self.ended = true;
-                    self.lease.take().into_iter().for_each(Lease::give_back);
-                }
-                return answer;
-            }
-            Ok(None) => "the server is gone",
-            Err(Lost::Request) => "the request was lost",
-            Err(Lost::Answer) => "the answer was lost",
-            Err(Lost::Late) => {
-                // The server has the request, and keeps the transaction until it executes it.
-                self.ended = true;
-                "the request is late"
-            }
-        };
-        self.inner.note(|| format!("commit of transaction {id}: {lost}"));
-        Err(StoreError::Unavailable("commit: the connection broke".into()))
-    }
-
-    async fn rollback(mut self: Box<Self>) {
-        let id = self.id;
-        // Without an answer the connection counts as lost.
-        let ended = self.inner.call(self.server, move |server| server.transactions.end(id)).await;
-        if matches!(ended, Ok(Some(_))) {
-            self.ended = true;
-            self.lease.take().into_iter().for_each(Lease::give_back);
-        }
     }
 }
 
@@ -326,25 +64,21 @@ impl Store for StoreClient {
             }
             return Err(error);
         }
-        let server = lease.server();
-        if server != inner.current() {
-            return Err(StoreError::Unavailable("begin: the connection is broken".into()));
-        }
         inner.check_room()?;
-        let id = {
-            let mut server = lock(&inner.store.server);
-            let changes = server.changes();
-            server.transactions.begin(changes, inner.now())
+        let (mut transaction, version) = ModelTransaction::begin(inner, lease, self.filters.loaded()).await?;
+        let begun = async {
+            let new = transaction.insert_all_receipts(receipts).await?;
+            transaction.find_layout(&self.layouts, &self.filters, &version).await?;
+            Ok(new)
         };
-        let (generation, lease) = (lease.generation(), Some(lease));
-        let transaction = ModelTransaction { inner: inner.clone(), lease, server, id, generation, ended: false };
-        let new = match transaction.insert_all_receipts(receipts).await {
+        let new = match begun.await {
             Err(error @ StoreError::Conflict(_)) => {
                 Box::new(transaction).rollback().await;
                 return Err(error);
             }
-            inserted => inserted?,
+            begun => begun?,
         };
+        let id = transaction.id();
         inner.note(|| format!("began transaction {id}: {} of {} receipts are new", new.len(), receipts.len()));
         Ok((Box::new(transaction), new))
     }
@@ -377,14 +111,19 @@ impl Store for StoreClient {
         not_simulated()
     }
 
-    async fn maintain(&self, maintenance: &Maintenance) -> Result<Removed, StoreError> {
-        let (clock, Maintenance { receipts_ttl, retention, .. }) = (self.connections.clock(), *maintenance);
-        // The time of one call is over after so many events.
-        let max_events = self.connections.world.between(1, 200) as usize;
-        let run = move |server: &mut StoreServer| server.maintain(clock(), receipts_ttl, retention, max_events);
-        let (events, more) = self.connections.ask("maintain", run).await?;
-        self.connections.note(|| format!("maintenance removed {events} events"));
+    async fn maintain(&self, maintenance: &TimeLimits) -> Result<Removed, StoreError> {
+        let TimeLimits { receipts_ttl, retention, .. } = *maintenance;
+        let _maintaining = self.maintaining.lock().await;
+        let mut connection = Maintenance::connect(self.connections.clone()).await?;
+        let (events, more) = connection.remove(receipts_ttl, retention).await?;
         Ok(Removed { events, more, ..Removed::default() })
+    }
+
+    async fn maintain_partitions(&self, retention: Option<Duration>) -> Result<Option<PartitionFigures>, StoreError> {
+        let _maintaining = self.maintaining.lock().await;
+        let mut connection = Maintenance::connect(self.connections.clone()).await?;
+        let limits = Limits { rows: self.connections.store.partition_rows, retention };
+        partitions::maintain(&mut connection, &self.layouts, &self.filters, limits).await
     }
 
     fn replays(&self) -> &tokio::sync::Mutex<()> {

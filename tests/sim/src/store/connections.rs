@@ -94,7 +94,10 @@ impl Lease {
 
     /// Returns the generation of the dedup cache for a transaction that begins on it.
     pub fn generation(&self) -> u64 {
-        let removals = lock(&self.connections.store.server).removals;
+        let removals = match self.connections.planted {
+            Some(Planted::RemovalsAreNotNoticed) => 0,
+            _ => lock(&self.connections.store.server).removals,
+        };
         let mut seen = lock(&self.connections.removals);
         if seen.0 != removals {
             *seen = (removals, seen.1 + 1);
@@ -117,6 +120,11 @@ impl Connections {
         let others = AtomicU64::new(lock(&store.server).generation);
         let (idle, lost, removals) = (Mutex::default(), AtomicU64::new(0), Mutex::default());
         Arc::new(Self { world, process, store, planted, idle, lost, others, removals })
+    }
+
+    /// Returns the mistake that is planted, if any.
+    pub fn planted(&self) -> Option<Planted> {
+        self.planted
     }
 
     /// Treats all connections for commits as lost.

@@ -11,8 +11,11 @@ use sluice_store::marks::{Number, StoredMarks};
 use sluice_store::{Counts, NewDeadLetter, StoreError};
 use tokio::sync::Notify;
 
-use super::changes::{Change, MarkBefore, add, subtract};
-use super::transactions::{Lock, Open, StoredRow, Transactions};
+use super::changes::{Change, MarkBefore, add};
+use super::locks::TableLocks;
+use super::tables::Tables;
+use super::transactions::{Lock, Open, Transactions};
+use crate::planted::Planted;
 
 /// Partitions of receipts into which the time is divided for which they are kept.
 const PARTITIONS: u64 = 8;
@@ -25,6 +28,12 @@ pub struct ModelStore {
     pub ended: Notify,
     /// How long a transaction waits for another, and may be idle while others wait for it.
     pub lock_timeout: Duration,
+    /// How long a change of the partitions waits for the open transactions.
+    pub step_timeout: Duration,
+    /// With how many events a partition is closed.
+    pub partition_rows: u64,
+    /// From when on events that are in one table are put into partitions.
+    pub switch_after: Duration,
     /// What [`sluice_store::Transaction::may_pause`] returns.
     pub may_pause: bool,
 }
@@ -33,7 +42,11 @@ pub struct ModelStore {
 #[derive(Default)]
 pub struct StoreServer {
     /// The rows of events.
-    pub rows: BTreeMap<EventKey, StoredRow>,
+    pub events: Tables,
+    /// The locks for changes of the partitions.
+    pub locks: TableLocks,
+    /// The mistake that is planted, if any.
+    pub planted: Option<Planted>,
     /// The counters, by topic.
     pub counters: BTreeMap<String, Counts>,
     /// The dead letters.
@@ -41,29 +54,39 @@ pub struct StoreServer {
     /// How many rows of each key retention has removed.
     pub removed: BTreeMap<EventKey, u64>,
     /// How many rows of each topic it has removed.
-    removed_of: BTreeMap<String, u64>,
-    /// How many times rows were removed.
+    pub(super) removed_of: BTreeMap<String, u64>,
+    /// How many rows were removed.
     pub removals: u64,
     /// Raised when another server takes over.
     pub generation: u64,
     /// The ids of the entries that were lost and that were not stored again before they were removed from the log.
-    beyond_window: BTreeSet<EntryId>,
+    pub(super) beyond_window: BTreeSet<EntryId>,
     /// The number of each worker's last commit, and its time in milliseconds.
-    marks: BTreeMap<String, (u64, u64)>,
+    pub(super) marks: BTreeMap<String, (u64, u64)>,
     /// Everything whose commit was ever lost.
-    lost: BTreeSet<ReceiptId>,
+    pub(super) lost: BTreeSet<ReceiptId>,
     /// The events whose commits were lost while a pooler hid it. A process trusts its cache of them until it notices.
     pub lost_unseen: BTreeSet<EventKey>,
     /// Whether a pooler is in front of it.
     pub has_pooler: bool,
     /// The open transactions.
     pub transactions: Transactions,
-    receipts: BTreeMap<ReceiptId, u32>,
+    pub(super) receipts: BTreeMap<ReceiptId, u32>,
     open_partition: u32,
     opened_at: u64,
     closed_at: BTreeMap<u32, u64>,
-    attempts: BTreeMap<Position, u32>,
-    changes: Vec<Change>,
+    pub(super) attempts: BTreeMap<Position, u32>,
+    pub(super) changes: Vec<Change>,
+}
+
+/// What a transaction learns when it begins.
+pub struct Begun {
+    /// Its id.
+    pub id: u64,
+    /// The number of its batch.
+    pub batch: i64,
+    /// The version of the list of partitions.
+    pub version: String,
 }
 
 /// The number that a commit is to have: its worker, and the commits that must be there.
@@ -82,21 +105,27 @@ impl From<Number<'_>> for Numbered {
 }
 
 impl StoreServer {
-    /// Returns how many changes were committed.
-    pub fn changes(&self) -> usize {
-        self.changes.len()
+    /// Begins a transaction, unless it has to wait until the partitions were changed.
+    pub fn begin(&mut self, now: u64) -> Option<Begun> {
+        if self.locks.make_wait() {
+            return None;
+        }
+        self.events.last_batch += 1;
+        let batch = self.events.last_batch;
+        let id = self.transactions.begin(batch, self.changes.len(), now);
+        Some(Begun { id, batch, version: self.events.catalog.version.clone() })
     }
 
     /// Returns whether something is stored, as a statement of this transaction sees it.
     pub fn is_stored(&mut self, id: u64, what: Lock) -> bool {
         let stored = match what {
             Lock::Receipt(receipt) => self.receipts.contains_key(&receipt),
-            Lock::Event(key) => self.rows.contains_key(&key),
+            Lock::Event(table, key) => self.events.row(table, key).is_some(),
         };
         stored
             || self.transactions.get(id).is_some_and(|open| match what {
                 Lock::Receipt(receipt) => open.receipts.contains(&receipt),
-                Lock::Event(key) => open.rows.iter().any(|(own, _)| *own == key),
+                Lock::Event(_, key) => open.rows.iter().any(|(own, _)| *own == key),
             })
     }
 
@@ -119,12 +148,15 @@ impl StoreServer {
         }
         let mark = number.map(|number| self.mark(number, now)).transpose()?;
         let mut violations = self.check(&open, counts);
-        let Open { receipts, rows, dead_letters, forgotten, .. } = open;
+        let Open { batch, table, receipts, rows, dead_letters, forgotten, .. } = open;
         for receipt in &receipts {
             self.receipts.insert(*receipt, self.open_partition);
         }
         let keys = rows.iter().map(|(key, _)| *key).collect();
-        self.rows.extend(rows);
+        match self.events.tables.get_mut(&table) {
+            Some(table) => table.rows.extend(rows),
+            None => violations.push(format!("a commit writes to partition {table}, which was dropped")),
+        }
         for (topic, added) in counts {
             add(self.counters.entry(topic.clone()).or_default(), added);
         }
@@ -135,7 +167,7 @@ impl StoreServer {
         let forgotten = forgotten.and_then(|position| Some((position, self.attempts.remove(&position)?)));
         let counts = counts.clone();
         let (number, mark) = mark.unzip();
-        self.changes.push(Change::Batch { receipts, keys, counts, dead_letters: ids, forgotten, mark });
+        self.changes.push(Change::Batch { batch, table, receipts, keys, counts, dead_letters: ids, forgotten, mark });
         violations.extend(self.check_identity());
         Ok((number, violations))
     }
@@ -210,9 +242,9 @@ impl StoreServer {
     }
 
     /// Checks the identities that hold in every committed state.
-    fn check_identity(&self) -> Vec<String> {
+    pub(super) fn check_identity(&self) -> Vec<String> {
         let mut rows: BTreeMap<&str, u64> = BTreeMap::new();
-        self.rows.values().for_each(|row| *rows.entry(&row.topic).or_default() += 1);
+        self.events.rows().for_each(|(_, row)| *rows.entry(&row.topic).or_default() += 1);
         let mut violations = Vec::new();
         for (topic, counts) in &self.counters {
             if counts.received != counts.unique + counts.duplicates {
@@ -237,87 +269,25 @@ impl StoreServer {
                 violations.push(format!("a commit counts {counts:?} in topic {topic} and inserts {rows} rows"));
             }
         }
-        if let Some((key, _)) = open.rows.iter().find(|(key, _)| self.rows.contains_key(key)) {
+        if let Some((key, _)) = open.rows.iter().find(|(key, _)| self.events.find(*key).is_some()) {
             violations.push(format!("a commit inserts {key} a second time"));
         }
         let removed_since = |key: &EventKey| {
             self.changes[open.began_after..].iter().any(|change| match change {
                 Change::Removal(rows) => rows.iter().any(|(removed, _)| removed == key),
+                Change::RemovedPartition(_, events) => events.iter().any(|(removed, _)| removed == key),
                 _ => false,
             })
         };
         for dropped in &open.dropped {
             let key = dropped.key;
             let own = open.rows.iter().any(|(own, _)| *own == key);
-            let is_stored = own || self.rows.contains_key(&key) || removed_since(&key);
+            let is_stored = own || self.events.find(key).is_some() || removed_since(&key);
             if !is_stored && !self.lost_unseen.contains(&key) {
                 violations.push(format!("an arrival of {key} was dropped as a duplicate, and it is not stored"));
             }
         }
         violations
-    }
-
-    /// Takes the store back by some commits, as when a standby that is behind is promoted, or a backup is restored: all
-    /// open transactions end, and at most `most` of the last changes are lost. `in_log` tells whether an entry is still
-    /// in the log; `None` if there never was an entry of this id. Returns how many were lost, and the violations that
-    /// the state before them shows.
-    pub fn fail_over(&mut self, most: usize, in_log: impl Fn(EntryId) -> Option<bool>) -> (usize, Vec<String>) {
-        self.generation += 1;
-        self.transactions.end_all();
-        let mut lost = 0;
-        while lost < most
-            && let Some(change) = self.changes.pop()
-        {
-            self.undo(change, &in_log);
-            lost += 1;
-        }
-        (lost, self.check_identity())
-    }
-
-    fn undo(&mut self, change: Change, in_log: &impl Fn(EntryId) -> Option<bool>) {
-        match change {
-            Change::Batch { receipts, keys, counts, dead_letters, forgotten, mark } => {
-                for receipt in receipts {
-                    self.receipts.remove(&receipt);
-                    self.lost.insert(receipt);
-                    let id = EntryId::from_bytes(*receipt.as_bytes());
-                    if in_log(id) == Some(false) {
-                        self.beyond_window.insert(id);
-                    }
-                }
-                self.rows.retain(|key, _| !keys.contains(key));
-                self.lost_unseen.extend(keys.into_iter().filter(|_| self.has_pooler));
-                self.dead_letters.retain(|id, _| !dead_letters.contains(id));
-                for (topic, lost) in counts {
-                    subtract(self.counters.entry(topic).or_default(), &lost);
-                }
-                self.attempts.extend(forgotten);
-                self.restore_marks(mark);
-            }
-            Change::Removal(rows) => {
-                self.removals -= 1;
-                for (key, row) in rows {
-                    if let Some(removed) = self.removed.get_mut(&key) {
-                        *removed -= 1;
-                    }
-                    if let Some(removed) = self.removed_of.get_mut(&row.topic) {
-                        *removed -= 1;
-                    }
-                    self.rows.insert(key, row);
-                }
-            }
-            Change::Marks(before) => self.restore_marks(before.into_iter().rev()),
-            Change::Attempt(position, before) => _ = self.attempts.insert(position, before),
-        }
-    }
-
-    fn restore_marks(&mut self, before: impl IntoIterator<Item = MarkBefore>) {
-        for (worker, mark) in before {
-            match mark {
-                Some(mark) => self.marks.insert(worker, mark),
-                None => self.marks.remove(&worker),
-            };
-        }
     }
 
     /// Marks an attempt to store an entry; returns how many were marked.
@@ -336,32 +306,7 @@ impl StoreServer {
         }
     }
 
-    /// Removes at most `max_events` old events, and old receipts by whole partitions. Returns how many events were
-    /// removed, and whether others are left that are old.
-    pub fn maintain(
-        &mut self,
-        now: u64,
-        receipts_ttl: Duration,
-        retention: Option<Duration>,
-        max_events: usize,
-    ) -> (u64, bool) {
-        self.maintain_receipts(now, receipts_ttl.as_millis() as u64);
-        let Some(retention) = retention else { return (0, false) };
-        let cutoff = now.saturating_sub(retention.as_millis() as u64);
-        let old: Vec<_> = self.rows.extract_if(.., |_, row| row.inserted_at < cutoff).take(max_events).collect();
-        let count = old.len() as u64;
-        if count > 0 {
-            self.removals += 1;
-            for (key, row) in &old {
-                *self.removed.entry(*key).or_default() += 1;
-                *self.removed_of.entry(row.topic.clone()).or_default() += 1;
-            }
-            self.changes.push(Change::Removal(old));
-        }
-        (count, count == max_events as u64)
-    }
-
-    fn maintain_receipts(&mut self, now: u64, ttl: u64) {
+    pub(super) fn maintain_receipts(&mut self, now: u64, ttl: u64) {
         let has_receipts = self.receipts.values().any(|partition| *partition == self.open_partition);
         // A partition is closed when every transaction that writes to it has ended.
         if now.saturating_sub(self.opened_at) >= ttl / PARTITIONS && has_receipts && self.transactions.is_empty() {

@@ -11,8 +11,8 @@ use sluice_store::{Dropped, NewDeadLetter};
 pub enum Lock {
     /// A receipt.
     Receipt(ReceiptId),
-    /// The row of an event.
-    Event(EventKey),
+    /// The row of an event in the table of a partition.
+    Event(i32, EventKey),
 }
 
 /// A row of an event.
@@ -33,6 +33,10 @@ pub struct StoredRow {
 /// What a transaction will have done once it is committed.
 #[derive(Default)]
 pub struct Open {
+    /// The number of its batch.
+    pub batch: i64,
+    /// The table that it writes to.
+    pub table: i32,
     /// The receipts that are new.
     pub receipts: Vec<ReceiptId>,
     /// The rows that are new.
@@ -82,9 +86,9 @@ pub struct Transactions {
 
 impl Transactions {
     /// Begins a transaction.
-    pub fn begin(&mut self, began_after: usize, now: u64) -> u64 {
+    pub fn begin(&mut self, batch: i64, began_after: usize, now: u64) -> u64 {
         self.last += 1;
-        self.open.insert(self.last, Open { began_after, used_at: now, ..Open::default() });
+        self.open.insert(self.last, Open { batch, began_after, used_at: now, ..Open::default() });
         self.last
     }
 
@@ -147,7 +151,7 @@ impl Transactions {
         let Some(open) = self.open.get_mut(&id) else { return };
         let rows = open.savepoint.take().unwrap_or_default();
         for (key, _) in open.rows.drain(rows..) {
-            self.locks.remove(&Lock::Event(key));
+            self.locks.remove(&Lock::Event(open.table, key));
         }
         open.failed = false;
     }
