@@ -235,7 +235,7 @@ impl PartitionTables for Maintenance {
         self.ask("has no filter", move |server| server.events.catalog.has_no_filter(partition)).await
     }
 
-    async fn vacuum(&mut self, _partition: i32) -> Result<(), StoreError> {
+    async fn vacuum_next(&mut self) -> Result<(), StoreError> {
         self.ask("vacuum", |_| ()).await
     }
 
