@@ -262,6 +262,15 @@ pub struct StandaloneSettings {
     #[command(flatten)]
     #[allow(missing_docs, reason = "a doc comment would become the help's heading")]
     pub auth: AuthArgs,
+    /// Number of events with which a partition of their keys is closed. With --retention it is closed after an eighth of
+    /// that time too
+    #[arg(long, env = "SLUICE_PARTITION_ROWS", default_value_t = 500_000, value_name = "EVENTS",
+        value_parser = clap::value_parser!(u64).range(10..=1_000_000_000))]
+    pub partition_rows: u64,
+    /// Memory that the filters of closed partitions may take: 2.3 bytes for each event, or half of that where all of them
+    /// would not fit. In partitions whose filter does not fit either, every key is looked up
+    #[arg(long, env = "SLUICE_FILTER_MEMORY", default_value = "64MiB", value_parser = bytes, value_name = "SIZE")]
+    pub filter_memory: u64,
     #[command(flatten)]
     #[allow(missing_docs, reason = "a doc comment would become the help's heading")]
     pub ingest: sluice_publisher::settings::IngestArgs,

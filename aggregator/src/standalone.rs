@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
-use sluice_log::sqlite::{SqliteLog, SqliteSettings};
+use sluice_log::sqlite::{SqliteLog, SqliteSettings as LogSettings};
 use sluice_service::durability::Requirement;
 use sluice_service::guard::SharedGuard;
 use sluice_service::monitoring::Monitoring;
@@ -22,7 +22,7 @@ use crate::replica::intake::BatchLimits;
 use crate::replica::{ReplicaSettings, aggregate};
 use crate::settings::StandaloneSettings;
 use sluice_store::CommitOptions;
-use sluice_store::sqlite::SqliteStore;
+use sluice_store::sqlite::{SqliteSettings, SqliteStore};
 
 /// No other consumer reads this log, so entries are never claimed: any value does.
 const CLAIM_AFTER: Duration = Duration::from_secs(60);
@@ -61,10 +61,14 @@ impl Standalone {
     pub async fn open(settings: StandaloneSettings) -> anyhow::Result<Self> {
         let folder = &settings.data;
         let log =
-            SqliteSettings { folder: folder.clone(), idempotency_ttl: settings.rules.idempotency_ttl, max_bytes: None };
+            LogSettings { folder: folder.clone(), idempotency_ttl: settings.rules.idempotency_ttl, max_bytes: None };
         let log = Arc::new(SqliteLog::open(log).await?);
-        let dedup_cache_keys = settings.rules.dedup_cache_keys as usize;
-        let store = SqliteStore::open(&folder.join("store.db"), &settings.rules.keyer(), dedup_cache_keys).await?;
+        let store = SqliteSettings {
+            dedup_cache_keys: settings.rules.dedup_cache_keys as usize,
+            partition_keys: settings.partition_rows,
+            filter_memory: settings.filter_memory,
+        };
+        let store = SqliteStore::open_with(&folder.join("store.db"), &settings.rules.keyer(), &store).await?;
         let options = CommitOptions {
             keyer: settings.rules.keyer(),
             shard: "standalone".to_owned(),

@@ -233,9 +233,7 @@ impl Setup {
                 let database = self.postgres_of_each.get(number).or(self.postgres_proxy.as_ref()).unwrap_or(&postgres);
                 args.extend(words(&["--database-url", database, "--database-schema", &name]));
                 args.extend(self.aggregator_args.clone());
-                let mut env = vec![("SLUICE_PARTITION_ROWS".to_owned(), PARTITION_ROWS.to_string())];
-                env.extend(self.env.clone());
-                Program::new(&consumer, "sluice-aggregator", args, &env, &dir)
+                Program::new(&consumer, "sluice-aggregator", args, &self.env_of_aggregators(), &dir)
             })
             .collect();
         let query = aggregators[0].base();
@@ -274,12 +272,17 @@ impl Setup {
         system
     }
 
+    fn env_of_aggregators(&self) -> Vec<(String, String)> {
+        let partition_rows = ("SLUICE_PARTITION_ROWS".to_owned(), PARTITION_ROWS.to_string());
+        std::iter::once(partition_rows).chain(self.env.iter().cloned()).collect()
+    }
+
     async fn start_standalone(self) -> System {
         let dir = dirs::fresh("standalone");
         let data = self.data.clone().unwrap_or_else(|| dir.join("data"));
         let mut args = words(&["standalone", "--data", &data.display().to_string()]);
         args.extend(self.publisher_args.iter().chain(&self.aggregator_args).cloned());
-        let program = Program::new("standalone", "sluice-aggregator", args, &self.env, &dir);
+        let program = Program::new("standalone", "sluice-aggregator", args, &self.env_of_aggregators(), &dir);
         let mut system = System {
             backend: self.backend,
             client: Client::new(&program.base()),

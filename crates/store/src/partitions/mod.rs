@@ -8,7 +8,7 @@
 
 mod build;
 mod filters;
-mod key_filter;
+pub(crate) mod key_filter;
 mod layout;
 mod limits;
 mod maintain;

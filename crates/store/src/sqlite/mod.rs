@@ -5,7 +5,9 @@ mod arrival_marks;
 mod bounded;
 mod bulk;
 mod errors;
+mod insert;
 mod inspect;
+mod key_partitions;
 mod ledger;
 mod merge;
 mod query;
@@ -31,12 +33,13 @@ use tokio::sync::Mutex;
 
 use crate::dedup_cache::DedupCache;
 use crate::{
-    DeadLetter, EventQuery, Maintenance, Page, Removed, Statistics, Store, StoreError, StoredEvent, TopicPage,
-    Transaction as StoreTransaction,
+    DeadLetter, EventQuery, Maintenance, Page, PartitionFigures, Removed, Statistics, Store, StoreError, StoredEvent,
+    TopicPage, Transaction as StoreTransaction,
 };
 pub use snapshot::Snapshot;
 
 use errors::{QUERY_TIMEOUT, of_statement, within};
+use key_partitions::{Filters, KeyPartitions, KeySearch, Layouts, Limits};
 use readers::Readers;
 use retention::Retention;
 use writer::Writer;
@@ -46,6 +49,9 @@ use writer::Writer;
 const LISTS: u32 = 2;
 const QUERIES: u32 = 2;
 const CHECKS: u32 = 1;
+/// The number of connections for the maintenance of the partitions of keys, and the longest that it reads in one statement.
+const MAINTENANCE: u32 = 1;
+const MAINTENANCE_TIMEOUT: Duration = Duration::from_secs(60);
 /// The longest that a write waits for another process that has the file locked (a backup, a shell).
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 /// Size of the page cache in KiB. It is mostly used by pages of the key's index, because keys are random. Other
@@ -57,6 +63,24 @@ const PAGE_BYTES: u32 = 8 << 10;
 /// The size of the write-ahead log at which its pages are copied to the database file. Keys are random, so each
 /// transaction changes most pages of their index: by then most were changed many times, and are copied once.
 const WAL_BYTES: u32 = 64 << 20;
+/// How a store uses its file.
+#[derive(Debug, Clone)]
+pub struct SqliteSettings {
+    /// The number of keys of stored events that are cached in memory.
+    pub dedup_cache_keys: usize,
+    /// The number of keys with which a partition of them is closed. With fewer, a transaction writes fewer pages, because
+    /// more of its keys share one; with more, there are fewer filters in which each key is looked up.
+    pub partition_keys: u64,
+    /// The memory, in bytes, that the filters of closed partitions may take: 2.3 for each event, or half of that where all
+    /// of them would not fit. In partitions whose filter does not fit either, every key is looked up.
+    pub filter_memory: u64,
+}
+
+impl Default for SqliteSettings {
+    fn default() -> Self {
+        Self { dedup_cache_keys: 1_000_000, partition_keys: 500_000, filter_memory: 64 << 20 }
+    }
+}
 
 /// The store in a SQLite file.
 pub struct SqliteStore {
@@ -64,9 +88,13 @@ pub struct SqliteStore {
     lists: Readers,
     queries: Readers,
     checks: Readers,
+    maintenance: Readers,
+    layouts: Layouts,
+    filters: Filters,
     keyer: Keyer,
     dedup_cache: DedupCache,
     retention: Retention,
+    partition_keys: u64,
     /// Held by the replay of a dead letter.
     replays: Mutex<()>,
 }
@@ -79,6 +107,14 @@ impl SqliteStore {
     /// [`StoreError::Failed`] if the file cannot be used or was created with other dedup fields,
     /// [`StoreError::Damaged`] if it was not closed and is damaged.
     pub async fn open(path: &Path, keyer: &Keyer, dedup_cache_keys: usize) -> Result<Self, StoreError> {
+        Self::open_with(path, keyer, &SqliteSettings { dedup_cache_keys, ..SqliteSettings::default() }).await
+    }
+
+    /// Does what [`SqliteStore::open`] does, with all settings.
+    ///
+    /// # Errors
+    /// The same.
+    pub async fn open_with(path: &Path, keyer: &Keyer, settings: &SqliteSettings) -> Result<Self, StoreError> {
         if let Some(damage) = find_damage(path).await.map_err(of_statement)? {
             return Err(StoreError::Damaged(damage));
         }
@@ -96,23 +132,27 @@ impl SqliteStore {
             .disable_statement_logging();
         let mut writer = Writer::new(options);
         schema::prepare(writer.connection().await?, keyer).await?;
-        let readers = |max_connections| Readers::new(path, max_connections, QUERY_TIMEOUT);
+        let readers = |max_connections, timeout| Readers::new(path, max_connections, timeout);
         let writer = Arc::new(Mutex::new(writer));
         Ok(Self {
             retention: Retention::new(Arc::clone(&writer)),
             writer,
-            lists: readers(LISTS),
-            queries: readers(QUERIES),
-            checks: readers(CHECKS),
+            lists: readers(LISTS, QUERY_TIMEOUT),
+            queries: readers(QUERIES, QUERY_TIMEOUT),
+            checks: readers(CHECKS, QUERY_TIMEOUT),
+            maintenance: readers(MAINTENANCE, MAINTENANCE_TIMEOUT),
+            layouts: Layouts::default(),
+            filters: Filters::new(settings.filter_memory),
             keyer: keyer.clone(),
-            dedup_cache: DedupCache::new(dedup_cache_keys),
+            partition_keys: settings.partition_keys,
+            dedup_cache: DedupCache::new(settings.dedup_cache_keys),
             replays: Mutex::default(),
         })
     }
 
     /// Closes the file, after the transaction that is being written.
     pub async fn close(&self) {
-        for readers in [&self.lists, &self.queries, &self.checks] {
+        for readers in [&self.lists, &self.queries, &self.checks, &self.maintenance] {
             readers.close().await;
         }
         self.writer.lock().await.close().await;
@@ -132,7 +172,9 @@ impl Store for SqliteStore {
         let mut writer = writer::lock(&self.writer).await?;
         let last_seq = writer.begin().await?;
         let generation = self.retention.removals();
-        let mut transaction = transaction::Transaction::new(writer, last_seq, generation);
+        let (layout, first_seq) = self.layouts.of(writer.current().await?).await?;
+        let keys = KeySearch::new(layout, self.filters.loaded(), first_seq, last_seq);
+        let mut transaction = transaction::Transaction::new(writer, last_seq, keys, generation);
         let new = transaction.insert_receipts(receipts).await?;
         Ok((Box::new(transaction), new))
     }
@@ -152,8 +194,12 @@ impl Store for SqliteStore {
     }
 
     async fn event(&self, topic: &str, event_id: &str, limit: u32) -> Result<Vec<StoredEvent>, StoreError> {
-        within(async { query::event(&mut *self.queries.lease().await?, &self.keyer, topic, event_id, limit).await })
-            .await
+        let places = (&self.layouts, &self.filters);
+        within(async {
+            let mut reader = self.queries.lease().await?;
+            query::event(&mut reader, places, &self.keyer, topic, event_id, limit).await
+        })
+        .await
     }
 
     async fn statistics(&self, max_topics: u32) -> Result<Statistics, StoreError> {
@@ -170,6 +216,16 @@ impl Store for SqliteStore {
 
     async fn maintain(&self, maintenance: &Maintenance) -> Result<Removed, StoreError> {
         self.retention.maintain(maintenance).await
+    }
+
+    async fn maintain_partitions(&self, retention: Option<Duration>) -> Result<Option<PartitionFigures>, StoreError> {
+        let partitions = KeyPartitions {
+            writer: &self.writer,
+            readers: &self.maintenance,
+            layouts: &self.layouts,
+            filters: &self.filters,
+        };
+        partitions.maintain(Limits { keys: self.partition_keys, retention }).await.map(Some)
     }
 
     fn replays(&self) -> &Mutex<()> {

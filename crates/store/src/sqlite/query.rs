@@ -7,9 +7,10 @@ use sluice_event::{EventKey, Keyer, PayloadHash, RequestId, Timestamp};
 use sluice_log::Position;
 use sqlx::query::QueryAs;
 use sqlx::sqlite::{SqliteArguments, SqliteRow};
-use sqlx::{FromRow, Row as _, Sqlite, SqliteConnection};
+use sqlx::{Connection, FromRow, Row as _, Sqlite, SqliteConnection};
 
 use super::errors::of_statement;
+use super::key_partitions::{Filters, Layouts, seqs_of};
 use super::merge::merge;
 use crate::bounded::Merged;
 use crate::damage::{ReadRow, RowCheck, alike_or_damaged, value_or};
@@ -143,22 +144,32 @@ async fn read(
 /// file then has.
 pub(super) async fn event(
     reader: &mut SqliteConnection,
+    (layouts, filters): (&Layouts, &Filters),
     keyer: &Keyer,
     topic: &str,
     event_id: &str,
     limit: u32,
 ) -> Result<Vec<StoredEvent>, StoreError> {
-    let key = keyer.uses_only_topic_and_event_id().then(|| keyer.key_of(topic, event_id, None));
-    let text = match key {
-        Some(_) => events!("WHERE key = ?2 LIMIT ?1"),
-        None => events!("WHERE topic = ?2 AND event_id = ?3 ORDER BY seq LIMIT ?1"),
+    let rows = if keyer.uses_only_topic_and_event_id() {
+        let key = keyer.key_of(topic, event_id, None);
+        // A snapshot: the partitions of its list are there.
+        let mut snapshot = reader.begin().await.map_err(of_statement)?;
+        let (layout, _) = layouts.of(&mut snapshot).await?;
+        let select = if layout.open.is_some() {
+            let seqs = seqs_of(&mut snapshot, &layout, &filters.loaded(), key).await?;
+            let text = events!("WHERE seq IN (SELECT value FROM json_each(?2)) LIMIT ?1");
+            sqlx::query_as::<_, EventRow>(text).bind(i64::from(limit)).bind(json(&seqs))
+        } else {
+            sqlx::query_as(events!("WHERE key = ?2 LIMIT ?1")).bind(i64::from(limit)).bind(key)
+        };
+        let rows = select.fetch_all(&mut *snapshot).await.map_err(of_statement)?;
+        snapshot.rollback().await.map_err(of_statement)?;
+        rows
+    } else {
+        let text = events!("WHERE topic = ?2 AND event_id = ?3 ORDER BY seq LIMIT ?1");
+        let select = sqlx::query_as::<_, EventRow>(text).bind(i64::from(limit)).bind(topic).bind(event_id);
+        select.fetch_all(reader).await.map_err(of_statement)?
     };
-    let select = sqlx::query_as::<_, EventRow>(text).bind(i64::from(limit));
-    let select = match key {
-        Some(key) => select.bind(key),
-        None => select.bind(topic).bind(event_id),
-    };
-    let rows = select.fetch_all(reader).await.map_err(of_statement)?;
     let events = rows.into_iter().map(|row| row.0.check(keyer)).collect();
     // Events with different topics or ids may share a key, and the stored one may be another.
     Ok(alike_or_damaged(events, topic, event_id))

@@ -11,7 +11,7 @@ use tokio::sync::Mutex;
 use super::arrival_marks::{self, Mark};
 use super::errors::of_statement;
 use super::ledger;
-use super::writer::{self, Writer};
+use super::writer::{self, Writer, end};
 use crate::ledger::{LedgerKind, LedgerRow};
 use crate::retention_clock::RetentionClock;
 use crate::{Maintenance, Removed, StoreError};
@@ -91,15 +91,6 @@ impl Retention {
         }
         end(&mut guard, &deleted).await?;
         deleted
-    }
-}
-
-/// Commits, or rolls back after an error.
-async fn end<T>(writer: &mut Writer, result: &Result<T, StoreError>) -> Result<(), StoreError> {
-    match result {
-        Ok(_) => writer.commit().await,
-        // Returns the connection outside of the transaction.
-        Err(_) => writer.connection().await.map(|_| ()),
     }
 }
 

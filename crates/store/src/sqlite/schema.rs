@@ -7,6 +7,7 @@ use sqlx::migrate::{Migration, MigrationType, Migrator};
 use sqlx::{Connection, SqlSafeStr, SqliteConnection};
 
 use super::errors::of_statement;
+use super::key_partitions::{MARK, finish_if_empty, is_switched};
 use crate::{StoreError, check_dedup_fields};
 
 /// Applies the migrations that are not applied yet, and records or checks the dedup fields, in
@@ -17,15 +18,18 @@ pub(super) async fn prepare(connection: &mut SqliteConnection, keyer: &Keyer) ->
         .run_direct(None, &mut *transaction, false)
         .await
         .map_err(|error| StoreError::Failed(error.to_string()))?;
+    finish_if_empty(&mut transaction).await.map_err(of_statement)?;
+    let mark = if is_switched(&mut transaction).await.map_err(of_statement)? { MARK } else { "" };
     let wanted = keyer.to_string();
     let stored: Option<String> = sqlx::query_scalar("SELECT value FROM settings WHERE name = 'dedup_fields'")
         .fetch_optional(&mut *transaction)
         .await
         .map_err(of_statement)?;
     match stored {
-        Some(stored) => check_dedup_fields(&stored, &wanted)?,
+        Some(stored) => check_dedup_fields(without_mark(&stored), &wanted)?,
         None => {
-            let insert = sqlx::query("INSERT INTO settings (name, value) VALUES ('dedup_fields', ?)").bind(wanted);
+            let insert = sqlx::query("INSERT INTO settings (name, value) VALUES ('dedup_fields', ?)");
+            let insert = insert.bind(format!("{wanted}{mark}"));
             insert.execute(&mut *transaction).await.map_err(of_statement)?;
         }
     }
@@ -37,6 +41,11 @@ pub(super) async fn prepare(connection: &mut SqliteConnection, keyer: &Keyer) ->
     transaction.commit().await.map_err(of_statement)
 }
 
+/// Returns the dedup fields of their record, which says more to older versions.
+pub(super) fn without_mark(recorded: &str) -> &str {
+    recorded.strip_suffix(MARK).unwrap_or(recorded)
+}
+
 fn migrator() -> Migrator {
     let migration = |version, name: &'static str, sql: &'static str| {
         Migration::new(version, Cow::Borrowed(name), MigrationType::Simple, sql.into_sql_str(), false)
@@ -46,6 +55,7 @@ fn migrator() -> Migrator {
         migration(2, "arrival marks", include_str!("../../migrations/sqlite/0002_arrival_marks.sql")),
         migration(3, "ledger", include_str!("../../migrations/sqlite/0003_ledger.sql")),
         migration(4, "dead letter receipts", include_str!("../../migrations/sqlite/0004_dead_letter_receipts.sql")),
+        migration(5, "key partitions", include_str!("../../migrations/sqlite/0005_key_partitions.sql")),
     ]);
     migrator.set_locking(false).set_ignore_missing(true);
     migrator

@@ -9,6 +9,7 @@ use sqlx::{ConnectOptions, Connection, SqliteConnection};
 
 use super::errors::of_statement;
 use super::query;
+use super::schema::without_mark;
 use crate::damage::recorded_keyer;
 use crate::inspect::{CountersRow, StoreAudit};
 use crate::{RowCheck, StoreError};
@@ -43,8 +44,9 @@ impl Snapshot {
     /// # Errors
     /// If a row cannot be read.
     pub async fn check_rows(&mut self) -> Result<RowCheck, StoreError> {
-        let fields = sqlx::query_scalar("SELECT value FROM settings WHERE name = 'dedup_fields'");
+        let fields = sqlx::query_scalar::<_, String>("SELECT value FROM settings WHERE name = 'dedup_fields'");
         let fields = fields.fetch_optional(&mut self.connection).await.map_err(of_statement)?;
+        let fields = fields.map(|fields| without_mark(&fields).to_owned());
         query::check_rows(&mut self.connection, &recorded_keyer(fields)?).await.map_err(of_statement)
     }
 

@@ -6,13 +6,13 @@ use std::sync::{Arc, LazyLock};
 use async_trait::async_trait;
 use sluice_event::{EventKey, PayloadHash, ReceiptId, Timestamp};
 use sluice_log::Position;
-use sqlx::error::BoxDynError;
-use sqlx::sqlite::SqliteArguments;
-use sqlx::{Arguments, SqliteConnection};
+use sqlx::SqliteConnection;
 use tokio::sync::OwnedMutexGuard;
 
 use super::bulk::Bulk;
-use super::errors::{of_insert, of_statement};
+use super::errors::of_statement;
+use super::insert;
+use super::key_partitions::KeySearch;
 use super::writer::Writer;
 use super::{ledger, query};
 use crate::ledger::LedgerRow;
@@ -25,22 +25,6 @@ static INSERT_RECEIPTS: LazyLock<Bulk> = LazyLock::new(|| {
 });
 static RENEW_RECEIPTS: LazyLock<Bulk> =
     LazyLock::new(|| Bulk::new("UPDATE receipts SET committed_at = max(committed_at, ?) WHERE id IN (", "?", ")"));
-static INSERT_EVENTS: LazyLock<Bulk> = LazyLock::new(|| {
-    Bulk::new(
-        // OR FAIL leaves the rows before a refused one in place; the caller rolls back the transaction or the
-        // savepoint. By default SQLite would undo the statement alone, and for that copy every page that the
-        // statement changes, most of them to a file: one page of the key's index for each row.
-        "INSERT OR FAIL INTO events (seq, key, ts, received_at, payload_hash, request_id, topic, event_id, source, payload) \
-         VALUES",
-        "(?,?,?,?,?,?,?,?,?,?)",
-        // Only conflicts of the key: any other violated constraint refuses the data.
-        "ON CONFLICT (key) DO NOTHING",
-    )
-});
-static STORED_KEYS: LazyLock<Bulk> =
-    LazyLock::new(|| Bulk::new("SELECT key FROM events WHERE seq <= ? AND key IN (", "?", ")"));
-static PAYLOAD_HASHES: LazyLock<Bulk> =
-    LazyLock::new(|| Bulk::new("SELECT key, payload_hash FROM events WHERE key IN (", "?", ")"));
 static ADD_COUNTS: LazyLock<Bulk> = LazyLock::new(|| {
     Bulk::new(
         "INSERT INTO counters (topic, shard, received, unique_processed, duplicate_dropped, conflicts) VALUES",
@@ -78,13 +62,14 @@ pub(super) struct Transaction {
     writer: OwnedMutexGuard<Writer>,
     /// The last `seq` used before it.
     last_seq: i64,
+    keys: KeySearch,
     generation: u64,
     failed: bool,
 }
 
 impl Transaction {
-    pub fn new(writer: OwnedMutexGuard<Writer>, last_seq: i64, generation: u64) -> Self {
-        Self { writer, last_seq, generation, failed: false }
+    pub fn new(writer: OwnedMutexGuard<Writer>, last_seq: i64, keys: KeySearch, generation: u64) -> Self {
+        Self { writer, last_seq, keys, generation, failed: false }
     }
 
     /// Tracks the result of a statement.
@@ -128,12 +113,16 @@ impl StoreTransaction for Transaction {
 
     async fn insert_events(&mut self, rows: &[Row<'_>]) -> Result<Inserted, StoreError> {
         let last_seq = self.last_seq;
-        let inserted = insert_events(self.writer.current().await?, last_seq, rows).await;
+        let inserted = insert::insert_events(self.writer.current().await?, &mut self.keys, last_seq, rows).await;
         self.track(inserted)
     }
 
     async fn payload_hashes(&mut self, keys: &[EventKey]) -> Result<HashMap<EventKey, PayloadHash>, StoreError> {
-        let hashes = payload_hashes(self.writer.current().await?, keys).await;
+        let connection = self.writer.current().await?;
+        let hashes = match self.keys.open() {
+            Some(_) => self.keys.hashes(connection, keys).await,
+            None => insert::hashes_by_index(connection, keys).await,
+        };
         self.track(hashes)
     }
 
@@ -187,7 +176,9 @@ impl StoreTransaction for Transaction {
         if self.failed {
             return Err(StoreError::Failed("a transaction that failed cannot be committed".into()));
         }
-        add_counts(self.writer.current().await?, shard, counts).await?;
+        let connection = self.writer.current().await?;
+        add_counts(connection, shard, counts).await?;
+        self.keys.count(connection, counts.values().map(|counts| counts.unique).sum()).await?;
         self.writer.commit().await.map(|()| None)
     }
 }
@@ -217,83 +208,6 @@ async fn renew_receipts(connection: &mut SqliteConnection, ids: &[ReceiptId], no
         renew.execute(&mut *connection).await.map_err(of_statement)?;
     }
     Ok(())
-}
-
-async fn insert_events(
-    connection: &mut SqliteConnection,
-    last_seq: i64,
-    rows: &[Row<'_>],
-) -> Result<Inserted, StoreError> {
-    // In the order of arrival, which is that of the table, so that its pages are filled one after another.
-    // (They are passed in key order, for databases with concurrent transactions.)
-    let mut rows: Vec<&Row<'_>> = rows.iter().collect();
-    rows.sort_unstable_by_key(|row| row.ordinal);
-    let mut stored_before = HashSet::new();
-    let mut statements = INSERT_EVENTS.statements(&rows).map(|(text, rows)| (text, rows, values(last_seq, rows)));
-    let mut next = statements.next();
-    while let Some((text, rows, values)) = next {
-        let values = values.map_err(|error| of_statement(sqlx::Error::Encode(error)))?;
-        let insert = sqlx::query_with(text, values).execute(&mut *connection);
-        // The connection has a thread of its own: while that inserts, the next values are copied.
-        let (inserted, following) = tokio::join!(insert, async { statements.next() });
-        next = following;
-        if inserted.map_err(of_insert)?.rows_affected() < rows.len() as u64 {
-            stored_before.extend(stored_keys(connection, last_seq, rows).await?);
-        }
-    }
-    if stored_before.is_empty() {
-        return Ok(Inserted::All);
-    }
-    Ok(Inserted::Keys(rows.iter().map(|row| row.key).filter(|key| !stored_before.contains(key)).collect()))
-}
-
-/// Returns the values of these rows, in the order of the statement.
-fn values(last_seq: i64, rows: &[&Row<'_>]) -> Result<SqliteArguments, BoxDynError> {
-    // Text is sent to the thread of the connection: allocated once as `Arc<str>`, but twice as `&str`.
-    let text = |text: &str| Arc::<str>::from(text);
-    let mut values = SqliteArguments::default();
-    values.reserve(rows.len() * 10, 0);
-    for row in rows {
-        values.add(last_seq + 1 + i64::from(row.ordinal))?;
-        values.add(row.key)?;
-        values.add(row.event.timestamp.as_micros())?;
-        values.add(row.received_at.as_micros())?;
-        values.add(row.event.payload_hash)?;
-        values.add(row.request_id)?;
-        values.add(text(&row.event.topic))?;
-        values.add(text(&row.event.event_id))?;
-        values.add(row.event.source.as_deref().map(text))?;
-        values.add(text(&row.event.payload))?;
-    }
-    Ok(values)
-}
-
-/// Returns the keys of these rows that were stored before this transaction.
-async fn stored_keys(
-    connection: &mut SqliteConnection,
-    last_seq: i64,
-    rows: &[&Row<'_>],
-) -> Result<Vec<EventKey>, StoreError> {
-    let mut stored = Vec::new();
-    for (text, rows) in STORED_KEYS.statements(rows) {
-        let select = sqlx::query_scalar::<_, EventKey>(text).bind(last_seq);
-        let select = rows.iter().fold(select, |select, row| select.bind(row.key));
-        stored.extend(select.fetch_all(&mut *connection).await.map_err(of_statement)?);
-    }
-    Ok(stored)
-}
-
-async fn payload_hashes(
-    connection: &mut SqliteConnection,
-    keys: &[EventKey],
-) -> Result<HashMap<EventKey, PayloadHash>, StoreError> {
-    let mut hashes = HashMap::with_capacity(keys.len());
-    for (text, keys) in PAYLOAD_HASHES.statements(keys) {
-        let select =
-            keys.iter().fold(sqlx::query_as::<_, (EventKey, PayloadHash)>(text), |select, key| select.bind(*key));
-        hashes.extend(select.fetch_all(&mut *connection).await.map_err(of_statement)?);
-    }
-    Ok(hashes)
 }
 
 async fn add_counts(

@@ -85,3 +85,12 @@ impl Writer {
         }
     }
 }
+
+/// Commits, or rolls back after an error.
+pub(super) async fn end<T>(writer: &mut Writer, result: &Result<T, StoreError>) -> Result<(), StoreError> {
+    match result {
+        Ok(_) => writer.commit().await,
+        // Returns the connection outside of the transaction.
+        Err(_) => writer.connection().await.map(|_| ()),
+    }
+}

@@ -35,9 +35,10 @@ macro_rules! on_stores {
     };
 }
 
-// A schema of an older version has all events in one table.
+// A schema of an older version has all events in one table, and a file of an older version all keys in one index.
 on_stores! {
-    postgres as on_postgres, in_one_table as on_postgres_in_one_table, sqlite as on_sqlite; {
+    postgres as on_postgres, in_one_table as on_postgres_in_one_table, sqlite as on_sqlite,
+    sqlite_by_index as on_sqlite_by_index; {
     bounded:
         what_matches_is_what_the_patterns_say
         the_events_of_several_topics_are_merged_in_the_order_of_arrival

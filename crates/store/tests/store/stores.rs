@@ -1,7 +1,7 @@
 //! A store under test, and the database behind it seen directly.
 
 use std::borrow::Cow;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, LazyLock};
 use std::time::Duration;
@@ -33,7 +33,8 @@ pub struct TestStore {
     pub store: Arc<dyn Inspect>,
     pub place: Place,
     pub options: CommitOptions,
-    /// Whether a schema of PostgreSQL has all events in one table, as older versions made it.
+    /// Whether a schema of PostgreSQL has all events in one table, or a file of SQLite all keys in one index, as older
+    /// versions made them.
     pub in_one_table: bool,
 }
 
@@ -79,12 +80,23 @@ impl TestStore {
     pub async fn sqlite() -> Self {
         let path = dirs::fresh("sqlite").join("store.db");
         let store = SqliteStore::open(&path, &Keyer::default(), 1000).await.expect("a new file");
-        Self {
-            store: Arc::new(store),
-            place: Place::Sqlite(path),
-            options: options(Keyer::default()),
-            in_one_table: false,
-        }
+        Self::on_sqlite(path, Arc::new(store))
+    }
+
+    pub fn on_sqlite(path: PathBuf, store: Arc<dyn Inspect>) -> Self {
+        Self { store, place: Place::Sqlite(path), options: options(Keyer::default()), in_one_table: false }
+    }
+
+    /// A file whose keys are not in partitions yet, as if an older version had made it.
+    pub async fn sqlite_by_index() -> Self {
+        let test = Self { in_one_table: true, ..Self::sqlite().await };
+        test.run(
+            "CREATE UNIQUE INDEX events_key ON events (key); \
+             UPDATE key_layout SET copied_seq = 0, version = 'by index'; \
+             UPDATE settings SET value = 'topic,event_id' WHERE name = 'dedup_fields'",
+        )
+        .await;
+        test
     }
 
     /// The same place opened once more, as after a restart.
@@ -238,12 +250,15 @@ impl TestStore {
 
     /// Closes the open partition of events, if the store has partitions. With the default limits maintenance would not.
     pub async fn close_partition(&self) {
-        if let Place::Postgres(_) = self.place
-            && !self.in_one_table
-        {
-            self.run("UPDATE event_partitions SET opened_at = '2000-01-01' WHERE closed_at IS NULL").await;
-            self.store.maintain_partitions(Some(Duration::from_secs(3_600))).await.expect("maintenance");
+        if self.in_one_table {
+            return;
         }
+        self.run(match self.place {
+            Place::Postgres(_) => "UPDATE event_partitions SET opened_at = '2000-01-01' WHERE closed_at IS NULL",
+            Place::Sqlite(_) => "UPDATE key_partitions SET opened_at = 0 WHERE last_seq IS NULL",
+        })
+        .await;
+        self.store.maintain_partitions(Some(Duration::from_secs(3_600))).await.expect("maintenance");
     }
 
     /// Lets so much time pass for the marks of arrival, and nothing else: as if the clock had been set forward.
@@ -271,22 +286,49 @@ async fn make_old_schema(settings: &PostgresSettings) {
     let schema = settings.schema.replace('"', "\"\"");
     let begin = format!("CREATE SCHEMA \"{schema}\"; SET search_path = \"{schema}\"");
     sqlx::raw_sql(AssertSqlSafe(begin)).execute(&mut connection).await.expect("the schema");
-    let files = [
+    let mut migrator = Migrator::with_migrations(migrations(&[
         ("initial", include_str!("../../migrations/postgres/0001_initial.sql")),
         ("arrival marks", include_str!("../../migrations/postgres/0002_arrival_marks.sql")),
         ("ledger", include_str!("../../migrations/postgres/0003_ledger.sql")),
         ("dead letter receipts", include_str!("../../migrations/postgres/0004_dead_letter_receipts.sql")),
         ("commit marks", include_str!("../../migrations/postgres/0005_commit_marks.sql")),
-    ];
-    let migration = |(at, (name, sql)): (usize, &(&'static str, &'static str))| {
-        Migration::new(at as i64 + 1, Cow::Borrowed(*name), MigrationType::Simple, (*sql).into_sql_str(), false)
-    };
-    let mut migrator = Migrator::with_migrations(files.iter().enumerate().map(migration).collect());
+    ]));
     migrator.set_locking(false);
     migrator.run_direct(None, &mut connection, false).await.expect("the migrations");
     let record = "INSERT INTO settings (name, value) VALUES ('payload_type', 'json')";
     sqlx::raw_sql(record).execute(&mut connection).await.expect("the setting");
     connection.close().await.expect("closing");
+}
+
+/// Makes a file as the last version without partitions of keys did, with what is stored in a new one.
+pub async fn make_old_file(source: &Path) -> PathBuf {
+    let path = dirs::fresh("sqlite").join("old.db");
+    let options = SqliteConnectOptions::new().filename(&path).create_if_missing(true);
+    let mut connection = options.connect().await.expect("a new file");
+    let mut migrator = Migrator::with_migrations(migrations(&[
+        ("initial", include_str!("../../migrations/sqlite/0001_initial.sql")),
+        ("arrival marks", include_str!("../../migrations/sqlite/0002_arrival_marks.sql")),
+        ("ledger", include_str!("../../migrations/sqlite/0003_ledger.sql")),
+        ("dead letter receipts", include_str!("../../migrations/sqlite/0004_dead_letter_receipts.sql")),
+    ]));
+    migrator.set_locking(false);
+    migrator.run_direct(None, &mut connection, false).await.expect("the migrations");
+    let copy = ["events", "counters", "receipts"].map(|table| format!("INSERT INTO {table} SELECT * FROM new.{table}"));
+    let copy = format!(
+        "ATTACH '{}' AS new; {}; INSERT INTO settings (name, value) VALUES ('dedup_fields', 'topic,event_id')",
+        source.display(),
+        copy.join("; ")
+    );
+    sqlx::raw_sql(AssertSqlSafe(copy)).execute(&mut connection).await.expect("what is stored");
+    connection.close().await.expect("closing");
+    path
+}
+
+fn migrations(files: &[(&'static str, &'static str)]) -> Vec<Migration> {
+    let migration = |(at, (name, sql)): (usize, &(&'static str, &'static str))| {
+        Migration::new(at as i64 + 1, Cow::Borrowed(*name), MigrationType::Simple, (*sql).into_sql_str(), false)
+    };
+    files.iter().enumerate().map(migration).collect()
 }
 
 /// A connection beside the store's, in its schema.

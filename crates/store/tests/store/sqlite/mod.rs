@@ -1,5 +1,7 @@
 //! Tests that only apply to SQLite: a file that others open too, or that is no database.
 
+mod key_partitions;
+
 use sluice_event::{EntryId, Event, Keyer};
 use sluice_store::commit::commit;
 use sluice_store::sqlite::SqliteStore;

@@ -1,0 +1,73 @@
+//! Measures ways to lay out events in SQLite, with the settings, the rows and the batches of the store:
+//!
+//! - `one`: one table with a unique index of the keys;
+//! - `keys`: one table without that index, and the keys of each period in a table of their own;
+//! - `tables`: a table of rows with their keys for each period;
+//! - `files`: the same, each in an attached file.
+//!
+//! `cargo run --release -p sluice-store --example sqlite_layouts -- fill LAYOUT FOLDER PERIOD ROWS...` stores events up
+//! to these numbers of rows, beside 30% duplicates of any of them, and prints the rate of the last half a million before
+//! each number. `remove LAYOUT FOLDER PERIOD ROWS` then removes so many of the oldest rows, and `pages FOLDER TABLES...`
+//! lists events that are in so many tables. `AUTO_VACUUM` and `SECURE_DELETE` set these pragmas.
+
+#![allow(clippy::unwrap_used, clippy::panic, clippy::print_stdout, reason = "a program for one measurement")]
+
+mod events;
+mod pages;
+mod store;
+
+use std::path::Path;
+
+use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqliteSynchronous};
+use sqlx::{ConnectOptions, SqliteConnection};
+
+use pages::pages;
+use store::Store;
+
+#[tokio::main]
+async fn main() {
+    let arguments: Vec<_> = std::env::args().skip(1).collect();
+    let number = |text: &String| text.parse::<u64>().unwrap();
+    match arguments.iter().map(String::as_str).collect::<Vec<_>>()[..] {
+        ["fill", layout, folder, period, ..] => {
+            let mut store = Store::open(layout, folder, period).await;
+            for rows in arguments[4..].iter().map(number) {
+                store.fill(rows).await;
+            }
+            store.close().await;
+        }
+        ["remove", layout, folder, period, rows] => {
+            let mut store = Store::open(layout, folder, period).await;
+            store.remove(rows.parse().unwrap()).await;
+            store.close().await;
+        }
+        ["pages", folder, ..] => {
+            for tables in arguments[2..].iter().map(number) {
+                pages(Path::new(folder), tables).await;
+            }
+        }
+        _ => panic!("fill, remove or pages"),
+    }
+}
+
+/// Opens a file as the store does.
+async fn open(file: &Path) -> SqliteConnection {
+    let mut options = SqliteConnectOptions::new()
+        .filename(file)
+        .create_if_missing(true)
+        .journal_mode(SqliteJournalMode::Wal)
+        .synchronous(SqliteSynchronous::Full)
+        .pragma("cache_size", "-24576")
+        .page_size(8 << 10)
+        .pragma("wal_autocheckpoint", "8192")
+        .pragma("journal_size_limit", (64 << 20).to_string())
+        .statement_cache_capacity(64)
+        .disable_statement_logging();
+    // Must be set before there are tables.
+    for name in ["auto_vacuum", "secure_delete"] {
+        if let Ok(value) = std::env::var(name.to_uppercase()) {
+            options = options.pragma(name, value);
+        }
+    }
+    options.connect().await.unwrap()
+}

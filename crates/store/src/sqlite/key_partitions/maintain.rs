@@ -1,0 +1,152 @@
+//! What keeps storing an event cheap: partitions are closed in time, and have filters.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use sluice_event::Timestamp;
+use sqlx::{AssertSqlSafe, Connection, SqliteConnection};
+use tokio::sync::Mutex;
+
+use super::super::errors::of_statement;
+use super::super::readers::Readers;
+use super::super::writer::{self, Writer, end};
+use super::build;
+use super::filters::Filters;
+use super::layout::{Layout, Layouts, NEW_VERSION, table};
+use super::switch::step;
+use crate::retention_clock::micros;
+use crate::{PartitionFigures, StoreError};
+
+/// Partitions into which the time is divided for which events are retained: more of them free the disk sooner.
+const PARTITIONS: u32 = 8;
+/// The longest that one call copies keys of a file of an older version.
+const COPY_TIME: Duration = Duration::from_secs(10);
+
+/// When the open partition is closed.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Limits {
+    /// The number of keys with which it is closed.
+    pub keys: u64,
+    /// How long events are retained: a partition spans at most an eighth of that.
+    pub retention: Option<Duration>,
+}
+
+/// What maintenance of the partitions needs.
+pub(crate) struct KeyPartitions<'a> {
+    pub writer: &'a Arc<Mutex<Writer>>,
+    pub readers: &'a Readers,
+    pub layouts: &'a Layouts,
+    pub filters: &'a Filters,
+}
+
+impl KeyPartitions<'_> {
+    /// Closes the open partition if it is due, drops those of removed events, and builds and loads filters.
+    pub async fn maintain(&self, limits: Limits) -> Result<PartitionFigures, StoreError> {
+        self.copy(limits).await?;
+        if close(&mut *writer::lock(self.writer).await?, limits).await? {
+            tracing::info!("a new partition of keys was opened");
+        }
+        while let Some(number) = drop_oldest(&mut *writer::lock(self.writer).await?).await? {
+            tracing::info!(partition = number, "a partition of keys was dropped: its events were removed");
+        }
+        let mut layout = self.layout().await?;
+        while let Some(closed) = layout.closed.iter().find(|closed| closed.filter.is_none()) {
+            let built = build::build(self.readers, closed).await?;
+            built.store(&mut *writer::lock(self.writer).await?).await?;
+            layout = self.layout().await?;
+        }
+        let damaged = self.filters.load(&mut *self.readers.lease().await?, &layout).await?;
+        if !damaged.is_empty() {
+            build::forget(&mut *writer::lock(self.writer).await?, &damaged).await?;
+        }
+        Ok(self.filters.figures(&layout))
+    }
+
+    async fn layout(&self) -> Result<Arc<Layout>, StoreError> {
+        let mut reader = self.readers.lease().await?;
+        // One snapshot, so that the list belongs to the version.
+        let mut snapshot = reader.begin().await.map_err(of_statement)?;
+        let layout = self.layouts.of(&mut snapshot).await;
+        snapshot.rollback().await.map_err(of_statement)?;
+        Ok(layout?.0)
+    }
+
+    /// Copies keys of a file of an older version, if there are any that are not copied.
+    async fn copy(&self, limits: Limits) -> Result<(), StoreError> {
+        let is_switched = super::is_switched(&mut *self.readers.lease().await?).await.map_err(of_statement)?;
+        let until = Instant::now() + COPY_TIME;
+        let mut more = !is_switched;
+        while more && Instant::now() < until {
+            more = step(&mut *writer::lock(self.writer).await?, limits).await?;
+        }
+        Ok(())
+    }
+}
+
+/// Closes the open partition if it has reached a limit. Returns whether it was closed.
+async fn close(writer: &mut Writer, limits: Limits) -> Result<bool, StoreError> {
+    let last_seq = writer.begin().await?;
+    let closed = close_if_due(writer.current().await?, last_seq, limits).await.map_err(of_statement);
+    end(writer, &closed).await?;
+    closed
+}
+
+/// A partition that has no keys is not closed by its age: an idle system needs no new ones.
+async fn close_if_due(
+    connection: &mut SqliteConnection,
+    last_seq: i64,
+    Limits { keys, retention }: Limits,
+) -> Result<bool, sqlx::Error> {
+    let due = sqlx::query_scalar::<_, i32>(
+        "SELECT number FROM key_partitions \
+         WHERE last_seq IS NULL AND (keys >= ? OR keys > 0 AND opened_at <= ?) \
+           AND (SELECT copied_seq IS NULL FROM key_layout)",
+    );
+    let opened_before = retention.map(|retention| Timestamp::now().as_micros() - micros(retention / PARTITIONS));
+    let due = due.bind(keys.cast_signed()).bind(opened_before).fetch_optional(&mut *connection).await?;
+    let Some(number) = due else { return Ok(false) };
+    open_next(connection, number, last_seq).await?;
+    Ok(true)
+}
+
+/// Closes a partition after this event, and opens the next one.
+pub(super) async fn open_next(
+    connection: &mut SqliteConnection,
+    number: i32,
+    last_seq: i64,
+) -> Result<(), sqlx::Error> {
+    let next = number + 1;
+    let close = sqlx::query("UPDATE key_partitions SET last_seq = ? WHERE number = ?").bind(last_seq).bind(number);
+    close.execute(&mut *connection).await?;
+    let open = sqlx::query("INSERT INTO key_partitions (number, opened_at, after_seq, keys) VALUES (?, ?, ?, 0)");
+    open.bind(next).bind(Timestamp::now().as_micros()).bind(last_seq).execute(&mut *connection).await?;
+    let sql = format!(
+        "CREATE TABLE {} (key BLOB PRIMARY KEY, payload_hash BLOB NOT NULL, seq INTEGER NOT NULL) \
+         STRICT, WITHOUT ROWID; {NEW_VERSION}",
+        table(next)
+    );
+    sqlx::raw_sql(AssertSqlSafe(sql)).execute(connection).await.map(|_| ())
+}
+
+/// Drops the oldest closed partition if the events of all its keys were removed. Returns its number.
+async fn drop_oldest(writer: &mut Writer) -> Result<Option<i32>, StoreError> {
+    let last_seq = writer.begin().await?;
+    let dropped = drop_if_due(writer.current().await?, last_seq).await.map_err(of_statement);
+    end(writer, &dropped).await?;
+    dropped
+}
+
+async fn drop_if_due(connection: &mut SqliteConnection, last_seq: i64) -> Result<Option<i32>, sqlx::Error> {
+    let oldest = sqlx::query_as::<_, (i32, Option<String>)>(
+        "DELETE FROM key_partitions WHERE number = ( \
+             SELECT number FROM key_partitions \
+             WHERE last_seq < coalesce((SELECT min(seq) FROM events), ? + 1) ORDER BY number LIMIT 1) \
+         RETURNING number, filter",
+    );
+    let oldest = oldest.bind(last_seq).fetch_optional(&mut *connection).await?;
+    let Some((number, filter)) = oldest else { return Ok(None) };
+    sqlx::query("DELETE FROM key_filters WHERE filter = ?").bind(filter).execute(&mut *connection).await?;
+    let sql = format!("DROP TABLE {}; {NEW_VERSION}", table(number));
+    sqlx::raw_sql(AssertSqlSafe(sql)).execute(connection).await?;
+    Ok(Some(number))
+}
