@@ -12,6 +12,7 @@ pub const ROW: &str = "seq INTEGER PRIMARY KEY, key BLOB NOT NULL, ts INTEGER NO
 
 /// The topics that events are distributed over.
 pub const TOPICS: [&str; 5] = ["orders", "payments", "shipments", "inventory", "telemetry"];
+
 /// SplitMix64, a small generator.
 pub struct Random(pub u64);
 
@@ -60,16 +61,14 @@ pub fn values(rows: &[(EventKey, u64)]) -> SqliteArguments {
 }
 
 /// Returns a payload like those of the benchmark.
-fn payload(random: &mut Random) -> String {
+pub fn payload(random: &mut Random) -> String {
     let mut item = |name: char| {
         let (sku, quantity, price) = (random.below(100_000), random.below(9) + 1, random.below(500));
         format!(r#"{{"sku":"{name}-{sku:05}","quantity":{quantity},"price":{price}.{:02}}}"#, random.below(100))
     };
     let items = [item('A'), item('B')].join(",");
     let (customer, region, total) = (random.below(1_000_000), random.below(4), random.below(9_000));
-    format!(
-        r#"{{"customer":{{"id":{customer},"region":"eu-{region}","tier":"gold"}},"items":[{items}],"total":{total}.50,"currency":"EUR","paid":true,"trace":"{:016x}{:016x}"}}"#,
-        random.next(),
-        random.next()
-    )
+    let trace = format!("{:016x}{:016x}", random.next(), random.next());
+    format!(r#"{{"customer":{{"id":{customer},"region":"eu-{region}","tier":"gold"}},"items":[{items}],"#)
+        + &format!(r#""total":{total}.50,"currency":"EUR","paid":true,"trace":"{trace}"}}"#)
 }

@@ -28,7 +28,8 @@ pub async fn pages(folder: &Path, tables: u64) {
     }
     let all = view.join(" UNION ALL ");
     let sql = format!(
-        "UPDATE rows_0 SET topic = 'rare' WHERE seq <= 10; CREATE VIEW events AS {all}; CREATE TABLE one_table ({ROW}); INSERT INTO one_table {all}; CREATE INDEX one_topic ON one_table (topic)"
+        "UPDATE rows_0 SET topic = 'rare' WHERE seq <= 10; CREATE VIEW events AS {all}; \
+         CREATE TABLE one_table ({ROW}); INSERT INTO one_table {all}; CREATE INDEX one_topic ON one_table (topic)"
     );
     sqlx::raw_sql(AssertSqlSafe(sql)).execute(&mut writer).await.unwrap();
     for from in ["events", "one_table"] {

@@ -13,11 +13,13 @@ use xorf::{BinaryFuse16, Filter};
 use crate::events::{ROW, Random, TOPICS, key, repeat, values};
 use crate::open;
 
-/// New and repeated events of a batch.
-const NEW: u64 = 7_000;
-const REPEATED: u64 = 3_000;
+/// New events of a batch.
+pub const NEW: u64 = 7_000;
+/// Repeated events of a batch.
+pub const REPEATED: u64 = 3_000;
 /// Rows over which a rate is measured.
-const WINDOW: u64 = 490_000;
+pub const WINDOW: u64 = 490_000;
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Layout {
     One,
@@ -285,7 +287,7 @@ impl Store {
             for end in (first..last).step_by(5_000).map(|from| (from + 5_000).min(last)) {
                 let began = Instant::now();
                 self.run(&format!(
-                    "BEGIN IMMEDIATE; INSERT INTO counters SELECT 'removed-' || topic, count(*) FROM events \
+                    "BEGIN IMMEDIATE; INSERT INTO counters SELECT 'removed-' || topic, count(*) FROM events NOT INDEXED \
                      WHERE seq <= {end} GROUP BY topic ON CONFLICT DO UPDATE SET n = n + excluded.n; \
                      DELETE FROM events WHERE seq <= {end}; COMMIT"
                 ))

@@ -49,7 +49,8 @@ use writer::Writer;
 const LISTS: u32 = 2;
 const QUERIES: u32 = 2;
 const CHECKS: u32 = 1;
-/// The number of connections for the maintenance of the partitions of keys, and the longest that it reads in one statement.
+/// The number of connections for the maintenance of the partitions of keys, and the longest that it reads in one
+/// statement.
 const MAINTENANCE: u32 = 1;
 const MAINTENANCE_TIMEOUT: Duration = Duration::from_secs(60);
 /// The longest that a write waits for another process that has the file locked (a backup, a shell).
@@ -68,11 +69,11 @@ const WAL_BYTES: u32 = 64 << 20;
 pub struct SqliteSettings {
     /// The number of keys of stored events that are cached in memory.
     pub dedup_cache_keys: usize,
-    /// The number of keys with which a partition of them is closed. With fewer, a transaction writes fewer pages, because
-    /// more of its keys share one; with more, there are fewer filters in which each key is looked up.
+    /// The number of keys with which a partition of them is closed. With fewer, a transaction writes fewer pages,
+    /// because more of its keys share one; with more, there are fewer filters in which each key is looked up.
     pub partition_keys: u64,
-    /// The memory, in bytes, that the filters of closed partitions may take: 2.3 for each event, or half of that where all
-    /// of them would not fit. In partitions whose filter does not fit either, every key is looked up.
+    /// The memory, in bytes, that the filters of closed partitions may take: 2.3 for each event, or half of that where
+    /// all of them would not fit. In partitions whose filter does not fit either, every key is looked up.
     pub filter_memory: u64,
 }
 

@@ -11,8 +11,8 @@ use super::layout::{Closed, NEW_VERSION, table};
 use crate::StoreError;
 use crate::partitions::key_filter::{FilterName, Segment, first_key, segment_bits};
 
-/// Builds the filter of a closed partition, segment by segment. Nothing in the partition changes any more, so it is read
-/// beside the transactions that write.
+/// Builds the filter of a closed partition, segment by segment. Nothing in the partition changes any more, so it is
+/// read beside the transactions that write.
 pub(crate) async fn build(readers: &Readers, Closed { number, keys, .. }: &Closed) -> Result<Built, StoreError> {
     let id = "SELECT lower(hex(randomblob(16)))";
     let id: String = sqlx::query_scalar(id).fetch_one(&mut *readers.lease().await?).await.map_err(of_statement)?;

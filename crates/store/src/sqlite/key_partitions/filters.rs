@@ -93,8 +93,8 @@ impl Filters {
     }
 }
 
-/// Returns the filters to have in memory, the newest first: all of them, with 16 bits for each key, or with 8 where they
-/// would take too much memory, and then as many as there is room for.
+/// Returns the filters to have in memory, the newest first: all of them, with 16 bits for each key, or with 8 where
+/// they would take too much memory, and then as many as there is room for.
 fn choose(layout: &Layout, max_bytes: u64) -> Vec<(&FilterName, u64, Width)> {
     let filters = || layout.closed.iter().filter_map(|closed| Some((closed.filter.as_ref()?, closed.keys)));
     let wide: u64 = filters().map(|(_, keys)| Width::Wide.bytes(keys)).sum();

@@ -52,7 +52,8 @@ pub(crate) const NEW_VERSION: &str = "UPDATE key_layout SET version = lower(hex(
 impl Open {
     fn new(number: i32, after_seq: i64) -> Self {
         let table = table(number);
-        // Without OR FAIL, SQLite would copy each page that a statement changes, to be able to undo the statement alone.
+        // Without OR FAIL, SQLite would copy each page that a statement changes, to be able to undo the statement
+        // alone.
         let insert = format!("INSERT OR FAIL INTO {table} (key, payload_hash, seq) VALUES");
         let replace = "ON CONFLICT (key) DO UPDATE SET payload_hash = excluded.payload_hash, seq = excluded.seq \
                        WHERE seq < ?";

@@ -102,7 +102,8 @@ impl KeySearch {
         Ok(())
     }
 
-    /// Inserts the keys of these rows, which are sorted by key, into the open partition, and finds those that are there.
+    /// Inserts the keys of these rows, which are sorted by key, into the open partition, and finds those that are
+    /// there.
     pub async fn insert(&mut self, connection: &mut SqliteConnection, rows: &[&Row<'_>]) -> Result<(), StoreError> {
         let layout = Arc::clone(&self.layout);
         let Some(open) = &layout.open else { return Ok(()) };

@@ -1,25 +1,25 @@
 //! Keys of events in partitions by arrival, so that storing an event costs the same however many there are.
 //!
-//! The rows of all events lie in one table, in the order of arrival, and a new one is written at its end. A key is a hash,
-//! so an index of all keys would change anywhere with each new row: once it has more pages than a transaction has events,
-//! each event writes a page of its own. So keys lie in other tables, the **partitions**: the key, the hash of the payload,
-//! and the `seq` of the event. New keys go to the one partition that is open. It is closed with [`Limits`], and
-//! never changes again. docs/decisions/0017-sqlite-events.md has the figures.
+//! The rows of all events lie in one table, in the order of arrival, and a new one is written at its end. A key is a
+//! hash, so an index of all keys would change anywhere with each new row: once it has more pages than a transaction has
+//! events, each event writes a page of its own. So keys lie in other tables, the **partitions**: the key, the hash of
+//! the payload, and the `seq` of the event. New keys go to the one partition that is open. It is closed with
+//! [`Limits`], and never changes again. docs/decisions/0017-sqlite-events.md has the figures.
 //!
 //! A key is unique within the open partition by its primary key. The closed ones are looked up before keys are inserted
-//! ([`look_up`]); a filter of each closed partition's keys ([`filters`]) says for most new keys that they are not there.
-//! There is one transaction at a time that writes, so nothing changes between the look-up and the insertion.
+//! ([`look_up`]); a filter of each closed partition's keys ([`filters`]) says for most new keys that they are not
+//! there. There is one transaction at a time that writes, so nothing changes between the look-up and the insertion.
 //!
 //! That a filter says "no" is final, so it must be the right one:
 //!
 //! - The version of the list of partitions is read within each transaction. It is random and changes together with the
-//!   list, which names each filter by a random id. A list in memory is used only if it has this version ([`layout`]). So
-//!   another process that has the file open, or a file that was replaced by a backup, leaves nothing wrong behind.
-//! - Each segment of a filter has a checksum and the names of its partition and filter ([`crate::partitions::key_filter`]). Without a
-//!   sound filter the partition is looked up, and the filter is built again ([`build`]).
+//!   list, which names each filter by a random id. A list in memory is used only if it has this version ([`layout`]).
+//!   So another process that has the file open, or a file that was replaced by a backup, leaves nothing wrong behind.
+//! - Each segment of a filter has a checksum and the names of its partition and filter
+//!   ([`crate::partitions::key_filter`]). Without a sound filter the partition is looked up, and the filter is built again ([`build`]).
 //!
-//! The retention deletes rows from the beginning of the table. A key whose `seq` is before the first row is not stored any
-//! more. A partition that has no other keys is dropped.
+//! The retention deletes rows from the beginning of the table. A key whose `seq` is before the first row is not stored
+//! any more. A partition that has no other keys is dropped.
 //!
 //! A file of an older version has a unique index on the keys of all events. It decides, as before, until all keys are
 //! copied into partitions, and is dropped then ([`switch`]).

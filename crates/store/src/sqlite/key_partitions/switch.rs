@@ -1,12 +1,12 @@
 //! Puts the keys of a file that an older version made into partitions.
 //!
-//! That version has a unique index on the keys of all events. It goes on to decide what is a duplicate while the keys are
-//! copied, in the order of arrival and some thousands in a transaction, so batches are stored in between. When
+//! That version has a unique index on the keys of all events. It goes on to decide what is a duplicate while the keys
+//! are copied, in the order of arrival and some thousands in a transaction, so batches are stored in between. When
 //! those of all events are copied, the index is dropped in the transaction that copies the last ones. A process that is
 //! killed goes on where it was.
 //!
-//! Until then the older version can be started again. From then on it could store nothing, because it relies on the index.
-//! It refuses to start: the record of the dedup fields, which it compares with its settings, says why.
+//! Until then the older version can be started again. From then on it could store nothing, because it relies on the
+//! index. It refuses to start: the record of the dedup fields, which it compares with its settings, says why.
 
 use std::time::Duration;
 
@@ -38,7 +38,8 @@ pub(crate) async fn finish_if_empty(connection: &mut SqliteConnection) -> Result
     if sqlx::query_scalar(is_due).fetch_one(&mut *connection).await? { finish(connection).await } else { Ok(()) }
 }
 
-/// Copies the next keys. Drops the index with the last ones, if it is time. Returns whether there are more keys to copy.
+/// Copies the next keys. Drops the index with the last ones, if it is time. Returns whether there are more keys to
+/// copy.
 pub(crate) async fn step(writer: &mut Writer, limits: Limits) -> Result<bool, StoreError> {
     let last_seq = writer.begin().await?;
     let done = attempt(writer.current().await?, last_seq, limits).await.map_err(of_statement);
@@ -59,7 +60,8 @@ async fn attempt(connection: &mut SqliteConnection, last_seq: i64, limits: Limit
     Ok(false)
 }
 
-/// Copies the keys of the events after this one, as many as belong into a transaction. Returns the last of these events.
+/// Copies the keys of the events after this one, as many as belong into a transaction. Returns the last of these
+/// events.
 async fn copy(
     connection: &mut SqliteConnection,
     copied: i64,
