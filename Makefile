@@ -95,7 +95,7 @@ lint: ## format, clippy, shellcheck, licences of dependencies, instruction count
 bench: setup ## rates, latency, growth and cost, compared with COPY, a bare server, older programs and services; 15 minutes
 	cargo run --release --locked -p sluice-bench
 
-bench-quick: setup ## the same with fewer rounds and without growth; two minutes
+bench-quick: setup ## the same with fewer rounds, and without growth and older programs; three minutes
 	cargo run --release --locked -p sluice-bench -- --quick
 
 OLD_BIN ?= /usr/lib/postgresql/16/bin

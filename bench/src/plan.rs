@@ -14,7 +14,7 @@ use crate::bounds::Hostile;
 #[derive(Debug, Parser)]
 #[command(name = "sluice-bench", version)]
 pub struct Cli {
-    /// Run two minutes instead of ten: fewer rounds, fewer events, tables that do not grow
+    /// Run three minutes instead of fifteen: fewer rounds, fewer events, tables that do not grow
     #[arg(long)]
     quick: bool,
     /// Number of rounds, and of measurements of latency at each rate; scenarios that vary little run in some rounds only,

@@ -5,6 +5,21 @@ use clap::ValueEnum;
 use crate::plan::Scenario;
 use crate::report::results::{Column, Section};
 
+/// What the section about several aggregators shows.
+const MORE_AGGREGATORS: [Scenario; 6] =
+    [Scenario::Dup0x2, Scenario::Dup30x2, Scenario::Dup90x2, Scenario::Dup0x4, Scenario::Dup30x4, Scenario::Dup90x4];
+/// What the section about accepting alone shows.
+const INGEST: [Scenario; 8] = [
+    Scenario::Ingest1,
+    Scenario::Bare,
+    Scenario::Ingest1Token,
+    Scenario::Ingest1Jwt,
+    Scenario::Ingest1UnreadJwt,
+    Scenario::Ingest10,
+    Scenario::Ingest100,
+    Scenario::Ingest1000,
+];
+
 /// Returns the column of a scenario, without figures.
 pub fn column(scenario: Scenario) -> Column {
     let title = match scenario {
@@ -67,14 +82,7 @@ pub fn of(mut columns: Vec<(Scenario, Column)>) -> Vec<Section> {
             "More aggregators",
             "aggregators",
             "The same with 2 and with 4 aggregators on the same cores.",
-            &[
-                Scenario::Dup0x2,
-                Scenario::Dup30x2,
-                Scenario::Dup90x2,
-                Scenario::Dup0x4,
-                Scenario::Dup30x4,
-                Scenario::Dup90x4,
-            ],
+            &MORE_AGGREGATORS,
         ),
         section(
             "Small requests",
@@ -94,16 +102,7 @@ pub fn of(mut columns: Vec<(Scenario, Column)>) -> Vec<Section> {
             "ingest",
             "No aggregator runs. A request is answered once its events are on the disk of Redis. The bare server reads each \
              request and answers it, and does nothing else.",
-            &[
-                Scenario::Ingest1,
-                Scenario::Bare,
-                Scenario::Ingest1Token,
-                Scenario::Ingest1Jwt,
-                Scenario::Ingest1UnreadJwt,
-                Scenario::Ingest10,
-                Scenario::Ingest100,
-                Scenario::Ingest1000,
-            ],
+            &INGEST,
         ),
         section(
             "The simulator",

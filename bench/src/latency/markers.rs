@@ -1,5 +1,6 @@
 //! Finds when rows become visible: polls the newest rows of the markers' topic through the index, on a
-//! connection of its own.
+//! connection and a thread of its own: a thread sleeps more exactly than a task, whose timer has a resolution of a
+//! millisecond.
 //!
 //! The table of the open partition is read instead of the view of all events, because that costs the server less. The
 //! times at which transactions were committed (`track_commit_timestamp`) would need no polling, but PostgreSQL takes
@@ -12,11 +13,13 @@ use sqlx::{AssertSqlSafe, PgConnection};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
+use crate::load::closed::on_one_thread;
 use crate::load::events::MARKERS;
 use crate::load::open::Schedule;
+use crate::system::servers;
 
 /// The time from the end of one query to the next. Polling more often would take more CPU from what is measured.
-const POLL_INTERVAL: Duration = Duration::from_millis(1);
+const POLL_INTERVAL: Duration = Duration::from_micros(500);
 /// How long no marker may become visible, while some are missing, before the measurement fails.
 const STALL_TIMEOUT: Duration = Duration::from_secs(30);
 /// The rows that a query reads beyond those among which some are missing. Few, since reading costs the server
@@ -42,12 +45,15 @@ pub struct Poller {
 }
 
 impl Poller {
-    /// Starts polling `table` for the markers with the numbers below `markers`, each from the time on at which its
-    /// request is sent.
-    pub fn start(connection: PgConnection, table: &str, markers: usize, schedule: Schedule) -> Self {
+    /// Starts polling `table` of the server at `url` for the markers with the numbers below `markers`, each from the time
+    /// on at which its request is sent.
+    pub fn start(url: String, table: &str, markers: usize, schedule: Schedule) -> Self {
         let newest = format!("SELECT event_id FROM {table} WHERE topic = '{MARKERS}' ORDER BY seq DESC LIMIT $1");
         let (progress, visible) = watch::channel(0);
-        Self { task: tokio::spawn(poll(connection, newest, Search::of(markers), schedule, progress)), visible }
+        let search = Search::of(markers);
+        let polling =
+            move || async move { poll(servers::connect(&url).await?, newest, search, schedule, progress).await };
+        Self { task: tokio::spawn(on_one_thread(polling)), visible }
     }
 
     /// Waits for the last marker.
@@ -108,7 +114,7 @@ async fn poll(
     while search.missing > 0 {
         // A marker that was not sent cannot be visible.
         let due = schedule.at(search.complete);
-        tokio::time::sleep_until(due.into()).await;
+        std::thread::sleep(due.saturating_duration_since(Instant::now()));
         let began = Instant::now();
         let query = sqlx::query_scalar(AssertSqlSafe(newest.clone())).bind(limit as i64);
         let rows: Vec<String> = query.fetch_all(&mut connection).await.context("reading the markers")?;
@@ -125,7 +131,7 @@ async fn poll(
         // A slower transaction may commit older markers later, so the rows from `complete` on are read again.
         // If all rows of this query were new, there may be more new ones before them.
         limit = if new == limit { limit * 2 } else { ROWS + search.beyond.saturating_sub(search.complete) };
-        tokio::time::sleep(POLL_INTERVAL).await;
+        std::thread::sleep(POLL_INTERVAL);
     }
     Ok(Visible { found_at: search.found_at.into_iter().flatten().collect(), late_by })
 }
@@ -143,7 +149,7 @@ mod tests {
         let mut connection = servers.postgres().await.unwrap();
         connection.execute("CREATE TABLE marked (seq bigint, topic text, event_id text)").await.unwrap();
         let schedule = Schedule { start: Instant::now(), interval: Duration::ZERO };
-        let mut poller = Poller::start(servers.postgres().await.unwrap(), "marked", 1000, schedule);
+        let mut poller = Poller::start(servers.postgres.url(), "marked", 1000, schedule);
         let insert = |which: &str| {
             let rows = format!("SELECT n, '{MARKERS}', 'evt-' || n FROM generate_series(0, 999) n WHERE {which}");
             AssertSqlSafe(format!("INSERT INTO marked {rows}"))

@@ -93,13 +93,12 @@ async fn measure(context: &Context, rate: f64, workload: &Arc<Workload>, sluice:
     context.servers.checkpoint().await?;
     let mut watched = sluice.processes();
     watched.extend([Watched::redis(&context.servers), Watched::postgres(&context.servers), Watched::ourselves()]);
-    let mut connection = context.servers.postgres().await?;
-    let table = tables::open_partition(&mut connection, &sluice.name).await?;
+    let table = tables::open_partition(&mut context.servers.postgres().await?, &sluice.name).await?;
     let before = Reading::of(&watched)?;
     let interval = Duration::from_secs_f64(PER_REQUEST as f64 / rate);
     // The first request is due once all connections are open.
     let schedule = Schedule { start: Instant::now() + Duration::from_millis(200), interval };
-    let poller = markers::Poller::start(connection, &table, workload.requests.len(), schedule);
+    let poller = markers::Poller::start(context.servers.postgres.url(), &table, workload.requests.len(), schedule);
     let sent = open::send(&sluice.address, workload, schedule).await?;
     let visible = poller.finish().await?;
     let spent = Reading::of(&watched)?.since(&before);

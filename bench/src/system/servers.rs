@@ -60,10 +60,7 @@ impl Servers {
 
     /// Opens a connection to PostgreSQL.
     pub async fn postgres(&self) -> anyhow::Result<PgConnection> {
-        let connection = PgConnection::connect(&self.postgres.url()).await.context("cannot connect to PostgreSQL")?;
-        // Without it, Nagle's algorithm and delayed acknowledgements would delay each batch of COPY by up to 40 ms.
-        no_delay::on_all_sockets();
-        Ok(connection)
+        connect(&self.postgres.url()).await
     }
 
     /// Opens a connection to Redis.
@@ -105,4 +102,12 @@ impl Servers {
         let postgres: String = sqlx::query_scalar("SHOW server_version").fetch_one(&mut self.postgres().await?).await?;
         Ok((redis, postgres))
     }
+}
+
+/// Opens a connection to the PostgreSQL at a URL.
+pub async fn connect(url: &str) -> anyhow::Result<PgConnection> {
+    let connection = PgConnection::connect(url).await.context("cannot connect to PostgreSQL")?;
+    // Without it, Nagle's algorithm and delayed acknowledgements would delay each batch of COPY by up to 40 ms.
+    no_delay::on_all_sockets();
+    Ok(connection)
 }

@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::time::Instant;
 
-use sqlx::{AssertSqlSafe, SqliteConnection};
+use sqlx::AssertSqlSafe;
 
 use crate::events::{ROW, key, repeat, values};
 use crate::open;
