@@ -12,7 +12,8 @@ use crate::store::locks::Work;
 use crate::system::System;
 use crate::world::{Clock, Link, lock};
 
-/// Bytes of the checksum at the end of a stored filter's segment.
+/// The first byte of the fingerprints in a stored segment of a filter, and the bytes of the checksum at its end.
+const FINGERPRINTS: usize = 72;
 const CHECKSUM: usize = 16;
 
 /// A fault that cannot happen at this time, because what it would hit does not run.
@@ -26,7 +27,7 @@ pub async fn fault(system: Arc<System>) {
 }
 
 async fn draw(system: &Arc<System>) -> Result<(), NotNow> {
-    match system.world.between(0, 24) {
+    match system.world.between(0, 25) {
         0 | 1 => kill_replica(system),
         2 => freeze_replica(system).await,
         3 => freeze_and_replace(system).await,
@@ -45,7 +46,7 @@ async fn draw(system: &Arc<System>) -> Result<(), NotNow> {
         16 | 17 => damage_filter(system),
         18 => kill_at_work(system).await,
         19 => fail_over_at_work(system).await,
-        20 => maintain(system).await,
+        20 | 21 => maintain(system).await,
         _ => fail_over(system).await,
     }
 }
@@ -202,19 +203,29 @@ fn remove_expired(system: &System) -> Result<(), NotNow> {
     Ok(())
 }
 
-/// A replica removes what has expired, and drops the partitions that were removed.
+/// A replica removes what has expired, and drops the partitions that were removed. Sometimes it is killed meanwhile, or the
+/// store fails over.
 async fn maintain(system: &System) -> Result<(), NotNow> {
     let replica = system.replica(any_replica(system)).ok_or(NotNow)?;
     let retention = system.settings.replica.retention;
     retention.ok_or(NotNow)?;
     note(system, || format!("lets {} remove what has expired", replica.process.label));
     let maintenance = Maintenance { receipts_ttl: IDEMPOTENCY_TTL, retention, max_duration: Duration::from_secs(5) };
-    tokio::select! {
-        biased;
-        () = replica.process.died() => {}
-        _ = replica.store.maintain(&maintenance) => {}
+    let maintained = async {
+        tokio::select! {
+            biased;
+            () = replica.process.died() => {}
+            _ = replica.store.maintain(&maintenance) => {}
+        }
+    };
+    match system.world.between(0, 3) {
+        0 => tokio::join!(maintained, kill_at_work(system)).1,
+        1 => tokio::join!(maintained, fail_over_at_work(system)).1,
+        _ => {
+            maintained.await;
+            Ok(())
+        }
     }
-    Ok(())
 }
 
 /// A bit of a stored filter is flipped, a part of it is cut off or lost, or it is that of another one.
@@ -250,11 +261,10 @@ fn damage_filter(system: &System) -> Result<(), NotNow> {
     Ok(())
 }
 
-/// Changes the second half of a stored segment, which has fingerprints.
+/// Changes the fingerprints of a stored segment, so that it says "no" of keys that it has.
 fn damage(system: &System, content: &mut [u8]) {
     let Some((content, checksum)) = content.split_last_chunk_mut::<CHECKSUM>() else { return };
-    let half = content.len() / 2;
-    content[half..].iter_mut().for_each(|byte| *byte ^= 0xff);
+    content.iter_mut().skip(FINGERPRINTS).for_each(|byte| *byte ^= 0xff);
     if system.settings.planted == Some(Planted::DamageIsNotNoticed) {
         *checksum = hash128(content);
     }

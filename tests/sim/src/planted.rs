@@ -23,8 +23,8 @@ pub enum Planted {
     FilterOfAnyPartition,
     /// The list of partitions in memory is used, whatever version the transaction reads.
     ListFromMemory,
-    /// The version of the list of partitions counts its changes, and is not random.
-    VersionIsACounter,
+    /// The version of the list of partitions is the number of the open one, and not random.
+    VersionComesAgain,
     /// Partitions are changed while batches run.
     CloseDoesNotWait,
     /// A batch does not check that the open partition has a place for it.

@@ -70,7 +70,8 @@ impl Settings {
     /// Draws the settings.
     pub fn draw(world: &World, planted: Option<Planted>) -> Self {
         let claim_after = world.millis_between(300, 2_000);
-        let retention = world.chance(0.3).then(|| world.millis_between(500, 60_000));
+        let longest = if world.chance(0.5) { 3_000 } else { 60_000 };
+        let retention = world.chance(0.4).then(|| world.millis_between(200, longest));
         let limits = BatchLimits { events: world.between(1, 40), linger: world.millis_between(0, 3) };
         let replica = ReplicaSettings {
             workers: world.between(1, 2) as u16,

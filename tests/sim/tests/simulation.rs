@@ -81,7 +81,7 @@ fn a_list_of_partitions_from_memory_is_found_and_repeats() {
 
 #[test]
 fn a_version_of_the_list_that_comes_again_is_found_and_repeats() {
-    is_found(Planted::VersionIsACounter);
+    is_found(Planted::VersionComesAgain);
 }
 
 #[test]

@@ -6,7 +6,7 @@ use std::time::Instant;
 use sqlx::AssertSqlSafe;
 
 use crate::events::{ROW, key, repeat, values};
-use crate::open;
+use crate::file::open;
 
 /// Lists events that are in so many tables.
 pub async fn pages(folder: &Path, tables: u64) {

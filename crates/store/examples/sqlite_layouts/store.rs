@@ -11,7 +11,7 @@ use sqlx::{Arguments, AssertSqlSafe, Connection, SqliteConnection};
 use xorf::{BinaryFuse16, Filter};
 
 use crate::events::{ROW, Random, TOPICS, key, repeat, values};
-use crate::open;
+use crate::file::open;
 
 /// New events of a batch.
 pub const NEW: u64 = 7_000;

@@ -49,12 +49,11 @@ impl StoreServer {
 
     /// Gives the list of partitions another version.
     fn change_version(&mut self, random: u64) {
-        let version = &mut self.events.catalog.version;
-        let next = match self.planted {
-            Some(Planted::VersionIsACounter) => version.parse().map_or(1, |version: u64| version + 1),
-            _ => random,
+        let open = self.events.catalog.open();
+        self.events.catalog.version = match self.planted {
+            Some(Planted::VersionComesAgain) => format!("{open:?}"),
+            _ => random.to_string(),
         };
-        *version = next.to_string();
     }
 
     /// Changes filters, if `change` returns that it makes a difference to the list, with another version.

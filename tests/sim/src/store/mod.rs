@@ -1,7 +1,7 @@
 //! The model of the store: what PostgreSQL promises, in memory. `server` is its state, [`tables`] that of the events,
 //! `changes` and `failover` what is undone when the last commits are lost, [`transactions`] the locks and the open
-//! transactions, [`locks`] and `maintenance` how partitions are changed. [`connections`], [`client`], `batch`, `partitions` and
-//! `marks` are what a process uses, [`events`] the payloads that the model refuses.
+//! transactions, [`locks`], `steps` and `maintenance` how partitions are changed. [`connections`], [`client`], `batch`,
+//! `partitions` and `marks` are what a process uses, [`events`] the payloads that the model refuses.
 
 mod batch;
 mod changes;
@@ -14,5 +14,6 @@ mod maintenance;
 mod marks;
 mod partitions;
 pub mod server;
+mod steps;
 pub mod tables;
 pub mod transactions;

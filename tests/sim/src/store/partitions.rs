@@ -11,9 +11,10 @@ use sluice_store::partitions::{FilterName, Layout, LayoutSource, OpenPartition, 
 use tokio::sync::oneshot;
 
 use super::connections::Connections;
-use super::locks::{Step, Work};
+use super::locks::Work;
 use super::maintenance::missing;
 use super::server::StoreServer;
+use super::steps::Step;
 use super::tables::{Attached, ONE_TABLE};
 use crate::wire;
 use crate::world::{Link, lock};

@@ -3,7 +3,6 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use sluice_event::Timestamp;
 use sqlx::{AssertSqlSafe, Connection, SqliteConnection};
 use tokio::sync::Mutex;
 
@@ -11,25 +10,14 @@ use super::super::errors::of_statement;
 use super::super::readers::Readers;
 use super::super::writer::{self, Writer, end};
 use super::build;
+use super::close::{Limits, close};
 use super::filters::Filters;
 use super::layout::{Layout, Layouts, NEW_VERSION, table};
-use super::switch::step;
-use crate::retention_clock::micros;
+use super::switch::{is_switched, step};
 use crate::{PartitionFigures, StoreError};
 
-/// Partitions into which the time is divided for which events are retained: more of them free the disk sooner.
-const PARTITIONS: u32 = 8;
 /// The longest that one call copies keys of a file of an older version.
 const COPY_TIME: Duration = Duration::from_secs(10);
-
-/// When the open partition is closed.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Limits {
-    /// The number of keys with which it is closed.
-    pub keys: u64,
-    /// How long events are retained: a partition spans at most an eighth of that.
-    pub retention: Option<Duration>,
-}
 
 /// What maintenance of the partitions needs.
 pub(crate) struct KeyPartitions<'a> {
@@ -73,7 +61,7 @@ impl KeyPartitions<'_> {
 
     /// Copies keys of a file of an older version, if there are any that are not copied.
     async fn copy(&self, limits: Limits) -> Result<(), StoreError> {
-        let is_switched = super::is_switched(&mut *self.readers.lease().await?).await.map_err(of_statement)?;
+        let is_switched = is_switched(&mut *self.readers.lease().await?).await.map_err(of_statement)?;
         let until = Instant::now() + COPY_TIME;
         let mut more = !is_switched;
         while more && Instant::now() < until {
@@ -81,51 +69,6 @@ impl KeyPartitions<'_> {
         }
         Ok(())
     }
-}
-
-/// Closes the open partition if it has reached a limit. Returns whether it was closed.
-async fn close(writer: &mut Writer, limits: Limits) -> Result<bool, StoreError> {
-    let last_seq = writer.begin().await?;
-    let closed = close_if_due(writer.current().await?, last_seq, limits).await.map_err(of_statement);
-    end(writer, &closed).await?;
-    closed
-}
-
-/// A partition that has no keys is not closed by its age: an idle system needs no new ones.
-async fn close_if_due(
-    connection: &mut SqliteConnection,
-    last_seq: i64,
-    Limits { keys, retention }: Limits,
-) -> Result<bool, sqlx::Error> {
-    let due = sqlx::query_scalar::<_, i32>(
-        "SELECT number FROM key_partitions \
-         WHERE last_seq IS NULL AND (keys >= ? OR keys > 0 AND opened_at <= ?) \
-           AND (SELECT copied_seq IS NULL FROM key_layout)",
-    );
-    let opened_before = retention.map(|retention| Timestamp::now().as_micros() - micros(retention / PARTITIONS));
-    let due = due.bind(keys.cast_signed()).bind(opened_before).fetch_optional(&mut *connection).await?;
-    let Some(number) = due else { return Ok(false) };
-    open_next(connection, number, last_seq).await?;
-    Ok(true)
-}
-
-/// Closes a partition after this event, and opens the next one.
-pub(super) async fn open_next(
-    connection: &mut SqliteConnection,
-    number: i32,
-    last_seq: i64,
-) -> Result<(), sqlx::Error> {
-    let next = number + 1;
-    let close = sqlx::query("UPDATE key_partitions SET last_seq = ? WHERE number = ?").bind(last_seq).bind(number);
-    close.execute(&mut *connection).await?;
-    let open = sqlx::query("INSERT INTO key_partitions (number, opened_at, after_seq, keys) VALUES (?, ?, ?, 0)");
-    open.bind(next).bind(Timestamp::now().as_micros()).bind(last_seq).execute(&mut *connection).await?;
-    let sql = format!(
-        "CREATE TABLE {} (key BLOB PRIMARY KEY, payload_hash BLOB NOT NULL, seq INTEGER NOT NULL) \
-         STRICT, WITHOUT ROWID; {NEW_VERSION}",
-        table(next)
-    );
-    sqlx::raw_sql(AssertSqlSafe(sql)).execute(connection).await.map(|_| ())
 }
 
 /// Drops the oldest closed partition if the events of all its keys were removed. Returns its number.

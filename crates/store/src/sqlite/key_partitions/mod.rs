@@ -3,8 +3,8 @@
 //! The rows of all events lie in one table, in the order of arrival, and a new one is written at its end. A key is a
 //! hash, so an index of all keys would change anywhere with each new row: once it has more pages than a transaction has
 //! events, each event writes a page of its own. So keys lie in other tables, the **partitions**: the key, the hash of
-//! the payload, and the `seq` of the event. New keys go to the one partition that is open. It is closed with
-//! [`Limits`], and never changes again. docs/decisions/0017-sqlite-events.md has the figures.
+//! the payload, and the `seq` of the event. New keys go to the one partition that is open. It is closed by
+//! its size or age ([`close`]), and never changes again. docs/decisions/0017-sqlite-events.md has the figures.
 //!
 //! A key is unique within the open partition by its primary key. The closed ones are looked up before keys are inserted
 //! ([`look_up`]); a filter of each closed partition's keys ([`filters`]) says for most new keys that they are not
@@ -25,14 +25,16 @@
 //! copied into partitions, and is dropped then ([`switch`]).
 
 mod build;
+mod close;
 mod filters;
 mod layout;
 mod look_up;
 mod maintain;
 mod switch;
 
+pub(super) use close::Limits;
 pub(super) use filters::Filters;
 pub(super) use layout::Layouts;
 pub(super) use look_up::{KeySearch, seqs_of};
-pub(super) use maintain::{KeyPartitions, Limits};
+pub(super) use maintain::KeyPartitions;
 pub(super) use switch::{MARK, finish_if_empty, is_switched};

@@ -15,8 +15,8 @@ use sqlx::{AssertSqlSafe, SqliteConnection};
 
 use super::super::errors::of_statement;
 use super::super::writer::{Writer, end};
+use super::close::{Limits, open_next};
 use super::layout::{NEW_VERSION, table};
-use super::maintain::{Limits, open_next};
 use crate::StoreError;
 use crate::retention_clock::micros;
 
