@@ -80,7 +80,8 @@ fn growth(results: &Results) -> anyhow::Result<Option<String>> {
     let lines = [line("with these rows", RATE), line("on empty tables, in the same rounds", ON_EMPTY_TABLES)];
     let Some((x, y)) = highest(&lines) else { return Ok(None) };
     let labels = ["Rate as tables grow, 30% duplicates", "millions of rows stored", "thousands of events per second"];
-    draw_lines(labels, &lines, 0.0..x, 0.0..y).map(Some)
+    // Rates are far above 0, so there is room for the legend below the lines.
+    draw_lines(labels, &lines, 0.0..x, 0.0..y, SeriesLabelPosition::LowerLeft).map(Some)
 }
 
 /// Draws latency over the rate that was asked for.
@@ -97,7 +98,9 @@ fn latency(results: &Results) -> anyhow::Result<Option<String>> {
     let Some((x, y)) = highest(&lines) else { return Ok(None) };
     let labels = ["Latency over load, 30% duplicates", "thousands of events per second", "milliseconds (logarithmic)"];
     let lowest = lines.iter().flat_map(|line| &line.points).map(|(_, spread)| spread.min).fold(1.0, f64::min);
-    draw_lines(labels, &lines, 0.0..x, (lowest.max(0.01)..y).log_scale()).map(Some)
+    // Latency rises with the load, so the legend is above the beginning of the lines.
+    let y = (lowest.max(0.01)..y * 4.0).log_scale();
+    draw_lines(labels, &lines, 0.0..x, y, SeriesLabelPosition::UpperLeft).map(Some)
 }
 
 /// Draws the CPU time of an event in each process, stacked.
@@ -134,7 +137,13 @@ fn highest(lines: &[Line]) -> Option<(f64, f64)> {
 }
 
 /// Draws lines with the title and the names of the axes.
-fn draw_lines<Y>([title, x_name, y_name]: [&str; 3], lines: &[Line], x: Range<f64>, y: Y) -> anyhow::Result<String>
+fn draw_lines<Y>(
+    [title, x_name, y_name]: [&str; 3],
+    lines: &[Line],
+    x: Range<f64>,
+    y: Y,
+    legend_at: SeriesLabelPosition,
+) -> anyhow::Result<String>
 where
     Y: AsRangedCoord<Value = f64>,
     Y::CoordDescType: ValueFormatter<f64>,
@@ -158,7 +167,7 @@ where
             let bars = line.points.iter().map(|(x, spread)| [(*x, spread.min), (*x, spread.max)]);
             chart.draw_series(bars.map(|bar| PathElement::new(bar, colour.stroke_width(1))))?;
         }
-        legend(&mut chart)
+        legend(&mut chart, legend_at)
     })
 }
 
@@ -198,7 +207,7 @@ fn draw_bars(parts: &[String], bars: &[Bar]) -> anyhow::Result<String> {
             let parts = bars.iter().zip(&below).enumerate().map(|(place, (bar, low))| (place, *low, bar.parts[part]));
             let values = parts.filter(|(.., value)| *value > highest * 0.05).map(|(place, low, value)| {
                 let middle = (SegmentValue::CenterOf(place), low + value / 2.0);
-                Text::new(format!("{value:.1}"), middle, value_style.color(&WHITE))
+                Text::new(format!("{value:.1}"), middle, value_style.color(text_on(colour)))
             });
             chart.draw_series(values)?;
             below.iter_mut().zip(bars).for_each(|(below, bar)| *below += bar.parts[part]);
@@ -208,8 +217,14 @@ fn draw_bars(parts: &[String], bars: &[Bar]) -> anyhow::Result<String> {
             Text::new(format!("{sum:.1}"), above, value_style.clone())
         });
         chart.draw_series(sums)?;
-        legend(&mut chart)
+        legend(&mut chart, SeriesLabelPosition::UpperRight)
     })
+}
+
+/// Returns black or white, whichever can be read on a colour.
+fn text_on(RGBColor(red, green, blue): RGBColor) -> &'static RGBColor {
+    let brightness = 0.299 * f64::from(red) + 0.587 * f64::from(green) + 0.114 * f64::from(blue);
+    if brightness > 130.0 { &BLACK } else { &WHITE }
 }
 
 /// Formats a number at an axis: steps are sums, which need not be exact.
@@ -217,9 +232,12 @@ fn tick(value: &f64) -> String {
     ((value * 1000.0).round() / 1000.0).to_string()
 }
 
-fn legend<'a, 'b: 'a, X: Ranged, Y: Ranged>(chart: &mut Chart<'a, 'b, X, Y>) -> Result<(), DrawingError> {
+fn legend<'a, 'b: 'a, X: Ranged, Y: Ranged>(
+    chart: &mut Chart<'a, 'b, X, Y>,
+    at: SeriesLabelPosition,
+) -> Result<(), DrawingError> {
     let mut labels = chart.configure_series_labels();
-    labels.position(SeriesLabelPosition::UpperRight).margin(6).label_font(TEXT);
+    labels.position(at).margin(6).label_font(TEXT);
     labels.background_style(WHITE.mix(0.8)).border_style(GRID).draw()
 }
 

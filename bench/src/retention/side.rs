@@ -59,6 +59,20 @@ pub struct Loaded {
 }
 
 impl Sample {
+    /// Reads what is stored now.
+    async fn now(store: &mut Store, schema: &str) -> anyhow::Result<Self> {
+        let query = format!(
+            "SELECT CAST(coalesce(sum(unique_processed), 0) AS bigint), {removed}, \
+                 (SELECT CAST(sum(pg_total_relation_size(oid)) AS bigint) FROM pg_class \
+                  WHERE relnamespace = '\"{schema}\"'::regnamespace AND relkind = 'r'), CAST(0 AS bigint) \
+             FROM \"{schema}\".counters",
+            removed = removed(schema),
+        );
+        let (unique, removed, bytes, _) = store.numbers(&query).await?;
+        let number = |value: i64| value.cast_unsigned();
+        Ok(Self { rows: number(unique - removed), removed: number(removed), bytes: number(bytes) })
+    }
+
     /// Returns the size of the whole schema in MiB.
     pub fn mib(&self) -> f64 {
         self.bytes as f64 / f64::from(1 << 20)
@@ -120,7 +134,7 @@ impl<'a> Side<'a> {
         let (permitted, connections) = (permits.clone(), self.connections);
         let sending =
             tokio::spawn(async move { endless::send(&address, &template, &next, &permitted, connections).await });
-        let mut samples = vec![self.sample().await?];
+        let mut samples = vec![Sample::now(&mut self.store, &self.sluice.name).await?];
         let (mut sampled, mut granted) = (Instant::now(), 0);
         while !sending.is_finished() && !samples.last().is_some_and(&is_over) {
             tokio::time::sleep(POLL_INTERVAL).await;
@@ -129,7 +143,7 @@ impl<'a> Side<'a> {
             permits.add_permits((stored - granted) as usize);
             granted = stored;
             if sampled.elapsed() >= SAMPLE_INTERVAL {
-                samples.push(self.sample().await?);
+                samples.push(Sample::now(&mut self.store, &self.sluice.name).await?);
                 sampled = Instant::now();
             }
         }
@@ -137,7 +151,7 @@ impl<'a> Side<'a> {
         sending.await.context("the task of the load failed")??;
         let received = self.expected().received;
         self.delivery.wait(&mut self.store, received).await?;
-        samples.push(self.sample().await?);
+        samples.push(Sample::now(&mut self.store, &self.sluice.name).await?);
         Ok(samples)
     }
 
@@ -153,57 +167,67 @@ impl<'a> Side<'a> {
         }
     }
 
-    /// Reads what is stored now.
-    async fn sample(&mut self) -> anyhow::Result<Sample> {
-        let schema = &self.sluice.name;
-        let (unique, removed, bytes, _) = self
-            .store
-            .numbers(&format!(
-                "SELECT CAST(sum(unique_processed) AS bigint), {removed}, \
-                     (SELECT CAST(sum(pg_total_relation_size(oid)) AS bigint) FROM pg_class \
-                      WHERE relnamespace = '\"{schema}\"'::regnamespace AND relkind = 'r'), CAST(0 AS bigint) \
-                 FROM \"{schema}\".counters",
-                removed = removed(schema),
-            ))
-            .await?;
-        let number = |value: i64| value.cast_unsigned();
-        Ok(Sample { rows: number(unique - removed), removed: number(removed), bytes: number(bytes) })
-    }
-
     /// Counts the rows, and stops the system: those that are there, and those that retention has removed, must be the
     /// events that were stored. Removes the schema.
     ///
     /// # Errors
     /// If `measured` is an error: then the end of each program's log is added to it. If the numbers are not exact.
     pub async fn finish<T>(mut self, measured: anyhow::Result<T>) -> anyhow::Result<T> {
+        let (name, unique) = (self.sluice.name.clone(), self.expected().unique);
         let checked = match measured {
-            Ok(measured) => self.check().await.map(|()| measured),
+            Ok(measured) => check_rows(&mut self.store, &name, unique).await.map(|()| measured),
             Err(error) => Err(error),
         };
-        let name = self.sluice.name.clone();
         let measured = self.sluice.finish(checked).await?;
         self.servers.drop_schema(&name).await?;
         Ok(measured)
     }
+}
 
-    async fn check(&mut self) -> anyhow::Result<()> {
-        let (schema, expected) = (&self.sluice.name, self.expected());
-        // In one query, so that nothing is removed between reading the two numbers.
-        let query = format!(
-            "SELECT count(*), {}, CAST(0 AS bigint), CAST(0 AS bigint) FROM \"{schema}\".events",
-            removed(schema)
-        );
-        let (rows, removed, ..) = self.store.numbers(&query).await?;
-        ensure!(
-            rows + removed == expected.unique,
-            "not exact: {rows} rows and {removed} removed ones instead of {}",
-            expected.unique
-        );
-        Ok(())
-    }
+/// Compares the rows that are there and those that retention has removed with the events that were stored.
+async fn check_rows(store: &mut Store, schema: &str, unique: i64) -> anyhow::Result<()> {
+    // In one query, so that nothing is removed between reading the two numbers.
+    let query =
+        format!("SELECT count(*), {}, CAST(0 AS bigint), CAST(0 AS bigint) FROM \"{schema}\".events", removed(schema));
+    let (rows, removed, ..) = store.numbers(&query).await?;
+    ensure!(rows + removed == unique, "not exact: {rows} rows and {removed} removed ones instead of {unique}");
+    Ok(())
 }
 
 /// Returns the expression for the number of events that retention has removed.
 fn removed(schema: &str) -> String {
     format!("coalesce((SELECT CAST(value AS bigint) FROM \"{schema}\".settings WHERE name = 'removed_events'), 0)")
+}
+
+#[cfg(test)]
+mod tests {
+    use sqlx::Executor;
+
+    use super::*;
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn rows_and_removed_ones_are_counted_together_and_none_may_be_missing() {
+        let servers = Servers::start().await.unwrap();
+        let mut connection = servers.postgres().await.unwrap();
+        let tables = "
+            CREATE SCHEMA aged;
+            CREATE TABLE aged.counters (unique_processed bigint);
+            CREATE TABLE aged.settings (name text, value text);
+            CREATE TABLE aged.events AS SELECT n FROM generate_series(1, 60) n";
+        connection.execute(tables).await.unwrap();
+        let mut store = Store::Postgres(servers.postgres().await.unwrap());
+        let first = Sample::now(&mut store, "aged").await.unwrap();
+        assert_eq!((first.rows, first.removed), (0, 0), "before anything was stored or removed");
+        assert!(first.bytes >= 8192, "{first:?}");
+
+        let removed =
+            "INSERT INTO aged.counters VALUES (70), (30); INSERT INTO aged.settings VALUES ('removed_events', 40)";
+        connection.execute(removed).await.unwrap();
+        let later = Sample::now(&mut store, "aged").await.unwrap();
+        assert_eq!((later.rows, later.removed), (60, 40));
+        check_rows(&mut store, "aged", 100).await.unwrap();
+        connection.execute("DELETE FROM aged.events WHERE n = 7").await.unwrap();
+        let error = check_rows(&mut store, "aged", 100).await.unwrap_err();
+        assert!(error.to_string().contains("59 rows and 40 removed ones instead of 100"), "{error:#}");
+    }
 }
