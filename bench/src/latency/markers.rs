@@ -48,7 +48,11 @@ impl Poller {
     /// Starts polling `table` of the server at `url` for the markers with the numbers below `markers`, each from the time
     /// on at which its request is sent.
     pub fn start(url: String, table: &str, markers: usize, schedule: Schedule) -> Self {
-        let newest = format!("SELECT event_id FROM {table} WHERE topic = '{MARKERS}' ORDER BY seq DESC LIMIT $1");
+        // By the index on topics, which begins with a hash.
+        let newest = format!(
+            "SELECT event_id FROM {table} WHERE hashtext(topic) = hashtext('{MARKERS}') AND topic = '{MARKERS}' \
+             ORDER BY seq DESC LIMIT $1"
+        );
         let (progress, visible) = watch::channel(0);
         let search = Search::of(markers);
         let polling =

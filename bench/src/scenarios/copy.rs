@@ -94,7 +94,7 @@ impl Rows {
         let mut figures = Figures::default();
         figures.add(Group::Rate, RATE, self.count as f64 / seconds / 1000.0);
         spent.report(&mut figures, &watched, self.count);
-        space::measure(&mut figures, &mut connection, schema, had + self.count, wal).await?;
+        space::measure(&mut figures, &mut connection, schema, (had + self.count, self.count), wal).await?;
         Ok(figures)
     }
 

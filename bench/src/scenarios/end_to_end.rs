@@ -87,7 +87,7 @@ async fn measure(
     let thousands = workload.events as f64 / 1000.0;
     figures.add(Group::Rate, RATE, thousands / course.seconds);
     spent.report(&mut figures, &watched, workload.events);
-    space::measure(&mut figures, &mut connection, &sluice.name, workload.unique(), wal).await?;
+    space::measure(&mut figures, &mut connection, &sluice.name, (workload.unique(), workload.unique()), wal).await?;
     backlog.finish(&mut figures).await?;
     figures.add(Group::Course, "accepted, k events/s", thousands / course.accepted_after);
     figures.add(Group::Course, "requests answered 429", course.refused as f64);

@@ -31,12 +31,13 @@ pub async fn wal_position(connection: &mut PgConnection) -> anyhow::Result<f64> 
     Ok(position)
 }
 
-/// Adds the bytes per row of everything in the schema, and of the log that was written since `wal_before`.
+/// Adds the bytes per row of everything in the schema, and of the log that was written since `wal_before`, while `new` of
+/// the rows were stored.
 pub async fn measure(
     figures: &mut Figures,
     connection: &mut PgConnection,
     schema: &str,
-    rows: u64,
+    (rows, new): (u64, u64),
     wal_before: f64,
 ) -> anyhow::Result<()> {
     let wal = wal_position(connection).await? - wal_before;
@@ -45,6 +46,6 @@ pub async fn measure(
     for (name, bytes) in relations.into_iter().filter(|(_, bytes)| *bytes > 0) {
         figures.add(Group::Postgres, name, bytes as f64 / rows as f64);
     }
-    figures.add(Group::Postgres, "WAL", wal / rows as f64);
+    figures.add(Group::Postgres, "WAL", wal / new as f64);
     Ok(())
 }
