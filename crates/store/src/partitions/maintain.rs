@@ -30,12 +30,12 @@ pub async fn maintain(
     for damaged in filters.load(tables, &layout).await? {
         tables.forget_filter(&damaged).await?;
     }
+    // Before its filter is built, which reads all its keys.
+    tables.vacuum_next().await?;
     while build_next(tables, &layout).await? {
         layout = layouts.read(tables).await?;
         filters.load(tables, &layout).await?;
     }
-    // Last, because nothing waits for it.
-    tables.vacuum_next().await?;
     Ok(layout.open().map(|_| filters.figures(&layout)))
 }
 

@@ -14,7 +14,8 @@
 //! statements and never changes again. Before a transaction inserts rows it looks their keys up in the closed partitions
 //! ([`look_up`]). A filter of each closed partition's keys ([`crate::partitions::Filters`]) says for most keys that they
 //! are not there. A filter is built once, after its partition was closed ([`build`]), and stored in the database, from
-//! which each replica loads it. While there is none, the keys are looked up. Then the partition is vacuumed ([`vacuum`]).
+//! which each replica loads it. While there is none, the keys are looked up. Before that the partition is vacuumed
+//! ([`vacuum`]).
 //!
 //! That a filter says "no" is final, so it must be the right one:
 //!

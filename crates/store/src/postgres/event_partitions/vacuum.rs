@@ -1,8 +1,8 @@
 //! Vacuums closed partitions: nothing in them changes any more, so each needs it once.
 //!
 //! Afterwards the keys of a partition are looked up in its index alone, no later reader of its rows has to write that
-//! they are committed, and the server never has to freeze them. Nothing waits for it, so it is done after the filters are
-//! built.
+//! they are committed, and the server never has to freeze them. It is done before the filter is built, which then reads the
+//! keys of the index alone.
 
 use std::time::Duration;
 
@@ -42,7 +42,7 @@ async fn next(lease: &mut Lease) -> Result<Option<i32>, StoreError> {
     // reltuples is -1 before the first vacuum or analysis of a table, and 0 if it has no rows.
     let select = sqlx::query_as(
         "SELECT p.number FROM event_partitions AS p JOIN pg_class AS c ON c.oid = to_regclass('event_rows_' || p.number) \
-         WHERE p.closed_at IS NOT NULL AND NOT p.was_events AND p.filter IS NOT NULL \
+         WHERE p.closed_at IS NOT NULL AND NOT p.was_events \
            AND c.relallvisible = 0 AND c.reltuples <> 0 \
            AND coalesce(pg_stat_get_last_vacuum_time(c.oid) < clock_timestamp() - interval '10 minutes', true) \
          ORDER BY p.number LIMIT 1",

@@ -55,6 +55,22 @@ async fn filters(test: &TestStore) -> i64 {
     test.number("SELECT count(DISTINCT filter) FROM event_filters").await
 }
 
+#[tokio::test]
+async fn each_closed_partition_is_vacuumed_once() {
+    let test = with_partitions_of(10).await;
+    fill(&test, 3).await;
+    let vacuums = "SELECT coalesce(sum(pg_stat_get_vacuum_count(c.oid)), 0)::int8 FROM pg_class AS c \
+                   WHERE c.relnamespace = quote_ident(current_schema())::regnamespace AND c.relname ~ '^event_rows_[0-9]+$'";
+    wait_until("all three are vacuumed", PATIENCE, || async {
+        maintain_partitions(&test).await;
+        match test.number(vacuums).await {
+            3 => Ok(()),
+            vacuums => Err(format!("{vacuums} vacuums")),
+        }
+    })
+    .await;
+}
+
 async fn tables(test: &TestStore) -> i64 {
     test.number(
         "SELECT count(*) FROM pg_tables WHERE schemaname = current_schema() AND tablename ~ '^event_rows_[0-9]+$'",
