@@ -15,6 +15,7 @@ use super::figures::{Group, RATE, Spread};
 use super::goals::P99;
 use super::results::{Column, Results, Section};
 use super::table::names;
+use crate::watch::cpu::{ALL, WITHOUT_LOAD};
 
 /// The width and the height of a plot, in pixels.
 const SIZE: (u32, u32) = (760, 440);
@@ -107,7 +108,9 @@ fn latency(results: &Results) -> anyhow::Result<Option<String>> {
 fn cost(results: &Results) -> anyhow::Result<Option<String>> {
     let Some(section) = section(results, "end_to_end") else { return Ok(None) };
     let all = names(&section.columns).into_iter();
-    let processes = all.filter(|(group, name)| *group == Group::Cpu && name != "all").map(|(_, name)| name);
+    // Sums would be drawn as if they were further processes.
+    let is_process = |name: &str| name != ALL && name != WITHOUT_LOAD;
+    let processes = all.filter(|(group, name)| *group == Group::Cpu && is_process(name)).map(|(_, name)| name);
     let processes: Vec<String> = processes.collect();
     let median = |column: &Column, name: &String| column.spread(Group::Cpu, name).map_or(0.0, |spread| spread.median);
     let bars: Vec<Bar> = section
@@ -285,8 +288,9 @@ mod tests {
         let spent = |title: &str, micros: [f64; 5]| {
             let names = ["publisher", "aggregator", "Redis", "PostgreSQL", "load generator"];
             let parts = names.iter().zip(micros).map(|(name, micros)| (Group::Cpu, *name, micros));
-            let all = [(Group::Cpu, "all", micros.iter().sum())];
-            column(title, "dup", &parts.chain(all).collect::<Vec<_>>())
+            let all: f64 = micros.iter().sum();
+            let sums = [(Group::Cpu, ALL, all), (Group::Cpu, WITHOUT_LOAD, all - micros[4])];
+            column(title, "dup", &parts.chain(sums).collect::<Vec<_>>())
         };
         let growth = [(0, 130.0), (1, 122.0), (2, 110.0), (5, 106.0), (10, 101.0), (20, 98.0), (50, 94.0)];
         let growth = growth.map(|(millions, rate)| rows(millions, rate)).into();

@@ -13,6 +13,8 @@ use crate::system::servers::Servers;
 /// The unit of CPU time in `/proc`: `USER_HZ`, 100 per second on every Linux that runs this.
 const MICROSECONDS_PER_TICK: f64 = 10_000.0;
 
+/// The name of the CPU time of all processes.
+pub const ALL: &str = "all";
 /// The name of the CPU time of all processes but the load generator.
 pub const WITHOUT_LOAD: &str = "all but the load generator";
 
@@ -115,7 +117,7 @@ impl Spent {
         let all: f64 = self.watched.iter().sum();
         let load: f64 =
             watched.iter().zip(&self.watched).filter(|(process, _)| process.is_load()).map(|(_, cpu)| cpu).sum();
-        figures.add(Group::Cpu, "all", per_event(all));
+        figures.add(Group::Cpu, ALL, per_event(all));
         figures.add(Group::Cpu, WITHOUT_LOAD, per_event(all - load));
         figures.add(Group::Course, OTHER_WORK, self.others / self.elapsed);
     }
