@@ -71,6 +71,37 @@ async fn each_closed_partition_is_vacuumed_once() {
     .await;
 }
 
+/// The statistics of the server say nothing of a new partition, so they cannot make it read the index.
+#[tokio::test]
+async fn a_page_of_a_topic_reads_only_its_newest_events() {
+    let test = with_partitions_of(1_000_000).await;
+    for batch in 0..20 {
+        test.commit(&batch_of(events(batch * 5_000..(batch + 1) * 5_000))).await;
+    }
+    let query = EventQuery { topic: Some("t".into()), limit: 10, ..EventQuery::default() };
+    let index = |figure: &str| {
+        format!(
+            "SELECT coalesce(sum({figure}(i.indexrelid)), 0)::int8 FROM pg_index AS i JOIN pg_class AS c ON c.oid = i.indrelid \
+             WHERE c.relnamespace = quote_ident(current_schema())::regnamespace AND c.relname ~ '^event_rows_[0-9]+$'"
+        )
+    };
+    let (scans, read) = (index("pg_stat_get_numscans"), index("pg_stat_get_tuples_returned"));
+    let before = (test.number(&scans).await, test.number(&read).await);
+    let mut pages = 0;
+    wait_until("the server counts the scans of the pages", PATIENCE, || {
+        pages += 1;
+        let (test, query, scans, before) = (&test, &query, &scans, before.0);
+        async move {
+            assert_eq!(test.store.events(query).await.expect("a page").events.len(), 10);
+            let scans = test.number(scans).await - before;
+            if scans > 0 { Ok(()) } else { Err(format!("{scans} scans")) }
+        }
+    })
+    .await;
+    let read = test.number(&read).await - before.1;
+    assert!(read < 200 * pages, "{pages} pages read {read} entries of indexes");
+}
+
 async fn tables(test: &TestStore) -> i64 {
     test.number(
         "SELECT count(*) FROM pg_tables WHERE schemaname = current_schema() AND tablename ~ '^event_rows_[0-9]+$'",
