@@ -33,6 +33,8 @@ pub enum Planted {
     NoFilterMeansNo,
     /// A damaged filter has a checksum that matches.
     DamageIsNotNoticed,
+    /// A group has one partition more than those whose keys are in its filter.
+    GroupOfOneMore,
     /// The dedup cache stays valid when events are removed.
     RemovalsAreNotNoticed,
 }

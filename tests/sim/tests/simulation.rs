@@ -105,6 +105,11 @@ fn a_damaged_filter_that_is_trusted_is_found_and_repeats() {
 }
 
 #[test]
+fn a_group_with_a_partition_whose_keys_are_not_in_its_filter_is_found_and_repeats() {
+    is_found(Planted::GroupOfOneMore);
+}
+
+#[test]
 fn a_dedup_cache_that_outlives_a_removal_is_found_and_repeats() {
     is_found(Planted::RemovalsAreNotNoticed);
 }

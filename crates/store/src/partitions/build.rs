@@ -43,7 +43,7 @@ async fn build(tables: &mut (impl PartitionTables + ?Sized), partition: i32) -> 
 }
 
 /// Returns a number that nobody knows before the filter is built.
-fn salt(FilterName { id, .. }: &FilterName, segment: u32) -> u64 {
+pub(super) fn salt(FilterName { id, .. }: &FilterName, segment: u32) -> u64 {
     let [a, b, c, d, e, f, g, h, ..] = sluice_event::key::hash128(format!("{id} {segment}").as_bytes());
     u64::from_le_bytes([a, b, c, d, e, f, g, h])
 }

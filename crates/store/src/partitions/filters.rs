@@ -4,14 +4,15 @@ use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 
+use super::groups::Group;
 use super::key_filter::{FilterName, KeyFilter, Segment, Width, segment_bits};
-use super::layout::{Closed, Layout};
+use super::layout::{Closed, Layout, Run};
 use super::tables::PartitionTables;
 use crate::{PartitionFigures, StoreError};
 
 type ById = HashMap<String, Arc<KeyFilter>>;
 
-/// The filters of closed partitions. They take no more memory than they may.
+/// The filters of closed partitions, and of groups of them. They take no more memory than they may.
 #[derive(Debug)]
 pub struct Filters {
     max_bytes: u64,
@@ -37,6 +38,11 @@ impl Loaded {
     /// Returns the filter of a closed partition, if it is in memory.
     pub fn of(&self, closed: &Closed) -> Option<&KeyFilter> {
         closed.filter.as_ref().and_then(|(name, _)| self.by_id.get(&name.id)).map(|filter| &**filter)
+    }
+
+    /// Returns the filter of a group of closed partitions, if it is in memory.
+    pub fn of_group(&self, group: &Group) -> Option<&KeyFilter> {
+        self.by_id.get(&group.filter.id).map(|filter| &**filter)
     }
 
     /// Counts keys that were looked up in closed partitions.
@@ -111,18 +117,48 @@ impl Filters {
     }
 }
 
-/// Returns the filters to have in memory, the newest first: all of them, with 16 bits for each key, or with 8 where they
-/// would take too much memory, and then as many as there is room for.
-fn choose(layout: &Layout, max_bytes: u64) -> Vec<(&FilterName, u64, Width)> {
-    let filters = || layout.closed.iter().filter_map(|closed| closed.filter.as_ref());
-    let wide: u64 = filters().map(|(_, keys)| Width::Wide.bytes(*keys)).sum();
-    let width = if wide <= max_bytes { Width::Wide } else { Width::Narrow };
-    let mut bytes = 0;
-    let fits = filters().take_while(|(_, keys)| {
-        bytes += width.bytes(*keys);
-        bytes <= max_bytes
-    });
-    fits.map(|(name, keys)| (name, *keys, width)).collect()
+/// A filter to have in memory, and how many keys it has.
+type Wanted<'a> = (&'a FilterName, u64, Width);
+
+/// Returns the filters to have in memory.
+///
+/// A partition in a group has 8 bits for each key, and its group has 8 more; any other partition has 16. So a key is taken
+/// for one of a partition by mistake as rarely in a group as outside. Where that needs too much memory, each partition
+/// has 8 bits, the newest first, as many as there is room for, and groups have the room that is left. Then old
+/// duplicates are still looked up in the partition that has them alone.
+fn choose(layout: &Layout, max_bytes: u64) -> Vec<Wanted<'_>> {
+    let all: Vec<_> = of_partitions(layout, Width::Wide).chain(of_groups(layout)).collect();
+    if all.iter().map(bytes).sum::<u64>() <= max_bytes {
+        return all;
+    }
+    let mut room = max_bytes;
+    let mut fits = |wanted: &Wanted<'_>| match room.checked_sub(bytes(wanted)) {
+        Some(rest) => {
+            room = rest;
+            true
+        }
+        None => false,
+    };
+    let mut chosen: Vec<_> = of_partitions(layout, Width::Narrow).take_while(&mut fits).collect();
+    chosen.extend(of_groups(layout).take_while(&mut fits));
+    chosen
+}
+
+/// Returns the filters of closed partitions, the newest first. Those in no group have this width.
+fn of_partitions(layout: &Layout, alone: Width) -> impl Iterator<Item = Wanted<'_>> {
+    layout.runs().flat_map(move |Run { group, closed }| {
+        let width = if group.is_some() { Width::Narrow } else { alone };
+        closed.iter().filter_map(move |closed| closed.filter.as_ref().map(|(name, keys)| (name, *keys, width)))
+    })
+}
+
+/// Returns the filters of the groups, the newest first.
+fn of_groups(layout: &Layout) -> impl Iterator<Item = Wanted<'_>> {
+    layout.runs().filter_map(|Run { group, .. }| group.map(|group| (&group.filter, group.keys, Width::Narrow)))
+}
+
+fn bytes((_, keys, width): &Wanted<'_>) -> u64 {
+    width.bytes(*keys)
 }
 
 /// Reads a filter; `None`, and a line in the log, if it is damaged or missing.
@@ -161,23 +197,31 @@ async fn read(
 mod tests {
     use super::*;
 
-    fn chosen(keys: &[u64], max_bytes: u64) -> Vec<(i32, Width)> {
-        let closed = |(number, keys): (usize, &u64)| {
-            let name = FilterName { partition: number as i32, id: number.to_string() };
-            Closed { number: number as i32, filter: Some((name, *keys)) }
-        };
-        let layout = Layout::of_closed(keys.iter().enumerate().map(closed).collect());
-        choose(&layout, max_bytes).into_iter().map(|(name, _, width)| (name.partition, width)).collect()
+    fn chosen(layout: &Layout, max_bytes: u64) -> Vec<(&str, Width)> {
+        choose(layout, max_bytes).into_iter().map(|(name, _, width)| (&*name.id, width)).collect()
     }
 
     #[test]
     fn filters_are_narrowed_before_any_is_left_out_and_the_oldest_is_left_out_first() {
         use Width::{Narrow, Wide};
-        let keys = [800, 800, 800];
-        assert_eq!(chosen(&keys, 5_400), [(0, Wide), (1, Wide), (2, Wide)]);
-        assert_eq!(chosen(&keys, 5_399), [(0, Narrow), (1, Narrow), (2, Narrow)]);
-        assert_eq!(chosen(&keys, 2_700), [(0, Narrow), (1, Narrow), (2, Narrow)]);
-        assert_eq!(chosen(&keys, 2_699), [(0, Narrow), (1, Narrow)]);
-        assert_eq!(chosen(&keys, 0), []);
+        let layout = Layout::of_closed(&[(2, 800), (1, 800), (0, 800)], &[]);
+        assert_eq!(chosen(&layout, 5_400), [("2", Wide), ("1", Wide), ("0", Wide)]);
+        assert_eq!(chosen(&layout, 5_399), [("2", Narrow), ("1", Narrow), ("0", Narrow)]);
+        assert_eq!(chosen(&layout, 2_700), [("2", Narrow), ("1", Narrow), ("0", Narrow)]);
+        assert_eq!(chosen(&layout, 2_699), [("2", Narrow), ("1", Narrow)]);
+        assert_eq!(chosen(&layout, 0), []);
+    }
+
+    #[test]
+    fn a_group_takes_half_of_the_memory_of_its_partitions_and_is_left_out_before_them() {
+        use Width::{Narrow, Wide};
+        let layout = Layout::of_closed(&[(2, 800), (1, 800), (0, 800)], &[(0, 1, 1)]);
+        let partitions = |alone| vec![("2", alone), ("1", Narrow), ("0", Narrow)];
+        let with_group = |alone| [partitions(alone), vec![("0 to 1", Narrow)]].concat();
+        assert_eq!(chosen(&layout, 5_400), with_group(Wide));
+        assert_eq!(chosen(&layout, 5_399), with_group(Narrow));
+        assert_eq!(chosen(&layout, 4_500), with_group(Narrow));
+        assert_eq!(chosen(&layout, 4_499), partitions(Narrow));
+        assert_eq!(chosen(&layout, 1_800), [("2", Narrow), ("1", Narrow)]);
     }
 }

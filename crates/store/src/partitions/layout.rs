@@ -4,6 +4,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 
 use async_trait::async_trait;
 
+use super::groups::Group;
 use super::key_filter::FilterName;
 use crate::StoreError;
 
@@ -25,6 +26,8 @@ pub struct Layout {
     pub former: Option<i32>,
     /// The newest first.
     pub closed: Vec<Closed>,
+    /// The groups of closed partitions that share a filter, the newest first. No partition is in two of them.
+    groups: Vec<Group>,
     /// The first `seq` of an event that was not removed.
     first_seq: i64,
 }
@@ -36,6 +39,15 @@ pub struct Closed {
     pub number: i32,
     /// The filter of its keys, and how many they are; `None` while it has none.
     pub filter: Option<(FilterName, u64)>,
+}
+
+/// Closed partitions that share a filter, or one that is in no group.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Run<'a> {
+    /// The group that they are in.
+    pub group: Option<&'a Group>,
+    /// The partitions, the newest first.
+    pub closed: &'a [Closed],
 }
 
 /// A partition, as the list has it.
@@ -54,15 +66,22 @@ pub struct Listed {
 impl Layout {
     /// Returns the layout in which all events are in one table.
     pub fn of_one_table() -> Self {
-        Self { version: String::new(), open: None, former: None, closed: Vec::new(), first_seq: i64::MIN }
+        Self {
+            version: String::new(),
+            open: None,
+            former: None,
+            closed: Vec::new(),
+            groups: Vec::new(),
+            first_seq: i64::MIN,
+        }
     }
 
-    /// Returns the layout with these partitions, the newest first.
+    /// Returns the layout with these partitions and groups, each with the newest first.
     ///
     /// # Errors
-    /// If none of them is open.
-    pub fn of(version: String, first_seq: i64, listed: Vec<Listed>) -> Result<Self, StoreError> {
-        let mut layout = Self { version, first_seq, ..Self::of_one_table() };
+    /// If no partition is open.
+    pub fn of(version: String, first_seq: i64, listed: Vec<Listed>, groups: Vec<Group>) -> Result<Self, StoreError> {
+        let mut layout = Self { version, first_seq, groups, ..Self::of_one_table() };
         for Listed { number, is_open, was_events, filter } in listed {
             if is_open {
                 layout.open = Some(number);
@@ -83,6 +102,19 @@ impl Layout {
     /// Returns the open partition; `None` where events do not lie in partitions.
     pub fn open(&self) -> Option<i32> {
         self.open
+    }
+
+    /// Returns the closed partitions, the newest first: each group with its partitions, and each other partition alone.
+    pub fn runs(&self) -> impl Iterator<Item = Run<'_>> {
+        let mut rest = &*self.closed;
+        std::iter::from_fn(move || {
+            let newest = rest.first()?.number;
+            let group = self.groups.iter().find(|group| group.has(newest));
+            let length = group.map_or(1, |group| rest.iter().take_while(|closed| group.has(closed.number)).count());
+            let (closed, others) = rest.split_at_checked(length)?;
+            rest = others;
+            Some(Run { group, closed })
+        })
     }
 
     /// Returns the first `seq` of an event that was not removed.
@@ -148,8 +180,22 @@ impl Layouts {
 
 #[cfg(test)]
 impl Layout {
-    /// Returns a layout with these closed partitions.
-    pub fn of_closed(closed: Vec<Closed>) -> Self {
-        Self { version: "a version".to_owned(), open: Some(i32::MAX), former: None, closed, first_seq: 0 }
+    /// Returns a layout with these closed partitions, whose filters have so many keys, and these groups of them: the
+    /// first and last one, and the level.
+    pub fn of_closed(keys: &[(i32, u64)], groups: &[(i32, i32, u32)]) -> Self {
+        let name = |partition: i32, id: String| FilterName { partition, id };
+        let closed =
+            |&(number, keys): &(i32, u64)| Closed { number, filter: Some((name(number, number.to_string()), keys)) };
+        let group = |&(first, last, level): &(i32, i32, u32)| {
+            let keys = keys.iter().filter(|(number, _)| (first..=last).contains(number)).map(|(_, keys)| keys).sum();
+            Group { first, last, level, keys, filter: name(first, format!("{first} to {last}")) }
+        };
+        Self {
+            version: "a version".to_owned(),
+            open: Some(i32::MAX),
+            closed: keys.iter().map(closed).collect(),
+            groups: groups.iter().map(group).collect(),
+            ..Self::of_one_table()
+        }
     }
 }

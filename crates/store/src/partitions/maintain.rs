@@ -2,6 +2,7 @@
 
 use super::build::build_next;
 use super::filters::Filters;
+use super::groups::build_group;
 use super::layout::{BATCH_BITS, Layouts, batches_before};
 use super::limits::Limits;
 use super::tables::PartitionTables;
@@ -27,12 +28,20 @@ pub async fn maintain(
         layout = layouts.read(tables).await?;
     }
     // Those that there are first: building one can take long, and can fail.
-    for damaged in filters.load(tables, &layout).await? {
-        tables.forget_filter(&damaged).await?;
+    let damaged = filters.load(tables, &layout).await?;
+    if !damaged.is_empty() {
+        for filter in &damaged {
+            tables.forget_filter(filter).await?;
+        }
+        layout = layouts.read(tables).await?;
     }
     // Before its filter is built, which reads all its keys.
     tables.vacuum_next().await?;
     while build_next(tables, &layout).await? {
+        layout = layouts.read(tables).await?;
+        filters.load(tables, &layout).await?;
+    }
+    while build_group(tables, &layout).await? {
         layout = layouts.read(tables).await?;
         filters.load(tables, &layout).await?;
     }

@@ -3,11 +3,13 @@
 //! `postgres/event_partitions/mod.rs`.
 //!
 //! [`Layout`] is the list of partitions that a transaction has found, [`Layouts`] the one that a process has in memory.
-//! [`Filters`] are the filters in memory, and [`closed_places`] says where keys must be looked up. [`maintain`] closes
-//! partitions, and builds and loads filters, by the statements of [`PartitionTables`].
+//! [`Filters`] are the filters in memory, and [`closed_places`] says where keys must be looked up. A [`Group`] is of
+//! partitions that share a filter. [`maintain`] closes partitions, and builds and loads filters, by the statements of
+//! [`PartitionTables`].
 
 mod build;
 mod filters;
+mod groups;
 pub(crate) mod key_filter;
 mod layout;
 mod limits;
@@ -16,8 +18,9 @@ mod places;
 mod tables;
 
 pub use filters::{Filters, Loaded};
+pub use groups::{Group, NewGroup, Unfinished};
 pub use key_filter::{FilterName, Segment};
-pub use layout::{BATCH_BITS, Closed, Layout, LayoutSource, Layouts, Listed, batches_before};
+pub use layout::{BATCH_BITS, Closed, Layout, LayoutSource, Layouts, Listed, Run, batches_before};
 pub use limits::{Limits, OpenPartition};
 pub use maintain::maintain;
 pub use places::{Place, anywhere, closed_places};

@@ -3,6 +3,7 @@
 use async_trait::async_trait;
 use sluice_event::EventKey;
 
+use super::groups::{Group, NewGroup, Unfinished};
 use super::key_filter::{FilterName, Segment};
 use super::layout::LayoutSource;
 use super::limits::OpenPartition;
@@ -25,7 +26,7 @@ pub trait PartitionTables: LayoutSource {
     /// Returns a stored segment of a filter.
     async fn segment(&mut self, filter: &FilterName, number: u32) -> Result<Option<Vec<u8>>, StoreError>;
 
-    /// Forgets a filter, so that it is built again.
+    /// Forgets the filter of a partition or a group, so that it is built again.
     async fn forget_filter(&mut self, filter: &FilterName) -> Result<(), StoreError>;
 
     /// Lets one replica at a time build filters, until its connection is closed or [`PartitionTables::end_building`] is
@@ -41,7 +42,7 @@ pub trait PartitionTables: LayoutSource {
     /// Prepares a closed partition for many look-ups, if there is one that was not prepared yet.
     async fn vacuum_next(&mut self) -> Result<(), StoreError>;
 
-    /// Removes the segments that no partition's filter has: a process that was killed has left them.
+    /// Removes the segments that no filter of a partition or a group has: a process that was killed has left them.
     async fn remove_unfinished(&mut self) -> Result<(), StoreError>;
 
     /// Returns the number of keys in a partition, and a random name for their filter.
@@ -63,4 +64,16 @@ pub trait PartitionTables: LayoutSource {
 
     /// Gives a partition its filter, unless it has one or is not there any more.
     async fn finish_filter(&mut self, filter: &FilterName, keys: u64) -> Result<(), StoreError>;
+
+    /// Returns the group whose filter was begun and is not complete, the oldest one if there are several.
+    async fn unfinished_group(&mut self) -> Result<Option<Unfinished>, StoreError>;
+
+    /// Begins the filter of a group, and gives it a random name.
+    async fn begin_group(&mut self, group: &NewGroup) -> Result<Group, StoreError>;
+
+    /// Stores the next segment of the filter of a group, unless it is stored.
+    async fn add_group_segment(&mut self, group: &Group, number: u32, content: Vec<u8>) -> Result<(), StoreError>;
+
+    /// Lists a group whose filter is complete, instead of the smaller ones that have partitions of it.
+    async fn finish_group(&mut self, group: &Group) -> Result<(), StoreError>;
 }

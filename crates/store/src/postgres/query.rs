@@ -41,7 +41,7 @@ pub(super) async fn events(
     keyer: &Keyer,
     query: &EventQuery,
 ) -> Result<(Page, bool), StoreError> {
-    let layout = layouts.read(lease).await?;
+    let layout = layout::current(lease, layouts).await?;
     let mut page = PageBuilder::new(query);
     let mut reusable = true;
     let mut partitions = 1;
@@ -181,7 +181,7 @@ pub(super) async fn event(
     event_id: &str,
     limit: u32,
 ) -> Result<Vec<StoredEvent>, StoreError> {
-    let layout = layouts.read(lease).await?;
+    let layout = layout::current(lease, layouts).await?;
     let rows = if keyer.uses_only_topic_and_event_id() {
         let key = keyer.key_of(topic, event_id, None);
         let found = look_up::find_anywhere(lease, &layout, &filters.loaded(), vec![key]).await?;

@@ -138,6 +138,7 @@ fn migrator() -> Migrator {
         migration(4, "dead letter receipts", include_str!("../../migrations/postgres/0004_dead_letter_receipts.sql")),
         migration(5, "commit marks", include_str!("../../migrations/postgres/0005_commit_marks.sql")),
         migration(6, "event partitions", include_str!("../../migrations/postgres/0006_event_partitions.sql")),
+        migration(7, "event filter groups", include_str!("../../migrations/postgres/0007_event_filter_groups.sql")),
     ]);
     migrator.set_locking(false).set_ignore_missing(true);
     migrator

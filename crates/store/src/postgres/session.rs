@@ -29,8 +29,12 @@ impl Session {
         let statement = settings.claim_after / 3;
         let mut sql = common(settings, statement, settings.claim_after / 4);
         // The statements of a batch never change and look rows up by key. A generic plan is made once, and
-        // without sequential scans, which would be planned while the tables are still small.
-        sql.push_str("SET plan_cache_mode = force_generic_plan; SET enable_seqscan = off; SET jit = off; ");
+        // without sequential scans, which would be planned while the tables are still small. Starting parallel workers takes
+        // longer than a look-up in many partitions, for which the server would plan them.
+        sql.push_str(
+            "SET plan_cache_mode = force_generic_plan; SET enable_seqscan = off; SET jit = off; \
+             SET max_parallel_workers_per_gather = 0; ",
+        );
         sql.push_str(&prepare.join("; "));
         Self { sql, deadline: settings.claim_after / 2, lease_timeout: LEASE_TIMEOUT.min(settings.claim_after / 2) }
     }
@@ -42,7 +46,10 @@ impl Session {
         // An index gives the order of events. A new partition has no statistics, and without them the server expects so few
         // rows of a topic that it would read and sort them all for a page. (The cost by which it avoids a sort that it needs
         // would make it compile each such query.)
-        sql.push_str("SET plan_cache_mode = force_custom_plan; SET enable_sort = off; SET jit = off; ");
+        sql.push_str(
+            "SET plan_cache_mode = force_custom_plan; SET enable_sort = off; SET jit = off; \
+             SET max_parallel_workers_per_gather = 0; ",
+        );
         Self { sql, deadline: QUERY_TIMEOUT + Duration::from_secs(2), lease_timeout: LEASE_TIMEOUT }
     }
 

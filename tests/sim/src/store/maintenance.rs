@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use sluice_store::StoreError;
-use sluice_store::partitions::FilterName;
+use sluice_store::partitions::{FilterName, Group, NewGroup};
 
 use super::changes::Change;
 use super::server::StoreServer;
@@ -76,6 +76,30 @@ impl StoreServer {
             _ => format!("{random:016x}"),
         };
         Ok((FilterName { partition, id }, table.rows.len() as u64))
+    }
+
+    /// Begins the filter of a group, and gives it a random name.
+    pub fn begin_group(&mut self, NewGroup { first, last, level, keys }: NewGroup, random: u64) -> Group {
+        let id = match self.planted {
+            Some(Planted::FilterOfAnyPartition) => format!("of {first} to {last}"),
+            _ => format!("{random:016x}"),
+        };
+        let group = Group { first, last, level, filter: FilterName { partition: first, id }, keys };
+        let listed = group.clone();
+        self.change_filters(random, |catalog| {
+            catalog.begin_group(listed);
+            false
+        });
+        group
+    }
+
+    /// Lists a group whose filter is complete.
+    pub fn finish_group(&mut self, group: &Group, random: u64) {
+        let last = match self.planted {
+            Some(Planted::GroupOfOneMore) => group.last + 1,
+            _ => group.last,
+        };
+        self.change_filters(random, |catalog| catalog.finish_group(group, last));
     }
 
     /// Removes old events: at most so many of the table of all events, or the oldest partition. Returns how many were

@@ -7,7 +7,9 @@ use std::time::Duration;
 use async_trait::async_trait;
 use sluice_event::EventKey;
 use sluice_store::StoreError;
-use sluice_store::partitions::{FilterName, Layout, LayoutSource, OpenPartition, PartitionTables, Segment};
+use sluice_store::partitions::{
+    FilterName, Group, Layout, LayoutSource, NewGroup, OpenPartition, PartitionTables, Segment, Unfinished,
+};
 use tokio::sync::oneshot;
 
 use super::connections::Connections;
@@ -290,5 +292,31 @@ impl PartitionTables for Maintenance {
             server.change_filters(random, |catalog| catalog.finish_filter(&filter, keys));
         };
         self.write("finish filter", finish).await
+    }
+
+    async fn unfinished_group(&mut self) -> Result<Option<Unfinished>, StoreError> {
+        self.ask("unfinished group", |server| server.events.catalog.unfinished_group()).await
+    }
+
+    async fn begin_group(&mut self, group: &NewGroup) -> Result<Group, StoreError> {
+        let group = *group;
+        self.write("begin group", move |server, random| server.begin_group(group, random)).await
+    }
+
+    async fn add_group_segment(&mut self, group: &Group, number: u32, content: Vec<u8>) -> Result<(), StoreError> {
+        let filter = group.filter.clone();
+        let add = move |server: &mut StoreServer, random| {
+            server.change_filters(random, |catalog| {
+                catalog.add_group_segment(&filter, number, content);
+                false
+            });
+        };
+        self.write("add segment of group", add).await
+    }
+
+    async fn finish_group(&mut self, group: &Group) -> Result<(), StoreError> {
+        self.inner.note(|| format!("has built {group:?}"));
+        let group = group.clone();
+        self.write("finish group", move |server, random| server.finish_group(&group, random)).await
     }
 }

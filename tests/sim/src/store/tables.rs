@@ -1,10 +1,12 @@
 //! The tables of events of the model store: one for each partition, and the list of partitions.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
 use sluice_event::EventKey;
-use sluice_store::partitions::{BATCH_BITS, FilterName, Layout, Listed, OpenPartition, batches_before};
+use sluice_store::partitions::{
+    BATCH_BITS, FilterName, Group, Layout, Listed, OpenPartition, Unfinished, batches_before,
+};
 
 use super::transactions::StoredRow;
 
@@ -22,12 +24,21 @@ struct Listing {
     filter: Option<(String, u64)>,
 }
 
+/// A group of partitions, as the list has it.
+#[derive(Debug, Clone)]
+struct GroupListing {
+    group: Group,
+    segments: u32,
+    is_complete: bool,
+}
+
 /// The list of partitions, with the filters. It is copied before each change, so that the change can be undone.
 #[derive(Debug, Clone, Default)]
 pub struct Catalog {
     /// Another one after each change; empty while all events are in one table.
     pub version: String,
     list: BTreeMap<i32, Listing>,
+    groups: Vec<GroupListing>,
     segments: BTreeMap<(String, u32), Bytes>,
 }
 
@@ -89,7 +100,10 @@ impl Catalog {
             was_events: *number == ONE_TABLE,
             filter: listing.filter.clone(),
         });
-        Layout::of(self.version.clone(), 0, listed.collect()).unwrap_or_else(|_| Layout::of_one_table())
+        let complete = self.groups.iter().filter(|listing| listing.is_complete);
+        let mut groups: Vec<_> = complete.map(|listing| listing.group.clone()).collect();
+        groups.sort_by_key(|group| std::cmp::Reverse(group.first));
+        Layout::of(self.version.clone(), 0, listed.collect(), groups).unwrap_or_else(|_| Layout::of_one_table())
     }
 
     /// Returns whether a partition is listed.
@@ -122,6 +136,7 @@ impl Catalog {
         if let Some((id, _)) = self.list.remove(&number).and_then(|listing| listing.filter) {
             self.segments.retain(|(filter, _), _| *filter != id);
         }
+        self.remove_groups(|group| group.last <= number);
         Some(number)
     }
 
@@ -140,10 +155,50 @@ impl Catalog {
         self.segments.insert((filter.id.clone(), number), content.into());
     }
 
-    /// Removes the segments of filters that no partition has.
+    /// Removes the segments of filters that no partition and no group has.
     pub fn remove_unfinished(&mut self) {
-        let filters: Vec<_> = self.list.values().filter_map(|listing| listing.filter.as_ref()).collect();
-        self.segments.retain(|(filter, _), _| filters.iter().any(|(id, _)| id == filter));
+        let of_partitions = self.list.values().filter_map(|listing| listing.filter.as_ref()).map(|(id, _)| id);
+        let of_groups = self.groups.iter().map(|listing| &listing.group.filter.id);
+        let filters: BTreeSet<_> = of_partitions.chain(of_groups).collect();
+        self.segments.retain(|(filter, _), _| filters.contains(filter));
+    }
+
+    /// Returns the oldest group whose filter is not complete.
+    pub fn unfinished_group(&self) -> Option<Unfinished> {
+        let unfinished = self.groups.iter().filter(|listing| !listing.is_complete);
+        let oldest = unfinished.min_by_key(|listing| listing.group.first)?;
+        Some(Unfinished { group: oldest.group.clone(), segments: oldest.segments })
+    }
+
+    /// Begins the filter of a group.
+    pub fn begin_group(&mut self, group: Group) {
+        self.groups.push(GroupListing { group, segments: 0, is_complete: false });
+    }
+
+    /// Stores the next segment of the filter of a group, unless it is stored.
+    pub fn add_group_segment(&mut self, filter: &FilterName, number: u32, content: Vec<u8>) {
+        self.segments.entry((filter.id.clone(), number)).or_insert_with(|| content.into());
+        for listing in self.groups.iter_mut().filter(|listing| listing.group.filter.id == filter.id) {
+            listing.segments = listing.segments.max(number + 1);
+        }
+    }
+
+    /// Lists a group, up to this partition, instead of smaller ones. Returns false if it is not there any more.
+    pub fn finish_group(&mut self, Group { first, filter, .. }: &Group, last: i32) -> bool {
+        let listing = self.groups.iter_mut().find(|listing| listing.group.filter.id == filter.id);
+        let Some(listing) = listing else { return false };
+        (listing.is_complete, listing.group.last) = (true, last);
+        self.remove_groups(|other| other.filter.id != filter.id && other.first <= last && other.last >= *first);
+        true
+    }
+
+    /// Removes groups, with their filters. Returns whether there was one of them.
+    fn remove_groups(&mut self, is_removed: impl Fn(&Group) -> bool) -> bool {
+        let (removed, left): (Vec<_>, Vec<_>) =
+            std::mem::take(&mut self.groups).into_iter().partition(|listing| is_removed(&listing.group));
+        self.groups = left;
+        self.segments.retain(|(id, _), _| removed.iter().all(|listing| listing.group.filter.id != *id));
+        !removed.is_empty()
     }
 
     /// Gives a closed partition its filter. Returns false if it has one, or is not there.
@@ -156,9 +211,12 @@ impl Catalog {
         true
     }
 
-    /// Forgets a filter. Returns false if its partition has another one.
+    /// Forgets the filter of a partition or a group. Returns false if none has it.
     pub fn forget_filter(&mut self, filter: &FilterName) -> bool {
         self.segments.retain(|(id, _), _| *id != filter.id);
+        if self.remove_groups(|group| group.filter.id == filter.id) {
+            return true;
+        }
         match self.list.get_mut(&filter.partition) {
             Some(listing) if listing.filter.as_ref().is_some_and(|(id, _)| *id == filter.id) => {
                 listing.filter = None;

@@ -43,22 +43,24 @@ pub(crate) async fn has_no_filter(lease: &mut Lease, partition: i32) -> Result<b
     Ok(is_missing)
 }
 
-/// Forgets a damaged filter, so that it is built again.
-pub(crate) async fn forget(lease: &mut Lease, FilterName { partition, id }: &FilterName) -> Result<(), StoreError> {
+/// Forgets the filter of a partition or a group, so that it is built again.
+pub(crate) async fn forget(lease: &mut Lease, FilterName { id, .. }: &FilterName) -> Result<(), StoreError> {
     let forget = sqlx::query(
-        "WITH forgotten AS ( \
-             UPDATE event_partitions SET filter = NULL, filter_keys = NULL \
-             WHERE number = $1 AND filter = $2::text::uuid RETURNING 1), \
-         gone AS (DELETE FROM event_filters WHERE filter = $2::text::uuid) \
-         UPDATE event_layout SET version = gen_random_uuid() WHERE EXISTS (SELECT FROM forgotten)",
+        "WITH of_partition AS ( \
+             UPDATE event_partitions SET filter = NULL, filter_keys = NULL WHERE filter = $1::text::uuid RETURNING 1), \
+         of_group AS (DELETE FROM event_filter_groups WHERE filter = $1::text::uuid RETURNING 1), \
+         gone AS (DELETE FROM event_filters WHERE filter = $1::text::uuid) \
+         UPDATE event_layout SET version = gen_random_uuid() \
+         WHERE EXISTS (SELECT FROM of_partition UNION ALL SELECT FROM of_group)",
     );
-    lease.execute(forget.bind(partition).bind(id)).await
+    lease.execute(forget.bind(id)).await
 }
 
 /// Removes what a process that was killed has left.
 pub(crate) async fn remove_unfinished(lease: &mut Lease) -> Result<(), StoreError> {
-    let unfinished =
-        "DELETE FROM event_filters AS f WHERE NOT EXISTS (SELECT FROM event_partitions AS p WHERE p.filter = f.filter)";
+    let unfinished = "DELETE FROM event_filters AS f \
+                      WHERE NOT EXISTS (SELECT FROM event_partitions AS p WHERE p.filter = f.filter) \
+                        AND NOT EXISTS (SELECT FROM event_filter_groups AS g WHERE g.filter = f.filter)";
     lease.execute(sqlx::query(unfinished)).await
 }
 

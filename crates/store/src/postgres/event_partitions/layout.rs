@@ -1,12 +1,14 @@
 //! The tables of partitions, and the numbers of the events in them.
 
+use std::sync::Arc;
+
 use async_trait::async_trait;
 
 use super::super::connections::Lease;
 use super::super::insert::ORDINAL_BITS;
 use super::TopicIndex;
 use crate::StoreError;
-use crate::partitions::{BATCH_BITS, Layout, LayoutSource, Listed, batches_before};
+use crate::partitions::{BATCH_BITS, FilterName, Group, Layout, LayoutSource, Layouts, Listed, batches_before};
 
 /// The table of all events, where they do not lie in partitions.
 const ONE_TABLE: &str = "events";
@@ -108,23 +110,44 @@ impl Layout {
     }
 }
 
+/// Returns the present layout. Reads its version and, only if that has changed, the list of partitions.
+pub(crate) async fn current(lease: &mut Lease, layouts: &Layouts) -> Result<Arc<Layout>, StoreError> {
+    let version: Option<(String,)> =
+        lease.fetch_optional(sqlx::query_as("SELECT version::text FROM event_layout")).await?;
+    layouts.with_version(lease, version.as_ref().map(|(version,)| &**version)).await
+}
+
+/// A row of the list: a partition, or a group where it has a level.
+type ListRow = (String, i64, i32, Option<i32>, Option<i32>, bool, bool, Option<String>, Option<i64>);
+
 #[async_trait]
 impl LayoutSource for Lease {
     async fn read_layout(&mut self) -> Result<Layout, StoreError> {
         // In one statement, so that the version belongs to the list.
-        let select = sqlx::query_as::<_, (String, i64, i32, bool, bool, Option<String>, Option<i64>)>(
-            "SELECT l.version::text, l.first_seq, p.number, p.closed_at IS NULL, p.was_events, p.filter::text, p.filter_keys \
-             FROM event_layout AS l CROSS JOIN event_partitions AS p ORDER BY p.number DESC",
+        let select = sqlx::query_as::<_, ListRow>(
+            "SELECT l.version::text, l.first_seq, p.number, p.last, p.level, p.is_open, p.was_events, p.filter::text, p.keys \
+             FROM event_layout AS l CROSS JOIN ( \
+                 SELECT number, NULL, NULL, closed_at IS NULL, was_events, filter, filter_keys FROM event_partitions \
+                 UNION ALL \
+                 SELECT first_partition, last_partition, level, false, false, filter, keys \
+                 FROM event_filter_groups WHERE is_complete \
+             ) AS p (number, last, level, is_open, was_events, filter, keys) \
+             ORDER BY p.number DESC",
         );
         let rows = self.fetch_all(select).await?;
         let Some((version, first_seq, ..)) = rows.first() else { return Ok(Layout::of_one_table()) };
         let (version, first_seq) = (version.clone(), *first_seq);
-        let listed = rows.into_iter().map(|(_, _, number, is_open, was_events, filter, keys)| Listed {
-            number,
-            is_open,
-            was_events,
-            filter: filter.map(|id| (id, keys.unwrap_or(0).cast_unsigned())),
-        });
-        Layout::of(version, first_seq, listed.collect())
+        let (mut listed, mut groups) = (Vec::new(), Vec::new());
+        for (_, _, number, last, level, is_open, was_events, filter, keys) in rows {
+            let filter = filter.map(|id| (id, keys.unwrap_or(0).cast_unsigned()));
+            match (last, level, filter) {
+                (Some(last), Some(level), Some((id, keys))) => {
+                    let filter = FilterName { partition: number, id };
+                    groups.push(Group { first: number, last, level: level.cast_unsigned(), filter, keys });
+                }
+                (_, _, filter) => listed.push(Listed { number, is_open, was_events, filter }),
+            }
+        }
+        Layout::of(version, first_seq, listed, groups)
     }
 }

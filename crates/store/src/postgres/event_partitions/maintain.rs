@@ -6,9 +6,11 @@ use sluice_event::EventKey;
 use super::super::connections::Lease;
 use super::super::partition_steps::PartitionSteps;
 use super::super::settings::PayloadType;
-use super::{build, close, switch, vacuum};
+use super::{build, close, groups, switch, vacuum};
 use crate::StoreError;
-use crate::partitions::{FilterName, Layout, LayoutSource, OpenPartition, PartitionTables, Segment};
+use crate::partitions::{
+    FilterName, Group, Layout, LayoutSource, NewGroup, OpenPartition, PartitionTables, Segment, Unfinished,
+};
 
 /// The tables of a schema, on a connection for maintenance.
 pub(crate) struct Tables<'a> {
@@ -91,5 +93,21 @@ impl PartitionTables for Tables<'_> {
 
     async fn finish_filter(&mut self, filter: &FilterName, keys: u64) -> Result<(), StoreError> {
         build::finish(self.lease, filter, keys).await
+    }
+
+    async fn unfinished_group(&mut self) -> Result<Option<Unfinished>, StoreError> {
+        groups::unfinished(self.lease).await
+    }
+
+    async fn begin_group(&mut self, group: &NewGroup) -> Result<Group, StoreError> {
+        groups::begin(self.lease, group).await
+    }
+
+    async fn add_group_segment(&mut self, group: &Group, number: u32, content: Vec<u8>) -> Result<(), StoreError> {
+        groups::add_segment(self.lease, group, number, content).await
+    }
+
+    async fn finish_group(&mut self, group: &Group) -> Result<(), StoreError> {
+        groups::finish(self.lease, group).await
     }
 }

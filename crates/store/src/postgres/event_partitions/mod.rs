@@ -15,7 +15,8 @@
 //! ([`look_up`]). A filter of each closed partition's keys ([`crate::partitions::Filters`]) says for most keys that they
 //! are not there. A filter is built once, after its partition was closed ([`build`]), and stored in the database, from
 //! which each replica loads it. While there is none, the keys are looked up. Before that the partition is vacuumed
-//! ([`vacuum`]).
+//! ([`vacuum`]). Neighbouring partitions share one more filter ([`crate::partitions::Group`]), so that the number of
+//! filters that are asked grows far more slowly than the number of partitions.
 //!
 //! That a filter says "no" is final, so it must be the right one:
 //!
@@ -32,6 +33,7 @@
 
 mod build;
 mod close;
+mod groups;
 pub(super) mod layout;
 pub(super) mod look_up;
 pub(super) mod maintain;

@@ -47,7 +47,11 @@ async fn remove(lease: &mut Lease, schema: &str, mark: Mark) -> Result<Option<u6
                  WHERE number = (SELECT min(number) FROM event_partitions) \
                    AND closed_at IS NOT NULL AND last_batch <= $1 \
                  RETURNING number, closed_at, filter), \
-             gone AS (DELETE FROM event_filters WHERE filter = (SELECT filter FROM oldest)) \
+             groups AS ( \
+                 DELETE FROM event_filter_groups WHERE last_partition <= (SELECT number FROM oldest) RETURNING filter), \
+             gone AS ( \
+                 DELETE FROM event_filters \
+                 WHERE filter IN (SELECT filter FROM oldest UNION ALL SELECT filter FROM groups)) \
              SELECT number, closed_at FROM oldest",
         );
         let Some((number, closed_at)) = oldest.bind(mark.batch).fetch_optional(&mut *transaction).await? else {

@@ -14,32 +14,32 @@ use crate::stores::{Place, TestStore, direct, fresh_schema, opened};
 const DAY: Duration = Duration::from_secs(24 * 3_600);
 const PATIENCE: Duration = Duration::from_secs(30);
 
-fn settings(test: &TestStore) -> &PostgresSettings {
+pub(super) fn settings(test: &TestStore) -> &PostgresSettings {
     let Place::Postgres(settings) = &test.place else { panic!("a schema of PostgreSQL") };
     settings
 }
 
 /// A store whose partitions hold so few events.
-async fn with_partitions_of(rows: u64) -> TestStore {
+pub(super) async fn with_partitions_of(rows: u64) -> TestStore {
     TestStore::on_postgres(PostgresSettings { partition_rows: rows, ..fresh_schema() }).await
 }
 
 /// The same schema as another replica uses it.
-async fn another_replica(test: &TestStore) -> TestStore {
+pub(super) async fn another_replica(test: &TestStore) -> TestStore {
     TestStore::on_postgres(settings(test).clone()).await
 }
 
-async fn maintain_partitions(test: &TestStore) {
+pub(super) async fn maintain_partitions(test: &TestStore) {
     test.store.maintain_partitions(None).await.expect("maintenance of partitions");
 }
 
-async fn maintain(test: &TestStore) -> u64 {
+pub(super) async fn maintain(test: &TestStore) -> u64 {
     let maintenance = Maintenance { receipts_ttl: DAY, retention: Some(DAY), max_duration: Duration::from_secs(5) };
     test.store.maintain(&maintenance).await.expect("maintenance").events
 }
 
 /// Makes so many partitions, each with ten events, and an empty open one.
-async fn fill(test: &TestStore, partitions: u32) {
+pub(super) async fn fill(test: &TestStore, partitions: u32) {
     for partition in 0..partitions {
         test.commit(&batch_of(events(partition * 10..partition * 10 + 10))).await;
         maintain_partitions(test).await;
@@ -122,7 +122,7 @@ async fn wait_until_dropped(test: &TestStore) {
 }
 
 /// Sends the ids once more, one of them with another payload, and expects that none is new.
-async fn expect_duplicates(test: &TestStore, ids: std::ops::Range<u32>, why: &str) {
+pub(super) async fn expect_duplicates(test: &TestStore, ids: std::ops::Range<u32>, why: &str) {
     let (rows, before) = (test.rows().await, test.counts().await);
     let mut sent = events(ids.clone());
     sent[0] = event("t", ids.start, "{\"another\":1}");

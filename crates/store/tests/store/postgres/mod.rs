@@ -6,6 +6,7 @@ mod dedup_cache;
 mod durability;
 mod event_partitions;
 mod faults;
+mod filter_groups;
 mod hosts;
 mod marks;
 mod payloads;
