@@ -32,14 +32,14 @@ pub struct OpenPartition {
 }
 
 impl Limits {
-    /// Returns whether a partition is to be closed. One that has no events is not closed by its age: an idle system needs
-    /// no new partitions.
+    /// Returns whether a partition is to be closed. One without a batch is not closed by its age: an idle system needs no new
+    /// partitions. Batches of duplicates alone have rows of the audit trail.
     pub fn are_reached_by(&self, OpenPartition { events, batches, age, .. }: &OpenPartition) -> bool {
         let span = self.retention.map(|retention| (retention / PARTITIONS).as_micros());
         let is_old = span.is_some_and(|span| u128::try_from(*age).is_ok_and(|age| age >= span));
         u64::try_from(*events).is_ok_and(|events| events >= self.rows.max(1))
             || *batches >= MAX_BATCHES
-            || *events > 0 && is_old
+            || (*events > 0 || *batches > 0) && is_old
     }
 }
 
@@ -56,6 +56,7 @@ mod tests {
             (0, MAX_BATCHES - 1, 0, false),
             (0, MAX_BATCHES, 0, true),
             (1, 0, 10, true),
+            (0, 1, 10, true),
             (0, 0, 10, false),
             // A clock that was set back, and counters of a store that was set back.
             (1, 0, -10, false),

@@ -10,6 +10,7 @@ use super::errors::within;
 use super::settings::PayloadColumn;
 use super::timestamptz::Timestamptz;
 use crate::commit::MAX_BATCH_EVENTS;
+use crate::partitions::Layout;
 use crate::put_aside;
 use crate::{Dropped, Inserted, NewDeadLetter, Row, StoreError};
 
@@ -115,14 +116,28 @@ pub(super) async fn dead_letters(lease: &mut Lease, dead_letters: &[NewDeadLette
     lease.execute(insert).await
 }
 
-/// Inserts rows into the audit trail.
-pub(super) async fn audit(lease: &mut Lease, dropped: &[Dropped]) -> Result<(), StoreError> {
-    let insert = sqlx::query(
-        "INSERT INTO audit (key, request_id, conflict) SELECT * FROM unnest($1::uuid[], $2::uuid[], $3::bool[])",
-    );
+/// Inserts rows of a batch into the audit trail.
+pub(super) async fn audit(
+    lease: &mut Lease,
+    layout: &Layout,
+    batch: i64,
+    dropped: &[Dropped],
+) -> Result<(), StoreError> {
+    // Where events lie in one table, the audit trail does too.
+    let insert = match layout.open() {
+        Some(_) => {
+            let insert = "INSERT INTO audit_rows (key, request_id, conflict, batch) \
+                          SELECT *, $4 FROM unnest($1::uuid[], $2::uuid[], $3::bool[])";
+            sqlx::query(insert)
+        }
+        None => sqlx::query(
+            "INSERT INTO audit (key, request_id, conflict) SELECT * FROM unnest($1::uuid[], $2::uuid[], $3::bool[])",
+        ),
+    };
     let insert = insert
         .bind(dropped.iter().map(|d| d.key).bind_iter())
         .bind(dropped.iter().map(|d| d.request_id).bind_iter())
         .bind(dropped.iter().map(|d| d.conflict).bind_iter());
+    let insert = if layout.open().is_some() { insert.bind(batch) } else { insert };
     lease.execute(insert).await
 }

@@ -41,8 +41,9 @@ pub(super) async fn maintain(
         return Ok(removed);
     };
     let one_table = layout.one_table();
+    let audit_table = audit_table(lease, layout).await?;
     let mut after = i64::MIN;
-    let (mut events_left, mut audit_left) = (true, true);
+    let (mut events_left, mut audit_left) = (true, audit_table.is_some());
     loop {
         if events_left {
             let chunk = match &one_table {
@@ -54,12 +55,15 @@ pub(super) async fn maintain(
             events_left = chunk.deleted == CHUNK;
             if !events_left && layout.open().is_some() {
                 let partition = remove::remove_oldest(lease, schema, mark).await?;
-                removed.events += partition.unwrap_or(0);
                 events_left = partition.is_some();
+                if let Some(partition) = partition {
+                    removed.events += partition.events;
+                    removed.audit += partition.audit;
+                }
             }
         }
-        if audit_left {
-            let deleted = delete_audit(lease, Timestamptz(mark.noted_at)).await?;
+        if let Some(table) = audit_table.filter(|_| audit_left) {
+            let deleted = delete_audit(lease, table, Timestamptz(mark.noted_at)).await?;
             removed.audit += deleted.cast_unsigned();
             audit_left = deleted == CHUNK;
         }
@@ -130,18 +134,30 @@ async fn forget_attempts(lease: &mut Lease, ttl: Duration) -> Result<(), StoreEr
     lease.execute(delete).await
 }
 
+/// Returns the table of the audit trail whose rows are deleted one by one: all of it where events lie in one table, and what
+/// was written before they were put into partitions.
+async fn audit_table(lease: &mut Lease, layout: &Layout) -> Result<Option<&'static str>, StoreError> {
+    if layout.open().is_none() {
+        return Ok(Some("audit"));
+    }
+    let exists = "SELECT to_regclass('audit_before') IS NOT NULL";
+    let (exists,): (bool,) = lease.fetch_one(sqlx::query_as(exists)).await?;
+    Ok(exists.then_some("audit_before"))
+}
+
 /// Deletes a chunk of old rows of the audit trail, which is retained for as long as the events. Returns how many.
-async fn delete_audit(lease: &mut Lease, before: Timestamptz) -> Result<i64, StoreError> {
-    let delete = sqlx::query_as(
+async fn delete_audit(lease: &mut Lease, table: &str, before: Timestamptz) -> Result<i64, StoreError> {
+    let delete = format!(
         "WITH gone AS ( \
-             DELETE FROM audit \
-             WHERE ctid = ANY (ARRAY (SELECT ctid FROM audit WHERE at < $1 ORDER BY at LIMIT $2)) RETURNING 1), \
+             DELETE FROM {table} \
+             WHERE ctid = ANY (ARRAY (SELECT ctid FROM {table} WHERE at < $1 ORDER BY at LIMIT $2)) RETURNING 1), \
          counted AS ( \
              INSERT INTO ledger AS l (topic, shard, kind, events) \
              SELECT '', $3, $4, count(*) FROM gone HAVING count(*) > 0 \
              ON CONFLICT (topic, shard, kind) DO UPDATE SET events = l.events + excluded.events) \
          SELECT count(*) FROM gone",
     );
+    let delete = sqlx::query_as(AssertSqlSafe(delete));
     let delete = delete.bind(before).bind(CHUNK).bind(ledger::RETENTION).bind(LedgerKind::AuditRemoved.as_str());
     let (deleted,): (i64,) = lease.fetch_one(delete).await?;
     Ok(deleted)

@@ -185,7 +185,7 @@ impl StoreTransaction for Transaction {
     }
 
     async fn insert_audit(&mut self, dropped: &[Dropped]) -> Result<(), StoreError> {
-        let inserted = insert::audit(&mut self.lease, dropped).await;
+        let inserted = insert::audit(&mut self.lease, &self.layout, self.target.batch, dropped).await;
         self.track(inserted)
     }
 

@@ -55,15 +55,19 @@ pub async fn a_call_that_ends_for_lack_of_time_says_that_more_is_left(mut test: 
     test.options.audit = true;
     test.commit(&batch_of(events((0..12_000).chain(0..12_000)))).await;
     test.make_stored_events_older(DAY * 2).await;
-    test.age("audit", "at", DAY * 3).await;
+    test.age(test.audit_table(), "at", DAY * 3).await;
     let no_time = Maintenance { max_duration: Duration::ZERO, ..maintenance(Some(DAY)) };
     // A partition goes as a whole, and its rows in the first call.
     let by_partition = matches!(test.place, Place::Postgres(_)) && !test.in_one_table;
     let (mut calls, mut events, mut audit) = (0, 0, 0);
     loop {
         let removed = test.store.maintain(&no_time).await.unwrap();
-        let has_events = !by_partition || calls == 0;
-        assert!((removed.events > 0) == has_events && removed.audit > 0, "each call goes on with both: {removed:?}");
+        let has_both = !by_partition || calls == 0;
+        assert_eq!(
+            (removed.events > 0, removed.audit > 0),
+            (has_both, has_both),
+            "each call goes on with both: {removed:?}"
+        );
         (calls, events, audit) = (calls + 1, events + removed.events, audit + removed.audit);
         if !removed.more {
             break;

@@ -177,6 +177,14 @@ impl TestStore {
         }
     }
 
+    /// Returns the table that holds the rows of the audit trail, where they are changed behind the store's back.
+    pub fn audit_table(&self) -> &'static str {
+        match self.place {
+            Place::Postgres(_) if !self.in_one_table => "audit_rows",
+            _ => "audit",
+        }
+    }
+
     /// A number read from the database itself.
     pub async fn number(&self, sql: &str) -> i64 {
         match &self.place {

@@ -2,7 +2,7 @@
 
 use super::super::connections::Lease;
 use super::super::partition_steps::PartitionSteps;
-use super::layout::{end_seq, finish_table, first_seq, table};
+use super::layout::{audit_table, end_seq, finish_table, first_seq, table};
 use crate::StoreError;
 use crate::partitions::{BATCH_BITS, OpenPartition, batches_before};
 
@@ -16,13 +16,15 @@ pub(crate) async fn close(
     next: i32,
 ) -> Result<bool, StoreError> {
     // The next partition is created separately and then attached, which waits for nobody; only then are batches made to
-    // wait. If another replica has closed the partition since it was selected, the name of the new one is taken, and all
+    // wait. The audit trail has a partition for the same batches. If another replica has closed the partition since it was selected, the name of the new one is taken, and all
     // of this is rolled back. But the sequence is not moved back: then the partition is closed by its numbers.
     let sql = format!(
         "BEGIN ISOLATION LEVEL READ COMMITTED; {lock} \
          CREATE TABLE {table} (LIKE event_rows INCLUDING ALL); \
          {finish}; \
          ALTER TABLE event_rows ATTACH PARTITION {table} FOR VALUES FROM ({first}) TO ({end}); \
+         CREATE TABLE {audit} (LIKE audit_rows INCLUDING ALL); \
+         ALTER TABLE audit_rows ATTACH PARTITION {audit} FOR VALUES FROM ({before}) TO ({after}); \
          LOCK TABLE ONLY receipts IN SHARE ROW EXCLUSIVE MODE; \
          UPDATE event_partitions SET closed_at = clock_timestamp(), last_batch = last_batch() WHERE number = {partition}; \
          INSERT INTO event_partitions (number, unique_before) \
@@ -35,7 +37,9 @@ pub(crate) async fn close(
         finish = finish_table(&table(next)),
         first = first_seq(next),
         end = end_seq(next),
+        audit = audit_table(next),
         before = batches_before(next),
+        after = batches_before(next) + batches_before(1),
     );
     steps.attempt(lease, sql, "a new partition of events was opened").await
 }

@@ -27,6 +27,11 @@ pub(crate) fn table(number: i32) -> String {
     format!("event_rows_{number}")
 }
 
+/// Returns the name of the table of the audit trail with the batches of a partition.
+pub(crate) fn audit_table(number: i32) -> String {
+    format!("audit_rows_{number}")
+}
+
 /// Returns the statements that give the table of a partition what only it has.
 ///
 /// The index of the keys has the hashes of the payloads too, so that a look-up in a closed partition, which finds whether a

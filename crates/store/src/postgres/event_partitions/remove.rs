@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use sqlx::{AssertSqlSafe, Connection};
+use sqlx::{AssertSqlSafe, Connection, PgConnection};
 
 use super::super::arrival_marks::{self, Mark};
 use super::super::connections::Lease;
@@ -14,7 +14,7 @@ use super::super::ledger;
 use super::super::partition_steps::{PartitionSteps, is_held_for_long};
 use super::super::removals;
 use super::super::timestamptz::Timestamptz;
-use super::layout::{first_seq, table};
+use super::layout::{audit_table, first_seq, table};
 use super::views;
 use crate::StoreError;
 use crate::ledger::LedgerKind;
@@ -23,9 +23,20 @@ use crate::postgres::PayloadType;
 /// The longest that counting the rows of a partition may take.
 const COUNT_DEADLINE: Duration = Duration::from_secs(10 * 60);
 
-/// Removes the oldest partition if all its events are older than a mark. Returns the number of its events; `None` if
-/// there is no such partition, or another replica is removing rows at this time.
-pub(crate) async fn remove_oldest(lease: &mut Lease, schema: &str, mark: Mark) -> Result<Option<u64>, StoreError> {
+/// What a removed partition had.
+pub(crate) struct RemovedPartition {
+    pub events: u64,
+    /// Rows of the audit trail.
+    pub audit: u64,
+}
+
+/// Removes the oldest partition if all its events are older than a mark. Returns what it had; `None` if there is no such
+/// partition, or another replica is removing rows at this time.
+pub(crate) async fn remove_oldest(
+    lease: &mut Lease,
+    schema: &str,
+    mark: Mark,
+) -> Result<Option<RemovedPartition>, StoreError> {
     // All rows of the partition are counted.
     lease.begin_long(COUNT_DEADLINE).await?;
     let removed = remove(lease, schema, mark).await?;
@@ -33,7 +44,7 @@ pub(crate) async fn remove_oldest(lease: &mut Lease, schema: &str, mark: Mark) -
     Ok(removed)
 }
 
-async fn remove(lease: &mut Lease, schema: &str, mark: Mark) -> Result<Option<u64>, StoreError> {
+async fn remove(lease: &mut Lease, schema: &str, mark: Mark) -> Result<Option<RemovedPartition>, StoreError> {
     let deadline = lease.deadline();
     let work = async {
         let mut transaction = lease.begin().await?;
@@ -70,15 +81,36 @@ async fn remove(lease: &mut Lease, schema: &str, mark: Mark) -> Result<Option<u6
         let count = sqlx::query_scalar::<_, i64>(count).persistent(false);
         let events = count.bind(ledger::RETENTION).bind(LedgerKind::Removed.as_str()).fetch_one(&mut *transaction);
         let events = events.await?;
+        let audit = count_audit(&mut transaction, number).await?;
         let hide = sqlx::query("UPDATE event_layout SET version = gen_random_uuid(), first_seq = $1");
         hide.bind(first_seq(number + 1)).execute(&mut *transaction).await?;
         removals::note(&mut transaction, events, closed_at.0).await?;
         transaction.commit().await?;
-        tracing::info!(partition = number, events, "a partition of events was removed");
-        Ok(Some(events.cast_unsigned()))
+        tracing::info!(partition = number, events, audit, "a partition of events was removed");
+        Ok(Some(RemovedPartition { events: events.cast_unsigned(), audit: audit.cast_unsigned() }))
     };
     let removed = within(deadline, work).await;
     lease.converted(removed)
+}
+
+/// Counts the rows of the audit trail with the batches of a partition as removed. Returns how many they are.
+async fn count_audit(connection: &mut PgConnection, number: i32) -> Result<i64, sqlx::Error> {
+    let table = audit_table(number);
+    // The table of all events has none: its rows of the audit trail are deleted one by one.
+    let exists = sqlx::query_scalar::<_, bool>("SELECT to_regclass($1) IS NOT NULL").bind(&table);
+    if !exists.fetch_one(&mut *connection).await? {
+        return Ok(0);
+    }
+    let count = AssertSqlSafe(format!(
+        "WITH gone AS (SELECT count(*) AS rows FROM {table}), \
+         counted AS ( \
+             INSERT INTO ledger AS l (topic, shard, kind, events) \
+             SELECT '', $1, $2, rows FROM gone WHERE rows > 0 \
+             ON CONFLICT (topic, shard, kind) DO UPDATE SET events = l.events + excluded.events) \
+         SELECT rows FROM gone",
+    ));
+    let count = sqlx::query_scalar(count).persistent(false);
+    count.bind(ledger::RETENTION).bind(LedgerKind::AuditRemoved.as_str()).fetch_one(connection).await
 }
 
 /// Drops the tables of removed partitions, as far as nobody uses them.
@@ -93,13 +125,14 @@ pub(crate) async fn drop_tables(
         "SELECT c.relname::text, i.inhdetachpending, \
                 EXISTS (SELECT FROM pg_depend AS d WHERE d.refobjid = c.oid AND d.classid = 'pg_rewrite'::regclass) \
          FROM pg_class AS c LEFT JOIN pg_inherits AS i ON i.inhrelid = c.oid \
-         WHERE c.relkind = 'r' AND c.relname ~ '^event_rows_[0-9]{1,9}$' \
+         WHERE c.relkind = 'r' AND c.relname ~ '^(event|audit)_rows_[0-9]{1,9}$' \
            AND c.relnamespace = (SELECT relnamespace FROM pg_class WHERE oid = to_regclass('event_layout')) \
-           AND substring(c.relname FROM 12)::int < (SELECT min(number) FROM event_partitions) \
+           AND substring(c.relname FROM '[0-9]+$')::int < (SELECT min(number) FROM event_partitions) \
          ORDER BY c.oid",
     );
     for (table, is_detach_pending, is_in_views) in lease.fetch_all(removed).await? {
-        if is_held_for_long(lease, &["event_rows", &table]).await? {
+        let parent = if table.starts_with("audit") { "audit_rows" } else { "event_rows" };
+        if is_held_for_long(lease, &[parent, &table]).await? {
             tracing::debug!(table, "the table is dropped later: a dump, or another long transaction, reads it");
             return Ok(());
         }
@@ -111,8 +144,8 @@ pub(crate) async fn drop_tables(
             None => None,
         };
         if let Some(how) = detach {
-            let sql = format!("ALTER TABLE event_rows DETACH PARTITION {table} {how}");
-            if !steps.attempt(lease, sql, "a removed partition of events was detached").await? {
+            let sql = format!("ALTER TABLE {parent} DETACH PARTITION {table} {how}");
+            if !steps.attempt(lease, sql, "the table of a removed partition was detached").await? {
                 return Ok(());
             }
         }
@@ -124,7 +157,7 @@ pub(crate) async fn drop_tables(
              LOCK TABLE ONLY receipts IN SHARE ROW EXCLUSIVE MODE; {views}; DROP TABLE {table}; COMMIT",
             lock = steps.lock(schema),
         );
-        if !steps.attempt(lease, sql, "a removed partition of events was dropped").await? {
+        if !steps.attempt(lease, sql, "the table of a removed partition was dropped").await? {
             return Ok(());
         }
     }

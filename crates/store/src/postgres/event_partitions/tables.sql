@@ -34,3 +34,5 @@ CREATE OR REPLACE FUNCTION last_batch() RETURNS bigint LANGUAGE sql AS
     $$ SELECT CASE WHEN is_called THEN last_value ELSE 0 END FROM batches $$;
 SELECT setval('batches', greatest(last_batch(), {before}));
 
+SELECT partition_audit({open});
+

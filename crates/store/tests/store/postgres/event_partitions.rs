@@ -215,6 +215,7 @@ async fn a_partition_number_that_is_used_again_with_other_keys_has_another_filte
     // it is still open there, and has none of the events yet.
     let promoted = "DELETE FROM event_rows; DELETE FROM counters; DELETE FROM event_filters; DELETE FROM receipts; \
                     ALTER TABLE event_rows DETACH PARTITION event_rows_2; DROP TABLE event_rows_2; \
+                    ALTER TABLE audit_rows DETACH PARTITION audit_rows_2; DROP TABLE audit_rows_2; \
                     DELETE FROM event_partitions WHERE number = 2; \
                     UPDATE event_partitions SET closed_at = NULL, last_batch = NULL, filter = NULL; \
                     UPDATE event_layout SET version = gen_random_uuid(); SELECT setval('batches', (1 << 24) + 1)";
@@ -335,7 +336,7 @@ async fn an_old_partition_is_closed_by_its_age_if_it_has_events() {
 
 /// Notes how many minutes ago the first program that knows partitions started, and a worker has committed that does not
 /// know them; and whether one has that does.
-async fn note_commits(test: &TestStore, started: u32, former_minutes_ago: u32, with_partitions: bool) {
+pub(super) async fn note_commits(test: &TestStore, started: u32, former_minutes_ago: u32, with_partitions: bool) {
     test.run(&format!(
         "UPDATE _sqlx_migrations SET installed_on = now() - interval '{started} minutes' WHERE version = 6; \
          DELETE FROM commit_marks; \

@@ -1,5 +1,6 @@
 //! Tests that only apply to PostgreSQL: partitions of receipts, lost connections, locks, schemas.
 
+mod audit_partitions;
 mod bounded;
 mod counters;
 mod dedup_cache;
