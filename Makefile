@@ -15,6 +15,8 @@ LISTEN ?= 127.0.0.1:8080
 SUITES := --test api --test faults --test powercut --test chart --test kind
 # How many API tests run in parallel. They mostly wait, so this may exceed the number of cores.
 API_THREADS ?= 4
+# How many fault tests run in parallel: each has a load that keeps half of a core busy.
+FAULT_THREADS ?= 2
 
 help: ## prints this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 28
@@ -60,7 +62,7 @@ test-api-tls: setup programs ## the API suite with TLS on every connection, and 
 	SLUICE_TEST_TLS=1 cargo test --locked --workspace --test api -- --test-threads=$(API_THREADS)
 
 test-faults: setup programs ## each process killed, frozen or cut off under load, and a minute of soak
-	cargo test --locked --workspace --test faults -- --test-threads=1 --show-output
+	cargo test --locked --workspace --test faults -- --test-threads=$(FAULT_THREADS) --show-output
 
 # How long `make soak` runs, and with which seed: make soak SECONDS_=600 SEED=7. Without a seed, each day has another.
 # (SECONDS without the underscore is a variable of the shell.)
@@ -111,7 +113,15 @@ bench-growth: setup ## the rate as tables grow to GROW_TO million rows, compared
 
 .PHONY: bench-row-cost
 bench-row-cost: setup ## what indexes, types and settings cost a row: COPY into variants of the table; seven minutes
-	cargo run --release --locked -p sluice-bench -- --row-cost
+	cargo run --release --locked -p sluice-bench -- --compare row-cost
+
+.PHONY: bench-scaling
+bench-scaling: setup ## the rate and the cost with 1, 2, 4 streams and 1 to 8 aggregators; four minutes
+	cargo run --release --locked -p sluice-bench -- --compare scaling
+
+.PHONY: bench-server-settings
+bench-server-settings: setup ## the rate and the cost with other settings of PostgreSQL, each alone; eight minutes
+	cargo run --release --locked -p sluice-bench -- --compare server-settings
 
 RETENTION_SECONDS ?= 600
 .PHONY: bench-retention

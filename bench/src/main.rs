@@ -9,7 +9,7 @@
 //!    ├─ rates, queries and memory as the tables grow                                         (growth)
 //!    └─ rates under retention and without                                                    (retention)
 //! or, with `--bounds`: an honest client beside each kind of hostile client                   (bounds)
-//! or, with `--row-cost`: COPY into variants of the table of events                           (row_cost)
+//! or, with `--compare`: variants of a table, of the settings, of the numbers of processes        (compare)
 //! figures ──▶ tables, results.json, plots                                                    (report)
 //! ```
 //!
@@ -17,6 +17,7 @@
 //! once in each round, and rates are compared only with rates of the same round.
 
 mod bounds;
+mod compare;
 mod growth;
 mod latency;
 mod load;
@@ -24,7 +25,6 @@ mod plan;
 mod progress;
 mod report;
 mod retention;
-mod row_cost;
 mod run;
 mod scenarios;
 mod sections;
@@ -38,7 +38,7 @@ use std::process::ExitCode;
 use anyhow::Context;
 use clap::Parser;
 
-use crate::plan::{Cli, Plan, RowCostPlan};
+use crate::plan::{Cli, ComparePlan, Comparison, Plan};
 use crate::report::json;
 
 #[tokio::main]
@@ -51,8 +51,8 @@ async fn main() -> ExitCode {
             tokio::spawn(async move { system::bare::serve(&address).await })
         }
         (None, Some(hostile)) => tokio::spawn(measure_bounds(hostile.to_vec())),
-        (None, None) => match cli.row_cost() {
-            Some(plan) => tokio::spawn(measure_row_cost(plan)),
+        (None, None) => match cli.compare() {
+            Some((comparison, plan)) => tokio::spawn(measure_comparison(comparison, plan)),
             None => tokio::spawn(run_and_report(Plan::from(cli))),
         },
     };
@@ -91,9 +91,9 @@ async fn measure_bounds(hostile: Vec<bounds::Hostile>) -> anyhow::Result<()> {
     Ok(())
 }
 
-async fn measure_row_cost(plan: RowCostPlan) -> anyhow::Result<()> {
+async fn measure_comparison(comparison: Comparison, plan: ComparePlan) -> anyhow::Result<()> {
     system::sluice::build()?;
-    let table = row_cost::run(plan).await?;
+    let table = compare::run(comparison, plan).await?;
     std::io::stdout().write_all(format!("\n{table}\n").as_bytes())?;
     Ok(())
 }

@@ -43,9 +43,9 @@ pub struct Cli {
     /// Measure what hostile clients can do instead: all of them, or those that are named
     #[arg(long, value_name = "CLIENT", value_delimiter = ',', num_args = 0.., conflicts_with = "only")]
     bounds: Option<Vec<Hostile>>,
-    /// Measure instead what the parts of a row cost: COPY into variants of the table of events
-    #[arg(long, conflicts_with_all = ["only", "bounds"])]
-    row_cost: bool,
+    /// Measure one comparison instead of the scenarios
+    #[arg(long, value_name = "WHAT", conflicts_with_all = ["only", "bounds"])]
+    compare: Option<Comparison>,
 }
 
 impl Cli {
@@ -54,13 +54,15 @@ impl Cli {
         self.bounds.as_deref()
     }
 
-    /// Returns how the parts of a row are measured, if they are measured instead of the scenarios.
-    pub fn row_cost(&self) -> Option<RowCostPlan> {
-        self.row_cost.then_some(RowCostPlan {
+    /// Returns the comparison to measure instead of the scenarios, and how it is measured.
+    pub fn compare(&self) -> Option<(Comparison, ComparePlan)> {
+        let comparison = self.compare?;
+        let plan = ComparePlan {
             rounds: self.rounds.unwrap_or(5) as usize,
-            events: self.events.unwrap_or(600_000) as usize,
+            events: self.events.unwrap_or(comparison.events()) as usize,
             connections: self.connections.into(),
-        })
+        };
+        Some((comparison, plan))
     }
 
     /// Returns the address on which this process is to be the bare server, if it is to be that.
@@ -69,14 +71,35 @@ impl Cli {
     }
 }
 
-/// How the parts of a row are measured.
+/// What is compared only if it is asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Comparison {
+    /// COPY into variants of the table of events
+    RowCost,
+    /// Sluice with other numbers of streams and aggregators
+    Scaling,
+    /// Sluice with other settings of PostgreSQL
+    ServerSettings,
+}
+
+impl Comparison {
+    /// Returns how many events each variant gets, unless it is said.
+    fn events(self) -> u32 {
+        match self {
+            Self::RowCost => 600_000,
+            Self::Scaling | Self::ServerSettings => 300_000,
+        }
+    }
+}
+
+/// How variants are compared.
 #[derive(Debug, Clone, Copy)]
-pub struct RowCostPlan {
+pub struct ComparePlan {
     /// Number of rounds.
     pub rounds: usize,
-    /// The number of rows.
+    /// The number of events, or of rows.
     pub events: usize,
-    /// Connections by which they are published first.
+    /// Connections that publish.
     pub connections: usize,
 }
 

@@ -7,6 +7,7 @@
 
 mod markers;
 mod probe;
+mod stages;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -94,6 +95,7 @@ async fn measure(context: &Context, rate: f64, workload: &Arc<Workload>, sluice:
     let mut watched = sluice.processes();
     watched.extend([Watched::redis(&context.servers), Watched::postgres(&context.servers), Watched::ourselves()]);
     let table = tables::open_partition(&mut context.servers.postgres().await?, &sluice.name).await?;
+    let stages = stages::Stages::of(sluice).await?;
     let before = Reading::of(&watched)?;
     let interval = Duration::from_secs_f64(PER_REQUEST as f64 / rate);
     // The first request is due once all connections are open.
@@ -102,6 +104,7 @@ async fn measure(context: &Context, rate: f64, workload: &Arc<Workload>, sluice:
     let sent = open::send(&sluice.address, workload, schedule).await?;
     let visible = poller.finish().await?;
     let spent = Reading::of(&watched)?.since(&before);
+    let stages_after = stages::Stages::of(sluice).await?;
 
     let mut store = Store::Postgres(context.servers.postgres().await?);
     let (delivery, expected) = (Delivery::of_schema(&sluice.name), Expected::default().and(workload));
@@ -118,6 +121,7 @@ async fn measure(context: &Context, rate: f64, workload: &Arc<Workload>, sluice:
     figures.add(Group::Course, "requests answered 429", sent.refused as f64);
     add_percentiles(&mut figures, Group::Publish, publish)?;
     add_percentiles(&mut figures, Group::Row, row)?;
+    stages_after.report(&stages, &mut figures);
     let late_by = visible.late_by.iter().sum::<Duration>() / visible.late_by.len().max(1) as u32;
     figures.add(Group::Course, LATE_BY, late_by.as_secs_f64() * 1000.0);
     spent.report(&mut figures, &watched, workload.events);

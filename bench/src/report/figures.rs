@@ -19,6 +19,8 @@ pub enum Group {
     Publish,
     /// From the scheduled time of a request until its last row is visible, in ms.
     Row,
+    /// The mean duration of a part of that, in ms.
+    Stage,
     /// The duration of one append and one transaction by the servers alone, in ms.
     Probe,
     /// The duration of a query, in ms.
@@ -48,6 +50,7 @@ impl Group {
             Self::Seconds => "Duration, s",
             Self::Publish => "Latency of /publish, ms",
             Self::Row => "From POST to row, ms",
+            Self::Stage => "Of that, mean, ms",
             Self::Probe => "Append and transaction alone, ms",
             Self::Query => "Latency of queries, ms",
             Self::Cpu => "CPU, µs per event received",
@@ -68,6 +71,7 @@ impl Group {
             Self::Seconds => "seconds",
             Self::Publish => "publish_ms",
             Self::Row => "row_ms",
+            Self::Stage => "stage_ms",
             Self::Probe => "probe_ms",
             Self::Query => "query_ms",
             Self::Cpu => "cpu_us_per_event",
@@ -86,7 +90,7 @@ impl Group {
             Self::Seconds => format!("{value:.3}"),
             Self::Ratio if value >= 10.0 => format!("{value:.0}"),
             Self::Ratio | Self::Cpu => format!("{value:.2}"),
-            Self::Resident | Self::Idle | Self::Publish | Self::Row | Self::Probe | Self::Query => {
+            Self::Resident | Self::Idle | Self::Publish | Self::Row | Self::Stage | Self::Probe | Self::Query => {
                 format!("{value:.1}")
             }
             Self::Course | Self::Rate | Self::AtRest if value < 10.0 && value.fract() > 0.0 => format!("{value:.1}"),

@@ -45,6 +45,22 @@ pub async fn run_from(
     Ok(figures)
 }
 
+/// Does the same as [`run`] with so many streams and aggregators.
+pub async fn run_with_streams(
+    servers: &Servers,
+    workload: &Arc<Workload>,
+    connections: usize,
+    (streams, aggregators): (usize, usize),
+    name: &str,
+) -> anyhow::Result<Figures> {
+    servers.empty_redis().await?;
+    let sluice = Sluice::start_with(servers, name, aggregators, &["--streams", &streams.to_string()]).await?;
+    let figures = measure(servers, workload, connections, &sluice).await;
+    let figures = sluice.finish(figures).await?;
+    servers.drop_schema(name).await?;
+    Ok(figures)
+}
+
 /// Does the same as [`run`], but leaves the schema, which is called `name`.
 pub async fn run_and_leave_schema(
     servers: &Servers,

@@ -49,10 +49,16 @@ pub struct Servers {
 impl Servers {
     /// Starts both in temporary folders on free ports.
     pub async fn start() -> anyhow::Result<Self> {
-        let start = || {
+        Self::start_with(&[]).await
+    }
+
+    /// Does the same, with other settings of PostgreSQL: the last value of a setting counts.
+    pub async fn start_with(changes: &[(&str, &str)]) -> anyhow::Result<Self> {
+        let postgres = [&POSTGRES_SETTINGS[..], changes].concat();
+        let postgres: String = postgres.iter().map(|(name, value)| format!("{name} = '{value}'\n")).collect();
+        let start = move || {
             let redis: Vec<String> = REDIS_SETTINGS.iter().flat_map(|(k, v)| [format!("--{k}"), (*v).into()]).collect();
             let redis: Vec<&str> = redis.iter().map(String::as_str).collect();
-            let postgres: String = POSTGRES_SETTINGS.iter().map(|(k, v)| format!("{k} = '{v}'\n")).collect();
             Self { redis: RedisServer::start_with(&redis), postgres: PostgresServer::start_with(&postgres) }
         };
         tokio::task::spawn_blocking(start).await.context("the servers did not start")

@@ -111,7 +111,10 @@ impl Sluice {
         };
         let mut aggregators: Vec<Program> = (0..aggregators).map(aggregator).collect();
         let query = aggregators.first().map(Program::base);
-        let mut args = vec!["serve", "--streams", "1", "--redis-url", &redis, "--stream-prefix", name];
+        let mut args = vec!["serve", "--redis-url", &redis, "--stream-prefix", name];
+        if !options.contains(&"--streams") {
+            args.extend(["--streams", "1"]);
+        }
         args.extend(query.iter().flat_map(|url| ["--query-url", url]));
         args.extend(options);
         let mut publisher = program("publisher", &dir, "sluice-publisher", &args);
@@ -155,6 +158,11 @@ impl Sluice {
             ],
             None => vec![Watched::of::<Vec<u32>>("standalone", pids(&self.aggregators))],
         }
+    }
+
+    /// Returns the addresses of all programs, as `HOST:PORT`.
+    pub fn addresses(&self) -> Vec<String> {
+        self.publisher.iter().chain(&self.aggregators).map(address).collect()
     }
 
     /// Stops all programs with SIGTERM, and returns the value of `measured`.

@@ -3,15 +3,13 @@
 //! Most variants are empty tables, as they are after a partition was opened. Those of the log's compression have half of
 //! the rows already, and a checkpoint comes before the other half: then whole pages are logged.
 
-use std::collections::BTreeMap;
-
 use anyhow::Context as _;
 use sqlx::{AssertSqlSafe, Executor, PgConnection};
 
+use super::Measured;
 use crate::load::events::{Workload, WorkloadSpec};
-use crate::plan::RowCostPlan;
-use crate::report::figures::{Group, RATE, Spread};
-use crate::report::table::align;
+use crate::plan::ComparePlan;
+use crate::report::figures::{Group, RATE};
 use crate::scenarios::copy::{BATCH_ROWS, Rows};
 use crate::scenarios::end_to_end;
 use crate::system::servers::Servers;
@@ -77,29 +75,22 @@ const VARIANTS: [Variant; 14] = [
 ///
 /// # Errors
 /// If something cannot be measured, or rows are missing afterwards.
-pub async fn run(plan: RowCostPlan) -> anyhow::Result<String> {
+pub async fn run(plan: ComparePlan) -> anyhow::Result<String> {
     let servers = Servers::start().await?;
     let workload = Workload::render(WorkloadSpec::new(plan.events, 0)).into();
     end_to_end::run_and_leave_schema(&servers, &workload, plan.connections, 1, "stored").await?;
-    let mut figures: BTreeMap<usize, Vec<[f64; 4]>> = BTreeMap::new();
-    for round in 0..plan.rounds {
-        for turn in 0..VARIANTS.len() {
-            let which = (round + turn) % VARIANTS.len();
-            let variant = &VARIANTS[which];
-            let measured = measure(&servers, variant).await.with_context(|| variant.name)?;
-            eprintln!("round {}/{}, {}: {:.1} k rows/s", round + 1, plan.rounds, variant.name, measured[0]);
-            figures.entry(which).or_default().push(measured);
-        }
+    let names = VARIANTS.iter().map(|variant| variant.name).collect();
+    let columns = [
+        ("k rows/s", Group::Rate),
+        ("CPU of PostgreSQL, µs", Group::Cpu),
+        ("WAL, bytes", Group::Postgres),
+        ("stored, bytes", Group::Postgres),
+    ];
+    let mut measured = Measured::new(names, columns, plan.rounds);
+    for (round, which) in measured.order() {
+        measured.add(round, which, measure(&servers, &VARIANTS[which]).await)?;
     }
-    let row = |(which, measured): (&usize, &Vec<[f64; 4]>)| {
-        let figure = |at: usize| Spread::of(measured.iter().map(|figures| figures[at]).collect());
-        let groups = [Group::Rate, Group::Cpu, Group::Postgres, Group::Postgres];
-        let cells = groups.iter().enumerate();
-        let cells = cells.map(|(at, group)| figure(at).map_or_else(String::new, |spread| spread.show(*group)));
-        std::iter::once(VARIANTS[*which].name.to_owned()).chain(cells).collect()
-    };
-    let head = ["table", "k rows/s", "CPU of PostgreSQL, µs", "WAL, bytes", "stored, bytes"].map(str::to_owned);
-    Ok(align(&head, &figures.iter().map(row).collect::<Vec<_>>()))
+    Ok(measured.table("table"))
 }
 
 /// Returns the rate, and for each row PostgreSQL's CPU time, the bytes of the log and those that are stored.
