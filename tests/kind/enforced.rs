@@ -29,7 +29,7 @@ struct Firewall;
 
 impl Firewall {
     fn manifest() -> String {
-        root().join("tests/kind/cluster/policies/daemonset.yaml").display().to_string()
+        root().join("tests/kind/cluster/policies.yaml").display().to_string()
     }
 
     /// Starts the firewall, unless the cluster has a network that enforces NetworkPolicies by itself.

@@ -113,7 +113,7 @@ has_moved() {
   return 1
 }
 
-# Puts the program that enforces NetworkPolicies into each node. A test starts it (policies/daemonset.yaml).
+# Puts the program that enforces NetworkPolicies into each node. A test starts it (policies.yaml).
 arm() {
   local node sum
   sum=$(sha256sum < "$bin/policies")

@@ -6,7 +6,7 @@
 
 offline_everything() {
   offline_prepare
-  at_once build_kubernetes build_tools build_images
+  at_once build_programs build_tools build_images
   image node "$node_key" make_node
   # shellcheck disable=SC2034 # Used by `create` in cluster.sh.
   node_image=$ours/node:$node_key
@@ -15,7 +15,7 @@ offline_everything() {
 # Makes again what a cluster that exists needs beside its nodes: the tools, and the images of the backends.
 offline_beside() {
   offline_prepare
-  at_once build_kubernetes build_tools build_backends
+  at_once build_programs build_tools build_backends
 }
 
 offline_prepare() {
@@ -31,18 +31,17 @@ offline_packages() {
 offline_keys() {
   local go
   go=$(go version)
-  export CGO_ENABLED=0 GOTOOLCHAIN=local
+  # The compiler collects garbage less often, and writes nothing for debuggers.
+  export CGO_ENABLED=0 GOTOOLCHAIN=local GOGC=400 GOFLAGS=-gcflags=all=-dwarf=false
   hyperkube_key=$(key "$modules" "${modules%mod}sum" hyperkube/main.go hyperkube/kubelet.go hyperkube/kubelet_1_33.go -- "$go" "$kubernetes" "$(declare -f compile_hyperkube)")
-  coredns_key=$(key coredns -- "$go" "$(declare -f compile_coredns)")
-  policies_key=$(key policies/go.mod policies/go.sum policies/main.go -- "$go" "$(declare -f compile_policies)")
-  provisioner_key=$(key -- "$go" "$(declare -f compile_module)" "$provisioner_module")
+  programs_key=$(key hyperkube/go.mod hyperkube/go.sum hyperkube/coredns hyperkube/policies -- "$go" "$(declare -f compile_program)")
   pause_key=$(key pause -- "$(declare -f compile_pause)")
   bookworm_key=$(key -- bookworm "$(declare -f make_debian)")
   trixie_key=$(key -- trixie "$(declare -f make_debian offline_base)")
   node_base_key=$(key node -- "$bookworm_key")
   redis_key=$(key backends/redis.Dockerfile -- "$trixie_key")
   postgres_key=$(key backends/postgres.Dockerfile -- "$trixie_key")
-  node_key=$(key hyperkube/Dockerfile manifests -- "$hyperkube_key" "$coredns_key" "$provisioner_key" "$pause_key" "$node_base_key" "$(declare -f make_node)")
+  node_key=$(key hyperkube/Dockerfile manifests -- "$hyperkube_key" "$programs_key" "$pause_key" "$node_base_key" "$(declare -f make_node)")
 }
 
 # ---- programs ----
@@ -59,23 +58,20 @@ program() {
   ln -sfn "$file" "$bin/$name"
 }
 
-provisioner_module=github.com/rancher/local-path-provisioner@v0.0.30
-
-build_kubernetes() {
+# Kubernetes first: the other programs are of the same module, so most of their packages are compiled with it.
+build_programs() {
   program hyperkube "$hyperkube_key" compile_hyperkube
   local name
   for name in kubectl kubeadm; do ln -sfn "$store/hyperkube-$hyperkube_key" "$bin/$name"; done
+  program coredns "$programs_key" compile_program ./coredns
+  program policies "$programs_key" compile_program ./policies
+  program local-path-provisioner "$programs_key" compile_program github.com/rancher/local-path-provisioner
+  program helm "$programs_key" compile_program helm.sh/helm/v3/cmd/helm
 }
 
 build_tools() {
-  local go
-  go=$(go version)
-  program kind "$(key -- "$go" "$(declare -f compile_module)" "$kind_module")" compile_module "$kind_module"
-  program helm "$(key -- "$go" "$(declare -f compile_module)" "$helm_module")" compile_module "$helm_module"
-  program coredns "$coredns_key" compile_coredns
-  program local-path-provisioner "$provisioner_key" compile_module "$provisioner_module"
+  program kind "$(key -- "$(go version)" "$(declare -f compile_module)" "$kind_module")" compile_module "$kind_module"
   program pause "$pause_key" compile_pause
-  program policies "$policies_key" compile_policies
 }
 
 # Builds every component into one binary: one compilation, one image under all their names. The version is
@@ -88,9 +84,8 @@ compile_hyperkube() {
   timeout 60m go build -modfile="${modules#*/}" -tags "kubernetes_${minor/./_}" -trimpath -ldflags "-s -w $at ${at//$v/$c}" -o "$1" .
 }
 
-compile_coredns() { cd "$here/coredns" && timeout 20m go build -trimpath -ldflags '-s -w' -o "$1" .; }
-
-compile_policies() { cd "$here/policies" && timeout 20m go build -trimpath -ldflags '-s -w' -o "$1" .; }
+# compile_program PACKAGE FILE: builds a program of the module of `hyperkube`.
+compile_program() { cd "$here/hyperkube" && timeout 20m go build -trimpath -ldflags '-s -w' -o "$2" "$1"; }
 
 compile_module() {
   local made=$1 to=$2 dir
