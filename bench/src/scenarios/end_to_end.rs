@@ -54,7 +54,9 @@ pub async fn run_with_streams(
     name: &str,
 ) -> anyhow::Result<Figures> {
     servers.empty_redis().await?;
-    let sluice = Sluice::start_with(servers, name, aggregators, &["--streams", &streams.to_string()]).await?;
+    // The aggregators look for new streams every few seconds only, so they are told.
+    let streams = ["--streams", &streams.to_string()];
+    let sluice = Sluice::start_with_both(servers, name, aggregators, &streams, &streams).await?;
     let figures = measure(servers, workload, connections, &sluice).await;
     let figures = sluice.finish(figures).await?;
     servers.drop_schema(name).await?;
