@@ -22,6 +22,7 @@ BEGIN
     EXECUTE format(
         'CREATE TABLE audit_rows_%s PARTITION OF audit_rows FOR VALUES FROM (%s) TO (%s)',
         open, open::bigint << 24, (open::bigint + 1) << 24);
+    -- The number of a batch is the high bits of `seq`. What was removed is hidden before its table is dropped.
     EXECUTE 'CREATE VIEW audit AS SELECT key, request_id, conflict, at FROM audit_rows '
         'WHERE batch >= (SELECT first_seq >> 20 FROM event_layout) ' || before;
 END

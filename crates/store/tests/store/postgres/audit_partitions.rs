@@ -3,11 +3,14 @@
 use std::time::Duration;
 
 use sluice_store::Counts;
-use sluice_store::postgres::PostgresSettings;
+use sluice_tests::wait_until;
+use sqlx::Connection;
 
-use super::event_partitions::{maintain, maintain_partitions, note_commits, with_partitions_of};
+use super::event_partitions::{
+    another_replica, maintain, maintain_partitions, note_commits, settings, with_partitions_of,
+};
 use crate::batches::*;
-use crate::stores::TestStore;
+use crate::stores::{TestStore, direct};
 
 const DAY: Duration = Duration::from_secs(24 * 3_600);
 
@@ -31,8 +34,20 @@ async fn rows_of_the_audit_trail_go_with_the_partition_of_their_batch() {
     test.make_stored_events_older(DAY * 2).await;
     test.commit(&batch_of(events(100..101))).await;
     test.commit(&batch_of(events(100..101))).await;
+    let mut dump = direct(settings(&test)).await;
+    let begin = "BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT count(*) FROM audit_rows; SELECT pg_sleep(1.5)";
+    sqlx::raw_sql(begin).execute(&mut dump).await.expect("a dump");
     assert_eq!(maintain(&test).await, 12);
-    assert_eq!(trail(&test).await, (1, 7, 1), "only the partition of the last batches is left");
+    assert_eq!(trail(&test).await, (1, 7, 3), "hidden and counted at once, and not dropped while a dump reads them");
+    dump.close().await.expect("the end of the dump");
+    wait_until("the removed partitions are dropped", Duration::from_secs(30), || async {
+        maintain(&test).await;
+        match trail(&test).await {
+            (1, 7, 1) => Ok(()),
+            trail => Err(format!("{trail:?}")),
+        }
+    })
+    .await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -74,7 +89,7 @@ async fn the_audit_trail_of_a_schema_with_one_table_is_kept_when_events_are_put_
 async fn a_replica_writes_to_the_partition_that_another_one_has_opened() {
     let mut test = with_partitions_of(10).await;
     test.options.audit = true;
-    let other = TestStore::on_postgres(PostgresSettings { ..super::event_partitions::settings(&test).clone() }).await;
+    let other = another_replica(&test).await;
     test.commit(&batch_of(events((0..10).chain(0..2)))).await;
     maintain_partitions(&other).await;
     test.commit(&batch_of(events(0..3))).await;
