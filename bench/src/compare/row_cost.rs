@@ -6,7 +6,7 @@
 use anyhow::Context as _;
 use sqlx::{AssertSqlSafe, Executor, PgConnection};
 
-use super::Measured;
+use super::measured::Measured;
 use crate::load::events::{Workload, WorkloadSpec};
 use crate::plan::ComparePlan;
 use crate::report::figures::{Group, RATE};

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use anyhow::Context as _;
 
-use super::Measured;
+use super::measured::Measured;
 use crate::load::events::{Workload, WorkloadSpec};
 use crate::plan::ComparePlan;
 use crate::report::figures::{Figures, Group, RATE};

@@ -1,6 +1,6 @@
 //! Builds the filters of closed partitions.
 
-use super::key_filter::{FilterName, first_key, segment_bits};
+use super::key_filter::{first_key, segment_bits};
 use super::layout::{Closed, Layout};
 use super::tables::PartitionTables;
 use crate::StoreError;
@@ -34,16 +34,10 @@ async fn build(tables: &mut (impl PartitionTables + ?Sized), partition: i32) -> 
     for segment in 0..1 << bits {
         let before = (segment + 1 < 1 << bits).then(|| first_key(segment + 1, bits));
         let keys = tables.keys(partition, first_key(segment, bits), before).await?;
-        let built = tables.build_segment(keys, salt(&name, segment)).await?;
+        let built = tables.build_segment(keys, name.salt(segment)).await?;
         tables.insert_segment(&name, segment, built.encode(&name, segment, bits)).await?;
     }
     tables.finish_filter(&name, count).await?;
     tracing::info!(partition, keys = count, "the filter of a partition of events was built");
     Ok(())
-}
-
-/// Returns a number that nobody knows before the filter is built.
-pub(super) fn salt(FilterName { id, .. }: &FilterName, segment: u32) -> u64 {
-    let [a, b, c, d, e, f, g, h, ..] = sluice_event::key::hash128(format!("{id} {segment}").as_bytes());
-    u64::from_le_bytes([a, b, c, d, e, f, g, h])
 }

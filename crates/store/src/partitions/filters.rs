@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 
-use super::groups::Group;
+use super::group::Group;
 use super::key_filter::{FilterName, KeyFilter, Segment, Width, segment_bits};
 use super::layout::{Closed, Layout, Run};
 use super::tables::PartitionTables;

@@ -1,16 +1,14 @@
-//! Groups of closed partitions that follow each other and share a filter.
+//! Makes groups of closed partitions, and builds their filters.
 //!
-//! Each filter is asked about each new key, so without groups the time for that would grow with the number of partitions.
-//! Eight partitions share the filter of a group, and eight such groups that of a larger one, which takes their place. The
-//! filters of the partitions stay: they are asked where the group's filter says that it may have the key.
+//! Eight partitions share the filter of a group, and eight such groups that of a larger one, which takes their place.
 //!
 //! The filter of a group is built segment by segment, a few of them in each call of the maintenance. How far it is built is
 //! stored with it, so any replica goes on with it. While it is not complete, nobody asks it.
 //!
 //! A partition that is removed leaves its keys in the filter of its group. The filter is removed with the last one.
 
-use super::build::salt;
-use super::key_filter::{FilterName, first_key, segment_bits};
+use super::group::{NewGroup, Unfinished};
+use super::key_filter::{first_key, segment_bits};
 use super::layout::{Layout, Run};
 use super::tables::PartitionTables;
 use crate::StoreError;
@@ -22,54 +20,6 @@ const MEMBERS: usize = 8;
 const MAX_LEVEL: u32 = 2;
 /// How many segments of a group's filter one call builds, in a few seconds: meanwhile this replica closes no partition.
 const SEGMENTS_PER_CALL: u32 = 16;
-
-/// A group whose filter is complete, or is being built.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Group {
-    /// The oldest of its partitions.
-    pub first: i32,
-    /// The newest of its partitions.
-    pub last: i32,
-    /// 1 if it was made of partitions, 2 if it was made of such groups.
-    pub level: u32,
-    /// Its filter. The number in its name is that of the oldest partition.
-    pub filter: FilterName,
-    /// How many keys the filter has.
-    pub keys: u64,
-}
-
-/// A group that is to have a filter.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct NewGroup {
-    /// The oldest of its partitions.
-    pub first: i32,
-    /// The newest of its partitions.
-    pub last: i32,
-    /// 1 if it is made of partitions, 2 if it is made of groups.
-    pub level: u32,
-    /// How many keys its partitions have.
-    pub keys: u64,
-}
-
-/// A group whose filter is not complete.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Unfinished {
-    /// The group.
-    pub group: Group,
-    /// How many segments of its filter are stored.
-    pub segments: u32,
-}
-
-impl Group {
-    /// Returns whether a partition belongs to it.
-    pub fn has(&self, partition: i32) -> bool {
-        (self.first..=self.last).contains(&partition)
-    }
-
-    fn is_of(&self, NewGroup { first, last, level, keys }: &NewGroup) -> bool {
-        (self.first, self.last, self.level, self.keys) == (*first, *last, *level, *keys)
-    }
-}
 
 /// Goes on with the filter of the oldest group that is to have one. Returns whether it was completed; if not, or if another
 /// replica is building a filter, the next call goes on.
@@ -107,7 +57,7 @@ async fn build(
         for closed in layout.closed.iter().filter(|closed| group.has(closed.number)) {
             keys.extend(tables.keys(closed.number, first_key(segment, bits), before).await?);
         }
-        let built = tables.build_segment(keys, salt(&group.filter, segment)).await?;
+        let built = tables.build_segment(keys, group.filter.salt(segment)).await?;
         tables.add_group_segment(&group, segment, built.encode(&group.filter, segment, bits)).await?;
     }
     if end < 1 << bits {

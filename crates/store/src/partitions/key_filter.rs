@@ -37,6 +37,14 @@ pub struct FilterName {
     pub id: String,
 }
 
+impl FilterName {
+    /// Returns the salt of a segment: a number that nobody knows before the filter is built.
+    pub fn salt(&self, segment: u32) -> u64 {
+        let [a, b, c, d, e, f, g, h, ..] = hash128(format!("{} {segment}", self.id).as_bytes());
+        u64::from_le_bytes([a, b, c, d, e, f, g, h])
+    }
+}
+
 /// Why stored bytes are not the segment that they are said to be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum BadSegment {

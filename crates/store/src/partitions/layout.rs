@@ -4,7 +4,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 
 use async_trait::async_trait;
 
-use super::groups::Group;
+use super::group::Group;
 use super::key_filter::FilterName;
 use crate::StoreError;
 

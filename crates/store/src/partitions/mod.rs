@@ -9,6 +9,7 @@
 
 mod build;
 mod filters;
+mod group;
 mod groups;
 pub(crate) mod key_filter;
 mod layout;
@@ -18,7 +19,7 @@ mod places;
 mod tables;
 
 pub use filters::{Filters, Loaded};
-pub use groups::{Group, NewGroup, Unfinished};
+pub use group::{Group, NewGroup, Unfinished};
 pub use key_filter::{FilterName, Segment};
 pub use layout::{BATCH_BITS, Closed, Layout, LayoutSource, Layouts, Listed, Run, batches_before};
 pub use limits::{Limits, OpenPartition};

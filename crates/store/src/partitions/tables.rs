@@ -3,7 +3,7 @@
 use async_trait::async_trait;
 use sluice_event::EventKey;
 
-use super::groups::{Group, NewGroup, Unfinished};
+use super::group::{Group, NewGroup, Unfinished};
 use super::key_filter::{FilterName, Segment};
 use super::layout::LayoutSource;
 use super::limits::OpenPartition;

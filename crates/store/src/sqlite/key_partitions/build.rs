@@ -1,7 +1,6 @@
 //! Builds the filters of closed partitions.
 
 use sluice_event::EventKey;
-use sluice_event::key::hash128;
 use sqlx::{AssertSqlSafe, SqliteConnection};
 
 use super::super::errors::of_statement;
@@ -21,7 +20,7 @@ pub(crate) async fn build(readers: &Readers, Closed { number, keys, .. }: &Close
     let mut segments = Vec::with_capacity(1 << bits);
     for segment in 0..1 << bits {
         let keys = read(&mut *readers.lease().await?, *number, segment, bits).await.map_err(of_statement)?;
-        let salt = salt(&name, segment);
+        let salt = name.salt(segment);
         let built = tokio::task::spawn_blocking(move || Segment::build(&keys, salt)).await;
         let built = built.map_err(|error| StoreError::Failed(error.to_string()))?.map_err(StoreError::Failed)?;
         segments.push(built.encode(&name, segment, bits));
@@ -79,12 +78,6 @@ async fn remove(connection: &mut SqliteConnection, damaged: &[FilterName]) -> Re
         sqlx::query("DELETE FROM key_filters WHERE filter = ?").bind(id).execute(&mut *connection).await?;
     }
     sqlx::raw_sql(NEW_VERSION).execute(connection).await.map(|_| ())
-}
-
-/// Returns a number that nobody knows before the filter is built.
-fn salt(FilterName { id, .. }: &FilterName, segment: u32) -> u64 {
-    let [a, b, c, d, e, f, g, h, ..] = hash128(format!("{id} {segment}").as_bytes());
-    u64::from_le_bytes([a, b, c, d, e, f, g, h])
 }
 
 /// Reads the keys of a segment.
