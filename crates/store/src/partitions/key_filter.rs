@@ -210,9 +210,15 @@ enum Fingerprints {
 }
 
 impl KeyFilter {
-    /// Returns the filter of all its segments, in their order.
-    pub fn new(segments: Vec<Segment>, width: Width) -> Self {
-        Self { segments: segments.into_iter().map(|segment| segment.of_width(width)).collect(), width }
+    /// Returns a filter that has none of its segments yet.
+    pub fn of_width(width: Width) -> Self {
+        Self { segments: Vec::new(), width }
+    }
+
+    /// Adds the next of its segments, and narrows it if that is its width: a filter of many keys never takes the memory of
+    /// a wide one.
+    pub fn push(&mut self, segment: Segment) {
+        self.segments.push(segment.of_width(self.width));
     }
 
     /// Returns the same filter with fingerprints of half the width.
@@ -278,12 +284,13 @@ mod tests {
 
     /// Builds a filter of keys as they are found in a table, segment by segment.
     fn filter(keys: &[EventKey], bits: u32, width: Width) -> KeyFilter {
-        let in_segment = |segment: u32| {
+        let mut filter = KeyFilter::of_width(width);
+        for segment in 0..1 << bits {
             let keys: Vec<_> = keys.iter().copied().filter(|key| segment_of(*key, bits) == segment as usize).collect();
             let built = Segment::build(&keys, 0x5eed ^ u64::from(segment)).unwrap();
-            Segment::decode(&built.encode(&name(), segment, bits), &name(), segment, bits).unwrap()
-        };
-        KeyFilter::new((0..1 << bits).map(in_segment).collect(), width)
+            filter.push(Segment::decode(&built.encode(&name(), segment, bits), &name(), segment, bits).unwrap());
+        }
+        filter
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! The maintenance of partitions, every few seconds in each replica.
 
 use super::build::build_next;
+use super::choose::choose;
 use super::filters::Filters;
 use super::groups::build_group;
 use super::layout::{BATCH_BITS, Layouts, batches_before};
@@ -28,7 +29,7 @@ pub async fn maintain(
         layout = layouts.read(tables).await?;
     }
     // Those that there are first: building one can take long, and can fail.
-    let damaged = filters.load(tables, &layout).await?;
+    let damaged = filters.load(tables, choose(&layout, filters.max_bytes())).await?;
     if !damaged.is_empty() {
         for filter in &damaged {
             tables.forget_filter(filter).await?;
@@ -39,13 +40,14 @@ pub async fn maintain(
     tables.vacuum_next().await?;
     while build_next(tables, &layout).await? {
         layout = layouts.read(tables).await?;
-        filters.load(tables, &layout).await?;
+        filters.load(tables, choose(&layout, filters.max_bytes())).await?;
     }
     while build_group(tables, &layout).await? {
         layout = layouts.read(tables).await?;
-        filters.load(tables, &layout).await?;
+        filters.load(tables, choose(&layout, filters.max_bytes())).await?;
     }
-    Ok(layout.open().map(|_| filters.figures(&layout)))
+    let closed = layout.closed.iter().map(|closed| closed.filter.as_ref().map(|(name, _)| name));
+    Ok(layout.open().map(|_| filters.figures(closed)))
 }
 
 /// Closes the open partition if it has reached a limit. Returns whether it was closed. If several replicas call this at

@@ -8,6 +8,7 @@
 //! [`PartitionTables`].
 
 mod build;
+mod choose;
 mod filters;
 mod group;
 mod groups;
@@ -18,7 +19,8 @@ mod maintain;
 mod places;
 mod tables;
 
-pub use filters::{Filters, Loaded};
+pub(crate) use filters::Wanted;
+pub use filters::{Filters, Loaded, SegmentSource};
 pub use group::{Group, NewGroup, Unfinished};
 pub use key_filter::{FilterName, Segment};
 pub use layout::{BATCH_BITS, Closed, Layout, LayoutSource, Layouts, Listed, Run, batches_before};

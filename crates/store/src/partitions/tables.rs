@@ -3,6 +3,7 @@
 use async_trait::async_trait;
 use sluice_event::EventKey;
 
+use super::filters::SegmentSource;
 use super::group::{Group, NewGroup, Unfinished};
 use super::key_filter::{FilterName, Segment};
 use super::layout::LayoutSource;
@@ -12,7 +13,7 @@ use crate::StoreError;
 /// What maintenance does to the partitions, on one connection. A process may be killed between two of these calls, and
 /// others may do the same at the same time.
 #[async_trait]
-pub trait PartitionTables: LayoutSource {
+pub trait PartitionTables: LayoutSource + SegmentSource {
     /// Returns the open partition.
     async fn open_partition(&mut self) -> Result<Option<OpenPartition>, StoreError>;
 
@@ -22,9 +23,6 @@ pub trait PartitionTables: LayoutSource {
 
     /// Puts the events into partitions, if it is time. Returns whether it was done.
     async fn switch_if_due(&mut self) -> Result<bool, StoreError>;
-
-    /// Returns a stored segment of a filter.
-    async fn segment(&mut self, filter: &FilterName, number: u32) -> Result<Option<Vec<u8>>, StoreError>;
 
     /// Forgets the filter of a partition or a group, so that it is built again.
     async fn forget_filter(&mut self, filter: &FilterName) -> Result<(), StoreError>;

@@ -32,6 +32,7 @@ use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqliteSynchronous};
 use tokio::sync::Mutex;
 
 use crate::dedup_cache::DedupCache;
+use crate::partitions::Filters;
 use crate::{
     DeadLetter, EventQuery, Maintenance, Page, PartitionFigures, Removed, Statistics, Store, StoreError, StoredEvent,
     TopicPage, Transaction as StoreTransaction,
@@ -39,7 +40,7 @@ use crate::{
 pub use snapshot::Snapshot;
 
 use errors::{QUERY_TIMEOUT, of_statement, within};
-use key_partitions::{Filters, KeyPartitions, KeySearch, Layouts, Limits};
+use key_partitions::{KeyPartitions, KeySearch, Layouts, Limits};
 use readers::Readers;
 use retention::Retention;
 use writer::Writer;

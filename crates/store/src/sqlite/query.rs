@@ -10,11 +10,12 @@ use sqlx::sqlite::{SqliteArguments, SqliteRow};
 use sqlx::{Connection, FromRow, Row as _, Sqlite, SqliteConnection};
 
 use super::errors::of_statement;
-use super::key_partitions::{Filters, Layouts, seqs_of};
+use super::key_partitions::{Layouts, seqs_of};
 use super::merge::merge;
 use crate::bounded::Merged;
 use crate::damage::{ReadRow, RowCheck, alike_or_damaged, value_or};
 use crate::page::{PageBuilder, Step};
+use crate::partitions::Filters;
 use crate::put_aside;
 use crate::topics::json;
 use crate::{Counts, DeadLetter, EventQuery, NewDeadLetter, Page, Statistics, StoreError, StoredEvent, TopicPage};

@@ -8,7 +8,8 @@ use async_trait::async_trait;
 use sluice_event::EventKey;
 use sluice_store::StoreError;
 use sluice_store::partitions::{
-    FilterName, Group, Layout, LayoutSource, NewGroup, OpenPartition, PartitionTables, Segment, Unfinished,
+    FilterName, Group, Layout, LayoutSource, NewGroup, OpenPartition, PartitionTables, Segment, SegmentSource,
+    Unfinished,
 };
 use tokio::sync::oneshot;
 
@@ -180,6 +181,15 @@ impl LayoutSource for Maintenance {
 }
 
 #[async_trait]
+impl SegmentSource for Maintenance {
+    async fn segment(&mut self, filter: &FilterName, number: u32) -> Result<Option<Vec<u8>>, StoreError> {
+        let filter = filter.clone();
+        let content = self.ask("segment", move |server| server.events.catalog.segment(&filter, number)).await?;
+        Ok(content.map(|bytes| bytes.to_vec()))
+    }
+}
+
+#[async_trait]
 impl PartitionTables for Maintenance {
     async fn open_partition(&mut self) -> Result<Option<OpenPartition>, StoreError> {
         let clock = self.inner.clock();
@@ -202,12 +212,6 @@ impl PartitionTables for Maintenance {
             return Ok(false);
         }
         self.close(ONE_TABLE, 1).await
-    }
-
-    async fn segment(&mut self, filter: &FilterName, number: u32) -> Result<Option<Vec<u8>>, StoreError> {
-        let filter = filter.clone();
-        let content = self.ask("segment", move |server| server.events.catalog.segment(&filter, number)).await?;
-        Ok(content.map(|bytes| bytes.to_vec()))
     }
 
     async fn forget_filter(&mut self, filter: &FilterName) -> Result<(), StoreError> {

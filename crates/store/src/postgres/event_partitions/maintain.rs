@@ -9,7 +9,8 @@ use super::super::settings::PayloadType;
 use super::{build, close, groups, switch, vacuum};
 use crate::StoreError;
 use crate::partitions::{
-    FilterName, Group, Layout, LayoutSource, NewGroup, OpenPartition, PartitionTables, Segment, Unfinished,
+    FilterName, Group, Layout, LayoutSource, NewGroup, OpenPartition, PartitionTables, Segment, SegmentSource,
+    Unfinished,
 };
 
 /// The tables of a schema, on a connection for maintenance.
@@ -28,6 +29,13 @@ impl LayoutSource for Tables<'_> {
 }
 
 #[async_trait]
+impl SegmentSource for Tables<'_> {
+    async fn segment(&mut self, filter: &FilterName, number: u32) -> Result<Option<Vec<u8>>, StoreError> {
+        build::segment(self.lease, filter, number).await
+    }
+}
+
+#[async_trait]
 impl PartitionTables for Tables<'_> {
     async fn open_partition(&mut self) -> Result<Option<OpenPartition>, StoreError> {
         close::open_partition(self.lease).await
@@ -39,10 +47,6 @@ impl PartitionTables for Tables<'_> {
 
     async fn switch_if_due(&mut self) -> Result<bool, StoreError> {
         switch::switch_if_due(self.lease, self.schema, self.steps, self.payload).await
-    }
-
-    async fn segment(&mut self, filter: &FilterName, number: u32) -> Result<Option<Vec<u8>>, StoreError> {
-        build::segment(self.lease, filter, number).await
     }
 
     async fn forget_filter(&mut self, filter: &FilterName) -> Result<(), StoreError> {

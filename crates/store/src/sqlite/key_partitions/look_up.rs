@@ -7,8 +7,8 @@ use sluice_event::{EventKey, PayloadHash};
 use sqlx::{AssertSqlSafe, SqliteConnection};
 
 use super::super::errors::of_statement;
-use super::filters::Loaded;
 use super::layout::{Layout, Open, table};
+use crate::partitions::Loaded;
 use crate::{Row, StoreError};
 
 /// Keys in one statement.
@@ -67,7 +67,7 @@ impl KeySearch {
     ) -> Result<(), StoreError> {
         let layout = Arc::clone(&self.layout);
         for closed in layout.closed.iter().filter(|closed| closed.last_seq >= self.first_seq) {
-            let keys: Vec<_> = match self.filters.of(closed) {
+            let keys: Vec<_> = match closed.filter.as_ref().and_then(|name| self.filters.get(name)) {
                 Some(filter) => keys.iter().copied().filter(|key| filter.may_contain(*key)).collect(),
                 None => keys.to_vec(),
             };
@@ -144,7 +144,9 @@ pub(crate) async fn seqs_of(
     filters: &Loaded,
     key: EventKey,
 ) -> Result<Vec<i64>, StoreError> {
-    let closed = layout.closed.iter().filter(|closed| filters.of(closed).is_none_or(|filter| filter.may_contain(key)));
+    let closed = layout.closed.iter().filter(|closed| {
+        closed.filter.as_ref().and_then(|name| filters.get(name)).is_none_or(|filter| filter.may_contain(key))
+    });
     let mut seqs = Vec::new();
     for number in layout.open.iter().map(|open| open.number).chain(closed.map(|closed| closed.number)) {
         let text = format!("SELECT seq FROM {} WHERE key = ?", table(number));

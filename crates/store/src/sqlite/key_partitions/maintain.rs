@@ -11,9 +11,10 @@ use super::super::readers::Readers;
 use super::super::writer::{self, Writer, end};
 use super::build;
 use super::close::{Limits, close};
-use super::filters::Filters;
+use super::filters::choose;
 use super::layout::{Layout, Layouts, NEW_VERSION, table};
 use super::switch::{is_switched, step};
+use crate::partitions::Filters;
 use crate::{PartitionFigures, StoreError};
 
 /// The longest that one call copies keys of a file of an older version.
@@ -43,11 +44,12 @@ impl KeyPartitions<'_> {
             built.store(&mut *writer::lock(self.writer).await?).await?;
             layout = self.layout().await?;
         }
-        let damaged = self.filters.load(&mut *self.readers.lease().await?, &layout).await?;
+        let damaged =
+            self.filters.load(&mut *self.readers.lease().await?, choose(&layout, self.filters.max_bytes())).await?;
         if !damaged.is_empty() {
             build::forget(&mut *writer::lock(self.writer).await?, &damaged).await?;
         }
-        Ok(self.filters.figures(&layout))
+        Ok(self.filters.figures(layout.closed.iter().map(|closed| closed.filter.as_ref())))
     }
 
     async fn layout(&self) -> Result<Arc<Layout>, StoreError> {

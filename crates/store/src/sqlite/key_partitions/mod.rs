@@ -7,7 +7,7 @@
 //! its size or age ([`close`]), and never changes again. docs/decisions/0017-sqlite-events.md has the figures.
 //!
 //! A key is unique within the open partition by its primary key. The closed ones are looked up before keys are inserted
-//! ([`look_up`]); a filter of each closed partition's keys ([`filters`]) says for most new keys that they are not
+//! ([`look_up`]); a filter of each closed partition's keys ([`crate::partitions::Filters`]) says for most new keys that they are not
 //! there. There is one transaction at a time that writes, so nothing changes between the look-up and the insertion.
 //!
 //! That a filter says "no" is final, so it must be the right one:
@@ -33,7 +33,6 @@ mod maintain;
 mod switch;
 
 pub(super) use close::Limits;
-pub(super) use filters::Filters;
 pub(super) use layout::Layouts;
 pub(super) use look_up::{KeySearch, seqs_of};
 pub(super) use maintain::KeyPartitions;
