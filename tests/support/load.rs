@@ -16,6 +16,9 @@ const PATIENCE: Duration = Duration::from_secs(180);
 /// How long a client waits for a response before it repeats its request.
 const ATTEMPT: Duration = Duration::from_secs(5);
 
+/// How many events are in a request that repeats them.
+const REPEATED: u64 = 500;
+
 /// The shape of a load.
 #[derive(Debug, Clone, Copy)]
 pub struct LoadOptions {
@@ -130,6 +133,18 @@ impl Load {
         .await;
     }
 
+    /// Sends every event once more that exists by now. The clients go on meanwhile.
+    pub async fn repeat_all(&self) {
+        let distinct = self.shared.distinct.load(Ordering::SeqCst);
+        let mut random = StdRng::seed_from_u64(u64::MAX);
+        for first in (0..distinct).step_by(REPEATED as usize) {
+            let again: Vec<_> = (first..distinct.min(first + REPEATED)).map(as_json).collect();
+            if !request(&self.shared, &again, true, &mut random).await {
+                return;
+            }
+        }
+    }
+
     /// Starts no new requests. Those that were sent are repeated until they receive a response.
     pub async fn stop(self) -> Sent {
         self.shared.stop.store(true, Ordering::SeqCst);
@@ -156,21 +171,36 @@ async fn client(shared: Arc<Shared>, seed: u64) {
     let keyed = seed >= shared.options.unkeyed;
     while !shared.stop.load(Ordering::SeqCst) {
         let events = batch(&shared, &mut random);
-        let (count, body) = (events.len() as u64, format!("[{}]", events.join(",")));
-        shared.sent.fetch_add(count, Ordering::SeqCst);
-        shared.in_flight.fetch_add(1, Ordering::SeqCst);
-        let key = keyed.then(|| Uuid::from_u128(random.random()).to_string());
-        let outcome = publish(&shared, &body, count, key.as_deref(), &mut random).await;
-        shared.in_flight.fetch_sub(1, Ordering::SeqCst);
-        match outcome {
-            Ok(()) => shared.accepted.fetch_add(count, Ordering::SeqCst),
-            Err(refusal) => {
-                shared.refusal.lock().expect("the lock").get_or_insert(refusal);
-                return;
-            }
-        };
+        if !request(&shared, &events, keyed, &mut random).await {
+            return;
+        }
         tokio::time::sleep(shared.options.rest).await;
     }
+}
+
+/// Sends events until they are accepted. Returns false if they were refused.
+async fn request(shared: &Shared, events: &[String], keyed: bool, random: &mut StdRng) -> bool {
+    let (count, body) = (events.len() as u64, format!("[{}]", events.join(",")));
+    shared.sent.fetch_add(count, Ordering::SeqCst);
+    shared.in_flight.fetch_add(1, Ordering::SeqCst);
+    let key = keyed.then(|| Uuid::from_u128(random.random()).to_string());
+    let outcome = publish(shared, &body, count, key.as_deref(), random).await;
+    shared.in_flight.fetch_sub(1, Ordering::SeqCst);
+    match outcome {
+        Ok(()) => {
+            shared.accepted.fetch_add(count, Ordering::SeqCst);
+            true
+        }
+        Err(refusal) => {
+            shared.refusal.lock().expect("the lock").get_or_insert(refusal);
+            false
+        }
+    }
+}
+
+fn as_json(n: u64) -> String {
+    let (topic, id, payload) = event(n);
+    format!(r#"{{"topic":"{topic}","event_id":"{id}","source":"load","payload":{payload}}}"#)
 }
 
 /// Returns new events, and some that this or another client has sent, is sending, or has in this request.
@@ -184,8 +214,7 @@ fn batch(shared: &Shared, random: &mut StdRng) -> Vec<String> {
             let near = known.saturating_sub(if random.random() { 100 } else { known });
             let n =
                 if again { random.random_range(near..known) } else { shared.distinct.fetch_add(1, Ordering::SeqCst) };
-            let (topic, id, payload) = event(n);
-            format!(r#"{{"topic":"{topic}","event_id":"{id}","source":"load","payload":{payload}}}"#)
+            as_json(n)
         })
         .collect()
 }
