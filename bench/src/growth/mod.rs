@@ -3,7 +3,7 @@
 //! ```text
 //! at each size:  Sluice on the large tables │ the same on empty tables (in rounds) · queries at rest ·
 //!                memory of each process
-//! between sizes: new events through Sluice
+//! between sizes: new events through Sluice, then nothing until partitions are vacuumed and have their filters
 //! ```
 //!
 //! The same processes run through all sizes. Each stored event is as likely as any other to be repeated by a
@@ -15,6 +15,7 @@
 mod queries;
 
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use anyhow::ensure;
 
@@ -38,6 +39,13 @@ const LARGE: &str = "growth";
 const DUPLICATE_PERCENT: u8 = 30;
 /// The events that are rendered at a time while the tables grow, so that memory stays bounded.
 const CHUNK_EVENTS: usize = 200_000;
+
+/// Sluice and PostgreSQL are at rest if they use less than [`REST_CORES`] for so long. The maintenance of partitions runs
+/// every few seconds.
+const REST: Duration = Duration::from_secs(15);
+const REST_CORES: f64 = 0.1;
+/// The longest time that they may take for that.
+const REST_WITHIN: Duration = Duration::from_secs(900);
 
 /// Sluice with the tables that grow, and the numbers that they must have.
 struct Growing<'a> {
@@ -76,8 +84,9 @@ async fn all_sizes(growing: &mut Growing<'_>, plan: &GrowthPlan, progress: &Prog
     for (size, rounds) in &plan.sizes {
         let millions = size / 1_000_000;
         progress.begin(format!("growing to {millions} million rows"));
-        growing.grow(*size).await?;
-        progress.end(&format!("{} rows", growing.expected.unique));
+        let growth = growing.grow(*size).await?;
+        let rest = growing.come_to_rest().await?;
+        progress.end(&format!("{} rows, at rest after {rest:.0} s", growing.expected.unique));
         let mut column = Column::new(&format!("{millions} million"), &format!("rows_{millions}m"));
         for round in 0..*rounds {
             progress.begin(format!("{millions} million rows, {}/{rounds}", round + 1));
@@ -85,6 +94,10 @@ async fn all_sizes(growing: &mut Growing<'_>, plan: &GrowthPlan, progress: &Prog
             if round == 0 {
                 queries::measure(&mut figures, &growing.sluice.address).await?;
                 growing.memory(&mut figures)?;
+                if let Some(rate) = growth {
+                    figures.add(Group::Rate, "new events, while growing to here, k events/s", rate);
+                    figures.add(Group::Course, "seconds until at rest before it", rest);
+                }
             }
             progress
                 .end(&figures.get(Group::Rate, RATE).map_or_else(String::new, |rate| format!("{rate:.0} k events/s")));
@@ -107,8 +120,10 @@ impl<'a> Growing<'a> {
         &self.context.servers
     }
 
-    /// Sends new events until `rows` rows are stored.
-    async fn grow(&mut self, rows: u64) -> anyhow::Result<()> {
+    /// Sends new events until `rows` rows are stored. Returns how many were stored, in thousands a second; `None` if there
+    /// were as many before.
+    async fn grow(&mut self, rows: u64) -> anyhow::Result<Option<f64>> {
+        let (began, before) = (Instant::now(), self.expected.unique);
         let mut next = self.next_chunk(rows).await?;
         while let Some(workload) = next {
             self.expected = self.expected.and(&workload);
@@ -120,7 +135,25 @@ impl<'a> Growing<'a> {
             next = rendered?;
         }
         self.delivery.wait(&mut self.store, self.expected.received).await?;
-        Ok(())
+        let new = self.expected.unique - before;
+        Ok((new > 0).then(|| new as f64 / 1000.0 / began.elapsed().as_secs_f64()))
+    }
+
+    /// Waits until Sluice and PostgreSQL do nothing: then all closed partitions are vacuumed, and have filters. Returns how
+    /// many seconds they took for it.
+    async fn come_to_rest(&self) -> anyhow::Result<f64> {
+        let mut watched = self.sluice.processes();
+        watched.push(Watched::postgres(self.servers()));
+        let used = || watched.iter().map(Watched::cpu_micros).sum::<anyhow::Result<f64>>();
+        let began = Instant::now();
+        loop {
+            let (so_far, before) = (began.elapsed(), used()?);
+            tokio::time::sleep(REST).await;
+            if used()? - before < REST_CORES * REST.as_micros() as f64 {
+                return Ok(so_far.as_secs_f64());
+            }
+            ensure!(began.elapsed() < REST_WITHIN, "Sluice and PostgreSQL do not come to rest");
+        }
     }
 
     /// Renders the next new events. Returns `None` if `rows` rows are stored already.
