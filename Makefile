@@ -130,6 +130,12 @@ RETENTION_SECONDS ?= 600
 bench-retention: setup ## the rate under retention compared with none: RETENTION_SECONDS=600, and two minutes more
 	cargo run --release --locked -p sluice-bench -- --only retention --retention-seconds $(RETENTION_SECONDS)
 
+SCENARIO ?= ingest1
+PROGRAM ?= sluice-publisher
+.PHONY: bench-profile
+bench-profile: setup ## how the CPU time of SCENARIO is divided between programs and, in PROGRAM, functions; as root
+	@scripts/profile $(SCENARIO) $(PROGRAM)
+
 .PHONY: bench-plots
 bench-plots: ## copies the plots of the latest runs of the benchmark to docs/images
 	mkdir -p docs/images
