@@ -17,7 +17,7 @@ pub fn batches_before(number: i32) -> i64 {
 }
 
 /// A list of partitions. It never changes: another one has another version.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Layout {
     /// Empty where events do not lie in partitions.
     version: String,
@@ -33,7 +33,7 @@ pub struct Layout {
 }
 
 /// A partition that never changes again.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Closed {
     /// Its number.
     pub number: i32,
@@ -97,6 +97,11 @@ impl Layout {
             Some(_) => Ok(layout),
             None => Err(StoreError::Failed("there is no open partition of events".into())),
         }
+    }
+
+    /// Returns the random version of the list: another list has another one.
+    pub fn version(&self) -> &str {
+        &self.version
     }
 
     /// Returns the open partition; `None` where events do not lie in partitions.

@@ -19,7 +19,6 @@ mod maintain;
 mod places;
 mod tables;
 
-pub(crate) use filters::Wanted;
 pub use filters::{Filters, Loaded, SegmentSource};
 pub use group::{Group, NewGroup, Unfinished};
 pub use key_filter::{FilterName, Segment};

@@ -55,7 +55,10 @@ pub trait PartitionTables: LayoutSource + SegmentSource {
     ) -> Result<Vec<EventKey>, StoreError>;
 
     /// Builds a segment, without keeping other tasks of the process from running.
-    async fn build_segment(&mut self, keys: Vec<EventKey>, salt: u64) -> Result<Segment, StoreError>;
+    async fn build_segment(&mut self, keys: Vec<EventKey>, salt: u64) -> Result<Segment, StoreError> {
+        let built = tokio::task::spawn_blocking(move || Segment::build(&keys, salt)).await;
+        built.map_err(|error| StoreError::Failed(error.to_string()))?.map_err(StoreError::Failed)
+    }
 
     /// Stores a segment of a filter.
     async fn insert_segment(&mut self, filter: &FilterName, number: u32, content: Vec<u8>) -> Result<(), StoreError>;

@@ -28,7 +28,7 @@ use super::event_partitions::look_up;
 use super::insert::BatchTarget;
 use super::sqlstate::SqlState;
 use super::{copy, insert};
-use crate::partitions::{Layout, Loaded, closed_places};
+use crate::partitions::{Layout, Loaded, Place, closed_places};
 use crate::{Hint, Inserted, Row, StoreError};
 
 /// Sets the savepoint that a failed COPY is rolled back to.
@@ -203,19 +203,25 @@ impl Inserter<'_> {
     async fn look_up(&mut self, strategy: Strategy, rows: &[Row<'_>]) -> Result<HashSet<EventKey>, StoreError> {
         let keys: Vec<_> = rows.iter().map(|row| row.key).collect();
         let mut places = closed_places(self.layout, self.filters, &keys);
-        let in_open: Vec<_> = match strategy {
-            Strategy::Copy | Strategy::OnConflict => Vec::new(),
-            Strategy::LookUpHinted => {
-                rows.iter().filter(|row| row.hint == Hint::SeenBefore).map(|row| row.key).collect()
-            }
-            Strategy::LookUpAll => keys,
+        let wanted = |row: &&Row<'_>| match strategy {
+            Strategy::Copy | Strategy::OnConflict => false,
+            Strategy::LookUpHinted => row.hint == Hint::SeenBefore,
+            Strategy::LookUpAll => true,
         };
-        if !in_open.is_empty() {
-            places.push((None, in_open));
-        }
-        let found = look_up::find(self.lease, self.layout, self.filters, places).await?;
+        let wanted: Vec<_> = rows.iter().filter(wanted).map(|row| row.key).collect();
+        // A filter is seldom wrong about a key that it has, so such a key is looked up in the open partition only if it was
+        // not found. A place with all keys has no filter.
+        let placed = places.iter().filter(|(_, placed)| placed.len() < keys.len()).flat_map(|(_, placed)| placed);
+        let placed: HashSet<_> = placed.copied().collect();
+        let (later, in_open): (Vec<_>, Vec<_>) = wanted.into_iter().partition(|key| placed.contains(key));
+        places.extend(in_open_partition(in_open));
+        let mut found = look_up::find(self.lease, self.layout, self.filters, places).await?;
         self.found.extend(found.iter().map(|found| (found.key, found.payload_hash)));
-        Ok(found.into_iter().filter(|found| found.partition.is_some()).map(|found| found.key).collect())
+        let later = later.into_iter().filter(|key| !self.found.contains_key(key)).collect();
+        let more = look_up::find(self.lease, self.layout, self.filters, in_open_partition(later).collect()).await?;
+        self.found.extend(more.iter().map(|found| (found.key, found.payload_hash)));
+        found.retain(|found| found.partition.is_some());
+        Ok(found.into_iter().map(|found| found.key).collect())
     }
 
     /// Inserts rows by COPY; by INSERT … ON CONFLICT if one of them is stored already.
@@ -245,6 +251,11 @@ impl Inserter<'_> {
             Err(error) => Err(self.lease.of_insert(error)),
         }
     }
+}
+
+/// Returns the open partition as the place of these keys; nothing if there are none.
+fn in_open_partition(keys: Vec<EventKey>) -> impl Iterator<Item = Place> {
+    Some((None, keys)).filter(|(_, keys)| !keys.is_empty()).into_iter()
 }
 
 /// Returns the keys of these rows that were inserted.

@@ -32,7 +32,7 @@ use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqliteSynchronous};
 use tokio::sync::Mutex;
 
 use crate::dedup_cache::DedupCache;
-use crate::partitions::Filters;
+use crate::partitions::{Filters, Limits};
 use crate::{
     DeadLetter, EventQuery, Maintenance, Page, PartitionFigures, Removed, Statistics, Store, StoreError, StoredEvent,
     TopicPage, Transaction as StoreTransaction,
@@ -40,7 +40,7 @@ use crate::{
 pub use snapshot::Snapshot;
 
 use errors::{QUERY_TIMEOUT, of_statement, within};
-use key_partitions::{KeyPartitions, KeySearch, Layouts, Limits};
+use key_partitions::{KeyPartitions, KeySearch, Layouts};
 use readers::Readers;
 use retention::Retention;
 use writer::Writer;
@@ -227,7 +227,7 @@ impl Store for SqliteStore {
             layouts: &self.layouts,
             filters: &self.filters,
         };
-        partitions.maintain(Limits { keys: self.partition_keys, retention }).await.map(Some)
+        partitions.maintain(Limits { rows: self.partition_keys, retention }).await
     }
 
     fn replays(&self) -> &Mutex<()> {

@@ -9,8 +9,7 @@ use super::super::settings::PayloadType;
 use super::{build, close, groups, switch, vacuum};
 use crate::StoreError;
 use crate::partitions::{
-    FilterName, Group, Layout, LayoutSource, NewGroup, OpenPartition, PartitionTables, Segment, SegmentSource,
-    Unfinished,
+    FilterName, Group, Layout, LayoutSource, NewGroup, OpenPartition, PartitionTables, SegmentSource, Unfinished,
 };
 
 /// The tables of a schema, on a connection for maintenance.
@@ -84,11 +83,6 @@ impl PartitionTables for Tables<'_> {
         before: Option<EventKey>,
     ) -> Result<Vec<EventKey>, StoreError> {
         build::keys(self.lease, partition, from, before).await
-    }
-
-    async fn build_segment(&mut self, keys: Vec<EventKey>, salt: u64) -> Result<Segment, StoreError> {
-        let built = tokio::task::spawn_blocking(move || Segment::build(&keys, salt)).await;
-        built.map_err(|error| StoreError::Failed(error.to_string()))?.map_err(StoreError::Failed)
     }
 
     async fn insert_segment(&mut self, filter: &FilterName, number: u32, content: Vec<u8>) -> Result<(), StoreError> {

@@ -1,21 +1,24 @@
 //! Where keys of events lie: the list of partitions, as one transaction found it.
 
+use std::collections::HashMap;
 use std::sync::{Arc, PoisonError, RwLock};
 
-use sqlx::{Row as _, SqliteConnection};
+use sqlx::sqlite::SqliteRow;
+use sqlx::{Decode, Row as _, Sqlite, SqliteConnection, Type};
 
 use super::super::bulk::Bulk;
 use super::super::errors::of_statement;
 use crate::StoreError;
-use crate::partitions::key_filter::FilterName;
+use crate::partitions::{FilterName, Group, Layout as List, Listed};
 
 /// A list of partitions. It never changes: another one has another version.
 pub(crate) struct Layout {
-    version: String,
+    /// The partitions and the groups of them.
+    pub list: List,
     /// The partition that new keys are written to; `None` while the index of all events decides.
     pub open: Option<Open>,
-    /// The newest first.
-    pub closed: Vec<Closed>,
+    /// The last event of which a key can be in a closed partition.
+    last_seqs: HashMap<i32, i64>,
 }
 
 /// The partition that is written to, and the statements for it.
@@ -29,16 +32,6 @@ pub(crate) struct Open {
     pub replace: Bulk,
     /// Returns the hashes of keys that are there for the events from one `seq` to another.
     pub find: Bulk,
-}
-
-/// A partition that never changes again.
-pub(crate) struct Closed {
-    pub number: i32,
-    /// No key in it is of a later event.
-    pub last_seq: i64,
-    pub keys: u64,
-    /// The filter of its keys; `None` while it has none.
-    pub filter: Option<FilterName>,
 }
 
 /// Returns the name of the table of a partition.
@@ -80,39 +73,60 @@ impl Layouts {
         let (version, first_seq): (String, Option<i64>) =
             select.fetch_one(&mut *connection).await.map_err(of_statement)?;
         let cached = self.0.read().unwrap_or_else(PoisonError::into_inner).clone();
-        if let Some(cached) = cached.filter(|cached| cached.version == version) {
+        if let Some(cached) = cached.filter(|cached| cached.list.version() == version) {
             return Ok((cached, first_seq));
         }
-        let layout = Arc::new(read(connection, version).await.map_err(of_statement)?);
+        let layout = Arc::new(read(connection, version).await?);
         *self.0.write().unwrap_or_else(PoisonError::into_inner) = Some(Arc::clone(&layout));
         Ok((layout, first_seq))
     }
 }
 
-async fn read(connection: &mut SqliteConnection, version: String) -> Result<Layout, sqlx::Error> {
+async fn read(connection: &mut SqliteConnection, version: String) -> Result<Layout, StoreError> {
     let select = sqlx::query(
         "SELECT number, after_seq, last_seq, keys, filter, (SELECT copied_seq IS NULL FROM key_layout) \
          FROM key_partitions ORDER BY number DESC",
     );
-    let mut layout = Layout { version, open: None, closed: Vec::new() };
-    for row in select.fetch_all(connection).await? {
-        let (number, last_seq): (i32, Option<i64>) = (row.try_get(0)?, row.try_get(2)?);
-        let Some(last_seq) = last_seq else {
-            if row.try_get(5)? {
-                layout.open = Some(Open::new(number, row.try_get(1)?));
-            }
-            continue;
-        };
-        let filter = row.try_get::<Option<String>, _>(4)?.map(|id| FilterName { partition: number, id });
-        layout.closed.push(Closed { number, last_seq, keys: row.try_get::<i64, _>(3)?.cast_unsigned(), filter });
+    let (mut open, mut last_seqs, mut listed) = (None, HashMap::new(), Vec::new());
+    for row in select.fetch_all(&mut *connection).await.map_err(of_statement)? {
+        let (number, last_seq): (i32, Option<i64>) = (get(&row, 0)?, get(&row, 2)?);
+        let filter = get::<Option<String>>(&row, 4)?.map(|id| Ok::<_, StoreError>((id, get::<i64>(&row, 3)?)));
+        let filter = filter.transpose()?.map(|(id, keys)| (id, keys.cast_unsigned()));
+        listed.push(Listed { number, is_open: last_seq.is_none(), was_events: false, filter });
+        match last_seq {
+            Some(last_seq) => _ = last_seqs.insert(number, last_seq),
+            None if get(&row, 5)? => open = Some(Open::new(number, get(&row, 1)?)),
+            None => {}
+        }
     }
-    Ok(layout)
+    let groups = groups(connection).await.map_err(of_statement)?;
+    // Which events were removed is read in each transaction.
+    Ok(Layout { list: List::of(version, i64::MIN, listed, groups)?, open, last_seqs })
 }
 
-#[cfg(test)]
+fn get<'r, T: Decode<'r, Sqlite> + Type<Sqlite>>(row: &'r SqliteRow, column: usize) -> Result<T, StoreError> {
+    row.try_get(column).map_err(of_statement)
+}
+
+/// Returns the groups whose filter is complete, the newest first.
+async fn groups(connection: &mut SqliteConnection) -> Result<Vec<Group>, sqlx::Error> {
+    let select = sqlx::query_as::<_, (i32, i32, u32, String, i64)>(
+        "SELECT first_partition, last_partition, level, filter, keys FROM key_filter_groups \
+         WHERE is_complete ORDER BY first_partition DESC",
+    );
+    let group = |(first, last, level, id, keys): (i32, i32, u32, String, i64)| Group {
+        first,
+        last,
+        level,
+        filter: FilterName { partition: first, id },
+        keys: keys.cast_unsigned(),
+    };
+    Ok(select.fetch_all(connection).await?.into_iter().map(group).collect())
+}
+
 impl Layout {
-    /// Returns a layout with these closed partitions.
-    pub fn of_closed(closed: Vec<Closed>) -> Self {
-        Self { version: "a version".to_owned(), open: None, closed }
+    /// Returns whether a closed partition can have a key of this event or a later one.
+    pub fn has_keys_since(&self, closed: i32, first_seq: i64) -> bool {
+        self.last_seqs.get(&closed).is_some_and(|last_seq| *last_seq >= first_seq)
     }
 }

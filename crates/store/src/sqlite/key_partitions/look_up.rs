@@ -8,7 +8,7 @@ use sqlx::{AssertSqlSafe, SqliteConnection};
 
 use super::super::errors::of_statement;
 use super::layout::{Layout, Open, table};
-use crate::partitions::Loaded;
+use crate::partitions::{Loaded, closed_places};
 use crate::{Row, StoreError};
 
 /// Keys in one statement.
@@ -66,15 +66,12 @@ impl KeySearch {
         keys: &[EventKey],
     ) -> Result<(), StoreError> {
         let layout = Arc::clone(&self.layout);
-        for closed in layout.closed.iter().filter(|closed| closed.last_seq >= self.first_seq) {
-            let keys: Vec<_> = match closed.filter.as_ref().and_then(|name| self.filters.get(name)) {
-                Some(filter) => keys.iter().copied().filter(|key| filter.may_contain(*key)).collect(),
-                None => keys.to_vec(),
-            };
+        for (number, keys) in closed_places(&layout.list, &self.filters, keys) {
+            let Some(number) = number.filter(|number| layout.has_keys_since(*number, self.first_seq)) else { continue };
             let found_before = self.found.len();
             for keys in keys.chunks(CHUNK) {
                 let marks = vec!["?"; keys.len()].join(",");
-                let table = table(closed.number);
+                let table = table(number);
                 // A key of an event that was removed is not stored.
                 let text = format!("SELECT key, payload_hash FROM {table} WHERE seq >= ? AND key IN ({marks})");
                 // There are as many of these statements as partitions and numbers of keys: none of them stays prepared.
@@ -144,11 +141,9 @@ pub(crate) async fn seqs_of(
     filters: &Loaded,
     key: EventKey,
 ) -> Result<Vec<i64>, StoreError> {
-    let closed = layout.closed.iter().filter(|closed| {
-        closed.filter.as_ref().and_then(|name| filters.get(name)).is_none_or(|filter| filter.may_contain(key))
-    });
+    let closed = closed_places(&layout.list, filters, &[key]).into_iter().filter_map(|(number, _)| number);
     let mut seqs = Vec::new();
-    for number in layout.open.iter().map(|open| open.number).chain(closed.map(|closed| closed.number)) {
+    for number in layout.open.iter().map(|open| open.number).chain(closed) {
         let text = format!("SELECT seq FROM {} WHERE key = ?", table(number));
         let select = sqlx::query_scalar::<_, i64>(AssertSqlSafe(text)).persistent(false).bind(key);
         seqs.extend(select.fetch_optional(&mut *connection).await.map_err(of_statement)?);

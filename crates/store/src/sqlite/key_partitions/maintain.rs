@@ -1,20 +1,18 @@
-//! What keeps storing an event cheap: partitions are closed in time, and have filters.
+//! What keeps storing an event cheap: partitions are closed in time, have filters, and are dropped.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use sqlx::{AssertSqlSafe, Connection, SqliteConnection};
+use sqlx::{AssertSqlSafe, SqliteConnection};
 use tokio::sync::Mutex;
 
 use super::super::errors::of_statement;
 use super::super::readers::Readers;
 use super::super::writer::{self, Writer, end};
-use super::build;
-use super::close::{Limits, close};
-use super::filters::choose;
-use super::layout::{Layout, Layouts, NEW_VERSION, table};
+use super::layout::{Layouts, NEW_VERSION, table};
 use super::switch::{is_switched, step};
-use crate::partitions::Filters;
+use super::tables::Tables;
+use crate::partitions::{self, Filters, Limits};
 use crate::{PartitionFigures, StoreError};
 
 /// The longest that one call copies keys of a file of an older version.
@@ -30,35 +28,14 @@ pub(crate) struct KeyPartitions<'a> {
 
 impl KeyPartitions<'_> {
     /// Closes the open partition if it is due, drops those of removed events, and builds and loads filters.
-    pub async fn maintain(&self, limits: Limits) -> Result<PartitionFigures, StoreError> {
+    pub async fn maintain(&self, limits: Limits) -> Result<Option<PartitionFigures>, StoreError> {
         self.copy(limits).await?;
-        if close(&mut *writer::lock(self.writer).await?, limits).await? {
-            tracing::info!("a new partition of keys was opened");
-        }
         while let Some(number) = drop_oldest(&mut *writer::lock(self.writer).await?).await? {
             tracing::info!(partition = number, "a partition of keys was dropped: its events were removed");
         }
-        let mut layout = self.layout().await?;
-        while let Some(closed) = layout.closed.iter().find(|closed| closed.filter.is_none()) {
-            let built = build::build(self.readers, closed).await?;
-            built.store(&mut *writer::lock(self.writer).await?).await?;
-            layout = self.layout().await?;
-        }
-        let damaged =
-            self.filters.load(&mut *self.readers.lease().await?, choose(&layout, self.filters.max_bytes())).await?;
-        if !damaged.is_empty() {
-            build::forget(&mut *writer::lock(self.writer).await?, &damaged).await?;
-        }
-        Ok(self.filters.figures(layout.closed.iter().map(|closed| closed.filter.as_ref())))
-    }
-
-    async fn layout(&self) -> Result<Arc<Layout>, StoreError> {
-        let mut reader = self.readers.lease().await?;
-        // One snapshot, so that the list belongs to the version.
-        let mut snapshot = reader.begin().await.map_err(of_statement)?;
-        let layout = self.layouts.of(&mut snapshot).await;
-        snapshot.rollback().await.map_err(of_statement)?;
-        Ok(layout?.0)
+        let mut tables = Tables { writer: self.writer, readers: self.readers, layouts: self.layouts };
+        // Transactions have the lists of [`Layouts`], which have the statements too.
+        partitions::maintain(&mut tables, &partitions::Layouts::default(), self.filters, limits).await
     }
 
     /// Copies keys of a file of an older version, if there are any that are not copied.
@@ -90,7 +67,11 @@ async fn drop_if_due(connection: &mut SqliteConnection, last_seq: i64) -> Result
     );
     let oldest = oldest.bind(last_seq).fetch_optional(&mut *connection).await?;
     let Some((number, filter)) = oldest else { return Ok(None) };
-    sqlx::query("DELETE FROM key_filters WHERE filter = ?").bind(filter).execute(&mut *connection).await?;
+    let group = sqlx::query_scalar("DELETE FROM key_filter_groups WHERE last_partition <= ? RETURNING filter");
+    let of_groups: Vec<String> = group.bind(number).fetch_all(&mut *connection).await?;
+    for filter in filter.into_iter().chain(of_groups) {
+        sqlx::query("DELETE FROM key_filters WHERE filter = ?").bind(filter).execute(&mut *connection).await?;
+    }
     let sql = format!("DROP TABLE {}; {NEW_VERSION}", table(number));
     sqlx::raw_sql(AssertSqlSafe(sql)).execute(connection).await?;
     Ok(Some(number))

@@ -8,7 +8,9 @@
 //!
 //! A key is unique within the open partition by its primary key. The closed ones are looked up before keys are inserted
 //! ([`look_up`]); a filter of each closed partition's keys ([`crate::partitions::Filters`]) says for most new keys that they are not
-//! there. There is one transaction at a time that writes, so nothing changes between the look-up and the insertion.
+//! there. Neighbouring partitions share one more filter ([`crate::partitions::Group`]), so that the number of filters that are
+//! asked grows far more slowly than the number of partitions. There is one transaction at a time that writes, so nothing
+//! changes between the look-up and the insertion.
 //!
 //! That a filter says "no" is final, so it must be the right one:
 //!
@@ -18,6 +20,9 @@
 //! - Each segment of a filter has a checksum and the names of its partition and filter
 //!   ([`crate::partitions::key_filter`]). Without a sound filter the partition is looked up, and the filter is built again ([`build`]).
 //!
+//! What does not depend on SQL is in [`crate::partitions`], which PostgreSQL uses too: the list, the filters, where keys are
+//! looked up, and when a partition is closed. [`tables`] has the statements.
+//!
 //! The retention deletes rows from the beginning of the table. A key whose `seq` is before the first row is not stored
 //! any more. A partition that has no other keys is dropped.
 //!
@@ -26,13 +31,13 @@
 
 mod build;
 mod close;
-mod filters;
+mod groups;
 mod layout;
 mod look_up;
 mod maintain;
 mod switch;
+mod tables;
 
-pub(super) use close::Limits;
 pub(super) use layout::Layouts;
 pub(super) use look_up::{KeySearch, seqs_of};
 pub(super) use maintain::KeyPartitions;

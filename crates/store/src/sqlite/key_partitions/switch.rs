@@ -15,9 +15,10 @@ use sqlx::{AssertSqlSafe, SqliteConnection};
 
 use super::super::errors::of_statement;
 use super::super::writer::{Writer, end};
-use super::close::{Limits, open_next};
+use super::close::open_next;
 use super::layout::{NEW_VERSION, table};
 use crate::StoreError;
+use crate::partitions::Limits;
 use crate::retention_clock::micros;
 
 /// Keys that are copied in one transaction: more than a batch has by default, so that copying does not fall behind.
@@ -85,7 +86,7 @@ async fn copy(
     update.bind(inserted.cast_signed()).bind(number).execute(&mut *connection).await?;
     let note = sqlx::query("UPDATE key_layout SET copied_seq = ?").bind(until);
     note.execute(&mut *connection).await?;
-    if keys + inserted.cast_signed() >= limits.keys.cast_signed() {
+    if keys + inserted.cast_signed() >= limits.rows.cast_signed() {
         open_next(&mut *connection, number, until).await?;
         tracing::info!(copied_seq = until, last_seq, "keys of stored events are copied into partitions");
     }

@@ -25,26 +25,26 @@ async fn opened(path: &Path, partition_keys: u64, filter_memory: u64) -> TestSto
     TestStore::on_sqlite(path.to_owned(), Arc::new(store))
 }
 
-async fn with_partitions_of(keys: u64) -> TestStore {
+pub async fn with_partitions_of(keys: u64) -> TestStore {
     let test = TestStore::sqlite().await;
     opened(path(&test), keys, 1 << 20).await
 }
 
-async fn another_process(test: &TestStore) -> TestStore {
+pub async fn another_process(test: &TestStore) -> TestStore {
     opened(path(test), 10, 1 << 20).await
 }
 
-async fn maintain_partitions(test: &TestStore) {
+pub async fn maintain_partitions(test: &TestStore) {
     test.store.maintain_partitions(None).await.expect("maintenance of partitions");
 }
 
-async fn maintain(test: &TestStore) -> u64 {
+pub async fn maintain(test: &TestStore) -> u64 {
     let maintenance = Maintenance { receipts_ttl: DAY, retention: Some(DAY), max_duration: Duration::from_secs(5) };
     test.store.maintain(&maintenance).await.expect("maintenance").events
 }
 
 /// Makes so many partitions, each with ten keys, and an empty open one.
-async fn fill(test: &TestStore, partitions: u32) {
+pub async fn fill(test: &TestStore, partitions: u32) {
     for partition in 0..partitions {
         test.commit(&batch_of(events(partition * 10..partition * 10 + 10))).await;
         maintain_partitions(test).await;
@@ -56,7 +56,7 @@ async fn listed(test: &TestStore) -> i64 {
     test.number("SELECT count(*) FROM key_partitions").await
 }
 
-async fn filters(test: &TestStore) -> i64 {
+pub async fn filters(test: &TestStore) -> i64 {
     test.number("SELECT count(DISTINCT filter) FROM key_filters").await
 }
 
@@ -65,7 +65,7 @@ async fn tables(test: &TestStore) -> i64 {
 }
 
 /// Sends the ids once more, one of them with another payload, and expects that none is new.
-async fn expect_duplicates(test: &TestStore, ids: std::ops::Range<u32>, why: &str) {
+pub async fn expect_duplicates(test: &TestStore, ids: std::ops::Range<u32>, why: &str) {
     let (rows, before) = (test.rows().await, test.counts().await);
     let mut sent = events(ids.clone());
     sent[0] = event("t", ids.start, "{\"another\":1}");

@@ -1,5 +1,6 @@
 //! Tests that only apply to SQLite: a file that others open too, or that is no database.
 
+mod filter_groups;
 mod key_partitions;
 
 use sluice_event::{EntryId, Event, Keyer};
