@@ -80,6 +80,7 @@ pub async fn run(settings: RunSettings) -> anyhow::Result<()> {
         consumer_ttl: settings.consumer_ttl.max(settings.claim_after * 2),
         idempotency_ttl: settings.rules.idempotency_ttl,
         retention: settings.rules.retention,
+        series_retention: settings.rules.series_retention,
         shutdown_timeout: settings.rules.shutdown_timeout,
         partitions_every: PARTITIONS_EVERY,
     };

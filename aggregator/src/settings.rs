@@ -71,6 +71,10 @@ pub struct RuleArgs {
     /// are never removed
     #[arg(long, env = "SLUICE_RETENTION", value_parser = duration_within("1m", "99999d"), value_name = "TIME")]
     pub retention: Option<Duration>,
+    /// How long the counts of each minute and topic are kept, from which /stats/series is made: at least 1h
+    #[arg(long, env = "SLUICE_SERIES_RETENTION", default_value = "90d", value_parser = duration_within("1h", "99999d"),
+        value_name = "TIME")]
+    pub series_retention: Duration,
     /// Largest number of new events in one transaction. With duplicates among them, which need no row, a
     /// transaction holds up to four times as many events, but not more than the larger of this number and
     /// 10000 [default: 2400, standalone 10000]

@@ -114,6 +114,7 @@ impl Standalone {
             consumer_ttl: CLAIM_AFTER * 2,
             idempotency_ttl: settings.idempotency_ttl,
             retention: settings.retention,
+            series_retention: settings.series_retention,
             shutdown_timeout: settings.shutdown_timeout,
             partitions_every: PARTITIONS_EVERY,
         };

@@ -55,6 +55,7 @@ async fn every_path_is_in_the_openapi_document(backend: Backend) {
         ("/events/{topic}/{event_id}", "get"),
         ("/topics", "get"),
         ("/stats", "get"),
+        ("/stats/series", "get"),
         ("/dead-letters", "get"),
         ("/dead-letters/{id}", "delete"),
         ("/dead-letters/replay", "post"),

@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 use sluice_tests::system::CATCH_UP;
 use sluice_tests::wait::holds;
-use sluice_tests::{Backend, wait_until};
+use sluice_tests::{Backend, System, wait_until};
 
 use crate::common::{counts, event, events, system};
 
@@ -15,6 +15,9 @@ on_both_backends!(
     the_statistics_stay_as_they_are_while_nothing_arrives,
     the_uptime_grows,
     the_backlog_returns_to_zero,
+    series_have_every_window_and_add_up_to_the_statistics,
+    series_begin_where_the_time_zone_says,
+    questions_about_series_that_cannot_be_answered_name_the_parameter,
 );
 
 async fn the_statistics_have_the_documented_keys(backend: Backend) {
@@ -120,4 +123,64 @@ async fn the_backlog_returns_to_zero(backend: Backend) {
     }
     system.wait_until_stored(10_000).await;
     assert_eq!(system.client.get_json("/stats").await["backlog"], 0);
+}
+
+/// Returns the windows of `GET /stats/series` with this query, which must succeed.
+async fn windows(system: &System, query: &str) -> Vec<Value> {
+    let answer = system.client.get_json(&format!("/stats/series{query}")).await;
+    answer["series"].as_array().unwrap_or_else(|| panic!("no series: {answer}")).clone()
+}
+
+fn sum(windows: &[Value], name: &str) -> u64 {
+    windows.iter().map(|window| window[name].as_u64().unwrap_or_else(|| panic!("no number {name}: {window}"))).sum()
+}
+
+async fn series_have_every_window_and_add_up_to_the_statistics(backend: Backend) {
+    let system = system(backend).await;
+    let sent = json!([event("a", "1"), event("a", "1"), event("a", "2"), event("b", "1")]);
+    system.publish_and_wait(0, &sent).await;
+    for window in ["minute", "hour", "day", "week", "month"] {
+        let all = windows(&system, &format!("?window={window}")).await;
+        assert_eq!(
+            ["received", "unique_processed", "duplicate_dropped", "conflicts", "dead_lettered"].map(|n| sum(&all, n)),
+            [4, 3, 1, 0, 0],
+            "{window}: {all:?}"
+        );
+        let of_b = windows(&system, &format!("?window={window}&topic=b")).await;
+        assert_eq!((of_b.len(), sum(&of_b, "received")), (all.len(), 1), "{window}: {of_b:?}");
+        assert!(all.windows(2).all(|pair| pair[0]["end"] == pair[1]["start"]), "{window}: {all:?}");
+    }
+    let hours = windows(&system, "").await;
+    assert!((24..=25).contains(&hours.len()), "a day by hours: {hours:?}");
+    assert_eq!(sum(&windows(&system, "?to=2026-01-01T00:00:00Z").await, "received"), 0, "before anything was sent");
+}
+
+async fn series_begin_where_the_time_zone_says(backend: Backend) {
+    let system = system(backend).await;
+    let berlin = "?from=2026-03-28T12:00:00Z&to=2026-03-30T00:00:00Z&window=day&tz=Europe/Berlin";
+    let answer = system.client.get_json(&format!("/stats/series{berlin}")).await;
+    assert_eq!((&answer["window"], &answer["tz"]), (&json!("day"), &json!("Europe/Berlin")), "{answer}");
+    let starts: Vec<_> = answer["series"].as_array().expect("series").iter().map(|window| &window["start"]).collect();
+    // The clock is set forward on the 29th.
+    assert_eq!(starts, ["2026-03-28T00:00:00+01:00", "2026-03-29T00:00:00+01:00", "2026-03-30T00:00:00+02:00"]);
+}
+
+async fn questions_about_series_that_cannot_be_answered_name_the_parameter(backend: Backend) {
+    let system = system(backend).await;
+    for (query, parameter) in [
+        ("window=second", "window"),
+        ("tz=Europe/Atlantis", "tz"),
+        ("tz=", "tz"),
+        ("from=yesterday", "from"),
+        ("from=2026-01-02T00:00:00Z&to=2026-01-01T00:00:00Z", "to"),
+        ("from=2020-01-01T00:00:00Z&to=2026-01-01T00:00:00Z&window=month", "from"),
+        ("from=2026-01-01T00:00:00Z&to=2026-01-09T00:00:00Z&window=minute", "window"),
+        ("to=9999-12-31T23:59:59Z&window=month", "to"),
+        ("topics=a", "topics"),
+        ("topic=a&topic=b", "topic"),
+    ] {
+        let problem = system.client.get(&format!("/stats/series?{query}")).await.assert_problem(400, "invalid_query");
+        assert_eq!(problem["field"], parameter, "{query}: {problem}");
+    }
+    assert_eq!(windows(&system, "?from=0001-01-01T00:00:00Z&to=0001-01-03T00:00:00Z&window=day").await.len(), 2);
 }

@@ -134,6 +134,47 @@ impl StoreReader {
         }
     }
 
+    /// Returns whether the programs write series. Older ones do not.
+    pub async fn has_series(&mut self) -> sqlx::Result<bool> {
+        match self {
+            Self::Postgres(connection, prefix) => {
+                let table = format!("{prefix}series");
+                let found = sqlx::query_scalar("SELECT to_regclass($1) IS NOT NULL").bind(table);
+                found.fetch_one(&mut **connection).await
+            }
+            Self::Sqlite(connection) => {
+                let found = "SELECT count(*) > 0 FROM sqlite_schema WHERE name = 'series'";
+                sqlx::query_scalar(found).fetch_one(&mut **connection).await
+            }
+        }
+    }
+
+    /// Returns how the series differ from the counters, in one snapshot; `None` if they add up to them.
+    pub async fn series_fault(&mut self) -> sqlx::Result<Option<String>> {
+        let columns = ["received", "unique_processed", "duplicate_dropped", "conflicts"];
+        let sum = |table: &str, column: &str| format!("(SELECT coalesce(sum({column}), 0) FROM %{table})");
+        let not_added =
+            |column: &str| format!("(SELECT coalesce(sum(n), 0) FROM %series_batches, unnest({column}) AS n)");
+        let is_postgres = matches!(self, Self::Postgres(..));
+        let select = columns.iter().flat_map(|column| {
+            let later = if is_postgres { not_added(column) } else { "0".to_owned() };
+            [sum("counters", column), format!("{} + {later}", sum("series", column))]
+        });
+        let select: Vec<_> = select.map(|sum| format!("CAST({sum} AS text)")).collect();
+        let sql = format!("SELECT {}", select.join(" || ' ' || "));
+        let text: String = match self {
+            Self::Postgres(connection, prefix) => {
+                sqlx::query_scalar(AssertSqlSafe(sql.replace('%', prefix))).fetch_one(&mut **connection).await?
+            }
+            Self::Sqlite(connection) => {
+                sqlx::query_scalar(AssertSqlSafe(sql.replace('%', ""))).fetch_one(&mut **connection).await?
+            }
+        };
+        let sums: Vec<_> = text.split(' ').collect();
+        let is_equal = sums.len() == 8 && sums.chunks(2).all(|pair| pair[0] == pair[1]);
+        Ok((!is_equal).then(|| format!("series ≠ counters, each pair of {columns:?}: {text}")))
+    }
+
     /// Returns the number of events that this replica has committed.
     pub async fn received_by(&mut self, replica: &str) -> sqlx::Result<i64> {
         let sql = "SELECT CAST(coalesce(sum(received), 0) AS bigint) FROM %counters WHERE shard LIKE $1";

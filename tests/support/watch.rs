@@ -62,6 +62,8 @@ async fn watch(every: Duration, store: StoreAddress, seen: Arc<Mutex<Seen>>) {
     let mut ticks = interval(every);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
     let mut reader: Option<StoreReader> = None;
+    // Where older programs have begun, the series lack what these have stored.
+    let mut has_series = None;
     loop {
         ticks.tick().await;
         let snapshot = timeout(Duration::from_secs(10), async {
@@ -69,16 +71,23 @@ async fn watch(every: Duration, store: StoreAddress, seen: Arc<Mutex<Seen>>) {
                 Some(reader) => reader,
                 None => StoreReader::connect(&store).await?,
             };
-            let snapshot = connected.snapshot().await?;
+            let mut fault = connected.snapshot().await?.fault();
+            let from_the_start = match has_series {
+                Some(has_series) => has_series,
+                None => *has_series.insert(connected.has_series().await?),
+            };
+            if fault.is_none() && from_the_start {
+                fault = connected.series_fault().await?;
+            }
             reader = Some(connected);
-            Ok::<_, sqlx::Error>(snapshot)
+            Ok::<_, sqlx::Error>(fault)
         })
         .await;
         let mut seen = seen.lock().expect("the lock");
         match snapshot {
-            Ok(Ok(snapshot)) => {
+            Ok(Ok(fault)) => {
                 seen.checked += 1;
-                if let Some(fault) = snapshot.fault() {
+                if let Some(fault) = fault {
                     seen.fault.get_or_insert(fault);
                 }
             }

@@ -10,9 +10,11 @@ mod openapi;
 mod problems;
 mod query;
 mod replay;
+mod series;
 mod state;
 mod stats;
 mod topics;
+mod windows;
 
 use axum::Router;
 use axum::middleware::from_fn_with_state;
@@ -30,6 +32,7 @@ pub fn router(state: ApiState) -> Router {
         .route("/events/{topic}/{event_id}", get(events::one))
         .route("/topics", get(topics::list))
         .route("/stats", get(stats::read))
+        .route("/stats/series", get(series::read))
         .route("/dead-letters", get(dead_letters::list))
         .route_layer(bounded());
     Router::new()

@@ -13,6 +13,7 @@ use utoipa::openapi::security::{Http, HttpAuthScheme, SecurityRequirement, Secur
         super::events::one,
         super::topics::list,
         super::stats::read,
+        super::series::read,
         super::dead_letters::list,
         super::dead_letters::discard,
         super::replay::one,

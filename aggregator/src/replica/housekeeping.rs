@@ -22,6 +22,9 @@ const WATCH_EVERY: Duration = Duration::from_secs(1);
 const MAINTAIN_EVERY: Duration = Duration::from_secs(60);
 /// Often, so that a partition that fills fast does not become much larger than it should.
 pub const PARTITIONS_EVERY: Duration = Duration::from_secs(5);
+/// Often, because each answer about series reads what was not added up yet.
+const SERIES_EVERY: Duration = Duration::from_secs(5);
+const MAX_SERIES_BACKOFF: Duration = Duration::from_secs(60);
 const MAX_PARTITIONS_BACKOFF: Duration = Duration::from_secs(60);
 /// How long one call of the store may delete. Then the age of the oldest entry is looked at again, and `stop`.
 const MAINTAIN_DURATION: Duration = Duration::from_secs(5);
@@ -165,6 +168,22 @@ pub async fn maintain_partitions(
             Err(error) => {
                 wait += backoff.next();
                 tracing::warn!(%error, ?wait, "the maintenance of the partitions of events failed, trying again");
+            }
+        }
+    }
+}
+
+/// Adds up the series that batches have written, and removes what is older than `retention`, until `stop`.
+pub async fn maintain_series(consumer: &Consumer, retention: Duration, stop: &CancellationToken) {
+    let mut backoff = Backoff::new(SERIES_EVERY, MAX_SERIES_BACKOFF);
+    let mut wait = SERIES_EVERY;
+    while pause(wait, stop).await {
+        wait = SERIES_EVERY;
+        match consumer.store.maintain_series(Some(retention)).await {
+            Ok(()) => backoff.reset(),
+            Err(error) => {
+                wait += backoff.next();
+                tracing::warn!(%error, ?wait, "the maintenance of the series failed, trying again");
             }
         }
     }

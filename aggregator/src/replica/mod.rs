@@ -41,6 +41,8 @@ pub struct ReplicaSettings {
     pub idempotency_ttl: Duration,
     /// The age at which events are removed; `None` never removes any.
     pub retention: Option<Duration>,
+    /// How long the counts of each minute and topic are kept.
+    pub series_retention: Duration,
     /// How often the partitions of events are looked after.
     pub partitions_every: Duration,
     /// How long entries in flight may take to be stored after `stop`.
@@ -85,6 +87,8 @@ pub async fn aggregate(
     let (c, s) = (consumer.clone(), stop.clone());
     let (retention, every) = (settings.retention, settings.partitions_every);
     tasks.spawn(async move { housekeeping::maintain_partitions(&c, retention, every, &s).await });
+    let (c, s) = (consumer.clone(), stop.clone());
+    tasks.spawn(async move { housekeeping::maintain_series(&c, settings.series_retention, &s).await });
 
     let finished = async {
         while let Some(task) = tasks.join_next().await {

@@ -40,6 +40,7 @@ pub const ROUTES: &[Route] = &[
     route(Method::GET, "/events/{topic}/{event_id}", Need::Scope(Scope::Read)),
     route(Method::GET, "/topics", Need::Scope(Scope::Read)),
     route(Method::GET, "/stats", Need::Scope(Scope::Read)),
+    route(Method::GET, "/stats/series", Need::Scope(Scope::Read)),
     route(Method::GET, "/dead-letters", Need::Scope(Scope::Read)),
     route(Method::DELETE, "/dead-letters/{id}", Need::Scope(Scope::Admin)),
     route(Method::POST, "/dead-letters/replay", Need::Scope(Scope::Admin)),

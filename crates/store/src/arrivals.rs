@@ -1,6 +1,6 @@
 //! The arrivals of events in a batch, and the decision which of each key is stored and which are duplicates.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 
 use sluice_event::entry::{PackedRequest, Request};
@@ -12,6 +12,7 @@ use crate::CommitOptions;
 use crate::dedup_cache::{DedupCache, KeyReservation, KeyState, ShortHash};
 use crate::isolate;
 use crate::ledger::Skipped;
+use crate::series::{BatchCounts, Minute, SeriesCounts};
 use crate::{Counts, Dropped, Hint, NewDeadLetter, Row, StoreError, Transaction};
 
 /// The longest that a batch waits for other batches of this process that are inserting its keys: longer than
@@ -42,9 +43,12 @@ struct Arrival<'a> {
     hash: ShortHash,
     ordinal: u32,
     /// Indexes into [`Arrivals`].
-    topic: u32,
+    slot: u32,
     origin: u32,
 }
+
+/// A topic, and the minute in which requests were accepted: what is counted together.
+type Slot<'a> = (&'a str, Minute);
 
 /// The request that an arrival came with, and the position of its entry.
 struct Origin<'a> {
@@ -90,8 +94,8 @@ struct Conflict<'a> {
 /// The counts and rows that result from inserting a batch.
 #[derive(Default)]
 pub(super) struct Tally<'a, 'k> {
-    /// Counts by topic.
-    pub counts: BTreeMap<&'a str, Counts>,
+    /// Counts by topic and minute of arrival.
+    pub counts: BatchCounts<'a>,
     /// All duplicates, if there is an audit trail.
     pub dropped: Vec<Dropped>,
     /// Some of the duplicates whose payload differs from the stored one, to be logged after the commit.
@@ -109,16 +113,16 @@ pub(super) struct Arrivals<'a, 'k> {
     options: &'k CommitOptions,
     arrivals: Vec<Arrival<'a>>,
     origins: Vec<Origin<'a>>,
-    topics: Vec<&'a str>,
-    topic_indexes: HashMap<&'a str, u32>,
+    slots: Vec<Slot<'a>>,
+    slot_indexes: HashMap<Slot<'a>, u32>,
     skipped: Skipped<'a>,
 }
 
 impl<'a, 'k> Arrivals<'a, 'k> {
     pub fn new(options: &'k CommitOptions) -> Self {
         let (arrivals, origins) = (Vec::new(), Vec::new());
-        let (topics, topic_indexes, skipped) = (Vec::new(), HashMap::new(), Skipped::default());
-        Self { options, arrivals, origins, topics, topic_indexes, skipped }
+        let (slots, slot_indexes, skipped) = (Vec::new(), HashMap::new(), Skipped::default());
+        Self { options, arrivals, origins, slots, slot_indexes, skipped }
     }
 
     /// Adds the events of the requests that have no receipt, or one in `fresh`. The receipt is removed from
@@ -138,13 +142,14 @@ impl<'a, 'k> Arrivals<'a, 'k> {
             }
             let origin = index(self.origins.len());
             self.origins.push(Origin { position, request });
+            let minute = request.accepted_at.into();
             for event in &request.events {
                 let arrival = Arrival {
                     key: self.options.keyer.key(event),
                     event,
                     hash: event.payload_hash.into(),
                     ordinal: index(self.arrivals.len()),
-                    topic: self.topic_index(&event.topic),
+                    slot: self.slot_index((&event.topic, minute)),
                     origin,
                 };
                 self.arrivals.push(arrival);
@@ -163,11 +168,11 @@ impl<'a, 'k> Arrivals<'a, 'k> {
         std::mem::take(&mut self.skipped)
     }
 
-    fn topic_index(&mut self, topic: &'a str) -> u32 {
-        let topics = &mut self.topics;
-        *self.topic_indexes.entry(topic).or_insert_with(|| {
-            topics.push(topic);
-            index(topics.len() - 1)
+    fn slot_index(&mut self, slot: Slot<'a>) -> u32 {
+        let slots = &mut self.slots;
+        *self.slot_indexes.entry(slot).or_insert_with(|| {
+            slots.push(slot);
+            index(slots.len() - 1)
         })
     }
 
@@ -197,7 +202,7 @@ impl<'a, 'k> Arrivals<'a, 'k> {
         look_up_stored(transaction, &mut groups).await?;
         let new = groups.iter().zip(reservation.states()).filter(|(_, was)| !matches!(was, KeyState::Stored(_)));
         let stored = new.filter_map(|(group, _)| Some((group.arrivals.first()?.key, group.stored()?))).collect();
-        Ok(Tally { reservation: Some(reservation), stored, ..count(&groups, origins, &self.topics, self.options) })
+        Ok(Tally { reservation: Some(reservation), stored, ..count(&groups, origins, &self.slots, self.options) })
     }
 
     /// Does what [`Arrivals::insert`] does, for a batch of which the store has refused a row: finds the refused
@@ -205,7 +210,7 @@ impl<'a, 'k> Arrivals<'a, 'k> {
     pub async fn isolate<'s>(mut self, transaction: &mut dyn Transaction) -> Result<Tally<'a, 's>, StoreError> {
         let mut groups = by_key(&mut self.arrivals);
         let origins = &*self.origins;
-        let mut dead_letters = Vec::new();
+        let (mut dead_letters, mut refused_counts) = (Vec::new(), BatchCounts::default());
         let mut open: Vec<usize> = (0..groups.len()).collect();
         while !open.is_empty() {
             let rows = open.iter().map(|&index| groups[index].arrivals[0].row(origins, Hint::UseOnConflict));
@@ -219,13 +224,20 @@ impl<'a, 'k> Arrivals<'a, 'k> {
                     let index = open[refused.index];
                     let (first, others) = groups[index].arrivals.split_first()?;
                     dead_letters.push(first.dead_letter(origins, &refused.code, &refused.message));
+                    let (topic, minute) = self.slots[first.slot as usize];
+                    refused_counts.add(topic, minute, SeriesCounts { dead_lettered: 1, ..SeriesCounts::default() });
                     groups[index].arrivals = others;
                     (!others.is_empty()).then_some(index)
                 })
                 .collect();
         }
         look_up_stored(transaction, &mut groups).await?;
-        Ok(Tally { dead_letters, ..count(&groups, origins, &self.topics, self.options) })
+        let mut tally = count(&groups, origins, &self.slots, self.options);
+        for (topic, minute, counts) in refused_counts.rows() {
+            tally.counts.add(topic, minute, counts);
+        }
+        tally.dead_letters = dead_letters;
+        Ok(tally)
     }
 }
 
@@ -311,19 +323,19 @@ async fn look_up_stored(transaction: &mut dyn Transaction, groups: &mut [Group<'
     Ok(())
 }
 
-/// Counts all arrivals by topic, after it was decided what is stored under each key.
+/// Counts all arrivals by topic and minute, after it was decided what is stored under each key.
 fn count<'a, 'k>(
     groups: &[Group<'_, 'a>],
     origins: &[Origin<'a>],
-    topics: &[&'a str],
+    slots: &[Slot<'a>],
     options: &CommitOptions,
 ) -> Tally<'a, 'k> {
-    let mut counts = vec![Counts::default(); topics.len()];
+    let mut counts = vec![Counts::default(); slots.len()];
     let (mut dropped, mut conflicts) = (Vec::new(), Vec::new());
     for group in groups {
         let stored = group.stored();
         for (position, arrival) in group.arrivals.iter().enumerate() {
-            let counts = &mut counts[arrival.topic as usize];
+            let counts = &mut counts[arrival.slot as usize];
             counts.received += 1;
             if group.inserted && position == 0 {
                 counts.unique += 1;
@@ -344,15 +356,17 @@ fn count<'a, 'k>(
             }
         }
     }
-    // A topic of which all arrivals were refused has no counts.
-    let counts = topics.iter().copied().zip(counts).filter(|(_, counts)| counts.received > 0).collect();
-    Tally { counts, dropped, conflicts, ..Tally::default() }
+    let mut by_slot = BatchCounts::default();
+    for ((topic, minute), counts) in slots.iter().zip(counts) {
+        by_slot.add(topic, *minute, SeriesCounts { counts, dead_lettered: 0 });
+    }
+    Tally { counts: by_slot, dropped, conflicts, ..Tally::default() }
 }
 
 impl Tally<'_, '_> {
     /// Records the keys in the dedup cache and logs conflicts, after the transaction was committed.
     pub fn record_stored(self) {
-        let all: u64 = self.counts.values().map(|counts| counts.conflicts).sum();
+        let all: u64 = self.counts.total().conflicts;
         CONFLICTS.leave_out(all.saturating_sub(self.conflicts.len() as u64));
         for Conflict { event, request_id } in &self.conflicts {
             let (topic, event_id) = (&event.topic, &event.event_id);

@@ -12,6 +12,7 @@ use crate::arrivals::{Arrivals, Tally};
 use crate::ledger::{LedgerKind, LedgerRow, Skipped, position_receipt};
 use crate::marks::{Number, Numbering, compare};
 use crate::put_aside::PutAside;
+use crate::series::{Minute, SeriesCounts};
 use crate::{CommitOptions, Counts, DeadLetter, NewDeadLetter, Store, StoreError, Transaction};
 
 /// The longest that a replay waits for another one.
@@ -242,6 +243,8 @@ async fn write_rest<'a, 's>(
     rest: Rest<'_>,
 ) -> Result<Written<'a, 's>, StoreError> {
     let Rest { mut dead_letters, ledger, skipped, attempted } = rest;
+    let whole = dead_letters.iter().map(|dead_letter| dead_letter.events).sum();
+    tally.counts.add("", Minute::now(), SeriesCounts { dead_lettered: whole, ..SeriesCounts::default() });
     dead_letters.append(&mut tally.dead_letters);
     if !dead_letters.is_empty() {
         transaction.insert_dead_letters(&dead_letters).await?;
@@ -286,13 +289,7 @@ async fn end(
             number.inspect(|number| confirmed.confirm(worker, *number))
         }
     };
-    let mut total = Counts::default();
-    for counts in tally.counts.values() {
-        total.received += counts.received;
-        total.unique += counts.unique;
-        total.duplicates += counts.duplicates;
-        total.conflicts += counts.conflicts;
-    }
+    let total = tally.counts.total();
     tally.record_stored();
     Ok(Outcome { counts: total, dead_lettered, skipped, number })
 }

@@ -6,6 +6,7 @@ use async_trait::async_trait;
 use sluice_event::Timestamp;
 
 use crate::ledger::LedgerKind;
+use crate::series::{Minute, SeriesCounts, SeriesQuery};
 use crate::{Counts, DeadLetter, Patterns, Statistics, Store, StoreError, TopicPage, TopicSelection};
 
 /// The code of a dead letter that is an entry which killed its reader. Its body is never returned by a list.
@@ -204,6 +205,10 @@ pub trait Inspect: Store {
     /// Returns the statistics of the topics that match, from one snapshot: totals and numbers are those of these
     /// topics, with the counts of at most `max_topics` of them. Dead letters that are whole entries are not counted.
     async fn statistics_of(&self, patterns: &Patterns, max_topics: u32) -> Result<Statistics, StoreError>;
+
+    /// Returns what happened to events over time: the counts that are not zero, in the order of time, each with the first
+    /// minute of its step.
+    async fn series(&self, query: &SeriesQuery) -> Result<Vec<(Minute, SeriesCounts)>, StoreError>;
 
     /// Returns the counts of at most `limit` topics that match, beginning after the topic `after`.
     async fn topics_of(&self, patterns: &Patterns, after: Option<&str>, limit: u32) -> Result<TopicPage, StoreError>;

@@ -21,10 +21,11 @@ pub mod postgres;
 pub mod put_aside;
 mod read;
 mod retention_clock;
+pub mod series;
 pub mod sqlite;
 mod topics;
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -37,6 +38,7 @@ use ledger::LedgerRow;
 pub use maintenance::{Maintenance, PartitionFigures, Removed};
 use numbering::{Number, Numbering, StoredMarks};
 pub use read::{Counts, EventQuery, Page, Statistics, StoredEvent, TopicPage};
+use series::BatchCounts;
 pub use topics::{Patterns, TopicSelection};
 
 /// How a batch is stored.
@@ -275,7 +277,7 @@ pub trait Transaction: Send {
         Ok(StoredMarks::default())
     }
 
-    /// Adds to the counters of each `(topic, shard)` and commits. The counters are last, because their rows are
+    /// Adds to the counters of each `(topic, shard)` and to the series, and commits. The counters are last, because their rows are
     /// the ones that concurrent transactions would wait for. After an error the outcome is unknown. Returns the number
     /// of the commit, if commits are numbered.
     ///
@@ -284,7 +286,7 @@ pub trait Transaction: Send {
     async fn commit(
         self: Box<Self>,
         shard: &str,
-        counts: &BTreeMap<&str, Counts>,
+        counts: &BatchCounts<'_>,
         number: Option<Number<'_>>,
     ) -> Result<Option<u64>, StoreError>;
 
@@ -340,6 +342,12 @@ pub trait Store: Send + Sync + 'static {
     /// number of rows that were added up. A store with one consumer has nothing to do here.
     async fn fold_counters(&self, _consumers: &[String]) -> Result<u64, StoreError> {
         Ok(0)
+    }
+
+    /// Does what keeps series small and quick to read, and removes those of minutes that ended longer ago than `retention`.
+    /// Called every few seconds.
+    async fn maintain_series(&self, _retention: Option<Duration>) -> Result<(), StoreError> {
+        Ok(())
     }
 
     /// Returns the lock that a replay of a dead letter holds: there is one at a time, so that replays cannot use up the

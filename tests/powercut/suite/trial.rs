@@ -129,6 +129,8 @@ impl Trial {
         self.load.more(500).await;
         let sent = self.load.stop().await;
         let end = ledger::final_comparison(&self.system, &sent).await;
+        let series = self.system.reader().await.series_fault().await.expect("the series");
+        assert_eq!(series, None);
         println!("seed {}: {} power cuts, {} requests repeated, {end:?}", self.seed, self.cuts, sent.repeats);
     }
 

@@ -78,6 +78,7 @@ impl Settings {
             consumer_ttl: claim_after * 2,
             idempotency_ttl: IDEMPOTENCY_TTL,
             retention,
+            series_retention: Duration::from_secs(3_600),
             shutdown_timeout: world.millis_between(500, 5_000),
             partitions_every: world.millis_between(50, 1_000),
         };

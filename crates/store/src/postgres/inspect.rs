@@ -4,12 +4,13 @@ use async_trait::async_trait;
 
 use super::query::DeadLetterRow;
 use super::timestamptz::Timestamptz;
-use super::{PostgresStore, bounded};
+use super::{PostgresStore, bounded, series};
 use crate::inspect::{
     DeadLetterIds, DeadLetterPage, DeadLetterQuery, IdRow, Inspect, KILLS_ITS_READER, MAX_BODY_BYTES, MAX_REASON_CHARS,
     Size, page_range,
 };
 use crate::ledger::LedgerKind;
+use crate::series::{Minute, SeriesCounts, SeriesQuery};
 use crate::{Patterns, Statistics, StoreError, TopicPage, TopicSelection};
 
 /// The condition of a query for dead letters: $1 to $5.
@@ -118,6 +119,12 @@ impl Inspect for PostgresStore {
         let mut lease = self.lease(&self.queries).await?;
         let statistics = bounded::statistics(&mut lease, patterns, max_topics).await;
         self.finish(lease, statistics)
+    }
+
+    async fn series(&self, query: &SeriesQuery) -> Result<Vec<(Minute, SeriesCounts)>, StoreError> {
+        let mut lease = self.lease(&self.queries).await?;
+        let rows = series::read(&mut lease, query).await;
+        self.finish(lease, rows)
     }
 
     async fn topics_of(&self, patterns: &Patterns, after: Option<&str>, limit: u32) -> Result<TopicPage, StoreError> {

@@ -29,6 +29,7 @@ mod receipts;
 mod removals;
 mod retention;
 mod schema;
+mod series;
 mod session;
 mod settings;
 mod size;
@@ -138,7 +139,8 @@ impl PostgresStore {
     pub fn connect(settings: &PostgresSettings) -> Result<Self, StoreError> {
         let address = Address::new(settings)?;
         address.warn_if_any_name_is_accepted();
-        let session = Session::commits(settings, &[receipts::PREPARE, counters::PREPARE, marks::PREPARE]);
+        let session =
+            Session::commits(settings, &[receipts::PREPARE, counters::PREPARE, series::PREPARE, marks::PREPARE]);
         let durability = Durability::of("PostgreSQL");
         let connections = |max, session| Connections::new(address.clone(), max, session, durability.clone());
         let commits = connections(settings.workers, session);
@@ -331,6 +333,12 @@ impl Store for PostgresStore {
         let mut lease = self.lease(&self.maintenance).await?;
         let folded = counters::fold(&mut lease, &self.settings.schema, consumers).await;
         self.finish(lease, folded)
+    }
+
+    async fn maintain_series(&self, retention: Option<Duration>) -> Result<(), StoreError> {
+        let mut lease = self.lease(&self.maintenance).await?;
+        let maintained = series::maintain(&mut lease, &self.settings.schema, retention).await;
+        self.finish(lease, maintained)
     }
 
     async fn dead_letters(&self, before: Option<i64>, limit: u32) -> Result<Vec<DeadLetter>, StoreError> {

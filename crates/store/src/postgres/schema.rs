@@ -140,6 +140,7 @@ fn migrator() -> Migrator {
         migration(6, "event partitions", include_str!("../../migrations/postgres/0006_event_partitions.sql")),
         migration(7, "event filter groups", include_str!("../../migrations/postgres/0007_event_filter_groups.sql")),
         migration(8, "audit partitions", include_str!("../../migrations/postgres/0008_audit_partitions.sql")),
+        migration(9, "series", include_str!("../../migrations/postgres/0009_series.sql")),
     ]);
     migrator.set_locking(false).set_ignore_missing(true);
     migrator

@@ -1,6 +1,6 @@
 //! The transaction that stores a batch: a few round trips, whatever the batch contains.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -13,11 +13,12 @@ use super::connections::Lease;
 use super::event_partitions::look_up;
 use super::insert::BatchTarget;
 use super::insert_strategy::{self, InsertStrategies, Inserter};
-use super::{counters, insert, ledger, marks, query, receipts};
+use super::{counters, insert, ledger, marks, query, receipts, series};
 use crate::ledger::LedgerRow;
 use crate::marks::{Number, StoredMarks};
 use crate::partitions::{Layout, Layouts, Loaded};
-use crate::{Counts, DeadLetter, Dropped, Inserted, NewDeadLetter, Row, StoreError, Transaction as StoreTransaction};
+use crate::series::BatchCounts;
+use crate::{DeadLetter, Dropped, Inserted, NewDeadLetter, Row, StoreError, Transaction as StoreTransaction};
 
 /// What [`begin`] reads.
 pub(super) struct Begun {
@@ -234,16 +235,18 @@ impl StoreTransaction for Transaction {
     async fn commit(
         mut self: Box<Self>,
         shard: &str,
-        counts: &BTreeMap<&str, Counts>,
+        counts: &BatchCounts<'_>,
         number: Option<Number<'_>>,
     ) -> Result<Option<u64>, StoreError> {
         if self.failed {
             return Err(StoreError::Failed("a transaction that failed cannot be committed".into()));
         }
-        let add = (!counts.is_empty()).then(|| counters::execute(shard, counts));
+        let by_topic = counts.by_topic();
+        let add = (!by_topic.is_empty()).then(|| counters::execute(shard, &by_topic));
+        let series = (!counts.is_empty()).then(|| series::execute(counts));
         let mark = number.as_ref().map(marks::execute);
         let is_numbered = mark.is_some();
-        let statements: Vec<_> = add.into_iter().chain(mark).chain(["COMMIT".to_owned()]).collect();
+        let statements: Vec<_> = series.into_iter().chain(add).chain(mark).chain(["COMMIT".to_owned()]).collect();
         let rows = self.lease.run_for_rows(AssertSqlSafe(statements.join("; "))).await;
         match &rows {
             Ok(_) => self.lease.give_back(),

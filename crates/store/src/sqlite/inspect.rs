@@ -6,12 +6,13 @@ use sluice_event::Timestamp;
 use super::errors::{of_statement, within};
 use super::ledger::add_to_ledger;
 use super::query::DeadLetterRow;
-use super::{SqliteStore, bounded, writer};
+use super::{SqliteStore, bounded, series, writer};
 use crate::inspect::{
     DeadLetterIds, DeadLetterPage, DeadLetterQuery, IdRow, Inspect, KILLS_ITS_READER, MAX_BODY_BYTES, MAX_REASON_CHARS,
     Size, page_range,
 };
 use crate::ledger::{LedgerKind, LedgerRow};
+use crate::series::{Minute, SeriesCounts, SeriesQuery};
 use crate::{Patterns, Statistics, StoreError, TopicPage, TopicSelection};
 
 /// The condition of a query for dead letters: ?1 to ?5.
@@ -116,6 +117,10 @@ impl Inspect for SqliteStore {
 
     async fn statistics_of(&self, patterns: &Patterns, max_topics: u32) -> Result<Statistics, StoreError> {
         within(async { bounded::statistics(&mut *self.queries.lease().await?, patterns, max_topics).await }).await
+    }
+
+    async fn series(&self, query: &SeriesQuery) -> Result<Vec<(Minute, SeriesCounts)>, StoreError> {
+        within(async { series::read(&mut *self.queries.lease().await?, query).await }).await
     }
 
     async fn topics_of(&self, patterns: &Patterns, after: Option<&str>, limit: u32) -> Result<TopicPage, StoreError> {

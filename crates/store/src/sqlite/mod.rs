@@ -14,6 +14,7 @@ mod query;
 mod readers;
 mod retention;
 mod schema;
+mod series;
 mod snapshot;
 mod transaction;
 mod writer;
@@ -228,6 +229,10 @@ impl Store for SqliteStore {
             filters: &self.filters,
         };
         partitions.maintain(Limits { rows: self.partition_keys, retention }).await
+    }
+
+    async fn maintain_series(&self, retention: Option<Duration>) -> Result<(), StoreError> {
+        series::maintain(&self.writer, retention).await
     }
 
     fn replays(&self) -> &Mutex<()> {

@@ -57,6 +57,7 @@ fn migrator() -> Migrator {
         migration(4, "dead letter receipts", include_str!("../../migrations/sqlite/0004_dead_letter_receipts.sql")),
         migration(5, "key partitions", include_str!("../../migrations/sqlite/0005_key_partitions.sql")),
         migration(6, "filter groups", include_str!("../../migrations/sqlite/0006_filter_groups.sql")),
+        migration(7, "series", include_str!("../../migrations/sqlite/0007_series.sql")),
     ]);
     migrator.set_locking(false).set_ignore_missing(true);
     migrator

@@ -14,10 +14,11 @@ use super::errors::of_statement;
 use super::insert;
 use super::key_partitions::KeySearch;
 use super::writer::Writer;
-use super::{ledger, query};
+use super::{ledger, query, series};
 use crate::ledger::LedgerRow;
 use crate::marks::Number;
 use crate::put_aside;
+use crate::series::BatchCounts;
 use crate::{Counts, DeadLetter, Dropped, Inserted, NewDeadLetter, Row, StoreError, Transaction as StoreTransaction};
 
 static INSERT_RECEIPTS: LazyLock<Bulk> = LazyLock::new(|| {
@@ -170,15 +171,16 @@ impl StoreTransaction for Transaction {
     async fn commit(
         mut self: Box<Self>,
         shard: &str,
-        counts: &BTreeMap<&str, Counts>,
+        counts: &BatchCounts<'_>,
         _number: Option<Number<'_>>,
     ) -> Result<Option<u64>, StoreError> {
         if self.failed {
             return Err(StoreError::Failed("a transaction that failed cannot be committed".into()));
         }
         let connection = self.writer.current().await?;
-        add_counts(connection, shard, counts).await?;
-        self.keys.count(connection, counts.values().map(|counts| counts.unique).sum()).await?;
+        add_counts(connection, shard, &counts.by_topic()).await?;
+        series::add(connection, counts).await?;
+        self.keys.count(connection, counts.total().unique).await?;
         self.writer.commit().await.map(|()| None)
     }
 }

@@ -1,9 +1,8 @@
 //! The effects of one commit.
 
-use std::collections::BTreeMap;
-
 use sluice_event::{EntryId, Event, Keyer, ReceiptId, Timestamp};
 use sluice_store::commit::{Batch, Outcome, commit};
+use sluice_store::series::BatchCounts;
 use sluice_store::{Counts, EventQuery, StoreError};
 
 use crate::batches::*;
@@ -134,7 +133,7 @@ pub async fn a_transaction_that_is_dropped_leaves_nothing_behind(test: TestStore
     drop(transaction);
     let (mut transaction, _) = test.store.begin(&[]).await.unwrap();
     assert_eq!(transaction.insert_receipts(&[id]).await.unwrap().len(), 1, "the receipt was rolled back");
-    transaction.commit("", &BTreeMap::new(), None).await.unwrap();
+    transaction.commit("", &BatchCounts::default(), None).await.unwrap();
     assert_eq!(test.number("SELECT count(*) FROM receipts").await, 1);
 }
 

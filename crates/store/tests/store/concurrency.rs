@@ -9,7 +9,7 @@ use sluice_store::{CommitOptions, Counts, EventQuery};
 use tokio::task::JoinSet;
 
 use crate::batches::*;
-use crate::stores::{TestStore, options};
+use crate::stores::{Place, TestStore, options};
 
 fn shard(test: &TestStore, worker: usize) -> CommitOptions {
     CommitOptions { shard: format!("replica/{worker}"), ..options(test.options.keyer.clone()) }
@@ -91,12 +91,22 @@ pub async fn every_committed_state_is_consistent_while_batches_are_committed(tes
     }
     let both = "SELECT (SELECT count(*) FROM events) - (SELECT coalesce(sum(unique_processed), 0) FROM counters)";
     let postgres = both.replace("- (SELECT", "- (SELECT (").replace(" FROM counters)", ")::int8 FROM counters)");
+    let series =
+        "SELECT (SELECT coalesce(sum(received), 0) FROM series) - (SELECT coalesce(sum(received), 0) FROM counters)";
+    let postgres_series = "SELECT ((SELECT coalesce(sum(received), 0) FROM series) \
+                                  + (SELECT coalesce(sum(n), 0) FROM series_batches, unnest(received) AS n) \
+                                  - (SELECT coalesce(sum(received), 0) FROM counters))::int8";
     let mut sent = 0;
     while !commits.is_empty() {
-        let counts = test.counts().await;
+        let counts = test.statistics().await.total;
         assert_eq!(counts.received, counts.unique + counts.duplicates, "{counts:?}");
-        let difference = if matches!(test.place, crate::stores::Place::Postgres(_)) { &postgres } else { both };
+        let (difference, series) = match test.place {
+            Place::Postgres(_) => (&*postgres, postgres_series),
+            Place::Sqlite(_) => (both, series),
+        };
         assert_eq!(test.number(difference).await, 0, "rows and unique_processed");
+        assert_eq!(test.number(series).await, 0, "received in series and in all");
+        test.store.maintain_series(None).await.unwrap();
         states.fetch_add(1, Ordering::Relaxed);
         while let Some(done) = commits.try_join_next() {
             sent += done.unwrap();

@@ -14,6 +14,7 @@ mod put_aside;
 mod queries;
 mod receipts;
 mod retention;
+mod series;
 mod settings;
 mod sqlite;
 mod stores;
@@ -116,6 +117,13 @@ on_stores! {
         a_clock_that_is_set_forward_or_back_removes_nothing_and_keeps_nothing
         a_process_that_starts_after_a_long_time_removes_nothing_in_its_first_call
         an_event_that_retention_removed_is_new_again;
+    series:
+        events_are_counted_in_the_minute_in_which_they_were_accepted
+        the_ends_of_a_series_are_its_first_minute_and_the_one_after_its_last
+        dead_letters_are_counted_when_they_become_some_and_their_events_when_they_are_replayed
+        a_whole_entry_that_is_dead_lettered_is_counted_without_a_topic
+        a_series_stays_exact_while_batches_are_committed_and_added_up
+        minutes_that_ended_before_the_retention_are_removed_and_no_others;
     settings:
         a_store_made_with_other_dedup_fields_is_refused
         what_is_stored_is_there_after_opening_it_again

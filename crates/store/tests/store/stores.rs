@@ -10,6 +10,7 @@ use sluice_event::Keyer;
 use sluice_store::commit::{Batch, Outcome, commit};
 use sluice_store::inspect::Inspect;
 use sluice_store::postgres::{PostgresSettings, PostgresStore};
+use sluice_store::series::{Minute, SeriesQuery};
 use sluice_store::sqlite::SqliteStore;
 use sluice_store::{CommitOptions, Counts, Statistics, StoreError};
 use sluice_tests::dirs;
@@ -147,9 +148,14 @@ impl TestStore {
         self.store.statistics(1_000).await.expect("statistics")
     }
 
-    /// The counters of all topics.
+    /// The counters of all topics. While nothing is committed, the series add up to them.
     pub async fn counts(&self) -> Counts {
-        self.statistics().await.total
+        let counts = self.statistics().await.total;
+        let query = SeriesQuery { topics: None, from: Minute(-1_000_000_000), to: Minute(1_000_000_000), step: 1 };
+        let series = self.store.series(&query).await.expect("series");
+        let of_series = series.into_iter().fold(Counts::default(), |sum, (_, row)| sum + row.counts);
+        assert_eq!(of_series, counts, "the series do not add up to the counters");
+        counts
     }
 
     /// Runs statements on the database itself.

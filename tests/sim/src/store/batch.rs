@@ -10,6 +10,7 @@ use sluice_log::Position;
 use sluice_store::ledger::LedgerRow;
 use sluice_store::marks::{Number, StoredMarks};
 use sluice_store::partitions::{Filters, Layout, LayoutSource, Layouts, Loaded, Place, anywhere, closed_places};
+use sluice_store::series::BatchCounts;
 use sluice_store::{Counts, DeadLetter, Dropped, Inserted, NewDeadLetter, Row, StoreError, Transaction};
 use tokio::time::{Instant, timeout_at};
 
@@ -355,11 +356,12 @@ impl Transaction for ModelTransaction {
     async fn commit(
         mut self: Box<Self>,
         shard: &str,
-        counts: &BTreeMap<&str, Counts>,
+        counts: &BatchCounts<'_>,
         number: Option<Number<'_>>,
     ) -> Result<Option<u64>, StoreError> {
         self.inner.check_room()?;
-        let counts: BTreeMap<String, Counts> = counts.iter().map(|(topic, c)| ((*topic).to_owned(), *c)).collect();
+        let counts: BTreeMap<String, Counts> =
+            counts.by_topic().into_iter().map(|(topic, c)| (topic.to_owned(), c)).collect();
         let (world, label) = (self.inner.world.clone(), self.inner.process.label.clone());
         let (id, shard, clock, number) = (self.id, shard.to_owned(), self.inner.clock(), number.map(Numbered::from));
         let run = move |server: &mut StoreServer| {

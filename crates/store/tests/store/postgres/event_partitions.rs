@@ -213,7 +213,8 @@ async fn a_partition_number_that_is_used_again_with_other_keys_has_another_filte
     fill(&test, 1).await;
     // This process has the filter of partition 1 in memory. A standby is promoted that has lost the end of partition 1:
     // it is still open there, and has none of the events yet.
-    let promoted = "DELETE FROM event_rows; DELETE FROM counters; DELETE FROM event_filters; DELETE FROM receipts; \
+    let promoted = "DELETE FROM event_rows; DELETE FROM counters; DELETE FROM series; DELETE FROM series_batches; \
+                    DELETE FROM event_filters; DELETE FROM receipts; \
                     ALTER TABLE event_rows DETACH PARTITION event_rows_2; DROP TABLE event_rows_2; \
                     ALTER TABLE audit_rows DETACH PARTITION audit_rows_2; DROP TABLE audit_rows_2; \
                     DELETE FROM event_partitions WHERE number = 2; \

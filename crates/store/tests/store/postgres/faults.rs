@@ -1,6 +1,5 @@
 //! Lost connections, frozen servers, locks.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -9,6 +8,7 @@ use rustix::process::Signal;
 use sluice_event::{EntryId, ReceiptId};
 use sluice_store::commit::commit;
 use sluice_store::postgres::{PostgresSettings, PostgresStore};
+use sluice_store::series::BatchCounts;
 use sluice_store::{CommitOptions, Counts, Store, StoreError};
 use sluice_tests::postgres::PostgresServer;
 use sluice_tests::wait_until;
@@ -42,7 +42,7 @@ async fn a_connection_cut_in_mid_transaction_is_unavailable_and_repeating_is_exa
 
     let (mut transaction, _) = test.store.begin(&[]).await.unwrap();
     assert_eq!(transaction.insert_receipts(&[id]).await.unwrap().len(), 1);
-    transaction.commit("", &BTreeMap::new(), None).await.unwrap();
+    transaction.commit("", &BatchCounts::default(), None).await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -159,7 +159,7 @@ async fn a_frozen_replica_holds_an_entry_for_less_than_the_claim_time() {
     let elapsed = started.elapsed();
     assert_eq!(outcome.counts.unique, 1);
     assert!(elapsed < claim_after, "the other replica waited {elapsed:?}");
-    let late = frozen.commit("", &BTreeMap::new(), None).await;
+    let late = frozen.commit("", &BatchCounts::default(), None).await;
     assert!(matches!(late, Err(StoreError::Unavailable(_))), "{late:?}");
     assert_eq!(test.counts().await, Counts { received: 1, unique: 1, ..Counts::default() });
 }
@@ -184,7 +184,7 @@ async fn more_callers_than_connections_wait_or_are_told() {
     let (transaction, _) = test.store.begin(&[]).await.unwrap();
     let refused = test.store.begin(&[]).await.map(|_| ());
     assert!(matches!(&refused, Err(StoreError::Unavailable(m)) if m.contains("no connection")), "{refused:?}");
-    transaction.commit("", &BTreeMap::new(), None).await.unwrap();
+    transaction.commit("", &BatchCounts::default(), None).await.unwrap();
     test.commit(&batch_of(events([1]))).await;
     test.store.statistics(1_000).await.expect("queries have connections of their own");
 }
