@@ -7,7 +7,7 @@ use clap::builder::PossibleValuesParser;
 use clap::{Args, CommandFactory, Parser, Subcommand};
 use hyper::Uri;
 use sluice_auth::{AuthArgs, ClientTokenArgs, NewToken};
-use sluice_event::Limits;
+use sluice_event::{Limits, OutOfRange};
 use sluice_log::redis::DURABILITY_SETTINGS;
 use sluice_service::units::{bytes_within, duration, duration_within};
 
@@ -149,6 +149,16 @@ pub struct IngestArgs {
     #[arg(long, env = "SLUICE_MAX_WAITING_BYTES", default_value = "64MiB", value_parser = bytes_within("1B", "1024GiB"),
         value_name = "SIZE")]
     pub max_waiting_bytes: u64,
+    /// How long after its arrival the timestamp of an event may be, such as 10m. Without this option any is accepted
+    #[arg(long, env = "SLUICE_MAX_FUTURE", value_parser = duration_within("0s", "99999d"), value_name = "TIME")]
+    pub max_future: Option<Duration>,
+    /// How long before its arrival the timestamp of an event may be, such as 30d. Without this option any is accepted
+    #[arg(long, env = "SLUICE_MAX_AGE", value_parser = duration_within("1s", "99999d"), value_name = "TIME")]
+    pub max_age: Option<Duration>,
+    /// What becomes of an event whose timestamp is beyond --max-future or --max-age: `refuse` answers its request 422, and
+    /// `arrival` accepts it with the time of its arrival
+    #[arg(long, env = "SLUICE_TIMESTAMP_OUT_OF_RANGE", default_value = "refuse", value_name = "refuse|arrival")]
+    pub timestamp_out_of_range: OutOfRange,
     /// The maximum number of concurrent appends to one stream; requests that arrive meanwhile are packed together
     #[arg(long, env = "SLUICE_MAX_APPENDS", default_value_t = 2, value_name = "N",
         value_parser = clap::value_parser!(u16).range(1..=256))]
@@ -213,6 +223,9 @@ impl IngestArgs {
             events: self.max_events as usize,
             payload_bytes: size(self.max_payload_bytes),
             payload_depth: self.max_payload_depth as usize,
+            max_future: self.max_future,
+            max_age: self.max_age,
+            out_of_range: self.timestamp_out_of_range,
             ..Limits::default()
         }
     }

@@ -1,7 +1,7 @@
 //! Accepted requests, and that their events are stored unchanged.
 
 use serde_json::{Value, json};
-use sluice_tests::Backend;
+use sluice_tests::{Backend, Setup};
 
 use crate::common::{events, ids, list, system};
 
@@ -15,6 +15,8 @@ on_both_backends!(
     payloads_of_every_kind_are_kept_to_the_byte,
     times_of_any_offset_are_stored_in_utc,
     an_event_without_a_time_gets_the_present_one,
+    a_time_beyond_the_allowed_range_is_refused_with_its_request,
+    a_time_beyond_the_allowed_range_becomes_that_of_the_arrival,
     json_is_taken_with_any_form_of_its_content_type,
     ids_and_topics_of_any_characters_can_be_asked_for,
 );
@@ -151,6 +153,44 @@ async fn an_event_without_a_time_gets_the_present_one(backend: Backend) {
     let event = system.client.get_json("/events/default/1").await;
     let (time, arrival) = (event["timestamp"].as_str().unwrap(), event["received_at"].as_str().unwrap());
     assert_eq!(time[..13], arrival[..13], "the same hour: {event}");
+}
+
+/// Returns the setup of a system that accepts times from the last 30 days to ten minutes ahead.
+fn bounded_in_time(backend: Backend, out_of_range: &str) -> Setup {
+    let setup = Setup::new(backend).publisher("--max-age", "30d").publisher("--max-future", "10m");
+    setup.publisher("--timestamp-out-of-range", out_of_range)
+}
+
+/// An event of long ago and one of the far future, between two that have no time.
+fn of_other_times() -> Value {
+    let mut sent = events("t", 0..4);
+    sent[1]["timestamp"] = json!("2001-01-01T00:00:00Z");
+    sent[2]["timestamp"] = json!("9999-01-01T00:00:00Z");
+    sent
+}
+
+async fn a_time_beyond_the_allowed_range_is_refused_with_its_request(backend: Backend) {
+    let system = bounded_in_time(backend, "refuse").start().await;
+    let mut sent = of_other_times();
+    for (index, what) in [(1, "before"), (2, "after")] {
+        let problem = system.client.publish_raw(sent.to_string()).await.assert_problem(422, "invalid_event");
+        assert_eq!((&problem["index"], &problem["field"]), (&json!(index), &json!("timestamp")));
+        let detail = problem["detail"].as_str().unwrap_or_default();
+        assert!(detail.contains(&format!("seconds {what} the arrival of the request")), "{problem}");
+        sent[index].as_object_mut().unwrap().remove("timestamp");
+    }
+    assert_eq!(system.publish_and_wait(0, &sent).await.rows, 4, "nothing of the refused requests is stored");
+}
+
+async fn a_time_beyond_the_allowed_range_becomes_that_of_the_arrival(backend: Backend) {
+    let system = bounded_in_time(backend, "arrival").start().await;
+    assert_eq!(system.publish_and_wait(0, &of_other_times()).await.rows, 4);
+    let stored = list(&system.client, "?topic=t").await;
+    let times: Vec<_> = stored.iter().map(|event| &event["timestamp"]).collect();
+    assert!(times.iter().all(|time| *time == &stored[0]["received_at"]), "{stored:?}");
+    // Repeated later, with the same times, they are the same events.
+    let again = system.publish_and_wait(4, &of_other_times()).await;
+    assert_eq!((again.received, again.unique, again.conflicts), (8, 4, 0));
 }
 
 async fn json_is_taken_with_any_form_of_its_content_type(backend: Backend) {

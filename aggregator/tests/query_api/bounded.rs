@@ -180,6 +180,18 @@ async fn topics_and_statistics_are_those_of_the_subject(store: Arc<dyn Inspect>)
     assert_eq!(stats["topics"]["orders.eu"], whole["topics"]["orders.eu"]);
     let one = bounded.get("/stats?topics=1").await;
     assert_eq!((&one["received"], one["topics"].as_object().unwrap().len()), (&json!(21), 1), "{one}");
+
+    let sums = |answer: &Value| {
+        let sum =
+            |name: &str| answer["series"].as_array().unwrap().iter().map(|w| w[name].as_u64().unwrap()).sum::<u64>();
+        ["received", "unique_processed", "duplicate_dropped", "conflicts"].map(sum)
+    };
+    assert_eq!(sums(&bounded.get("/stats/series").await), [21, 20, 1, 1]);
+    assert_eq!(sums(&client.get_json("/stats/series").await)[0], 42);
+    let of_one = stats["topics"]["orders.eu"]["received"].as_u64().unwrap();
+    assert_eq!(sums(&bounded.get("/stats/series?topic=orders.eu").await)[0], of_one);
+    bounded.refused("/stats/series?topic=bills", "bills").await;
+    bounded.refused("/stats/series?topic=unknown", "unknown").await;
 }
 
 async fn a_dead_letter_of_another_topic_or_of_unknown_topics_does_not_exist(store: Arc<dyn Inspect>) {

@@ -25,6 +25,6 @@ mod timestamp;
 pub use event::Event;
 pub use ids::{BodyHash, EntryId, EventKey, IdempotencyKeyHash, PayloadHash, ReceiptId, RequestId};
 pub use key::{DedupField, Keyer};
-pub use limits::Limits;
+pub use limits::{Limits, OutOfRange};
 pub use parse::{ErrorKind, ParseError, parse};
 pub use timestamp::Timestamp;

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use sluice_aggregator::replica::ReplicaSettings;
 use sluice_aggregator::replica::intake::BatchLimits;
+use sluice_event::OutOfRange;
 use sluice_publisher::settings::IngestArgs;
 
 use crate::planted::Planted;
@@ -132,6 +133,9 @@ fn ingest(world: &World) -> IngestArgs {
         max_memory: 0.9,
         max_waiting: world.between(2, 64) as u32,
         max_waiting_bytes: 1 << 20,
+        max_future: None,
+        max_age: None,
+        timestamp_out_of_range: OutOfRange::Refuse,
         max_appends: world.between(1, 3) as u16,
         append_timeout: world.millis_between(300, 3_000),
         body_timeout: Duration::from_secs(1),

@@ -1,10 +1,11 @@
 //! The fields of one event: first as JSON text, then validated.
 
 use std::borrow::Cow;
+use std::time::Duration;
 
 use super::error::ErrorKind;
 use crate::canonical::{self, PayloadError};
-use crate::{Event, Limits, PayloadHash, Timestamp};
+use crate::{Event, Limits, OutOfRange, PayloadHash, Timestamp};
 
 /// A member that is part of an event.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -83,6 +84,7 @@ impl<'a> Fields<'a> {
         let timestamp = match self.get(Field::Timestamp) {
             Some(value) => string(value)
                 .and_then(|text| text.parse().map_err(|e: crate::timestamp::InvalidTimestamp| e.to_string()))
+                .and_then(|timestamp| in_range(timestamp, limits, now))
                 .map_err(|message| Fault::invalid("timestamp", message))?,
             None => now,
         };
@@ -140,6 +142,22 @@ impl<'a> Fields<'a> {
         let text = bounded_text(value, max).map_err(|message| Fault::invalid(field.name(), message))?;
         let blank = !text.starts_with(|first: char| first.is_ascii_graphic()) && text.trim().is_empty();
         if blank { Err(Fault::invalid(field.name(), "must not be blank")) } else { Ok(Some(text)) }
+    }
+}
+
+/// Returns the timestamp, or that of the arrival if it is further from it than is allowed and the limits say so.
+fn in_range(timestamp: Timestamp, limits: &Limits, now: Timestamp) -> Result<Timestamp, String> {
+    let ahead = timestamp.as_micros().saturating_sub(now.as_micros());
+    let (limit, than) = if ahead > 0 { (limits.max_future, "after") } else { (limits.max_age, "before") };
+    let Some(limit) = limit else { return Ok(timestamp) };
+    let distance = Duration::from_micros(ahead.unsigned_abs());
+    match limits.out_of_range {
+        _ if distance <= limit => Ok(timestamp),
+        OutOfRange::Arrival => Ok(now),
+        OutOfRange::Refuse => {
+            let (distance, limit) = (distance.as_secs(), limit.as_secs());
+            Err(format!("is {distance} seconds {than} the arrival of the request, and at most {limit} are allowed"))
+        }
     }
 }
 

@@ -49,7 +49,10 @@ pub fn parse<'a>(body: &'a [u8], limits: &Limits, now: Timestamp) -> Result<Vec<
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
+    use crate::OutOfRange;
 
     fn now() -> Timestamp {
         "2026-01-01T00:00:00Z".parse().unwrap()
@@ -111,6 +114,50 @@ mod tests {
             (r#"{"events":[],"topic":"a"}"#, "events: cannot stand beside the fields of a single event"),
         ] {
             assert_eq!(parsed(body).unwrap_err(), error, "{body}");
+        }
+    }
+
+    /// Returns the timestamp of the second event.
+    fn timestamp_of(body: &str, limits: &Limits) -> Result<Timestamp, String> {
+        parse(body.as_bytes(), limits, now()).map(|events| events[1].timestamp).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn a_timestamp_that_is_too_far_from_the_arrival_is_refused_or_replaced() {
+        let refuse = Limits {
+            max_future: Some(Duration::from_secs(60)),
+            max_age: Some(Duration::from_secs(3_600)),
+            ..Limits::default()
+        };
+        let replace = Limits { out_of_range: OutOfRange::Arrival, ..refuse };
+        for (timestamp, refused) in [
+            ("2026-01-01T00:01:00Z", None),
+            (
+                "2026-01-01T00:01:00.000001Z",
+                Some("is 60 seconds after the arrival of the request, and at most 60 are allowed"),
+            ),
+            ("2025-12-31T23:00:00Z", None),
+            (
+                "2025-12-31T22:59:58Z",
+                Some("is 3602 seconds before the arrival of the request, and at most 3600 are allowed"),
+            ),
+            (
+                "0001-01-01T00:00:00Z",
+                Some("is 63902822400 seconds before the arrival of the request, and at most 3600 are allowed"),
+            ),
+        ] {
+            let body = format!(r#"[{{"id":"1","payload":1}},{{"id":"2","timestamp":"{timestamp}","payload":1}}]"#);
+            let sent = Ok(timestamp.parse().unwrap());
+            assert_eq!(timestamp_of(&body, &Limits::default()), sent, "any is accepted by default");
+            match refused {
+                None => assert_eq!((timestamp_of(&body, &refuse), timestamp_of(&body, &replace)), (sent.clone(), sent)),
+                Some(reason) => {
+                    assert_eq!(
+                        (timestamp_of(&body, &refuse), timestamp_of(&body, &replace)),
+                        (Err(format!("events[1].timestamp: {reason}")), Ok(now()))
+                    );
+                }
+            }
         }
     }
 
