@@ -75,15 +75,7 @@ pub async fn run(settings: RunSettings) -> anyhow::Result<()> {
     let listener = server::bind(&settings.listen.to_string()).await?;
     let guard = settings.auth.guard(settings.listen)?;
 
-    let replica_settings = ReplicaSettings {
-        workers: settings.workers,
-        consumer_ttl: settings.consumer_ttl.max(settings.claim_after * 2),
-        idempotency_ttl: settings.rules.idempotency_ttl,
-        retention: settings.rules.retention,
-        series_retention: settings.rules.series_retention,
-        shutdown_timeout: settings.rules.shutdown_timeout,
-        partitions_every: PARTITIONS_EVERY,
-    };
+    let replica_settings = replica_settings(&settings);
     let aggregating = async {
         let done = async {
             if migrate_when_reachable(&store, &stop).await? {
@@ -104,6 +96,18 @@ pub async fn run(settings: RunSettings) -> anyhow::Result<()> {
     let serving = monitoring.beside(server::run(listener, router, stop.clone(), options));
     let (aggregated, served) = tokio::join!(aggregating, serving);
     aggregated.and(served)
+}
+
+fn replica_settings(settings: &RunSettings) -> ReplicaSettings {
+    ReplicaSettings {
+        workers: settings.workers,
+        consumer_ttl: settings.consumer_ttl.max(settings.claim_after * 2),
+        idempotency_ttl: settings.rules.idempotency_ttl,
+        retention: settings.rules.retention,
+        series_retention: settings.rules.series_retention,
+        shutdown_timeout: settings.rules.shutdown_timeout,
+        partitions_every: PARTITIONS_EVERY,
+    }
 }
 
 /// `migrate`: creates or upgrades the tables.
