@@ -17,10 +17,9 @@ use super::state::ApiState;
 use super::stats::TopicCounts;
 use super::windows::{Length, MAX_WINDOWS, NoWindows, boundaries};
 
-/// What an answer spans without the parameter `from`.
-const DEFAULT_SPAN_MICROS: i64 = 24 * 3_600 * 1_000_000;
-/// The longest that an answer may span, in days: as many as a store reads in a fraction of a second.
+/// The longest that an answer may span, in days: three years.
 const MAX_DAYS: i64 = 1_100;
+/// Also what an answer spans without the parameter `from`.
 const MICROS_OF_A_DAY: i64 = 24 * 3_600 * 1_000_000;
 /// The minutes that a store adds up where a window is longer than one. All windows of present time zones begin at a multiple.
 const STEP: u32 = 15;
@@ -79,7 +78,7 @@ pub(super) async fn read(
     let mut parameters = Parameters::parse(query.as_deref())?;
     let topic = parameters.text("topic");
     let to: Timestamp = parameters.value("to")?.unwrap_or_else(Timestamp::now);
-    let a_day_before = || Timestamp::from_micros(to.as_micros() - DEFAULT_SPAN_MICROS).unwrap_or(to);
+    let a_day_before = || Timestamp::from_micros(to.as_micros() - MICROS_OF_A_DAY).unwrap_or(to);
     let from = parameters.value("from")?.unwrap_or_else(a_day_before);
     let length = parameters.value("window")?.unwrap_or(Length::Hour);
     let tz = parameters.text("tz").unwrap_or_else(|| "UTC".to_owned());

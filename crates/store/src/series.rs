@@ -107,6 +107,21 @@ impl<'a> BatchCounts<'a> {
     }
 }
 
+/// A row of an answer, as both databases return it: the minute, received, unique, duplicates, conflicts and dead-lettered.
+pub(crate) type SeriesRow = (i64, i64, i64, i64, i64, i64);
+
+/// Reads a row of an answer.
+pub(crate) fn of_row(row: SeriesRow) -> (Minute, SeriesCounts) {
+    let (minute, received, unique, duplicates, conflicts, dead_lettered) = row;
+    let counts = Counts {
+        received: received.cast_unsigned(),
+        unique: unique.cast_unsigned(),
+        duplicates: duplicates.cast_unsigned(),
+        conflicts: conflicts.cast_unsigned(),
+    };
+    (Minute(minute), SeriesCounts { counts, dead_lettered: dead_lettered.cast_unsigned() })
+}
+
 /// A question about series.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SeriesQuery {

@@ -336,6 +336,7 @@ impl Store for PostgresStore {
     }
 
     async fn maintain_series(&self, retention: Option<Duration>) -> Result<(), StoreError> {
+        let _maintaining = self.maintaining.lock().await;
         let mut lease = self.lease(&self.maintenance).await?;
         let maintained = series::maintain(&mut lease, &self.settings.schema, retention).await;
         self.finish(lease, maintained)

@@ -5,16 +5,15 @@
 
 use std::time::Duration;
 
-use sqlx::postgres::PgRow;
-use sqlx::{Connection, FromRow, PgConnection};
+use sqlx::{Connection, PgConnection};
 
 use super::connections::Lease;
 use super::counters::{hex, list};
 use super::errors::within;
 use super::locks::lock_id;
+use crate::StoreError;
 use crate::retention_clock::micros;
-use crate::series::{BatchCounts, Minute, SeriesCounts, SeriesQuery};
-use crate::{Counts, StoreError};
+use crate::series::{BatchCounts, Minute, SeriesCounts, SeriesQuery, SeriesRow, of_row};
 
 /// Prepares the statement that adds the counts of a batch. Topics are passed as the hexadecimal of their bytes.
 pub(super) const PREPARE: &str = "PREPARE add_series (text[], int8[], int8[], int8[], int8[], int8[], int8[]) AS \
@@ -133,28 +132,13 @@ pub(super) async fn read(
     );
     let select = select.bind(from.0).bind(to.0).bind(i64::from(*step)).bind(topics);
     let rows = lease.fetch_all(select).await?;
-    Ok(rows.into_iter().map(|SeriesRow(minute, counts)| (minute, counts)).collect())
-}
-
-struct SeriesRow(Minute, SeriesCounts);
-
-impl<'r> FromRow<'r, PgRow> for SeriesRow {
-    fn from_row(row: &'r PgRow) -> Result<Self, sqlx::Error> {
-        let (minute, received, unique, duplicates, conflicts, dead_lettered) =
-            <(i64, i64, i64, i64, i64, i64)>::from_row(row)?;
-        let counts = Counts {
-            received: received.cast_unsigned(),
-            unique: unique.cast_unsigned(),
-            duplicates: duplicates.cast_unsigned(),
-            conflicts: conflicts.cast_unsigned(),
-        };
-        Ok(Self(Minute(minute), SeriesCounts { counts, dead_lettered: dead_lettered.cast_unsigned() }))
-    }
+    Ok(rows.into_iter().map(of_row).collect())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::Counts;
 
     #[test]
     fn topics_are_in_the_statement_as_hexadecimal_only() {

@@ -9,9 +9,9 @@ use tokio::sync::Mutex;
 use super::bulk::Bulk;
 use super::errors::of_statement;
 use super::writer::{self, Writer};
-use crate::series::{BatchCounts, Minute, SeriesCounts, SeriesQuery};
+use crate::StoreError;
+use crate::series::{BatchCounts, Minute, SeriesCounts, SeriesQuery, SeriesRow, of_row};
 use crate::topics::json;
-use crate::{Counts, StoreError};
 
 static ADD: LazyLock<Bulk> = LazyLock::new(|| {
     Bulk::new(
@@ -80,17 +80,8 @@ pub(super) async fn read(
                 sum(conflicts), sum(dead_lettered) \
          FROM series WHERE minute >= ?1 AND minute < ?2 {which} GROUP BY 1 ORDER BY 1"
     );
-    let select = sqlx::query_as::<_, (i64, i64, i64, i64, i64, i64)>(AssertSqlSafe(text));
+    let select = sqlx::query_as::<_, SeriesRow>(AssertSqlSafe(text));
     let select = select.bind(from.0).bind(to.0).bind(step).bind(topics.as_deref().map(json));
     let rows = select.fetch_all(connection).await.map_err(of_statement)?;
-    let point = |(minute, received, unique, duplicates, conflicts, dead_lettered): (i64, i64, i64, i64, i64, i64)| {
-        let counts = Counts {
-            received: received.cast_unsigned(),
-            unique: unique.cast_unsigned(),
-            duplicates: duplicates.cast_unsigned(),
-            conflicts: conflicts.cast_unsigned(),
-        };
-        (Minute(minute), SeriesCounts { counts, dead_lettered: dead_lettered.cast_unsigned() })
-    };
-    Ok(rows.into_iter().map(point).collect())
+    Ok(rows.into_iter().map(of_row).collect())
 }
