@@ -117,6 +117,10 @@ bench-growth: setup ## the rate as tables grow to GROW_TO million rows, compared
 bench-row-cost: setup ## what indexes, types and settings cost a row: COPY into variants of the table; seven minutes
 	cargo run --release --locked -p sluice-bench -- --compare row-cost
 
+.PHONY: bench-meters
+bench-meters: setup ## what three meters cost an event, and how long their figures take to read; ten minutes
+	cargo run --release --locked -p sluice-bench -- --compare meters
+
 .PHONY: bench-scaling
 bench-scaling: setup ## the rate and the cost with 1, 2, 4 streams and 1 to 8 aggregators; four minutes
 	cargo run --release --locked -p sluice-bench -- --compare scaling

@@ -8,6 +8,7 @@
 pub mod api;
 pub mod audit;
 pub mod backup;
+pub mod meters_file;
 pub mod metrics;
 mod postgres_args;
 mod ready;

@@ -10,6 +10,7 @@ use sluice_log::{Backlog, LogError};
 use sluice_service::log_limit::LogLimit;
 use sluice_service::metrics::Metric;
 use sluice_store::commit::Outcome;
+use sluice_store::meters::MeterFigures;
 use sluice_store::{PartitionFigures, StoreError};
 
 use crate::replica::commit_watch::{CommitWatch, Reason};
@@ -69,10 +70,23 @@ pub const EVENT_PARTITIONS: Metric = Metric::gauge("sluice_event_partitions", &[
 pub const PARTITIONS_WITHOUT_FILTER: Metric = Metric::gauge("sluice_partitions_without_filter", &[], "partitions");
 /// Memory of the filters of closed partitions.
 pub const FILTER_BYTES: Metric = Metric::gauge("sluice_filter_bytes", &[], "bytes");
+/// Meters.
+pub const METERS: Metric = Metric::gauge("sluice_meters", &[], "meters");
+/// Meters whose events of the time before they were added or changed are still being counted.
+pub const METERS_INCOMPLETE: Metric = Metric::gauge("sluice_meters_incomplete", &[], "meters");
+/// Failures of adding up what batches have written for meters.
+pub const METER_ERRORS: Metric = Metric::counter("sluice_meter_errors_total", &[], "errors");
+/// 1 if the file of meters was changed to one that cannot be used, else 0; absent without such a file.
+pub const METERS_FILE_UNUSABLE: Metric = Metric::gauge("sluice_meters_file_unusable", &[], "files");
 /// Keys that were looked up in closed partitions.
 pub const KEYS_LOOKED_UP: Metric = Metric::counter("sluice_keys_looked_up_total", &[], "keys");
 /// Keys that were found there.
 pub const KEYS_FOUND: Metric = Metric::counter("sluice_keys_found_total", &[], "keys");
+
+/// Streams of events that are open.
+pub const FEED_STREAMS: Metric = Metric::gauge("sluice_feed_streams", &[], "streams");
+/// Streams of events that were refused because too many were open.
+pub const FEED_STREAMS_REFUSED: Metric = Metric::counter("sluice_feed_streams_refused_total", &[], "streams");
 
 /// Whether the store has lost commits that are being stored again: 1 or 0.
 pub const REPLAY_PENDING: Metric = Metric::gauge("sluice_replay_pending", &[], "boolean");
@@ -120,9 +134,15 @@ pub const ALL: &[Metric] = &[
     STORE_BYTES,
     EVENT_PARTITIONS,
     PARTITIONS_WITHOUT_FILTER,
+    METERS,
+    METERS_INCOMPLETE,
+    METER_ERRORS,
+    METERS_FILE_UNUSABLE,
     FILTER_BYTES,
     KEYS_LOOKED_UP,
     KEYS_FOUND,
+    FEED_STREAMS,
+    FEED_STREAMS_REFUSED,
     REPLAY_PENDING,
     REPLAY_COVERED_SECONDS,
     STORE_LOSSES,
@@ -231,6 +251,24 @@ pub(crate) fn disk_space(receipts: Option<u64>, all: Option<u64>) {
     }
 }
 
+/// Shows the meters, if this replica was the one to maintain them.
+pub(crate) fn meters(figures: Option<&MeterFigures>) {
+    let Some(MeterFigures { meters, .. }) = figures else { return };
+    let incomplete = meters.iter().filter(|meter| meter.next.is_some() || !meter.shown.is_complete()).count();
+    gauge!(METERS.name).set(meters.len() as f64);
+    gauge!(METERS_INCOMPLETE.name).set(incomplete as f64);
+}
+
+/// Counts a failure of the maintenance of meters.
+pub(crate) fn meter_error() {
+    counter!(METER_ERRORS.name).increment(1);
+}
+
+/// Shows whether the file of meters can be used.
+pub(crate) fn meters_file(is_usable: bool) {
+    gauge!(METERS_FILE_UNUSABLE.name).set(f64::from(u8::from(!is_usable)));
+}
+
 /// Shows the partitions of events, if the store has any.
 pub(crate) fn partitions(figures: Option<PartitionFigures>) {
     let Some(figures) = figures else { return };
@@ -239,6 +277,21 @@ pub(crate) fn partitions(figures: Option<PartitionFigures>) {
     gauge!(FILTER_BYTES.name).set(figures.filter_bytes as f64);
     counter!(KEYS_LOOKED_UP.name).absolute(figures.keys_looked_up);
     counter!(KEYS_FOUND.name).absolute(figures.keys_found);
+}
+
+/// Counts a stream of events that begins.
+pub(crate) fn stream_opened() {
+    gauge!(FEED_STREAMS.name).increment(1.0);
+}
+
+/// Counts a stream of events that has ended.
+pub(crate) fn stream_closed() {
+    gauge!(FEED_STREAMS.name).decrement(1.0);
+}
+
+/// Counts a stream of events that was refused.
+pub(crate) fn stream_refused() {
+    counter!(FEED_STREAMS_REFUSED.name).increment(1);
 }
 
 /// Counts a loss of commits.

@@ -14,6 +14,7 @@ use sluice_service::{metrics, server, shutdown};
 use tokio_util::sync::CancellationToken;
 
 use crate::api::{self, ApiState};
+use crate::meters_file;
 use crate::ready::ready;
 use crate::replica::consumer::{Consumer, pause};
 use crate::replica::failover::Failover;
@@ -38,6 +39,7 @@ pub async fn run(settings: RunSettings) -> anyhow::Result<()> {
     let stop = shutdown::on_signal();
     let metrics = metrics::install();
     let tls = settings.listener.tls().map_err(anyhow::Error::msg)?;
+    let meters = settings.rules.meters_file().map_err(anyhow::Error::msg)?;
     let name = settings.consumer_name();
     let store = Arc::new(PostgresStore::connect(&postgres_settings(&settings, &name))?);
     let log = RedisReader::new(ReaderSettings {
@@ -63,7 +65,7 @@ pub async fn run(settings: RunSettings) -> anyhow::Result<()> {
     let options = commit_options(&settings, &name);
 
     let migrated = Arc::new(AtomicBool::new(false));
-    let api = api::router(ApiState::new(store.clone(), log.clone(), options.clone()));
+    let api = api::router(ApiState::new(store.clone(), log.clone(), options.clone()).ending_with(stop.clone()));
     let limits = BatchLimits {
         events: settings.rules.batch_events.unwrap_or(BATCH_EVENTS),
         linger: settings.rules.batch_linger,
@@ -75,6 +77,7 @@ pub async fn run(settings: RunSettings) -> anyhow::Result<()> {
     let listener = server::bind(&settings.listen.to_string()).await?;
     let guard = settings.auth.guard(settings.listen)?;
 
+    let declared = meters_file::keep(meters, store.clone(), stop.clone());
     let replica_settings = replica_settings(&settings);
     let aggregating = async {
         let done = async {
@@ -94,7 +97,7 @@ pub async fn run(settings: RunSettings) -> anyhow::Result<()> {
         .with_tls(tls);
     let router = api.merge(monitoring.routes());
     let serving = monitoring.beside(server::run(listener, router, stop.clone(), options));
-    let (aggregated, served) = tokio::join!(aggregating, serving);
+    let (aggregated, served, ()) = tokio::join!(aggregating, serving, declared);
     aggregated.and(served)
 }
 

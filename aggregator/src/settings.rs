@@ -18,6 +18,7 @@ use sluice_store::postgres;
 
 use crate::audit::AuditSettings;
 use crate::backup::BackupCommand;
+use crate::meters_file::MetersFile;
 pub use crate::postgres_args::{PartitionArgs, PostgresArgs};
 
 /// Stores events exactly once, and answers questions about them.
@@ -75,6 +76,9 @@ pub struct RuleArgs {
     #[arg(long, env = "SLUICE_SERIES_RETENTION", default_value = "90d", value_parser = duration_within("1h", "99999d"),
         value_name = "TIME")]
     pub series_retention: Duration,
+    /// File with meters, in YAML or JSON: they are put into the store at the start and when the file changes
+    #[arg(long, env = "SLUICE_METERS", value_name = "FILE")]
+    pub meters: Option<PathBuf>,
     /// Largest number of new events in one transaction. With duplicates among them, which need no row, a
     /// transaction holds up to four times as many events, but not more than the larger of this number and
     /// 10000 [default: 2400, standalone 10000]
@@ -105,6 +109,14 @@ fn stream_prefix(text: &str) -> Result<String, String> {
 }
 
 impl RuleArgs {
+    /// Reads the file of meters.
+    ///
+    /// # Errors
+    /// What is wrong with it.
+    pub fn meters_file(&self) -> Result<Option<MetersFile>, String> {
+        self.meters.as_deref().map(MetersFile::read).transpose()
+    }
+
     /// Returns the function that computes the key of an event.
     pub fn keyer(&self) -> Keyer {
         match self.test_key_bits {

@@ -15,6 +15,7 @@ use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
 use crate::api::{self, ApiState};
+use crate::meters_file;
 use crate::ready::ready;
 use crate::replica::consumer::Consumer;
 use crate::replica::housekeeping::PARTITIONS_EVERY;
@@ -98,7 +99,10 @@ impl Standalone {
         let published = CancellationToken::new();
         let publisher = sluice_publisher::Publisher::start(log.clone(), &settings.ingest);
         let files = (log.clone(), store.clone());
-        let api = api::router(ApiState::new(store.clone(), log.clone(), options.clone()));
+        let state = ApiState::new(store.clone(), log.clone(), options.clone()).ending_with(shutdown.clone());
+        let api = api::router(state);
+        let meters = settings.rules.meters_file().map_err(anyhow::Error::msg)?;
+        let declared = meters_file::keep(meters, store.clone(), shutdown.clone());
         let (settings, metrics_listen) = (settings.rules, settings.listener.metrics_listen);
         let limits =
             BatchLimits { events: settings.batch_events.unwrap_or(BATCH_EVENTS), linger: settings.batch_linger };
@@ -128,7 +132,7 @@ impl Standalone {
             published.cancel();
             served
         };
-        let (aggregated, served) = tokio::join!(aggregating, serving);
+        let (aggregated, served, ()) = tokio::join!(aggregating, serving, declared);
         close(files, settings.shutdown_timeout).await;
         aggregated.and(served)
     }

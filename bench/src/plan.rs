@@ -80,6 +80,8 @@ pub enum Comparison {
     Scaling,
     /// Sluice with other settings of PostgreSQL
     ServerSettings,
+    /// Sluice without meters and with three
+    Meters,
 }
 
 impl Comparison {
@@ -87,6 +89,7 @@ impl Comparison {
     fn events(self) -> u32 {
         match self {
             Self::RowCost => 600_000,
+            Self::Meters => 2_000_000,
             Self::Scaling | Self::ServerSettings => 300_000,
         }
     }

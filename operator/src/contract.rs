@@ -9,6 +9,8 @@ pub const AGGREGATOR_PORT: i32 = 8081;
 pub const METRICS_PORT: i32 = 9090;
 /// The name of the file with the tokens that the programs accept.
 pub const TOKENS_FILE: &str = "tokens.yaml";
+/// The name of the file with the meters of the aggregators.
+pub const METERS_FILE: &str = "meters.json";
 /// Port of Redis.
 pub const REDIS_PORT: i32 = 6379;
 /// Port of PostgreSQL.
@@ -164,6 +166,8 @@ pub mod env {
         CLAIM_AFTER = "SLUICE_CLAIM_AFTER";
         /// Aggregator: after how long without activity a replica is removed from the consumer group.
         CONSUMER_TTL = "SLUICE_CONSUMER_TTL";
+        /// Aggregator: the file of meters.
+        METERS = "SLUICE_METERS";
         /// Aggregator: the age at which events are removed.
         RETENTION = "SLUICE_RETENTION";
     }

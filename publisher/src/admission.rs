@@ -65,4 +65,17 @@ impl Reservation {
         }
         Ok(())
     }
+
+    /// Returns how many bytes more it could have if nobody else had any.
+    pub(crate) fn max_growth(&self) -> usize {
+        let held = self.held.as_ref().map_or(0, OwnedSemaphorePermit::num_permits);
+        self.budget.total().saturating_sub(held)
+    }
+
+    /// Returns `bytes` that are not needed any more.
+    pub(crate) fn shrink(&mut self, bytes: usize) {
+        if let Some(held) = &mut self.held {
+            drop(held.split(bytes.min(held.num_permits())));
+        }
+    }
 }

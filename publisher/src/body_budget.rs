@@ -19,6 +19,8 @@ const RETURN_TIMEOUT: Duration = Duration::from_millis(100);
 
 /// A permit for each byte that may be held, and the bodies that are still arriving.
 pub(crate) struct BodyBudget {
+    /// All bytes, free or not.
+    total: usize,
     free: Arc<Semaphore>,
     slow: Duration,
     arriving: Mutex<Arriving>,
@@ -35,7 +37,7 @@ impl BodyBudget {
     /// Returns a budget of this number of bytes.
     pub(crate) fn new(bytes: u64) -> Self {
         let bytes = usize::try_from(bytes).unwrap_or(usize::MAX).min(Semaphore::MAX_PERMITS);
-        Self { free: Arc::new(Semaphore::new(bytes)), slow: SLOW, arriving: Mutex::default() }
+        Self { total: bytes, free: Arc::new(Semaphore::new(bytes)), slow: SLOW, arriving: Mutex::default() }
     }
 
     /// Takes bytes; `None` when there are too few of them and slow bodies do not have enough.
@@ -53,6 +55,11 @@ impl BodyBudget {
             count *= 2;
         }
         None
+    }
+
+    /// Returns how many bytes there are, free or not.
+    pub(crate) fn total(&self) -> usize {
+        self.total
     }
 
     /// Returns how many bytes are free.

@@ -134,7 +134,10 @@ mod tests {
 
     fn request(key: Option<&str>, body: &str) -> (Waiting, oneshot::Receiver<Outcome>) {
         let sender = Sender { id: RequestId::random(), subject: None, limit: None };
-        let packed = pack(sender, key.map(str::as_bytes), body.as_bytes(), &Limits::default()).unwrap();
+        let packed =
+            pack(sender, key.map(str::as_bytes), body.as_bytes(), crate::pack::Reading::default(), &Limits::default())
+                .unwrap()
+                .0;
         let (reply, answer) = oneshot::channel();
         let slot = Slot::take(&Arc::new(Semaphore::new(1))).unwrap();
         let reservation = Reservation::new(Arc::new(BodyBudget::new(1)));

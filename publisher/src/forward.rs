@@ -22,6 +22,7 @@ use sluice_service::problem::Problem;
 use sluice_service::request_log;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, Sleep, sleep, timeout};
+use tokio_util::sync::CancellationToken;
 
 use crate::connector::{self, Connector};
 use crate::error_chain::error_chain;
@@ -33,6 +34,12 @@ const MAX_FORWARDED: usize = 512;
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
 /// The time limit between two pieces of a response.
 const STALL_TIMEOUT: Duration = Duration::from_secs(60);
+/// The path of streams of events, which last for minutes.
+const STREAM_PATH: &str = "/events/tail";
+/// The maximum number of streams that are forwarded at the same time, beside the requests.
+const MAX_STREAMS: usize = 256;
+/// The longest that a stream is forwarded. An aggregator ends it before.
+const STREAM_TIMEOUT: Duration = Duration::from_secs(15 * 60);
 /// Shorter than the time after which an aggregator closes an idle connection, so that no request is
 /// sent on a connection that is being closed.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(15);
@@ -60,6 +67,9 @@ struct Forwarder {
     tls: Arc<ClientTls>,
     base: Uri,
     permits: Arc<Semaphore>,
+    streams: Arc<Semaphore>,
+    /// Ends streams.
+    shutdown: CancellationToken,
 }
 
 /// Returns a client of the aggregators.
@@ -79,9 +89,12 @@ pub(crate) fn at(base: &Uri, path_and_query: &str) -> Result<Uri, InvalidUriPart
     Uri::from_parts(parts)
 }
 
-/// Returns a service that forwards every request to the server at `base` (`http://HOST:PORT/PREFIX`, or `https`).
-pub(crate) fn router(base: &Uri, client: Aggregators, tls: Arc<ClientTls>) -> Router {
-    let forwarder = Forwarder { client, tls, base: base.clone(), permits: Arc::new(Semaphore::new(MAX_FORWARDED)) };
+/// Returns a service that forwards every request to the server at `base` (`http://HOST:PORT/PREFIX`, or `https`). Streams
+/// end when `shutdown` is cancelled, and everything else at its end.
+pub(crate) fn router(base: &Uri, client: Aggregators, tls: Arc<ClientTls>, shutdown: CancellationToken) -> Router {
+    let permits = |requests| Arc::new(Semaphore::new(requests));
+    let (permits, streams) = (permits(MAX_FORWARDED), permits(MAX_STREAMS));
+    let forwarder = Forwarder { client, tls, base: base.clone(), permits, streams, shutdown };
     Router::new().fallback(forward).with_state(forwarder)
 }
 
@@ -91,11 +104,12 @@ async fn forward(State(forwarder): State<Forwarder>, request: Request) -> Respon
 
 impl Forwarder {
     async fn forward(&self, mut request: Request) -> Result<Response, Problem> {
-        let permit = self
-            .permits
-            .clone()
-            .try_acquire_owned()
-            .map_err(|_| query_unavailable("too many requests are forwarded"))?;
+        let is_stream = request.uri().path() == STREAM_PATH;
+        let (permits, full) = match is_stream {
+            true => (&self.streams, "too many streams are forwarded"),
+            false => (&self.permits, "too many requests are forwarded"),
+        };
+        let permit = permits.clone().try_acquire_owned().map_err(|_| query_unavailable(full))?;
         *request.uri_mut() = self.target(request.uri())?;
         let id = request.extensions().get::<RequestId>().copied();
         let headers = request.headers_mut();
@@ -118,7 +132,9 @@ impl Forwarder {
             Err(_) => return Err(query_unavailable("no answer in time")),
         };
         strip(response.headers_mut());
-        Ok(response.map(|body| Body::new(Relay { body, stalled: Box::pin(sleep(STALL_TIMEOUT)), _permit: permit })))
+        let ended = is_stream.then(|| Box::pin(end_of_stream(self.shutdown.clone())) as Ended);
+        let stalled = Box::pin(sleep(STALL_TIMEOUT));
+        Ok(response.map(|body| Body::new(Relay { body, stalled, ended, _permit: permit })))
     }
 
     /// Returns the same path and query at the other server.
@@ -141,10 +157,19 @@ fn strip(headers: &mut HeaderMap) {
     }
 }
 
-/// The body of a forwarded response. It fails if no data arrives within the time limit.
+type Ended = Pin<Box<dyn Future<Output = ()> + Send>>;
+
+/// Waits until a stream is to end.
+async fn end_of_stream(shutdown: CancellationToken) {
+    let _ = timeout(STREAM_TIMEOUT, shutdown.cancelled_owned()).await;
+}
+
+/// The body of a forwarded response. It fails if no data arrives within the time limit: streams send something more often.
 struct Relay {
     body: Incoming,
     stalled: Pin<Box<Sleep>>,
+    /// Is done when a stream is to end, in an orderly way.
+    ended: Option<Ended>,
     _permit: OwnedSemaphorePermit,
 }
 
@@ -159,6 +184,9 @@ impl HttpBody for Relay {
         if let Poll::Ready(frame) = Pin::new(&mut self.body).poll_frame(context) {
             self.stalled.as_mut().reset(Instant::now() + STALL_TIMEOUT);
             return Poll::Ready(frame.map(|frame| frame.map_err(Into::into)));
+        }
+        if self.ended.as_mut().is_some_and(|ended| ended.as_mut().poll(context).is_ready()) {
+            return Poll::Ready(None);
         }
         match self.stalled.as_mut().poll(context) {
             Poll::Ready(()) => Poll::Ready(Some(Err("the answer stopped coming".into()))),
@@ -184,7 +212,6 @@ mod tests {
     use sluice_service::server_tls::{ServerTls, ServerTlsFiles};
     use sluice_service::tls::Names;
     use sluice_tests::certificates::{Identity, ours};
-    use tokio_util::sync::CancellationToken;
 
     use super::*;
 

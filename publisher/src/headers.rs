@@ -1,42 +1,86 @@
 //! Checks the headers of a publishing request.
 
-use axum::http::{HeaderMap, HeaderName, header};
+use axum::http::{HeaderMap, HeaderName, Uri, header};
 use sluice_service::problem::Problem;
 
-use crate::problems::{invalid_idempotency_key, unsupported_media_type};
+use sluice_event::Format;
+
+use crate::expand::Coding;
+use crate::problems::{invalid_idempotency_key, invalid_partial, unsupported_encoding, unsupported_media_type};
 
 /// The header that makes repeating a request safe.
 pub(crate) const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
 const MAX_KEY_BYTES: usize = 255;
 
-/// Accepts JSON in UTF-8 without compression: `application/json`, with or without `charset=utf-8`. The type must be
-/// given, because a page of another site can send a body without one, and cannot send this one unasked.
+/// What the headers say about a body.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Content {
+    /// How the events are separated.
+    pub(crate) format: Format,
+    /// How the body is compressed.
+    pub(crate) coding: Option<Coding>,
+}
+
+/// Accepts JSON in UTF-8: `application/json` or `application/x-ndjson`, with or without `charset=utf-8`. The type must
+/// be given, because a page of another site can send a body without one, and cannot send this one unasked.
 ///
 /// # Errors
 /// `unsupported_media_type`.
-pub(crate) fn check_content(headers: &HeaderMap) -> Result<(), Problem> {
-    let refuse = |detail: &str| Err(unsupported_media_type(detail));
-    if headers.get(header::CONTENT_ENCODING).is_some_and(|coding| !coding.as_bytes().eq_ignore_ascii_case(b"identity"))
-    {
-        return refuse("send the body without a Content-Encoding");
-    }
+pub(crate) fn check_content(headers: &HeaderMap) -> Result<Content, Problem> {
+    let coding = coding(headers)?;
     let mut types = headers.get_all(header::CONTENT_TYPE).iter();
-    match (types.next(), types.next()) {
+    let format = match (types.next(), types.next()) {
         // Nearly all clients write it like this: no need to parse it.
-        (Some(one), None) if one == "application/json" => Ok(()),
-        (Some(one), None) if one.to_str().is_ok_and(is_json) => Ok(()),
-        _ => refuse("send the header Content-Type: application/json"),
+        (Some(one), None) if one == "application/json" => Some(Format::Document),
+        (Some(one), None) => one.to_str().ok().and_then(format),
+        _ => None,
+    };
+    let refusal = || unsupported_media_type("send the header Content-Type: application/json or application/x-ndjson");
+    Ok(Content { format: format.ok_or_else(refusal)?, coding })
+}
+
+/// Returns the content coding, if there is one. Several are refused, because each could multiply the size.
+fn coding(headers: &HeaderMap) -> Result<Option<Coding>, Problem> {
+    let mut codings = headers.get_all(header::CONTENT_ENCODING).iter();
+    let Some(coding) = codings.next() else { return Ok(None) };
+    let is = |name: &str| coding.as_bytes().trim_ascii().eq_ignore_ascii_case(name.as_bytes());
+    match codings.next() {
+        None if is("gzip") || is("x-gzip") => Ok(Some(Coding::Gzip)),
+        None if is("zstd") => Ok(Some(Coding::Zstd)),
+        None if is("identity") => Ok(None),
+        _ => Err(unsupported_encoding()),
     }
 }
 
-fn is_json(content_type: &str) -> bool {
+fn format(content_type: &str) -> Option<Format> {
     let mut parts = content_type.split(';').map(str::trim);
-    let json = parts.next().is_some_and(|essence| essence.eq_ignore_ascii_case("application/json"));
-    json && parts.filter(|parameter| !parameter.is_empty()).all(|parameter| {
+    let format = match parts.next()? {
+        essence if essence.eq_ignore_ascii_case("application/json") => Format::Document,
+        essence if essence.eq_ignore_ascii_case("application/x-ndjson") => Format::Lines,
+        _ => return None,
+    };
+    let utf_8 = parts.filter(|parameter| !parameter.is_empty()).all(|parameter| {
         parameter.split_once('=').is_some_and(|(name, value)| {
             !name.eq_ignore_ascii_case("charset") || value.trim_matches('"').eq_ignore_ascii_case("utf-8")
         })
-    })
+    });
+    utf_8.then_some(format)
+}
+
+/// Returns whether the events without an error are to be accepted although others have one. Other parameters are
+/// ignored.
+///
+/// # Errors
+/// `invalid_query`.
+pub(crate) fn is_partial(uri: &Uri) -> Result<bool, Problem> {
+    let Some(query) = uri.query() else { return Ok(false) };
+    let mut values = query.split('&').filter_map(|pair| pair.strip_prefix("partial="));
+    match (values.next(), values.next()) {
+        (None, _) => Ok(false),
+        (Some("true"), None) => Ok(true),
+        (Some("false"), None) => Ok(false),
+        _ => Err(invalid_partial()),
+    }
 }
 
 /// Returns the `Idempotency-Key`, if there is one: 1 to 255 visible ASCII characters.
@@ -81,7 +125,10 @@ mod tests {
             "application/json;charset=\"UTF-8\"",
             "application/json;",
         ] {
-            assert!(check_content(&with("content-type", &[value])).is_ok(), "{value}");
+            assert_eq!(check_content(&with("content-type", &[value])).unwrap().format, Format::Document, "{value}");
+        }
+        for value in ["application/x-ndjson", "Application/X-NDJSON;charset=utf-8"] {
+            assert_eq!(check_content(&with("content-type", &[value])).unwrap().format, Format::Lines, "{value}");
         }
         assert!(check_content(&HeaderMap::new()).is_err());
         for value in [
@@ -89,7 +136,8 @@ mod tests {
             "text/plain",
             "text/json",
             "application/jsonl",
-            "application/x-ndjson",
+            "application/ndjson",
+            "application/x-ndjson; charset=utf-16",
             "application/json; charset=latin1",
             "application/json; nonsense",
             "application/x-www-form-urlencoded",
@@ -98,7 +146,41 @@ mod tests {
             assert_eq!(problem.code(), Code::UnsupportedMediaType, "{value}");
         }
         assert!(check_content(&with("content-type", &["application/json", "text/plain"])).is_err());
-        assert!(check_content(&with("content-encoding", &["gzip"])).is_err());
+    }
+
+    #[test]
+    fn one_coding_of_those_that_can_be_expanded_is_accepted() {
+        let coded = |codings: &[&str]| {
+            let mut headers = with("content-encoding", codings);
+            headers.insert("content-type", HeaderValue::from_static("application/json"));
+            check_content(&headers).map(|content| content.coding)
+        };
+        for (codings, expected) in [
+            (&[][..], None),
+            (&["identity"], None),
+            (&["gzip"], Some(Coding::Gzip)),
+            (&["X-GZip"], Some(Coding::Gzip)),
+            (&["zstd"], Some(Coding::Zstd)),
+        ] {
+            assert_eq!(coded(codings).unwrap(), expected, "{codings:?}");
+        }
+        for codings in [&["br"][..], &[""], &["deflate"], &["gzip, zstd"], &["gzip", "gzip"], &["gzip", "identity"]] {
+            assert_eq!(coded(codings).unwrap_err().code(), Code::UnsupportedMediaType, "{codings:?}");
+        }
+    }
+
+    #[test]
+    fn partial_is_true_or_false_and_other_parameters_are_ignored() {
+        let partial = |query: &str| is_partial(&format!("/publish{query}").parse().unwrap());
+        for (query, expected) in
+            [("", false), ("?", false), ("?a=b", false), ("?partial=true", true), ("?a=b&partial=false&c", false)]
+        {
+            assert_eq!(partial(query).unwrap(), expected, "{query}");
+        }
+        for query in ["?partial=", "?partial=1", "?partial=true&partial=true"] {
+            let problem = serde_json::to_value(partial(query).unwrap_err()).unwrap();
+            assert_eq!((&problem["code"], &problem["field"]), (&"invalid_query".into(), &"partial".into()), "{query}");
+        }
     }
 
     #[test]

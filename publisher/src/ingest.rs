@@ -4,7 +4,7 @@ use std::sync::{Arc, LazyLock};
 
 use axum::body::{Body, HttpBody};
 use axum::extract::State;
-use axum::http::{HeaderMap, HeaderValue, Method, Request, StatusCode, header};
+use axum::http::{HeaderMap, HeaderValue, Method, Request, StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::post;
 use axum::{Extension, Router};
@@ -14,13 +14,14 @@ use metrics::Counter;
 use serde::Serialize;
 use sluice_auth::{EventLimit, Subject};
 use sluice_event::RequestId;
+use sluice_service::event_errors::{EventError, EventErrors};
 use sluice_service::guard::Identity;
 use sluice_service::problem::Problem;
 use sluice_service::shortcut::{BodyWasRead, Shortcut};
 use utoipa::ToSchema;
 
 use crate::admission::Reservation;
-use crate::pack::{Packed, Sender, pack};
+use crate::pack::{Packed, Reading, Sender, pack};
 use crate::problems::parsing_failed;
 use crate::publisher::Publisher;
 use crate::{headers, receive};
@@ -44,12 +45,21 @@ pub struct Accepted {
     /// The number of events in the request.
     #[schema(example = 2)]
     count: u64,
+    /// With `partial=true`: the number of events that were not accepted, because they have an error.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    rejected: Option<usize>,
+    /// With `partial=true`: the errors of these events; at most 100.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    errors: Option<Vec<EventError>>,
 }
 
 impl IntoResponse for Accepted {
     fn into_response(self) -> Response {
         // Formatted without a serializer, for speed: it is the answer to nearly all requests.
-        let body = format!(r#"{{"status":"{}","count":{}}}"#, self.status, self.count);
+        let body = match &self.rejected {
+            None => format!(r#"{{"status":"{}","count":{}}}"#, self.status, self.count),
+            Some(_) => serde_json::to_string(&self).unwrap_or_default(),
+        };
         let mut response = Response::new(Body::from(body));
         *response.status_mut() = StatusCode::ACCEPTED;
         response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
@@ -67,13 +77,14 @@ async fn publish(
     id: Option<Extension<RequestId>>,
     sender: Option<Extension<Arc<dyn Identity>>>,
     limit: Option<Extension<EventLimit>>,
+    uri: Uri,
     headers: HeaderMap,
     body: Body,
 ) -> Response {
     let id = id.map_or_else(RequestId::random, |Extension(id)| id);
     let subject = sender.as_ref().and_then(|Extension(sender)| Subject::of(&**sender));
     let sender = Sender { id, subject, limit: limit.as_ref().map(|Extension(limit)| limit) };
-    answer(&publisher, sender, &headers, body).await
+    answer(&publisher, sender, &uri, &headers, body).await
 }
 
 /// `serve` answers publishing requests past the router.
@@ -84,16 +95,16 @@ impl Shortcut for Publisher {
     async fn answer(&self, id: RequestId, sender: Option<&dyn Identity>, request: Request<Incoming>) -> Response {
         let (head, body) = request.into_parts();
         let sender = Sender { id, subject: sender.and_then(Subject::of), limit: head.extensions.get() };
-        answer(self, sender, &head.headers, body).await
+        answer(self, sender, &head.uri, &head.headers, body).await
     }
 }
 
-async fn answer<B>(publisher: &Publisher, sender: Sender<'_>, headers: &HeaderMap, body: B) -> Response
+async fn answer<B>(publisher: &Publisher, sender: Sender<'_>, uri: &Uri, headers: &HeaderMap, body: B) -> Response
 where
     B: HttpBody<Data = Bytes> + Unpin,
 {
     let mut was_read = false;
-    match accept(publisher, sender, headers, body, &mut was_read).await {
+    match accept(publisher, sender, uri, headers, body, &mut was_read).await {
         Ok(accepted) => {
             ACCEPTED.increment(1);
             accepted.into_response()
@@ -109,10 +120,12 @@ where
     }
 }
 
-/// Processes a request in steps: checks the headers, receives the body, validates and packs it, and appends it.
+/// Processes a request in steps: checks the headers, receives the body, expands it if it is compressed, validates and
+/// packs it, and appends it.
 async fn accept<B>(
     publisher: &Publisher,
     sender: Sender<'_>,
+    uri: &Uri,
     headers: &HeaderMap,
     body: B,
     was_read: &mut bool,
@@ -120,24 +133,33 @@ async fn accept<B>(
 where
     B: HttpBody<Data = Bytes> + Unpin,
 {
-    headers::check_content(headers)?;
+    let content = headers::check_content(headers)?;
+    let reading = Reading { format: content.format, partial: headers::is_partial(uri)? };
     let key = headers::idempotency_key(headers)?;
     publisher.check_room()?;
 
     // Held while the request is in memory, which does not end when its client leaves.
     let mut reservation = publisher.reserve();
     let max = publisher.limits().body_bytes;
-    let body = receive::body(headers, body, max, publisher.body_timeout(), &mut reservation).await?;
+    let mut body = receive::body(headers, body, max, publisher.body_timeout(), &mut reservation).await?;
     *was_read = true;
+    if let Some(coding) = content.coding {
+        (body, reservation) = publisher.expander().expand(coding, body, max, reservation).await?;
+    }
     let size = body.len() as u64;
-    let (packed, reservation) = validate(publisher, sender, key, body, reservation).await?;
+    let ((packed, errors), reservation) = validate(publisher, sender, key, body, reading, reservation).await?;
     let count = packed.request.events();
     publisher.append(packed, reservation).await?;
 
     EVENTS.increment(count);
     BODY_BYTES.increment(size);
     tracing::debug!(events = count, keyed = key.is_some(), "accepted");
-    Ok(Accepted { status: "accepted", count })
+    let (rejected, errors) = match errors {
+        Some(errors) => (Some(errors.count), Some(errors.first)),
+        None if reading.partial => (Some(0), Some(Vec::new())),
+        None => (None, None),
+    };
+    Ok(Accepted { status: "accepted", count, rejected, errors })
 }
 
 /// Validates and packs a body. It consumes the body, so that only the packed request stays in memory
@@ -148,17 +170,18 @@ async fn validate(
     sender: Sender<'_>,
     key: Option<&[u8]>,
     body: Bytes,
+    reading: Reading,
     reservation: Reservation,
-) -> Result<(Packed, Reservation), Problem> {
+) -> Result<((Packed, Option<EventErrors>), Reservation), Problem> {
     let limits = *publisher.limits();
     if body.len() <= LARGE_BODY {
-        return pack(sender, key, &body, &limits).map(|packed| (packed, reservation));
+        return pack(sender, key, &body, reading, &limits).map(|packed| (packed, reservation));
     }
     let key = key.map(<[u8]>::to_vec);
     let (id, subject, limit) = (sender.id, sender.subject.cloned(), sender.limit.cloned());
     let packing = tokio::task::spawn_blocking(move || {
         let sender = Sender { id, subject: subject.as_ref(), limit: limit.as_ref() };
-        let packed = pack(sender, key.as_deref(), &body, &limits)?;
+        let packed = pack(sender, key.as_deref(), &body, reading, &limits)?;
         Ok((packed, reservation))
     });
     packing.await.unwrap_or_else(|error| Err(parsing_failed(&error)))
@@ -170,7 +193,7 @@ mod tests {
 
     #[tokio::test]
     async fn the_answer_is_the_document_of_the_schema() {
-        let accepted = Accepted { status: "accepted", count: 12_345 };
+        let accepted = Accepted { status: "accepted", count: 12_345, rejected: None, errors: None };
         let document = serde_json::to_string(&accepted).unwrap();
         let response = accepted.into_response();
         assert_eq!(response.status(), StatusCode::ACCEPTED);

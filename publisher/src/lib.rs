@@ -14,6 +14,7 @@ mod body_budget;
 mod coalesce;
 mod connector;
 mod error_chain;
+mod expand;
 mod forward;
 mod headers;
 pub mod https_args;

@@ -5,6 +5,7 @@
 #![allow(dead_code, reason = "the types only describe JSON")]
 
 use serde::Serialize;
+use sluice_service::event_errors::EventError;
 use sluice_service::problem::Problem;
 use utoipa::{OpenApi, ToSchema};
 
@@ -19,7 +20,7 @@ pub fn openapi() -> utoipa::openapi::OpenApi {
 #[openapi(
     info(title = "Sluice publisher", description = "Takes events; each is stored once and counted exactly."),
     paths(publish),
-    components(schemas(PublishedEvent, PublishedEvents, Accepted, Problem)),
+    components(schemas(PublishedEvent, PublishedEvents, Accepted, Problem, EventError)),
     tags((name = "publish", description = "Publishing events"))
 )]
 struct Document;
@@ -65,26 +66,33 @@ enum PublishRequest {
 
 /// Publishes events.
 ///
-/// All or nothing: one invalid event refuses the request. The answer comes once all of it is on
+/// All or nothing: one invalid event refuses the request, unless `partial=true`. The answer comes once all of it is on
 /// disk. A client that saw no answer repeats the request under the same `Idempotency-Key`.
 #[utoipa::path(
     post,
     path = "/publish",
     tag = "publish",
     params(
+        ("partial" = Option<bool>, Query,
+         description = "`true` accepts the events without an error although others have one, which the answer names"),
         ("Idempotency-Key" = Option<String>, Header, min_length = 1, max_length = 255,
          description = "Visible ASCII; makes repeating the request safe"),
+        ("Content-Encoding" = Option<String>, Header,
+         description = "`gzip` or `zstd`; the limits, and the Idempotency-Key, concern the expanded body"),
         ("X-Request-Id" = Option<String>, Header,
          description = "Follows the events to their rows; made when absent or no UUID"),
     ),
-    request_body(content = PublishRequest, content_type = "application/json"),
+    request_body(content(
+        (PublishRequest = "application/json"),
+        (PublishedEvent = "application/x-ndjson"),
+    )),
     responses(
         (status = 202, description = "The events are on disk", body = Accepted),
-        (status = 400, description = "`malformed_json`, `invalid_idempotency_key`", body = Problem, content_type = "application/problem+json"),
+        (status = 400, description = "`malformed_json`, `malformed_encoding`, `invalid_idempotency_key`, `invalid_query`", body = Problem, content_type = "application/problem+json"),
         (status = 403, description = "`topic_not_allowed`", body = Problem, content_type = "application/problem+json"),
         (status = 408, description = "`body_timeout`", body = Problem, content_type = "application/problem+json"),
         (status = 413, description = "`body_too_large`, `too_many_events`, `payload_too_large`", body = Problem, content_type = "application/problem+json"),
-        (status = 415, description = "`unsupported_media_type`", body = Problem, content_type = "application/problem+json"),
+        (status = 415, description = "`unsupported_media_type`; see Accept-Encoding", body = Problem, content_type = "application/problem+json"),
         (status = 422, description = "`invalid_event`, `payload_too_deep`, `idempotency_key_reused`", body = Problem, content_type = "application/problem+json"),
         (status = 429, description = "`backlog_full`, `log_memory_full`, `queue_full`; see Retry-After", body = Problem, content_type = "application/problem+json"),
         (status = 503, description = "`log_full`, `log_unavailable`; see Retry-After", body = Problem, content_type = "application/problem+json"),
@@ -105,7 +113,7 @@ mod tests {
         let problem = &publish["responses"]["422"]["content"]["application/problem+json"]["schema"]["$ref"];
         assert_eq!(problem, "#/components/schemas/Problem");
         let schemas = &document["components"]["schemas"];
-        for name in ["PublishRequest", "PublishedEvent", "PublishedEvents", "Accepted", "Problem"] {
+        for name in ["PublishRequest", "PublishedEvent", "PublishedEvents", "Accepted", "Problem", "EventError"] {
             assert!(schemas[name].is_object(), "{name} is missing: {schemas}");
         }
         assert_eq!(schemas["PublishedEvent"]["required"], serde_json::json!(["event_id", "payload"]));

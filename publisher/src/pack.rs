@@ -4,11 +4,20 @@ use sluice_auth::problems::topic_not_allowed;
 use sluice_auth::{EventLimit, Subject, Topics};
 use sluice_event::entry::PackedRequest;
 use sluice_event::key::{hash128, hash128_of_parts};
-use sluice_event::{BodyHash, Event, IdempotencyKeyHash, Limits, ReceiptId, RequestId, Timestamp};
+use sluice_event::{BodyHash, Event, Format, IdempotencyKeyHash, Limits, ReceiptId, Refused, RequestId, Timestamp};
 use sluice_log::KeyedRequest;
+use sluice_service::event_errors::EventErrors;
 use sluice_service::problem::Problem;
 
-use crate::problems::invalid_body;
+use crate::problems::{event_errors, invalid_body};
+
+/// How a body is read.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Reading {
+    pub(crate) format: Format,
+    /// Whether the events without an error are accepted although others have one.
+    pub(crate) partial: bool,
+}
 
 /// Who sends a request, and its id.
 #[derive(Clone, Copy)]
@@ -50,14 +59,30 @@ pub(crate) struct Packed {
     pub(crate) keyed: Option<KeyedRequest>,
 }
 
-/// Validates and packs a body.
+/// Validates and packs a body. Also returns the errors of a body that is accepted in part.
+///
+/// What is accepted of a body with an `Idempotency-Key` must follow from the body alone, because a repetition under the key
+/// gets the same answer without being stored again. So a timestamp that is too far from the arrival refuses it as a whole.
 ///
 /// # Errors
 /// The problem of [`invalid_body`], of [`topic_not_allowed`] for the first topic that is not the sender's, or of a sender
 /// that sends too many events.
-pub(crate) fn pack(sender: Sender<'_>, key: Option<&[u8]>, body: &[u8], limits: &Limits) -> Result<Packed, Problem> {
+pub(crate) fn pack(
+    sender: Sender<'_>,
+    key: Option<&[u8]>,
+    body: &[u8],
+    reading: Reading,
+    limits: &Limits,
+) -> Result<(Packed, Option<EventErrors>), Problem> {
     let now = Timestamp::now();
-    let events = sluice_event::parse(body, limits, now).map_err(|error| invalid_body(&error))?;
+    let (events, errors) = match sluice_event::parse_all(body, reading.format, limits, now) {
+        Ok(events) => (events, None),
+        Err(refused) if reading.partial && usable(&refused, key) => {
+            let errors = event_errors(&refused.faults);
+            (refused.events, Some(errors))
+        }
+        Err(refused) => return Err(invalid_body(&refused)),
+    };
     sender.check_topics(&events)?;
     sender.limit.map_or(Ok(()), |limit| limit.take(events.len()))?;
     let name = sender.name();
@@ -66,7 +91,12 @@ pub(crate) fn pack(sender: Sender<'_>, key: Option<&[u8]>, body: &[u8], limits: 
         key: IdempotencyKeyHash::from_bytes(hash128_of_parts(&[name, key])),
         body_hash: BodyHash::from_bytes(hash128(body)),
     });
-    Ok(Packed { request: PackedRequest::new(sender.id, receipt, now, &events), keyed })
+    Ok((Packed { request: PackedRequest::new(sender.id, receipt, now, &events), keyed }, errors))
+}
+
+/// Returns whether a part of a body can be accepted.
+fn usable(refused: &Refused<'_>, key: Option<&[u8]>) -> bool {
+    !refused.events.is_empty() && (key.is_none() || !refused.faults.depend_on_time())
 }
 
 #[cfg(test)]
@@ -78,11 +108,12 @@ mod tests {
     use super::*;
 
     const BODY: &[u8] = br#"{"id":"evt-1","payload":{"value":100}}"#;
+    const JSON: Reading = Reading { format: Format::Document, partial: false };
     const NOBODY: Sender<'_> = Sender { id: RequestId::from_u128(0), subject: None, limit: None };
 
     #[test]
     fn a_receipt_follows_from_key_and_body_and_the_key_hash_from_the_key_alone() {
-        let pack = |key: &'static [u8], body| pack(NOBODY, Some(key), body, &Limits::default()).unwrap();
+        let pack = |key: &'static [u8], body| pack(NOBODY, Some(key), body, JSON, &Limits::default()).unwrap().0;
         let first = pack(b"k", BODY);
         let other_body = pack(b"k", br#"{"id":"evt-2","payload":{"value":100}}"#);
         let other_key = pack(b"l", BODY);
@@ -96,14 +127,15 @@ mod tests {
 
     #[test]
     fn a_request_without_a_key_has_neither() {
-        let packed = pack(NOBODY, None, BODY, &Limits::default()).unwrap();
+        let packed = pack(NOBODY, None, BODY, JSON, &Limits::default()).unwrap().0;
         assert!(packed.keyed.is_none());
         assert_eq!(packed.request.events(), 1);
     }
 
     #[test]
     fn a_refusal_names_the_place() {
-        let problem = pack(NOBODY, None, br#"[{"id":"1","payload":1},{"id":" ","payload":1}]"#, &Limits::default());
+        let problem =
+            pack(NOBODY, None, br#"[{"id":"1","payload":1},{"id":" ","payload":1}]"#, JSON, &Limits::default());
         let problem = serde_json::to_value(problem.unwrap_err()).unwrap();
         assert_eq!((&problem["code"], &problem["index"]), (&"invalid_event".into(), &1.into()), "{problem}");
     }
@@ -113,7 +145,7 @@ mod tests {
         let keyed = |name: Option<&str>| {
             let subject = name.map(|name| Subject { name: name.into(), ..Subject::anyone() });
             let sender = Sender { subject: subject.as_ref(), ..NOBODY };
-            let packed = pack(sender, Some(b"k"), BODY, &Limits::default()).unwrap();
+            let packed = pack(sender, Some(b"k"), BODY, JSON, &Limits::default()).unwrap().0;
             let entry = PackedEntry::new(EntryId::from_u128(0), [&packed.request].into_iter());
             let receipt = entry::decode(&entry.body).unwrap().requests[0].receipt;
             (packed.keyed.unwrap().key, receipt.unwrap())
@@ -132,7 +164,7 @@ mod tests {
         let pack = |topics: &[&str]| {
             let events = topics.iter().map(|topic| format!(r#"{{"id":"1","topic":"{topic}","payload":1}}"#));
             let body = format!("[{}]", events.collect::<Vec<_>>().join(","));
-            pack(Sender { subject: Some(&subject), ..NOBODY }, None, body.as_bytes(), &Limits::default())
+            pack(Sender { subject: Some(&subject), ..NOBODY }, None, body.as_bytes(), JSON, &Limits::default())
         };
         assert!(pack(&["orders.eu", "orders.eu", "bills", "orders.us"]).is_ok());
         for (topics, named) in [
@@ -145,7 +177,23 @@ mod tests {
             assert_eq!(problem.detail(), format!("the token is not for the topic {named:?}"));
         }
         let body = br#"{"id":"1","payload":1}"#;
-        let problem = super::pack(Sender { subject: Some(&subject), ..NOBODY }, None, body, &Limits::default());
+        let problem = super::pack(Sender { subject: Some(&subject), ..NOBODY }, None, body, JSON, &Limits::default());
         assert!(problem.unwrap_err().detail().contains("\"default\""), "an event without a topic");
+    }
+
+    #[test]
+    fn a_timestamp_out_of_range_refuses_one_event_or_under_a_key_the_whole_request() {
+        let limits = Limits { max_age: Some(std::time::Duration::from_secs(60)), ..Limits::default() };
+        let old = r#"{"id":"old","timestamp":"2001-01-01T00:00:00Z","payload":1}"#;
+        let body = format!(r#"[{{"id":"1","payload":1}},{old}]"#);
+        let partial = Reading { partial: true, ..JSON };
+        let (packed, errors) = pack(NOBODY, None, body.as_bytes(), partial, &limits).unwrap();
+        assert_eq!((packed.request.events(), errors.unwrap().count), (1, 1));
+        let problem = pack(NOBODY, Some(b"k"), body.as_bytes(), partial, &limits).unwrap_err();
+        assert_eq!(problem.code(), Code::InvalidEvent);
+        // Other errors do not depend on the time.
+        let body = br#"[{"id":"1","payload":1},{"id":"2"}]"#;
+        assert!(pack(NOBODY, Some(b"k"), body, partial, &limits).is_ok());
+        assert!(pack(NOBODY, Some(b"k"), body, JSON, &limits).is_err());
     }
 }

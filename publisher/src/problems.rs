@@ -2,8 +2,9 @@
 
 use std::time::Duration;
 
-use sluice_event::{ErrorKind, ParseError};
+use sluice_event::{ErrorKind, Faults, Refused};
 use sluice_service::code::Code;
+use sluice_service::event_errors::{EventError, EventErrors};
 use sluice_service::problem::Problem;
 
 /// A full queue is emptied by the next appends, which take milliseconds.
@@ -68,9 +69,25 @@ pub(crate) fn malformed_path() -> Problem {
     Problem::new(Code::BadRequest, "the path is malformed")
 }
 
-/// The body is not declared as plain JSON in UTF-8.
+/// The body is not declared as JSON in UTF-8.
 pub(crate) fn unsupported_media_type(detail: &str) -> Problem {
     Problem::new(Code::UnsupportedMediaType, detail)
+}
+
+/// The body has a content coding that is not supported, or several.
+pub(crate) fn unsupported_encoding() -> Problem {
+    let detail = "send the body without a Content-Encoding, or with one that is gzip or zstd";
+    Problem::new(Code::UnsupportedMediaType, detail).accept_encoding("gzip, zstd")
+}
+
+/// The body is not what its `Content-Encoding` says.
+pub(crate) fn malformed_encoding(coding: &str, reason: impl std::fmt::Display) -> Problem {
+    Problem::new(Code::MalformedEncoding, format!("the body cannot be expanded as {coding}: {reason}"))
+}
+
+/// The query parameter `partial` has another value, or is given twice.
+pub(crate) fn invalid_partial() -> Problem {
+    Problem::new(Code::InvalidQuery, "partial must be true or false, and given once").at(None, Some("partial"))
 }
 
 /// The `Idempotency-Key` cannot be one.
@@ -81,6 +98,12 @@ pub(crate) fn invalid_idempotency_key(detail: impl Into<String>) -> Problem {
 /// The body has more than `max` bytes.
 pub(crate) fn body_too_large(max: usize) -> Problem {
     let detail = format!("the body is larger than {max} bytes; send fewer events in a request");
+    Problem::new(Code::BodyTooLarge, detail)
+}
+
+/// The body would have more than `max` bytes when it is expanded.
+pub(crate) fn expanded_body_too_large(max: usize) -> Problem {
+    let detail = format!("the expanded body is larger than {max} bytes; send fewer events in a request");
     Problem::new(Code::BodyTooLarge, detail)
 }
 
@@ -95,18 +118,35 @@ pub(crate) fn body_ends_early() -> Problem {
 }
 
 /// The parser refused the body.
-pub(crate) fn invalid_body(error: &ParseError) -> Problem {
-    let code = match error.kind {
+pub(crate) fn invalid_body(refused: &Refused<'_>) -> Problem {
+    let first = &refused.first;
+    let problem = Problem::new(code(first.kind), first.to_string()).at(first.index, first.field);
+    problem.errors(event_errors(&refused.faults))
+}
+
+/// Returns the faults of events as clients get them.
+pub(crate) fn event_errors(faults: &Faults) -> EventErrors {
+    let errors = faults.kept().iter();
+    let first = errors.map(|error| EventError::new(code(error.kind), error.index, error.field, error.to_string()));
+    EventErrors { first: first.collect(), count: faults.count() }
+}
+
+fn code(kind: ErrorKind) -> Code {
+    match kind {
         ErrorKind::Malformed => Code::MalformedJson,
-        ErrorKind::Invalid => Code::InvalidEvent,
+        ErrorKind::Invalid | ErrorKind::TimestampOutOfRange => Code::InvalidEvent,
         ErrorKind::TooManyEvents => Code::TooManyEvents,
         ErrorKind::PayloadTooLarge => Code::PayloadTooLarge,
         ErrorKind::PayloadTooDeep => Code::PayloadTooDeep,
-    };
-    Problem::new(code, error.to_string()).at(error.index, error.field)
+    }
 }
 
 /// The thread that parses large bodies failed. `cause` is only logged.
 pub(crate) fn parsing_failed(cause: &dyn std::error::Error) -> Problem {
     Problem::new(Code::Internal, format!("parsing failed: {cause}"))
+}
+
+/// The thread that expands bodies failed. `cause` is only logged.
+pub(crate) fn expanding_failed(cause: &dyn std::error::Error) -> Problem {
+    Problem::new(Code::Internal, format!("expanding failed: {cause}"))
 }

@@ -14,6 +14,7 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 use crate::admission::{Reservation, Slot};
 use crate::body_budget::BodyBudget;
 use crate::coalesce::{self, Coalescer};
+use crate::expand::Expander;
 use crate::pack::Packed;
 use crate::pressure::Gate;
 use crate::problems::{key_reused, log_unavailable, queue_full};
@@ -35,6 +36,7 @@ struct Shared {
     slots: Arc<Semaphore>,
     /// The bytes of the bodies that may be held.
     bytes: Arc<BodyBudget>,
+    expander: Expander,
     coalescers: Vec<Coalescer>,
     _watching: DropGuard,
 }
@@ -57,6 +59,7 @@ impl Publisher {
             gate,
             slots: Arc::new(Semaphore::new(settings.max_waiting as usize)),
             bytes: Arc::new(BodyBudget::new(bytes)),
+            expander: Expander::new(settings.body_timeout),
             coalescers,
             _watching: stop.drop_guard(),
         };
@@ -71,6 +74,11 @@ impl Publisher {
     /// Returns how long a body may take to arrive.
     pub(crate) fn body_timeout(&self) -> Duration {
         self.shared.body_timeout
+    }
+
+    /// Returns what expands compressed bodies.
+    pub(crate) fn expander(&self) -> &Expander {
+        &self.shared.expander
     }
 
     /// Refuses a request before its body is read, if it would be refused afterwards.

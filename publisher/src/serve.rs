@@ -87,7 +87,7 @@ pub async fn serve(
             let tls = Arc::new(settings.query_tls.tls());
             let client = forward::client(&tls);
             tokio::spawn(query_auth::compare(client.clone(), url.clone(), guard.is_some(), shutdown.clone()));
-            router.fallback_service(forward::router(&url, client, tls))
+            router.fallback_service(forward::router(&url, client, tls, shutdown.clone()))
         }
         None => router.fallback(problem::not_found),
     };

@@ -3,8 +3,8 @@
 //! Each test has its own servers. Its load consists of events with known ids, and each request is repeated
 //! with the same `Idempotency-Key` until it receives a response. A watch reads the counts and counts the rows
 //! every 100 ms in one snapshot of the database. Work is always in flight at a fault: a lock or a proxy prevents
-//! that it is finished before the fault. At the end the rows are the distinct ids that were sent, and every count
-//! is exact.
+//! that it is finished before the fault. At the end the rows are the distinct ids that were sent, every count is
+//! exact, and a reader that has followed the feed all the time has had every row in its order.
 
 #![allow(
     clippy::unwrap_used,

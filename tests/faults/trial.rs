@@ -2,9 +2,12 @@
 
 use std::time::Duration;
 
+use sluice_tests::meters;
 use sluice_tests::stream::{Held, StreamReader};
 use sluice_tests::wait::holds;
-use sluice_tests::{Backend, Load, LoadOptions, Setup, System, TableLock, Tally, Watch, audit, ledger, wait_until};
+use sluice_tests::{
+    Backend, Follower, Load, LoadOptions, Setup, System, TableLock, Tally, Watch, audit, ledger, wait_until,
+};
 
 /// The time after which another replica claims a pending entry.
 pub const CLAIM_AFTER: Duration = Duration::from_secs(5);
@@ -21,8 +24,12 @@ pub struct Trial {
     pub load: Load,
     name: &'static str,
     watch: Watch,
+    /// Reads the feed during the test; `None` if programs of the test do not have it.
+    follower: Option<Follower>,
     faults: u64,
     in_flight: u64,
+    /// Whether the programs know meters, which older ones do not.
+    has_meters: bool,
     /// The entries claimed, recovered and skipped by processes that were killed since.
     carried_over: [u64; 3],
 }
@@ -57,9 +64,19 @@ impl Trial {
     async fn begin_with(name: &'static str, setup: Setup, options: LoadOptions) -> Self {
         let system = setup.start().await;
         let watch = Watch::start(&system.store);
+        let follower = Some(Follower::start(&system.base()));
+        let has_meters = meters::begin(&system.client).await;
         let load = Load::start(&system.base(), options);
         load.more(2_000).await;
-        Self { system, load, name, watch, faults: 0, in_flight: 0, carried_over: [0; 3] }
+        if has_meters {
+            meters::change(&system.client).await;
+        }
+        Self { system, load, name, watch, follower, faults: 0, in_flight: 0, has_meters, carried_over: [0; 3] }
+    }
+
+    /// Does not follow the feed: programs of the test do not have it.
+    pub fn without_feed(self) -> Self {
+        Self { follower: None, ..self }
     }
 
     /// Records a fault, and the number of entries in flight at that moment.
@@ -124,6 +141,12 @@ impl Trial {
         let sent = self.load.stop().await;
         let end = ledger::final_comparison(&self.system, &sent).await;
         assert_eq!(sent.accepted, end.arrived(), "accepted = received + dead-lettered");
+        if self.has_meters {
+            meters::compare(&self.system).await;
+        }
+        if let Some(follower) = self.follower {
+            follower.finish(&self.system).await;
+        }
         // A test on a cluster has no single stream. Its backlog was 0 above.
         if self.system.stream.is_some() {
             let mut stream = self.system.stream().await;

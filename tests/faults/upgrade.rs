@@ -18,7 +18,8 @@ async fn a_rollout_of_these_programs_and_its_rollback_lose_nothing_under_load() 
     let old = PathBuf::from(std::env::var_os(OLD_PROGRAMS).unwrap_or_else(|| panic!("{OLD_PROGRAMS} is not set")));
     let new = program::folder();
     let setup = cluster().await.programs_from(&old);
-    let mut trial = Trial::begin("rollout of the new programs and rollback to the old ones", setup).await;
+    let mut trial =
+        Trial::begin("rollout of the new programs and rollback to the old ones", setup).await.without_feed();
     for number in 0..3 {
         replace_aggregator(&mut trial, number, &new).await;
     }

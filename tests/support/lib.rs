@@ -6,6 +6,7 @@
 //! Setup ──start──▶ System ── Redis, Postgres, publisher, aggregators │ standalone
 //! Load  ──publishes known ids──▶ System.base          Watch ──every 100 ms──▶ its database
 //!   └──stop──▶ Sent ──ledger::final_comparison──▶ rows = distinct ids, counters to the event
+//! Follower ──reads the feed──▶ System.base ──finish──▶ every row, in the order of the feed
 //! ```
 //!
 //! Nothing here depends on the code of the programs: they are observed from outside only.
@@ -23,9 +24,12 @@ pub mod certificates;
 pub mod client;
 pub mod cluster;
 pub mod dirs;
+pub mod event_stream;
+pub mod follower;
 pub mod ledger;
 pub mod load;
 pub mod lock;
+pub mod meters;
 pub mod metrics;
 pub mod patroni;
 pub mod pgbouncer;
@@ -46,6 +50,7 @@ pub mod wait;
 pub mod watch;
 
 pub use client::{Answer, Client};
+pub use follower::Follower;
 pub use ledger::Tally;
 pub use load::{Load, LoadOptions, Sent};
 pub use lock::TableLock;

@@ -203,6 +203,20 @@ impl StoreReader {
         }
     }
 
+    /// Returns the topic, the payload and the timestamp in µs of all stored events.
+    pub async fn times(&mut self) -> sqlx::Result<Vec<(String, String, i64)>> {
+        match self {
+            Self::Postgres(connection, prefix) => {
+                let micros = "(extract(epoch FROM ts) * 1000000)::int8";
+                let sql = format!("SELECT topic, payload::text, {micros} FROM {prefix}events");
+                sqlx::query_as(AssertSqlSafe(sql)).fetch_all(&mut **connection).await
+            }
+            Self::Sqlite(connection) => {
+                sqlx::query_as("SELECT topic, payload, ts FROM events").fetch_all(&mut **connection).await
+            }
+        }
+    }
+
     /// Returns all stored events.
     pub async fn rows(&mut self) -> sqlx::Result<Vec<StoredRow>> {
         self.rows_from("").await

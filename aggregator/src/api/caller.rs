@@ -48,6 +48,23 @@ impl Caller {
         if self.0.topics.allow(topic) { Ok(()) } else { Err(topic_not_allowed(topic).at(None, Some("topic"))) }
     }
 
+    /// Returns an error unless each of these patterns matches only topics of the subject: it is one of its patterns, or the name
+    /// of one of its topics.
+    pub fn check_patterns(&self, patterns: &[String]) -> Result<(), Problem> {
+        let own = match &self.0.topics {
+            Topics::All => return Ok(()),
+            Topics::Only(own) => own,
+        };
+        let is_within = |pattern: &String| {
+            let is_own = own.iter().any(|own| own.as_str() == pattern);
+            is_own || (!pattern.contains('*') && self.0.topics.allow(pattern))
+        };
+        match patterns.iter().find(|pattern| !is_within(pattern)) {
+            None => Ok(()),
+            Some(other) => Err(topic_not_allowed(other).at(None, Some("topics"))),
+        }
+    }
+
     /// Returns whether a topic is one of the subject's.
     pub fn may_see(&self, topic: &str) -> bool {
         self.0.topics.allow(topic)

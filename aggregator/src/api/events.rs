@@ -11,7 +11,8 @@ use utoipa::ToSchema;
 use super::caller::Caller;
 use super::event::Event;
 use super::event_list::{self, Form};
-use super::problems::{event_damaged, not_found, store_problem};
+use super::feed::{self, FeedEvents};
+use super::problems::{event_damaged, invalid_query, not_found, store_problem};
 use super::query::Parameters;
 use super::state::ApiState;
 use sluice_store::{EventQuery, TopicSelection};
@@ -35,6 +36,15 @@ pub(super) struct Events {
     next_cursor: Option<String>,
 }
 
+/// A page of the list, or one of the feed.
+#[derive(ToSchema)]
+#[serde(untagged)]
+#[allow(dead_code, reason = "only its schema is used")]
+pub(super) enum ListOrFeed {
+    List(Events),
+    Feed(FeedEvents),
+}
+
 /// One event, or a page of all that share its topic and id.
 #[derive(ToSchema)]
 #[serde(untagged)]
@@ -45,7 +55,8 @@ pub(super) enum OneOrAll {
 }
 
 /// Lists events, newest arrival first, with filters; as JSON, or one per line as NDJSON. A token that is bounded by topics
-/// gets the events of its topics.
+/// gets the events of its topics. With `order=asc` it is a page of the feed: every event once, in one order, with a cursor that
+/// goes on with those that are stored later.
 #[utoipa::path(get, path = "/events", tag = "events",
     params(
         ("topic" = Option<String>, Query, description = "Only this topic. It must be one of the token's"),
@@ -54,9 +65,11 @@ pub(super) enum OneOrAll {
         ("until" = Option<String>, Query, description = "Only with a timestamp before it"),
         ("limit" = Option<u32>, Query, description = "The maximum number of events: 100 by default, at most 1,000 (10,000 as NDJSON)"),
         ("cursor" = Option<String>, Query, description = "The `next_cursor` of the previous page"),
+        ("order" = Option<String>, Query, description = "`desc` (default), or `asc`: the feed, without `since`, `until` and `cursor`"),
+        ("after" = Option<String>, Query, description = "With `order=asc`: `start` (default), `end`, or the `next_cursor` of a page of the feed"),
     ),
     responses(
-        (status = 200, description = "A page. As NDJSON the next cursor is in the header X-Next-Cursor", body = Events),
+        (status = 200, description = "A page. As NDJSON the next cursor is in the header X-Next-Cursor", body = ListOrFeed),
         (status = 400, description = "`invalid_query`", body = Problem, content_type = "application/problem+json"),
         (status = 403, description = "`topic_not_allowed`", body = Problem, content_type = "application/problem+json"),
         (status = 429, description = "`too_many_queries`", body = Problem, content_type = "application/problem+json"),
@@ -72,6 +85,12 @@ pub(super) async fn list(
 ) -> Result<Response, Problem> {
     let lines = wants_lines(&headers);
     let mut parameters = Parameters::parse(query.as_deref())?;
+    let limit = parameters.limit(DEFAULT_LIMIT, if lines { MAX_LIMIT_NDJSON } else { MAX_LIMIT })?;
+    match parameters.text("order").as_deref() {
+        None | Some("desc") => {}
+        Some("asc") => return feed::page(&state, &caller, parameters, limit, lines.then_some(NDJSON)).await,
+        Some(_) => return Err(invalid_query("order", "must be `asc` or `desc`")),
+    }
     let mut query = EventQuery {
         topic: parameters.text("topic"),
         topics: TopicSelection::All,
@@ -79,7 +98,7 @@ pub(super) async fn list(
         since: parameters.value("since")?,
         until: parameters.value("until")?,
         before: parameters.cursor()?,
-        limit: parameters.limit(DEFAULT_LIMIT, if lines { MAX_LIMIT_NDJSON } else { MAX_LIMIT })?,
+        limit,
         max_bytes: None,
     };
     parameters.end()?;

@@ -6,13 +6,18 @@ mod dead_letters;
 mod event;
 mod event_list;
 mod events;
+mod feed;
+mod meters;
 mod openapi;
 mod problems;
 mod query;
 mod replay;
 mod series;
+mod span;
+mod sse;
 mod state;
 mod stats;
+mod tail;
 mod topics;
 mod windows;
 
@@ -34,10 +39,14 @@ pub fn router(state: ApiState) -> Router {
         .route("/stats", get(stats::read))
         .route("/stats/series", get(series::read))
         .route("/dead-letters", get(dead_letters::list))
+        .route("/meters", get(meters::list))
+        .route("/meters/{name}", get(meters::read).put(meters::put).delete(meters::remove))
+        .route("/meters/query", post(meters::query))
         .route_layer(bounded());
     Router::new()
         .merge(lists)
         .merge(queries)
+        .route("/events/tail", get(tail::stream))
         .route("/dead-letters/replay", post(replay::matching))
         .route("/dead-letters/{id}", delete(dead_letters::discard))
         .route("/dead-letters/{id}/replay", post(replay::one))

@@ -11,9 +11,15 @@ use utoipa::openapi::security::{Http, HttpAuthScheme, SecurityRequirement, Secur
     paths(
         super::events::list,
         super::events::one,
+        super::tail::stream,
         super::topics::list,
         super::stats::read,
         super::series::read,
+        super::meters::list,
+        super::meters::read,
+        super::meters::put,
+        super::meters::remove,
+        super::meters::query,
         super::dead_letters::list,
         super::dead_letters::discard,
         super::replay::one,
@@ -22,6 +28,7 @@ use utoipa::openapi::security::{Http, HttpAuthScheme, SecurityRequirement, Secur
     tags(
         (name = "events", description = "The stored events"),
         (name = "statistics", description = "Counts per topic and in total"),
+        (name = "meters", description = "Exact aggregates of events over time"),
         (name = "dead letters", description = "Entries and events that could not be stored"),
     )
 )]

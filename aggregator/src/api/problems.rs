@@ -2,12 +2,15 @@
 
 use std::time::Duration;
 
+use sluice_meter::{InvalidDefinition, MAX_METERS};
 use sluice_service::code::Code;
 use sluice_service::problem::Problem;
 use sluice_store::StoreError;
 
 /// A database that restarts is available again within a few seconds.
 const STORE_RETRY: Duration = Duration::from_secs(2);
+/// Streams end after minutes.
+const STREAM_RETRY: Duration = Duration::from_secs(10);
 
 /// Returns the problem for an error of the store. The client gets a general text; the error itself is only logged.
 pub(super) fn store_problem(error: StoreError) -> Problem {
@@ -35,6 +38,12 @@ pub(super) fn too_many_queries() -> Problem {
         .retry_after(STORE_RETRY)
 }
 
+/// Returns the problem for a stream beyond those that are open.
+pub(super) fn too_many_streams() -> Problem {
+    Problem::new(Code::TooManyQueries, "too many streams of events are open at the moment; try again, or read pages")
+        .retry_after(STREAM_RETRY)
+}
+
 /// Returns the problem for a replay whose events the store refused again; `error` has the reason.
 pub(super) fn still_refused(error: &StoreError) -> Problem {
     Problem::new(Code::StillRefused, error.to_string())
@@ -49,6 +58,34 @@ pub(super) fn event_damaged() -> Problem {
 /// Returns the problem for an event or a dead letter that does not exist.
 pub(super) fn not_found(detail: &str) -> Problem {
     Problem::new(Code::NotFound, detail)
+}
+
+/// Returns the problem for the definition of a meter that cannot be used.
+pub(super) fn invalid_meter(error: &InvalidDefinition) -> Problem {
+    let field = Some(&*error.field).filter(|field| !field.is_empty());
+    let detail = field.map_or_else(|| error.reason.clone(), |field| format!("{field}: {}", error.reason));
+    Problem::new(Code::InvalidMeter, detail).at(None, field)
+}
+
+/// Returns the problem for one meter more than there may be.
+pub(super) fn too_many_meters() -> Problem {
+    let detail = format!("there are {MAX_METERS} meters, with those that are being changed; remove one first");
+    Problem::new(Code::TooManyMeters, detail)
+}
+
+/// Returns the problem for a body that is larger than it may be.
+pub(super) fn body_too_large(max_bytes: usize) -> Problem {
+    Problem::new(Code::BodyTooLarge, format!("the body is larger than {max_bytes} bytes"))
+}
+
+/// Returns the problem for a body that did not arrive in time.
+pub(super) fn body_timeout() -> Problem {
+    Problem::new(Code::BodyTimeout, "the body did not arrive in time")
+}
+
+/// Returns the problem for a body that is not the JSON that it should be.
+pub(super) fn malformed_body(why: &str) -> Problem {
+    Problem::new(Code::MalformedJson, why)
 }
 
 /// Returns the problem for a query parameter that is unknown or has an invalid value.

@@ -2,9 +2,7 @@
 
 use axum::Json;
 use axum::extract::{RawQuery, State};
-use jiff::tz::TimeZone;
 use serde::Serialize;
-use sluice_event::Timestamp;
 use sluice_service::problem::Problem;
 use sluice_store::TopicSelection;
 use sluice_store::series::{Minute, SeriesCounts, SeriesQuery};
@@ -13,14 +11,11 @@ use utoipa::ToSchema;
 use super::caller::Caller;
 use super::problems::{invalid_query, store_problem};
 use super::query::Parameters;
+use super::span::SpanParameters;
 use super::state::ApiState;
 use super::stats::TopicCounts;
-use super::windows::{Length, MAX_WINDOWS, NoWindows, boundaries};
+use super::windows::Length;
 
-/// The longest that an answer may span, in days: three years.
-const MAX_DAYS: i64 = 1_100;
-/// Also what an answer spans without the parameter `from`.
-const MICROS_OF_A_DAY: i64 = 24 * 3_600 * 1_000_000;
 /// The minutes that a store adds up where a window is longer than one. All windows of present time zones begin at a multiple.
 const STEP: u32 = 15;
 
@@ -77,14 +72,9 @@ pub(super) async fn read(
 ) -> Result<Json<Series>, Problem> {
     let mut parameters = Parameters::parse(query.as_deref())?;
     let topic = parameters.text("topic");
-    let to: Timestamp = parameters.value("to")?.unwrap_or_else(Timestamp::now);
-    let a_day_before = || Timestamp::from_micros(to.as_micros() - MICROS_OF_A_DAY).unwrap_or(to);
-    let from = parameters.value("from")?.unwrap_or_else(a_day_before);
-    let length = parameters.value("window")?.unwrap_or(Length::Hour);
-    let tz = parameters.text("tz").unwrap_or_else(|| "UTC".to_owned());
+    let span = SpanParameters::read(&mut parameters)?;
     parameters.end()?;
-    let zone = TimeZone::get(&tz).map_err(|_| invalid_query("tz", "is no time zone of the IANA database"))?;
-    let boundaries = windows(length, &zone, from, to)?;
+    let span = span.span()?;
     let topics = match topic {
         Some(topic) => {
             caller.check_topic(&topic)?;
@@ -98,49 +88,19 @@ pub(super) async fn read(
             }
         },
     };
-    let minute = |time: &jiff::Timestamp| Minute(time.as_second().div_euclid(60));
-    let begins_at_a_step = |time: &jiff::Timestamp| time.as_second().rem_euclid(i64::from(STEP) * 60) == 0;
-    let step = if length != Length::Minute && boundaries.iter().all(begins_at_a_step) { STEP } else { 1 };
-    let ends = (boundaries.first().map(minute), boundaries.last().map(minute));
+    let step = if span.length != Length::Minute && span.begins_at_multiples_of(i64::from(STEP)) { STEP } else { 1 };
+    let minutes = span.minutes();
+    let ends = (minutes.first().copied().map(Minute), minutes.last().copied().map(Minute));
     let (Some(from), Some(to)) = ends else { return Err(invalid_query("to", "must be after `from`")) };
     let rows = state.store.series(&SeriesQuery { topics, from, to, step }).await.map_err(store_problem)?;
     let mut rows = rows.into_iter().peekable();
-    let mut series = Vec::with_capacity(boundaries.len());
-    for (start, end) in boundaries.iter().zip(boundaries.iter().skip(1)) {
+    let mut series = Vec::with_capacity(minutes.len());
+    for ((start, end), last) in span.ends().zip(minutes.into_iter().skip(1)) {
         let mut sum = SeriesCounts::default();
-        while let Some((_, counts)) = rows.next_if(|(row, _)| *row < minute(end)) {
+        while let Some((_, counts)) = rows.next_if(|(row, _)| row.0 < last) {
             sum += counts;
         }
-        series.push(Window {
-            start: local(*start, &zone),
-            end: local(*end, &zone),
-            counts: sum.counts.into(),
-            dead_lettered: sum.dead_lettered,
-        });
+        series.push(Window { start, end, counts: sum.counts.into(), dead_lettered: sum.dead_lettered });
     }
-    Ok(Json(Series { window: length.name(), tz, series }))
-}
-
-/// Returns the boundaries of the windows, or an error that names the parameter to change.
-fn windows(length: Length, zone: &TimeZone, from: Timestamp, to: Timestamp) -> Result<Vec<jiff::Timestamp>, Problem> {
-    if from >= to {
-        return Err(invalid_query("to", "must be after `from`"));
-    }
-    if to.as_micros() - from.as_micros() > MAX_DAYS * MICROS_OF_A_DAY {
-        return Err(invalid_query("from", &format!("must be at most {MAX_DAYS} days before `to`")));
-    }
-    let too_far = |parameter| move |_| invalid_query(parameter, "is too far from the present");
-    let first = jiff::Timestamp::from_microsecond(from.as_micros()).map_err(too_far("from"))?;
-    let last = jiff::Timestamp::from_microsecond(to.as_micros()).map_err(too_far("to"))?;
-    boundaries(length, zone, first, last).map_err(|none| match none {
-        NoWindows::TooMany => {
-            invalid_query("window", &format!("is too short: there would be more than {MAX_WINDOWS} windows"))
-        }
-        NoWindows::OutOfRange => invalid_query("to", "is too far from the present"),
-    })
-}
-
-/// Returns a time as text, with the offset of the zone.
-fn local(time: jiff::Timestamp, zone: &TimeZone) -> String {
-    time.to_zoned(zone.clone()).strftime("%Y-%m-%dT%H:%M:%S%:z").to_string()
+    Ok(Json(Series { window: span.length.name(), tz: span.tz, series }))
 }

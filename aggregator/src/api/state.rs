@@ -6,11 +6,15 @@ use std::time::Instant;
 use sluice_log::LogReader;
 use sluice_store::CommitOptions;
 use sluice_store::inspect::Inspect;
+use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
 
 use super::answers::{Answers, PATIENCE};
 
 /// The number of answers at a time with all events that share a topic and an id. Each is in memory as a whole.
 const MAX_ALIKE: usize = 2;
+/// The number of streams of events at the same time.
+const MAX_STREAMS: usize = 64;
 
 /// The store, the log and the commit options of replays. Cheap to clone.
 #[derive(Clone)]
@@ -21,6 +25,10 @@ pub struct ApiState {
     /// The bound of events that are read as a whole before they are sent.
     pub(super) alike: Answers,
     pub(super) started: Instant,
+    /// The bound of streams.
+    pub(super) streams: Arc<Semaphore>,
+    /// Ends the streams, which would otherwise outlast a shutdown.
+    pub(super) shutdown: CancellationToken,
 }
 
 impl ApiState {
@@ -29,6 +37,13 @@ impl ApiState {
         // Replays count in a separate shard, so that they never wait for a worker's batch.
         let rules = Arc::new(CommitOptions { shard: format!("{}/replay", rules.shard), ..rules });
         let alike = Answers::new(MAX_ALIKE, PATIENCE);
-        Self { store, log, rules, alike, started: Instant::now() }
+        let streams = Arc::new(Semaphore::new(MAX_STREAMS));
+        let shutdown = CancellationToken::new();
+        Self { store, log, rules, alike, started: Instant::now(), streams, shutdown }
+    }
+
+    /// Ends streams at once when the program stops.
+    pub fn ending_with(self, shutdown: CancellationToken) -> Self {
+        Self { shutdown, ..self }
     }
 }

@@ -24,6 +24,7 @@ const MAINTAIN_EVERY: Duration = Duration::from_secs(60);
 pub const PARTITIONS_EVERY: Duration = Duration::from_secs(5);
 /// Often, because each answer about series reads what was not added up yet.
 const SERIES_EVERY: Duration = Duration::from_secs(5);
+const METERS_EVERY: Duration = SERIES_EVERY;
 const MAX_SERIES_BACKOFF: Duration = Duration::from_secs(60);
 const MAX_PARTITIONS_BACKOFF: Duration = Duration::from_secs(60);
 /// How long one call of the store may delete. Then the age of the oldest entry is looked at again, and `stop`.
@@ -184,6 +185,29 @@ pub async fn maintain_series(consumer: &Consumer, retention: Duration, stop: &Ca
             Err(error) => {
                 wait += backoff.next();
                 tracing::warn!(%error, ?wait, "the maintenance of the series failed, trying again");
+            }
+        }
+    }
+}
+
+/// Adds up what batches have written for meters, and counts events before the cuts of new meters, until `stop`.
+pub async fn maintain_meters(consumer: &Consumer, stop: &CancellationToken) {
+    let mut backoff = Backoff::new(METERS_EVERY, MAX_SERIES_BACKOFF);
+    let mut wait = METERS_EVERY;
+    while pause(wait, stop).await {
+        wait = METERS_EVERY;
+        match consumer.store.maintain_meters().await {
+            Ok(figures) => {
+                if figures.as_ref().is_some_and(|figures| figures.more) {
+                    wait = MAINTAIN_AGAIN;
+                }
+                metrics::meters(figures.as_ref());
+                backoff.reset();
+            }
+            Err(error) => {
+                wait += backoff.next();
+                metrics::meter_error();
+                tracing::warn!(%error, ?wait, "the maintenance of the meters failed, trying again");
             }
         }
     }

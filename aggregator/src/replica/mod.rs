@@ -89,6 +89,8 @@ pub async fn aggregate(
     tasks.spawn(async move { housekeeping::maintain_partitions(&c, retention, every, &s).await });
     let (c, s) = (consumer.clone(), stop.clone());
     tasks.spawn(async move { housekeeping::maintain_series(&c, settings.series_retention, &s).await });
+    let (c, s) = (consumer.clone(), stop.clone());
+    tasks.spawn(async move { housekeeping::maintain_meters(&c, &s).await });
 
     let finished = async {
         while let Some(task) = tasks.join_next().await {

@@ -105,6 +105,8 @@ async fn replay_once(consumer: &Consumer, failover: &Failover, stop: &Cancellati
 async fn store_window(consumer: &Consumer, failover: &Failover, stop: &CancellationToken) -> Result<(), Interrupted> {
     let Some(mut pending) = begun(failover).await? else { return Ok(()) };
     let confirmed = Arc::new(ConfirmedCommits::default());
+    // Before anything is stored again: the numbers of what is lost are given again.
+    failover.store.begin_feed_generation(Some(pending.loss.detected)).await?;
     resume(failover, &mut pending, &confirmed).await?;
     let numbering = Numbering { worker: REPLAY.to_owned(), confirmed: confirmed.clone(), log: None };
     let options = CommitOptions { numbering: Some(numbering), ..consumer.options_for("replayed") };
@@ -154,6 +156,7 @@ async fn resume(
         return Ok(());
     }
     tracing::warn!("the store has lost a part of the replay, which begins again");
+    failover.store.begin_feed_generation(None).await?;
     // Saved for all streams before anything is stored: a new commit has the number of one that was lost, so whoever
     // continues could not tell any more that what was saved with this number is lost.
     for part in &mut pending.streams {

@@ -6,6 +6,7 @@
 mod bounded;
 mod guard;
 mod slow_readers;
+mod streams;
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -77,7 +77,11 @@ pub async fn run_and_leave_schema(
     sluice.finish(figures).await
 }
 
-async fn measure(
+/// Publishes the workload to processes that are running, and checks that it was stored exactly.
+///
+/// # Errors
+/// If it was not.
+pub async fn measure(
     servers: &Servers,
     workload: &Arc<Workload>,
     connections: usize,

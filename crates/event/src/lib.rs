@@ -6,7 +6,7 @@
 //! stream ══ compressed::expand ──▶ entry::decode ──▶ Event ──Keyer::key──▶ dedup key
 //! ```
 //!
-//! To add a content type, convert its body to [`Event`]s: validation is in `parse/fields.rs`, and both
+//! To add a content type, convert its body to [`Event`]s as `parse/lines.rs` does: validation is in `parse/fields.rs`, and both
 //! readers of JSON (`parse/quick.rs` and `parse/thorough.rs`) use it. To add a field to an event, extend
 //! [`Event`], both readers, and the entry format, which then needs a new version ([`entry`]).
 
@@ -19,6 +19,7 @@ pub mod ids;
 pub mod key;
 mod limits;
 mod parse;
+pub mod pointer;
 mod scan;
 mod timestamp;
 
@@ -26,5 +27,5 @@ pub use event::Event;
 pub use ids::{BodyHash, EntryId, EventKey, IdempotencyKeyHash, PayloadHash, ReceiptId, RequestId};
 pub use key::{DedupField, Keyer};
 pub use limits::{Limits, OutOfRange};
-pub use parse::{ErrorKind, ParseError, parse};
+pub use parse::{ErrorKind, Faults, Format, ParseError, Refused, parse, parse_all};
 pub use timestamp::Timestamp;

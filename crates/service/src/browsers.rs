@@ -20,7 +20,7 @@ pub const ORIGIN_HEADERS: [HeaderName; 2] = [header::ORIGIN, SEC_FETCH_SITE];
 
 const METHODS: HeaderValue = HeaderValue::from_static("GET, HEAD, POST, DELETE");
 const REQUEST_HEADERS: HeaderValue =
-    HeaderValue::from_static("Authorization, Content-Type, Idempotency-Key, X-Request-Id");
+    HeaderValue::from_static("Authorization, Content-Encoding, Content-Type, Idempotency-Key, X-Request-Id");
 const RESPONSE_HEADERS: HeaderValue =
     HeaderValue::from_static("Retry-After, WWW-Authenticate, X-Next-Cursor, X-Request-Id");
 /// How long a browser may remember the answer to a preflight request, in seconds.

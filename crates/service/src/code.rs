@@ -45,8 +45,10 @@ codes! {
     InvalidIdempotencyKey = "invalid_idempotency_key", BAD_REQUEST;
     /// Query API: a query parameter is unknown, given twice or has an invalid value.
     InvalidQuery = "invalid_query", BAD_REQUEST;
-    /// `POST /publish`: the body is not JSON, is not UTF-8, or ends early.
+    /// The body is not JSON, is not UTF-8, or ends early.
     MalformedJson = "malformed_json", BAD_REQUEST;
+    /// `POST /publish`: the body is not what its `Content-Encoding` says.
+    MalformedEncoding = "malformed_encoding", BAD_REQUEST;
     /// The request has no token, or one that is not accepted.
     Unauthorized = "unauthorized", UNAUTHORIZED;
     /// The token does not have the scope that the route needs.
@@ -59,22 +61,26 @@ codes! {
     NotFound = "not_found", NOT_FOUND;
     /// The path exists, but not for this method.
     MethodNotAllowed = "method_not_allowed", METHOD_NOT_ALLOWED;
-    /// `POST /publish`: the body did not arrive in time.
+    /// The body did not arrive in time.
     BodyTimeout = "body_timeout", REQUEST_TIMEOUT;
     /// The request's headers did not arrive in time.
     HeaderTimeout = "header_timeout", REQUEST_TIMEOUT;
     /// Replay of a dead letter: the store refused its events again.
     StillRefused = "still_refused", CONFLICT;
-    /// `POST /publish`: the body has too many bytes.
+    /// `PUT /meters/{name}`: there are as many meters as there may be.
+    TooManyMeters = "too_many_meters", CONFLICT;
+    /// The body has too many bytes.
     BodyTooLarge = "body_too_large", PAYLOAD_TOO_LARGE;
     /// `POST /publish`: a payload has too many bytes.
     PayloadTooLarge = "payload_too_large", PAYLOAD_TOO_LARGE;
     /// `POST /publish`: the request has too many events.
     TooManyEvents = "too_many_events", PAYLOAD_TOO_LARGE;
-    /// `POST /publish`: the body is not declared as plain JSON in UTF-8.
+    /// `POST /publish`: the body is not declared as JSON in UTF-8, or has another content coding than gzip or zstd.
     UnsupportedMediaType = "unsupported_media_type", UNSUPPORTED_MEDIA_TYPE;
     /// `POST /publish`: the `Idempotency-Key` was used with another body before.
     IdempotencyKeyReused = "idempotency_key_reused", UNPROCESSABLE_ENTITY;
+    /// `PUT /meters/{name}`: the definition of a meter is missing a field or has an invalid one.
+    InvalidMeter = "invalid_meter", UNPROCESSABLE_ENTITY;
     /// `POST /publish`: an event is missing a field or has an invalid one.
     InvalidEvent = "invalid_event", UNPROCESSABLE_ENTITY;
     /// `POST /publish`: a payload has too many nested levels.

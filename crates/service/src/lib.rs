@@ -29,6 +29,7 @@ mod connection;
 pub mod deadlines;
 pub mod durability;
 pub mod encryption;
+pub mod event_errors;
 pub mod exit;
 pub mod guard;
 mod handshake;

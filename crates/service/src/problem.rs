@@ -10,6 +10,7 @@ use utoipa::openapi::{RefOr, Schema};
 use utoipa::{PartialSchema, ToSchema};
 
 use crate::code::Code;
+use crate::event_errors::{EventError, EventErrors};
 
 /// The media type of a problem document.
 pub const MEDIA_TYPE: &str = "application/problem+json";
@@ -24,10 +25,20 @@ pub struct Problem {
     detail: Box<str>,
     index: Option<usize>,
     field: Option<Box<str>>,
+    errors: Option<Box<EventErrors>>,
     /// Only logged, because the client must not see it.
     cause: Option<Box<str>>,
     retry_after: Option<Duration>,
-    challenge: Option<&'static str>,
+    header: Option<Header>,
+}
+
+/// A header of the response that says what the client can do.
+#[derive(Debug, Clone, Copy)]
+enum Header {
+    /// `WWW-Authenticate`: how a request must be authenticated.
+    Challenge(&'static str),
+    /// `Accept-Encoding`: the content codings that a body may have.
+    AcceptEncoding(&'static str),
 }
 
 /// A problem details document.
@@ -54,6 +65,13 @@ struct Document<'p> {
     /// The field with the problem.
     #[serde(skip_serializing_if = "Option::is_none")]
     field: Option<&'p str>,
+    /// The errors of the request, at most one for each event; at most 100.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    errors: Option<&'p [EventError]>,
+    /// How many errors were found. The reading ends with an error of the whole body.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(example = 1)]
+    error_count: Option<usize>,
 }
 
 impl Serialize for Problem {
@@ -66,6 +84,8 @@ impl Serialize for Problem {
             detail: &self.detail,
             index: self.index,
             field: self.field.as_deref(),
+            errors: self.errors.as_ref().map(|errors| errors.first.as_slice()),
+            error_count: self.errors.as_ref().map(|errors| errors.count),
         };
         document.serialize(serializer)
     }
@@ -77,7 +97,11 @@ impl PartialSchema for Problem {
     }
 }
 
-impl ToSchema for Problem {}
+impl ToSchema for Problem {
+    fn schemas(schemas: &mut Vec<(String, RefOr<Schema>)>) {
+        Document::schemas(schemas);
+    }
+}
 
 impl Problem {
     /// Returns a problem with the code's own status. `detail` is shown to the client below status
@@ -91,7 +115,7 @@ impl Problem {
         let detail = detail.into().into_boxed_str();
         let (detail, cause) =
             if status.is_server_error() { (general(status).into(), Some(detail)) } else { (detail, None) };
-        Self { status, code, detail, index: None, field: None, cause, retry_after: None, challenge: None }
+        Self { status, code, detail, index: None, field: None, errors: None, cause, retry_after: None, header: None }
     }
 
     /// Sets the place of the problem: the event's index in the request, from 0, and its field.
@@ -99,6 +123,20 @@ impl Problem {
     pub fn at(mut self, index: Option<usize>, field: Option<&str>) -> Self {
         self.index = index;
         self.field = field.map(Into::into);
+        self
+    }
+
+    /// Sets the index of the part of the request that the problem is about, from 0.
+    #[must_use]
+    pub fn of_item(mut self, index: usize) -> Self {
+        self.index = Some(index);
+        self
+    }
+
+    /// Sets all errors of the request, of which this problem is the first.
+    #[must_use]
+    pub fn errors(mut self, errors: EventErrors) -> Self {
+        self.errors = Some(Box::new(errors));
         self
     }
 
@@ -112,7 +150,14 @@ impl Problem {
     /// Sets the header `WWW-Authenticate`: how a request must be authenticated.
     #[must_use]
     pub fn challenge(mut self, challenge: &'static str) -> Self {
-        self.challenge = Some(challenge);
+        self.header = Some(Header::Challenge(challenge));
+        self
+    }
+
+    /// Sets the header `Accept-Encoding`: the content codings that the body of a request may have.
+    #[must_use]
+    pub fn accept_encoding(mut self, codings: &'static str) -> Self {
+        self.header = Some(Header::AcceptEncoding(codings));
         self
     }
 
@@ -149,14 +194,18 @@ pub(crate) struct Logged {
 impl IntoResponse for Problem {
     fn into_response(self) -> Response {
         let logged = Logged { code: self.code, detail: self.cause.clone().unwrap_or_else(|| self.detail.clone()) };
-        let (status, wait, challenge) = (self.status, self.retry_after, self.challenge);
+        let (status, wait, header) = (self.status, self.retry_after, self.header);
         let mut response = (status, Json(self)).into_response();
         response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(MEDIA_TYPE));
         if let Some(wait) = wait {
             response.headers_mut().insert(header::RETRY_AFTER, seconds(wait).into());
         }
-        if let Some(challenge) = challenge {
-            response.headers_mut().insert(header::WWW_AUTHENTICATE, HeaderValue::from_static(challenge));
+        if let Some(header) = header {
+            let (name, value) = match header {
+                Header::Challenge(challenge) => (header::WWW_AUTHENTICATE, challenge),
+                Header::AcceptEncoding(codings) => (header::ACCEPT_ENCODING, codings),
+            };
+            response.headers_mut().insert(name, HeaderValue::from_static(value));
         }
         response.extensions_mut().insert(logged);
         response
@@ -233,7 +282,7 @@ mod tests {
     fn the_schema_has_the_documents_fields() {
         let schema = serde_json::to_value(Problem::schema()).unwrap();
         let fields: Vec<_> = schema["properties"].as_object().unwrap().keys().collect();
-        assert_eq!(fields, ["code", "detail", "field", "index", "status", "title", "type"]);
+        assert_eq!(fields, ["code", "detail", "error_count", "errors", "field", "index", "status", "title", "type"]);
         assert_eq!(Problem::name(), "Problem");
     }
 

@@ -6,6 +6,7 @@ use std::time::Duration;
 use sluice_event::entry::{PackedRequest, Request};
 use sluice_event::{EntryId, Event, EventKey, ReceiptId, RequestId, compressed};
 use sluice_log::Position;
+use sluice_meter::{Counted, Recorder};
 use sluice_service::log_limit::LogLimit;
 
 use crate::CommitOptions;
@@ -96,6 +97,8 @@ struct Conflict<'a> {
 pub(super) struct Tally<'a, 'k> {
     /// Counts by topic and minute of arrival.
     pub counts: BatchCounts<'a>,
+    /// What the meters have counted, as rows.
+    pub meters: Vec<Vec<u8>>,
     /// All duplicates, if there is an audit trail.
     pub dropped: Vec<Dropped>,
     /// Some of the duplicates whose payload differs from the stored one, to be logged after the commit.
@@ -202,7 +205,13 @@ impl<'a, 'k> Arrivals<'a, 'k> {
         look_up_stored(transaction, &mut groups).await?;
         let new = groups.iter().zip(reservation.states()).filter(|(_, was)| !matches!(was, KeyState::Stored(_)));
         let stored = new.filter_map(|(group, _)| Some((group.arrivals.first()?.key, group.stored()?))).collect();
-        Ok(Tally { reservation: Some(reservation), stored, ..count(&groups, origins, &self.slots, self.options) })
+        let meters = count_by_meters(transaction, &groups, origins);
+        Ok(Tally {
+            meters,
+            reservation: Some(reservation),
+            stored,
+            ..count(&groups, origins, &self.slots, self.options)
+        })
     }
 
     /// Does what [`Arrivals::insert`] does, for a batch of which the store has refused a row: finds the refused
@@ -237,6 +246,7 @@ impl<'a, 'k> Arrivals<'a, 'k> {
             tally.counts.add(topic, minute, counts);
         }
         tally.dead_letters = dead_letters;
+        tally.meters = count_by_meters(transaction, &groups, origins);
         Ok(tally)
     }
 }
@@ -361,6 +371,17 @@ fn count<'a, 'k>(
         by_slot.add(topic, *minute, SeriesCounts { counts, dead_lettered: 0 });
     }
     Tally { counts: by_slot, dropped, conflicts, ..Tally::default() }
+}
+
+/// Lets the meters count the events that were inserted.
+fn count_by_meters(transaction: &dyn Transaction, groups: &[Group<'_, '_>], origins: &[Origin<'_>]) -> Vec<Vec<u8>> {
+    let mut recorder = Recorder::new(transaction.meters());
+    let inserted = groups.iter().filter(|group| group.inserted).filter_map(|group| group.arrivals.first());
+    recorder.add_all(inserted.map(|arrival| {
+        let request = origins[arrival.origin as usize].request;
+        Counted::of(arrival.event, request.accepted_at)
+    }));
+    recorder.encode()
 }
 
 impl Tally<'_, '_> {

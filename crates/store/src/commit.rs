@@ -260,6 +260,10 @@ async fn write_rest<'a, 's>(
     if let Some(position) = attempted {
         transaction.forget_attempts(position).await?;
     }
+    let meters = std::mem::take(&mut tally.meters);
+    if !meters.is_empty() {
+        transaction.add_to_meters(meters).await?;
+    }
     Ok(Written { tally, dead_lettered: dead_letters.iter().map(|d| d.events).sum(), skipped })
 }
 

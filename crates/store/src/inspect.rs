@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use async_trait::async_trait;
 use sluice_event::Timestamp;
 
+use crate::feed::Feed;
 use crate::ledger::LedgerKind;
 use crate::series::{Minute, SeriesCounts, SeriesQuery};
 use crate::{Counts, DeadLetter, Patterns, Statistics, Store, StoreError, TopicPage, TopicSelection};
@@ -184,7 +185,7 @@ impl TopicAudit {
 
 /// A store as people look at it.
 #[async_trait]
-pub trait Inspect: Store {
+pub trait Inspect: Store + Feed {
     /// Returns a page of dead letters, bounded in bytes.
     async fn dead_letter_page(&self, query: &DeadLetterQuery) -> Result<DeadLetterPage, StoreError>;
 

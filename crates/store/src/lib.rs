@@ -9,11 +9,13 @@ mod bounded;
 pub mod commit;
 mod damage;
 pub mod dedup_cache;
+pub mod feed;
 pub mod inspect;
 mod isolate;
 pub mod ledger;
 mod maintenance;
 pub mod marks;
+pub mod meters;
 mod numbering;
 pub mod page;
 pub mod partitions;
@@ -26,16 +28,21 @@ pub mod sqlite;
 mod topics;
 
 use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
 use sluice_event::{Event, EventKey, Keyer, PayloadHash, ReceiptId, RequestId, Timestamp};
 use sluice_log::Position;
+use sluice_meter::answer::Question;
+use sluice_meter::fold::Length;
+use sluice_meter::{Definition, Set};
 
 pub use damage::{DamagedRow, HashedRow, RowCheck, row_matches_its_hashes};
 use dedup_cache::DedupCache;
 use ledger::LedgerRow;
 pub use maintenance::{Maintenance, PartitionFigures, Removed};
+use meters::{MeterFigures, MeterReading, MeterStatus, PutMeter};
 use numbering::{Number, Numbering, StoredMarks};
 pub use read::{Counts, EventQuery, Page, Statistics, StoredEvent, TopicPage};
 use series::BatchCounts;
@@ -277,6 +284,16 @@ pub trait Transaction: Send {
         Ok(StoredMarks::default())
     }
 
+    /// Returns the meters that are in force in this transaction.
+    fn meters(&self) -> Arc<Set> {
+        Arc::default()
+    }
+
+    /// Writes what the meters have counted of the events that were inserted.
+    async fn add_to_meters(&mut self, _rows: Vec<Vec<u8>>) -> Result<(), StoreError> {
+        Ok(())
+    }
+
     /// Adds to the counters of each `(topic, shard)` and to the series, and commits. The counters are last, because their rows are
     /// the ones that concurrent transactions would wait for. After an error the outcome is unknown. Returns the number
     /// of the commit, if commits are numbered.
@@ -348,6 +365,33 @@ pub trait Store: Send + Sync + 'static {
     /// Called every few seconds.
     async fn maintain_series(&self, _retention: Option<Duration>) -> Result<(), StoreError> {
         Ok(())
+    }
+
+    /// Returns the meters, in the order of their names.
+    async fn meters(&self) -> Result<Vec<MeterStatus>, StoreError> {
+        Ok(Vec::new())
+    }
+
+    /// Adds a meter or changes it, at an exact cut, for which batches wait.
+    async fn put_meter(&self, _name: &str, _definition: &Definition) -> Result<PutMeter, StoreError> {
+        Err(StoreError::Failed("this store has no meters".into()))
+    }
+
+    /// Removes a meter with its figures. Returns whether there was one.
+    async fn delete_meter(&self, _name: &str) -> Result<bool, StoreError> {
+        Ok(false)
+    }
+
+    /// Answers a question about a meter, of which [`Store::meters`] has told the id, from windows of this length and from what
+    /// was not added to them yet, in one snapshot.
+    async fn read_meter(&self, _id: i64, _length: Length, _question: Question) -> Result<MeterReading, StoreError> {
+        Ok(MeterReading::Gone)
+    }
+
+    /// Adds up what batches have written for meters, counts events before the cuts of new meters, and removes windows that are
+    /// too old. Called every few seconds. Returns `None` if another replica is doing so at this time.
+    async fn maintain_meters(&self) -> Result<Option<MeterFigures>, StoreError> {
+        Ok(None)
     }
 
     /// Returns the lock that a replay of a dead letter holds: there is one at a time, so that replays cannot use up the

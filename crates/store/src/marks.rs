@@ -63,6 +63,12 @@ pub trait MarkedStore: Send + Sync + 'static {
     /// Removes the marks of workers that are none of these and have not committed for `age`; returns their number.
     async fn forget_marks(&self, workers: &[String], age: Duration) -> Result<u64, StoreError>;
 
+    /// Begins a generation of the feed ([`crate::feed`]), because the store has lost commits and gives their numbers again.
+    /// Called before anything is stored again. A store without a feed has nothing to do.
+    async fn begin_feed_generation(&self, _loss: Option<u64>) -> Result<(), StoreError> {
+        Ok(())
+    }
+
     /// Closes all connections for commits, and trusts no cached key any more: it may be of another server.
     fn distrust_connections(&self);
 }

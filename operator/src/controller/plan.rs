@@ -44,6 +44,8 @@ pub struct Plan {
     pub idempotency_ttl: String,
     /// Percentage of Redis' memory for the records of Idempotency-Keys.
     pub idempotency_memory_percent: Option<i32>,
+    /// The file of meters, if there are any.
+    pub meters: Option<String>,
     /// What pods require of the settings of Redis and PostgreSQL.
     pub durability: DurabilitySpec,
     /// The aggregators.

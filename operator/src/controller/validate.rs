@@ -27,6 +27,7 @@ use super::volume_plan::volume;
 use super::{auth, publisher_autoscaling, server_url};
 use super::{backup, cloud_native_pg, connections, image_plan};
 use crate::contract::{POSTGRES_PORT, REDIS_PORT};
+use crate::crd::meters;
 use crate::crd::{
     AggregatorSpec, EventAggregator, EventAggregatorSpec, ExternalSpec, HttpRouteSpec, ManagedRedis, MonitoringSpec,
     NetworkPolicySpec, PodMonitorSpec, PrometheusRuleSpec, Resources,
@@ -77,6 +78,7 @@ pub fn validate(resource: &EventAggregator, live: &Live, defaults: &Defaults, de
         retention: spec.retention.clone(),
         idempotency_ttl: spec.idempotency_ttl.clone(),
         idempotency_memory_percent: spec.idempotency_memory_percent,
+        meters: (!spec.meters.is_empty()).then(|| meters::file(&spec.meters)),
         durability: spec.durability.clone(),
         aggregator: aggregator(&spec.aggregator, replicas, waits_for),
         publisher: PublisherPlan {

@@ -12,6 +12,7 @@ mod deletion;
 pub mod docs;
 mod durability;
 mod ingress;
+pub mod meters;
 mod monitoring;
 mod network;
 mod parameters;
@@ -47,6 +48,7 @@ pub use cloud_native_pg::{
 pub use deletion::DeletionPolicy;
 pub use durability::{DurabilitySetting, DurabilitySpec};
 pub use ingress::{GatewayRef, HttpRouteSpec, IngressSpec};
+pub use meters::{MeterAggregation, MeterSpec, MeterTime};
 pub use monitoring::{MonitoringSpec, PodMonitorSpec, PrometheusRuleSpec};
 pub use network::{DnsPeer, NetworkPolicySpec, Peer};
 pub use pods::PodsSpec;

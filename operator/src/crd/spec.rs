@@ -11,6 +11,7 @@ use super::backup::RestoreFromSpec;
 use super::deletion::DeletionPolicy;
 use super::durability::DurabilitySpec;
 use super::ingress::{HttpRouteSpec, IngressSpec};
+use super::meters::MeterSpec;
 use super::monitoring::MonitoringSpec;
 use super::network::NetworkPolicySpec;
 use super::pods::PodsSpec;
@@ -80,6 +81,14 @@ pub struct EventAggregatorSpec {
     #[schemars(range(min = 1, max = 100))]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub idempotency_memory_percent: Option<i32>,
+    /// Meters: exact counts, sums and other figures of events over time. A meter that is not in the list any more stays, with its
+    /// figures, until it is removed by the API.
+    #[schemars(
+        length(max = 32),
+        extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"])
+    )]
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub meters: Vec<MeterSpec>,
     /// What pods require of the settings of Redis and PostgreSQL.
     pub durability: DurabilitySpec,
     /// Redis, which holds events between publishers and aggregators.
@@ -119,6 +128,7 @@ impl Default for EventAggregatorSpec {
             retention: None,
             idempotency_ttl: "24h".to_owned(),
             idempotency_memory_percent: None,
+            meters: Vec::new(),
             durability: DurabilitySpec::default(),
             redis: RedisSpec::default(),
             postgres: PostgresSpec::default(),

@@ -8,12 +8,15 @@
 
 mod bounds;
 mod coalesce;
+mod compressed;
 mod drain;
 mod durability;
+mod errors;
 mod faults;
 mod fixture;
 mod forward;
 mod guard;
+mod lines;
 mod pressure;
 mod refusals;
 mod simulate;

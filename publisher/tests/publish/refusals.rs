@@ -25,7 +25,10 @@ async fn each_refusal_has_its_status_and_code_and_nothing_is_stored() {
     for (header, value, body, status, code) in [
         ("content-type", "text/plain", good.as_str(), 415, "unsupported_media_type"),
         ("content-type", "application/json; charset=utf-16", &good, 415, "unsupported_media_type"),
-        ("content-encoding", "gzip", &good, 415, "unsupported_media_type"),
+        ("content-encoding", "br", &good, 415, "unsupported_media_type"),
+        ("content-encoding", "gzip, zstd", &good, 415, "unsupported_media_type"),
+        ("content-encoding", "gzip", &good, 400, "malformed_encoding"),
+        ("content-encoding", "zstd", &good, 400, "malformed_encoding"),
         ("idempotency-key", "", &good, 400, "invalid_idempotency_key"),
         ("idempotency-key", "a b", &good, 400, "invalid_idempotency_key"),
         ("idempotency-key", &key_too_long, &good, 400, "invalid_idempotency_key"),

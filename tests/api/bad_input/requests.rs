@@ -21,7 +21,7 @@ async fn content_types(client: &Client) {
         "application/xml",
         "application/x-www-form-urlencoded",
         "multipart/form-data; boundary=x",
-        "application/x-ndjson",
+        "application/ndjson",
         "application/octet-stream",
         "application/json; charset=iso-8859-1",
         "application/jsonp",
@@ -35,10 +35,17 @@ async fn content_types(client: &Client) {
     }
     println!("no content type");
     client.send(client.request("POST", "/publish").body(EVENT)).await.assert_problem(415, "unsupported_media_type");
-    for coding in ["gzip", "br", "deflate, gzip"] {
+    for coding in ["br", "deflate, gzip"] {
         let request = post(client).header("Content-Encoding", coding).body(EVENT);
         println!("content coding {coding:?}");
-        client.send(request).await.assert_problem(415, "unsupported_media_type");
+        let answer = client.send(request).await;
+        answer.assert_problem(415, "unsupported_media_type");
+        assert_eq!(answer.headers["accept-encoding"], "gzip, zstd");
+    }
+    for coding in ["gzip", "zstd"] {
+        let request = post(client).header("Content-Encoding", coding).body(EVENT);
+        println!("JSON that is declared as {coding}");
+        client.send(request).await.assert_problem(400, "malformed_encoding");
     }
 }
 

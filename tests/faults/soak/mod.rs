@@ -17,7 +17,7 @@ use std::collections::HashSet;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use sluice_tests::{Backend, Snapshot, Watch};
+use sluice_tests::{Backend, Snapshot, Watch, meters};
 
 use self::clients::Clients;
 use self::history::{History, event};
@@ -52,6 +52,7 @@ async fn soak(backend: Backend, share: f64) {
     println!("\n── soak on {backend:?}, seed {seed}");
     let mut rig = Rig::start(backend).await;
     let watch = Watch::start_every(WATCH_EVERY, &rig.system.store);
+    assert!(meters::begin(&rig.system.client).await, "the programs know meters");
     let history = Arc::new(Mutex::new(History::default()));
     let started = Instant::now();
     let (mut rounds, mut faults) = (0, 0);
@@ -61,11 +62,15 @@ async fn soak(backend: Backend, share: f64) {
         println!("{round}");
         end = play(&mut rig, &round, &history).await;
         watch.checked();
+        if rounds == 0 {
+            meters::change(&rig.system.client).await;
+        }
         rounds += 1;
         faults += round.faults.len();
     }
     let stored = history.lock().expect("the lock").stored().clone();
     compare_all_rows(&rig, &stored).await;
+    meters::compare(&rig.system).await;
     let totals = history.lock().expect("the lock").totals();
     println!(
         "   rounds {rounds} · faults {faults} · {totals:?}\n   received {} · unique {} · duplicates {} · rows {} · \

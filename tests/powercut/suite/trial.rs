@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 use sluice_powercut::{Loss, Mount};
-use sluice_tests::{Load, LoadOptions, Sent, System, TableLock, dirs, ledger};
+use sluice_tests::{Follower, Load, LoadOptions, Sent, System, TableLock, dirs, ledger};
 
 /// For how long nothing may change until a system that has lost events counts as quiet.
 const QUIET: Duration = Duration::from_secs(2);
@@ -24,6 +24,7 @@ pub struct Trial {
     random: StdRng,
     cuts: u64,
     seed: u64,
+    follower: Follower,
 }
 
 /// Returns a load for a test that expects a loss. Each event is sent once: a second sending would store it again.
@@ -46,9 +47,10 @@ pub fn disk(name: &str, seed: u64) -> Mount {
 impl Trial {
     /// Starts the load on a system that runs, and waits until events are accepted.
     pub async fn begin(system: System, disks: Vec<Mount>, seed: u64, load: LoadOptions) -> Self {
+        let follower = Follower::start(&system.base());
         let load = Load::start(&system.base(), load);
         load.more(1_000).await;
-        Self { load, system, disks, random: StdRng::seed_from_u64(seed), cuts: 0, seed }
+        Self { load, system, disks, random: StdRng::seed_from_u64(seed), cuts: 0, seed, follower }
     }
 
     /// Waits for any moment within the next 50 ms.
@@ -129,6 +131,7 @@ impl Trial {
         self.load.more(500).await;
         let sent = self.load.stop().await;
         let end = ledger::final_comparison(&self.system, &sent).await;
+        self.follower.finish(&self.system).await;
         let series = self.system.reader().await.series_fault().await.expect("the series");
         assert_eq!(series, None);
         println!("seed {}: {} power cuts, {} requests repeated, {end:?}", self.seed, self.cuts, sent.repeats);

@@ -6,12 +6,17 @@
 use libfuzzer_sys::fuzz_target;
 use serde_json::{Value, value::RawValue};
 use sluice_event::entry::{PackedEntry, PackedRequest, decode};
-use sluice_event::{ErrorKind, Limits, Timestamp, canonical, parse};
+use sluice_event::{ErrorKind, Format, Limits, Timestamp, canonical, parse, parse_all};
 
 fuzz_target!(|body: &[u8]| {
     let limits = Limits { events: 50, payload_bytes: 4096, payload_depth: 16, ..Limits::default() };
     let now = Timestamp::from_micros(1_700_000_000_000_000).unwrap();
-    let events = match parse(body, &limits, now) {
+    if let Err(refused) = parse_all(body, Format::Lines, &limits, now) {
+        assert!(refused.faults.count() >= refused.faults.kept().len() && !refused.faults.kept().is_empty());
+    }
+    let all = parse_all(body, Format::Document, &limits, now).map_err(|refused| refused.first);
+    assert_eq!(all, parse(body, &limits, now));
+    let events = match all {
         Ok(events) => events,
         Err(error) => {
             assert!(!error.message.is_empty());

@@ -26,6 +26,19 @@ fn agree(text: &str) {
     if let Some(events) = quick::parse(text, &limits, now()) {
         assert_eq!(thorough::parse(text, &limits, now()).as_ref(), Ok(&events), "{text}");
     }
+    if let Some(event) = quick::Reader::new(text.len()).event(text, &limits, now()) {
+        assert_eq!(thorough::event(text, &limits, now(), 0), Ok(event), "{text}");
+    }
+    // What is read to the end after a fault has the same first fault, and its events are those of a body without the others.
+    let first = parse(text.as_bytes(), &limits, now());
+    match parse_all(text.as_bytes(), Format::Document, &limits, now()) {
+        Ok(events) => assert_eq!(first, Ok(events), "{text}"),
+        Err(refused) => {
+            assert_eq!(first, Err(refused.first.clone()), "{text}");
+            assert_eq!(refused.faults.kept().first(), Some(&refused.first), "{text}");
+            assert!(refused.events.is_empty() || !refused.faults.concern_the_whole(), "{text}");
+        }
+    }
 }
 
 /// Bytes that have a meaning in JSON, and some that have none.

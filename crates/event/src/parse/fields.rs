@@ -84,8 +84,8 @@ impl<'a> Fields<'a> {
         let timestamp = match self.get(Field::Timestamp) {
             Some(value) => string(value)
                 .and_then(|text| text.parse().map_err(|e: crate::timestamp::InvalidTimestamp| e.to_string()))
-                .and_then(|timestamp| in_range(timestamp, limits, now))
-                .map_err(|message| Fault::invalid("timestamp", message))?,
+                .map_err(|message| Fault::invalid("timestamp", message))
+                .and_then(|timestamp| in_range(timestamp, limits, now))?,
             None => now,
         };
         let source = match self.get(Field::Source) {
@@ -146,7 +146,7 @@ impl<'a> Fields<'a> {
 }
 
 /// Returns the timestamp, or that of the arrival if it is further from it than is allowed and the limits say so.
-fn in_range(timestamp: Timestamp, limits: &Limits, now: Timestamp) -> Result<Timestamp, String> {
+fn in_range(timestamp: Timestamp, limits: &Limits, now: Timestamp) -> Result<Timestamp, Fault> {
     let ahead = timestamp.as_micros().saturating_sub(now.as_micros());
     let (limit, than) = if ahead > 0 { (limits.max_future, "after") } else { (limits.max_age, "before") };
     let Some(limit) = limit else { return Ok(timestamp) };
@@ -156,7 +156,9 @@ fn in_range(timestamp: Timestamp, limits: &Limits, now: Timestamp) -> Result<Tim
         OutOfRange::Arrival => Ok(now),
         OutOfRange::Refuse => {
             let (distance, limit) = (distance.as_secs(), limit.as_secs());
-            Err(format!("is {distance} seconds {than} the arrival of the request, and at most {limit} are allowed"))
+            let message =
+                format!("is {distance} seconds {than} the arrival of the request, and at most {limit} are allowed");
+            Err(Fault { kind: ErrorKind::TimestampOutOfRange, field: "timestamp", message })
         }
     }
 }

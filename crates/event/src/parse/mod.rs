@@ -1,48 +1,84 @@
-//! Parses a request body into events, or into one error that names the index and the field.
+//! Parses a request body into events, or into errors that name the index and the field.
 //!
-//! The body is one event, an array of events, or `{"events": […]}`. All or nothing: the first
-//! invalid event refuses the request. Members that are not fields of an event are ignored.
+//! The body is one event, an array of events, or `{"events": […]}`, or it has an event on each line. Members that are
+//! not fields of an event are ignored.
 //!
 //! [`quick`] reads valid bodies of the usual form in one pass over the text. It returns `None` for every
 //! other body, and then [`thorough`] decides and writes the error message. **Both must learn a new
-//! field or a new form of the body**; the tests in `agreement.rs` compare them.
+//! field or a new form of the body**; the tests in `agreement.rs` compare them. [`collect`] reads a body that is refused
+//! once more, for the events that are valid and for the other faults; [`lines`] finds all of them at once.
 
 #[cfg(test)]
 mod agreement;
+mod collect;
 mod error;
+mod faults;
 mod fields;
+mod lines;
 mod quick;
 mod thorough;
 
 pub use error::{ErrorKind, ParseError};
+pub use faults::{Faults, Refused};
 
 use crate::{Event, Limits, Timestamp};
 
-/// Parses and validates a request body. `now` is the timestamp of events that have none.
+/// How the events of a body are separated.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Format {
+    /// One JSON document: an event, an array of events, or `{"events": […]}`.
+    #[default]
+    Document,
+    /// An event on each line that is not blank.
+    Lines,
+}
+
+/// Parses and validates a body that is one JSON document. `now` is the timestamp of events that have none.
 ///
 /// # Errors
-/// The first fault of the body. No event of a body with a fault is accepted.
+/// The first fault of the body.
 pub fn parse<'a>(body: &'a [u8], limits: &Limits, now: Timestamp) -> Result<Vec<Event<'a>>, ParseError> {
-    let whole = |kind, message| ParseError { kind, index: None, field: None, message };
-    let text = std::str::from_utf8(body)
-        .map_err(|e| whole(ErrorKind::Malformed, format!("the body is not UTF-8 at byte {}", e.valid_up_to())))?;
-    if text.trim_ascii().is_empty() {
-        return Err(whole(
-            ErrorKind::Malformed,
-            "the body is empty; send an event, an array of events, or {\"events\":[…]}".into(),
-        ));
+    document(text(body)?, limits, now)
+}
+
+/// Parses and validates a body, and reads it to its end when it has a fault. `now` is the timestamp of events that have
+/// none.
+///
+/// # Errors
+/// The faults of the body, the first one of [`parse`] before all others, and the events that have none.
+pub fn parse_all<'a>(
+    body: &'a [u8],
+    format: Format,
+    limits: &Limits,
+    now: Timestamp,
+) -> Result<Vec<Event<'a>>, Box<Refused<'a>>> {
+    let text = text(body).map_err(Refused::whole)?;
+    match format {
+        Format::Document => document(text, limits, now).map_err(|first| collect::refused(text, limits, now, first)),
+        Format::Lines => lines::parse(text, limits, now),
     }
+}
+
+/// Returns a body as text that is not blank.
+fn text(body: &[u8]) -> Result<&str, ParseError> {
+    let text = std::str::from_utf8(body).map_err(|error| {
+        let message = format!("the body is not UTF-8 at byte {}", error.valid_up_to());
+        ParseError::whole(ErrorKind::Malformed, None, message)
+    })?;
+    if text.trim_ascii().is_empty() {
+        let message = "the body is empty; send an event, an array of events, or {\"events\":[…]}";
+        return Err(ParseError::whole(ErrorKind::Malformed, None, message));
+    }
+    Ok(text)
+}
+
+fn document<'a>(text: &'a str, limits: &Limits, now: Timestamp) -> Result<Vec<Event<'a>>, ParseError> {
     let events = match quick::parse(text, limits, now) {
         Some(events) => events,
         None => thorough::parse(text, limits, now)?,
     };
     if events.is_empty() {
-        return Err(ParseError {
-            kind: ErrorKind::Invalid,
-            index: None,
-            field: Some("events"),
-            message: "must hold at least one event".into(),
-        });
+        return Err(ParseError::whole(ErrorKind::Invalid, Some("events"), "must hold at least one event"));
     }
     Ok(events)
 }
@@ -203,6 +239,57 @@ mod tests {
         }
         let error = parse(b"{\"id\":\"\xff\"}", &Limits::default(), now()).unwrap_err();
         assert_eq!(error.to_string(), "the body is not UTF-8 at byte 7");
+    }
+
+    fn all(body: &str) -> (Vec<String>, usize, Vec<String>) {
+        let limits = Limits { events: 400, payload_bytes: 400, ..Limits::default() };
+        let refused = parse_all(body.as_bytes(), Format::Document, &limits, now()).unwrap_err();
+        let errors = refused.faults.kept().iter().map(ToString::to_string).collect();
+        (errors, refused.faults.count(), refused.events.iter().map(|event| event.event_id.to_string()).collect())
+    }
+
+    #[test]
+    fn every_bad_event_of_an_array_is_named_and_the_others_are_read() {
+        let events = r#"[{"id":"1","payload":1},{"id":"2"},{"id":"3","payload":{"a":1}}, 4,{"id":"5","id":"5","payload":1},{"id":"6","payload":1}]"#;
+        for body in [events.to_owned(), format!(r#"{{"note":[1],"events":{events}}}"#)] {
+            let (errors, count, good) = all(&body);
+            assert_eq!(
+                errors,
+                [
+                    "events[1].payload: is missing; null is a payload too",
+                    "events[3]: invalid type: integer `4`, expected an event object at its byte 1",
+                    "events[4].id: is given twice",
+                ]
+            );
+            assert_eq!((count, good), (3, vec!["1".to_owned(), "3".to_owned(), "6".to_owned()]));
+        }
+    }
+
+    #[test]
+    fn a_fault_of_the_whole_body_ends_the_list_and_leaves_no_event() {
+        for (body, last) in [
+            (r#"[{"id":"1","payload":1},{"id":"2"},{"id":"3","payload":01}]"#, "invalid number at line 1 column 57"),
+            (r#"[{"id":"1","payload":1},{"id":"2"}"#, "EOF while parsing a list at line 1 column 34"),
+            (r#"{"events":[{"id":"1","payload":1},{"id":"2"}],"events":[]}"#, "events: is given twice"),
+            (
+                r#"{"events":[{"id":"1","payload":1},{"id":"2"}],"topic":"t"}"#,
+                "events: cannot stand beside the fields of a single event",
+            ),
+        ] {
+            let (errors, count, good) = all(body);
+            assert_eq!(errors, ["events[1].payload: is missing; null is a payload too", last], "{body}");
+            assert_eq!((count, good.len()), (2, 0), "{body}");
+        }
+        let (errors, count, good) = all(&format!("[{}1]", "1,".repeat(400)));
+        assert_eq!((errors.len(), count, good.len()), (100, 401, 0));
+    }
+
+    #[test]
+    fn a_hundred_faults_are_kept_with_short_texts_and_the_others_counted() {
+        let event = format!(r#"{{"id":"1","payload":{{"{0}":1,"{0}":1}}}}"#, "ä".repeat(95));
+        let (errors, count, _) = all(&format!("[{}]", vec![event; 300].join(",")));
+        assert_eq!((errors.len(), count), (100, 300));
+        assert!(errors[1].len() < 250 && errors[1].ends_with('…'), "{}", errors[1]);
     }
 
     #[test]

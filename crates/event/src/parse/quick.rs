@@ -18,6 +18,27 @@ pub(super) fn parse<'a>(text: &'a str, limits: &Limits, now: Timestamp) -> Optio
     (body.at == text.len()).then_some(events)
 }
 
+/// Reads events one by one, each from a text of its own.
+pub(super) struct Reader {
+    canonical: Canonical,
+}
+
+impl Reader {
+    pub(super) fn new(bytes: usize) -> Self {
+        Self { canonical: Canonical::for_text(bytes) }
+    }
+
+    /// Reads a text that is one event. `None` means that [`thorough`](super::thorough) must read it.
+    pub(super) fn event<'a>(&mut self, text: &'a str, limits: &Limits, now: Timestamp) -> Option<Event<'a>> {
+        let canonical = std::mem::take(&mut self.canonical);
+        let mut body = Body { text, json: text.as_bytes(), at: 0, limits, now, canonical };
+        let event = body.event();
+        let is_all = body.at == text.len();
+        self.canonical = body.canonical;
+        event.filter(|_| is_all)
+    }
+}
+
 struct Body<'a, 'l> {
     text: &'a str,
     json: &'a [u8],

@@ -19,7 +19,26 @@ pub(super) fn parse<'a>(text: &'a str, limits: &Limits, now: Timestamp) -> Resul
         context.error.take().unwrap_or_else(|| {
             let kind = if error.is_data() { ErrorKind::Invalid } else { ErrorKind::Malformed };
             let index = if error.is_data() { context.index.get() } else { None };
-            ParseError { kind, index, field: None, message: error.to_string() }
+            ParseError { kind, index, line: None, field: None, message: error.to_string() }
+        })
+    })
+}
+
+/// Reads a text that is one event: an element of an array, or a line. The position in the message is that in the text.
+pub(super) fn event<'a>(text: &'a str, limits: &Limits, now: Timestamp, index: usize) -> Result<Event<'a>, ParseError> {
+    let context = Context { limits, now, index: Cell::new(Some(index)), error: RefCell::new(None) };
+    let mut json = serde_json::Deserializer::from_str(text);
+    let parsed = One { context: &context }.deserialize(&mut json).and_then(|event| json.end().map(|()| event));
+    parsed.map_err(|error| {
+        context.error.take().unwrap_or_else(|| {
+            let kind = if error.is_data() { ErrorKind::Invalid } else { ErrorKind::Malformed };
+            let message = error.to_string();
+            // A text has one line: only the column says something.
+            let message = match message.rsplit_once(" at line 1 column ") {
+                Some((message, column)) => format!("{message} at its byte {column}"),
+                None => message,
+            };
+            ParseError { kind, index: Some(index), line: None, field: None, message }
         })
     })
 }
@@ -34,7 +53,8 @@ struct Context<'c> {
 
 impl Context<'_> {
     fn fail<E: serde::de::Error>(&self, Fault { kind, field, message }: Fault) -> E {
-        *self.error.borrow_mut() = Some(ParseError { kind, index: self.index.get(), field: Some(field), message });
+        *self.error.borrow_mut() =
+            Some(ParseError { kind, index: self.index.get(), line: None, field: Some(field), message });
         E::custom("refused")
     }
 
@@ -170,7 +190,7 @@ impl<'de> Visitor<'de> for One<'_> {
 /// A member's name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Deserialize)]
 #[serde(field_identifier, rename_all = "snake_case")]
-enum Name {
+pub(super) enum Name {
     Topic,
     EventId,
     Id,
@@ -183,7 +203,7 @@ enum Name {
 }
 
 impl Name {
-    fn field(self) -> Option<Field> {
+    pub(super) fn field(self) -> Option<Field> {
         match self {
             Self::Topic => Some(Field::Topic),
             Self::EventId => Some(Field::EventId),

@@ -9,6 +9,7 @@ use super::arrival_marks;
 use super::connections::Lease;
 use super::errors::within;
 use super::ledger;
+use super::meters::COUNTS_METERS;
 use crate::{Counts, StoreError};
 
 /// Prepares the statement that increments the counters. Topics and shard are passed as the hexadecimal of
@@ -68,6 +69,7 @@ async fn fold_chunk(connection: &mut PgConnection, schema: &str, consumers: &[St
         transaction.rollback().await?;
         return Ok(0);
     }
+    sqlx::raw_sql(COUNTS_METERS).execute(&mut *transaction).await?;
     let fold = sqlx::query_scalar(
         "WITH gone AS ( \
              DELETE FROM counters WHERE ctid = ANY (ARRAY ( \

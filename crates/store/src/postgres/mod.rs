@@ -13,20 +13,24 @@ mod counters;
 mod durability;
 mod errors;
 mod event_partitions;
+mod feed;
 mod hosts;
 mod insert;
 mod insert_strategy;
 mod inspect;
 mod ledger;
 mod locks;
+mod marked_store;
 mod marks;
 mod merge;
+mod meters;
 mod partition_steps;
 mod password;
 mod pooler;
 mod query;
 mod receipts;
 mod removals;
+mod restored;
 mod retention;
 mod schema;
 mod series;
@@ -47,7 +51,9 @@ use std::time::Duration;
 use async_trait::async_trait;
 use sluice_event::ReceiptId;
 use sluice_log::Position;
-use sluice_log::replay::Marks;
+use sluice_meter::Definition;
+use sluice_meter::answer::Question;
+use sluice_meter::fold::Length;
 use sluice_service::durability::Durability;
 use sluice_service::encryption::Encryption;
 
@@ -60,7 +66,7 @@ pub use settings::{PayloadType, PostgresSettings};
 pub use snapshot::Snapshot;
 
 use crate::dedup_cache::DedupCache;
-use crate::marks::{MarkedStore, Number, StoredMarks};
+use crate::meters::{MeterFigures, MeterReading, MeterSets, MeterStatus, PutMeter};
 use crate::partitions::{self, Filters, Layouts, Limits};
 use crate::retention_clock::RetentionClock;
 use crate::{
@@ -73,7 +79,7 @@ use event_partitions::{Tables, remove};
 use insert::BatchTarget;
 use insert_strategy::InsertStrategies;
 use partition_steps::PartitionSteps;
-use removals::Removals;
+use removals::{Removals, generation};
 use schema::Schema;
 use session::{QUERY_TIMEOUT, Session};
 use transaction::Begun;
@@ -85,16 +91,6 @@ const CHECKS: u32 = 2;
 
 /// The size of the receipts before it was first measured.
 const UNKNOWN: u64 = u64::MAX;
-
-/// Bits of a generation that hold the number of removals: enough for a thousand a second for two years.
-const REMOVAL_BITS: u32 = 36;
-
-/// Returns the number that represents a pair of lost connections and noticed removals. Different pairs have different
-/// numbers, which increase with each of the two: with their sum, a transaction that uses an older connection and began
-/// after a removal would trust the keys of one that uses a newer connection and began before it.
-fn generation(lost_connections: u64, removals: u64) -> u64 {
-    lost_connections << REMOVAL_BITS | removals.min((1 << REMOVAL_BITS) - 1)
-}
 
 /// The store on PostgreSQL.
 pub struct PostgresStore {
@@ -128,6 +124,7 @@ pub struct PostgresStore {
     maintaining: tokio::sync::Mutex<()>,
     layouts: Layouts,
     filters: Filters,
+    meter_sets: MeterSets,
     strategies: Arc<InsertStrategies>,
 }
 
@@ -168,6 +165,7 @@ impl PostgresStore {
             maintaining: tokio::sync::Mutex::default(),
             layouts: Layouts::default(),
             filters: Filters::new(settings.filter_memory),
+            meter_sets: MeterSets::default(),
             strategies: Arc::default(),
         })
     }
@@ -266,8 +264,8 @@ impl Store for PostgresStore {
         }
         let begun = async {
             let mut lease = self.commits.lease().await?;
-            let begun = transaction::begin(&mut lease, &self.layouts, receipts).await;
-            let Begun { batch, removed_events, layout, new } = match begun {
+            let begun = transaction::begin(&mut lease, (&self.layouts, &self.meter_sets), receipts).await;
+            let Begun { batch, removed_events, layout, meters, new } = match begun {
                 Ok(begun) => begun,
                 Err(error) => {
                     if error.leaves_connection_usable() {
@@ -281,7 +279,7 @@ impl Store for PostgresStore {
             let target = BatchTarget { table: layout.open_table(), payload, batch };
             let places = (layout, self.filters.loaded());
             let strategies = Arc::clone(&self.strategies);
-            let transaction = transaction::Transaction::new(lease, target, places, generation, strategies);
+            let transaction = transaction::Transaction::new(lease, target, places, meters, generation, strategies);
             Ok((Box::new(transaction) as Box<dyn StoreTransaction>, new))
         };
         begun.await.inspect_err(|_| self.check_tables())
@@ -342,6 +340,37 @@ impl Store for PostgresStore {
         self.finish(lease, maintained)
     }
 
+    async fn meters(&self) -> Result<Vec<MeterStatus>, StoreError> {
+        let mut lease = self.lease(&self.queries).await?;
+        let result = meters::status(&mut lease).await;
+        self.finish(lease, result)
+    }
+
+    async fn put_meter(&self, name: &str, definition: &Definition) -> Result<PutMeter, StoreError> {
+        let mut lease = self.lease(&self.queries).await?;
+        let result = meters::put(&mut lease, &self.settings, name, definition).await;
+        self.finish(lease, result)
+    }
+
+    async fn delete_meter(&self, name: &str) -> Result<bool, StoreError> {
+        let mut lease = self.lease(&self.queries).await?;
+        let result = meters::delete(&mut lease, &self.settings, name).await;
+        self.finish(lease, result)
+    }
+
+    async fn read_meter(&self, id: i64, length: Length, question: Question) -> Result<MeterReading, StoreError> {
+        let mut lease = self.lease(&self.lists).await?;
+        let result = meters::answer(&mut lease, id, length, question).await;
+        self.finish(lease, result)
+    }
+
+    async fn maintain_meters(&self) -> Result<Option<MeterFigures>, StoreError> {
+        let _maintaining = self.maintaining.lock().await;
+        let mut lease = self.lease(&self.maintenance).await?;
+        let maintained = meters::maintain(&mut lease, &self.settings).await;
+        self.finish(lease, maintained)
+    }
+
     async fn dead_letters(&self, before: Option<i64>, limit: u32) -> Result<Vec<DeadLetter>, StoreError> {
         let mut lease = self.lease(&self.queries).await?;
         let dead_letters = query::dead_letters(&mut lease, before, limit).await;
@@ -399,44 +428,5 @@ impl Store for PostgresStore {
         let mut lease = self.lease(&self.checks).await?;
         let pong = lease.check_durability(&self.durability).await;
         self.finish(lease, pong)
-    }
-}
-
-#[async_trait]
-impl MarkedStore for PostgresStore {
-    async fn marks(&self) -> Result<StoredMarks, StoreError> {
-        let mut lease = self.lease(&self.checks).await?;
-        let marks = marks::read(&mut lease).await;
-        self.finish(lease, marks)
-    }
-
-    async fn raise_marks(&self, number: Number<'_>, marks: &Marks) -> Result<u64, StoreError> {
-        let mut lease = self.lease(&self.checks).await?;
-        let number = marks::raise(&mut lease, &number, marks).await;
-        self.finish(lease, number)
-    }
-
-    async fn forget_marks(&self, workers: &[String], age: Duration) -> Result<u64, StoreError> {
-        let mut lease = self.lease(&self.checks).await?;
-        let removed = marks::forget(&mut lease, workers, age).await;
-        self.finish(lease, removed)
-    }
-
-    fn distrust_connections(&self) {
-        for connections in [&self.commits, &self.lists, &self.queries, &self.maintenance, &self.checks] {
-            connections.distrust();
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::generation;
-
-    #[test]
-    fn each_pair_of_lost_connections_and_removals_is_a_generation_of_its_own() {
-        assert_ne!(generation(5, 1), generation(6, 0));
-        assert!(generation(5, 1) > generation(5, 0) && generation(6, 0) > generation(5, 0));
-        assert!(generation(6, 0) > generation(5, u64::MAX));
     }
 }

@@ -199,6 +199,27 @@ pub(super) async fn event(
     Ok(alike_or_damaged(events, topic, event_id))
 }
 
+/// Returns events in the order of `seq`, from after one number on and before another: as many as have so many bytes, and at
+/// least one if there are any. Damaged ones are marked.
+pub(super) async fn events_between(
+    lease: &mut Lease,
+    keyer: &Keyer,
+    (after, before): (i64, i64),
+    max_rows: u32,
+    max_bytes: u64,
+) -> Result<Vec<StoredEvent>, StoreError> {
+    // The sizes are known without reading the payloads.
+    let text = concat!(
+        "SELECT * FROM (SELECT e.*, sum(octet_length(payload)) OVER (ORDER BY seq) AS bytes, \
+                               row_number() OVER (ORDER BY seq) AS n FROM (",
+        events!("WHERE seq > $1 AND seq < $2 ORDER BY seq LIMIT $3"),
+        ") AS e) AS e WHERE bytes <= $4 OR n = 1 ORDER BY seq"
+    );
+    let select = sqlx::query_as::<_, EventRow>(text).bind(after).bind(before).bind(i64::from(max_rows));
+    let rows = lease.fetch_all(select.bind(max_bytes.cast_signed())).await?;
+    Ok(rows.into_iter().map(|row| row.0.check(keyer)).collect())
+}
+
 /// Reads all rows of events, one at a time, and compares them with their hashes.
 pub(super) async fn check_rows(connection: &mut PgConnection, keyer: &Keyer) -> Result<RowCheck, sqlx::Error> {
     let mut check = RowCheck::default();
@@ -331,7 +352,7 @@ pub(super) async fn take_dead_letter(lease: &mut Lease, id: i64) -> Result<Optio
     Ok(lease.fetch_optional(delete).await?.map(|row| row.0))
 }
 
-struct EventRow(ReadRow);
+pub(super) struct EventRow(pub ReadRow);
 
 impl<'r> FromRow<'r, PgRow> for EventRow {
     fn from_row(row: &'r PgRow) -> Result<Self, sqlx::Error> {

@@ -54,3 +54,25 @@ impl Removals {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
+
+/// Bits of a generation that hold the number of removals: enough for a thousand a second for two years.
+const REMOVAL_BITS: u32 = 36;
+
+/// Returns the number that represents a pair of lost connections and noticed removals. Different pairs have different
+/// numbers, which increase with each of the two: with their sum, a transaction that uses an older connection and began
+/// after a removal would trust the keys of one that uses a newer connection and began before it.
+pub(super) fn generation(lost_connections: u64, removals: u64) -> u64 {
+    lost_connections << REMOVAL_BITS | removals.min((1 << REMOVAL_BITS) - 1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::generation;
+
+    #[test]
+    fn each_pair_of_lost_connections_and_removals_is_a_generation_of_its_own() {
+        assert_ne!(generation(5, 1), generation(6, 0));
+        assert!(generation(5, 1) > generation(5, 0) && generation(6, 0) > generation(5, 0));
+        assert!(generation(6, 0) > generation(5, u64::MAX));
+    }
+}

@@ -15,6 +15,7 @@ use super::errors::within;
 use super::event_partitions::remove;
 use super::insert;
 use super::ledger;
+use super::meters;
 use super::removals;
 use super::timestamptz::Timestamptz;
 use crate::ledger::LedgerKind;
@@ -99,6 +100,8 @@ async fn delete_chunk(
             transaction.rollback().await?;
             return Ok(Chunk::default());
         }
+        // What a backfill has not counted is left for it.
+        let backfilled_to = meters::backfilled_to(&mut transaction).await?.unwrap_or(i64::MAX);
         // By the place of the rows, which lie side by side, and not by their keys, which lie anywhere in an index.
         // `after` spares the index entries that were deleted a moment ago.
         let delete = format!(
@@ -114,7 +117,7 @@ async fn delete_chunk(
         );
         let (deleted, last) = sqlx::query_as::<_, (i64, Option<i64>)>(AssertSqlSafe(delete))
             .bind(after)
-            .bind(insert::seq(mark.batch + 1, 0))
+            .bind(insert::seq(mark.batch + 1, 0).min(backfilled_to.saturating_add(1)))
             .bind(CHUNK)
             .bind(ledger::RETENTION)
             .bind(LedgerKind::Removed.as_str())

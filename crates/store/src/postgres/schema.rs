@@ -14,6 +14,7 @@ use super::errors::{of_statement, within};
 use super::event_partitions::{switch, views};
 use super::locks::lock_id;
 use super::pooler;
+use super::restored;
 use super::session::{Session, quoted};
 use super::settings::{PayloadType, PostgresSettings};
 use crate::{StoreError, check_dedup_fields};
@@ -53,6 +54,7 @@ pub(super) async fn prepare(settings: &PostgresSettings) -> Result<Schema, Store
     let schema = bounded(async {
         let schema = migrate_locked(&mut lease, settings).await?;
         ensure_dedup_fields(&mut lease, settings).await?;
+        restored::notice_restore(&mut lease).await?;
         Ok(schema)
     });
     let schema = schema.await;
@@ -141,6 +143,8 @@ fn migrator() -> Migrator {
         migration(7, "event filter groups", include_str!("../../migrations/postgres/0007_event_filter_groups.sql")),
         migration(8, "audit partitions", include_str!("../../migrations/postgres/0008_audit_partitions.sql")),
         migration(9, "series", include_str!("../../migrations/postgres/0009_series.sql")),
+        migration(10, "meters", include_str!("../../migrations/postgres/0010_meters.sql")),
+        migration(11, "feed", include_str!("../../migrations/postgres/0011_feed.sql")),
     ]);
     migrator.set_locking(false).set_ignore_missing(true);
     migrator

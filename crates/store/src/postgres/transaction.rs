@@ -6,6 +6,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use sluice_event::{EventKey, PayloadHash, ReceiptId};
 use sluice_log::Position;
+use sluice_meter::Set;
 use sqlx::postgres::PgRow;
 use sqlx::{AssertSqlSafe, Row as _, SqlSafeStr};
 
@@ -13,9 +14,10 @@ use super::connections::Lease;
 use super::event_partitions::look_up;
 use super::insert::BatchTarget;
 use super::insert_strategy::{self, InsertStrategies, Inserter};
-use super::{counters, insert, ledger, marks, query, receipts, series};
+use super::{counters, insert, ledger, marks, meters, query, receipts, series};
 use crate::ledger::LedgerRow;
 use crate::marks::{Number, StoredMarks};
+use crate::meters::MeterSets;
 use crate::partitions::{Layout, Layouts, Loaded};
 use crate::series::BatchCounts;
 use crate::{DeadLetter, Dropped, Inserted, NewDeadLetter, Row, StoreError, Transaction as StoreTransaction};
@@ -28,6 +30,8 @@ pub(super) struct Begun {
     pub removed_events: i64,
     /// Where events are stored.
     pub layout: Arc<Layout>,
+    /// The meters that are in force.
+    pub meters: Arc<Set>,
     /// The receipts that are new.
     pub new: HashSet<ReceiptId>,
 }
@@ -37,14 +41,19 @@ pub(super) struct Begun {
 /// The table is locked before the number of the open receipt partition is read, so that this partition
 /// cannot be closed before the transaction ends ([`receipts`] says why). The savepoint that COPY needs
 /// ([`insert_strategy::SAVEPOINT`]) is set last, so that it costs no round trip of its own.
-pub(super) async fn begin(lease: &mut Lease, layouts: &Layouts, ids: &[ReceiptId]) -> Result<Begun, StoreError> {
+pub(super) async fn begin(
+    lease: &mut Lease,
+    (layouts, sets): (&Layouts, &MeterSets),
+    ids: &[ReceiptId],
+) -> Result<Begun, StoreError> {
     let begin = format!(
         "BEGIN ISOLATION LEVEL READ COMMITTED; \
-         LOCK TABLE ONLY receipts IN ROW EXCLUSIVE MODE; \
+         LOCK TABLE ONLY receipts IN ROW EXCLUSIVE MODE; {}; \
          SELECT next_batch()::text, (SELECT value FROM settings WHERE name = 'removed_events'), \
-                (SELECT version::text FROM event_layout) \
+                (SELECT version::text FROM event_layout), (SELECT version::text FROM meter_version) \
          FROM receipt_epochs WHERE closed_at IS NULL; \
          {}; {}",
+        meters::COUNTS_METERS,
         receipts::execute(ids),
         insert_strategy::SAVEPOINT,
     );
@@ -55,12 +64,14 @@ pub(super) async fn begin(lease: &mut Lease, layouts: &Layouts, ids: &[ReceiptId
     let batch = number(first, 0).ok_or_else(no_partition)?;
     let (removed_events, new) = (number(first, 1).unwrap_or(0), receipts::read(new)?);
     let version = first.try_get::<Option<&str>, _>(2).ok().flatten();
+    let meter_version = number(first, 3).unwrap_or(0);
     let layout = layouts.with_version(lease, version).await?;
+    let meters = meters::with_version(lease, sets, meter_version).await?;
     if !layout.has_room_for(batch) {
         // The next maintenance opens another one.
         return Err(StoreError::Conflict("the open partition of events has no numbers left".into()));
     }
-    Ok(Begun { batch, removed_events, layout, new })
+    Ok(Begun { batch, removed_events, layout, meters, new })
 }
 
 /// Reads a number in text format; `None` if it is NULL or no number.
@@ -92,6 +103,9 @@ pub(super) struct Transaction {
     target: BatchTarget,
     layout: Arc<Layout>,
     filters: Loaded,
+    meters: Arc<Set>,
+    /// What the meters have counted, which is written together with COMMIT.
+    meter_rows: Vec<Vec<u8>>,
     generation: u64,
     strategies: Arc<InsertStrategies>,
     /// Whether the savepoint that COPY needs is set and nothing was written since.
@@ -109,11 +123,24 @@ impl Transaction {
         lease: Lease,
         target: BatchTarget,
         (layout, filters): (Arc<Layout>, Loaded),
+        meters: Arc<Set>,
         generation: u64,
         strategies: Arc<InsertStrategies>,
     ) -> Self {
-        let found = HashMap::new();
-        Self { lease, target, layout, filters, generation, strategies, savepoint_set: true, found, failed: false }
+        let (found, meter_rows) = (HashMap::new(), Vec::new());
+        Self {
+            lease,
+            target,
+            layout,
+            filters,
+            meters,
+            meter_rows,
+            generation,
+            strategies,
+            savepoint_set: true,
+            found,
+            failed: false,
+        }
     }
 
     /// Tracks the result of a statement; called after every statement that writes.
@@ -232,6 +259,15 @@ impl StoreTransaction for Transaction {
         marks
     }
 
+    fn meters(&self) -> Arc<Set> {
+        Arc::clone(&self.meters)
+    }
+
+    async fn add_to_meters(&mut self, rows: Vec<Vec<u8>>) -> Result<(), StoreError> {
+        self.meter_rows.extend(rows);
+        Ok(())
+    }
+
     async fn commit(
         mut self: Box<Self>,
         shard: &str,
@@ -246,7 +282,9 @@ impl StoreTransaction for Transaction {
         let series = (!counts.is_empty()).then(|| series::execute(counts));
         let mark = number.as_ref().map(marks::execute);
         let is_numbered = mark.is_some();
-        let statements: Vec<_> = series.into_iter().chain(add).chain(mark).chain(["COMMIT".to_owned()]).collect();
+        let meters = meters::insert_rows(&self.meter_rows);
+        let statements: Vec<_> =
+            meters.into_iter().chain(series).chain(add).chain(mark).chain(["COMMIT".to_owned()]).collect();
         let rows = self.lease.run_for_rows(AssertSqlSafe(statements.join("; "))).await;
         match &rows {
             Ok(_) => self.lease.give_back(),

@@ -5,11 +5,13 @@ mod arrival_marks;
 mod bounded;
 mod bulk;
 mod errors;
+mod feed;
 mod insert;
 mod inspect;
 mod key_partitions;
 mod ledger;
 mod merge;
+mod meters;
 mod query;
 mod readers;
 mod retention;
@@ -28,11 +30,15 @@ use async_trait::async_trait;
 use sluice_event::{Keyer, ReceiptId};
 use sluice_log::Position;
 use sluice_log::sqlite::find_damage;
+use sluice_meter::Definition;
+use sluice_meter::answer::Question;
+use sluice_meter::fold::Length;
 use sqlx::ConnectOptions;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqliteSynchronous};
 use tokio::sync::Mutex;
 
 use crate::dedup_cache::DedupCache;
+use crate::meters::{self as any_meters, MeterFigures, MeterReading, MeterSets, MeterStatus, PutMeter};
 use crate::partitions::{Filters, Limits};
 use crate::{
     DeadLetter, EventQuery, Maintenance, Page, PartitionFigures, Removed, Statistics, Store, StoreError, StoredEvent,
@@ -94,6 +100,7 @@ pub struct SqliteStore {
     maintenance: Readers,
     layouts: Layouts,
     filters: Filters,
+    meter_sets: MeterSets,
     keyer: Keyer,
     dedup_cache: DedupCache,
     retention: Retention,
@@ -146,6 +153,7 @@ impl SqliteStore {
             maintenance: readers(MAINTENANCE, MAINTENANCE_TIMEOUT),
             layouts: Layouts::default(),
             filters: Filters::new(settings.filter_memory),
+            meter_sets: MeterSets::default(),
             keyer: keyer.clone(),
             partition_keys: settings.partition_keys,
             dedup_cache: DedupCache::new(settings.dedup_cache_keys),
@@ -177,7 +185,8 @@ impl Store for SqliteStore {
         let generation = self.retention.removals();
         let (layout, first_seq) = self.layouts.of(writer.current().await?).await?;
         let keys = KeySearch::new(layout, self.filters.loaded(), first_seq, last_seq);
-        let mut transaction = transaction::Transaction::new(writer, last_seq, keys, generation);
+        let meters = meters::in_force(writer.current().await?, &self.meter_sets).await?;
+        let mut transaction = transaction::Transaction::new(writer, last_seq, keys, generation, meters);
         let new = transaction.insert_receipts(receipts).await?;
         Ok((Box::new(transaction), new))
     }
@@ -233,6 +242,26 @@ impl Store for SqliteStore {
 
     async fn maintain_series(&self, retention: Option<Duration>) -> Result<(), StoreError> {
         series::maintain(&self.writer, retention).await
+    }
+
+    async fn meters(&self) -> Result<Vec<MeterStatus>, StoreError> {
+        within(async { Ok(MeterStatus::of_all(meters::read(&mut *self.queries.lease().await?).await?)) }).await
+    }
+
+    async fn put_meter(&self, name: &str, definition: &Definition) -> Result<PutMeter, StoreError> {
+        any_meters::put(&mut meters::Tables::new(&self.writer, &self.keyer), name, definition).await
+    }
+
+    async fn delete_meter(&self, name: &str) -> Result<bool, StoreError> {
+        any_meters::delete(&mut meters::Tables::new(&self.writer, &self.keyer), name).await
+    }
+
+    async fn read_meter(&self, id: i64, length: Length, question: Question) -> Result<MeterReading, StoreError> {
+        within(async { meters::answer(&mut *self.lists.lease().await?, id, length, question).await }).await
+    }
+
+    async fn maintain_meters(&self) -> Result<Option<MeterFigures>, StoreError> {
+        any_meters::maintain(&mut meters::Tables::new(&self.writer, &self.keyer)).await
     }
 
     fn replays(&self) -> &Mutex<()> {

@@ -176,6 +176,29 @@ pub(super) async fn event(
     Ok(alike_or_damaged(events, topic, event_id))
 }
 
+/// Returns events in the order of `seq`, from after one number on and before another: as many as have so many bytes, and at
+/// least one if there are any. Damaged ones are marked.
+pub(super) async fn events_between(
+    reader: &mut SqliteConnection,
+    keyer: &Keyer,
+    (after, before): (i64, i64),
+    max_rows: u32,
+    max_bytes: u64,
+) -> Result<Vec<StoredEvent>, StoreError> {
+    let text = events!("WHERE seq > ?1 AND seq < ?2 ORDER BY seq LIMIT ?3");
+    let mut rows = sqlx::query_as::<_, EventRow>(text).bind(after).bind(before).bind(max_rows).fetch(reader);
+    let (mut events, mut bytes) = (Vec::new(), 0);
+    while let Some(EventRow(row)) = rows.try_next().await.map_err(of_statement)? {
+        let event = row.check(keyer);
+        bytes += event.payload.len() as u64;
+        events.push(event);
+        if bytes >= max_bytes {
+            break;
+        }
+    }
+    Ok(events)
+}
+
 /// Reads all rows of events, one at a time, and compares them with their hashes.
 pub(super) async fn check_rows(reader: &mut SqliteConnection, keyer: &Keyer) -> Result<RowCheck, sqlx::Error> {
     let mut check = RowCheck::default();
@@ -288,7 +311,7 @@ fn timestamp(row: &SqliteRow, column: &str) -> Result<Timestamp, sqlx::Error> {
     })
 }
 
-struct EventRow(ReadRow);
+pub(super) struct EventRow(pub ReadRow);
 
 impl<'r> FromRow<'r, SqliteRow> for EventRow {
     fn from_row(row: &'r SqliteRow) -> Result<Self, sqlx::Error> {

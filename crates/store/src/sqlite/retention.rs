@@ -11,6 +11,7 @@ use tokio::sync::Mutex;
 use super::arrival_marks::{self, Mark};
 use super::errors::of_statement;
 use super::ledger;
+use super::meters;
 use super::writer::{self, Writer, end};
 use crate::ledger::{LedgerKind, LedgerRow};
 use crate::retention_clock::RetentionClock;
@@ -104,8 +105,10 @@ fn before(age: Duration) -> Result<i64, StoreError> {
 /// Deletes the oldest events up to a mark, and records how many were deleted and how far back duplicates are
 /// recognised from now on.
 async fn delete_events(connection: &mut SqliteConnection, mark: Mark) -> Result<u64, StoreError> {
+    // What a backfill has not counted is left for it.
+    let end = meters::backfilled_to(connection).await?.map_or(mark.seq, |counted| counted.min(mark.seq));
     let last = sqlx::query_scalar("SELECT max(seq) FROM (SELECT seq FROM events WHERE seq <= ? ORDER BY seq LIMIT ?)");
-    let last: Option<i64> = last.bind(mark.seq).bind(CHUNK).fetch_one(&mut *connection).await.map_err(of_statement)?;
+    let last: Option<i64> = last.bind(end).bind(CHUNK).fetch_one(&mut *connection).await.map_err(of_statement)?;
     let Some(last) = last else { return Ok(0) };
     // By its index on topics SQLite would read all events, to find them in the order of their topics.
     let count = sqlx::query(

@@ -8,6 +8,7 @@ use sqlx::{Connection, SqlSafeStr, SqliteConnection};
 
 use super::errors::of_statement;
 use super::key_partitions::{MARK, finish_if_empty, is_switched};
+use super::meters::METERS_MARK;
 use crate::{StoreError, check_dedup_fields};
 
 /// Applies the migrations that are not applied yet, and records or checks the dedup fields, in
@@ -43,7 +44,11 @@ pub(super) async fn prepare(connection: &mut SqliteConnection, keyer: &Keyer) ->
 
 /// Returns the dedup fields of their record, which says more to older versions.
 pub(super) fn without_mark(recorded: &str) -> &str {
-    recorded.strip_suffix(MARK).unwrap_or(recorded)
+    let mut fields = recorded;
+    while let Some(rest) = [MARK, METERS_MARK].into_iter().find_map(|mark| fields.strip_suffix(mark)) {
+        fields = rest;
+    }
+    fields
 }
 
 fn migrator() -> Migrator {
@@ -58,6 +63,8 @@ fn migrator() -> Migrator {
         migration(5, "key partitions", include_str!("../../migrations/sqlite/0005_key_partitions.sql")),
         migration(6, "filter groups", include_str!("../../migrations/sqlite/0006_filter_groups.sql")),
         migration(7, "series", include_str!("../../migrations/sqlite/0007_series.sql")),
+        migration(8, "meters", include_str!("../../migrations/sqlite/0008_meters.sql")),
+        migration(9, "feed", include_str!("../../migrations/sqlite/0009_feed.sql")),
     ]);
     migrator.set_locking(false).set_ignore_missing(true);
     migrator

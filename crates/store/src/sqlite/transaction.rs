@@ -6,6 +6,7 @@ use std::sync::{Arc, LazyLock};
 use async_trait::async_trait;
 use sluice_event::{EventKey, PayloadHash, ReceiptId, Timestamp};
 use sluice_log::Position;
+use sluice_meter::Set;
 use sqlx::SqliteConnection;
 use tokio::sync::OwnedMutexGuard;
 
@@ -14,7 +15,7 @@ use super::errors::of_statement;
 use super::insert;
 use super::key_partitions::KeySearch;
 use super::writer::Writer;
-use super::{ledger, query, series};
+use super::{ledger, meters, query, series};
 use crate::ledger::LedgerRow;
 use crate::marks::Number;
 use crate::put_aside;
@@ -65,12 +66,19 @@ pub(super) struct Transaction {
     last_seq: i64,
     keys: KeySearch,
     generation: u64,
+    meters: Arc<Set>,
     failed: bool,
 }
 
 impl Transaction {
-    pub fn new(writer: OwnedMutexGuard<Writer>, last_seq: i64, keys: KeySearch, generation: u64) -> Self {
-        Self { writer, last_seq, keys, generation, failed: false }
+    pub fn new(
+        writer: OwnedMutexGuard<Writer>,
+        last_seq: i64,
+        keys: KeySearch,
+        generation: u64,
+        meters: Arc<Set>,
+    ) -> Self {
+        Self { writer, last_seq, keys, generation, meters, failed: false }
     }
 
     /// Tracks the result of a statement.
@@ -165,6 +173,15 @@ impl StoreTransaction for Transaction {
 
     async fn release_savepoint(&mut self) -> Result<(), StoreError> {
         self.run("RELEASE here").await
+    }
+
+    fn meters(&self) -> Arc<Set> {
+        Arc::clone(&self.meters)
+    }
+
+    async fn add_to_meters(&mut self, rows: Vec<Vec<u8>>) -> Result<(), StoreError> {
+        let added = meters::insert_rows(self.writer.current().await?, rows).await;
+        self.track(added)
     }
 
     /// Commits are not numbered: the log is on the same disk, and there is no second server.

@@ -7,8 +7,10 @@ mod bounded;
 mod commit;
 mod concurrency;
 mod dead_letters;
+mod feed;
 mod inspect;
 mod ledger;
+mod meters;
 mod postgres;
 mod put_aside;
 mod queries;
@@ -76,6 +78,12 @@ on_stores! {
         a_dead_letter_replayed_twice_at_once_is_stored_once
         a_whole_entry_dead_lettered_is_not_dead_lettered_again
         dead_letters_are_listed_newest_first_in_pages;
+    feed:
+        followers_see_every_event_once_and_in_order_while_transactions_are_held_open
+        filters_select_from_the_feed_across_partitions
+        after_a_loss_a_cursor_goes_on_where_the_generations_part_and_says_so
+        a_cursor_of_another_history_begins_anew_and_says_so
+        a_cursor_is_the_number_of_an_event_although_later_numbers_were_given;
     inspect:
         dead_letters_are_selected_by_code_and_time
         a_page_of_large_dead_letters_ends_early_and_goes_on
@@ -87,6 +95,21 @@ on_stores! {
         the_events_of_a_repeated_request_are_counted_by_topic
         a_dead_letter_of_an_entry_is_counted_once_per_append
         removed_events_and_audit_rows_are_counted;
+    meters:
+        an_event_is_counted_if_and_only_if_it_was_stored
+        windows_of_all_lengths_agree
+        what_was_not_committed_is_not_counted
+        a_meter_that_is_added_counts_what_is_before_and_after_it_once
+        a_changed_meter_shows_its_former_figures_until_the_new_ones_are_complete
+        a_meter_that_is_put_again_stays_as_it_is
+        of_two_meters_that_are_put_at_once_one_is_added
+        a_removed_meter_is_gone_with_its_windows
+        there_are_no_more_meters_than_may_be
+        retention_waits_for_the_backfill_and_a_later_meter_says_what_is_missing
+        windows_that_ended_before_the_retention_are_removed_and_no_others
+        figures_stay_exact_while_batches_are_committed_and_added_up
+        what_is_damaged_is_said_and_nothing_is_lost
+        a_store_with_meters_is_none_for_versions_that_do_not_know_them;
     put_aside:
         a_request_that_was_put_aside_is_skipped_when_it_is_sent_again
         a_request_that_was_stored_before_is_not_put_aside_a_second_time

@@ -7,13 +7,18 @@
 
 use std::collections::BTreeMap;
 
+use k8s_openapi::api::core::v1::{Container, Volume};
+
 use super::names::Component;
 use super::objects::Objects;
 use super::{auth, config, durability, meta, pod, postgres, redis, set, tls};
-use crate::contract::{AGGREGATOR_COMMAND, AGGREGATOR_PORT, env};
+use crate::contract::{AGGREGATOR_COMMAND, AGGREGATOR_PORT, METERS_FILE, env};
 use crate::controller::plan::{Checksums, Plan};
 
 const COMPONENT: Component = Component::Aggregator;
+/// Where the file of meters is, and the name of its volume.
+const METERS: &str = "/etc/sluice-meters";
+const VOLUME: &str = "meters";
 /// Seconds between the shutdown timeout of the program and SIGKILL. The program needs them to leave the
 /// consumer group and to close its connections.
 const GRACE_MARGIN: i64 = 15;
@@ -40,10 +45,12 @@ pub(super) fn build(plan: &Plan, checksums: &Checksums, objects: &mut Objects) {
     ]);
     variables.extend(durability::variables(plan, |_| true));
     variables.extend(plan.retention.iter().map(|time| pod::env(env::RETENTION, time.clone())));
+    variables.extend(plan.meters.iter().map(|_| pod::env(env::METERS, format!("{METERS}/{METERS_FILE}"))));
     container.env = Some(variables);
     container.ports = Some(vec![pod::port("http", AGGREGATOR_PORT)]);
     let mut volumes = tls::of_program(plan, COMPONENT, &mut container);
     volumes.extend(auth::of_program(plan, &mut container));
+    volumes.extend(meters(plan, &mut container, objects));
     container.resources = Some(pod::resources(&aggregator.resources, "100m", "128Mi"));
     pod::http_probes(&mut container, tls::probed_port(plan));
 
@@ -65,6 +72,16 @@ pub(super) fn build(plan: &Plan, checksums: &Checksums, objects: &mut Objects) {
     objects.disruption_budgets.push(meta::disruption_budget(plan, COMPONENT));
     let service = plan.names.aggregator_pods();
     objects.stateful_sets.push(set::stateful_set(plan, COMPONENT, aggregator.replicas, service, template));
+}
+
+/// Adds the file of meters. It is part of no hash: the program reads a changed file by itself.
+fn meters(plan: &Plan, container: &mut Container, objects: &mut Objects) -> Option<Volume> {
+    let file = plan.meters.clone()?;
+    objects.config_maps.push(config::config_map(plan, COMPONENT, [(METERS_FILE.to_owned(), file)].into()));
+    let mut mount = pod::mount(VOLUME, METERS);
+    mount.read_only = Some(true);
+    container.volume_mounts.get_or_insert_default().push(mount);
+    Some(Volume { name: VOLUME.to_owned(), ..config::volume(&plan.names.of(COMPONENT)) })
 }
 
 /// Returns the headless Service that gives each pod a DNS name. A pod that is not ready has one too, because the

@@ -7,6 +7,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use sluice_event::{EventKey, PayloadHash, ReceiptId};
 use sluice_log::Position;
+use sluice_meter::Set;
 use sluice_store::ledger::LedgerRow;
 use sluice_store::marks::{Number, StoredMarks};
 use sluice_store::partitions::{Filters, Layout, LayoutSource, Layouts, Loaded, Place, anywhere, closed_places};
@@ -17,6 +18,7 @@ use tokio::time::{Instant, timeout_at};
 use super::connections::{Connections, Lease};
 use super::events::{KILLS, REFUSED, not_simulated};
 use super::maintenance::missing;
+use super::meters;
 use super::server::{Begun, Numbered, StoreServer};
 use super::tables::{ONE_TABLE, Tables};
 use super::transactions::{Lock, Locked, Open, StoredRow};
@@ -236,12 +238,18 @@ impl ModelTransaction {
             topic: row.event.topic.to_string(),
             event_id: row.event.event_id.to_string(),
             hash: row.event.payload_hash,
+            value: number_in(&row.event.payload),
             request: row.request_id,
             inserted_at: self.inner.world.millis(Clock::Store),
         };
         self.open(|open| open.rows.push((row.key, stored)))?;
         Ok(true)
     }
+}
+
+/// Returns the number in a payload of the simulated clients.
+fn number_in(payload: &str) -> Option<u64> {
+    payload.strip_prefix(r#"{"value":"#)?.strip_suffix('}')?.parse().ok()
 }
 
 #[async_trait]
@@ -329,6 +337,14 @@ impl Transaction for ModelTransaction {
     async fn release_savepoint(&mut self) -> Result<(), StoreError> {
         self.inner.pass("release savepoint").await?;
         self.open(|open| open.savepoint = None)
+    }
+
+    fn meters(&self) -> Arc<Set> {
+        meters::in_force()
+    }
+
+    async fn add_to_meters(&mut self, rows: Vec<Vec<u8>>) -> Result<(), StoreError> {
+        self.open(|open| open.meters.extend(rows))
     }
 
     fn is_compared(&self) -> bool {

@@ -13,6 +13,7 @@ use tokio::sync::Notify;
 
 use super::changes::{Change, MarkBefore, add};
 use super::locks::TableLocks;
+use super::meters;
 use super::tables::Tables;
 use super::transactions::{Lock, Open, Transactions};
 use crate::planted::Planted;
@@ -269,6 +270,7 @@ impl StoreServer {
                 violations.push(format!("a commit counts {counts:?} in topic {topic} and inserts {rows} rows"));
             }
         }
+        violations.extend(meters::fault(&open.meters, &open.rows));
         if let Some((key, _)) = open.rows.iter().find(|(key, _)| self.events.find(*key).is_some()) {
             violations.push(format!("a commit inserts {key} a second time"));
         }

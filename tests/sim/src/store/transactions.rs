@@ -24,6 +24,8 @@ pub struct StoredRow {
     pub event_id: String,
     /// The hash of its payload.
     pub hash: PayloadHash,
+    /// The number in its payload, if it has one.
+    pub value: Option<u64>,
     /// The request that it came with.
     pub request: RequestId,
     /// When it was inserted, by the store's clock in milliseconds.
@@ -45,6 +47,8 @@ pub struct Open {
     pub dead_letters: Vec<NewDeadLetter>,
     /// The rows for the audit trail.
     pub dropped: Vec<Dropped>,
+    /// What the meters have counted, as rows.
+    pub meters: Vec<Vec<u8>>,
     /// The entry whose marks of attempts are deleted.
     pub forgotten: Option<Position>,
     /// How many rows there were when the savepoint was set.

@@ -33,6 +33,7 @@
 
 mod build;
 mod close;
+pub(super) mod feed_ranges;
 mod groups;
 pub(super) mod layout;
 pub(super) mod look_up;

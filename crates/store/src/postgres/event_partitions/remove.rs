@@ -10,6 +10,7 @@ use sqlx::{AssertSqlSafe, Connection, PgConnection};
 use super::super::arrival_marks::{self, Mark};
 use super::super::connections::Lease;
 use super::super::errors::within;
+use super::super::insert::ORDINAL_BITS;
 use super::super::ledger;
 use super::super::partition_steps::{PartitionSteps, is_held_for_long};
 use super::super::removals;
@@ -57,6 +58,7 @@ async fn remove(lease: &mut Lease, schema: &str, mark: Mark) -> Result<Option<Re
                  DELETE FROM event_partitions \
                  WHERE number = (SELECT min(number) FROM event_partitions) \
                    AND closed_at IS NOT NULL AND last_batch <= $1 \
+                   AND NOT EXISTS (SELECT FROM meters WHERE backfilled_to < ((last_batch + 1) << $2) - 1) \
                  RETURNING number, closed_at, filter), \
              groups AS ( \
                  DELETE FROM event_filter_groups WHERE last_partition <= (SELECT number FROM oldest) RETURNING filter), \
@@ -65,7 +67,9 @@ async fn remove(lease: &mut Lease, schema: &str, mark: Mark) -> Result<Option<Re
                  WHERE filter IN (SELECT filter FROM oldest UNION ALL SELECT filter FROM groups)) \
              SELECT number, closed_at FROM oldest",
         );
-        let Some((number, closed_at)) = oldest.bind(mark.batch).fetch_optional(&mut *transaction).await? else {
+        let Some((number, closed_at)) =
+            oldest.bind(mark.batch).bind(ORDINAL_BITS as i32).fetch_optional(&mut *transaction).await?
+        else {
             transaction.rollback().await?;
             return Ok(None);
         };

@@ -29,7 +29,7 @@ INSERT INTO event_layout (version, first_seq) VALUES (gen_random_uuid(), 0);
 UPDATE settings SET value = 'partitioned ' || value WHERE name = 'payload_type';
 
 ALTER SEQUENCE event_batches RENAME TO batches;
-CREATE OR REPLACE FUNCTION next_batch() RETURNS bigint LANGUAGE sql AS $$ SELECT nextval('batches') $$;
+CREATE OR REPLACE FUNCTION draw_batch() RETURNS bigint LANGUAGE sql AS $$ SELECT nextval('batches') $$;
 CREATE OR REPLACE FUNCTION last_batch() RETURNS bigint LANGUAGE sql AS
     $$ SELECT CASE WHEN is_called THEN last_value ELSE 0 END FROM batches $$;
 SELECT setval('batches', greatest(last_batch(), {before}));

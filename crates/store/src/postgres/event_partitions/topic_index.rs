@@ -31,7 +31,7 @@ impl TopicIndex {
         )
     }
 
-    fn of(self, topic: &str) -> String {
+    pub(super) fn of(self, topic: &str) -> String {
         match self {
             Self::Hash => format!("hashtext({topic})"),
             Self::Text => topic.to_owned(),

@@ -25,7 +25,7 @@ async fn a_list_of_few_events_among_many_of_others_reads_only_these() {
         test.commit(&batch_of((0..25).map(|n| event(&format!("mine.{}", n % 5), round * 25 + n, "0")).collect())).await;
         test.run(&format!(
             "INSERT INTO event_rows (key, seq, ts, received_at, payload_hash, request_id, topic, event_id, payload) \
-             SELECT gen_random_uuid(), (next_batch() << 20), now(), now(), gen_random_uuid(), \
+             SELECT gen_random_uuid(), (draw_batch() << 20), now(), now(), gen_random_uuid(), \
                     gen_random_uuid(), 'other.' || n % 20, n, '{{}}' FROM generate_series(1, {}) n",
             FOREIGN / 4
         ))

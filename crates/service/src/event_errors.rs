@@ -1,0 +1,39 @@
+//! What is wrong with single events of a request.
+
+use serde::Serialize;
+use utoipa::ToSchema;
+
+use crate::code::Code;
+
+/// What is wrong with one event, or with all of the body.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
+pub struct EventError {
+    /// The index of the event in the request, from 0; absent when the error concerns all of the body.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    index: Option<usize>,
+    /// The field with the error.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>)]
+    field: Option<&'static str>,
+    /// The code that the problem would have if this were the only error.
+    #[schema(example = "invalid_event")]
+    code: &'static str,
+    /// What is wrong, as text for a person.
+    detail: String,
+}
+
+impl EventError {
+    /// Returns an error at this place.
+    pub fn new(code: Code, index: Option<usize>, field: Option<&'static str>, detail: String) -> Self {
+        Self { index, field, code: code.as_str(), detail }
+    }
+}
+
+/// The errors of a request.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct EventErrors {
+    /// The first of them. Whoever makes the list bounds it.
+    pub first: Vec<EventError>,
+    /// How many were found.
+    pub count: usize,
+}
