@@ -25,6 +25,8 @@ const METERS: [(&str, &str, &str, Figure); 6] = [
     }),
     ("different", "unique", "/n", |values| values.len().to_string()),
 ];
+/// How many different values a window of `unique` keeps over all its groups.
+const MAX_DIFFERENT: usize = 100_000;
 /// The meter that is added in the middle of a test.
 const ADDED: (&str, &str, &str, Figure) =
     ("added", "latest", "/n", |values| values.iter().max().map_or(0, |value| value.n).to_string());
@@ -117,26 +119,43 @@ pub async fn compare(system: &System) {
         let n = n.unwrap_or_else(|| panic!("not a payload of the load: {payload}"));
         expected.entry((micros.div_euclid(60_000_000), topic)).or_default().push(Seen { micros, n });
     }
-    for (name, _, _, figure) in METERS.into_iter().chain([ADDED, CHANGED]) {
+    for (name, aggregation, _, figure) in METERS.into_iter().chain([ADDED, CHANGED]) {
         let shown = figures(&system.client, name, &expected).await;
-        let expected: BTreeMap<_, _> = expected
-            .iter()
-            .map(|((minute, topic), values)| ((*minute, topic.clone()), (figure(values), values.len() as u64)))
-            .collect();
-        let differ = expected.iter().find(|(key, value)| shown.get(*key) != Some(*value));
-        assert_eq!(shown.len(), expected.len(), "the meter {name}: {shown:?} instead of {expected:?}");
-        if let Some((key, value)) = differ {
-            panic!("the meter {name} shows {:?} at {key:?}, and the rows {value:?}", shown.get(key));
+        assert!(shown.keys().eq(expected.keys()), "the meter {name}: {shown:?} instead of {:?}", expected.keys());
+        let mut different = BTreeMap::<i64, (usize, usize)>::new();
+        for (key, values) in &expected {
+            let (value, shown) = (figure(values), &shown[key]);
+            let says = format!("the meter {name} shows {shown:?} at {key:?}, and the {} rows {value}", values.len());
+            assert_eq!(shown.events, values.len() as u64, "{says}");
+            assert_eq!(shown.value == value, !shown.is_lower_bound, "{says}");
+            if aggregation == "unique" {
+                let (kept, rows) = different.entry(key.0).or_default();
+                *kept += shown.value.parse::<usize>().expect("a count");
+                *rows += values.len();
+            } else {
+                assert!(!shown.is_lower_bound, "{says}");
+            }
+        }
+        for (minute, (kept, rows)) in different {
+            assert_eq!(kept, rows.min(MAX_DIFFERENT), "the meter {name} in the minute {minute}, of {rows} rows");
         }
     }
 }
 
-/// Returns the figures of a meter by minute and topic, each with the number of its events.
+/// What a meter shows of a group.
+#[derive(Debug)]
+struct Shown {
+    value: String,
+    events: u64,
+    is_lower_bound: bool,
+}
+
+/// Returns what a meter shows by minute and topic.
 async fn figures(
     client: &Client,
     name: &str,
     expected: &BTreeMap<(i64, String), Vec<Seen>>,
-) -> BTreeMap<(i64, String), (String, u64)> {
+) -> BTreeMap<(i64, String), Shown> {
     let (Some(((first, _), _)), Some(((last, _), _))) = (expected.first_key_value(), expected.last_key_value()) else {
         return BTreeMap::new();
     };
@@ -153,7 +172,8 @@ async fn figures(
         for group in window["groups"].as_array().expect("groups") {
             let topic = group["group"]["topic"].as_str().unwrap_or_else(|| panic!("no topic: {group}"));
             let value = group["value"].as_str().expect("a value").to_owned();
-            figures.insert((minute, topic.to_owned()), (value, events(group)));
+            let shown = Shown { value, events: events(group), is_lower_bound: group["lower_bound"] == true };
+            figures.insert((minute, topic.to_owned()), shown);
         }
     }
     let groups = |windows: &[Value]| -> Vec<Value> {
