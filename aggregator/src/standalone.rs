@@ -97,7 +97,7 @@ impl Standalone {
         let origins = settings.auth.origins();
         // The publisher stops first: what it has accepted is stored before the aggregator stops.
         let published = CancellationToken::new();
-        let publisher = sluice_publisher::Publisher::start(log.clone(), &settings.ingest);
+        let publisher = sluice_publisher::Publisher::start(log.clone(), &settings.ingest, &settings.rules.keyer());
         let files = (log.clone(), store.clone());
         let state = ApiState::new(store.clone(), log.clone(), options.clone()).ending_with(shutdown.clone());
         let api = api::router(state);

@@ -121,7 +121,7 @@ fn take_entry(waiting: &mut VecDeque<Waiting>) -> Vec<Waiting> {
 mod tests {
     use std::time::Duration;
 
-    use sluice_event::{Limits, RequestId};
+    use sluice_event::RequestId;
 
     use tokio::sync::oneshot;
     use tokio::time::Instant;
@@ -129,15 +129,13 @@ mod tests {
     use super::*;
     use crate::admission::{Reservation, Slot};
     use crate::body_budget::BodyBudget;
+    use crate::pack::tests::{JSON, rules};
     use crate::pack::{Sender, pack};
     use crate::waiting::Outcome;
 
     fn request(key: Option<&str>, body: &str) -> (Waiting, oneshot::Receiver<Outcome>) {
         let sender = Sender { id: RequestId::random(), subject: None, limit: None };
-        let packed =
-            pack(sender, key.map(str::as_bytes), body.as_bytes(), crate::pack::Reading::default(), &Limits::default())
-                .unwrap()
-                .0;
+        let packed = pack(sender, key.map(str::as_bytes), body.as_bytes(), JSON, &rules()).unwrap().0;
         let (reply, answer) = oneshot::channel();
         let slot = Slot::take(&Arc::new(Semaphore::new(1))).unwrap();
         let reservation = Reservation::new(Arc::new(BodyBudget::new(1)));

@@ -3,8 +3,9 @@
 use axum::http::{HeaderMap, HeaderName, Uri, header};
 use sluice_service::problem::Problem;
 
-use sluice_event::Format;
+use sluice_event::{CloudEventForm, Format};
 
+use crate::cloud_events::{CloudEventMode, is_binary};
 use crate::expand::Coding;
 use crate::problems::{invalid_idempotency_key, invalid_partial, unsupported_encoding, unsupported_media_type};
 
@@ -12,17 +13,24 @@ use crate::problems::{invalid_idempotency_key, invalid_partial, unsupported_enco
 pub(crate) const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
 const MAX_KEY_BYTES: usize = 255;
 
+/// What a body has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum BodyFormat {
+    Events(Format),
+    CloudEvents(CloudEventMode),
+}
+
 /// What the headers say about a body.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Content {
-    /// How the events are separated.
-    pub(crate) format: Format,
+    pub(crate) format: BodyFormat,
     /// How the body is compressed.
     pub(crate) coding: Option<Coding>,
 }
 
-/// Accepts JSON in UTF-8: `application/json` or `application/x-ndjson`, with or without `charset=utf-8`. The type must
-/// be given, because a page of another site can send a body without one, and cannot send this one unasked.
+/// Accepts JSON in UTF-8: `application/json`, `application/x-ndjson`, or one of those of CloudEvents, with or without
+/// `charset=utf-8`. The type must be given, because a page of another site can send a body without one, and cannot send this
+/// one unasked. Nor can it send the headers of a CloudEvent in the binary mode, whose body may be of any type.
 ///
 /// # Errors
 /// `unsupported_media_type`.
@@ -31,11 +39,19 @@ pub(crate) fn check_content(headers: &HeaderMap) -> Result<Content, Problem> {
     let mut types = headers.get_all(header::CONTENT_TYPE).iter();
     let format = match (types.next(), types.next()) {
         // Nearly all clients write it like this: no need to parse it.
-        (Some(one), None) if one == "application/json" => Some(Format::Document),
-        (Some(one), None) => one.to_str().ok().and_then(format),
+        (Some(one), None) if one == "application/json" && !is_binary(headers) => {
+            Some(BodyFormat::Events(Format::Document))
+        }
+        (Some(one), None) => one.to_str().ok().and_then(|one| format(one, is_binary(headers))),
+        (None, _) if is_binary(headers) => Some(BodyFormat::CloudEvents(CloudEventMode::Binary)),
         _ => None,
     };
-    let refusal = || unsupported_media_type("send the header Content-Type: application/json or application/x-ndjson");
+    let refusal = || {
+        unsupported_media_type(
+            "send the header Content-Type: application/json, application/x-ndjson, application/cloudevents+json or \
+             application/cloudevents-batch+json",
+        )
+    };
     Ok(Content { format: format.ok_or_else(refusal)?, coding })
 }
 
@@ -52,11 +68,19 @@ fn coding(headers: &HeaderMap) -> Result<Option<Coding>, Problem> {
     }
 }
 
-fn format(content_type: &str) -> Option<Format> {
+fn format(content_type: &str, is_binary: bool) -> Option<BodyFormat> {
     let mut parts = content_type.split(';').map(str::trim);
-    let format = match parts.next()? {
-        essence if essence.eq_ignore_ascii_case("application/json") => Format::Document,
-        essence if essence.eq_ignore_ascii_case("application/x-ndjson") => Format::Lines,
+    let essence = parts.next()?.to_ascii_lowercase();
+    let format = match &*essence {
+        "application/cloudevents+json" => BodyFormat::CloudEvents(CloudEventMode::Structured(CloudEventForm::One)),
+        "application/cloudevents-batch+json" => {
+            BodyFormat::CloudEvents(CloudEventMode::Structured(CloudEventForm::Batch))
+        }
+        // Another format of CloudEvents.
+        other if other.starts_with("application/cloudevents") => return None,
+        _ if is_binary => return Some(BodyFormat::CloudEvents(CloudEventMode::Binary)),
+        "application/json" => BodyFormat::Events(Format::Document),
+        "application/x-ndjson" => BodyFormat::Events(Format::Lines),
         _ => return None,
     };
     let utf_8 = parts.filter(|parameter| !parameter.is_empty()).all(|parameter| {
@@ -125,10 +149,15 @@ mod tests {
             "application/json;charset=\"UTF-8\"",
             "application/json;",
         ] {
-            assert_eq!(check_content(&with("content-type", &[value])).unwrap().format, Format::Document, "{value}");
+            assert_eq!(
+                check_content(&with("content-type", &[value])).unwrap().format,
+                BodyFormat::Events(Format::Document),
+                "{value}"
+            );
         }
         for value in ["application/x-ndjson", "Application/X-NDJSON;charset=utf-8"] {
-            assert_eq!(check_content(&with("content-type", &[value])).unwrap().format, Format::Lines, "{value}");
+            let format = check_content(&with("content-type", &[value])).unwrap().format;
+            assert_eq!(format, BodyFormat::Events(Format::Lines), "{value}");
         }
         assert!(check_content(&HeaderMap::new()).is_err());
         for value in [
@@ -146,6 +175,37 @@ mod tests {
             assert_eq!(problem.code(), Code::UnsupportedMediaType, "{value}");
         }
         assert!(check_content(&with("content-type", &["application/json", "text/plain"])).is_err());
+    }
+
+    #[test]
+    fn cloud_events_are_known_by_their_type_or_by_their_headers() {
+        let mode = |types: &[&str], is_binary: bool| {
+            let mut headers = with("content-type", types);
+            if is_binary {
+                headers.insert("ce-specversion", HeaderValue::from_static("1.0"));
+            }
+            match check_content(&headers) {
+                Ok(Content { format: BodyFormat::CloudEvents(mode), .. }) => Some(mode),
+                Ok(other) => panic!("{types:?}: {other:?}"),
+                Err(problem) => {
+                    assert_eq!(problem.code(), Code::UnsupportedMediaType, "{types:?}");
+                    None
+                }
+            }
+        };
+        let structured = |form| Some(CloudEventMode::Structured(form));
+        for is_binary in [false, true] {
+            let one = mode(&["application/CloudEvents+json; charset=UTF-8"], is_binary);
+            assert_eq!(one, structured(CloudEventForm::One));
+            let batch = mode(&["application/cloudevents-batch+json"], is_binary);
+            assert_eq!(batch, structured(CloudEventForm::Batch));
+            assert_eq!(mode(&["application/cloudevents+xml"], is_binary), None);
+            assert_eq!(mode(&["application/cloudevents+json; charset=latin1"], is_binary), None);
+        }
+        for types in [&["application/json"][..], &["text/plain; charset=latin1"], &["image/png"], &[]] {
+            assert_eq!(mode(types, true), Some(CloudEventMode::Binary), "{types:?}");
+        }
+        assert_eq!(mode(&["application/json", "text/plain"], true), None);
     }
 
     #[test]

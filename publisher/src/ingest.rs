@@ -21,6 +21,8 @@ use sluice_service::shortcut::{BodyWasRead, Shortcut};
 use utoipa::ToSchema;
 
 use crate::admission::Reservation;
+use crate::cloud_events::{CloudEventMode, to_structured};
+use crate::headers::BodyFormat;
 use crate::pack::{Packed, Reading, Sender, pack};
 use crate::problems::parsing_failed;
 use crate::publisher::Publisher;
@@ -51,14 +53,17 @@ pub struct Accepted {
     /// With `partial=true`: the errors of these events; at most 100.
     #[serde(skip_serializing_if = "Option::is_none")]
     errors: Option<Vec<EventError>>,
+    /// What the sender of CloudEvents should know about the settings of this server.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    warning: Option<&'static str>,
 }
 
 impl IntoResponse for Accepted {
     fn into_response(self) -> Response {
         // Formatted without a serializer, for speed: it is the answer to nearly all requests.
-        let body = match &self.rejected {
-            None => format!(r#"{{"status":"{}","count":{}}}"#, self.status, self.count),
-            Some(_) => serde_json::to_string(&self).unwrap_or_default(),
+        let body = match (&self.rejected, self.warning) {
+            (None, None) => format!(r#"{{"status":"{}","count":{}}}"#, self.status, self.count),
+            _ => serde_json::to_string(&self).unwrap_or_default(),
         };
         let mut response = Response::new(Body::from(body));
         *response.status_mut() = StatusCode::ACCEPTED;
@@ -120,8 +125,8 @@ where
     }
 }
 
-/// Processes a request in steps: checks the headers, receives the body, expands it if it is compressed, validates and
-/// packs it, and appends it.
+/// Processes a request in steps: checks the headers, receives the body, expands it if it is compressed, adds the headers
+/// that are attributes of a CloudEvent, validates and packs it, and appends it.
 async fn accept<B>(
     publisher: &Publisher,
     sender: Sender<'_>,
@@ -136,20 +141,32 @@ where
     let content = headers::check_content(headers)?;
     let reading = Reading { format: content.format, partial: headers::is_partial(uri)? };
     let key = headers::idempotency_key(headers)?;
+    let rules = publisher.rules();
+    let warning = match reading.format {
+        BodyFormat::Events(_) => None,
+        BodyFormat::CloudEvents(_) => rules.cloud_events.check()?,
+    };
     publisher.check_room()?;
 
     // Held while the request is in memory, which does not end when its client leaves.
     let mut reservation = publisher.reserve();
-    let max = publisher.limits().body_bytes;
+    let max = rules.limits.body_bytes;
     let mut body = receive::body(headers, body, max, publisher.body_timeout(), &mut reservation).await?;
     *was_read = true;
     if let Some(coding) = content.coding {
         (body, reservation) = publisher.expander().expand(coding, body, max, reservation).await?;
     }
     let size = body.len() as u64;
+    if reading.format == BodyFormat::CloudEvents(CloudEventMode::Binary) {
+        body = to_structured(headers, &body)?;
+        reservation.grow(body.len()).await?;
+    }
     let ((packed, errors), reservation) = validate(publisher, sender, key, body, reading, reservation).await?;
     let count = packed.request.events();
-    publisher.append(packed, reservation).await?;
+    // A batch of CloudEvents may be empty.
+    if count > 0 {
+        publisher.append(packed, reservation).await?;
+    }
 
     EVENTS.increment(count);
     BODY_BYTES.increment(size);
@@ -159,7 +176,7 @@ where
         None if reading.partial => (Some(0), Some(Vec::new())),
         None => (None, None),
     };
-    Ok(Accepted { status: "accepted", count, rejected, errors })
+    Ok(Accepted { status: "accepted", count, rejected, errors, warning })
 }
 
 /// Validates and packs a body. It consumes the body, so that only the packed request stays in memory
@@ -173,15 +190,15 @@ async fn validate(
     reading: Reading,
     reservation: Reservation,
 ) -> Result<((Packed, Option<EventErrors>), Reservation), Problem> {
-    let limits = *publisher.limits();
+    let rules = publisher.rules();
     if body.len() <= LARGE_BODY {
-        return pack(sender, key, &body, reading, &limits).map(|packed| (packed, reservation));
+        return pack(sender, key, &body, reading, rules).map(|packed| (packed, reservation));
     }
-    let key = key.map(<[u8]>::to_vec);
+    let (key, rules) = (key.map(<[u8]>::to_vec), rules.clone());
     let (id, subject, limit) = (sender.id, sender.subject.cloned(), sender.limit.cloned());
     let packing = tokio::task::spawn_blocking(move || {
         let sender = Sender { id, subject: subject.as_ref(), limit: limit.as_ref() };
-        let packed = pack(sender, key.as_deref(), &body, reading, &limits)?;
+        let packed = pack(sender, key.as_deref(), &body, reading, &rules)?;
         Ok((packed, reservation))
     });
     packing.await.unwrap_or_else(|error| Err(parsing_failed(&error)))
@@ -193,7 +210,7 @@ mod tests {
 
     #[tokio::test]
     async fn the_answer_is_the_document_of_the_schema() {
-        let accepted = Accepted { status: "accepted", count: 12_345, rejected: None, errors: None };
+        let accepted = Accepted { status: "accepted", count: 12_345, rejected: None, errors: None, warning: None };
         let document = serde_json::to_string(&accepted).unwrap();
         let response = accepted.into_response();
         assert_eq!(response.status(), StatusCode::ACCEPTED);

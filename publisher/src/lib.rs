@@ -11,6 +11,7 @@
 mod admission;
 mod append;
 mod body_budget;
+pub mod cloud_events;
 mod coalesce;
 mod connector;
 mod error_chain;

@@ -20,7 +20,7 @@ pub fn openapi() -> utoipa::openapi::OpenApi {
 #[openapi(
     info(title = "Sluice publisher", description = "Takes events; each is stored once and counted exactly."),
     paths(publish),
-    components(schemas(PublishedEvent, PublishedEvents, Accepted, Problem, EventError)),
+    components(schemas(PublishedEvent, PublishedEvents, PublishedCloudEvent, Accepted, Problem, EventError)),
     tags((name = "publish", description = "Publishing events"))
 )]
 struct Document;
@@ -42,6 +42,30 @@ struct PublishedEvent {
     timestamp: Option<String>,
     /// Who sent it; at most 512 bytes.
     source: Option<String>,
+}
+
+/// A CloudEvent 1.0. Attributes with other names are extensions. In the binary mode the attributes are headers `ce-…`.
+#[derive(Serialize, ToSchema)]
+struct PublishedCloudEvent {
+    #[schema(example = "1.0")]
+    specversion: String,
+    /// Unique among those of the source.
+    id: String,
+    /// A reference to a URI.
+    source: String,
+    #[serde(rename = "type")]
+    kind: String,
+    /// The time of arrival when absent.
+    #[schema(format = DateTime)]
+    time: Option<String>,
+    subject: Option<String>,
+    datacontenttype: Option<String>,
+    dataschema: Option<String>,
+    /// Any JSON; kept as given.
+    #[schema(value_type = Value, required = false)]
+    data: (),
+    /// Data that is not text, instead of `data`.
+    data_base64: Option<String>,
 }
 
 /// Events in an object.
@@ -85,6 +109,8 @@ enum PublishRequest {
     request_body(content(
         (PublishRequest = "application/json"),
         (PublishedEvent = "application/x-ndjson"),
+        (PublishedCloudEvent = "application/cloudevents+json"),
+        (Vec<PublishedCloudEvent> = "application/cloudevents-batch+json"),
     )),
     responses(
         (status = 202, description = "The events are on disk", body = Accepted),

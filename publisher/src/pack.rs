@@ -4,17 +4,29 @@ use sluice_auth::problems::topic_not_allowed;
 use sluice_auth::{EventLimit, Subject, Topics};
 use sluice_event::entry::PackedRequest;
 use sluice_event::key::{hash128, hash128_of_parts};
-use sluice_event::{BodyHash, Event, Format, IdempotencyKeyHash, Limits, ReceiptId, Refused, RequestId, Timestamp};
+use sluice_event::{
+    BodyHash, CloudEventForm, Event, IdempotencyKeyHash, Limits, ReceiptId, Refused, RequestId, Timestamp, parse_all,
+    parse_cloud_events,
+};
 use sluice_log::KeyedRequest;
 use sluice_service::event_errors::EventErrors;
 use sluice_service::problem::Problem;
 
+use crate::cloud_events::{CloudEventMode, CloudEventRules};
+use crate::headers::BodyFormat;
 use crate::problems::{event_errors, invalid_body};
 
+/// What events must be.
+#[derive(Debug, Clone)]
+pub(crate) struct Rules {
+    pub(crate) limits: Limits,
+    pub(crate) cloud_events: CloudEventRules,
+}
+
 /// How a body is read.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Copy)]
 pub(crate) struct Reading {
-    pub(crate) format: Format,
+    pub(crate) format: BodyFormat,
     /// Whether the events without an error are accepted although others have one.
     pub(crate) partial: bool,
 }
@@ -59,7 +71,7 @@ pub(crate) struct Packed {
     pub(crate) keyed: Option<KeyedRequest>,
 }
 
-/// Validates and packs a body. Also returns the errors of a body that is accepted in part.
+/// Validates and packs a body, which has the JSON text of a CloudEvent that came in the binary mode. Also returns the errors of a body that is accepted in part.
 ///
 /// What is accepted of a body with an `Idempotency-Key` must follow from the body alone, because a repetition under the key
 /// gets the same answer without being stored again. So a timestamp that is too far from the arrival refuses it as a whole.
@@ -72,10 +84,20 @@ pub(crate) fn pack(
     key: Option<&[u8]>,
     body: &[u8],
     reading: Reading,
-    limits: &Limits,
+    rules: &Rules,
 ) -> Result<(Packed, Option<EventErrors>), Problem> {
     let now = Timestamp::now();
-    let (events, errors) = match sluice_event::parse_all(body, reading.format, limits, now) {
+    let parsed = match reading.format {
+        BodyFormat::Events(format) => parse_all(body, format, &rules.limits, now),
+        BodyFormat::CloudEvents(mode) => {
+            let form = match mode {
+                CloudEventMode::Structured(form) => form,
+                CloudEventMode::Binary => CloudEventForm::One,
+            };
+            parse_cloud_events(body, form, &rules.cloud_events.topic, &rules.limits, now)
+        }
+    };
+    let (events, errors) = match parsed {
         Ok(events) => (events, None),
         Err(refused) if reading.partial && usable(&refused, key) => {
             let errors = event_errors(&refused.faults);
@@ -100,20 +122,29 @@ fn usable(refused: &Refused<'_>, key: Option<&[u8]>) -> bool {
 }
 
 #[cfg(test)]
-mod tests {
-    use sluice_event::EntryId;
+pub(crate) mod tests {
     use sluice_event::entry::{self, PackedEntry};
+    use sluice_event::{EntryId, Format, Keyer, TopicTemplate};
     use sluice_service::code::Code;
 
     use super::*;
+    use crate::cloud_events::{CloudEventArgs, WithoutSource};
 
     const BODY: &[u8] = br#"{"id":"evt-1","payload":{"value":100}}"#;
-    const JSON: Reading = Reading { format: Format::Document, partial: false };
+    pub(crate) const JSON: Reading = Reading { format: BodyFormat::Events(Format::Document), partial: false };
     const NOBODY: Sender<'_> = Sender { id: RequestId::from_u128(0), subject: None, limit: None };
+
+    pub(crate) fn rules() -> Rules {
+        let settings = CloudEventArgs {
+            cloudevents_topic: TopicTemplate::default(),
+            cloudevents_without_source: WithoutSource::Refuse,
+        };
+        Rules { limits: Limits::default(), cloud_events: CloudEventRules::new(&settings, &Keyer::default()) }
+    }
 
     #[test]
     fn a_receipt_follows_from_key_and_body_and_the_key_hash_from_the_key_alone() {
-        let pack = |key: &'static [u8], body| pack(NOBODY, Some(key), body, JSON, &Limits::default()).unwrap().0;
+        let pack = |key: &'static [u8], body| pack(NOBODY, Some(key), body, JSON, &rules()).unwrap().0;
         let first = pack(b"k", BODY);
         let other_body = pack(b"k", br#"{"id":"evt-2","payload":{"value":100}}"#);
         let other_key = pack(b"l", BODY);
@@ -127,15 +158,14 @@ mod tests {
 
     #[test]
     fn a_request_without_a_key_has_neither() {
-        let packed = pack(NOBODY, None, BODY, JSON, &Limits::default()).unwrap().0;
+        let packed = pack(NOBODY, None, BODY, JSON, &rules()).unwrap().0;
         assert!(packed.keyed.is_none());
         assert_eq!(packed.request.events(), 1);
     }
 
     #[test]
     fn a_refusal_names_the_place() {
-        let problem =
-            pack(NOBODY, None, br#"[{"id":"1","payload":1},{"id":" ","payload":1}]"#, JSON, &Limits::default());
+        let problem = pack(NOBODY, None, br#"[{"id":"1","payload":1},{"id":" ","payload":1}]"#, JSON, &rules());
         let problem = serde_json::to_value(problem.unwrap_err()).unwrap();
         assert_eq!((&problem["code"], &problem["index"]), (&"invalid_event".into(), &1.into()), "{problem}");
     }
@@ -145,7 +175,7 @@ mod tests {
         let keyed = |name: Option<&str>| {
             let subject = name.map(|name| Subject { name: name.into(), ..Subject::anyone() });
             let sender = Sender { subject: subject.as_ref(), ..NOBODY };
-            let packed = pack(sender, Some(b"k"), BODY, JSON, &Limits::default()).unwrap().0;
+            let packed = pack(sender, Some(b"k"), BODY, JSON, &rules()).unwrap().0;
             let entry = PackedEntry::new(EntryId::from_u128(0), [&packed.request].into_iter());
             let receipt = entry::decode(&entry.body).unwrap().requests[0].receipt;
             (packed.keyed.unwrap().key, receipt.unwrap())
@@ -164,7 +194,7 @@ mod tests {
         let pack = |topics: &[&str]| {
             let events = topics.iter().map(|topic| format!(r#"{{"id":"1","topic":"{topic}","payload":1}}"#));
             let body = format!("[{}]", events.collect::<Vec<_>>().join(","));
-            pack(Sender { subject: Some(&subject), ..NOBODY }, None, body.as_bytes(), JSON, &Limits::default())
+            pack(Sender { subject: Some(&subject), ..NOBODY }, None, body.as_bytes(), JSON, &rules())
         };
         assert!(pack(&["orders.eu", "orders.eu", "bills", "orders.us"]).is_ok());
         for (topics, named) in [
@@ -177,23 +207,24 @@ mod tests {
             assert_eq!(problem.detail(), format!("the token is not for the topic {named:?}"));
         }
         let body = br#"{"id":"1","payload":1}"#;
-        let problem = super::pack(Sender { subject: Some(&subject), ..NOBODY }, None, body, JSON, &Limits::default());
+        let problem = super::pack(Sender { subject: Some(&subject), ..NOBODY }, None, body, JSON, &rules());
         assert!(problem.unwrap_err().detail().contains("\"default\""), "an event without a topic");
     }
 
     #[test]
     fn a_timestamp_out_of_range_refuses_one_event_or_under_a_key_the_whole_request() {
-        let limits = Limits { max_age: Some(std::time::Duration::from_secs(60)), ..Limits::default() };
+        let mut rules = rules();
+        rules.limits.max_age = Some(std::time::Duration::from_secs(60));
         let old = r#"{"id":"old","timestamp":"2001-01-01T00:00:00Z","payload":1}"#;
         let body = format!(r#"[{{"id":"1","payload":1}},{old}]"#);
         let partial = Reading { partial: true, ..JSON };
-        let (packed, errors) = pack(NOBODY, None, body.as_bytes(), partial, &limits).unwrap();
+        let (packed, errors) = pack(NOBODY, None, body.as_bytes(), partial, &rules).unwrap();
         assert_eq!((packed.request.events(), errors.unwrap().count), (1, 1));
-        let problem = pack(NOBODY, Some(b"k"), body.as_bytes(), partial, &limits).unwrap_err();
+        let problem = pack(NOBODY, Some(b"k"), body.as_bytes(), partial, &rules).unwrap_err();
         assert_eq!(problem.code(), Code::InvalidEvent);
         // Other errors do not depend on the time.
         let body = br#"[{"id":"1","payload":1},{"id":"2"}]"#;
-        assert!(pack(NOBODY, Some(b"k"), body, partial, &limits).is_ok());
-        assert!(pack(NOBODY, Some(b"k"), body, JSON, &limits).is_err());
+        assert!(pack(NOBODY, Some(b"k"), body, partial, &rules).is_ok());
+        assert!(pack(NOBODY, Some(b"k"), body, JSON, &rules).is_err());
     }
 }

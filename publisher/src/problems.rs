@@ -74,6 +74,14 @@ pub(crate) fn unsupported_media_type(detail: &str) -> Problem {
     Problem::new(Code::UnsupportedMediaType, detail)
 }
 
+/// CloudEvents would be unique by less than their source and id.
+pub(crate) fn cloud_events_without_source() -> Problem {
+    let detail = "CloudEvents are unique by source and id, and here the source is not part of what makes an event unique: add \
+                  `source` to the dedup fields, or {source} to --cloudevents-topic, or accept it with \
+                  --cloudevents-without-source warn";
+    Problem::new(Code::UnsupportedMediaType, detail)
+}
+
 /// The body has a content coding that is not supported, or several.
 pub(crate) fn unsupported_encoding() -> Problem {
     let detail = "send the body without a Content-Encoding, or with one that is gzip or zstd";

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use sluice_event::Limits;
+use sluice_event::Keyer;
 use sluice_event::ambient::random_u128;
 use sluice_log::LogWriter;
 use sluice_service::problem::Problem;
@@ -13,9 +13,10 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 
 use crate::admission::{Reservation, Slot};
 use crate::body_budget::BodyBudget;
+use crate::cloud_events::CloudEventRules;
 use crate::coalesce::{self, Coalescer};
 use crate::expand::Expander;
-use crate::pack::Packed;
+use crate::pack::{Packed, Rules};
 use crate::pressure::Gate;
 use crate::problems::{key_reused, log_unavailable, queue_full};
 use crate::settings::IngestArgs;
@@ -28,7 +29,7 @@ pub struct Publisher {
 }
 
 struct Shared {
-    limits: Limits,
+    rules: Arc<Rules>,
     body_timeout: Duration,
     append_timeout: Duration,
     gate: Arc<Gate>,
@@ -42,18 +43,20 @@ struct Shared {
 }
 
 impl Publisher {
-    /// Starts a coalescer for each of the log's streams. Must be called within a Tokio runtime.
-    pub fn start(log: Arc<dyn LogWriter>, settings: &IngestArgs) -> Self {
+    /// Starts a coalescer for each of the log's streams. The dedup fields are those of the aggregators. Must be called within a
+    /// Tokio runtime.
+    pub fn start(log: Arc<dyn LogWriter>, settings: &IngestArgs, dedup_fields: &Keyer) -> Self {
         let gate = Arc::new(Gate::new(settings.max_backlog, settings.max_memory));
         let stop = CancellationToken::new();
         tokio::spawn(stop.clone().run_until_cancelled_owned(gate.clone().watch(log.clone())));
-        let limits = settings.limits();
+        let cloud_events = CloudEventRules::new(&settings.cloud_events, dedup_fields);
+        let rules = Arc::new(Rules { limits: settings.limits(), cloud_events });
         let bounds = coalesce::Bounds { appends: settings.max_appends.into(), waiting: settings.max_waiting as usize };
         let coalescers =
             (0..log.streams()).map(|stream| Coalescer::start(stream, log.clone(), gate.clone(), bounds)).collect();
         let bytes = settings.max_waiting_bytes.max(settings.max_body_bytes);
         let shared = Shared {
-            limits,
+            rules,
             body_timeout: settings.body_timeout,
             append_timeout: settings.append_timeout,
             gate,
@@ -66,9 +69,9 @@ impl Publisher {
         Self { shared: Arc::new(shared) }
     }
 
-    /// Returns the bounds of one request.
-    pub(crate) fn limits(&self) -> &Limits {
-        &self.shared.limits
+    /// Returns what events must be.
+    pub(crate) fn rules(&self) -> &Arc<Rules> {
+        &self.shared.rules
     }
 
     /// Returns how long a body may take to arrive.

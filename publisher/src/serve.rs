@@ -77,7 +77,7 @@ pub async fn serve(
         require: settings.require_durable,
         accept_unknown: settings.accept_unknown_durability,
     };
-    let publisher = Publisher::start(Arc::new(log), &settings.ingest);
+    let publisher = Publisher::start(Arc::new(log), &settings.ingest, &settings.dedup_fields);
     // Ready without Redis too: a client then gets a 503 with the reason, not a refused connection.
     let ready = move || Box::pin(std::future::ready(requirement.check())) as BoxFuture<'static, Readiness>;
     let monitoring = Monitoring::bind(settings.listener.metrics_listen, metrics, ready).await?;

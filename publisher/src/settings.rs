@@ -7,10 +7,11 @@ use clap::builder::PossibleValuesParser;
 use clap::{Args, CommandFactory, Parser, Subcommand};
 use hyper::Uri;
 use sluice_auth::{AuthArgs, ClientTokenArgs, NewToken};
-use sluice_event::{Limits, OutOfRange};
+use sluice_event::{Keyer, Limits, OutOfRange};
 use sluice_log::redis::DURABILITY_SETTINGS;
 use sluice_service::units::{bytes_within, duration, duration_within};
 
+use crate::cloud_events::CloudEventArgs;
 use crate::https_args::{HttpsArgs, QueryTlsArgs};
 use crate::listen_args::ListenArgs;
 use crate::redis_args::RedisTlsArgs;
@@ -103,6 +104,9 @@ pub struct ServeSettings {
     #[arg(long, env = "SLUICE_ACCEPT_UNKNOWN_DURABILITY", value_name = "SETTINGS", value_delimiter = ',',
         value_parser = PossibleValuesParser::new(DURABILITY_SETTINGS))]
     pub accept_unknown_durability: Vec<String>,
+    /// The dedup fields of the aggregators: CloudEvents need `source` among them, see --cloudevents-without-source
+    #[arg(long, env = "SLUICE_DEDUP_FIELDS", default_value = "topic,event_id", value_name = "FIELDS")]
+    pub dedup_fields: Keyer,
     #[command(flatten)]
     #[allow(missing_docs, reason = "a doc comment would become the help's heading")]
     pub auth: AuthArgs,
@@ -159,6 +163,9 @@ pub struct IngestArgs {
     /// `arrival` accepts it with the time of its arrival
     #[arg(long, env = "SLUICE_TIMESTAMP_OUT_OF_RANGE", default_value = "refuse", value_name = "refuse|arrival")]
     pub timestamp_out_of_range: OutOfRange,
+    #[command(flatten)]
+    #[allow(missing_docs, reason = "a doc comment would become the help's heading")]
+    pub cloud_events: CloudEventArgs,
     /// The maximum number of concurrent appends to one stream; requests that arrive meanwhile are packed together
     #[arg(long, env = "SLUICE_MAX_APPENDS", default_value_t = 2, value_name = "N",
         value_parser = clap::value_parser!(u16).range(1..=256))]

@@ -40,6 +40,7 @@ mod auth;
 mod backpressure;
 mod bad_input;
 mod certificate_rotation;
+mod cloud_events;
 mod cluster;
 mod common;
 mod concurrency;

@@ -37,6 +37,27 @@ pub(super) struct Event {
 }
 
 impl Event {
+    pub(super) fn topic(&self) -> &str {
+        &self.topic
+    }
+
+    pub(super) fn event_id(&self) -> &str {
+        &self.event_id
+    }
+
+    pub(super) fn timestamp(&self) -> &str {
+        &self.timestamp
+    }
+
+    pub(super) fn source(&self) -> Option<&str> {
+        self.source.as_deref()
+    }
+
+    /// Returns the payload; `None` if the event is damaged.
+    pub(super) fn payload(&self) -> Option<&RawValue> {
+        self.payload.as_deref()
+    }
+
     /// Returns whether the stored event is damaged.
     pub(super) fn is_damaged(&self) -> bool {
         self.damaged

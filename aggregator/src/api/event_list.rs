@@ -10,6 +10,7 @@ use futures::stream;
 use sluice_service::problem::Problem;
 use tokio::sync::OwnedSemaphorePermit;
 
+use super::cloud_event::CloudEvent;
 use super::event::Event;
 use super::problems::store_problem;
 use super::query::cursor;
@@ -28,9 +29,22 @@ pub(super) enum Form {
     Json,
     /// One event per line. The next cursor is in a header, so it is known before the first line.
     Lines,
+    /// An array of CloudEvents. The next cursor is in a header.
+    CloudEvents,
 }
 
-/// Reads a page of events and returns its body. As lines, it also returns the next cursor.
+impl Form {
+    /// Returns what stands before the first event.
+    fn begin(self) -> &'static [u8] {
+        match self {
+            Self::Json => b"{\"events\":[",
+            Self::Lines => b"",
+            Self::CloudEvents => b"[",
+        }
+    }
+}
+
+/// Reads a page of events and returns its body, and the next cursor if the body does not have it.
 ///
 /// # Errors
 /// Any that occurs before the first byte of the body is known. After a later one the body fails.
@@ -42,12 +56,12 @@ pub(super) async fn body(
     let mut pieces = Pieces::new(store, query);
     let first = pieces.next().await?;
     let mut next_cursor = first.next.map(cursor);
-    if form == Form::Lines && !first.is_last {
+    if form != Form::Json && !first.is_last {
         next_cursor = pieces.plan().await?.map(cursor);
     }
     let rest = (!first.is_last).then_some(pieces);
     let writer = Writer::new(form, first, rest, None);
-    let next_cursor = next_cursor.filter(|_| form == Form::Lines);
+    let next_cursor = next_cursor.filter(|_| form != Form::Json);
     Ok((writer.into_body().await?, next_cursor))
 }
 
@@ -56,9 +70,9 @@ pub(super) async fn body(
 ///
 /// # Errors
 /// If an event cannot be written.
-pub(super) async fn whole(events: Vec<StoredEvent>, held: OwnedSemaphorePermit) -> Result<Body, Problem> {
+pub(super) async fn whole(events: Vec<StoredEvent>, form: Form, held: OwnedSemaphorePermit) -> Result<Body, Problem> {
     let piece = Piece { events, next: None, is_last: true };
-    Writer::new(Form::Json, piece, None, Some(held)).into_body().await
+    Writer::new(form, piece, None, Some(held)).into_body().await
 }
 
 /// A part of a page.
@@ -188,9 +202,14 @@ impl Writer {
         loop {
             while let Some(event) = self.events.next() {
                 self.separate(&mut chunk);
-                write(&mut chunk, &Event::from(event))?;
-                if self.form == Form::Lines {
-                    chunk.push(b'\n');
+                let event = Event::from(event);
+                match self.form {
+                    Form::Json => write(&mut chunk, &event)?,
+                    Form::CloudEvents => write(&mut chunk, &CloudEvent::from(&event))?,
+                    Form::Lines => {
+                        write(&mut chunk, &event)?;
+                        chunk.push(b'\n');
+                    }
                 }
                 if chunk.len() >= CHUNK_BYTES {
                     return Ok(Some(chunk.into()));
@@ -205,23 +224,27 @@ impl Writer {
         }
         self.held = None;
         self.is_ended = true;
-        if self.form == Form::Json {
-            if !self.is_begun {
-                chunk.extend_from_slice(b"{\"events\":[");
+        if !self.is_begun {
+            chunk.extend_from_slice(self.form.begin());
+        }
+        match self.form {
+            Form::Json => {
+                chunk.extend_from_slice(b"],\"next_cursor\":");
+                write(&mut chunk, &self.next.map(cursor))?;
+                chunk.push(b'}');
             }
-            chunk.extend_from_slice(b"],\"next_cursor\":");
-            write(&mut chunk, &self.next.map(cursor))?;
-            chunk.push(b'}');
+            Form::CloudEvents => chunk.push(b']'),
+            Form::Lines => {}
         }
         Ok(Some(chunk.into()))
     }
 
     /// Writes what is before an event.
     fn separate(&mut self, chunk: &mut Vec<u8>) {
-        match (self.form, self.is_begun) {
-            (Form::Lines, _) => {}
-            (Form::Json, false) => chunk.extend_from_slice(b"{\"events\":["),
-            (Form::Json, true) => chunk.push(b','),
+        if !self.is_begun {
+            chunk.extend_from_slice(self.form.begin());
+        } else if self.form != Form::Lines {
+            chunk.push(b',');
         }
         self.is_begun = true;
     }

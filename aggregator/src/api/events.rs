@@ -8,7 +8,9 @@ use axum::response::{AppendHeaders, IntoResponse, Response};
 use sluice_service::problem::Problem;
 use utoipa::ToSchema;
 
+use super::accept;
 use super::caller::Caller;
+use super::cloud_event::{BATCH, CloudEvent, Made, ONE};
 use super::event::Event;
 use super::event_list::{self, Form};
 use super::feed::{self, FeedEvents};
@@ -22,7 +24,8 @@ const NDJSON: &str = "application/x-ndjson";
 /// The maximum number of events in a page when the request has no `limit`.
 const DEFAULT_LIMIT: u32 = 100;
 const MAX_LIMIT: u32 = 1_000;
-const MAX_LIMIT_NDJSON: u32 = 10_000;
+/// The same for a page that is not one JSON object: its client need not have it in memory as a whole.
+const MAX_LIMIT_STREAMED: u32 = 10_000;
 /// The maximum number of events returned that share a topic and an id and differ in other dedup fields.
 const MAX_ALIKE: u32 = 64;
 
@@ -54,7 +57,7 @@ pub(super) enum OneOrAll {
     All(Events),
 }
 
-/// Lists events, newest arrival first, with filters; as JSON, or one per line as NDJSON. A token that is bounded by topics
+/// Lists events, newest arrival first, with filters; as JSON, one per line as NDJSON, or as CloudEvents. A token that is bounded by topics
 /// gets the events of its topics. With `order=asc` it is a page of the feed: every event once, in one order, with a cursor that
 /// goes on with those that are stored later.
 #[utoipa::path(get, path = "/events", tag = "events",
@@ -63,13 +66,17 @@ pub(super) enum OneOrAll {
         ("source" = Option<String>, Query, description = "Only from this source"),
         ("since" = Option<String>, Query, description = "Only with a timestamp at or after it"),
         ("until" = Option<String>, Query, description = "Only with a timestamp before it"),
-        ("limit" = Option<u32>, Query, description = "The maximum number of events: 100 by default, at most 1,000 (10,000 as NDJSON)"),
+        ("limit" = Option<u32>, Query, description = "The maximum number of events: 100 by default, at most 1,000 (10,000 as NDJSON or CloudEvents)"),
         ("cursor" = Option<String>, Query, description = "The `next_cursor` of the previous page"),
         ("order" = Option<String>, Query, description = "`desc` (default), or `asc`: the feed, without `since`, `until` and `cursor`"),
         ("after" = Option<String>, Query, description = "With `order=asc`: `start` (default), `end`, or the `next_cursor` of a page of the feed"),
     ),
     responses(
-        (status = 200, description = "A page. As NDJSON the next cursor is in the header X-Next-Cursor", body = ListOrFeed),
+        (status = 200, description = "A page. As NDJSON or CloudEvents the next cursor is in the header X-Next-Cursor", content(
+            (ListOrFeed = "application/json"),
+            (Event = "application/x-ndjson"),
+            (Vec<Made<'static>> = "application/cloudevents-batch+json"),
+        )),
         (status = 400, description = "`invalid_query`", body = Problem, content_type = "application/problem+json"),
         (status = 403, description = "`topic_not_allowed`", body = Problem, content_type = "application/problem+json"),
         (status = 429, description = "`too_many_queries`", body = Problem, content_type = "application/problem+json"),
@@ -83,12 +90,13 @@ pub(super) async fn list(
     headers: HeaderMap,
     RawQuery(query): RawQuery,
 ) -> Result<Response, Problem> {
-    let lines = wants_lines(&headers);
+    let (form, kind) = form(&headers);
     let mut parameters = Parameters::parse(query.as_deref())?;
-    let limit = parameters.limit(DEFAULT_LIMIT, if lines { MAX_LIMIT_NDJSON } else { MAX_LIMIT })?;
+    let max = if form == Form::Json { MAX_LIMIT } else { MAX_LIMIT_STREAMED };
+    let limit = parameters.limit(DEFAULT_LIMIT, max)?;
     match parameters.text("order").as_deref() {
         None | Some("desc") => {}
-        Some("asc") => return feed::page(&state, &caller, parameters, limit, lines.then_some(NDJSON)).await,
+        Some("asc") => return feed::page(&state, &caller, parameters, limit, form, kind).await,
         Some(_) => return Err(invalid_query("order", "must be `asc` or `desc`")),
     }
     let mut query = EventQuery {
@@ -106,9 +114,7 @@ pub(super) async fn list(
         Some(topic) => caller.check_topic(topic)?,
         None => query.topics = caller.topics(&*state.store).await.map_err(store_problem)?,
     }
-    let form = if lines { Form::Lines } else { Form::Json };
     let (body, next_cursor) = event_list::body(state.store, query, form).await?;
-    let kind = if lines { NDJSON } else { JSON };
     let next = next_cursor.map(|cursor| [("X-Next-Cursor", cursor)]);
     Ok(([(header::CONTENT_TYPE, kind)], next.map(AppendHeaders), body).into_response())
 }
@@ -122,7 +128,10 @@ pub(super) async fn list(
             several with other dedup fields: at most 64, first stored first"),
     ),
     responses(
-        (status = 200, description = "The event that was stored first; with `all=true` a page", body = OneOrAll),
+        (status = 200, description = "The event that was stored first; with `all=true` a page", content(
+            (OneOrAll = "application/json"),
+            (Made<'static> = "application/cloudevents+json"),
+        )),
         (status = 400, description = "`invalid_query`", body = Problem, content_type = "application/problem+json"),
         (status = 403, description = "`topic_not_allowed`", body = Problem, content_type = "application/problem+json"),
         (status = 404, description = "`not_found`", body = Problem, content_type = "application/problem+json"),
@@ -135,6 +144,7 @@ pub(super) async fn one(
     State(state): State<ApiState>,
     caller: Caller,
     path: Result<Path<(String, String)>, PathRejection>,
+    headers: HeaderMap,
     RawQuery(query): RawQuery,
 ) -> Result<Response, Problem> {
     let mut parameters = Parameters::parse(query.as_deref())?;
@@ -155,16 +165,26 @@ pub(super) async fn one(
         if events.is_empty() {
             return Err(missing());
         }
-        let body = event_list::whole(events, held).await?;
-        return Ok(([(header::CONTENT_TYPE, JSON)], body).into_response());
+        let (form, kind) = form(&headers);
+        let body = event_list::whole(events, form, held).await?;
+        return Ok(([(header::CONTENT_TYPE, kind)], body).into_response());
     }
     let event = state.store.event(&topic, &event_id, 1).await.map_err(store_problem)?.pop().ok_or_else(missing)?;
     let event = Event::from(event);
-    if event.is_damaged() { Err(event_damaged()) } else { Ok(Json(event).into_response()) }
+    if event.is_damaged() {
+        return Err(event_damaged());
+    }
+    match accept::first(&headers, &[JSON, ONE]) {
+        Some(ONE) => Ok(([(header::CONTENT_TYPE, ONE)], Json(CloudEvent::from(&event))).into_response()),
+        _ => Ok(Json(event).into_response()),
+    }
 }
 
-/// Returns whether the client accepts NDJSON.
-fn wants_lines(headers: &HeaderMap) -> bool {
-    let accepted = headers.get_all(header::ACCEPT).iter().filter_map(|value| value.to_str().ok());
-    accepted.flat_map(|value| value.split(',')).any(|kind| kind.split(';').next().unwrap_or_default().trim() == NDJSON)
+/// Returns the form of a list that the client accepts, and its media type.
+fn form(headers: &HeaderMap) -> (Form, &'static str) {
+    match accept::first(headers, &[JSON, NDJSON, BATCH]) {
+        Some(NDJSON) => (Form::Lines, NDJSON),
+        Some(BATCH) => (Form::CloudEvents, BATCH),
+        _ => (Form::Json, JSON),
+    }
 }

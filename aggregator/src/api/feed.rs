@@ -8,7 +8,9 @@ use sluice_store::feed::{FeedPage, FeedQuery, Start};
 use utoipa::ToSchema;
 
 use super::caller::Caller;
+use super::cloud_event::CloudEvent;
 use super::event::Event;
+use super::event_list::Form;
 use super::problems::{invalid_query, store_problem};
 use super::query::Parameters;
 use super::state::ApiState;
@@ -51,13 +53,14 @@ pub(super) fn start(name: &str, text: &str) -> Result<Start, Problem> {
     }
 }
 
-/// Returns a page as JSON, or one event per line.
+/// Returns a page in a form, which has this media type.
 pub(super) async fn page(
     state: &ApiState,
     caller: &Caller,
     mut parameters: Parameters,
     limit: u32,
-    lines: Option<&'static str>,
+    form: Form,
+    kind: &'static str,
 ) -> Result<Response, Problem> {
     let start = parameters.text("after").map_or(Ok(Start::Oldest), |text| start("after", &text))?;
     let query = FeedQuery { limit, ..query(&mut parameters, caller, start)? };
@@ -72,11 +75,19 @@ pub(super) async fn page(
         repeated_from: repeated_from.map(|cursor| cursor.to_string()),
     };
     let uncached = [(header::CACHE_CONTROL, "no-store")];
-    let Some(kind) = lines else { return Ok((uncached, axum::Json(page)).into_response()) };
     let mut body = Vec::new();
-    for event in &page.events {
-        serde_json::to_writer(&mut body, event).map_err(|error| internal(&error))?;
-        body.push(b'\n');
+    match form {
+        Form::Json => return Ok((uncached, axum::Json(page)).into_response()),
+        Form::Lines => {
+            for event in &page.events {
+                serde_json::to_writer(&mut body, event).map_err(|error| internal(&error))?;
+                body.push(b'\n');
+            }
+        }
+        Form::CloudEvents => {
+            let events: Vec<_> = page.events.iter().map(CloudEvent::from).collect();
+            serde_json::to_writer(&mut body, &events).map_err(|error| internal(&error))?;
+        }
     }
     let headers = [("X-Next-Cursor", page.next_cursor), ("X-More", page.more.to_string())];
     let repeated = page.repeated_from.map(|cursor| [("X-Repeated-From", cursor)]);

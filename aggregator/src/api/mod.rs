@@ -1,7 +1,9 @@
 //! The query API, with one file per resource.
 
+mod accept;
 mod answers;
 mod caller;
+mod cloud_event;
 mod dead_letters;
 mod event;
 mod event_list;

@@ -11,6 +11,7 @@
 //! [`Event`], both readers, and the entry format, which then needs a new version ([`entry`]).
 
 pub mod ambient;
+pub mod binary_cloud_event;
 pub mod canonical;
 pub mod compressed;
 pub mod entry;
@@ -22,10 +23,12 @@ mod parse;
 pub mod pointer;
 mod scan;
 mod timestamp;
+mod topic_template;
 
 pub use event::Event;
 pub use ids::{BodyHash, EntryId, EventKey, IdempotencyKeyHash, PayloadHash, ReceiptId, RequestId};
 pub use key::{DedupField, Keyer};
 pub use limits::{Limits, OutOfRange};
-pub use parse::{ErrorKind, Faults, Format, ParseError, Refused, parse, parse_all};
+pub use parse::{CloudEventForm, ErrorKind, Faults, Format, ParseError, Refused, parse, parse_all, parse_cloud_events};
 pub use timestamp::Timestamp;
+pub use topic_template::{InvalidTemplate, TopicTemplate};

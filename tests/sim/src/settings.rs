@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use sluice_aggregator::replica::ReplicaSettings;
 use sluice_aggregator::replica::intake::BatchLimits;
-use sluice_event::OutOfRange;
+use sluice_event::{OutOfRange, TopicTemplate};
+use sluice_publisher::cloud_events::{CloudEventArgs, WithoutSource};
 use sluice_publisher::settings::IngestArgs;
 
 use crate::planted::Planted;
@@ -136,6 +137,10 @@ fn ingest(world: &World) -> IngestArgs {
         max_future: None,
         max_age: None,
         timestamp_out_of_range: OutOfRange::Refuse,
+        cloud_events: CloudEventArgs {
+            cloudevents_topic: TopicTemplate::default(),
+            cloudevents_without_source: WithoutSource::Refuse,
+        },
         max_appends: world.between(1, 3) as u16,
         append_timeout: world.millis_between(300, 3_000),
         body_timeout: Duration::from_secs(1),

@@ -1,8 +1,9 @@
 //! Figures as lines of text.
 
-use axum::http::{HeaderMap, header};
+use axum::http::HeaderMap;
 use serde::Serialize;
 
+use super::super::accept;
 use super::answers::{Figures, GroupFigure};
 
 /// A form other than JSON.
@@ -24,15 +25,11 @@ struct Line<'a> {
 impl Form {
     /// Returns the form that the client accepts; `None` is JSON.
     pub fn wanted(headers: &HeaderMap) -> Option<Self> {
-        let accepted = headers.get_all(header::ACCEPT).iter().filter_map(|value| value.to_str().ok());
-        let kinds = accepted.flat_map(|value| value.split(','));
-        let mut forms = kinds.filter_map(|kind| match kind.split(';').next().unwrap_or_default().trim() {
-            "application/json" => Some(None),
-            "application/x-ndjson" => Some(Some(Self::Lines)),
-            "text/csv" => Some(Some(Self::Csv)),
+        match accept::first(headers, &["application/json", "application/x-ndjson", "text/csv"])? {
+            "application/x-ndjson" => Some(Self::Lines),
+            "text/csv" => Some(Self::Csv),
             _ => None,
-        });
-        forms.next().flatten()
+        }
     }
 
     pub fn content_type(self) -> &'static str {
@@ -99,6 +96,8 @@ fn csv_line(text: &mut String, values: impl Iterator<Item = String>) {
 
 #[cfg(test)]
 mod tests {
+    use axum::http::header;
+
     use super::*;
 
     #[test]

@@ -67,7 +67,7 @@ pub struct Refused<'a> {
 
 impl<'a> Refused<'a> {
     /// Returns a body of which nothing can be used.
-    pub(super) fn whole(first: ParseError) -> Box<Self> {
+    pub(crate) fn whole(first: ParseError) -> Box<Self> {
         let mut faults = Faults::default();
         faults.push(first.clone());
         Self::new(first, faults, Vec::new())

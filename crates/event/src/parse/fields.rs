@@ -140,9 +140,23 @@ impl<'a> Fields<'a> {
     fn text(&self, field: Field, max: usize) -> Result<Option<Cow<'a, str>>, Fault> {
         let Some(value) = self.get(field) else { return Ok(None) };
         let text = bounded_text(value, max).map_err(|message| Fault::invalid(field.name(), message))?;
-        let blank = !text.starts_with(|first: char| first.is_ascii_graphic()) && text.trim().is_empty();
-        if blank { Err(Fault::invalid(field.name(), "must not be blank")) } else { Ok(Some(text)) }
+        if is_blank(&text) { Err(Fault::invalid(field.name(), "must not be blank")) } else { Ok(Some(text)) }
     }
+}
+
+fn is_blank(text: &str) -> bool {
+    !text.starts_with(|first: char| first.is_ascii_graphic()) && text.trim().is_empty()
+}
+
+/// Checks a text that was not read from one string of JSON, as a field with up to `max` bytes that is not blank.
+///
+/// # Errors
+/// The reason.
+pub(super) fn check_text(text: &str, max: usize) -> Result<(), String> {
+    if is_blank(text) {
+        return Err("must not be blank".into());
+    }
+    check_bounds(text, max)
 }
 
 /// Returns the timestamp, or that of the arrival if it is further from it than is allowed and the limits say so.
@@ -166,18 +180,23 @@ fn in_range(timestamp: Timestamp, limits: &Limits, now: Timestamp) -> Result<Tim
 /// Decodes a string of up to `max` bytes that PostgreSQL can store.
 fn bounded_text(value: FieldText<'_>, max: usize) -> Result<Cow<'_, str>, String> {
     let text = string(value)?;
-    if text.len() > max {
-        return Err(format!("is {} bytes long, and at most {max} are allowed", text.len()));
-    }
-    // JSON can contain NUL only as an escape.
-    if matches!(&text, Cow::Owned(text) if text.contains('\0')) {
-        return Err(PayloadError::Nul.to_string());
+    match &text {
+        // JSON can contain NUL only as an escape.
+        Cow::Borrowed(text) if text.len() <= max => {}
+        text => check_bounds(text, max)?,
     }
     Ok(text)
 }
 
+fn check_bounds(text: &str, max: usize) -> Result<(), String> {
+    if text.len() > max {
+        return Err(format!("is {} bytes long, and at most {max} are allowed", text.len()));
+    }
+    if text.contains('\0') { Err(PayloadError::Nul.to_string()) } else { Ok(()) }
+}
+
 /// Decodes a JSON string.
-fn string(FieldText { json, escapes }: FieldText<'_>) -> Result<Cow<'_, str>, String> {
+pub(super) fn string(FieldText { json, escapes }: FieldText<'_>) -> Result<Cow<'_, str>, String> {
     let kind = match json.as_bytes().first() {
         Some(b'"') => {
             if !escapes {

@@ -10,6 +10,7 @@
 
 #[cfg(test)]
 mod agreement;
+mod cloud_event;
 mod collect;
 mod error;
 mod faults;
@@ -18,6 +19,7 @@ mod lines;
 mod quick;
 mod thorough;
 
+pub use cloud_event::{CloudEventForm, parse_cloud_events};
 pub use error::{ErrorKind, ParseError};
 pub use faults::{Faults, Refused};
 

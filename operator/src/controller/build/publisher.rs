@@ -31,6 +31,7 @@ pub(super) fn build(plan: &Plan, checksums: &Checksums, objects: &mut Objects) {
         pod::env(env::QUERY_URL, format!("{}://{aggregators}:{AGGREGATOR_PORT}", tls::scheme(plan))),
         pod::env(env::STREAM_PREFIX, &plan.stream_prefix),
         pod::env(env::STREAMS, plan.streams.to_string()),
+        pod::env(env::DEDUP_FIELDS, plan.dedup_fields.clone()),
         pod::env(env::IDEMPOTENCY_TTL, plan.idempotency_ttl.clone()),
         pod::env(env::SHUTDOWN_TIMEOUT, format!("{}s", publisher.shutdown_timeout_seconds)),
     ]);
