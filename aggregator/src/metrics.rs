@@ -83,6 +83,8 @@ pub const KEYS_LOOKED_UP: Metric = Metric::counter("sluice_keys_looked_up_total"
 /// Keys that were found there.
 pub const KEYS_FOUND: Metric = Metric::counter("sluice_keys_found_total", &[], "keys");
 
+/// Events whose content was erased.
+pub const ERASED_EVENTS: Metric = Metric::counter("sluice_erased_events_total", &[], "events");
 /// Streams of events that are open.
 pub const FEED_STREAMS: Metric = Metric::gauge("sluice_feed_streams", &[], "streams");
 /// Streams of events that were refused because too many were open.
@@ -141,6 +143,7 @@ pub const ALL: &[Metric] = &[
     FILTER_BYTES,
     KEYS_LOOKED_UP,
     KEYS_FOUND,
+    ERASED_EVENTS,
     FEED_STREAMS,
     FEED_STREAMS_REFUSED,
     REPLAY_PENDING,
@@ -292,6 +295,11 @@ pub(crate) fn stream_closed() {
 /// Counts a stream of events that was refused.
 pub(crate) fn stream_refused() {
     counter!(FEED_STREAMS_REFUSED.name).increment(1);
+}
+
+/// Counts events whose content was erased.
+pub(crate) fn erased(events: u64) {
+    counter!(ERASED_EVENTS.name).increment(events);
 }
 
 /// Counts a loss of commits.

@@ -108,6 +108,7 @@ fn replica_settings(settings: &RunSettings) -> ReplicaSettings {
         idempotency_ttl: settings.rules.idempotency_ttl,
         retention: settings.rules.retention,
         series_retention: settings.rules.series_retention,
+        conflicts: settings.rules.conflict_limits(),
         shutdown_timeout: settings.rules.shutdown_timeout,
         partitions_every: PARTITIONS_EVERY,
     }

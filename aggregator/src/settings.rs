@@ -13,7 +13,8 @@ use sluice_event::Keyer;
 use sluice_publisher::https_args::HttpsArgs;
 use sluice_publisher::listen_args::ListenArgs;
 use sluice_publisher::redis_args::RedisTlsArgs;
-use sluice_service::units::{bytes, duration, duration_within};
+use sluice_service::units::{bytes, bytes_within, duration, duration_within};
+use sluice_store::conflicts::ConflictLimits;
 use sluice_store::postgres;
 
 use crate::audit::AuditSettings;
@@ -76,6 +77,14 @@ pub struct RuleArgs {
     #[arg(long, env = "SLUICE_SERIES_RETENTION", default_value = "90d", value_parser = duration_within("1h", "99999d"),
         value_name = "TIME")]
     pub series_retention: Duration,
+    /// How long events are kept that were dropped although their payload differs from the stored one, for /conflicts: at least 1m
+    #[arg(long, env = "SLUICE_CONFLICT_RETENTION", default_value = "7d", value_parser = duration_within("1m", "99999d"),
+        value_name = "TIME")]
+    pub conflict_retention: Duration,
+    /// Bytes that these may have together, about. The oldest are removed first
+    #[arg(long, env = "SLUICE_CONFLICT_BYTES", default_value = "64MiB", value_parser = bytes_within("0B", "1024GiB"),
+        value_name = "SIZE")]
+    pub conflict_bytes: u64,
     /// File with meters, in YAML or JSON: they are put into the store at the start and when the file changes
     #[arg(long, env = "SLUICE_METERS", value_name = "FILE")]
     pub meters: Option<PathBuf>,
@@ -115,6 +124,11 @@ impl RuleArgs {
     /// What is wrong with it.
     pub fn meters_file(&self) -> Result<Option<MetersFile>, String> {
         self.meters.as_deref().map(MetersFile::read).transpose()
+    }
+
+    /// Returns how many conflicts are kept.
+    pub fn conflict_limits(&self) -> ConflictLimits {
+        ConflictLimits { retention: self.conflict_retention, bytes: self.conflict_bytes }
     }
 
     /// Returns the function that computes the key of an event.

@@ -119,6 +119,7 @@ impl Standalone {
             idempotency_ttl: settings.idempotency_ttl,
             retention: settings.retention,
             series_retention: settings.series_retention,
+            conflicts: settings.conflict_limits(),
             shutdown_timeout: settings.shutdown_timeout,
             partitions_every: PARTITIONS_EVERY,
         };

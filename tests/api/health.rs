@@ -62,6 +62,8 @@ async fn every_path_is_in_the_openapi_document(backend: Backend) {
         ("/meters/{name}", "put"),
         ("/meters/{name}", "delete"),
         ("/meters/query", "post"),
+        ("/events/{topic}/{event_id}", "delete"),
+        ("/conflicts", "get"),
         ("/dead-letters", "get"),
         ("/dead-letters/{id}", "delete"),
         ("/dead-letters/replay", "post"),

@@ -48,6 +48,7 @@ mod conflict;
 mod dead_letters;
 mod dedup;
 mod durability;
+mod erase;
 mod events;
 mod feed;
 mod health;

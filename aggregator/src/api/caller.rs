@@ -43,6 +43,11 @@ impl Caller {
         }
     }
 
+    /// Returns the name of the subject; empty without authentication.
+    pub fn name(&self) -> &str {
+        &self.0.name
+    }
+
     /// Returns an error that names the topic if it is not one of the subject's.
     pub fn check_topic(&self, topic: &str) -> Result<(), Problem> {
         if self.0.topics.allow(topic) { Ok(()) } else { Err(topic_not_allowed(topic).at(None, Some("topic"))) }

@@ -115,6 +115,7 @@ mod tests {
             received_at: time,
             request_id: RequestId::from_u128(0),
             damaged,
+            erased: false,
         });
         serde_json::to_string(&CloudEvent::from(&event)).unwrap()
     }

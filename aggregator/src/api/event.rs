@@ -34,6 +34,9 @@ pub(super) struct Event {
     /// members can be relied on. Missing otherwise.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     damaged: bool,
+    /// True if payload and source were erased: both are null. Missing otherwise.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    erased: bool,
 }
 
 impl Event {
@@ -73,6 +76,7 @@ impl From<StoredEvent> for Event {
         }
         Self {
             damaged,
+            erased: event.erased,
             topic: event.topic,
             event_id: event.event_id,
             timestamp: event.timestamp.to_string(),

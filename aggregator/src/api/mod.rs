@@ -4,7 +4,9 @@ mod accept;
 mod answers;
 mod caller;
 mod cloud_event;
+mod conflicts;
 mod dead_letters;
+mod erase;
 mod event;
 mod event_list;
 mod events;
@@ -36,7 +38,8 @@ pub fn router(state: ApiState) -> Router {
     let bounded = || from_fn_with_state(Answers::default(), answers::bounded);
     let lists = Router::new().route("/events", get(events::list)).route_layer(bounded());
     let queries = Router::new()
-        .route("/events/{topic}/{event_id}", get(events::one))
+        .route("/events/{topic}/{event_id}", get(events::one).delete(erase::erase))
+        .route("/conflicts", get(conflicts::list))
         .route("/topics", get(topics::list))
         .route("/stats", get(stats::read))
         .route("/stats/series", get(series::read))

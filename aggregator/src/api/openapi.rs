@@ -11,6 +11,8 @@ use utoipa::openapi::security::{Http, HttpAuthScheme, SecurityRequirement, Secur
     paths(
         super::events::list,
         super::events::one,
+        super::erase::erase,
+        super::conflicts::list,
         super::tail::stream,
         super::topics::list,
         super::stats::read,

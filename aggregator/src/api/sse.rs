@@ -106,6 +106,7 @@ mod tests {
             received_at: Timestamp::now(),
             request_id: RequestId::random(),
             damaged: false,
+            erased: false,
         };
         let cursor = |seq| Cursor { generation: Generation(1), seq };
         let from = Some(cursor(4));

@@ -4,6 +4,7 @@
 use std::time::Duration;
 
 use sluice_service::backoff::Backoff;
+use sluice_store::conflicts::ConflictLimits;
 use sluice_store::{Maintenance, Removed};
 use tokio_util::sync::CancellationToken;
 
@@ -119,6 +120,7 @@ pub async fn maintain(
     consumer: &Consumer,
     idempotency_ttl: Duration,
     retention: Option<Duration>,
+    conflicts: ConflictLimits,
     stop: &CancellationToken,
 ) {
     let mut wait = MAINTAIN_EVERY;
@@ -143,6 +145,9 @@ pub async fn maintain(
                 wait = wait_after(&removed);
             }
             Err(error) => tracing::warn!(%error, "maintenance failed, trying again in a minute"),
+        }
+        if let Err(error) = consumer.store.maintain_conflicts(conflicts).await {
+            tracing::warn!(%error, "old conflicts were not removed, trying again in a minute");
         }
     }
 }

@@ -22,6 +22,7 @@ mod suspects;
 use std::sync::Arc;
 use std::time::Duration;
 
+use sluice_store::conflicts::ConflictLimits;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
@@ -43,6 +44,8 @@ pub struct ReplicaSettings {
     pub retention: Option<Duration>,
     /// How long the counts of each minute and topic are kept.
     pub series_retention: Duration,
+    /// How many conflicts are kept.
+    pub conflicts: ConflictLimits,
     /// How often the partitions of events are looked after.
     pub partitions_every: Duration,
     /// How long entries in flight may take to be stored after `stop`.
@@ -83,7 +86,8 @@ pub async fn aggregate(
     let (c, s) = (consumer.clone(), stop.clone());
     tasks.spawn(async move { housekeeping::watch_commits(&c, &s).await });
     let (c, s) = (consumer.clone(), stop.clone());
-    tasks.spawn(async move { housekeeping::maintain(&c, settings.idempotency_ttl, settings.retention, &s).await });
+    let (ttl, retention, conflicts) = (settings.idempotency_ttl, settings.retention, settings.conflicts);
+    tasks.spawn(async move { housekeeping::maintain(&c, ttl, retention, conflicts, &s).await });
     let (c, s) = (consumer.clone(), stop.clone());
     let (retention, every) = (settings.retention, settings.partitions_every);
     tasks.spawn(async move { housekeeping::maintain_partitions(&c, retention, every, &s).await });

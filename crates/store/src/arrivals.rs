@@ -4,12 +4,13 @@ use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 
 use sluice_event::entry::{PackedRequest, Request};
-use sluice_event::{EntryId, Event, EventKey, ReceiptId, RequestId, compressed};
+use sluice_event::{EntryId, Event, EventKey, ReceiptId, compressed};
 use sluice_log::Position;
 use sluice_meter::{Counted, Recorder};
 use sluice_service::log_limit::LogLimit;
 
 use crate::CommitOptions;
+use crate::conflicts::{self, NewConflict};
 use crate::dedup_cache::{DedupCache, KeyReservation, KeyState, ShortHash};
 use crate::isolate;
 use crate::ledger::Skipped;
@@ -86,12 +87,6 @@ impl<'a> Arrival<'a> {
     }
 }
 
-/// A duplicate whose payload differs from the stored one.
-struct Conflict<'a> {
-    event: &'a Event<'a>,
-    request_id: RequestId,
-}
-
 /// The counts and rows that result from inserting a batch.
 #[derive(Default)]
 pub(super) struct Tally<'a, 'k> {
@@ -101,8 +96,8 @@ pub(super) struct Tally<'a, 'k> {
     pub meters: Vec<Vec<u8>>,
     /// All duplicates, if there is an audit trail.
     pub dropped: Vec<Dropped>,
-    /// Some of the duplicates whose payload differs from the stored one, to be logged after the commit.
-    conflicts: Vec<Conflict<'a>>,
+    /// Some of the duplicates whose payload differs from the stored one.
+    pub conflicts: conflicts::Kept<'a>,
     /// The arrivals that the store refused.
     pub dead_letters: Vec<NewDeadLetter>,
     /// The reserved keys of the batch, until the transaction has ended.
@@ -341,7 +336,7 @@ fn count<'a, 'k>(
     options: &CommitOptions,
 ) -> Tally<'a, 'k> {
     let mut counts = vec![Counts::default(); slots.len()];
-    let (mut dropped, mut conflicts) = (Vec::new(), Vec::new());
+    let (mut dropped, mut conflicts) = (Vec::new(), conflicts::Kept::default());
     for group in groups {
         let stored = group.stored();
         for (position, arrival) in group.arrivals.iter().enumerate() {
@@ -351,18 +346,19 @@ fn count<'a, 'k>(
                 counts.unique += 1;
                 continue;
             }
-            let conflict = stored.is_some_and(|hash| hash != arrival.hash);
+            let conflict = stored.is_some_and(|stored| arrival.hash.conflicts_with(stored));
             counts.duplicates += 1;
             counts.conflicts += u64::from(conflict);
-            let request_id = || origins[arrival.origin as usize].request.id;
+            let request = origins[arrival.origin as usize].request;
             if options.audit {
-                dropped.push(Dropped { key: arrival.key, request_id: request_id(), conflict });
+                dropped.push(Dropped { key: arrival.key, request_id: request.id, conflict });
             }
-            let (topic, event_id) = (&arrival.event.topic, &arrival.event.event_id);
-            if !conflict {
-                tracing::debug!(%topic, %event_id, request_id = %request_id(), "duplicate dropped");
-            } else if conflicts.len() < MAX_LOGGED_CONFLICTS {
-                conflicts.push(Conflict { event: arrival.event, request_id: request_id() });
+            let (key, event) = (arrival.key, arrival.event);
+            if conflict {
+                conflicts.add(NewConflict { key, event, received_at: request.accepted_at, request_id: request.id });
+            } else {
+                let (topic, event_id) = (&event.topic, &event.event_id);
+                tracing::debug!(%topic, %event_id, request_id = %request.id, "duplicate dropped");
             }
         }
     }
@@ -388,8 +384,9 @@ impl Tally<'_, '_> {
     /// Records the keys in the dedup cache and logs conflicts, after the transaction was committed.
     pub fn record_stored(self) {
         let all: u64 = self.counts.total().conflicts;
-        CONFLICTS.leave_out(all.saturating_sub(self.conflicts.len() as u64));
-        for Conflict { event, request_id } in &self.conflicts {
+        let logged = self.conflicts.all().iter().take(MAX_LOGGED_CONFLICTS);
+        CONFLICTS.leave_out(all.saturating_sub(logged.len() as u64));
+        for NewConflict { event, request_id, .. } in logged {
             let (topic, event_id) = (&event.topic, &event.event_id);
             if let Some(left_out) = CONFLICTS.allow() {
                 tracing::info!(%topic, %event_id, %request_id, left_out,

@@ -252,6 +252,9 @@ async fn write_rest<'a, 's>(
     if !tally.dropped.is_empty() {
         transaction.insert_audit(&tally.dropped).await?;
     }
+    if !tally.conflicts.all().is_empty() {
+        transaction.insert_conflicts(tally.conflicts.all()).await?;
+    }
     let audited = LedgerRow { topic: "", kind: LedgerKind::Audited, events: tally.dropped.len() as u64 };
     let rows: Vec<_> = (audited.events > 0).then_some(audited).into_iter().chain(ledger.rows()).collect();
     if !rows.is_empty() {

@@ -2,6 +2,7 @@
 
 use sluice_event::{EventKey, Keyer, PayloadHash, canonical};
 
+use crate::erased;
 use crate::{StoreError, StoredEvent};
 
 /// The deepest nesting of a payload that is hashed: more than any publisher accepts.
@@ -47,6 +48,12 @@ impl ReadRow {
     /// Returns the event, marked as damaged if it does not match its hashes.
     pub fn check(self, keyer: &Keyer) -> StoredEvent {
         let Self { mut event, key, payload_hash, payload_is_exact } = self;
+        if payload_hash == erased::PAYLOAD_HASH {
+            // The source may have been part of the key.
+            event.erased = !event.damaged && event.payload == erased::PAYLOAD && event.source.is_none();
+            event.damaged = !event.erased;
+            return event;
+        }
         let row = HashedRow {
             key,
             payload_hash,
@@ -177,6 +184,7 @@ mod tests {
                 received_at: Timestamp::UNIX_EPOCH,
                 request_id: RequestId::from_u128(0),
                 damaged: false,
+                erased: false,
             },
             key: keyer.key_of("t", "1", None),
             payload_hash: canonical::hash("1", 64).unwrap(),
@@ -189,6 +197,30 @@ mod tests {
         (2..22).for_each(|seq| check.add(row(seq, "2", true), &keyer));
         assert_eq!((check.rows, check.damaged, check.examples.len()), (22, 20, RowCheck::MAX_EXAMPLES));
         assert_eq!(check.examples[0], DamagedRow { seq: 2, topic: "t".to_owned(), event_id: "2".to_owned() });
+    }
+
+    #[test]
+    fn an_erased_row_has_no_hash_and_is_damaged_only_if_it_has_content() {
+        let check = |payload: &str, source: Option<&str>| {
+            let event = StoredEvent {
+                seq: 1,
+                topic: "t".to_owned(),
+                event_id: "1".to_owned(),
+                timestamp: Timestamp::UNIX_EPOCH,
+                source: source.map(Into::into),
+                payload: payload.to_owned(),
+                received_at: Timestamp::UNIX_EPOCH,
+                request_id: RequestId::from_u128(0),
+                damaged: false,
+                erased: false,
+            };
+            let (key, payload_hash) = (EventKey::from_u128(1), erased::PAYLOAD_HASH);
+            let event = ReadRow { event, key, payload_hash, payload_is_exact: true }.check(&Keyer::default());
+            (event.erased, event.damaged)
+        };
+        assert_eq!(check("null", None), (true, false));
+        assert_eq!(check("1", None), (false, true));
+        assert_eq!(check("null", Some("s")), (false, true));
     }
 
     #[test]

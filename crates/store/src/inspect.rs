@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use async_trait::async_trait;
 use sluice_event::Timestamp;
 
+use crate::erase::Erase;
 use crate::feed::Feed;
 use crate::ledger::LedgerKind;
 use crate::series::{Minute, SeriesCounts, SeriesQuery};
@@ -185,7 +186,7 @@ impl TopicAudit {
 
 /// A store as people look at it.
 #[async_trait]
-pub trait Inspect: Store + Feed {
+pub trait Inspect: Store + Feed + Erase {
     /// Returns a page of dead letters, bounded in bytes.
     async fn dead_letter_page(&self, query: &DeadLetterQuery) -> Result<DeadLetterPage, StoreError>;
 

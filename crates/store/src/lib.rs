@@ -7,8 +7,11 @@
 mod arrivals;
 mod bounded;
 pub mod commit;
+pub mod conflicts;
 mod damage;
 pub mod dedup_cache;
+pub mod erase;
+mod erased;
 pub mod feed;
 pub mod inspect;
 mod isolate;
@@ -38,6 +41,7 @@ use sluice_meter::answer::Question;
 use sluice_meter::fold::Length;
 use sluice_meter::{Definition, Set};
 
+use conflicts::{ConflictLimits, NewConflict};
 pub use damage::{DamagedRow, HashedRow, RowCheck, row_matches_its_hashes};
 use dedup_cache::DedupCache;
 use ledger::LedgerRow;
@@ -250,6 +254,11 @@ pub trait Transaction: Send {
     /// Inserts rows into the audit trail.
     async fn insert_audit(&mut self, dropped: &[Dropped]) -> Result<(), StoreError>;
 
+    /// Keeps conflicts, for a while ([`Store::maintain_conflicts`]). Those of erased events are not kept.
+    async fn insert_conflicts(&mut self, _conflicts: &[NewConflict<'_>]) -> Result<(), StoreError> {
+        Ok(())
+    }
+
     /// Deletes the marks of attempts of an entry ([`Store::mark_attempt`]).
     async fn forget_attempts(&mut self, position: Position) -> Result<(), StoreError>;
 
@@ -364,6 +373,11 @@ pub trait Store: Send + Sync + 'static {
     /// Does what keeps series small and quick to read, and removes those of minutes that ended longer ago than `retention`.
     /// Called every few seconds.
     async fn maintain_series(&self, _retention: Option<Duration>) -> Result<(), StoreError> {
+        Ok(())
+    }
+
+    /// Removes conflicts beyond these limits. Called every minute.
+    async fn maintain_conflicts(&self, _limits: ConflictLimits) -> Result<(), StoreError> {
         Ok(())
     }
 

@@ -157,6 +157,7 @@ mod tests {
             received_at: Timestamp::now(),
             request_id: RequestId::random(),
             damaged: false,
+            erased: false,
         }
     }
 

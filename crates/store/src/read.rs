@@ -42,6 +42,8 @@ pub struct StoredEvent {
     /// Whether the row is damaged: a column cannot be read, or does not have the hash that was stored with it
     /// ([`crate::row_matches_its_hashes`]). The fields are then what could be read.
     pub damaged: bool,
+    /// Whether payload and source were erased ([`crate::erase`]): there is no source, and the payload is `null`.
+    pub erased: bool,
 }
 
 /// A query for events, newest arrival first.

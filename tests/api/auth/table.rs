@@ -22,7 +22,7 @@ const SUBJECTS: [&str; 6] = [
 
 /// The statuses of the answers to a request: without a token, with one that is not accepted, with one that has expired,
 /// and with the token of each subject. The topics after a path are those of the events that are published.
-const TABLE: [([u16; 9], &str); 17] = [
+const TABLE: [([u16; 9], &str); 19] = [
     // none, wrong, expired, publisher, orders-publisher, reader, orders-reader, admin, all
     ([401, 401, 401, 202, 202, 403, 403, 403, 202], "POST /publish orders.eu"),
     ([401, 401, 401, 202, 403, 403, 403, 403, 202], "POST /publish users"),
@@ -32,6 +32,8 @@ const TABLE: [([u16; 9], &str); 17] = [
     ([401, 401, 401, 403, 403, 200, 200, 403, 200], "GET /events/orders.eu/first"),
     ([401, 401, 401, 403, 403, 200, 200, 403, 200], "GET /topics"),
     ([401, 401, 401, 403, 403, 200, 200, 403, 200], "GET /stats"),
+    ([401, 401, 401, 403, 403, 403, 403, 404, 404], "DELETE /events/orders.eu/none"),
+    ([401, 401, 401, 403, 403, 200, 200, 403, 200], "GET /conflicts"),
     ([401, 401, 401, 403, 403, 200, 200, 403, 200], "GET /dead-letters"),
     ([401, 401, 401, 403, 403, 403, 403, 200, 200], "POST /dead-letters/replay"),
     ([401, 401, 401, 403, 403, 403, 403, 404, 404], "POST /dead-letters/7/replay"),

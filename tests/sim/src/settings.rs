@@ -7,6 +7,7 @@ use sluice_aggregator::replica::intake::BatchLimits;
 use sluice_event::{OutOfRange, TopicTemplate};
 use sluice_publisher::cloud_events::{CloudEventArgs, WithoutSource};
 use sluice_publisher::settings::IngestArgs;
+use sluice_store::conflicts::ConflictLimits;
 
 use crate::planted::Planted;
 use crate::world::World;
@@ -81,6 +82,7 @@ impl Settings {
             idempotency_ttl: IDEMPOTENCY_TTL,
             retention,
             series_retention: Duration::from_secs(3_600),
+            conflicts: ConflictLimits::default(),
             shutdown_timeout: world.millis_between(500, 5_000),
             partitions_every: world.millis_between(50, 1_000),
         };

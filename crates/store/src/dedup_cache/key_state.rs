@@ -12,6 +12,14 @@ impl From<PayloadHash> for ShortHash {
     }
 }
 
+impl ShortHash {
+    /// Returns whether an event with this hash conflicts with one that is stored. Of an erased event the hash is not known, so
+    /// nothing conflicts with it.
+    pub fn conflicts_with(self, stored: Self) -> bool {
+        stored != self && stored != Self::from(crate::erased::PAYLOAD_HASH)
+    }
+}
+
 /// What a process can tell about a key before it inserts the key's row.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum KeyState {

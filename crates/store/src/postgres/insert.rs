@@ -45,6 +45,8 @@ pub(super) struct BatchTarget {
     pub payload: PayloadColumn,
     /// The number of the batch: the high bits of `seq`.
     pub batch: i64,
+    /// Whether any event was ever erased, so that rows have to be compared with those.
+    pub has_erasures: bool,
 }
 
 /// Inserts rows, in the order given, by INSERT … ON CONFLICT. Returns the keys that were new.

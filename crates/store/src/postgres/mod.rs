@@ -11,6 +11,7 @@ mod connections;
 mod copy;
 mod counters;
 mod durability;
+mod erase;
 mod errors;
 mod event_partitions;
 mod feed;
@@ -65,6 +66,7 @@ pub use schema::migrate;
 pub use settings::{PayloadType, PostgresSettings};
 pub use snapshot::Snapshot;
 
+use crate::conflicts::ConflictLimits;
 use crate::dedup_cache::DedupCache;
 use crate::meters::{MeterFigures, MeterReading, MeterSets, MeterStatus, PutMeter};
 use crate::partitions::{self, Filters, Layouts, Limits};
@@ -265,7 +267,7 @@ impl Store for PostgresStore {
         let begun = async {
             let mut lease = self.commits.lease().await?;
             let begun = transaction::begin(&mut lease, (&self.layouts, &self.meter_sets), receipts).await;
-            let Begun { batch, removed_events, layout, meters, new } = match begun {
+            let Begun { batch, removed_events, layout, meters, has_erasures, new } = match begun {
                 Ok(begun) => begun,
                 Err(error) => {
                     if error.leaves_connection_usable() {
@@ -276,7 +278,7 @@ impl Store for PostgresStore {
             };
             let generation = generation(lease.generation(), self.removals.observe(removed_events));
             let payload = schema.payload_type.column(layout.open().is_some());
-            let target = BatchTarget { table: layout.open_table(), payload, batch };
+            let target = BatchTarget { table: layout.open_table(), payload, batch, has_erasures };
             let places = (layout, self.filters.loaded());
             let strategies = Arc::clone(&self.strategies);
             let transaction = transaction::Transaction::new(lease, target, places, meters, generation, strategies);
@@ -337,6 +339,13 @@ impl Store for PostgresStore {
         let _maintaining = self.maintaining.lock().await;
         let mut lease = self.lease(&self.maintenance).await?;
         let maintained = series::maintain(&mut lease, &self.settings.schema, retention).await;
+        self.finish(lease, maintained)
+    }
+
+    async fn maintain_conflicts(&self, limits: ConflictLimits) -> Result<(), StoreError> {
+        let _maintaining = self.maintaining.lock().await;
+        let mut lease = self.lease(&self.maintenance).await?;
+        let maintained = erase::remove_conflicts(&mut lease, limits).await;
         self.finish(lease, maintained)
     }
 

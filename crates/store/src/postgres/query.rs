@@ -368,6 +368,7 @@ impl<'r> FromRow<'r, PgRow> for EventRow {
             received_at: value_or(row.try_get("received_at"), unknown(), &mut damaged)?.0,
             request_id: row.try_get::<RequestId, _>("request_id")?,
             damaged,
+            erased: false,
         };
         let (key, payload_hash) = (row.try_get("key")?, row.try_get("payload_hash")?);
         Ok(Self(ReadRow { event, key, payload_hash, payload_is_exact: row.try_get("payload_is_exact")? }))

@@ -145,6 +145,7 @@ fn migrator() -> Migrator {
         migration(9, "series", include_str!("../../migrations/postgres/0009_series.sql")),
         migration(10, "meters", include_str!("../../migrations/postgres/0010_meters.sql")),
         migration(11, "feed", include_str!("../../migrations/postgres/0011_feed.sql")),
+        migration(12, "conflicts", include_str!("../../migrations/postgres/0012_conflicts.sql")),
     ]);
     migrator.set_locking(false).set_ignore_missing(true);
     migrator

@@ -14,7 +14,8 @@ use super::connections::Lease;
 use super::event_partitions::look_up;
 use super::insert::BatchTarget;
 use super::insert_strategy::{self, InsertStrategies, Inserter};
-use super::{counters, insert, ledger, marks, meters, query, receipts, series};
+use super::{counters, erase, insert, ledger, marks, meters, query, receipts, series};
+use crate::conflicts::NewConflict;
 use crate::ledger::LedgerRow;
 use crate::marks::{Number, StoredMarks};
 use crate::meters::MeterSets;
@@ -32,6 +33,8 @@ pub(super) struct Begun {
     pub layout: Arc<Layout>,
     /// The meters that are in force.
     pub meters: Arc<Set>,
+    /// Whether any event was ever erased.
+    pub has_erasures: bool,
     /// The receipts that are new.
     pub new: HashSet<ReceiptId>,
 }
@@ -50,10 +53,11 @@ pub(super) async fn begin(
         "BEGIN ISOLATION LEVEL READ COMMITTED; \
          LOCK TABLE ONLY receipts IN ROW EXCLUSIVE MODE; {}; \
          SELECT next_batch()::text, (SELECT value FROM settings WHERE name = 'removed_events'), \
-                (SELECT version::text FROM event_layout), (SELECT version::text FROM meter_version) \
+                (SELECT version::text FROM event_layout), (SELECT version::text FROM meter_version), {} \
          FROM receipt_epochs WHERE closed_at IS NULL; \
          {}; {}",
         meters::COUNTS_METERS,
+        erase::HAS_ERASURES,
         receipts::execute(ids),
         insert_strategy::SAVEPOINT,
     );
@@ -65,13 +69,14 @@ pub(super) async fn begin(
     let (removed_events, new) = (number(first, 1).unwrap_or(0), receipts::read(new)?);
     let version = first.try_get::<Option<&str>, _>(2).ok().flatten();
     let meter_version = number(first, 3).unwrap_or(0);
+    let has_erasures = first.try_get::<Option<&str>, _>(4).ok().flatten() == Some("true");
     let layout = layouts.with_version(lease, version).await?;
     let meters = meters::with_version(lease, sets, meter_version).await?;
     if !layout.has_room_for(batch) {
         // The next maintenance opens another one.
         return Err(StoreError::Conflict("the open partition of events has no numbers left".into()));
     }
-    Ok(Begun { batch, removed_events, layout, meters, new })
+    Ok(Begun { batch, removed_events, layout, meters, has_erasures, new })
 }
 
 /// Reads a number in text format; `None` if it is NULL or no number.
@@ -217,6 +222,11 @@ impl StoreTransaction for Transaction {
         self.track(inserted)
     }
 
+    async fn insert_conflicts(&mut self, conflicts: &[NewConflict<'_>]) -> Result<(), StoreError> {
+        let inserted = erase::insert_conflicts(&mut self.lease, conflicts).await;
+        self.track(inserted)
+    }
+
     async fn forget_attempts(&mut self, position: Position) -> Result<(), StoreError> {
         let delete = sqlx::query("DELETE FROM attempts WHERE position = $1").bind(position.to_string());
         let deleted = self.lease.execute(delete).await;
@@ -283,8 +293,11 @@ impl StoreTransaction for Transaction {
         let mark = number.as_ref().map(marks::execute);
         let is_numbered = mark.is_some();
         let meters = meters::insert_rows(&self.meter_rows);
+        let BatchTarget { table, batch, has_erasures, .. } = &self.target;
+        let batch = (insert::seq(*batch, 0), insert::seq(*batch + 1, 0));
+        let erase = has_erasures.then(|| erase::erase_again(table, batch));
         let statements: Vec<_> =
-            meters.into_iter().chain(series).chain(add).chain(mark).chain(["COMMIT".to_owned()]).collect();
+            erase.into_iter().chain(meters).chain(series).chain(add).chain(mark).chain(["COMMIT".to_owned()]).collect();
         let rows = self.lease.run_for_rows(AssertSqlSafe(statements.join("; "))).await;
         match &rows {
             Ok(_) => self.lease.give_back(),

@@ -4,6 +4,7 @@
 mod arrival_marks;
 mod bounded;
 mod bulk;
+mod erase;
 mod errors;
 mod feed;
 mod insert;
@@ -37,6 +38,7 @@ use sqlx::ConnectOptions;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqliteSynchronous};
 use tokio::sync::Mutex;
 
+use crate::conflicts::ConflictLimits;
 use crate::dedup_cache::DedupCache;
 use crate::meters::{self as any_meters, MeterFigures, MeterReading, MeterSets, MeterStatus, PutMeter};
 use crate::partitions::{Filters, Limits};
@@ -242,6 +244,11 @@ impl Store for SqliteStore {
 
     async fn maintain_series(&self, retention: Option<Duration>) -> Result<(), StoreError> {
         series::maintain(&self.writer, retention).await
+    }
+
+    async fn maintain_conflicts(&self, limits: ConflictLimits) -> Result<(), StoreError> {
+        let mut writer = writer::lock(&self.writer).await?;
+        erase::remove_conflicts(writer.connection().await?, limits).await
     }
 
     async fn meters(&self) -> Result<Vec<MeterStatus>, StoreError> {

@@ -304,7 +304,7 @@ pub(super) async fn take_dead_letter(
     Ok(row.map(|row| row.0))
 }
 
-fn timestamp(row: &SqliteRow, column: &str) -> Result<Timestamp, sqlx::Error> {
+pub(super) fn timestamp(row: &SqliteRow, column: &str) -> Result<Timestamp, sqlx::Error> {
     Timestamp::from_micros(row.try_get(column)?).ok_or_else(|| sqlx::Error::ColumnDecode {
         index: column.to_owned(),
         source: "a timestamp outside of the years 1 to 9999".into(),
@@ -326,6 +326,7 @@ impl<'r> FromRow<'r, SqliteRow> for EventRow {
             received_at: value_or(timestamp(row, "received_at"), Timestamp::UNIX_EPOCH, &mut damaged)?,
             request_id: value_or(row.try_get("request_id"), RequestId::from_u128(0), &mut damaged)?,
             damaged,
+            erased: false,
         };
         let key = value_or(row.try_get("key"), EventKey::from_u128(0), &mut damaged)?;
         let payload_hash = value_or(row.try_get("payload_hash"), PayloadHash::from_u128(0), &mut damaged)?;

@@ -65,6 +65,7 @@ fn migrator() -> Migrator {
         migration(7, "series", include_str!("../../migrations/sqlite/0007_series.sql")),
         migration(8, "meters", include_str!("../../migrations/sqlite/0008_meters.sql")),
         migration(9, "feed", include_str!("../../migrations/sqlite/0009_feed.sql")),
+        migration(10, "conflicts", include_str!("../../migrations/sqlite/0010_conflicts.sql")),
     ]);
     migrator.set_locking(false).set_ignore_missing(true);
     migrator

@@ -15,7 +15,8 @@ use super::errors::of_statement;
 use super::insert;
 use super::key_partitions::KeySearch;
 use super::writer::Writer;
-use super::{ledger, meters, query, series};
+use super::{erase, ledger, meters, query, series};
+use crate::conflicts::NewConflict;
 use crate::ledger::LedgerRow;
 use crate::marks::Number;
 use crate::put_aside;
@@ -155,6 +156,11 @@ impl StoreTransaction for Transaction {
         self.track(inserted)
     }
 
+    async fn insert_conflicts(&mut self, conflicts: &[NewConflict<'_>]) -> Result<(), StoreError> {
+        let inserted = erase::insert_conflicts(self.writer.current().await?, conflicts).await;
+        self.track(inserted)
+    }
+
     async fn forget_attempts(&mut self, position: Position) -> Result<(), StoreError> {
         let delete = sqlx::query("DELETE FROM attempts WHERE position = ?").bind(position.to_string());
         let deleted = delete.execute(self.writer.current().await?).await;
@@ -194,7 +200,9 @@ impl StoreTransaction for Transaction {
         if self.failed {
             return Err(StoreError::Failed("a transaction that failed cannot be committed".into()));
         }
+        let last_seq = self.last_seq;
         let connection = self.writer.current().await?;
+        erase::erase_again(connection, last_seq).await?;
         add_counts(connection, shard, &counts.by_topic()).await?;
         series::add(connection, counts).await?;
         self.keys.count(connection, counts.total().unique).await?;

@@ -7,6 +7,7 @@ mod bounded;
 mod commit;
 mod concurrency;
 mod dead_letters;
+mod erase;
 mod feed;
 mod inspect;
 mod ledger;
@@ -78,6 +79,13 @@ on_stores! {
         a_dead_letter_replayed_twice_at_once_is_stored_once
         a_whole_entry_dead_lettered_is_not_dead_lettered_again
         dead_letters_are_listed_newest_first_in_pages;
+    erase:
+        an_erased_event_has_no_content_and_stays_a_duplicate
+        all_events_with_the_topic_and_id_are_erased_whatever_their_source
+        an_erased_event_that_comes_back_after_its_row_was_lost_has_no_content
+        erasing_removes_an_event_from_dead_letters_and_counts_it_as_discarded
+        conflicts_are_kept_in_pages_and_erased_with_their_event
+        old_conflicts_are_removed_and_those_beyond_the_bound;
     feed:
         followers_see_every_event_once_and_in_order_while_transactions_are_held_open
         filters_select_from_the_feed_across_partitions

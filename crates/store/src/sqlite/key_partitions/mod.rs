@@ -38,7 +38,7 @@ mod maintain;
 mod switch;
 mod tables;
 
-pub(super) use layout::Layouts;
+pub(super) use layout::{Layouts, table};
 pub(super) use look_up::{KeySearch, seqs_of};
 pub(super) use maintain::KeyPartitions;
 pub(super) use switch::{MARK, finish_if_empty, is_switched};
