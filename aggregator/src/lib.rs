@@ -10,6 +10,7 @@ pub mod audit;
 pub mod backup;
 pub mod meters_file;
 pub mod metrics;
+pub mod outcomes;
 mod postgres_args;
 mod ready;
 pub mod replica;

@@ -6,6 +6,8 @@ use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use sluice_log::sqlite::{SqliteLog, SqliteSettings as LogSettings};
+use sluice_publisher::Publisher;
+use sluice_publisher::outcome::OutcomeSource;
 use sluice_service::durability::Requirement;
 use sluice_service::guard::SharedGuard;
 use sluice_service::monitoring::Monitoring;
@@ -97,9 +99,10 @@ impl Standalone {
         let origins = settings.auth.origins();
         // The publisher stops first: what it has accepted is stored before the aggregator stops.
         let published = CancellationToken::new();
-        let publisher = sluice_publisher::Publisher::start(log.clone(), &settings.ingest, &settings.rules.keyer());
-        let files = (log.clone(), store.clone());
         let state = ApiState::new(store.clone(), log.clone(), options.clone()).ending_with(shutdown.clone());
+        let outcomes = Some(Arc::new(state.outcomes()) as Arc<dyn OutcomeSource>);
+        let publisher = Publisher::start(log.clone(), &settings.ingest, &settings.rules.keyer(), outcomes);
+        let files = (log.clone(), store.clone());
         let api = api::router(state);
         let meters = settings.rules.meters_file().map_err(anyhow::Error::msg)?;
         let declared = meters_file::keep(meters, store.clone(), shutdown.clone());

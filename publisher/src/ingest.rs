@@ -23,6 +23,7 @@ use utoipa::ToSchema;
 use crate::admission::Reservation;
 use crate::cloud_events::{CloudEventMode, to_structured};
 use crate::headers::BodyFormat;
+use crate::outcome::{self, Outcome};
 use crate::pack::{Packed, Reading, Sender, pack};
 use crate::problems::parsing_failed;
 use crate::publisher::Publisher;
@@ -38,10 +39,10 @@ static ACCEPTED: LazyLock<Counter> =
 static EVENTS: LazyLock<Counter> = LazyLock::new(|| metrics::counter!(crate::metrics::EVENTS.name));
 static BODY_BYTES: LazyLock<Counter> = LazyLock::new(|| metrics::counter!(crate::metrics::BODY_BYTES.name));
 
-/// The response to a request whose events are on disk.
+/// The response to a request whose events are on the disk of the log, or in the store.
 #[derive(Debug, Clone, Serialize, ToSchema)]
 pub struct Accepted {
-    /// Always `accepted`.
+    /// `accepted`, or `stored` if its client waited until it was stored.
     #[schema(example = "accepted")]
     status: &'static str,
     /// The number of events in the request.
@@ -56,17 +57,27 @@ pub struct Accepted {
     /// What the sender of CloudEvents should know about the settings of this server.
     #[serde(skip_serializing_if = "Option::is_none")]
     warning: Option<&'static str>,
+    /// What became of the request, if its client waited until it was stored. Then the status is 200.
+    #[serde(flatten, skip_serializing_if = "Option::is_none")]
+    outcome: Option<Outcome>,
+    /// Whether a preference of the client is met.
+    #[serde(skip)]
+    preference_applied: bool,
 }
 
 impl IntoResponse for Accepted {
     fn into_response(self) -> Response {
         // Formatted without a serializer, for speed: it is the answer to nearly all requests.
-        let body = match (&self.rejected, self.warning) {
-            (None, None) => format!(r#"{{"status":"{}","count":{}}}"#, self.status, self.count),
+        let is_stored = self.outcome.is_some();
+        let body = match (&self.rejected, self.warning, &self.outcome) {
+            (None, None, None) => format!(r#"{{"status":"{}","count":{}}}"#, self.status, self.count),
             _ => serde_json::to_string(&self).unwrap_or_default(),
         };
         let mut response = Response::new(Body::from(body));
-        *response.status_mut() = StatusCode::ACCEPTED;
+        *response.status_mut() = if is_stored { StatusCode::OK } else { StatusCode::ACCEPTED };
+        if self.preference_applied {
+            response.headers_mut().insert("preference-applied", HeaderValue::from_static("wait"));
+        }
         response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
         response
     }
@@ -126,7 +137,8 @@ where
 }
 
 /// Processes a request in steps: checks the headers, receives the body, expands it if it is compressed, adds the headers
-/// that are attributes of a CloudEvent, validates and packs it, and appends it.
+/// that are attributes of a CloudEvent, validates and packs it, appends it, and waits until it is stored if its client
+/// does.
 async fn accept<B>(
     publisher: &Publisher,
     sender: Sender<'_>,
@@ -139,7 +151,9 @@ where
     B: HttpBody<Data = Bytes> + Unpin,
 {
     let content = headers::check_content(headers)?;
-    let reading = Reading { format: content.format, partial: headers::is_partial(uri)? };
+    let outcomes = publisher.outcomes();
+    let wait = outcome::wanted(uri, headers)?.filter(|_| outcomes.is_some());
+    let reading = Reading { format: content.format, partial: headers::is_partial(uri)?, waits: wait.is_some() };
     let key = headers::idempotency_key(headers)?;
     let rules = publisher.rules();
     let warning = match reading.format {
@@ -162,7 +176,7 @@ where
         reservation.grow(body.len()).await?;
     }
     let ((packed, errors), reservation) = validate(publisher, sender, key, body, reading, reservation).await?;
-    let count = packed.request.events();
+    let (count, receipt) = (packed.request.events(), packed.receipt);
     // A batch of CloudEvents may be empty.
     if count > 0 {
         publisher.append(packed, reservation).await?;
@@ -176,7 +190,14 @@ where
         None if reading.partial => (Some(0), Some(Vec::new())),
         None => (None, None),
     };
-    Ok(Accepted { status: "accepted", count, rejected, errors, warning })
+    let outcome = match (outcomes, wait, receipt) {
+        (Some(_), Some(_), _) if count == 0 => Some(Outcome::NOTHING),
+        (Some(outcomes), Some(wait), Some(receipt)) => outcomes.wait(receipt, wait, headers).await,
+        _ => None,
+    };
+    let status = if outcome.is_some() { "stored" } else { "accepted" };
+    let preference_applied = outcome.is_some() && wait.is_some_and(|wait| wait.is_preference);
+    Ok(Accepted { status, count, rejected, errors, warning, outcome, preference_applied })
 }
 
 /// Validates and packs a body. It consumes the body, so that only the packed request stays in memory
@@ -210,7 +231,15 @@ mod tests {
 
     #[tokio::test]
     async fn the_answer_is_the_document_of_the_schema() {
-        let accepted = Accepted { status: "accepted", count: 12_345, rejected: None, errors: None, warning: None };
+        let accepted = Accepted {
+            status: "accepted",
+            count: 12_345,
+            rejected: None,
+            errors: None,
+            warning: None,
+            outcome: None,
+            preference_applied: false,
+        };
         let document = serde_json::to_string(&accepted).unwrap();
         let response = accepted.into_response();
         assert_eq!(response.status(), StatusCode::ACCEPTED);

@@ -23,6 +23,7 @@ mod ingest;
 pub mod listen_args;
 pub mod metrics;
 mod openapi;
+pub mod outcome;
 mod pack;
 mod pressure;
 mod problems;

@@ -10,6 +10,7 @@ use sluice_service::problem::Problem;
 use utoipa::{OpenApi, ToSchema};
 
 use crate::ingest::Accepted;
+use crate::outcome::Outcome;
 
 /// Returns the OpenAPI document of [`router`](crate::router), to be merged into a server's.
 pub fn openapi() -> utoipa::openapi::OpenApi {
@@ -20,7 +21,7 @@ pub fn openapi() -> utoipa::openapi::OpenApi {
 #[openapi(
     info(title = "Sluice publisher", description = "Takes events; each is stored once and counted exactly."),
     paths(publish),
-    components(schemas(PublishedEvent, PublishedEvents, PublishedCloudEvent, Accepted, Problem, EventError)),
+    components(schemas(PublishedEvent, PublishedEvents, PublishedCloudEvent, Accepted, Outcome, Problem, EventError)),
     tags((name = "publish", description = "Publishing events"))
 )]
 struct Document;
@@ -99,6 +100,8 @@ enum PublishRequest {
     params(
         ("partial" = Option<bool>, Query,
          description = "`true` accepts the events without an error although others have one, which the answer names"),
+        ("wait" = Option<String>, Query, description = "`stored` answers 200 when the events are stored, with what became of them"),
+        ("Prefer" = Option<String>, Header, description = "`wait=10` waits for at most ten seconds"),
         ("Idempotency-Key" = Option<String>, Header, min_length = 1, max_length = 255,
          description = "Visible ASCII; makes repeating the request safe"),
         ("Content-Encoding" = Option<String>, Header,
@@ -113,6 +116,7 @@ enum PublishRequest {
         (Vec<PublishedCloudEvent> = "application/cloudevents-batch+json"),
     )),
     responses(
+        (status = 200, description = "The client waited, and the events are stored", body = Accepted),
         (status = 202, description = "The events are on disk", body = Accepted),
         (status = 400, description = "`malformed_json`, `malformed_encoding`, `invalid_idempotency_key`, `invalid_query`", body = Problem, content_type = "application/problem+json"),
         (status = 403, description = "`topic_not_allowed`", body = Problem, content_type = "application/problem+json"),
@@ -135,7 +139,7 @@ mod tests {
         let document = serde_json::to_value(openapi()).unwrap();
         let publish = &document["paths"]["/publish"]["post"];
         let statuses: Vec<_> = publish["responses"].as_object().unwrap().keys().collect();
-        assert_eq!(statuses, ["202", "400", "403", "408", "413", "415", "422", "429", "503"]);
+        assert_eq!(statuses, ["200", "202", "400", "403", "408", "413", "415", "422", "429", "503"]);
         let problem = &publish["responses"]["422"]["content"]["application/problem+json"]["schema"]["$ref"];
         assert_eq!(problem, "#/components/schemas/Problem");
         let schemas = &document["components"]["schemas"];

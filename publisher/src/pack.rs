@@ -2,6 +2,7 @@
 
 use sluice_auth::problems::topic_not_allowed;
 use sluice_auth::{EventLimit, Subject, Topics};
+use sluice_event::ambient::random_u128;
 use sluice_event::entry::PackedRequest;
 use sluice_event::key::{hash128, hash128_of_parts};
 use sluice_event::{
@@ -29,6 +30,8 @@ pub(crate) struct Reading {
     pub(crate) format: BodyFormat,
     /// Whether the events without an error are accepted although others have one.
     pub(crate) partial: bool,
+    /// Whether its client waits until it is stored.
+    pub(crate) waits: bool,
 }
 
 /// Who sends a request, and its id.
@@ -69,6 +72,8 @@ pub(crate) struct Packed {
     pub(crate) request: PackedRequest,
     /// The hashes of key and body, if the request has an `Idempotency-Key`.
     pub(crate) keyed: Option<KeyedRequest>,
+    /// The receipt, if the request has one.
+    pub(crate) receipt: Option<ReceiptId>,
 }
 
 /// Validates and packs a body, which has the JSON text of a CloudEvent that came in the binary mode. Also returns the errors of a body that is accepted in part.
@@ -108,12 +113,18 @@ pub(crate) fn pack(
     sender.check_topics(&events)?;
     sender.limit.map_or(Ok(()), |limit| limit.take(events.len()))?;
     let name = sender.name();
-    let receipt = key.map(|key| ReceiptId::from_bytes(hash128_of_parts(&[name, key, body])));
+    let receipt = match key {
+        Some(key) => Some(ReceiptId::from_bytes(hash128_of_parts(&[name, key, body]))),
+        // What becomes of it is recorded under its receipt.
+        None => reading.waits.then(|| ReceiptId::from_u128(random_u128())),
+    };
     let keyed = key.map(|key| KeyedRequest {
         key: IdempotencyKeyHash::from_bytes(hash128_of_parts(&[name, key])),
         body_hash: BodyHash::from_bytes(hash128(body)),
     });
-    Ok((Packed { request: PackedRequest::new(sender.id, receipt, now, &events), keyed }, errors))
+    let request = PackedRequest::new(sender.id, receipt, now, &events);
+    let request = if reading.waits { request.waiting() } else { request };
+    Ok((Packed { request, keyed, receipt }, errors))
 }
 
 /// Returns whether a part of a body can be accepted.
@@ -131,7 +142,8 @@ pub(crate) mod tests {
     use crate::cloud_events::{CloudEventArgs, WithoutSource};
 
     const BODY: &[u8] = br#"{"id":"evt-1","payload":{"value":100}}"#;
-    pub(crate) const JSON: Reading = Reading { format: BodyFormat::Events(Format::Document), partial: false };
+    pub(crate) const JSON: Reading =
+        Reading { format: BodyFormat::Events(Format::Document), partial: false, waits: false };
     const NOBODY: Sender<'_> = Sender { id: RequestId::from_u128(0), subject: None, limit: None };
 
     pub(crate) fn rules() -> Rules {

@@ -98,6 +98,11 @@ pub(crate) fn invalid_partial() -> Problem {
     Problem::new(Code::InvalidQuery, "partial must be true or false, and given once").at(None, Some("partial"))
 }
 
+/// The query parameter `wait` has another value, or is given twice.
+pub(crate) fn invalid_wait() -> Problem {
+    Problem::new(Code::InvalidQuery, "wait must be stored, and given once").at(None, Some("wait"))
+}
+
 /// The `Idempotency-Key` cannot be one.
 pub(crate) fn invalid_idempotency_key(detail: impl Into<String>) -> Problem {
     Problem::new(Code::InvalidIdempotencyKey, detail)

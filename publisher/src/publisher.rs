@@ -16,6 +16,7 @@ use crate::body_budget::BodyBudget;
 use crate::cloud_events::CloudEventRules;
 use crate::coalesce::{self, Coalescer};
 use crate::expand::Expander;
+use crate::outcome::{OutcomeSource, Outcomes};
 use crate::pack::{Packed, Rules};
 use crate::pressure::Gate;
 use crate::problems::{key_reused, log_unavailable, queue_full};
@@ -30,6 +31,8 @@ pub struct Publisher {
 
 struct Shared {
     rules: Arc<Rules>,
+    /// What became of requests, for clients that wait.
+    outcomes: Option<Outcomes>,
     body_timeout: Duration,
     append_timeout: Duration,
     gate: Arc<Gate>,
@@ -43,9 +46,14 @@ struct Shared {
 }
 
 impl Publisher {
-    /// Starts a coalescer for each of the log's streams. The dedup fields are those of the aggregators. Must be called within a
-    /// Tokio runtime.
-    pub fn start(log: Arc<dyn LogWriter>, settings: &IngestArgs, dedup_fields: &Keyer) -> Self {
+    /// Starts a coalescer for each of the log's streams. The dedup fields are those of the aggregators. Without
+    /// a source of outcomes clients cannot wait. Must be called within a Tokio runtime.
+    pub fn start(
+        log: Arc<dyn LogWriter>,
+        settings: &IngestArgs,
+        dedup_fields: &Keyer,
+        outcomes: Option<Arc<dyn OutcomeSource>>,
+    ) -> Self {
         let gate = Arc::new(Gate::new(settings.max_backlog, settings.max_memory));
         let stop = CancellationToken::new();
         tokio::spawn(stop.clone().run_until_cancelled_owned(gate.clone().watch(log.clone())));
@@ -57,6 +65,7 @@ impl Publisher {
         let bytes = settings.max_waiting_bytes.max(settings.max_body_bytes);
         let shared = Shared {
             rules,
+            outcomes: outcomes.map(|source| Outcomes::new(source, settings.wait_timeout)),
             body_timeout: settings.body_timeout,
             append_timeout: settings.append_timeout,
             gate,
@@ -72,6 +81,11 @@ impl Publisher {
     /// Returns what events must be.
     pub(crate) fn rules(&self) -> &Arc<Rules> {
         &self.shared.rules
+    }
+
+    /// Returns what tells what became of requests, if there is anything.
+    pub(crate) fn outcomes(&self) -> Option<&Outcomes> {
+        self.shared.outcomes.as_ref()
     }
 
     /// Returns how long a body may take to arrive.

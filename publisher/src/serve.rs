@@ -16,6 +16,7 @@ use sluice_service::{metrics, problem, server, shutdown};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
+use crate::outcome::{AskAggregators, OutcomeSource};
 use crate::publisher::Publisher;
 use crate::settings::ServeSettings;
 use crate::{forward, https_args, ingest, query_auth};
@@ -77,17 +78,19 @@ pub async fn serve(
         require: settings.require_durable,
         accept_unknown: settings.accept_unknown_durability,
     };
-    let publisher = Publisher::start(Arc::new(log), &settings.ingest, &settings.dedup_fields);
+    let query_tls = Arc::new(settings.query_tls.tls());
+    let client = forward::client(&query_tls);
+    let asked = settings.query_url.clone().map(|base| AskAggregators { client: client.clone(), base });
+    let outcomes = asked.map(|aggregators| Arc::new(aggregators) as Arc<dyn OutcomeSource>);
+    let publisher = Publisher::start(Arc::new(log), &settings.ingest, &settings.dedup_fields, outcomes);
     // Ready without Redis too: a client then gets a 503 with the reason, not a refused connection.
     let ready = move || Box::pin(std::future::ready(requirement.check())) as BoxFuture<'static, Readiness>;
     let monitoring = Monitoring::bind(settings.listener.metrics_listen, metrics, ready).await?;
     let router = ingest::router(publisher.clone()).merge(monitoring.routes());
     let router = match settings.query_url {
         Some(url) => {
-            let tls = Arc::new(settings.query_tls.tls());
-            let client = forward::client(&tls);
             tokio::spawn(query_auth::compare(client.clone(), url.clone(), guard.is_some(), shutdown.clone()));
-            router.fallback_service(forward::router(&url, client, tls, shutdown.clone()))
+            router.fallback_service(forward::router(&url, client, query_tls, shutdown.clone()))
         }
         None => router.fallback(problem::not_found),
     };

@@ -174,6 +174,10 @@ pub struct IngestArgs {
     #[arg(long, env = "SLUICE_APPEND_TIMEOUT", default_value = "10s", value_parser = duration_within("100ms", "1h"),
         value_name = "TIME")]
     pub append_timeout: Duration,
+    /// The longest that a request with wait=stored, or a preference to wait, waits until it is stored. Then it is answered 202
+    #[arg(long, env = "SLUICE_WAIT_TIMEOUT", default_value = "10s", value_parser = duration_within("100ms", "1h"),
+        value_name = "TIME")]
+    pub wait_timeout: Duration,
     /// How long a body may take to arrive
     #[arg(long, env = "SLUICE_BODY_TIMEOUT", default_value = "10s", value_parser = duration_within("100ms", "1h"),
         value_name = "TIME")]

@@ -64,6 +64,7 @@ async fn every_path_is_in_the_openapi_document(backend: Backend) {
         ("/meters/query", "post"),
         ("/events/{topic}/{event_id}", "delete"),
         ("/conflicts", "get"),
+        ("/outcomes/{receipt}", "get"),
         ("/dead-letters", "get"),
         ("/dead-letters/{id}", "delete"),
         ("/dead-letters/replay", "post"),

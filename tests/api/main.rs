@@ -57,6 +57,7 @@ mod listener_tls;
 mod memory;
 mod meters;
 mod metrics_listen;
+mod outcomes;
 mod paging;
 mod plugin;
 mod programs;

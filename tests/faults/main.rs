@@ -32,3 +32,4 @@ mod soak;
 mod standalone;
 mod trial;
 mod upgrade;
+mod waiting;

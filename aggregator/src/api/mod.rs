@@ -13,6 +13,7 @@ mod events;
 mod feed;
 mod meters;
 mod openapi;
+mod outcomes;
 mod problems;
 mod query;
 mod replay;
@@ -52,6 +53,7 @@ pub fn router(state: ApiState) -> Router {
         .merge(lists)
         .merge(queries)
         .route("/events/tail", get(tail::stream))
+        .route("/outcomes/{receipt}", get(outcomes::read))
         .route("/dead-letters/replay", post(replay::matching))
         .route("/dead-letters/{id}", delete(dead_letters::discard))
         .route("/dead-letters/{id}/replay", post(replay::one))

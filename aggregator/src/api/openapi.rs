@@ -14,6 +14,7 @@ use utoipa::openapi::security::{Http, HttpAuthScheme, SecurityRequirement, Secur
         super::erase::erase,
         super::conflicts::list,
         super::tail::stream,
+        super::outcomes::read,
         super::topics::list,
         super::stats::read,
         super::series::read,

@@ -10,6 +10,7 @@ use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
 use super::answers::{Answers, PATIENCE};
+use crate::outcomes::Outcomes;
 
 /// The number of answers at a time with all events that share a topic and an id. Each is in memory as a whole.
 const MAX_ALIKE: usize = 2;
@@ -25,6 +26,8 @@ pub struct ApiState {
     /// The bound of events that are read as a whole before they are sent.
     pub(super) alike: Answers,
     pub(super) started: Instant,
+    /// Waits for what becomes of requests.
+    pub(super) outcomes: Outcomes,
     /// The bound of streams.
     pub(super) streams: Arc<Semaphore>,
     /// Ends the streams, which would otherwise outlast a shutdown.
@@ -39,7 +42,13 @@ impl ApiState {
         let alike = Answers::new(MAX_ALIKE, PATIENCE);
         let streams = Arc::new(Semaphore::new(MAX_STREAMS));
         let shutdown = CancellationToken::new();
-        Self { store, log, rules, alike, started: Instant::now(), streams, shutdown }
+        let outcomes = Outcomes::new(store.clone());
+        Self { store, log, rules, alike, started: Instant::now(), outcomes, streams, shutdown }
+    }
+
+    /// Returns what waits for what becomes of requests.
+    pub fn outcomes(&self) -> Outcomes {
+        self.outcomes.clone()
     }
 
     /// Ends streams at once when the program stops.

@@ -20,8 +20,13 @@ async fn store_large_events(store: &dyn Store) {
     let body = events.to_string();
     let limits = Limits { body_bytes: usize::MAX, ..Limits::default() };
     let events: Vec<Event<'_>> = sluice_event::parse(body.as_bytes(), &limits, Timestamp::now()).expect("events");
-    let request =
-        sluice_event::entry::Request { id: RequestId::random(), receipt: None, accepted_at: Timestamp::now(), events };
+    let request = sluice_event::entry::Request {
+        id: RequestId::random(),
+        receipt: None,
+        waits: false,
+        accepted_at: Timestamp::now(),
+        events,
+    };
     let entries = vec![(
         Position { stream: 0, millis: 1, sequence: 1 },
         Entry { id: EntryId::random(), requests: vec![request] },

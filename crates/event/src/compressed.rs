@@ -9,7 +9,8 @@
 //! · LZ4 block of the rest, or the rest · CRC-32 of all bytes before it: 4 bytes, little endian
 //! ```
 //!
-//! The rest of an entry that is small, or would not become smaller, is not compressed. Readers also accept version 1,
+//! The rest of an entry that is small, or would not become smaller, is not compressed. Version 4 differs in the version byte
+//! only. Readers also accept version 1,
 //! and version 2, which earlier builds wrote:
 //!
 //! ```text
@@ -20,7 +21,7 @@ use std::borrow::Cow;
 use std::sync::{Mutex, PoisonError};
 
 use crate::EntryId;
-use crate::entry::{CHECKED, COMPRESSED, DecodeError, HEADER, PackedEntry, PackedRequest, VERSION, put_entry};
+use crate::entry::{CHECKED, COMPRESSED, DecodeError, HEADER, PackedEntry, PackedRequest, VERSION, WAITING, put_entry};
 
 /// Entries below this size, in bytes, are not compressed.
 const MIN_BYTES: usize = 1024;
@@ -35,11 +36,13 @@ const MAX_EXPANSION: usize = 255;
 /// request; one beyond this size is not compressed.
 pub const MAX_EXPANDED_BYTES: usize = 64 << 20;
 
-/// Packs requests into one entry of version 3.
+/// Packs requests into one entry of version 3, or of version 4 if the client of one of them waits.
 pub fn pack<'r>(id: EntryId, requests: impl ExactSizeIterator<Item = &'r PackedRequest> + Clone) -> PackedEntry {
     Buffers::with(|Buffers { plain, block }| {
         plain.clear();
+        let version = if requests.clone().any(PackedRequest::is_waiting) { WAITING } else { CHECKED };
         let events = put_entry(plain, id, requests);
+        plain[0] = version;
         let (header, rest) = plain.split_at(HEADER);
         let body = match compress(rest, block) {
             Some((length, block)) => checked(header, length, block),
@@ -57,6 +60,7 @@ pub fn pack_uncompressed<'r>(
 ) -> PackedEntry {
     let mut plain = Vec::new();
     let events = put_entry(&mut plain, id, requests);
+    plain[0] = CHECKED;
     let (header, rest) = plain.split_at(HEADER);
     PackedEntry { id, events, body: checked(header, 0, rest) }
 }
@@ -76,12 +80,11 @@ fn compress<'b>(rest: &[u8], block: &'b mut Vec<u8>) -> Option<(u32, &'b [u8])> 
     (written < rest.len()).then(|| (length, &block[..written]))
 }
 
-/// Returns the body of an entry, with its checksum.
+/// Returns the body of an entry, with its checksum. The version is that of the header.
 fn checked(header: &[u8], length: u32, content: &[u8]) -> Vec<u8> {
     // Allocated at its exact size, because the body stays in memory until the log has stored it.
     let mut body = Vec::with_capacity(HEADER + LENGTH + content.len() + CHECKSUM);
-    body.push(CHECKED);
-    body.extend_from_slice(&header[1..]);
+    body.extend_from_slice(header);
     body.extend_from_slice(&length.to_le_bytes());
     body.extend_from_slice(content);
     let checksum = crc32fast::hash(&body);
@@ -122,7 +125,7 @@ impl Buffers {
 /// Returns the number of bytes that [`expand`] makes of an entry, by its header and without expanding it. What cannot
 /// be expanded, or is not compressed, counts as it is.
 pub fn expanded_len(body: &[u8]) -> usize {
-    let is_expanded = |(header, _): &(&[u8], &[u8])| matches!(header.first(), Some(&(COMPRESSED | CHECKED)));
+    let is_expanded = |(header, _): &(&[u8], &[u8])| matches!(header.first(), Some(&(COMPRESSED | CHECKED | WAITING)));
     let header = body.split_at_checked(HEADER).filter(is_expanded);
     let length = header.and_then(|(_, rest)| rest.split_first_chunk::<LENGTH>());
     let Some((length, block)) = length else { return body.len() };
@@ -145,7 +148,11 @@ pub fn expand(body: &[u8]) -> Result<Cow<'_, [u8]>, DecodeError> {
             if crc32fast::hash(content) != u32::from_le_bytes(*checksum) {
                 return Err(DecodeError::Damaged);
             }
-            if version == CHECKED { expand_rest(content).map(Cow::Owned) } else { Ok(Cow::Borrowed(body)) }
+            if matches!(version, CHECKED | WAITING) {
+                expand_rest(content).map(Cow::Owned)
+            } else {
+                Ok(Cow::Borrowed(body))
+            }
         }
     }
 }
@@ -156,7 +163,7 @@ fn expand_rest(body: &[u8]) -> Result<Vec<u8>, DecodeError> {
     let (header, rest) = body.split_at_checked(HEADER).ok_or(corrupt("it is truncated"))?;
     let (length, block) = rest.split_first_chunk::<LENGTH>().ok_or(corrupt("it is truncated"))?;
     let length = u32::from_le_bytes(*length) as usize;
-    if length == 0 && header[0] == CHECKED {
+    if length == 0 && header[0] != COMPRESSED {
         let mut plain = Vec::with_capacity(HEADER + block.len());
         plain.extend_from_slice(header);
         plain.extend_from_slice(block);
@@ -186,7 +193,7 @@ mod tests {
     /// Returns a compressed entry of so many bytes.
     fn compressed(bytes: usize) -> Vec<u8> {
         let rest = vec![0; bytes - HEADER];
-        checked(&[7; HEADER], u32::try_from(rest.len()).unwrap(), &lz4_flex::block::compress(&rest))
+        checked(&[CHECKED; HEADER], u32::try_from(rest.len()).unwrap(), &lz4_flex::block::compress(&rest))
     }
 
     #[test]

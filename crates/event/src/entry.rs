@@ -4,14 +4,15 @@
 //!
 //! ```text
 //! entry   = version: 1 byte (1) · entry id: 16 bytes · number of requests · request*
-//! request = flags: 1 byte (bit 0: a receipt follows) · request id: 16 bytes · [receipt: 16 bytes]
+//! request = flags: 1 byte (bit 0: a receipt follows; bit 1: its client waits) · request id: 16 bytes · [receipt: 16 bytes]
 //!           · accepted at: 8 bytes, µs since 1970, little endian · number of events · event*
 //! event   = topic · event id · timestamp: 8 bytes, as above · 0, or 1 + length and text of the source
 //!           · payload hash: 16 bytes · payload
 //! ```
 //!
 //! This is the form that [`decode`] reads. Publishers write version 3, which adds a checksum and mostly compresses
-//! ([`crate::compressed`]); version 2 compresses without a checksum. The number of events is also a field of the stream
+//! ([`crate::compressed`]), and version 4, which is the same with a request whose client waits, so that aggregators which do
+//! not know such requests leave it in the stream; version 2 compresses without a checksum. The number of events is also a field of the stream
 //! entry, outside the body, so that the log can count events without decoding. Golden files in this crate's tests pin
 //! the formats.
 //!
@@ -31,7 +32,11 @@ pub const COMPRESSED: u8 = 2;
 /// The version byte of an entry with a checksum, compressed or not ([`crate::compressed`]).
 pub const CHECKED: u8 = 3;
 
+/// The version byte of an entry with a checksum and a request whose client waits.
+pub const WAITING: u8 = 4;
+
 const HAS_RECEIPT: u8 = 1;
+const WAITS: u8 = 2;
 /// Bytes of the version and the entry id, with which an entry of every version begins.
 pub(crate) const HEADER: usize = 17;
 
@@ -71,6 +76,18 @@ impl PackedRequest {
             put_bytes(&mut out, event.payload.as_bytes());
         }
         Self { bytes: out, events: events.len() as u64 }
+    }
+
+    /// Notes that its client waits for what becomes of it, which is recorded under its receipt.
+    #[must_use]
+    pub fn waiting(mut self) -> Self {
+        self.bytes[0] |= WAITS;
+        self
+    }
+
+    /// Returns whether its client waits.
+    pub fn is_waiting(&self) -> bool {
+        self.bytes[0] & WAITS != 0
     }
 
     /// Returns its number of events.
@@ -145,6 +162,8 @@ pub struct Request<'a> {
     pub id: RequestId,
     /// The receipt of a request that has an `Idempotency-Key`.
     pub receipt: Option<ReceiptId>,
+    /// Whether its client waits for what becomes of it. Then it has a receipt.
+    pub waits: bool,
     /// When the publisher accepted it.
     pub accepted_at: Timestamp,
     /// Its events, in the client's order.
@@ -191,7 +210,7 @@ pub fn decode(body: &[u8]) -> Result<Entry<'_>, DecodeError> {
 /// compared.
 pub fn peek_id(body: &[u8]) -> Option<EntryId> {
     let (&version, rest) = body.split_first()?;
-    let is_supported = (VERSION..=CHECKED).contains(&version);
+    let is_supported = (VERSION..=WAITING).contains(&version);
     if is_supported { rest.first_chunk().map(|id| EntryId::from_bytes(*id)) } else { None }
 }
 
@@ -224,18 +243,22 @@ struct Reader<'a> {
 impl<'a> Reader<'a> {
     fn request(&mut self) -> Result<Request<'a>, Corrupt> {
         let flags = self.byte()?;
-        if flags & !HAS_RECEIPT != 0 {
+        if flags & !(HAS_RECEIPT | WAITS) != 0 {
             return Err(Corrupt("a request has unknown flags"));
         }
         let id = self.array().map(RequestId::from_bytes)?;
         let receipt = if flags & HAS_RECEIPT != 0 { Some(self.array().map(ReceiptId::from_bytes)?) } else { None };
+        let waits = flags & WAITS != 0;
+        if waits && receipt.is_none() {
+            return Err(Corrupt("a request waits without a receipt"));
+        }
         let accepted_at = self.timestamp()?;
         let count = self.count()?;
         let mut events = Vec::with_capacity(count);
         for _ in 0..count {
             events.push(self.event()?);
         }
-        Ok(Request { id, receipt, accepted_at, events })
+        Ok(Request { id, receipt, waits, accepted_at, events })
     }
 
     fn event(&mut self) -> Result<Event<'a>, Corrupt> {

@@ -6,11 +6,12 @@ use std::borrow::Cow;
 
 use proptest::prelude::*;
 use sluice_event::compressed::{self, expand};
-use sluice_event::entry::{CHECKED, DecodeError, Entry, PackedEntry, PackedRequest, Request, decode, peek_id};
+use sluice_event::entry::{CHECKED, DecodeError, Entry, PackedEntry, PackedRequest, Request, WAITING, decode, peek_id};
 use sluice_event::{EntryId, Event, PayloadHash, ReceiptId, RequestId, Timestamp};
 
 fn packed_requests(entry: &Entry<'_>) -> Vec<PackedRequest> {
-    entry.requests.iter().map(|r| PackedRequest::new(r.id, r.receipt, r.accepted_at, &r.events)).collect()
+    let packed = |r: &Request<'_>| PackedRequest::new(r.id, r.receipt, r.accepted_at, &r.events);
+    entry.requests.iter().map(|r| if r.waits { packed(r).waiting() } else { packed(r) }).collect()
 }
 
 fn pack(entry: &Entry<'_>) -> PackedEntry {
@@ -41,12 +42,14 @@ fn sample() -> Entry<'static> {
             Request {
                 id: RequestId::from_u128(1),
                 receipt: None,
+                waits: false,
                 accepted_at: at("1969-12-31T23:59:59Z"),
                 events: vec![event("orders", "evt-1", Some("shop"), r#"{"value": 1.0}"#)],
             },
             Request {
                 id: RequestId::from_u128(2),
                 receipt: Some(ReceiptId::from_u128(3)),
+                waits: false,
                 accepted_at: at("2026-01-31T12:00:00Z"),
                 events: vec![event("default", "é", None, "null"), event("t", "2", Some(""), "[1,2]")],
             },
@@ -71,6 +74,21 @@ fn the_format_is_the_one_in_the_golden_files() {
     assert_eq!(compress(&sample()).body, golden, "{changed}");
     assert_eq!(decode(&expand(&golden).unwrap()).unwrap(), sample());
     assert_eq!(peek_id(&golden), Some(sample().id));
+}
+
+#[test]
+fn an_entry_with_a_request_whose_client_waits_is_left_by_older_readers_and_is_else_the_same() {
+    let mut waiting = sample();
+    waiting.requests[1].waits = true;
+    let packed = packed_requests(&waiting);
+    let body = compress(&waiting).body;
+    assert_eq!(body, bytes_of(include_str!("entry.v4.hex")), "entries already in a stream could not be read");
+    assert_eq!(body[0], WAITING);
+    assert_eq!(decode(&expand(&body).unwrap()).unwrap(), waiting);
+    assert_eq!(peek_id(&body), Some(waiting.id));
+    let without_receipt = [packed[0].clone().waiting()];
+    let body = compressed::pack(waiting.id, without_receipt.iter()).body;
+    assert_eq!(decode(&expand(&body).unwrap()), Err(DecodeError::Corrupt("a request waits without a receipt")));
 }
 
 #[test]
@@ -186,7 +204,7 @@ prop_compose! {
 
 prop_compose! {
     fn requests()(id in any::<u128>(), receipt in prop::option::of(any::<u128>()), accepted_at in timestamps(), events in prop::collection::vec(events(), 0..5)) -> Request<'static> {
-        Request { id: RequestId::from_u128(id), receipt: receipt.map(ReceiptId::from_u128), accepted_at, events }
+        Request { id: RequestId::from_u128(id), receipt: receipt.map(ReceiptId::from_u128), waits: receipt.is_some() && id % 2 == 0, accepted_at, events }
     }
 }
 

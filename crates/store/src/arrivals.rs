@@ -14,6 +14,7 @@ use crate::conflicts::{self, NewConflict};
 use crate::dedup_cache::{DedupCache, KeyReservation, KeyState, ShortHash};
 use crate::isolate;
 use crate::ledger::Skipped;
+use crate::outcomes::RequestOutcome;
 use crate::series::{BatchCounts, Minute, SeriesCounts};
 use crate::{Counts, Dropped, Hint, NewDeadLetter, Row, StoreError, Transaction};
 
@@ -98,6 +99,8 @@ pub(super) struct Tally<'a, 'k> {
     pub dropped: Vec<Dropped>,
     /// Some of the duplicates whose payload differs from the stored one.
     pub conflicts: conflicts::Kept<'a>,
+    /// What became of the requests whose clients wait.
+    pub outcomes: Vec<RequestOutcome>,
     /// The arrivals that the store refused.
     pub dead_letters: Vec<NewDeadLetter>,
     /// The reserved keys of the batch, until the transaction has ended.
@@ -241,6 +244,11 @@ impl<'a, 'k> Arrivals<'a, 'k> {
             tally.counts.add(topic, minute, counts);
         }
         tally.dead_letters = dead_letters;
+        for outcome in &mut tally.outcomes {
+            // What was not counted was refused.
+            let events = waiting(origins).find(|(_, receipt, _)| *receipt == outcome.receipt).map_or(0, |(.., n)| n);
+            outcome.dead_lettered = events.saturating_sub(outcome.stored + outcome.duplicates);
+        }
         tally.meters = count_by_meters(transaction, &groups, origins);
         Ok(tally)
     }
@@ -337,18 +345,28 @@ fn count<'a, 'k>(
 ) -> Tally<'a, 'k> {
     let mut counts = vec![Counts::default(); slots.len()];
     let (mut dropped, mut conflicts) = (Vec::new(), conflicts::Kept::default());
+    let mut outcomes: HashMap<u32, RequestOutcome> =
+        waiting(origins).map(|(origin, receipt, _)| (origin, RequestOutcome::none(receipt))).collect();
+    let mut unwaited = RequestOutcome::none(ReceiptId::from_u128(0));
     for group in groups {
         let stored = group.stored();
         for (position, arrival) in group.arrivals.iter().enumerate() {
             let counts = &mut counts[arrival.slot as usize];
             counts.received += 1;
+            let outcome = match outcomes.is_empty() {
+                true => &mut unwaited,
+                false => outcomes.get_mut(&arrival.origin).unwrap_or(&mut unwaited),
+            };
             if group.inserted && position == 0 {
                 counts.unique += 1;
+                outcome.stored += 1;
                 continue;
             }
             let conflict = stored.is_some_and(|stored| arrival.hash.conflicts_with(stored));
             counts.duplicates += 1;
             counts.conflicts += u64::from(conflict);
+            outcome.duplicates += 1;
+            outcome.conflicts += u64::from(conflict);
             let request = origins[arrival.origin as usize].request;
             if options.audit {
                 dropped.push(Dropped { key: arrival.key, request_id: request.id, conflict });
@@ -366,7 +384,14 @@ fn count<'a, 'k>(
     for ((topic, minute), counts) in slots.iter().zip(counts) {
         by_slot.add(topic, *minute, SeriesCounts { counts, dead_lettered: 0 });
     }
-    Tally { counts: by_slot, dropped, conflicts, ..Tally::default() }
+    let outcomes = outcomes.into_values().collect();
+    Tally { counts: by_slot, dropped, conflicts, outcomes, ..Tally::default() }
+}
+
+/// Returns the requests whose clients wait: the index of each, its receipt and its number of events.
+fn waiting<'o>(origins: &'o [Origin<'_>]) -> impl Iterator<Item = (u32, ReceiptId, u64)> + 'o {
+    let requests = (0..).zip(origins).filter(|(_, origin)| origin.request.waits);
+    requests.filter_map(|(index, Origin { request, .. })| Some((index, request.receipt?, request.events.len() as u64)))
 }
 
 /// Lets the meters count the events that were inserted.

@@ -11,6 +11,7 @@ use sluice_log::Position;
 use crate::arrivals::{Arrivals, Tally};
 use crate::ledger::{LedgerKind, LedgerRow, Skipped, position_receipt};
 use crate::marks::{Number, Numbering, compare};
+use crate::outcomes::RequestOutcome;
 use crate::put_aside::PutAside;
 use crate::series::{Minute, SeriesCounts};
 use crate::{CommitOptions, Counts, DeadLetter, NewDeadLetter, Store, StoreError, Transaction};
@@ -190,7 +191,7 @@ async fn write_batch<'a, 's>(
     }
     rest.ledger = arrivals.take_skipped();
     for put_aside in &batch.dead_letters {
-        let (dead_letter, skipped) = put_aside.decide(&mut fresh);
+        let (dead_letter, skipped) = put_aside.decide(&mut fresh, &mut rest.outcomes);
         rest.ledger.add_unknown(skipped);
         match dead_letter {
             Some(dead_letter) => rest.dead_letters.push(dead_letter),
@@ -233,6 +234,8 @@ struct Rest<'a> {
     skipped: u64,
     /// The entry whose marks of attempts are deleted.
     attempted: Option<Position>,
+    /// What became of requests in these dead letters whose clients wait.
+    outcomes: Vec<RequestOutcome>,
 }
 
 /// Writes what is left after the events.
@@ -242,7 +245,7 @@ async fn write_rest<'a, 's>(
     mut tally: Tally<'a, 's>,
     rest: Rest<'_>,
 ) -> Result<Written<'a, 's>, StoreError> {
-    let Rest { mut dead_letters, ledger, skipped, attempted } = rest;
+    let Rest { mut dead_letters, ledger, skipped, attempted, mut outcomes } = rest;
     let whole = dead_letters.iter().map(|dead_letter| dead_letter.events).sum();
     tally.counts.add("", Minute::now(), SeriesCounts { dead_lettered: whole, ..SeriesCounts::default() });
     dead_letters.append(&mut tally.dead_letters);
@@ -251,6 +254,10 @@ async fn write_rest<'a, 's>(
     }
     if !tally.dropped.is_empty() {
         transaction.insert_audit(&tally.dropped).await?;
+    }
+    outcomes.append(&mut tally.outcomes);
+    if !outcomes.is_empty() {
+        transaction.insert_outcomes(&outcomes).await?;
     }
     if !tally.conflicts.all().is_empty() {
         transaction.insert_conflicts(tally.conflicts.all()).await?;

@@ -3,11 +3,12 @@
 use std::collections::BTreeMap;
 
 use async_trait::async_trait;
-use sluice_event::Timestamp;
+use sluice_event::{ReceiptId, Timestamp};
 
 use crate::erase::Erase;
 use crate::feed::Feed;
 use crate::ledger::LedgerKind;
+use crate::outcomes::RequestOutcome;
 use crate::series::{Minute, SeriesCounts, SeriesQuery};
 use crate::{Counts, DeadLetter, Patterns, Statistics, Store, StoreError, TopicPage, TopicSelection};
 
@@ -200,6 +201,9 @@ pub trait Inspect: Store + Feed + Erase {
     /// Deletes a dead letter, and counts its events as discarded in the same transaction. Returns their number; `None`
     /// if there is no such dead letter.
     async fn discard_dead_letter(&self, id: i64, shard: &str) -> Result<Option<u64>, StoreError>;
+
+    /// Returns the outcomes that are known of the requests with these receipts.
+    async fn outcomes(&self, receipts: &[ReceiptId]) -> Result<Vec<RequestOutcome>, StoreError>;
 
     /// Returns the topics that match, as [`crate::EventQuery`] takes them.
     async fn select_topics(&self, patterns: &Patterns) -> Result<TopicSelection, StoreError>;

@@ -20,6 +20,7 @@ mod maintenance;
 pub mod marks;
 pub mod meters;
 mod numbering;
+pub mod outcomes;
 pub mod page;
 pub mod partitions;
 pub mod postgres;
@@ -48,6 +49,7 @@ use ledger::LedgerRow;
 pub use maintenance::{Maintenance, PartitionFigures, Removed};
 use meters::{MeterFigures, MeterReading, MeterStatus, PutMeter};
 use numbering::{Number, Numbering, StoredMarks};
+use outcomes::RequestOutcome;
 pub use read::{Counts, EventQuery, Page, Statistics, StoredEvent, TopicPage};
 use series::BatchCounts;
 pub use topics::{Patterns, TopicSelection};
@@ -256,6 +258,11 @@ pub trait Transaction: Send {
 
     /// Keeps conflicts, for a while ([`Store::maintain_conflicts`]). Those of erased events are not kept.
     async fn insert_conflicts(&mut self, _conflicts: &[NewConflict<'_>]) -> Result<(), StoreError> {
+        Ok(())
+    }
+
+    /// Inserts what became of requests whose clients wait.
+    async fn insert_outcomes(&mut self, _outcomes: &[RequestOutcome]) -> Result<(), StoreError> {
         Ok(())
     }
 

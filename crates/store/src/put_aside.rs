@@ -7,6 +7,7 @@ use sluice_event::{EntryId, ReceiptId};
 
 use crate::NewDeadLetter;
 use crate::ledger::position_receipt;
+use crate::outcomes::RequestOutcome;
 
 /// A whole entry to dead-letter.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -28,13 +29,17 @@ pub struct KeyedRequest {
     pub receipt: ReceiptId,
     /// Its number of events.
     pub events: u64,
+    /// Whether its client waits for what becomes of it.
+    pub waits: bool,
 }
 
 impl KeyedRequest {
     /// Returns those of an entry.
     pub fn all_of(entry: &Entry<'_>) -> Vec<Self> {
         let requests = entry.requests.iter();
-        requests.filter_map(|r| Some(Self { receipt: r.receipt?, events: r.events.len() as u64 })).collect()
+        requests
+            .filter_map(|r| Some(Self { receipt: r.receipt?, events: r.events.len() as u64, waits: r.waits }))
+            .collect()
     }
 }
 
@@ -48,8 +53,12 @@ impl PutAside {
 
     /// Decides by the receipts that are new what becomes a dead letter. They are removed from `fresh`. Returns the dead
     /// letter, if anything of the entry belongs to it, and the number of events that were appended once more although
-    /// their receipts are stored.
-    pub(crate) fn decide(&self, fresh: &mut HashSet<ReceiptId>) -> (Option<NewDeadLetter>, u64) {
+    /// their receipts are stored. Adds the outcomes of requests whose clients wait.
+    pub(crate) fn decide(
+        &self,
+        fresh: &mut HashSet<ReceiptId>,
+        outcomes: &mut Vec<RequestOutcome>,
+    ) -> (Option<NewDeadLetter>, u64) {
         let first_delivery = fresh.remove(&position_receipt(self.entry, self.dead_letter.position));
         if !self.entry.map_or(first_delivery, |id| fresh.remove(&id.into())) {
             return (None, if first_delivery { self.dead_letter.events } else { 0 });
@@ -62,6 +71,13 @@ impl PutAside {
         if events == 0 && skipped > 0 {
             return (None, skipped);
         }
+        let waiting = own.iter().filter(|request| request.waits);
+        outcomes.extend(
+            waiting.map(|request| RequestOutcome {
+                dead_lettered: request.events,
+                ..RequestOutcome::none(request.receipt)
+            }),
+        );
         let receipts = Some(own.iter().map(|request| request.receipt).collect());
         (Some(NewDeadLetter { events, receipts, ..self.dead_letter.clone() }), skipped)
     }

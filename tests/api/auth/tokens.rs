@@ -14,6 +14,7 @@ use crate::common::{counts, event, system};
 
 on_both_backends!(
     the_same_key_of_two_clients_is_two_requests_and_of_one_client_with_two_tokens_is_one,
+    a_client_that_waits_until_its_request_is_stored_is_answered_with_its_own_token,
     the_name_of_the_client_is_in_the_log,
     the_simulator_publishes_and_verifies_with_a_token,
     without_authentication_a_token_is_ignored,
@@ -41,6 +42,16 @@ async fn the_same_key_of_two_clients_is_two_requests_and_of_one_client_with_two_
     published(&next, first).await.assert_status(202);
     system.wait_until_stored(2).await;
     assert_eq!(counts(&system.client).await, [2, 2, 0]);
+}
+
+async fn a_client_that_waits_until_its_request_is_stored_is_answered_with_its_own_token(backend: Backend) {
+    let file = TokenFile::new();
+    let token = file.add("--name shop --scope publish --topic t").await;
+    let system = start(backend, &file).await;
+    let client = system.client.with_token(&token);
+    let request = client.request("POST", "/publish?wait=stored").header("Content-Type", "application/json");
+    let answer = client.send(request.body(event("t", "1").to_string())).await.assert_status(200);
+    assert_eq!(answer.json()["stored"], 1);
 }
 
 async fn the_name_of_the_client_is_in_the_log(backend: Backend) {

@@ -139,6 +139,7 @@ fn ingest(world: &World) -> IngestArgs {
         max_future: None,
         max_age: None,
         timestamp_out_of_range: OutOfRange::Refuse,
+        wait_timeout: Duration::from_secs(10),
         cloud_events: CloudEventArgs {
             cloudevents_topic: TopicTemplate::default(),
             cloudevents_without_source: WithoutSource::Refuse,

@@ -215,7 +215,7 @@ impl System {
         let (world, planted) = (self.world.clone(), self.settings.planted);
         let log = LogClient::new(world.clone(), process.clone(), self.log.clone(), "", planted);
         let router =
-            sluice_publisher::router(Publisher::start(Arc::new(log), &self.settings.ingest, &Keyer::default()));
+            sluice_publisher::router(Publisher::start(Arc::new(log), &self.settings.ingest, &Keyer::default(), None));
         *lock(&self.publishers[number]) = Some((router, process.clone()));
         process.died().await;
         world.note(&process.label, || "was killed".into());

@@ -1,15 +1,17 @@
 //! Dead letters, as people look at them.
 
 use async_trait::async_trait;
+use sluice_event::ReceiptId;
 
 use super::query::DeadLetterRow;
 use super::timestamptz::Timestamptz;
-use super::{PostgresStore, bounded, series};
+use super::{PostgresStore, bounded, outcomes, series};
 use crate::inspect::{
     DeadLetterIds, DeadLetterPage, DeadLetterQuery, IdRow, Inspect, KILLS_ITS_READER, MAX_BODY_BYTES, MAX_REASON_CHARS,
     Size, page_range,
 };
 use crate::ledger::LedgerKind;
+use crate::outcomes::RequestOutcome;
 use crate::series::{Minute, SeriesCounts, SeriesQuery};
 use crate::{Patterns, Statistics, StoreError, TopicPage, TopicSelection};
 
@@ -104,6 +106,12 @@ impl Inspect for PostgresStore {
         let discard = discard.bind(id).bind(shard).bind(LedgerKind::Discarded.as_str());
         let events = lease.fetch_optional(discard).await;
         Ok(self.finish(lease, events)?.map(|(events,)| events.cast_unsigned()))
+    }
+
+    async fn outcomes(&self, receipts: &[ReceiptId]) -> Result<Vec<RequestOutcome>, StoreError> {
+        let mut lease = self.lease(&self.queries).await?;
+        let outcomes = outcomes::read(&mut lease, receipts).await;
+        self.finish(lease, outcomes)
     }
 
     async fn select_topics(&self, patterns: &Patterns) -> Result<TopicSelection, StoreError> {

@@ -25,6 +25,7 @@ mod marked_store;
 mod marks;
 mod merge;
 mod meters;
+mod outcomes;
 mod partition_steps;
 mod password;
 mod pooler;

@@ -16,6 +16,7 @@ use super::event_partitions::remove;
 use super::insert;
 use super::ledger;
 use super::meters;
+use super::outcomes;
 use super::removals;
 use super::timestamptz::Timestamptz;
 use crate::ledger::LedgerKind;
@@ -37,6 +38,7 @@ pub(super) async fn maintain(
 ) -> Result<Removed, StoreError> {
     let until = Instant::now() + maintenance.max_duration;
     forget_attempts(lease, maintenance.receipts_ttl).await?;
+    outcomes::remove(lease, maintenance.receipts_ttl).await?;
     let mut removed = Removed::default();
     let Some(mark) = arrival_marks::update(lease, schema, clock, maintenance.retention).await? else {
         return Ok(removed);

@@ -146,6 +146,7 @@ fn migrator() -> Migrator {
         migration(10, "meters", include_str!("../../migrations/postgres/0010_meters.sql")),
         migration(11, "feed", include_str!("../../migrations/postgres/0011_feed.sql")),
         migration(12, "conflicts", include_str!("../../migrations/postgres/0012_conflicts.sql")),
+        migration(13, "outcomes", include_str!("../../migrations/postgres/0013_outcomes.sql")),
     ]);
     migrator.set_locking(false).set_ignore_missing(true);
     migrator

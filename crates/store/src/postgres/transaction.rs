@@ -14,11 +14,12 @@ use super::connections::Lease;
 use super::event_partitions::look_up;
 use super::insert::BatchTarget;
 use super::insert_strategy::{self, InsertStrategies, Inserter};
-use super::{counters, erase, insert, ledger, marks, meters, query, receipts, series};
+use super::{counters, erase, insert, ledger, marks, meters, outcomes, query, receipts, series};
 use crate::conflicts::NewConflict;
 use crate::ledger::LedgerRow;
 use crate::marks::{Number, StoredMarks};
 use crate::meters::MeterSets;
+use crate::outcomes::RequestOutcome;
 use crate::partitions::{Layout, Layouts, Loaded};
 use crate::series::BatchCounts;
 use crate::{DeadLetter, Dropped, Inserted, NewDeadLetter, Row, StoreError, Transaction as StoreTransaction};
@@ -224,6 +225,11 @@ impl StoreTransaction for Transaction {
 
     async fn insert_conflicts(&mut self, conflicts: &[NewConflict<'_>]) -> Result<(), StoreError> {
         let inserted = erase::insert_conflicts(&mut self.lease, conflicts).await;
+        self.track(inserted)
+    }
+
+    async fn insert_outcomes(&mut self, outcomes: &[RequestOutcome]) -> Result<(), StoreError> {
+        let inserted = outcomes::insert(&mut self.lease, outcomes).await;
         self.track(inserted)
     }
 

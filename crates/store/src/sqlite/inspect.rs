@@ -1,17 +1,18 @@
 //! Dead letters, as people look at them.
 
 use async_trait::async_trait;
-use sluice_event::Timestamp;
+use sluice_event::{ReceiptId, Timestamp};
 
 use super::errors::{of_statement, within};
 use super::ledger::add_to_ledger;
 use super::query::DeadLetterRow;
-use super::{SqliteStore, bounded, series, writer};
+use super::{SqliteStore, bounded, outcomes, series, writer};
 use crate::inspect::{
     DeadLetterIds, DeadLetterPage, DeadLetterQuery, IdRow, Inspect, KILLS_ITS_READER, MAX_BODY_BYTES, MAX_REASON_CHARS,
     Size, page_range,
 };
 use crate::ledger::{LedgerKind, LedgerRow};
+use crate::outcomes::RequestOutcome;
 use crate::series::{Minute, SeriesCounts, SeriesQuery};
 use crate::{Patterns, Statistics, StoreError, TopicPage, TopicSelection};
 
@@ -106,6 +107,10 @@ impl Inspect for SqliteStore {
         }
         writer.commit().await?;
         Ok(gone.map(|(_, events)| events.cast_unsigned()))
+    }
+
+    async fn outcomes(&self, receipts: &[ReceiptId]) -> Result<Vec<RequestOutcome>, StoreError> {
+        within(async { outcomes::read(&mut *self.queries.lease().await?, receipts).await }).await
     }
 
     async fn select_topics(&self, patterns: &Patterns) -> Result<TopicSelection, StoreError> {

@@ -13,6 +13,7 @@ mod key_partitions;
 mod ledger;
 mod merge;
 mod meters;
+mod outcomes;
 mod query;
 mod readers;
 mod retention;

@@ -12,6 +12,7 @@ use super::arrival_marks::{self, Mark};
 use super::errors::of_statement;
 use super::ledger;
 use super::meters;
+use super::outcomes;
 use super::writer::{self, Writer, end};
 use crate::ledger::{LedgerKind, LedgerRow};
 use crate::retention_clock::RetentionClock;
@@ -134,11 +135,12 @@ async fn delete_events(connection: &mut SqliteConnection, mark: Mark) -> Result<
     Ok(deleted)
 }
 
-/// Deletes old marks of attempts: their entries are in no stream any more.
+/// Deletes old marks of attempts, whose entries are in no stream any more, and old outcomes of requests.
 async fn forget_attempts(writer: &Arc<Mutex<Writer>>, before: i64) -> Result<(), StoreError> {
     let mut guard = writer::lock(writer).await?;
     let delete = sqlx::query("DELETE FROM attempts WHERE at < ?").bind(before);
-    delete.execute(guard.connection().await?).await.map(|_| ()).map_err(of_statement)
+    delete.execute(guard.connection().await?).await.map_err(of_statement)?;
+    outcomes::remove(guard.connection().await?, before).await
 }
 
 /// Deletes a chunk of old receipts, and returns how many.

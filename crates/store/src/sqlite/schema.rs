@@ -66,6 +66,7 @@ fn migrator() -> Migrator {
         migration(8, "meters", include_str!("../../migrations/sqlite/0008_meters.sql")),
         migration(9, "feed", include_str!("../../migrations/sqlite/0009_feed.sql")),
         migration(10, "conflicts", include_str!("../../migrations/sqlite/0010_conflicts.sql")),
+        migration(11, "outcomes", include_str!("../../migrations/sqlite/0011_outcomes.sql")),
     ]);
     migrator.set_locking(false).set_ignore_missing(true);
     migrator

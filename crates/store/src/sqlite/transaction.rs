@@ -15,10 +15,11 @@ use super::errors::of_statement;
 use super::insert;
 use super::key_partitions::KeySearch;
 use super::writer::Writer;
-use super::{erase, ledger, meters, query, series};
+use super::{erase, ledger, meters, outcomes, query, series};
 use crate::conflicts::NewConflict;
 use crate::ledger::LedgerRow;
 use crate::marks::Number;
+use crate::outcomes::RequestOutcome;
 use crate::put_aside;
 use crate::series::BatchCounts;
 use crate::{Counts, DeadLetter, Dropped, Inserted, NewDeadLetter, Row, StoreError, Transaction as StoreTransaction};
@@ -158,6 +159,11 @@ impl StoreTransaction for Transaction {
 
     async fn insert_conflicts(&mut self, conflicts: &[NewConflict<'_>]) -> Result<(), StoreError> {
         let inserted = erase::insert_conflicts(self.writer.current().await?, conflicts).await;
+        self.track(inserted)
+    }
+
+    async fn insert_outcomes(&mut self, outcomes: &[RequestOutcome]) -> Result<(), StoreError> {
+        let inserted = outcomes::insert(self.writer.current().await?, outcomes).await;
         self.track(inserted)
     }
 

@@ -12,6 +12,7 @@ mod feed;
 mod inspect;
 mod ledger;
 mod meters;
+mod outcomes;
 mod postgres;
 mod put_aside;
 mod queries;
@@ -118,6 +119,9 @@ on_stores! {
         figures_stay_exact_while_batches_are_committed_and_added_up
         what_is_damaged_is_said_and_nothing_is_lost
         a_store_with_meters_is_none_for_versions_that_do_not_know_them;
+    outcomes:
+        the_outcome_of_a_request_says_what_became_of_its_events_and_stays
+        the_outcome_names_what_was_refused_and_stays_when_it_is_replayed;
     put_aside:
         a_request_that_was_put_aside_is_skipped_when_it_is_sent_again
         a_request_that_was_stored_before_is_not_put_aside_a_second_time
