@@ -11,7 +11,8 @@ use tokio::sync::oneshot;
 pub enum Outcome {
     /// The server has it on disk, and stores it once.
     Delivered,
-    /// The server refused it, and repeating it would not help. It is not stored.
+    /// The server refused it, and repeating it would not help. It is not stored, unless an earlier attempt was accepted,
+    /// its answer was lost, and the repetition was refused for a reason that is not in the event.
     Rejected(Rejection),
     /// The client was closed before the server answered: the event may be stored or not.
     Unanswered,

@@ -14,6 +14,7 @@ mod damage;
 mod full;
 mod kills;
 mod proxy;
+mod readme;
 mod rejected;
 mod repeating;
 mod security;
