@@ -174,7 +174,7 @@ setup: ## installs the servers that the tests start: Redis, PostgreSQL and an S3
 .PHONY: programs
 # Built together with the tests: cargo unifies features over one build, so dependencies compile only once.
 programs:
-	cargo build --locked --workspace --bins --tests $(SUITES)
+	cargo build --locked --workspace --bins --tests --example spooling_writer $(SUITES)
 
 # Where `make kubectl-plugin` installs to: PREFIX/bin.
 PREFIX ?= $(HOME)/.local
