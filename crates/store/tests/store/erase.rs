@@ -121,7 +121,7 @@ pub async fn conflicts_are_kept_in_pages_and_erased_with_their_event(test: TestS
     let rest = test.store.conflicts(&ConflictQuery { before: page.next, ..query }).await.unwrap();
     assert_eq!((&rest.conflicts[..], rest.next), (&kept[2..], None));
     let query = ConflictQuery { topic: Some("t".into()), event_id: Some("1".into()), limit: 10, ..Default::default() };
-    assert_eq!(test.store.conflicts(&query).await.unwrap().conflicts, [first.clone()]);
+    assert_eq!(test.store.conflicts(&query).await.unwrap().conflicts, std::slice::from_ref(first));
 
     assert_eq!(erase(&test, "t", "1").await, Erased { found: true, events: 1, conflicts: 1, ..Erased::default() });
     test.commit(&batch_of(vec![event("t", 1, "\"d\"")])).await;

@@ -59,7 +59,7 @@ pub async fn the_outcome_names_what_was_refused_and_stays_when_it_is_replayed(te
     assert_eq!(outcome(&test, &request).await, expected(&request, [1, 1, 0, 1]));
 
     let put_aside = waiting(vec![event("t", 3, "3"), event("t", 4, "4")]);
-    test.commit(&Batch { dead_letters: vec![letter_of(&[put_aside.clone()])], ..Batch::default() }).await;
+    test.commit(&Batch { dead_letters: vec![letter_of(std::slice::from_ref(&put_aside))], ..Batch::default() }).await;
     assert_eq!(outcome(&test, &put_aside).await, expected(&put_aside, [0, 0, 0, 2]));
     let id = test.store.dead_letters(None, 1).await.unwrap()[0].id;
     assert_eq!(replay(&*test.store, &test.options, id).await.unwrap().unwrap().counts.unique, 2);
