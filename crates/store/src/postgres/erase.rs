@@ -1,8 +1,8 @@
-//! Erases events, and keeps and returns conflicts.
+//! Erases events, and returns conflicts.
 
 use async_trait::async_trait;
 use sluice_event::RequestId;
-use sqlx::postgres::{PgBindIterExt, PgRow};
+use sqlx::postgres::PgRow;
 use sqlx::{AssertSqlSafe, FromRow, Row as _};
 
 use super::PostgresStore;
@@ -10,58 +10,13 @@ use super::connections::Lease;
 use super::event_partitions::layout;
 use super::ledger::add_to_ledger;
 use super::timestamptz::Timestamptz;
-use crate::conflicts::{ConflictLimits, ConflictPage, ConflictQuery, NewConflict, StoredConflict};
+use crate::conflicts::{ConflictPage, ConflictQuery, StoredConflict};
 use crate::erase::{Erase, Erased, Rewritten, discarded, rewrite};
 use crate::erased::{PAYLOAD, PAYLOAD_HASH};
-use crate::retention_clock::micros;
 use crate::{Store, StoreError};
 
 /// The number of whole entries among the dead letters that are in memory at the same time.
 const ENTRIES: i64 = 4;
-
-/// Returns, as text, whether any event was erased.
-pub(super) const HAS_ERASURES: &str = "EXISTS (SELECT FROM erasures)::text";
-
-/// Returns the statement that erases events of a batch that come back after they were erased.
-pub(super) fn erase_again(table: &str, (first, end): (i64, i64)) -> String {
-    format!(
-        "UPDATE {table} AS e SET payload = '{PAYLOAD}', source = NULL, payload_hash = '{PAYLOAD_HASH}' \
-         FROM erasures AS x WHERE e.key = x.key AND e.seq >= {first} AND e.seq < {end}"
-    )
-}
-
-/// Inserts conflicts, but for those of erased events.
-pub(super) async fn insert_conflicts(lease: &mut Lease, conflicts: &[NewConflict<'_>]) -> Result<(), StoreError> {
-    let events = || conflicts.iter().map(|conflict| conflict.event);
-    let insert = sqlx::query(
-        "INSERT INTO conflicts (key, ts, received_at, request_id, topic, event_id, source, payload) \
-         SELECT * FROM unnest($1::uuid[], $2::timestamptz[], $3::timestamptz[], $4::uuid[], $5::text[], $6::text[], \
-                              $7::text[], $8::text[]) \
-             AS n (key, ts, received_at, request_id, topic, event_id, source, payload) \
-         WHERE NOT EXISTS (SELECT FROM erasures AS x WHERE x.key = n.key)",
-    );
-    let insert = insert
-        .bind(conflicts.iter().map(|conflict| conflict.key).bind_iter())
-        .bind(events().map(|event| Timestamptz(event.timestamp)).bind_iter())
-        .bind(conflicts.iter().map(|conflict| Timestamptz(conflict.received_at)).bind_iter())
-        .bind(conflicts.iter().map(|conflict| conflict.request_id).bind_iter())
-        .bind(events().map(|event| &*event.topic).bind_iter())
-        .bind(events().map(|event| &*event.event_id).bind_iter())
-        .bind(events().map(|event| event.source.as_deref()).bind_iter())
-        .bind(events().map(|event| &*event.payload).bind_iter());
-    lease.execute(insert).await
-}
-
-/// Removes conflicts that are too old or too many.
-pub(super) async fn remove_conflicts(lease: &mut Lease, limits: ConflictLimits) -> Result<(), StoreError> {
-    let delete = sqlx::query(
-        "DELETE FROM conflicts WHERE seen_at < now() - $1 * interval '1 microsecond' \
-           OR id <= (SELECT max(id) FROM ( \
-               SELECT id, sum(octet_length(payload) + 500) OVER (ORDER BY id DESC) AS bytes FROM conflicts) AS c \
-               WHERE bytes > $2)",
-    );
-    lease.execute(delete.bind(micros(limits.retention)).bind(limits.bytes.cast_signed())).await
-}
 
 #[async_trait]
 impl Erase for PostgresStore {

@@ -7,6 +7,7 @@ mod address;
 mod arrival_marks;
 mod backup;
 mod bounded;
+mod conflicts;
 mod connections;
 mod copy;
 mod counters;
@@ -43,6 +44,7 @@ mod snapshot;
 mod sqlstate;
 mod stuck_sessions;
 mod timestamptz;
+mod tombstones;
 mod transaction;
 
 use std::collections::HashSet;
@@ -346,7 +348,7 @@ impl Store for PostgresStore {
     async fn maintain_conflicts(&self, limits: ConflictLimits) -> Result<(), StoreError> {
         let _maintaining = self.maintaining.lock().await;
         let mut lease = self.lease(&self.maintenance).await?;
-        let maintained = erase::remove_conflicts(&mut lease, limits).await;
+        let maintained = conflicts::remove(&mut lease, limits).await;
         self.finish(lease, maintained)
     }
 

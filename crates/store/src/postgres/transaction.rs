@@ -14,7 +14,7 @@ use super::connections::Lease;
 use super::event_partitions::look_up;
 use super::insert::BatchTarget;
 use super::insert_strategy::{self, InsertStrategies, Inserter};
-use super::{counters, erase, insert, ledger, marks, meters, outcomes, query, receipts, series};
+use super::{conflicts, counters, insert, ledger, marks, meters, outcomes, query, receipts, series, tombstones};
 use crate::conflicts::NewConflict;
 use crate::ledger::LedgerRow;
 use crate::marks::{Number, StoredMarks};
@@ -58,7 +58,7 @@ pub(super) async fn begin(
          FROM receipt_epochs WHERE closed_at IS NULL; \
          {}; {}",
         meters::COUNTS_METERS,
-        erase::HAS_ERASURES,
+        tombstones::HAS_ERASURES,
         receipts::execute(ids),
         insert_strategy::SAVEPOINT,
     );
@@ -224,7 +224,7 @@ impl StoreTransaction for Transaction {
     }
 
     async fn insert_conflicts(&mut self, conflicts: &[NewConflict<'_>]) -> Result<(), StoreError> {
-        let inserted = erase::insert_conflicts(&mut self.lease, conflicts).await;
+        let inserted = conflicts::insert(&mut self.lease, conflicts).await;
         self.track(inserted)
     }
 
@@ -301,7 +301,7 @@ impl StoreTransaction for Transaction {
         let meters = meters::insert_rows(&self.meter_rows);
         let BatchTarget { table, batch, has_erasures, .. } = &self.target;
         let batch = (insert::seq(*batch, 0), insert::seq(*batch + 1, 0));
-        let erase = has_erasures.then(|| erase::erase_again(table, batch));
+        let erase = has_erasures.then(|| tombstones::erase_again(table, batch));
         let statements: Vec<_> =
             erase.into_iter().chain(meters).chain(series).chain(add).chain(mark).chain(["COMMIT".to_owned()]).collect();
         let rows = self.lease.run_for_rows(AssertSqlSafe(statements.join("; "))).await;

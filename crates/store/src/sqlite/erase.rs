@@ -1,98 +1,22 @@
-//! Erases events, and keeps and returns conflicts.
+//! Erases events, and returns conflicts.
 
 use async_trait::async_trait;
 use futures::TryStreamExt;
 use sluice_event::Timestamp;
 use sqlx::sqlite::SqliteRow;
-use sqlx::{AssertSqlSafe, FromRow, Row as _, SqliteConnection};
+use sqlx::{FromRow, Row as _, SqliteConnection};
 
 use super::errors::{of_statement, within};
-use super::key_partitions::table;
 use super::ledger::add_to_ledger;
+use super::tombstones::erase_hashes;
 use super::{SqliteStore, query, writer};
-use crate::conflicts::{ConflictLimits, ConflictPage, ConflictQuery, NewConflict, StoredConflict};
+use crate::conflicts::{ConflictPage, ConflictQuery, StoredConflict};
 use crate::erase::{Erase, Erased, Rewritten, discarded, rewrite};
 use crate::erased::{PAYLOAD, PAYLOAD_HASH};
 use crate::{Store, StoreError};
 
 /// The number of whole entries among the dead letters that are in memory at the same time.
 const ENTRIES: i64 = 4;
-
-/// Erases events after a number that come back after they were erased.
-pub(super) async fn erase_again(connection: &mut SqliteConnection, after_seq: i64) -> Result<(), StoreError> {
-    let any = sqlx::query_scalar("SELECT EXISTS (SELECT 1 FROM erasures)");
-    let any: bool = any.fetch_one(&mut *connection).await.map_err(of_statement)?;
-    if !any {
-        return Ok(());
-    }
-    let erase = sqlx::query_as(
-        "UPDATE events SET payload = ?, source = NULL, payload_hash = ? \
-         WHERE seq > ? AND key IN (SELECT key FROM erasures) RETURNING key",
-    );
-    let erase = erase.bind(PAYLOAD).bind(PAYLOAD_HASH).bind(after_seq);
-    let keys: Vec<(Vec<u8>,)> = erase.fetch_all(&mut *connection).await.map_err(of_statement)?;
-    erase_hashes(connection, &keys).await
-}
-
-/// Removes the hashes of payloads that stand beside the keys.
-async fn erase_hashes(connection: &mut SqliteConnection, keys: &[(Vec<u8>,)]) -> Result<(), StoreError> {
-    if keys.is_empty() {
-        return Ok(());
-    }
-    let partitions: Vec<i32> = sqlx::query_scalar("SELECT number FROM key_partitions")
-        .fetch_all(&mut *connection)
-        .await
-        .map_err(of_statement)?;
-    for number in partitions {
-        for (key,) in keys {
-            let text = format!("UPDATE {} SET payload_hash = ? WHERE key = ?", table(number));
-            let update = sqlx::query(AssertSqlSafe(text)).persistent(false).bind(PAYLOAD_HASH).bind(&**key);
-            update.execute(&mut *connection).await.map_err(of_statement)?;
-        }
-    }
-    Ok(())
-}
-
-/// Inserts conflicts, but for those of erased events.
-pub(super) async fn insert_conflicts(
-    connection: &mut SqliteConnection,
-    conflicts: &[NewConflict<'_>],
-) -> Result<(), StoreError> {
-    let now = Timestamp::now().as_micros();
-    for NewConflict { key, event, received_at, request_id } in conflicts {
-        let insert = sqlx::query(
-            "INSERT INTO conflicts (seen_at, key, ts, received_at, request_id, topic, event_id, source, payload) \
-             SELECT ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9 WHERE NOT EXISTS (SELECT 1 FROM erasures WHERE key = ?2)",
-        );
-        let insert = insert
-            .bind(now)
-            .bind(*key)
-            .bind(event.timestamp.as_micros())
-            .bind(received_at.as_micros())
-            .bind(*request_id)
-            .bind(&*event.topic)
-            .bind(&*event.event_id)
-            .bind(event.source.as_deref())
-            .bind(&*event.payload);
-        insert.execute(&mut *connection).await.map_err(of_statement)?;
-    }
-    Ok(())
-}
-
-/// Removes conflicts that are too old or too many.
-pub(super) async fn remove_conflicts(
-    connection: &mut SqliteConnection,
-    limits: ConflictLimits,
-) -> Result<(), StoreError> {
-    let retention = i64::try_from(limits.retention.as_micros()).unwrap_or(i64::MAX);
-    let delete = sqlx::query(
-        "DELETE FROM conflicts WHERE seen_at < ? OR id <= (SELECT max(id) FROM ( \
-             SELECT id, sum(octet_length(payload) + 500) OVER (ORDER BY id DESC) AS bytes FROM conflicts) \
-             WHERE bytes > ?)",
-    );
-    let delete = delete.bind(Timestamp::now().as_micros().saturating_sub(retention)).bind(limits.bytes.cast_signed());
-    delete.execute(connection).await.map(|_| ()).map_err(of_statement)
-}
 
 #[async_trait]
 impl Erase for SqliteStore {

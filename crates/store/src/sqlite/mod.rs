@@ -4,6 +4,7 @@
 mod arrival_marks;
 mod bounded;
 mod bulk;
+mod conflicts;
 mod erase;
 mod errors;
 mod feed;
@@ -20,6 +21,7 @@ mod retention;
 mod schema;
 mod series;
 mod snapshot;
+mod tombstones;
 mod transaction;
 mod writer;
 
@@ -249,7 +251,7 @@ impl Store for SqliteStore {
 
     async fn maintain_conflicts(&self, limits: ConflictLimits) -> Result<(), StoreError> {
         let mut writer = writer::lock(&self.writer).await?;
-        erase::remove_conflicts(writer.connection().await?, limits).await
+        conflicts::remove(writer.connection().await?, limits).await
     }
 
     async fn meters(&self) -> Result<Vec<MeterStatus>, StoreError> {

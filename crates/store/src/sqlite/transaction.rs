@@ -15,7 +15,7 @@ use super::errors::of_statement;
 use super::insert;
 use super::key_partitions::KeySearch;
 use super::writer::Writer;
-use super::{erase, ledger, meters, outcomes, query, series};
+use super::{conflicts, ledger, meters, outcomes, query, series, tombstones};
 use crate::conflicts::NewConflict;
 use crate::ledger::LedgerRow;
 use crate::marks::Number;
@@ -158,7 +158,7 @@ impl StoreTransaction for Transaction {
     }
 
     async fn insert_conflicts(&mut self, conflicts: &[NewConflict<'_>]) -> Result<(), StoreError> {
-        let inserted = erase::insert_conflicts(self.writer.current().await?, conflicts).await;
+        let inserted = conflicts::insert(self.writer.current().await?, conflicts).await;
         self.track(inserted)
     }
 
@@ -208,7 +208,7 @@ impl StoreTransaction for Transaction {
         }
         let last_seq = self.last_seq;
         let connection = self.writer.current().await?;
-        erase::erase_again(connection, last_seq).await?;
+        tombstones::erase_again(connection, last_seq).await?;
         add_counts(connection, shard, &counts.by_topic()).await?;
         series::add(connection, counts).await?;
         self.keys.count(connection, counts.total().unique).await?;
