@@ -9,7 +9,7 @@ use axum::Router;
 use axum::body::{Body, HttpBody};
 use axum::extract::{Request, State};
 use axum::http::uri::{InvalidUriParts, PathAndQuery};
-use axum::http::{HeaderMap, HeaderName, HeaderValue, Uri, header};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, Uri, header};
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use hyper::body::{Frame, Incoming, SizeHint};
@@ -111,6 +111,7 @@ impl Forwarder {
         };
         let permit = permits.clone().try_acquire_owned().map_err(|_| query_unavailable(full))?;
         *request.uri_mut() = self.target(request.uri())?;
+        let is_head = *request.method() == Method::HEAD;
         let id = request.extensions().get::<RequestId>().copied();
         let headers = request.headers_mut();
         strip(headers);
@@ -134,7 +135,7 @@ impl Forwarder {
         strip(response.headers_mut());
         let ended = is_stream.then(|| Box::pin(end_of_stream(self.shutdown.clone())) as Ended);
         let stalled = Box::pin(sleep(STALL_TIMEOUT));
-        Ok(response.map(|body| Body::new(Relay { body, stalled, ended, _permit: permit })))
+        Ok(response.map(|body| Body::new(Relay { body, is_head, stalled, ended, _permit: permit })))
     }
 
     /// Returns the same path and query at the other server.
@@ -167,6 +168,8 @@ async fn end_of_stream(shutdown: CancellationToken) {
 /// The body of a forwarded response. It fails if no data arrives within the time limit: streams send something more often.
 struct Relay {
     body: Incoming,
+    /// Whether this is the response to HEAD: its body is empty, and the length of that is not the one of the answer to GET.
+    is_head: bool,
     stalled: Pin<Box<Sleep>>,
     /// Is done when a stream is to end, in an orderly way.
     ended: Option<Ended>,
@@ -199,7 +202,7 @@ impl HttpBody for Relay {
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
+        if self.is_head { SizeHint::default() } else { self.body.size_hint() }
     }
 }
 

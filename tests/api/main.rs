@@ -56,6 +56,7 @@ mod idempotency;
 mod listener_tls;
 mod memory;
 mod meters;
+mod methods;
 mod metrics_listen;
 mod outcomes;
 mod paging;

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use axum::body::{Body, Bytes, HttpBody};
 use axum::extract::{Request, State};
-use axum::http::{HeaderValue, header};
+use axum::http::{HeaderValue, Method, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use futures::{StreamExt, stream};
@@ -66,7 +66,10 @@ pub(super) async fn bounded(State(answers): State<Answers>, request: Request, ne
         Ok(place) => place,
         Err(problem) => return problem.into_response(),
     };
-    send(next.run(request).await, place, GRACE)
+    let is_head = *request.method() == Method::HEAD;
+    let response = next.run(request).await;
+    // The headers of a response to HEAD are complete, and nobody reads its body.
+    if is_head { response } else { send(response, place, GRACE) }
 }
 
 fn send(response: Response, place: OwnedSemaphorePermit, grace: Duration) -> Response {

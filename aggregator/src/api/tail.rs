@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use axum::body::{Body, Bytes};
 use axum::extract::{RawQuery, State};
-use axum::http::{HeaderMap, HeaderName, header};
+use axum::http::{HeaderMap, HeaderName, Method, header};
 use axum::response::{IntoResponse, Response};
 use futures::stream;
 use sluice_service::problem::Problem;
@@ -64,6 +64,7 @@ const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
 pub(super) async fn stream(
     State(state): State<ApiState>,
     caller: Caller,
+    method: Method,
     headers: HeaderMap,
     RawQuery(query): RawQuery,
 ) -> Result<Response, Problem> {
@@ -79,6 +80,16 @@ pub(super) async fn stream(
     let mut query = feed::query(&mut parameters, &caller, start)?;
     parameters.end()?;
     (query.limit, query.max_bytes) = (PAGE_EVENTS, PAGE_BYTES);
+    let headers = [
+        (header::CONTENT_TYPE, "text/event-stream"),
+        (header::CACHE_CONTROL, "no-store"),
+        // An ingress must not collect events.
+        (HeaderName::from_static("x-accel-buffering"), "no"),
+    ];
+    if method == Method::HEAD {
+        // A stream without a length, as it is with GET: then no length is announced.
+        return Ok((headers, Body::from_stream(stream::empty::<io::Result<Bytes>>())).into_response());
+    }
     let Ok(place) = Arc::clone(&state.streams).try_acquire_owned() else {
         metrics::stream_refused();
         return Err(too_many_streams());
@@ -97,12 +108,6 @@ pub(super) async fn stream(
             None => Some((Err(io::Error::other("the stream ended early")), None)),
         }
     });
-    let headers = [
-        (header::CONTENT_TYPE, "text/event-stream"),
-        (header::CACHE_CONTROL, "no-store"),
-        // An ingress must not collect events.
-        (HeaderName::from_static("x-accel-buffering"), "no"),
-    ];
     Ok((headers, Body::from_stream(body)).into_response())
 }
 

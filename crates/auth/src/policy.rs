@@ -60,6 +60,10 @@ pub const ROUTES: &[Route] = &[
 
 /// Returns what a request needs.
 pub fn need(method: &Method, path: &str) -> Need {
+    // Which methods a path has is said in the documentation. A token is needed all the same, as for everything but probes.
+    if *method == Method::OPTIONS {
+        return Need::Token;
+    }
     let method = if *method == Method::HEAD { &Method::GET } else { method };
     let route = ROUTES.iter().find(|route| route.method == *method && covers(route.path, path));
     route.map_or(Need::Scope(Scope::Admin), |route| route.need)
@@ -121,7 +125,8 @@ mod tests {
             (Method::HEAD, "/readyz", Need::Nothing),
             (Method::POST, "/readyz", ADMIN),
             (Method::GET, "/openapi.json", Need::Token),
-            (Method::OPTIONS, "/stats", ADMIN),
+            (Method::OPTIONS, "/stats", Need::Token),
+            (Method::OPTIONS, "/nowhere", Need::Token),
             (Method::GET, "/", ADMIN),
             (Method::GET, "*", ADMIN),
         ] {

@@ -18,11 +18,13 @@ const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
 /// Headers by which browsers say where a request comes from. A server that has checked them does not forward them.
 pub const ORIGIN_HEADERS: [HeaderName; 2] = [header::ORIGIN, SEC_FETCH_SITE];
 
-const METHODS: HeaderValue = HeaderValue::from_static("GET, HEAD, POST, DELETE");
-const REQUEST_HEADERS: HeaderValue =
-    HeaderValue::from_static("Authorization, Content-Encoding, Content-Type, Idempotency-Key, X-Request-Id");
-const RESPONSE_HEADERS: HeaderValue =
-    HeaderValue::from_static("Retry-After, WWW-Authenticate, X-Next-Cursor, X-Request-Id");
+const METHODS: HeaderValue = HeaderValue::from_static("GET, HEAD, POST, PUT, DELETE");
+const REQUEST_HEADERS: HeaderValue = HeaderValue::from_static(
+    "Authorization, Content-Encoding, Content-Type, Idempotency-Key, Last-Event-ID, X-Request-Id",
+);
+const RESPONSE_HEADERS: HeaderValue = HeaderValue::from_static(
+    "Accept-Encoding, Allow, Retry-After, WWW-Authenticate, X-More, X-Next-Cursor, X-Repeated-From, X-Request-Id",
+);
 /// How long a browser may remember the answer to a preflight request, in seconds.
 const MAX_AGE: HeaderValue = HeaderValue::from_static("600");
 

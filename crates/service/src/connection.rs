@@ -21,6 +21,7 @@ use hyper_util::service::TowerToHyperService;
 use tokio::net::TcpStream;
 use tokio_util::sync::CancellationToken;
 
+use crate::allow;
 use crate::browsers::{self, Origins, Verdict};
 use crate::client_stream::ClientStream;
 use crate::closing::{LINGER, close, send};
@@ -125,6 +126,7 @@ impl<S: Shortcut> Routes<S> {
                 let answering = self.router.call(request);
                 Box::pin(async move {
                     let mut response = answering.await?.map(|body| Body::new(BusyBody { body, _busy: busy }));
+                    allow::complete(&mut response);
                     announce_close(&mut response, is_large);
                     Ok(response)
                 })

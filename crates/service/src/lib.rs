@@ -19,6 +19,7 @@
 //! # }
 //! ```
 
+mod allow;
 pub mod backoff;
 pub mod browsers;
 mod client_stream;

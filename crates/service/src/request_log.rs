@@ -14,6 +14,7 @@ use sluice_event::RequestId;
 use tracing::level_filters::LevelFilter;
 use tracing::{Instrument, Span};
 
+use crate::allow;
 use crate::code::Code;
 use crate::guard::{Checked, Identity};
 use crate::log_limit::LogLimit;
@@ -29,7 +30,7 @@ static FAILED: LogLimit = LogLimit::per_second(20);
 const MAX_PATH: usize = 256;
 
 /// Gives the request its id and its span, returns the guard's refusal instead of calling the handler when
-/// there is one, turns a panic or an error without a body into a problem, logs the outcome (refusals at info
+/// there is one, turns a panic or an error without a body into a problem, answers `OPTIONS` ([`allow`]), logs the outcome (refusals at info
 /// with their code, server errors at warn, each at a bounded rate, the rest at debug), counts it, and sets the
 /// id in the response's header. [`server::run`](crate::server::run) applies it to every request.
 pub async fn middleware(mut request: Request, next: Next) -> Response {
@@ -44,9 +45,13 @@ pub async fn middleware(mut request: Request, next: Next) -> Response {
     }
 
     let answer = match refusal {
+        None if request.uri().path() == allow::SERVER && *request.method() == Method::OPTIONS => {
+            Ok(allow::no_content())
+        }
         None => AssertUnwindSafe(next.run(request).instrument(span.clone())).catch_unwind().await,
         Some(problem) => Ok(problem.into_response()),
     };
+    let answer = answer.map(|response| allow::to_options(in_flight.method, response));
     let (response, seconds) = in_flight.finish(answer, || span);
     count(in_flight.method, label, response.status(), seconds);
     response
