@@ -76,7 +76,7 @@ async fn methods(client: &Client) {
         ("BREW", "/publish"),
         ("POST", "/events"),
         ("DELETE", "/events"),
-        ("DELETE", "/events/bad/1"),
+        ("PUT", "/events/bad/1"),
         ("POST", "/stats"),
         ("PUT", "/topics"),
         ("POST", "/dead-letters"),
