@@ -37,8 +37,18 @@ pub struct Definition {
     #[serde(default)]
     pub time: TimeField,
     /// Windows that ended so many days ago are removed; without it none are.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "whole_number")]
     pub retention_days: Option<u32>,
+}
+
+/// Reads a whole number, or null. `30.0` is one too: JSON has one kind of numbers. One that is too large or negative becomes
+/// one that the range excludes.
+fn whole_number<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<u32>, D::Error> {
+    let wrong = || serde::de::Error::custom("must be a whole number or null");
+    match Option::<f64>::deserialize(deserializer).map_err(|_| wrong())? {
+        Some(number) if number.fract() != 0.0 => Err(wrong()),
+        number => Ok(number.map(|number| number as u32)),
+    }
 }
 
 fn all_topics() -> Vec<String> {
@@ -257,6 +267,10 @@ mod tests {
         assert_eq!(definition.to_json(), json);
         let count = Definition::parse(br#"{"aggregation":"count"}"#).unwrap();
         assert_eq!((count.topics, count.time), (vec!["*".to_owned()], TimeField::Timestamp));
+        for (days, expected) in [("30", Some(30)), ("30.0", Some(30)), ("null", None)] {
+            let json = format!(r#"{{"aggregation":"count","retention_days":{days}}}"#);
+            assert_eq!(Definition::parse(json.as_bytes()).unwrap().retention_days, expected, "{days}");
+        }
     }
 
     #[test]
@@ -276,6 +290,10 @@ mod tests {
             (r#"{"aggregation":"count","group_by":["/a","/b","/c","/d","/e"]}"#, "group_by", "at most 4"),
             (r#"{"aggregation":"count","group_by":["/a","/a"]}"#, "group_by", "twice"),
             (r#"{"aggregation":"count","retention_days":0}"#, "retention_days", "between 1"),
+            (r#"{"aggregation":"count","retention_days":-1}"#, "retention_days", "between 1"),
+            (r#"{"aggregation":"count","retention_days":4294967297}"#, "retention_days", "between 1"),
+            (r#"{"aggregation":"count","retention_days":1.5}"#, "retention_days", "must be a whole number"),
+            (r#"{"aggregation":"count","retention_days":"1"}"#, "retention_days", "must be a whole number"),
         ] {
             let error = Definition::parse(json.as_bytes()).unwrap_err();
             assert!(error.field == field && error.reason.contains(says), "{json}: {error:?}");
