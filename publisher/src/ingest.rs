@@ -43,22 +43,27 @@ static BODY_BYTES: LazyLock<Counter> = LazyLock::new(|| metrics::counter!(crate:
 #[derive(Debug, Clone, Serialize, ToSchema)]
 pub struct Accepted {
     /// `accepted`, or `stored` if its client waited until it was stored.
-    #[schema(example = "accepted")]
+    #[schema(example = "accepted", pattern = "^(accepted|stored)$")]
     status: &'static str,
-    /// The number of events in the request.
+    /// The number of events that are accepted: all of the request, or with `partial=true` those without an error. Zero for an
+    /// empty array of CloudEvents.
     #[schema(example = 2)]
     count: u64,
     /// With `partial=true`: the number of events that were not accepted, because they have an error.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
     rejected: Option<usize>,
     /// With `partial=true`: the errors of these events; at most 100.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false, max_items = 100)]
     errors: Option<Vec<EventError>>,
     /// What the sender of CloudEvents should know about the settings of this server.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
     warning: Option<&'static str>,
     /// What became of the request, if its client waited until it was stored. Then the status is 200.
     #[serde(flatten, skip_serializing_if = "Option::is_none")]
+    #[schema(ignore)]
     outcome: Option<Outcome>,
     /// Whether a preference of the client is met.
     #[serde(skip)]

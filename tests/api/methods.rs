@@ -1,11 +1,12 @@
 //! The methods `HEAD` and `OPTIONS`, and the header `Allow`.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use serde_json::json;
 use sluice_tests::event_stream::EventStream;
-use sluice_tests::{Answer, Backend, Client};
+use sluice_tests::{Answer, Backend, Client, raw};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use crate::common::{events, system};
 
@@ -14,6 +15,8 @@ on_both_backends!(
     head_of_a_stream_ends_at_once_and_takes_no_place,
     options_and_a_405_name_the_methods_of_a_path,
     options_of_a_path_that_nothing_serves_is_not_found,
+    the_methods_of_each_path_are_those_of_the_openapi_document,
+    what_is_refused_is_refused_as_the_openapi_document_says,
 );
 
 /// Every path that has `GET`, and the `Accept` of a request.
@@ -41,12 +44,13 @@ const PATHS: [(&str, &str); 20] = [
 ];
 
 /// The methods of each path; those of a path with a parameter are those of any value.
-const METHODS: [(&str, &str); 18] = [
+const METHODS: [(&str, &str); 19] = [
     ("/publish", "POST, OPTIONS"),
     ("/events", "GET, HEAD, OPTIONS"),
     ("/events/tail", "GET, HEAD, OPTIONS"),
     ("/events/no/such", "GET, HEAD, DELETE, OPTIONS"),
     ("/conflicts", "GET, HEAD, OPTIONS"),
+    ("/outcomes/7", "GET, HEAD, OPTIONS"),
     ("/topics", "GET, HEAD, OPTIONS"),
     ("/stats", "GET, HEAD, OPTIONS"),
     ("/stats/series", "GET, HEAD, OPTIONS"),
@@ -118,6 +122,9 @@ async fn head_of_a_stream_ends_at_once_and_takes_no_place(backend: Backend) {
         head.await.expect("an answer").assert_status(200);
         http.get("/healthz").await.assert_status(200);
     }
+    // Nobody waits for this outcome, and GET would wait for it.
+    let head = tokio::time::timeout(Duration::from_secs(5), client.send(client.request("HEAD", "/outcomes/7")));
+    head.await.expect("an answer at once").assert_status(204);
     let wrong = client.send(client.request("HEAD", "/events/tail?after=s1")).await;
     assert_eq!(wrong.status, 400);
     drop(open);
@@ -148,4 +155,90 @@ async fn options_of_a_path_that_nothing_serves_is_not_found(backend: Backend) {
     for path in ["/nowhere", "/publish/", "/events/t", "/dead-letters/1/2", "/"] {
         client.send(client.request("OPTIONS", path)).await.assert_problem(404, "not_found");
     }
+}
+
+async fn the_methods_of_each_path_are_those_of_the_openapi_document(backend: Backend) {
+    let system = system(backend).await;
+    let client = &system.client;
+    let document = client.get_json("/openapi.json").await;
+    let paths = document["paths"].as_object().expect("paths");
+    assert!(paths.len() > 15, "{} paths", paths.len());
+    for (path, operations) in paths {
+        let path = path
+            .replace("{topic}", "t")
+            .replace("{event_id}", "1")
+            .replace("{name}", "sales")
+            .replace("{id}", "7")
+            .replace("{receipt}", "7");
+        let answer = client.send(client.request("OPTIONS", &path)).await.assert_status(204);
+        let allowed: BTreeSet<_> = answer.headers["allow"].to_str().expect("ASCII").split(", ").collect();
+        let documented = operations.as_object().expect("operations").keys().map(|method| method.to_uppercase());
+        let mut documented: BTreeSet<_> = documented.chain(["OPTIONS".to_owned()]).collect();
+        if documented.contains("GET") {
+            documented.insert("HEAD".to_owned());
+        }
+        assert_eq!(allowed, documented.iter().map(String::as_str).collect(), "{path}");
+    }
+}
+
+/// Requests that are refused, each by the path of its operation, and as it is sent.
+const REFUSED: [(&str, &str, &str, &str); 14] = [
+    ("post", "/publish", "/publish", "{"),
+    ("post", "/publish", "/publish", r#"{"event_id":" ","payload":1}"#),
+    ("post", "/publish", "/publish?partial=maybe", "{}"),
+    ("get", "/events", "/events?limit=0", ""),
+    ("get", "/events/tail", "/events/tail?after=s1", ""),
+    ("get", "/events/{topic}/{event_id}", "/events/t/none", ""),
+    ("delete", "/events/{topic}/{event_id}", "/events/t/none", ""),
+    ("get", "/stats", "/stats?topics=10001", ""),
+    ("get", "/stats/series", "/stats/series?tz=Nowhere", ""),
+    ("put", "/meters/{name}", "/meters/sales", r#"{"aggregation":"sum"}"#),
+    ("get", "/meters/{name}", "/meters/none", ""),
+    ("post", "/meters/query", "/meters/query", "[]"),
+    ("delete", "/dead-letters/{id}", "/dead-letters/7", ""),
+    ("post", "/dead-letters/replay", "/dead-letters/replay?dry_run=maybe", ""),
+];
+
+async fn what_is_refused_is_refused_as_the_openapi_document_says(backend: Backend) {
+    let system = system(backend).await;
+    let client = &system.client;
+    let document = client.get_json("/openapi.json").await;
+    let responses = |path: &str, method: &str, status: u16| {
+        let response = document["paths"][path][method]["responses"][status.to_string()].clone();
+        assert!(response.is_object(), "{method} {path}: {status} is not in the document");
+        response
+    };
+    for (method, path, sent, body) in REFUSED {
+        let request = client.request(&method.to_uppercase(), sent).header("Content-Type", "application/json");
+        let answer = client.send(request.body(body)).await;
+        let code = answer.json()["code"].as_str().expect("a code").to_owned();
+        let response = responses(path, method, answer.status);
+        let examples = &response["content"]["application/problem+json"]["examples"];
+        assert!(examples[&code].is_object(), "{method} {sent}: {} {code} is not in {examples}", answer.status);
+        let example = examples[&code]["$ref"].as_str().expect("a reference").trim_start_matches('#');
+        let example = document.pointer(example).expect("the example");
+        assert_eq!((&example["value"]["status"], &example["value"]["code"]), (&json!(answer.status), &json!(code)));
+        for header in response["headers"].as_object().expect("headers").keys() {
+            let definition = &document["components"]["headers"][header];
+            let is_there = answer.headers.contains_key(header.as_str());
+            assert!(is_there || definition["required"] == false, "{method} {sent}: no {header}");
+        }
+    }
+    // Heads that are refused before anything else is done.
+    let path = format!("GET /stats?{} HTTP/1.1\r\n", "a".repeat(70_000));
+    let header = format!("GET /stats HTTP/1.1\r\nX-Long: {}\r\n", "a".repeat(300_000));
+    for (status, head) in [(414, path), (431, header)] {
+        responses("/stats", "get", status);
+        assert_eq!(status_of(client.base(), &format!("{head}Host: sluice\r\n\r\n")).await, status);
+    }
+}
+
+/// Sends the head of a request, and returns the status of the answer.
+async fn status_of(base: &str, head: &str) -> u16 {
+    let mut connection = raw::connect(base).await;
+    connection.write_all(head.as_bytes()).await.expect("the server reads");
+    connection.flush().await.expect("the server reads");
+    let mut line = [0; "HTTP/1.1 200".len()];
+    connection.read_exact(&mut line).await.expect("an answer");
+    String::from_utf8_lossy(&line).rsplit(' ').next().and_then(|status| status.parse().ok()).expect("a status")
 }

@@ -31,7 +31,7 @@ pub(super) enum CloudEvent<'e> {
 #[derive(Serialize, ToSchema)]
 #[schema(as = CloudEvent)]
 pub(super) struct Made<'e> {
-    #[schema(example = "1.0")]
+    #[schema(example = "1.0", pattern = r"^1\.0$")]
     specversion: &'static str,
     /// The event id.
     id: &'e str,
@@ -46,13 +46,15 @@ pub(super) struct Made<'e> {
     time: &'e str,
     /// Missing if the event is damaged.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
     datacontenttype: Option<&'static str>,
     /// The payload.
-    #[schema(value_type = Value)]
+    #[schema(value_type = Value, required = false)]
     #[serde(skip_serializing_if = "Option::is_none")]
     data: Option<&'e RawValue>,
     /// True if the stored event is damaged. Missing otherwise.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
+    #[schema(required = false)]
     damaged: bool,
 }
 

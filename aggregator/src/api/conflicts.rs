@@ -9,6 +9,8 @@ use sluice_store::conflicts::{ConflictPage, ConflictQuery, StoredConflict};
 use utoipa::ToSchema;
 
 use super::caller::Caller;
+use super::parameters::ConflictFilter;
+use super::problem_lists::TopicProblems;
 use super::problems::store_problem;
 use super::query::{Parameters, cursor};
 use super::state::ApiState;
@@ -18,10 +20,12 @@ const MAX_LIMIT: u32 = 1_000;
 
 /// A page of conflicts.
 #[derive(Debug, Serialize, ToSchema)]
+#[schema(as = ConflictPage)]
 pub(super) struct Conflicts {
     /// Newest first.
     conflicts: Vec<Conflict>,
     /// The `cursor` of the next page; null at the end.
+    #[schema(required, pattern = "^s[0-9a-f]+$")]
     next_cursor: Option<String>,
 }
 
@@ -38,14 +42,16 @@ struct Conflict {
     #[schema(format = DateTime)]
     timestamp: String,
     /// As sent.
+    #[schema(example = "shop", required)]
     source: Option<String>,
     /// As sent: the payload that is not stored.
-    #[schema(value_type = Value)]
+    #[schema(value_type = Value, required)]
     payload: Option<Box<RawValue>>,
     /// When the publisher received it.
     #[schema(format = DateTime)]
     received_at: String,
     /// The `X-Request-Id` of the request that published it.
+    #[schema(format = "uuid")]
     request_id: String,
     /// When it was dropped.
     #[schema(format = DateTime)]
@@ -70,21 +76,11 @@ impl From<StoredConflict> for Conflict {
 /// Lists conflicts, newest first: events that were dropped as duplicates although their payload differs from the one that is
 /// stored. They are kept for `--conflict-retention`, and fewer if they are many. For a token that is bounded by topics a page may
 /// have fewer than `limit` although there is a next one.
-#[utoipa::path(get, path = "/conflicts", tag = "events",
-    params(
-        ("topic" = Option<String>, Query, description = "Only this topic. It must be one of the token's"),
-        ("event_id" = Option<String>, Query, description = "Only this event id"),
-        ("limit" = Option<u32>, Query, description = "The maximum number of conflicts: 100 by default, at most 1,000"),
-        ("cursor" = Option<String>, Query, description = "The `next_cursor` of the previous page"),
-    ),
+#[utoipa::path(get, path = "/conflicts", operation_id = "list_conflicts", tag = "events",
+    params(ConflictFilter),
     responses(
         (status = 200, description = "A page, which ends at 1 MiB", body = Conflicts),
-        (status = 400, description = "`invalid_query`", body = Problem, content_type = "application/problem+json"),
-        (status = 403, description = "`topic_not_allowed`", body = Problem, content_type = "application/problem+json"),
-        (status = 429, description = "`too_many_queries`", body = Problem, content_type = "application/problem+json"),
-        (status = 500, description = "`store_damaged`", body = Problem, content_type = "application/problem+json"),
-        (status = 503, description = "`store_unavailable`; through a publisher also `query_unavailable`", body = Problem, content_type = "application/problem+json"),
-        (status = 504, description = "`query_too_slow`", body = Problem, content_type = "application/problem+json"),
+        TopicProblems,
     ))]
 pub(super) async fn list(
     State(state): State<ApiState>,

@@ -10,6 +10,8 @@ use sluice_service::problem::Problem;
 use utoipa::ToSchema;
 
 use super::caller::Caller;
+use super::parameters::DeadLetterPage;
+use super::problem_lists::{DiscardProblems, ListProblems};
 use super::problems::{not_found, store_problem};
 use super::query::{Parameters, cursor};
 use super::state::ApiState;
@@ -20,10 +22,12 @@ const MAX_LIMIT: u32 = 1_000;
 
 /// A page of dead letters.
 #[derive(Debug, Serialize, ToSchema)]
+#[schema(as = DeadLetterPage)]
 pub(super) struct DeadLetters {
     /// Newest first.
     dead_letters: Vec<DeadLetter>,
     /// The `cursor` of the next page; null at the end.
+    #[schema(required, pattern = "^s[0-9a-f]+$")]
     next_cursor: Option<String>,
 }
 
@@ -31,6 +35,7 @@ pub(super) struct DeadLetters {
 #[derive(Debug, Serialize, ToSchema)]
 struct DeadLetter {
     /// The id, as the replay takes it.
+    #[schema(minimum = 1)]
     id: i64,
     /// When it became a dead letter.
     #[schema(format = DateTime)]
@@ -43,12 +48,15 @@ struct DeadLetter {
     /// The number of events in it.
     events: u64,
     /// The topic, if it is a single event.
+    #[schema(required)]
     topic: Option<String>,
     /// The event's id, if it is a single event.
+    #[schema(required)]
     event_id: Option<String>,
     /// The position of its entry in the log.
     position: String,
     /// The event, if it is a single event of at most 1 MiB.
+    #[schema(max_items = 1)]
     content: Vec<Shown>,
 }
 
@@ -59,9 +67,11 @@ struct Shown {
     event_id: String,
     #[schema(format = DateTime)]
     timestamp: String,
+    #[schema(required)]
     source: Option<String>,
-    #[schema(value_type = Value)]
+    #[schema(value_type = Value, required)]
     payload: Option<Box<RawValue>>,
+    #[schema(format = "uuid")]
     request_id: String,
 }
 
@@ -117,22 +127,11 @@ pub(super) fn filter(parameters: &mut Parameters, caller: &Caller) -> Result<Dea
 
 /// Lists the dead letters, newest first. A token that is bounded by topics gets the single events of its topics. Whole
 /// entries, whose topics are several or not known, are only for a token that has the scope `admin` and all topics.
-#[utoipa::path(get, path = "/dead-letters", tag = "dead letters",
-    params(
-        ("code" = Option<String>, Query, description = "Only with this code"),
-        ("since" = Option<String>, Query, description = "Only those that failed at or after it"),
-        ("until" = Option<String>, Query, description = "Only those that failed before it"),
-        ("limit" = Option<u32>, Query, description = "The maximum number of dead letters: 100 by default, at most 1,000. A page \
-            of large ones has fewer"),
-        ("cursor" = Option<String>, Query, description = "The `next_cursor` of the previous page"),
-    ),
+#[utoipa::path(get, path = "/dead-letters", operation_id = "list_dead_letters", tag = "dead letters",
+    params(DeadLetterPage),
     responses(
         (status = 200, description = "A page", body = DeadLetters),
-        (status = 400, description = "`invalid_query`", body = Problem, content_type = "application/problem+json"),
-        (status = 429, description = "`too_many_queries`", body = Problem, content_type = "application/problem+json"),
-        (status = 500, description = "`store_damaged`", body = Problem, content_type = "application/problem+json"),
-        (status = 503, description = "`store_unavailable`; through a publisher also `query_unavailable`", body = Problem, content_type = "application/problem+json"),
-        (status = 504, description = "`query_too_slow`", body = Problem, content_type = "application/problem+json"),
+        ListProblems,
     ))]
 pub(super) async fn list(
     State(state): State<ApiState>,
@@ -152,6 +151,7 @@ pub(super) async fn list(
 
 /// The outcome of discarding.
 #[derive(Debug, Serialize, ToSchema)]
+#[schema(as = DiscardedDeadLetter)]
 pub(super) struct Discarded {
     /// The number of events in the dead letter.
     discarded: u64,
@@ -159,14 +159,11 @@ pub(super) struct Discarded {
 
 /// Throws a dead letter away. Its events are counted as discarded. For a token that is bounded by topics, only single
 /// events of its topics exist.
-#[utoipa::path(delete, path = "/dead-letters/{id}", tag = "dead letters",
-    params(("id" = i64, Path, description = "The dead letter's id")),
+#[utoipa::path(delete, path = "/dead-letters/{id}", operation_id = "discard_dead_letter", tag = "dead letters",
+    params(("id" = i64, Path, minimum = 1, description = "The dead letter's id")),
     responses(
         (status = 200, description = "It is gone", body = Discarded),
-        (status = 404, description = "`not_found`: there is no such dead letter, or not any more", body = Problem, content_type = "application/problem+json"),
-        (status = 500, description = "`store_damaged`", body = Problem, content_type = "application/problem+json"),
-        (status = 503, description = "`store_unavailable`; through a publisher also `query_unavailable`", body = Problem, content_type = "application/problem+json"),
-        (status = 504, description = "`query_too_slow`", body = Problem, content_type = "application/problem+json"),
+        DiscardProblems,
     ))]
 pub(super) async fn discard(
     State(state): State<ApiState>,

@@ -8,6 +8,7 @@ use sluice_service::problem::Problem;
 use utoipa::ToSchema;
 
 use super::caller::Caller;
+use super::problem_lists::LookupProblems;
 use super::problems::{not_found, store_problem};
 use super::state::ApiState;
 use crate::metrics;
@@ -27,19 +28,14 @@ pub(super) struct ErasedEvent {
 
 /// Removes the payload and the source of an event, for good. Topic, event id and key stay, so that it stays a duplicate. It is
 /// removed from dead letters and conflicts too. What was counted stays counted. It can be repeated.
-#[utoipa::path(delete, path = "/events/{topic}/{event_id}", tag = "events",
+#[utoipa::path(delete, path = "/events/{topic}/{event_id}", operation_id = "erase_event", tag = "events",
     params(
-        ("topic" = String, Path, description = "The topic. It must be one of the token's"),
-        ("event_id" = String, Path, description = "The event's id"),
+        ("topic" = String, Path, min_length = 1, max_length = 256, example = "orders", description = "The topic. It must be one of the token's"),
+        ("event_id" = String, Path, min_length = 1, max_length = 512, example = "evt-1", description = "The event's id"),
     ),
     responses(
-        (status = 200, description = "It has no content any more", body = ErasedEvent),
-        (status = 403, description = "`topic_not_allowed`", body = Problem, content_type = "application/problem+json"),
-        (status = 404, description = "`not_found`: there is no such event, also not in a dead letter or conflict. One that was accepted may not be stored yet", body = Problem, content_type = "application/problem+json"),
-        (status = 429, description = "`too_many_queries`", body = Problem, content_type = "application/problem+json"),
-        (status = 500, description = "`store_damaged`", body = Problem, content_type = "application/problem+json"),
-        (status = 503, description = "`store_unavailable`; through a publisher also `query_unavailable`", body = Problem, content_type = "application/problem+json"),
-        (status = 504, description = "`query_too_slow`", body = Problem, content_type = "application/problem+json"),
+        (status = 200, description = "It has no content any more. An event that was accepted may not be stored yet, and is not found", body = ErasedEvent),
+        LookupProblems,
     ))]
 pub(super) async fn erase(
     State(state): State<ApiState>,

@@ -20,22 +20,26 @@ pub(super) struct Event {
     #[schema(format = DateTime)]
     timestamp: String,
     /// As sent.
+    #[schema(example = "shop", required)]
     source: Option<String>,
     /// As sent: any JSON. It is missing if the event is damaged.
-    #[schema(value_type = Value)]
+    #[schema(value_type = Value, example = json!({"value": 100}), required = false)]
     #[serde(skip_serializing_if = "Option::is_none")]
     payload: Option<Box<RawValue>>,
     /// When the publisher received it.
     #[schema(format = DateTime)]
     received_at: String,
     /// The `X-Request-Id` of the request that published it.
+    #[schema(format = "uuid")]
     request_id: String,
     /// True if the stored event is damaged: bytes of it changed on the disk of the store. Then none of the other
     /// members can be relied on. Missing otherwise.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
+    #[schema(required = false)]
     damaged: bool,
     /// True if payload and source were erased: both are null. Missing otherwise.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
+    #[schema(required = false)]
     erased: bool,
 }
 

@@ -14,6 +14,8 @@ use super::cloud_event::{BATCH, CloudEvent, Made, ONE};
 use super::event::Event;
 use super::event_list::{self, Form};
 use super::feed::{self, FeedEvents};
+use super::parameters::{EventFilter, EventPage};
+use super::problem_lists::TopicProblems;
 use super::problems::{event_damaged, invalid_query, not_found, store_problem};
 use super::query::Parameters;
 use super::state::ApiState;
@@ -29,13 +31,16 @@ const MAX_LIMIT_STREAMED: u32 = 10_000;
 /// The maximum number of events returned that share a topic and an id and differ in other dedup fields.
 const MAX_ALIKE: u32 = 64;
 
-/// A page of events. It is written event by event ([`event_list`]), so this describes it in the OpenAPI document.
+// It is written event by event (`event_list`), so this describes it in the OpenAPI document.
+/// A page of events.
 #[derive(ToSchema)]
+#[schema(as = EventPage)]
 #[allow(dead_code, reason = "only its schema is used")]
 pub(super) struct Events {
     /// Newest arrival first.
     events: Vec<Event>,
     /// The `cursor` of the next page; null at the end.
+    #[schema(required, pattern = "^s[0-9a-f]+$")]
     next_cursor: Option<String>,
 }
 
@@ -60,29 +65,18 @@ pub(super) enum OneOrAll {
 /// Lists events, newest arrival first, with filters; as JSON, one per line as NDJSON, or as CloudEvents. A token that is bounded by topics
 /// gets the events of its topics. With `order=asc` it is a page of the feed: every event once, in one order, with a cursor that
 /// goes on with those that are stored later.
-#[utoipa::path(get, path = "/events", tag = "events",
-    params(
-        ("topic" = Option<String>, Query, description = "Only this topic. It must be one of the token's"),
-        ("source" = Option<String>, Query, description = "Only from this source"),
-        ("since" = Option<String>, Query, description = "Only with a timestamp at or after it"),
-        ("until" = Option<String>, Query, description = "Only with a timestamp before it"),
-        ("limit" = Option<u32>, Query, description = "The maximum number of events: 100 by default, at most 1,000 (10,000 as NDJSON or CloudEvents)"),
-        ("cursor" = Option<String>, Query, description = "The `next_cursor` of the previous page"),
-        ("order" = Option<String>, Query, description = "`desc` (default), or `asc`: the feed, without `since`, `until` and `cursor`"),
-        ("after" = Option<String>, Query, description = "With `order=asc`: `start` (default), `end`, or the `next_cursor` of a page of the feed"),
-    ),
+#[utoipa::path(get, path = "/events", operation_id = "list_events", tag = "events",
+    params(EventFilter, EventPage),
     responses(
-        (status = 200, description = "A page. As NDJSON or CloudEvents the next cursor is in the header X-Next-Cursor", content(
-            (ListOrFeed = "application/json"),
-            (Event = "application/x-ndjson"),
-            (Vec<Made<'static>> = "application/cloudevents-batch+json"),
-        )),
-        (status = 400, description = "`invalid_query`", body = Problem, content_type = "application/problem+json"),
-        (status = 403, description = "`topic_not_allowed`", body = Problem, content_type = "application/problem+json"),
-        (status = 429, description = "`too_many_queries`", body = Problem, content_type = "application/problem+json"),
-        (status = 500, description = "`store_damaged`", body = Problem, content_type = "application/problem+json"),
-        (status = 503, description = "`store_unavailable`; through a publisher also `query_unavailable`", body = Problem, content_type = "application/problem+json"),
-        (status = 504, description = "`query_too_slow`", body = Problem, content_type = "application/problem+json"),
+        (status = 200, description = "A page of the list or of the feed; as NDJSON one `Event` on each line, or an array of CloudEvents",
+            content((ListOrFeed = "application/json"), (Event = "application/x-ndjson"), (Vec<Made<'static>> = "application/cloudevents-batch+json")),
+            headers(
+                ("X-Next-Cursor" = Option<String>, description = "As NDJSON or CloudEvents: the next cursor, if there is one"),
+                ("X-More" = Option<bool>, description = "The feed as NDJSON or CloudEvents: whether there are more events now"),
+                ("X-Repeated-From" = Option<String>, description = "The feed as NDJSON or CloudEvents: where events begin that may come again, if there are such"),
+                ("Cache-Control" = Option<String>, description = "The feed: `no-store`"),
+            )),
+        TopicProblems,
     ))]
 pub(super) async fn list(
     State(state): State<ApiState>,
@@ -120,25 +114,21 @@ pub(super) async fn list(
 }
 
 /// Returns one event by topic and id.
-#[utoipa::path(get, path = "/events/{topic}/{event_id}", tag = "events",
+#[utoipa::path(get, path = "/events/{topic}/{event_id}", operation_id = "get_event", tag = "events",
     params(
-        ("topic" = String, Path, description = "The topic"),
-        ("event_id" = String, Path, description = "The event's id"),
+        ("topic" = String, Path, min_length = 1, max_length = 256, example = "orders", description = "The topic"),
+        ("event_id" = String, Path, min_length = 1, max_length = 512, example = "evt-1", description = "The event's id"),
         ("all" = Option<bool>, Query, description = "A page of the events stored with this topic and id, which may be \
             several with other dedup fields: at most 64, first stored first"),
     ),
     responses(
         (status = 200, description = "The event that was stored first; with `all=true` a page", content(
             (OneOrAll = "application/json"),
+            (Event = "application/x-ndjson"),
             (Made<'static> = "application/cloudevents+json"),
+            (Vec<Made<'static>> = "application/cloudevents-batch+json"),
         )),
-        (status = 400, description = "`invalid_query`", body = Problem, content_type = "application/problem+json"),
-        (status = 403, description = "`topic_not_allowed`", body = Problem, content_type = "application/problem+json"),
-        (status = 404, description = "`not_found`", body = Problem, content_type = "application/problem+json"),
-        (status = 429, description = "`too_many_queries`", body = Problem, content_type = "application/problem+json"),
-        (status = 500, description = "`store_damaged`", body = Problem, content_type = "application/problem+json"),
-        (status = 503, description = "`store_unavailable`; through a publisher also `query_unavailable`", body = Problem, content_type = "application/problem+json"),
-        (status = 504, description = "`query_too_slow`", body = Problem, content_type = "application/problem+json"),
+        TopicProblems,
     ))]
 pub(super) async fn one(
     State(state): State<ApiState>,

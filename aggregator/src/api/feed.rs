@@ -24,13 +24,16 @@ pub(super) struct FeedEvents {
     /// In the order of the feed.
     events: Vec<Event>,
     /// The `after` of the next page. It is never null: there may be events later.
+    #[schema(pattern = "^f[0-9a-f]{32}-[0-9a-f]+$")]
     next_cursor: String,
     /// Whether there are more events now.
     more: bool,
     /// The generation of the store. It is another one after the store has lost commits.
+    #[schema(pattern = "^[0-9a-f]{32}$")]
     generation: String,
     /// Where the page begins if `after` was of another generation: events that were delivered after this may come again.
     /// Null otherwise.
+    #[schema(required, pattern = "^f[0-9a-f]{32}-[0-9a-f]+$")]
     repeated_from: Option<String>,
 }
 

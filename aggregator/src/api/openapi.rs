@@ -1,13 +1,20 @@
 //! `/openapi.json`: describes the whole API, including the publisher's part, because one address serves both.
 
+use std::sync::LazyLock;
+
 use axum::Json;
+use serde_json::Value;
+use sluice_auth::policy::{self, Need};
+use sluice_service::openapi;
 use utoipa::OpenApi;
 use utoipa::openapi::Components;
 use utoipa::openapi::security::{Http, HttpAuthScheme, SecurityRequirement, SecurityScheme};
 
 #[derive(OpenApi)]
 #[openapi(
-    info(title = "Sluice", description = "Stores and counts every event exactly once."),
+    info(title = "Sluice", description = "Stores and counts every event exactly once.\n\n\
+        Each path with `get` has `HEAD` too: the same status and headers, and no body. `OPTIONS` of each path is 204 with its \
+        methods in the header `Allow`."),
     paths(
         super::events::list,
         super::events::one,
@@ -27,22 +34,42 @@ use utoipa::openapi::security::{Http, HttpAuthScheme, SecurityRequirement, Secur
         super::dead_letters::discard,
         super::replay::one,
         super::replay::matching,
+        super::server_paths::healthz,
+        super::server_paths::readyz,
+        super::server_paths::metrics,
+        document,
     ),
     tags(
         (name = "events", description = "The stored events"),
         (name = "statistics", description = "Counts per topic and in total"),
         (name = "meters", description = "Exact aggregates of events over time"),
         (name = "dead letters", description = "Entries and events that could not be stored"),
+        (name = "server", description = "Probes, metrics, and this document"),
     )
 )]
 struct Document;
 
-pub(super) async fn document() -> Json<utoipa::openapi::OpenApi> {
-    Json(whole())
+/// Returns this document.
+#[utoipa::path(get, path = "/openapi.json", operation_id = "get_document", tag = "server",
+    responses((status = 200, description = "The OpenAPI document", body = Object, content_type = "application/json")))]
+pub(super) async fn document() -> Json<&'static Value> {
+    static DOCUMENT: LazyLock<Value> = LazyLock::new(whole);
+    Json(&DOCUMENT)
 }
 
-/// Returns the document of the query API merged with that of the publisher.
-fn whole() -> utoipa::openapi::OpenApi {
+/// Returns the document of the query API merged with that of the publisher, complete.
+fn whole() -> Value {
+    let mut document = serde_json::to_value(merged()).unwrap_or_default();
+    openapi::complete(&mut document, |method, path| {
+        let route = policy::ROUTES
+            .iter()
+            .find(|route| route.path == path && route.method.as_str().eq_ignore_ascii_case(method));
+        route.is_none_or(|route| route.need != Need::Nothing)
+    });
+    document
+}
+
+fn merged() -> utoipa::openapi::OpenApi {
     let mut document = Document::openapi();
     document.merge(sluice_publisher::openapi());
     let token = SecurityScheme::Http(Http::new(HttpAuthScheme::Bearer));
@@ -57,77 +84,52 @@ fn whole() -> utoipa::openapi::OpenApi {
 mod tests {
     use std::collections::BTreeSet;
 
-    use sluice_auth::policy;
     use sluice_service::code::Code;
 
     use super::*;
 
-    /// Codes that do not belong to one operation: any request to any path may get them.
-    const OF_ANY_REQUEST: [Code; 9] = [
-        Code::BadRequest,
-        Code::Unauthorized,
-        Code::MissingScope,
-        Code::MethodNotAllowed,
-        Code::HeaderTimeout,
-        Code::Internal,
-        Code::KeysUnavailable,
-        Code::RateLimited,
-        Code::CrossSiteRequest,
-    ];
-    /// The probes are not part of the document.
-    const OF_PROBES: [Code; 1] = [Code::NotReady];
-
-    /// Returns each code that is in backticks in the description of an error response, with the status of
-    /// that response.
+    /// Returns each code of a response, with the status of that response.
     fn described() -> BTreeSet<(String, u16)> {
-        let document = serde_json::to_value(whole()).unwrap();
-        let mut found = BTreeSet::new();
-        for (path, operations) in document["paths"].as_object().unwrap() {
-            for (method, operation) in operations.as_object().unwrap() {
-                for (status, response) in operation["responses"].as_object().unwrap() {
-                    let status: u16 = status.parse().unwrap();
-                    if status < 400 {
-                        continue;
-                    }
-                    let description = response["description"].as_str().unwrap();
-                    let codes: Vec<_> = description.split('`').skip(1).step_by(2).collect();
-                    assert!(!codes.is_empty(), "{method} {path}: {status} names no code: {description}");
-                    found.extend(codes.into_iter().map(|code| (code.to_owned(), status)));
-                }
-            }
-        }
-        found
+        let document = whole();
+        let operations =
+            document["paths"].as_object().unwrap().values().flat_map(|path| path.as_object().unwrap().values());
+        let responses = operations.flat_map(|operation| operation["responses"].as_object().unwrap());
+        let codes = responses.flat_map(|(status, response)| {
+            let examples = response["content"]["application/problem+json"]["examples"].as_object();
+            examples.into_iter().flatten().map(|(code, _)| (code.clone(), status.parse().unwrap()))
+        });
+        codes.collect()
     }
 
     #[test]
-    fn each_code_of_an_operation_is_in_the_document_with_its_status_and_no_other_is() {
-        let general: Vec<_> = OF_ANY_REQUEST.into_iter().chain(OF_PROBES).collect();
-        let expected = Code::ALL.iter().filter(|code| !general.contains(code));
-        let expected = expected.map(|code| (code.as_str().to_owned(), code.status().as_u16())).collect();
-        assert_eq!(described(), expected);
+    fn each_code_is_in_the_document_with_its_status_and_no_other_is() {
+        let codes = Code::ALL.iter().map(|code| (code.as_str().to_owned(), code.status().as_u16()));
+        let heads = [("uri_too_long".to_owned(), 414), ("headers_too_long".to_owned(), 431)];
+        assert_eq!(described(), codes.chain(heads).collect());
     }
 
     #[test]
-    fn what_each_operation_needs_is_decided() {
-        let document = serde_json::to_value(whole()).unwrap();
+    fn the_operations_are_the_routes_for_which_it_is_decided_what_they_need() {
+        let document = whole();
         assert_eq!(document["components"]["securitySchemes"]["token"]["scheme"], "bearer");
         assert_eq!(document["security"], serde_json::json!([{}, {"token": []}]));
-        for (path, operations) in document["paths"].as_object().unwrap() {
-            for method in operations.as_object().unwrap().keys() {
-                let is_it =
-                    |route: &&policy::Route| route.path == path && route.method.as_str().eq_ignore_ascii_case(method);
-                assert_eq!(policy::ROUTES.iter().filter(is_it).count(), 1, "{method} {path}");
-            }
-        }
+        let paths = document["paths"].as_object().unwrap().iter();
+        let operations: BTreeSet<_> = paths
+            .flat_map(|(path, operations)| {
+                operations.as_object().unwrap().keys().map(move |method| format!("{} {path}", method.to_uppercase()))
+            })
+            .collect();
+        let routes = policy::ROUTES.iter().map(|route| format!("{} {}", route.method, route.path));
+        assert_eq!(operations, routes.collect());
     }
 
     #[test]
     fn one_event_is_answered_as_an_event_or_as_a_page() {
-        let document = serde_json::to_value(whole()).unwrap();
+        let document = whole();
         let answer = &document["paths"]["/events/{topic}/{event_id}"]["get"]["responses"]["200"];
         let schema = answer["content"]["application/json"]["schema"]["$ref"].as_str().unwrap();
         let schema = document.pointer(schema.trim_start_matches('#')).unwrap();
         let variants = schema["oneOf"].as_array().unwrap().iter().map(|variant| variant["$ref"].as_str().unwrap());
-        assert_eq!(variants.collect::<Vec<_>>(), ["#/components/schemas/Event", "#/components/schemas/Events"]);
+        assert_eq!(variants.collect::<Vec<_>>(), ["#/components/schemas/Event", "#/components/schemas/EventPage"]);
     }
 }

@@ -11,6 +11,8 @@ use utoipa::ToSchema;
 
 use super::caller::Caller;
 use super::dead_letters::filter;
+use super::parameters::DeadLetterPage;
+use super::problem_lists::{ReplayMatchingProblems, ReplayProblems};
 use super::problems::{not_found, still_refused, store_problem};
 use super::query::{Parameters, cursor};
 use super::state::ApiState;
@@ -26,21 +28,18 @@ const MAX_DURATION: Duration = Duration::from_secs(20);
 
 /// The outcome of a replay.
 #[derive(Debug, Serialize, ToSchema)]
+#[schema(as = ReplayedDeadLetter)]
 pub(super) struct Replayed {
     replayed: TopicCounts,
 }
 
 /// Stores and counts what is in a dead letter, and removes the dead letter, in one transaction. For a token that is bounded
 /// by topics, only single events of its topics exist.
-#[utoipa::path(post, path = "/dead-letters/{id}/replay", tag = "dead letters",
-    params(("id" = i64, Path, description = "The dead letter's id")),
+#[utoipa::path(post, path = "/dead-letters/{id}/replay", operation_id = "replay_dead_letter", tag = "dead letters",
+    params(("id" = i64, Path, minimum = 1, description = "The dead letter's id")),
     responses(
         (status = 200, description = "It is stored, or dropped as a duplicate", body = Replayed),
-        (status = 404, description = "`not_found`: there is no such dead letter, or not any more", body = Problem, content_type = "application/problem+json"),
-        (status = 409, description = "`still_refused`: it stays a dead letter", body = Problem, content_type = "application/problem+json"),
-        (status = 500, description = "`store_damaged`", body = Problem, content_type = "application/problem+json"),
-        (status = 503, description = "`store_unavailable`; through a publisher also `query_unavailable`", body = Problem, content_type = "application/problem+json"),
-        (status = 504, description = "`query_too_slow`", body = Problem, content_type = "application/problem+json"),
+        ReplayProblems,
     ))]
 pub(super) async fn one(
     State(state): State<ApiState>,
@@ -66,6 +65,7 @@ pub(super) async fn one(
 
 /// The outcome of a replay of several dead letters.
 #[derive(Debug, Serialize, ToSchema)]
+#[schema(as = ReplayedDeadLetters)]
 pub(super) struct ReplayedMatching {
     /// Whether nothing was changed.
     dry_run: bool,
@@ -80,26 +80,20 @@ pub(super) struct ReplayedMatching {
     /// What was counted.
     counts: TopicCounts,
     /// The `cursor` of the next call, if there may be more dead letters; null at the end.
+    #[schema(required, pattern = "^s[0-9a-f]+$")]
     next_cursor: Option<String>,
 }
 
 /// Replays the dead letters that match, newest first, each in a transaction of its own. Those that killed their reader
 /// are left out unless their code is named. A token that is bounded by topics replays single events of its topics.
-#[utoipa::path(post, path = "/dead-letters/replay", tag = "dead letters",
+#[utoipa::path(post, path = "/dead-letters/replay", operation_id = "replay_dead_letters", tag = "dead letters",
     params(
-        ("code" = Option<String>, Query, description = "Only with this code"),
-        ("since" = Option<String>, Query, description = "Only those that failed at or after it"),
-        ("until" = Option<String>, Query, description = "Only those that failed before it"),
-        ("limit" = Option<u32>, Query, description = "The maximum number of dead letters: 100 by default, at most 1,000"),
-        ("cursor" = Option<String>, Query, description = "The `next_cursor` of the previous call"),
+        DeadLetterPage,
         ("dry_run" = Option<bool>, Query, description = "Only count what matches, and change nothing"),
     ),
     responses(
         (status = 200, description = "What was done. It may be less than what matches: see `next_cursor`", body = ReplayedMatching),
-        (status = 400, description = "`invalid_query`", body = Problem, content_type = "application/problem+json"),
-        (status = 500, description = "`store_damaged`", body = Problem, content_type = "application/problem+json"),
-        (status = 503, description = "`store_unavailable`; through a publisher also `query_unavailable`", body = Problem, content_type = "application/problem+json"),
-        (status = 504, description = "`query_too_slow`", body = Problem, content_type = "application/problem+json"),
+        ReplayMatchingProblems,
     ))]
 pub(super) async fn matching(
     State(state): State<ApiState>,

@@ -9,6 +9,8 @@ use sluice_store::series::{Minute, SeriesCounts, SeriesQuery};
 use utoipa::ToSchema;
 
 use super::caller::Caller;
+use super::parameters::{SeriesTopic, Windows};
+use super::problem_lists::TopicProblems;
 use super::problems::{invalid_query, store_problem};
 use super::query::Parameters;
 use super::span::SpanParameters;
@@ -21,9 +23,10 @@ const STEP: u32 = 15;
 
 /// What happened to events over time.
 #[derive(Debug, Serialize, ToSchema)]
+#[schema(as = CountSeries)]
 pub(super) struct Series {
-    /// The length of a window: `minute`, `hour`, `day`, `week` or `month`.
-    #[schema(example = "hour")]
+    /// The length of a window.
+    #[schema(value_type = Length, inline, example = "hour")]
     window: &'static str,
     /// The time zone in which windows begin.
     #[schema(example = "Europe/Berlin")]
@@ -48,22 +51,11 @@ struct Window {
 }
 
 /// Returns exact counts by windows of the time at which events were accepted.
-#[utoipa::path(get, path = "/stats/series", tag = "statistics",
-    params(
-        ("topic" = Option<String>, Query, description = "Only this topic; all topics by default, or those of the token"),
-        ("from" = Option<String>, Query, description = "The first time (RFC 3339): a day before `to` by default. The window that has it is whole"),
-        ("to" = Option<String>, Query, description = "The time after the last one (RFC 3339): now by default. At most 1,100 days after `from`"),
-        ("window" = Option<String>, Query, description = "`minute`, `hour` (default), `day`, `week` (from Monday) or `month`. At most 10,000 windows"),
-        ("tz" = Option<String>, Query, description = "The time zone in which windows begin, as in the IANA database: `UTC` by default"),
-    ),
+#[utoipa::path(get, path = "/stats/series", operation_id = "get_stats_series", tag = "statistics",
+    params(SeriesTopic, Windows),
     responses(
         (status = 200, description = "The series", body = Series),
-        (status = 400, description = "`invalid_query`", body = Problem, content_type = "application/problem+json"),
-        (status = 403, description = "`topic_not_allowed`", body = Problem, content_type = "application/problem+json"),
-        (status = 429, description = "`too_many_queries`", body = Problem, content_type = "application/problem+json"),
-        (status = 500, description = "`store_damaged`", body = Problem, content_type = "application/problem+json"),
-        (status = 503, description = "`store_unavailable`; through a publisher also `query_unavailable`", body = Problem, content_type = "application/problem+json"),
-        (status = 504, description = "`query_too_slow`", body = Problem, content_type = "application/problem+json"),
+        TopicProblems,
     ))]
 pub(super) async fn read(
     State(state): State<ApiState>,

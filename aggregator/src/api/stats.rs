@@ -11,6 +11,7 @@ use sluice_service::problem::Problem;
 use utoipa::ToSchema;
 
 use super::caller::Caller;
+use super::problem_lists::ListProblems;
 use super::problems::{invalid_query, store_problem};
 use super::query::Parameters;
 use super::state::ApiState;
@@ -55,18 +56,21 @@ pub(super) struct Stats {
     /// Events in dead letters now. Of whole entries, only a token that is not bounded by topics sees the number.
     dead_lettered: u64,
     /// Events accepted and not stored yet; null is unknown, not zero.
+    #[schema(required)]
     backlog: Option<u64>,
     /// Whether the log replied: `available` or `unavailable`.
-    #[schema(example = "available")]
+    #[schema(example = "available", pattern = "^(available|unavailable)$")]
     log: &'static str,
     /// The same as `uptime_seconds`, for older clients.
+    #[schema(minimum = 0)]
     uptime: f64,
     /// Seconds since this replica started.
+    #[schema(minimum = 0)]
     uptime_seconds: f64,
     /// The replicas that read the log.
     consumers: Vec<Consumer>,
     /// The time of arrival back to which duplicates are recognised; null when there is no limit.
-    #[schema(format = DateTime)]
+    #[schema(format = DateTime, required)]
     dedup_horizon: Option<String>,
     /// Number of topics.
     topic_count: u64,
@@ -82,6 +86,7 @@ struct Consumer {
     /// Entries of the stream handed to it and not acknowledged.
     pending: u64,
     /// Seconds since it last asked for entries.
+    #[schema(minimum = 0)]
     idle_seconds: f64,
 }
 
@@ -92,18 +97,14 @@ impl From<ConsumerInfo> for Consumer {
 }
 
 /// Returns exact counts, in total and of the topics with the most arrivals.
-#[utoipa::path(get, path = "/stats", tag = "statistics",
+#[utoipa::path(get, path = "/stats", operation_id = "get_stats", tag = "statistics",
     params(
-        ("topics" = Option<u32>, Query, description = "The maximum number of topics: 1,000 by default, at most 10,000. \
+        ("topics" = Option<u32>, Query, minimum = 0, maximum = 10000, description = "The maximum number of topics: 1,000 by default, at most 10,000. \
             The totals are always those of all topics"),
     ),
     responses(
         (status = 200, description = "The statistics", body = Stats),
-        (status = 400, description = "`invalid_query`", body = Problem, content_type = "application/problem+json"),
-        (status = 429, description = "`too_many_queries`", body = Problem, content_type = "application/problem+json"),
-        (status = 500, description = "`store_damaged`", body = Problem, content_type = "application/problem+json"),
-        (status = 503, description = "`store_unavailable`; through a publisher also `query_unavailable`", body = Problem, content_type = "application/problem+json"),
-        (status = 504, description = "`query_too_slow`", body = Problem, content_type = "application/problem+json"),
+        ListProblems,
     ))]
 pub(super) async fn read(
     State(state): State<ApiState>,

@@ -20,6 +20,8 @@ use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
 use super::caller::Caller;
+use super::parameters::{EventFilter, StreamHeaders, StreamStart};
+use super::problem_lists::TopicProblems;
 use super::problems::{invalid_query, store_problem, too_many_streams};
 use super::query::Parameters;
 use super::sse::Frames;
@@ -45,21 +47,11 @@ const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
 
 /// Streams events as they are stored, each once and in the order of the feed, as server-sent events. The id of each is a cursor
 /// of the feed, by which a client that comes back goes on.
-#[utoipa::path(get, path = "/events/tail", tag = "events",
-    params(
-        ("topic" = Option<String>, Query, description = "Only this topic. It must be one of the token's"),
-        ("source" = Option<String>, Query, description = "Only from this source"),
-        ("after" = Option<String>, Query, description = "Where to begin: `start`, `end` (default) or a cursor of the feed"),
-        ("Last-Event-ID" = Option<String>, Header, description = "A cursor of the feed; it is used in place of `after`"),
-    ),
+#[utoipa::path(get, path = "/events/tail", operation_id = "tail_events", tag = "events",
+    params(EventFilter, StreamStart, StreamHeaders),
     responses(
         (status = 200, description = "The stream. Beside events it has `generation` (events may come again), `problem` (the stream ends), and comments every 15 seconds. It ends after 10 minutes", body = String, content_type = "text/event-stream"),
-        (status = 400, description = "`invalid_query`", body = Problem, content_type = "application/problem+json"),
-        (status = 403, description = "`topic_not_allowed`", body = Problem, content_type = "application/problem+json"),
-        (status = 429, description = "`too_many_queries`", body = Problem, content_type = "application/problem+json"),
-        (status = 500, description = "`store_damaged`", body = Problem, content_type = "application/problem+json"),
-        (status = 503, description = "`store_unavailable`; through a publisher also `query_unavailable`", body = Problem, content_type = "application/problem+json"),
-        (status = 504, description = "`query_too_slow`", body = Problem, content_type = "application/problem+json"),
+        TopicProblems,
     ))]
 pub(super) async fn stream(
     State(state): State<ApiState>,

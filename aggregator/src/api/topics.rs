@@ -7,6 +7,8 @@ use sluice_service::problem::Problem;
 use utoipa::ToSchema;
 
 use super::caller::Caller;
+use super::parameters::TopicPage;
+use super::problem_lists::ListProblems;
 use super::problems::{invalid_query, store_problem};
 use super::query::Parameters;
 use super::state::ApiState;
@@ -18,15 +20,18 @@ const MAX_LIMIT: u32 = 10_000;
 
 /// A page of topics.
 #[derive(Debug, Serialize, ToSchema)]
+#[schema(as = TopicPage)]
 pub(super) struct Topics {
     /// By name, in the order of the database.
     topics: Vec<Topic>,
     /// The `cursor` of the next page; null at the end.
+    #[schema(required, pattern = "^t([0-9a-f]{2})+$")]
     next_cursor: Option<String>,
 }
 
 /// A topic.
 #[derive(Debug, Serialize, ToSchema)]
+#[schema(as = TopicWithCounts)]
 struct Topic {
     /// Its name.
     #[schema(example = "orders")]
@@ -36,18 +41,11 @@ struct Topic {
 }
 
 /// Lists the topics by name, each with its counts. A token that is bounded by topics gets its topics.
-#[utoipa::path(get, path = "/topics", tag = "statistics",
-    params(
-        ("limit" = Option<u32>, Query, description = "The maximum number of topics: 1,000 by default, at most 10,000"),
-        ("cursor" = Option<String>, Query, description = "The next_cursor of the previous page"),
-    ),
+#[utoipa::path(get, path = "/topics", operation_id = "list_topics", tag = "statistics",
+    params(TopicPage),
     responses(
         (status = 200, description = "A page of topics", body = Topics),
-        (status = 400, description = "`invalid_query`", body = Problem, content_type = "application/problem+json"),
-        (status = 429, description = "`too_many_queries`", body = Problem, content_type = "application/problem+json"),
-        (status = 500, description = "`store_damaged`", body = Problem, content_type = "application/problem+json"),
-        (status = 503, description = "`store_unavailable`; through a publisher also `query_unavailable`", body = Problem, content_type = "application/problem+json"),
-        (status = 504, description = "`query_too_slow`", body = Problem, content_type = "application/problem+json"),
+        ListProblems,
     ))]
 pub(super) async fn list(
     State(state): State<ApiState>,

@@ -3,6 +3,7 @@
 use jiff::civil::Date;
 use jiff::tz::TimeZone;
 use jiff::{SignedDuration, Timestamp};
+use utoipa::ToSchema;
 
 /// The largest number of windows in one answer.
 pub(super) const MAX_WINDOWS: usize = 10_000;
@@ -12,7 +13,8 @@ const QUARTER: i64 = 900;
 const MAX_QUARTERS: usize = 12;
 
 /// How long a window is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ToSchema)]
+#[schema(rename_all = "lowercase")]
 pub(super) enum Length {
     Minute,
     Hour,

@@ -4,15 +4,18 @@
 use std::fmt;
 
 use axum::http::StatusCode;
+use utoipa::openapi::schema::{ObjectBuilder, Type};
+use utoipa::openapi::{RefOr, Schema};
+use utoipa::{PartialSchema, ToSchema};
 
 /// Declares [`Code`], so that a code, its text and its status are on one line and none can be missing from
 /// [`Code::ALL`].
 macro_rules! codes {
-    ($($(#[$doc:meta])* $name:ident = $text:literal, $status:ident;)*) => {
+    ($($(#[doc = $doc:literal])+ $name:ident = $text:literal, $status:ident;)*) => {
         /// Identifies a problem. Clients depend on the texts of the codes, so a text never changes.
         #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
         pub enum Code {
-            $($(#[$doc])* $name,)*
+            $($(#[doc = $doc])+ $name,)*
         }
 
         impl Code {
@@ -23,6 +26,18 @@ macro_rules! codes {
             pub const fn as_str(self) -> &'static str {
                 match self {
                     $(Self::$name => $text,)*
+                }
+            }
+
+            /// Returns what the code says, as a sentence for the OpenAPI document: without the part of the API that it
+            /// belongs to, because the document has it beside its operations.
+            pub fn meaning(self) -> &'static str {
+                let text = match self {
+                    $(Self::$name => concat!($($doc),+),)*
+                };
+                match text.split_once(": ") {
+                    Some((part, meaning)) if part.ends_with('`') || part == " Query API" => meaning,
+                    _ => text.trim_start(),
                 }
             }
 
@@ -115,6 +130,18 @@ codes! {
     QueryTooSlow = "query_too_slow", GATEWAY_TIMEOUT;
 }
 
+impl PartialSchema for Code {
+    fn schema() -> RefOr<Schema> {
+        ObjectBuilder::new()
+            .schema_type(Type::String)
+            .enum_values(Some(Self::ALL.iter().map(|code| code.as_str())))
+            .description(Some("Identifies a problem, for programs. The text of a code never changes."))
+            .into()
+    }
+}
+
+impl ToSchema for Code {}
+
 impl fmt::Display for Code {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.as_str())
@@ -131,6 +158,16 @@ mod tests {
     fn no_two_codes_have_the_same_text() {
         let texts: BTreeSet<_> = Code::ALL.iter().map(|code| code.as_str()).collect();
         assert_eq!(texts.len(), Code::ALL.len());
+    }
+
+    #[test]
+    fn what_a_code_says_is_a_sentence_without_the_part_of_the_api() {
+        assert_eq!(Code::InvalidEvent.meaning(), "an event is missing a field or has an invalid one.");
+        assert_eq!(Code::StoreUnavailable.meaning(), "the store does not answer.");
+        assert_eq!(Code::StillRefused.meaning(), "Replay of a dead letter: the store refused its events again.");
+        for code in Code::ALL {
+            assert!(code.meaning().ends_with('.') && !code.meaning().starts_with([' ', '`']), "{code}");
+        }
     }
 
     #[test]

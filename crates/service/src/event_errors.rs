@@ -10,13 +10,14 @@ use crate::code::Code;
 pub struct EventError {
     /// The index of the event in the request, from 0; absent when the error concerns all of the body.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
     index: Option<usize>,
     /// The field with the error.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schema(value_type = Option<String>)]
+    #[schema(value_type = Option<String>, nullable = false)]
     field: Option<&'static str>,
     /// The code that the problem would have if this were the only error.
-    #[schema(example = "invalid_event")]
+    #[schema(value_type = Code)]
     code: &'static str,
     /// What is wrong, as text for a person.
     detail: String,

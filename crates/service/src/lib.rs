@@ -43,6 +43,7 @@ pub mod monitoring;
 pub mod no_delay;
 mod open_connections;
 mod open_files;
+pub mod openapi;
 pub mod options;
 pub mod probes;
 pub mod problem;

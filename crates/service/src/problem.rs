@@ -46,31 +46,34 @@ enum Header {
 struct Document<'p> {
     /// `urn:sluice:problem:` and the code.
     #[serde(rename = "type")]
-    #[schema(example = "urn:sluice:problem:invalid_event")]
+    #[schema(example = "urn:sluice:problem:invalid_event", pattern = "^urn:sluice:problem:[a-z_]+$")]
     uri: String,
     /// The name of the status.
     #[schema(example = "Unprocessable Entity")]
     title: &'p str,
     /// The HTTP status.
-    #[schema(example = 422)]
+    #[schema(example = 422, minimum = 400, maximum = 599)]
     status: u16,
     /// The code of the problem, for programs; the text of a code never changes.
-    #[schema(example = "invalid_event")]
+    #[schema(value_type = Code)]
     code: &'p str,
     /// What is wrong, as text for a person.
     detail: &'p str,
     /// The index of the event in the request, from 0.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
     index: Option<usize>,
     /// The field with the problem.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
     field: Option<&'p str>,
     /// The errors of the request, at most one for each event; at most 100.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false, max_items = 100)]
     errors: Option<&'p [EventError]>,
     /// How many errors were found. The reading ends with an error of the whole body.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schema(example = 1)]
+    #[schema(example = 1, nullable = false, minimum = 1)]
     error_count: Option<usize>,
 }
 

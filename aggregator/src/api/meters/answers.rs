@@ -5,17 +5,20 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 use utoipa::ToSchema;
 
+use super::request::AggregationName;
+use crate::api::windows::Length;
+
 /// The figures of a meter.
 #[derive(Debug, Serialize, ToSchema)]
 pub(in crate::api) struct Figures {
     /// The name of the meter.
     #[schema(example = "sales")]
     pub meter: String,
-    /// `count`, `sum`, `min`, `max`, `avg`, `unique` or `latest`.
-    #[schema(example = "sum")]
+    /// How values are made to one figure.
+    #[schema(value_type = AggregationName, inline, example = "sum")]
     pub aggregation: &'static str,
-    /// The length of a window: `minute`, `hour`, `day`, `week` or `month`.
-    #[schema(example = "day")]
+    /// The length of a window.
+    #[schema(value_type = Length, inline, example = "day")]
     pub window: &'static str,
     /// The time zone in which windows begin.
     #[schema(example = "Europe/Berlin")]
@@ -29,6 +32,7 @@ pub(in crate::api) struct Figures {
     pub windows: Vec<FiguresOfWindow>,
     /// What is counted without a window, because there would be too many of them.
     #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[schema(required = false)]
     pub without_window: Vec<GroupFigure>,
 }
 
@@ -50,14 +54,15 @@ pub(in crate::api) struct FiguresOfWindow {
 pub(in crate::api) struct GroupFigure {
     /// The value of each field by which figures are grouped; null is an event without it. Null instead of an object: events that
     /// are counted without their group, because there would be too many, or a value is too long.
-    #[schema(value_type = Option<Object>, example = json!({"source": "shop"}))]
+    #[schema(required, example = json!({"source": "shop"}))]
     pub group: Option<BTreeMap<String, Option<String>>>,
     /// The figure, as an exact decimal number in a text.
-    #[schema(example = "1207.45")]
+    #[schema(example = "1207.45", pattern = r"^-?[0-9]+(\.[0-9]+)?$")]
     pub value: String,
     /// The number of events that it is made of.
     pub events: u64,
     /// Whether it is only a lower bound: too many different values were counted.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
+    #[schema(required = false)]
     pub lower_bound: bool,
 }

@@ -15,10 +15,14 @@ use sluice_store::meters::{MeterStatus, PutMeter, StoredMeter};
 use utoipa::ToSchema;
 
 use crate::api::caller::Caller;
+use crate::api::parameters::MeterName;
+use crate::api::problem_lists::{PlainProblems, PutMeterProblems};
 use crate::api::problems::{
     body_timeout, body_too_large, invalid_meter, malformed_body, not_found, store_problem, too_many_meters,
 };
 use crate::api::state::ApiState;
+
+use super::request::{AggregationName, NewMeter, TimeName};
 
 /// The largest body of a request.
 const MAX_BODY: usize = 64 << 10;
@@ -31,20 +35,20 @@ pub(super) struct MeterDefinition {
     /// Patterns of the topics whose events count; all topics by default.
     #[schema(example = json!(["orders"]))]
     topics: Vec<String>,
-    /// `count`, `sum`, `min`, `max`, `avg`, `unique` or `latest`.
-    #[schema(example = "sum")]
+    /// How values are made to one figure.
+    #[schema(value_type = AggregationName, inline, example = "sum")]
     aggregation: &'static str,
     /// The place of the value in the payload, as a JSON pointer; not for `count`.
-    #[schema(example = "/amount")]
+    #[schema(example = "/amount", required)]
     value: Option<String>,
     /// What figures are grouped by, at most four: `topic`, `source`, or JSON pointers into the payload.
     #[schema(example = json!(["source", "/customer/id"]))]
     group_by: Vec<String>,
-    /// The time that decides the window of an event: `timestamp` (default) or `received_at`.
-    #[schema(example = "timestamp")]
+    /// The time that decides the window of an event.
+    #[schema(value_type = TimeName, inline, example = "timestamp")]
     time: &'static str,
     /// Windows that ended so many days ago are removed; null: none are.
-    #[schema(example = json!(null))]
+    #[schema(example = json!(null), required, minimum = 1, maximum = 36500)]
     retention_days: Option<u32>,
 }
 
@@ -79,17 +83,20 @@ pub(in crate::api) struct Meter {
     /// Whether the events that were stored before are counted.
     complete: bool,
     /// How much of them is counted, from 0 to 1.
+    #[schema(minimum = 0, maximum = 1)]
     progress: f64,
     /// Events that were stored before this time had been removed when it was added, and are not counted; null: none had been.
-    #[schema(format = DateTime)]
+    #[schema(format = DateTime, required)]
     complete_from: Option<String>,
     /// The number of its windows of a minute.
     windows: u64,
     /// The number of events that have no value that can be used.
     skipped: u64,
     /// One of them, and why.
+    #[schema(required)]
     skipped_example: Option<String>,
     /// What it is being changed to: until that is complete, the figures are the former ones.
+    #[schema(required)]
     changing_to: Option<Change>,
 }
 
@@ -99,6 +106,7 @@ struct Change {
     #[serde(flatten)]
     definition: MeterDefinition,
     /// How much of the events that were stored before is counted, from 0 to 1.
+    #[schema(minimum = 0, maximum = 1)]
     progress: f64,
 }
 
@@ -122,19 +130,17 @@ impl From<MeterStatus> for Meter {
 
 /// All meters.
 #[derive(Debug, Serialize, ToSchema)]
+#[schema(as = MeterList)]
 pub(in crate::api) struct Meters {
     /// In the order of their names.
     meters: Vec<Meter>,
 }
 
 /// Lists the meters. For a token that is bounded by topics, only those exist that count none but its topics.
-#[utoipa::path(get, path = "/meters", tag = "meters",
+#[utoipa::path(get, path = "/meters", operation_id = "list_meters", tag = "meters",
     responses(
         (status = 200, description = "The meters", body = Meters),
-        (status = 429, description = "`too_many_queries`", body = Problem, content_type = "application/problem+json"),
-        (status = 500, description = "`store_damaged`", body = Problem, content_type = "application/problem+json"),
-        (status = 503, description = "`store_unavailable`; through a publisher also `query_unavailable`", body = Problem, content_type = "application/problem+json"),
-        (status = 504, description = "`query_too_slow`", body = Problem, content_type = "application/problem+json"),
+        PlainProblems,
     ))]
 pub(in crate::api) async fn list(State(state): State<ApiState>, caller: Caller) -> Result<Json<Meters>, Problem> {
     let meters = state.store.meters().await.map_err(store_problem)?;
@@ -158,22 +164,16 @@ pub(super) async fn find(state: &ApiState, caller: &Caller, name: &str) -> Resul
 /// Adds a meter, or changes it. It counts each event that is stored from now on in the transaction that stores it; those that
 /// were stored before are counted in the background. The figures of a meter that is changed are the former ones until that is
 /// done. A token that is bounded by topics may put meters that count none but its topics.
-#[utoipa::path(put, path = "/meters/{name}", tag = "meters",
-    params(("name" = String, Path, description = "Its name: at most 64 characters of a-z, 0-9, `_`, `-` and `.`")),
-    request_body(content = MeterDefinition, description = "What it counts: `aggregation` is needed, the rest has defaults"),
+#[utoipa::path(put, path = "/meters/{name}", operation_id = "put_meter", tag = "meters",
+    params(MeterName),
+    request_body(content = NewMeter, description = "What it counts", examples(
+        ("sum" = (summary = "The sum of a value of orders", value = json!({"topics": ["orders"], "aggregation": "sum", "value": "/amount", "group_by": ["source"]}))),
+        ("count" = (summary = "The number of all events", value = json!({"aggregation": "count"}))),
+    )),
     responses(
         (status = 201, description = "It was added", body = Meter),
         (status = 200, description = "It was changed, or was like this already", body = Meter),
-        (status = 400, description = "`malformed_json`: the body ended early", body = Problem, content_type = "application/problem+json"),
-        (status = 403, description = "`topic_not_allowed`", body = Problem, content_type = "application/problem+json"),
-        (status = 404, description = "`not_found`: it was removed at the same time", body = Problem, content_type = "application/problem+json"),
-        (status = 408, description = "`body_timeout`", body = Problem, content_type = "application/problem+json"),
-        (status = 409, description = "`too_many_meters`", body = Problem, content_type = "application/problem+json"),
-        (status = 413, description = "`body_too_large`: more than 64 KiB", body = Problem, content_type = "application/problem+json"),
-        (status = 422, description = "`invalid_meter`, with the field", body = Problem, content_type = "application/problem+json"),
-        (status = 500, description = "`store_damaged`", body = Problem, content_type = "application/problem+json"),
-        (status = 503, description = "`store_unavailable`; through a publisher also `query_unavailable`", body = Problem, content_type = "application/problem+json"),
-        (status = 504, description = "`query_too_slow`", body = Problem, content_type = "application/problem+json"),
+        PutMeterProblems,
     ))]
 pub(in crate::api) async fn put(
     State(state): State<ApiState>,
@@ -223,20 +223,18 @@ fn is_too_large(error: &axum::Error) -> bool {
 
 /// The outcome of removing a meter.
 #[derive(Debug, Serialize, ToSchema)]
+#[schema(as = RemovedMeter)]
 pub(in crate::api) struct Removed {
     /// Its name.
     removed: String,
 }
 
 /// Removes a meter with all its figures.
-#[utoipa::path(delete, path = "/meters/{name}", tag = "meters",
-    params(("name" = String, Path, description = "Its name")),
+#[utoipa::path(delete, path = "/meters/{name}", operation_id = "remove_meter", tag = "meters",
+    params(MeterName),
     responses(
         (status = 200, description = "It is gone", body = Removed),
-        (status = 404, description = "`not_found`", body = Problem, content_type = "application/problem+json"),
-        (status = 500, description = "`store_damaged`", body = Problem, content_type = "application/problem+json"),
-        (status = 503, description = "`store_unavailable`; through a publisher also `query_unavailable`", body = Problem, content_type = "application/problem+json"),
-        (status = 504, description = "`query_too_slow`", body = Problem, content_type = "application/problem+json"),
+        PlainProblems,
     ))]
 pub(in crate::api) async fn remove(
     State(state): State<ApiState>,

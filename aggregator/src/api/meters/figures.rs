@@ -20,10 +20,13 @@ use super::definitions::{find, read_body};
 use super::question::{Groups, stored_length};
 use super::text;
 use crate::api::caller::Caller;
+use crate::api::parameters::{FigureGroups, MeterName, Windows};
+use crate::api::problem_lists::{ListProblems, QuestionProblems};
 use crate::api::problems::{invalid_query, malformed_body, not_found, store_problem};
 use crate::api::query::Parameters;
 use crate::api::span::{Span, SpanParameters};
 use crate::api::state::ApiState;
+use crate::api::windows::Length;
 
 /// The largest number of questions in one request.
 const MAX_QUESTIONS: usize = 20;
@@ -32,24 +35,11 @@ const ATTEMPTS: usize = 3;
 
 /// Returns the figures of a meter, by windows of time and by groups: exact, from one snapshot. NDJSON or CSV, one line a figure,
 /// on request.
-#[utoipa::path(get, path = "/meters/{name}", tag = "meters",
-    params(
-        ("name" = String, Path, description = "Its name"),
-        ("from" = Option<String>, Query, description = "The first time (RFC 3339): a day before `to` by default. The window that has it is whole"),
-        ("to" = Option<String>, Query, description = "The time after the last one (RFC 3339): now by default. At most 1,100 days after `from`"),
-        ("window" = Option<String>, Query, description = "`minute`, `hour` (default), `day`, `week` (from Monday) or `month`. At most 10,000 windows"),
-        ("tz" = Option<String>, Query, description = "The time zone in which windows begin, as in the IANA database: `UTC` by default"),
-        ("group_by" = Option<String>, Query, description = "Fields of the meter by which figures are grouped, with commas between them, or as a JSON array: none by default, which is one figure a window"),
-        ("filter" = Option<String>, Query, description = "A JSON object: fields of the meter with the value that they must have; null is an event without it"),
-    ),
+#[utoipa::path(get, path = "/meters/{name}", operation_id = "read_meter", tag = "meters",
+    params(MeterName, Windows, FigureGroups),
     responses(
         (status = 200, description = "The figures", content((Figures = "application/json"), (String = "application/x-ndjson"), (String = "text/csv"))),
-        (status = 400, description = "`invalid_query`", body = Problem, content_type = "application/problem+json"),
-        (status = 404, description = "`not_found`", body = Problem, content_type = "application/problem+json"),
-        (status = 429, description = "`too_many_queries`", body = Problem, content_type = "application/problem+json"),
-        (status = 500, description = "`store_damaged`", body = Problem, content_type = "application/problem+json"),
-        (status = 503, description = "`store_unavailable`; through a publisher also `query_unavailable`", body = Problem, content_type = "application/problem+json"),
-        (status = 504, description = "`query_too_slow`", body = Problem, content_type = "application/problem+json"),
+        ListProblems,
     ))]
 pub(in crate::api) async fn read(
     State(state): State<ApiState>,
@@ -76,6 +66,7 @@ pub(in crate::api) async fn read(
 #[serde(deny_unknown_fields)]
 pub(in crate::api) struct Questions {
     /// At most 20.
+    #[schema(max_items = 20)]
     queries: Vec<MeterQuery>,
 }
 
@@ -84,17 +75,27 @@ pub(in crate::api) struct Questions {
 #[serde(deny_unknown_fields)]
 struct MeterQuery {
     /// The name of the meter.
+    #[schema(example = "sales")]
     meter: String,
-    #[schema(format = DateTime)]
+    /// The first time (RFC 3339): a day before `to` by default.
+    #[schema(example = "2026-11-28T00:00:00Z", format = DateTime)]
     from: Option<String>,
-    #[schema(format = DateTime)]
+    /// The time after the last one (RFC 3339): now by default.
+    #[schema(example = "2026-11-29T00:00:00Z", format = DateTime)]
     to: Option<String>,
+    /// The length of a window: `hour` by default.
+    #[schema(value_type = Option<Length>, inline, example = "day")]
     window: Option<String>,
+    /// The time zone in which windows begin: `UTC` by default.
+    #[schema(example = "Europe/Berlin", pattern = "^[A-Za-z][A-Za-z0-9_+/-]*$")]
     tz: Option<String>,
+    /// Fields of the meter by which figures are grouped, each once.
     #[serde(default)]
+    #[schema(example = json!(["source"]), max_items = 4)]
     group_by: Vec<String>,
+    /// Fields of the meter with the value that they must have; null is an event without it.
     #[serde(default)]
-    #[schema(value_type = Object)]
+    #[schema(example = json!({"source": "shop"}))]
     filter: BTreeMap<String, Option<String>>,
 }
 
@@ -107,18 +108,11 @@ pub(in crate::api) struct AllFigures {
 
 /// Returns the figures of several meters, each from a snapshot of its own. An error names the question by its `index`, and then
 /// nothing is answered.
-#[utoipa::path(post, path = "/meters/query", tag = "meters",
+#[utoipa::path(post, path = "/meters/query", operation_id = "query_meters", tag = "meters",
     request_body = Questions,
     responses(
         (status = 200, description = "The figures", body = AllFigures),
-        (status = 400, description = "`malformed_json`: the body is not what it should be; `invalid_query`", body = Problem, content_type = "application/problem+json"),
-        (status = 404, description = "`not_found`", body = Problem, content_type = "application/problem+json"),
-        (status = 408, description = "`body_timeout`", body = Problem, content_type = "application/problem+json"),
-        (status = 413, description = "`body_too_large`: more than 64 KiB", body = Problem, content_type = "application/problem+json"),
-        (status = 429, description = "`too_many_queries`", body = Problem, content_type = "application/problem+json"),
-        (status = 500, description = "`store_damaged`", body = Problem, content_type = "application/problem+json"),
-        (status = 503, description = "`store_unavailable`; through a publisher also `query_unavailable`", body = Problem, content_type = "application/problem+json"),
-        (status = 504, description = "`query_too_slow`", body = Problem, content_type = "application/problem+json"),
+        QuestionProblems,
     ))]
 pub(in crate::api) async fn query(
     State(state): State<ApiState>,

@@ -4,6 +4,7 @@ mod answers;
 mod definitions;
 mod figures;
 mod question;
+mod request;
 mod text;
 
 pub(super) use definitions::{__path_list, __path_put, __path_remove, list, put, remove};
