@@ -29,10 +29,10 @@ run: ## builds (dev profile), starts the whole system in one process, publishes 
 TEST_LIMIT ?= 3600
 test: setup ## lint and all tests, those on a kind cluster too; installs what is missing, on Debian as root
 	@LIMIT=$(TEST_LIMIT) scripts/phases lint test-unit sim test-api test-faults test-powercut kind-up \
-		test-cluster-scripts test-chart test-kind-share $(kind_end) 'test-share?' 'test-openapi?'
+		test-cluster-scripts test-chart test-kind-share $(kind_end) 'test-share?' 'test-openapi?' 'test-clients?'
 
 # What `make test` does for a minute or once, for hours: new seeds find what a minute does not.
-FULL_PHASES := lint test-unit sim test-api test-api-tls test-openapi test-faults soak test-powercut test-upgrade test-matrix fuzz \
+FULL_PHASES := lint test-unit sim test-api test-api-tls test-openapi test-clients test-faults soak test-powercut test-upgrade test-matrix fuzz \
 	bench-bounds test-kind-older
 test-full: setup ## all of it, for a night: an hour of sim, two hours of soak, 100 power cuts of each kind, fuzz
 	@SIM_SECONDS=3600 SECONDS_=7200 SEEDS=100 SECONDS_EACH=600 scripts/phases $(FULL_PHASES) \
@@ -65,9 +65,12 @@ test-api-tls: setup programs ## the API suite with TLS on every connection, and 
 
 # The number of requests of one operation in a phase of `make test-openapi`: 60 make more than 2,000 in all.
 CASES ?= 60
-.PHONY: test-openapi
+.PHONY: test-openapi test-clients
 test-openapi: programs ## the server against its OpenAPI document: 2,000 requests of schemathesis; SEED=n repeats a run
 	@SEED=$(SEED) CASES=$(CASES) scripts/test-openapi
+
+test-clients: programs ## clients for Python and TypeScript are generated, checked and run (needs python3 and npm)
+	@scripts/generated-clients
 
 test-faults: setup programs ## each process killed, frozen or cut off under load, and a minute of soak
 	cargo test --locked --workspace --test faults -- --test-threads=$(FAULT_THREADS) --show-output
