@@ -8,6 +8,7 @@ use axum::http::HeaderValue;
 use futures::future::BoxFuture;
 use sluice_event::ReceiptId;
 use sluice_publisher::outcome::{Outcome, OutcomeSource};
+use sluice_store::StoreError;
 use sluice_store::inspect::Inspect;
 use sluice_store::outcomes::RequestOutcome;
 use tokio::sync::oneshot;
@@ -65,28 +66,35 @@ impl Outcomes {
     async fn ask(self) {
         let mut pause = FIRST_PAUSE;
         while let Some(receipts) = self.asked() {
-            match self.store.outcomes(&receipts).await {
-                Ok(outcomes) if outcomes.is_empty() => pause = (pause * 2).min(MAX_PAUSE),
-                Ok(outcomes) => {
-                    pause = FIRST_PAUSE;
-                    for outcome in outcomes {
-                        let waiting = self.lock().by_receipt.remove(&outcome.receipt);
-                        for sender in waiting.into_iter().flatten() {
-                            // Whoever does not wait any more does not need it.
-                            let _ = sender.send(outcome);
-                        }
-                    }
-                }
+            pause = match self.look_up(&receipts).await {
+                Ok(true) => FIRST_PAUSE,
+                Ok(false) => (pause * 2).min(MAX_PAUSE),
                 Err(error) => {
                     tracing::debug!(%error, "the outcomes of requests are not known");
-                    pause = ERROR_PAUSE;
+                    ERROR_PAUSE
                 }
-            }
+            };
             sleep(pause).await;
         }
     }
 
-    /// Returns some of the receipts that somebody waits for; `None` if nobody waits, and then nobody asks any more.
+    /// Tells those who wait what is known of these requests. Returns whether anything is.
+    async fn look_up(&self, receipts: &[ReceiptId]) -> Result<bool, StoreError> {
+        let mut any = false;
+        for receipts in receipts.chunks(MAX_ASKED) {
+            for outcome in self.store.outcomes(receipts).await? {
+                any = true;
+                let waiting = self.lock().by_receipt.remove(&outcome.receipt);
+                for sender in waiting.into_iter().flatten() {
+                    // Whoever does not wait any more does not need it.
+                    let _ = sender.send(outcome);
+                }
+            }
+        }
+        Ok(any)
+    }
+
+    /// Returns the receipts that somebody waits for; `None` if nobody waits, and then nobody asks any more.
     fn asked(&self) -> Option<Vec<ReceiptId>> {
         let mut waiting = self.lock();
         waiting.by_receipt.retain(|_, senders| {
@@ -94,8 +102,7 @@ impl Outcomes {
             !senders.is_empty()
         });
         waiting.is_asking = !waiting.by_receipt.is_empty();
-        // The order of the map is another one each time that it changes, so none of many waits for ever.
-        waiting.is_asking.then(|| waiting.by_receipt.keys().copied().take(MAX_ASKED).collect())
+        waiting.is_asking.then(|| waiting.by_receipt.keys().copied().collect())
     }
 
     fn lock(&self) -> MutexGuard<'_, Waiting> {

@@ -178,8 +178,8 @@ problem_responses! {
     )),
     responses(
         (status = 200, description = "The client waited, and the events are stored", body = StoredRequest,
-            example = json!({"status": "stored", "count": 2, "stored": 1, "duplicates": 1, "conflicts": 0, "dead_lettered": 0}),
-            headers(("Preference-Applied" = Option<String>, description = "`wait`, if the client asked for it by `Prefer`"))),
+            headers(("Preference-Applied" = Option<String>, description = "`wait`, if the client asked for it by `Prefer`")),
+            example = json!({"status": "stored", "count": 2, "stored": 1, "duplicates": 1, "conflicts": 0, "dead_lettered": 0})),
         (status = 202, description = "The events are on disk", body = Accepted, example = json!({"status": "accepted", "count": 1})),
         PublishProblems,
     )

@@ -1,12 +1,16 @@
 //! Events that came under a key that was stored with another payload: what was in them can be read for a while.
 
-use std::time::Duration;
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use sluice_event::{Event, EventKey, RequestId, Timestamp};
 
 /// The largest number of conflicts of a batch that are kept, and of the bytes of their payloads. A client can cause any number.
 const MAX_OF_BATCH: usize = 100;
 const MAX_BYTES_OF_BATCH: usize = 1 << 20;
+/// The bytes of payloads that a process keeps in a second: what is beyond the bound of all conflicts is removed once a minute.
+const MAX_BYTES_PER_SECOND: usize = 1 << 20;
+static RATE: Rate = Rate::new(MAX_BYTES_PER_SECOND);
 
 /// An event that was dropped because another payload is stored under its key.
 #[derive(Debug, Clone, Copy)]
@@ -31,8 +35,9 @@ pub(crate) struct Kept<'a> {
 impl<'a> Kept<'a> {
     /// Adds a conflict, unless there are too many.
     pub fn add(&mut self, conflict: NewConflict<'a>) {
-        let bytes = self.bytes + conflict.event.payload.len();
-        if self.conflicts.len() < MAX_OF_BATCH && bytes <= MAX_BYTES_OF_BATCH {
+        let size = conflict.event.payload.len();
+        let bytes = self.bytes + size;
+        if self.conflicts.len() < MAX_OF_BATCH && bytes <= MAX_BYTES_OF_BATCH && RATE.allows(size) {
             self.bytes = bytes;
             self.conflicts.push(conflict);
         }
@@ -41,6 +46,36 @@ impl<'a> Kept<'a> {
     /// Returns those that are kept.
     pub fn all(&self) -> &[NewConflict<'a>] {
         &self.conflicts
+    }
+}
+
+/// Bounds bytes per second.
+struct Rate {
+    max: usize,
+    /// The present second, and the bytes in it.
+    second: Mutex<Option<(Instant, usize)>>,
+}
+
+impl Rate {
+    const fn new(max: usize) -> Self {
+        Self { max, second: Mutex::new(None) }
+    }
+
+    /// Returns whether so many bytes are allowed now, and counts them if they are. The first of a second are, however many.
+    fn allows(&self, bytes: usize) -> bool {
+        let now = Instant::now();
+        let mut second = self.second.lock().unwrap_or_else(PoisonError::into_inner);
+        match &mut *second {
+            Some((began, spent)) if now.duration_since(*began) < Duration::from_secs(1) => {
+                let is_allowed = *spent < self.max;
+                *spent += if is_allowed { bytes } else { 0 };
+                is_allowed
+            }
+            other => {
+                *other = Some((now, bytes));
+                true
+            }
+        }
     }
 }
 
@@ -147,6 +182,17 @@ mod tests {
             kept.all().len()
         };
         assert_eq!((kept(1, 99), kept(1, 500)), (99, 100));
-        assert_eq!((kept(1 << 19, 5), kept((1 << 20) + 1, 5)), (2, 0));
+        assert_eq!(kept((1 << 20) + 1, 5), 0);
+    }
+
+    #[test]
+    fn the_bytes_of_a_second_are_bounded() {
+        let (rate, began) = (Rate::new(10), Instant::now());
+        let allowed: Vec<_> = [20, 1, 1].into_iter().map(|bytes| rate.allows(bytes)).collect();
+        if began.elapsed() < Duration::from_secs(1) {
+            assert_eq!(allowed, [true, false, false]);
+            std::thread::sleep(Duration::from_secs(1));
+        }
+        assert!(rate.allows(9) && rate.allows(9));
     }
 }
