@@ -32,7 +32,7 @@ test: setup ## lint and all tests, those on a kind cluster too; installs what is
 		test-cluster-scripts test-chart test-kind-share $(kind_end) 'test-share?' 'test-openapi?' 'test-clients?'
 
 # What `make test` does for a minute or once, for hours: new seeds find what a minute does not.
-FULL_PHASES := lint test-unit sim test-api test-api-tls test-openapi test-clients test-faults soak test-powercut test-upgrade test-matrix fuzz \
+FULL_PHASES := lint test-unit sim test-api test-api-tls test-openapi test-clients test-cloudevents test-faults soak test-powercut test-upgrade test-matrix fuzz \
 	bench-bounds test-kind-older
 test-full: setup ## all of it, for a night: an hour of sim, two hours of soak, 100 power cuts of each kind, fuzz
 	@SIM_SECONDS=3600 SECONDS_=7200 SEEDS=100 SECONDS_EACH=600 scripts/phases $(FULL_PHASES) \
@@ -65,7 +65,10 @@ test-api-tls: setup programs ## the API suite with TLS on every connection, and 
 
 # The number of requests of one operation in a phase of `make test-openapi`: 60 make more than 2,000 in all.
 CASES ?= 60
-.PHONY: test-openapi test-clients
+.PHONY: test-openapi test-clients test-cloudevents
+test-cloudevents: programs ## the official CloudEvents SDKs of Python, JavaScript, Go and Java publish, and read back
+	@scripts/cloudevents
+
 test-openapi: programs ## the server against its OpenAPI document: 2,000 requests of schemathesis; SEED=n repeats a run
 	@SEED=$(SEED) CASES=$(CASES) scripts/test-openapi
 

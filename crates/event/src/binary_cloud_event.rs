@@ -14,8 +14,9 @@ use crate::parse::{ErrorKind, ParseError, Refused};
 pub const PREFIX: &str = "ce-";
 
 /// Returns the JSON text of a CloudEvent. `attributes` are the headers that begin with [`PREFIX`], without it, in lower case.
-/// A body that is JSON by its `content_type` becomes `data` as it is, another text a string, and anything else `data_base64`. An
-/// empty body is no data. Whether the attributes are those of a CloudEvent is checked when the text is parsed.
+/// A body that is JSON by its `content_type` becomes `data` as it is, another text in UTF-8 a string, and anything else
+/// `data_base64`. Without a type it is JSON, or else `data_base64`. An empty body is no data. Whether the attributes are those of a
+/// CloudEvent is checked when the text is parsed.
 ///
 /// # Errors
 /// The fault of an attribute that is no text, is given twice or has a name that is not allowed, or of a body that is no JSON.
@@ -40,7 +41,7 @@ pub fn structured<'h>(
     members.extend(content_type.map(|content_type| ("datacontenttype", content_type.into())));
     let mut out = String::with_capacity(body.len() + 64 * members.len() + 32);
     for (name, value) in members {
-        member(&mut out, name, &json(&value));
+        member(&mut out, name, &as_json(&value));
     }
     if !body.is_empty() {
         data(&mut out, content_type, body)?;
@@ -50,30 +51,40 @@ pub fn structured<'h>(
 }
 
 fn data(out: &mut String, content_type: Option<&str>, body: &[u8]) -> Result<(), Box<Refused<'static>>> {
-    let text = std::str::from_utf8(body);
-    if content_type.is_none_or(is_json) {
-        let malformed = |reason: String| refused(ErrorKind::Malformed, None, format!("the data is not JSON: {reason}"));
-        let text = text.map_err(|error| malformed(error.to_string()))?;
-        let value: &RawValue = serde_json::from_str(text).map_err(|error| malformed(error.to_string()))?;
-        member(out, "data", value.get());
-        return Ok(());
-    }
-    match text {
-        Ok(text) if content_type.is_some_and(is_text) => member(out, "data", &json(text)),
-        _ => member(out, "data_base64", &json(&BASE64_STANDARD.encode(body))),
+    let text = std::str::from_utf8(body).map_err(|error| error.to_string());
+    let json = text.clone().and_then(|text| serde_json::from_str::<&RawValue>(text).map_err(|error| error.to_string()));
+    match content_type {
+        None => match json {
+            Ok(json) => member(out, "data", json.get()),
+            Err(_) => bytes(out, body),
+        },
+        Some(content_type) if !is_utf_8(content_type) => bytes(out, body),
+        Some(content_type) if is_json(content_type) => {
+            let malformed = |reason| refused(ErrorKind::Malformed, None, format!("the data is not JSON: {reason}"));
+            member(out, "data", json.map_err(malformed)?.get());
+        }
+        Some(content_type) => match text {
+            // A text with NUL could not be stored.
+            Ok(text) if is_text(content_type) && !text.contains('\0') => member(out, "data", &as_json(text)),
+            _ => bytes(out, body),
+        },
     }
     Ok(())
 }
 
+fn bytes(out: &mut String, body: &[u8]) {
+    member(out, "data_base64", &as_json(&BASE64_STANDARD.encode(body)));
+}
+
 fn member(out: &mut String, name: &str, value: &str) {
     out.push(if out.is_empty() { '{' } else { ',' });
-    out.push_str(&json(name));
+    out.push_str(&as_json(name));
     out.push(':');
     out.push_str(value);
 }
 
 /// Returns a text as JSON.
-fn json(text: &str) -> String {
+fn as_json(text: &str) -> String {
     serde_json::Value::from(text).to_string()
 }
 
@@ -98,6 +109,15 @@ fn essence(content_type: &str) -> String {
 fn is_json(content_type: &str) -> bool {
     let essence = essence(content_type);
     essence.split_once('/').is_some_and(|(_, subtype)| subtype == "json" || subtype.ends_with("+json"))
+}
+
+/// Returns whether a media type has no other charset than UTF-8, of which US-ASCII is a part.
+fn is_utf_8(content_type: &str) -> bool {
+    content_type.split(';').skip(1).filter_map(|parameter| parameter.split_once('=')).all(|(name, value)| {
+        let value = value.trim().trim_matches('"');
+        !name.trim().eq_ignore_ascii_case("charset")
+            || ["utf-8", "us-ascii"].iter().any(|known| value.eq_ignore_ascii_case(known))
+    })
 }
 
 fn is_text(content_type: &str) -> bool {
@@ -141,6 +161,24 @@ mod tests {
             (None, b"", "}"),
             (Some("Text/Plain"), "a\"ä\n".as_bytes(), r#","datacontenttype":"Text/Plain","data":"a\"ä\n"}"#),
             (Some("application/xml"), b"<a/>", r#","datacontenttype":"application/xml","data":"<a/>"}"#),
+            (None, b"\x00\x01\xff", r#","data_base64":"AAH/"}"#),
+            (None, b"hello", r#","data_base64":"aGVsbG8="}"#),
+            (
+                Some("text/plain; charset=iso-8859-1"),
+                "ä".as_bytes(),
+                r#","datacontenttype":"text/plain; charset=iso-8859-1","data_base64":"w6Q="}"#,
+            ),
+            (
+                Some("application/json; charset=UTF-16"),
+                b"1\0",
+                r#","datacontenttype":"application/json; charset=UTF-16","data_base64":"MQA="}"#,
+            ),
+            (
+                Some("text/plain;charset=\"US-ASCII\""),
+                b"a",
+                r#","datacontenttype":"text/plain;charset=\"US-ASCII\"","data":"a"}"#,
+            ),
+            (Some("text/plain"), b"a\0b", r#","datacontenttype":"text/plain","data_base64":"YQBi"}"#),
             (Some("text/plain"), b"\xff", r#","datacontenttype":"text/plain","data_base64":"/w=="}"#),
             (Some("image/png"), b"ab", r#","datacontenttype":"image/png","data_base64":"YWI="}"#),
         ] {
