@@ -8,6 +8,9 @@ use crate::Damaged;
 use crate::decimal::Decimal;
 use crate::definition::Aggregation;
 
+/// The time of a latest value that was erased. No event is as early, so that any other value is later.
+const FORGOTTEN: i64 = i64::MIN;
+
 /// A figure. Two of one meter can be added, and what the sum is does not depend on the order.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Figure {
@@ -19,7 +22,7 @@ pub enum Figure {
     Min(u64, Decimal),
     /// The number of values and the greatest one.
     Max(u64, Decimal),
-    /// The number of values, the latest one, and its time in µs since 1970.
+    /// The number of values, the latest one, and its time in µs since 1970: [`FORGOTTEN`] if the latest one was erased.
     Latest(u64, i64, Decimal),
     /// The number of values, and the hashes of the different ones.
     Unique(u64, Hashes),
@@ -42,6 +45,8 @@ pub struct Shown {
     pub value: Decimal,
     /// Whether it is exact: `unique` is a lower bound if hashes were left out.
     pub is_exact: bool,
+    /// Whether the value was erased with its event: the latest one was. Then `value` is zero.
+    pub is_erased: bool,
 }
 
 impl Figure {
@@ -73,6 +78,17 @@ impl Figure {
                 hashes.pop_last();
                 *left_out += 1;
             }
+        }
+    }
+
+    /// Removes the latest value if it is that of another figure. Returns whether it was.
+    pub(crate) fn forget_latest(&mut self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Latest(_, at, value), Self::Latest(_, other_at, other)) if at == other_at && value == other => {
+                (*at, *value) = (FORGOTTEN, Decimal::ZERO);
+                true
+            }
+            _ => false,
         }
     }
 
@@ -116,18 +132,16 @@ impl Figure {
 
     /// Returns what the figure shows.
     pub fn shown(&self, aggregation: Aggregation) -> Shown {
-        let exact = |events: u64, value| Shown { events, value, is_exact: true };
+        let exact = |events: u64, value| Shown { events, value, is_exact: true, is_erased: false };
         match self {
             Self::Count(count) => exact(*count, Decimal::from(*count)),
             Self::Sum(count, sum) if aggregation == Aggregation::Avg => {
                 exact(*count, sum.divided_by(*count).unwrap_or(Decimal::ZERO))
             }
-            Self::Sum(count, value)
-            | Self::Min(count, value)
-            | Self::Max(count, value)
-            | Self::Latest(count, _, value) => exact(*count, value.clone()),
+            Self::Sum(count, value) | Self::Min(count, value) | Self::Max(count, value) => exact(*count, value.clone()),
+            Self::Latest(count, at, value) => Shown { is_erased: *at == FORGOTTEN, ..exact(*count, value.clone()) },
             Self::Unique(events, Hashes { hashes, left_out }) => {
-                Shown { events: *events, value: Decimal::from(hashes.len() as u64), is_exact: *left_out == 0 }
+                Shown { is_exact: *left_out == 0, ..exact(*events, Decimal::from(hashes.len() as u64)) }
             }
         }
     }
@@ -160,7 +174,7 @@ mod tests {
             sum.add(figure, usize::MAX).unwrap();
             sum
         });
-        let Shown { events, value, is_exact } = total.unwrap().shown(aggregation);
+        let Shown { events, value, is_exact, .. } = total.unwrap().shown(aggregation);
         assert!(is_exact);
         (events, value.to_string())
     }
@@ -190,8 +204,28 @@ mod tests {
         figure.add(Figure::of_hash(1), 0).unwrap();
         assert!(figure.shown(Aggregation::Unique).is_exact, "it is there already");
         figure.add(Figure::of_hash(2), 0).unwrap();
-        let Shown { events, value, is_exact } = figure.shown(Aggregation::Unique);
+        let Shown { events, value, is_exact, .. } = figure.shown(Aggregation::Unique);
         assert_eq!((events, value.to_string(), is_exact), (3, "1".to_owned(), false));
+    }
+
+    #[test]
+    fn a_latest_value_is_forgotten_until_there_is_a_later_one() {
+        let latest = |value, micros| number(Aggregation::Latest, value, micros);
+        let mut figure = latest("1", 5);
+        figure.add(latest("2", 7), 0).unwrap();
+        assert!(
+            !figure.forget_latest(&latest("1", 5)) && !figure.forget_latest(&latest("2", 5)),
+            "it is not the latest"
+        );
+        assert!(figure.forget_latest(&latest("2", 7)));
+        let shown = figure.shown(Aggregation::Latest);
+        assert_eq!((shown.events, shown.is_erased), (2, true));
+        for _ in 0..2 {
+            // A value from before the erased one is not known any more, and a later one is shown.
+            figure.add(latest("-3", 1), 0).unwrap();
+        }
+        let shown = figure.shown(Aggregation::Latest);
+        assert_eq!((shown.events, shown.value.to_string(), shown.is_erased), (4, "-3".to_owned(), false));
     }
 
     #[test]

@@ -47,6 +47,13 @@ impl Window {
         Ok(())
     }
 
+    /// Removes the latest value of a group if it is that of a figure. Returns whether it was.
+    pub fn forget_latest(&mut self, group: &[u8], figure: &Figure) -> bool {
+        // A group that did not fit is counted under the other one.
+        let group = if self.groups.contains_key(group) { group } else { OTHER };
+        self.groups.get_mut(group).is_some_and(|latest| latest.forget_latest(figure))
+    }
+
     /// Adds all figures of another window of the same meter.
     ///
     /// # Errors

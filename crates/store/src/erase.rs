@@ -8,6 +8,9 @@ use crate::conflicts::{ConflictPage, ConflictQuery};
 use crate::ledger::{LedgerKind, LedgerRow};
 use crate::{Store, StoreError};
 
+/// The number of events with one topic and id of which meters forget the latest value: they differ in their source.
+pub(crate) const MAX_ALIKE: u32 = 64;
+
 /// What was erased.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Erased {

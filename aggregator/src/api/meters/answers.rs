@@ -56,9 +56,9 @@ pub(in crate::api) struct GroupFigure {
     /// are counted without their group, because there would be too many, or a value is too long.
     #[schema(required, example = json!({"source": "shop"}))]
     pub group: Option<BTreeMap<String, Option<String>>>,
-    /// The figure, as an exact decimal number in a text.
+    /// The figure, as an exact decimal number in a text. Null if it was the latest value of an event that was erased.
     #[schema(example = "1207.45", pattern = r"^-?[0-9]+(\.[0-9]+)?$")]
-    pub value: String,
+    pub value: Option<String>,
     /// The number of events that it is made of.
     pub events: u64,
     /// Whether it is only a lower bound: too many different values were counted.

@@ -230,7 +230,7 @@ fn of_window(window: &Window, definition: &Definition, groups: &Groups) -> Vec<G
         let shown = figure.shown(definition.aggregation);
         GroupFigure {
             group: fields,
-            value: shown.value.to_string(),
+            value: (!shown.is_erased).then(|| shown.value.to_string()),
             events: shown.events,
             lower_bound: !shown.is_exact,
         }

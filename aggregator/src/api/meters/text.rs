@@ -65,7 +65,11 @@ impl Form {
                         Some(group) => group.get(field).cloned().flatten().unwrap_or_default(),
                     };
                     let ends = [start, end].map(|end| end.unwrap_or_default().to_owned());
-                    let rest = [figure.value.clone(), figure.events.to_string(), figure.lower_bound.to_string()];
+                    let rest = [
+                        figure.value.clone().unwrap_or_default(),
+                        figure.events.to_string(),
+                        figure.lower_bound.to_string(),
+                    ];
                     csv_line(&mut text, ends.into_iter().chain(fields.iter().map(value)).chain(rest));
                 }
             }

@@ -43,7 +43,8 @@ pub(super) async fn backfill(tables: &mut dyn MeterTables) -> Result<bool, Store
     Ok(true)
 }
 
-fn count(meter: &StoredMeter, events: &[StoredEvent]) -> Result<Vec<Vec<u8>>, StoreError> {
+/// Returns the rows of what a meter counts of events.
+pub(super) fn count(meter: &StoredMeter, events: &[StoredEvent]) -> Result<Vec<Vec<u8>>, StoreError> {
     let set = Set::new(&[meter.meter()]).map_err(|error| StoreError::Failed(error.to_string()))?;
     let mut recorder = Recorder::new(Arc::new(set));
     recorder.add_all(events.iter().map(|event| Counted {

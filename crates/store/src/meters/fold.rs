@@ -20,9 +20,18 @@ pub(super) async fn fold(tables: &mut dyn MeterTables) -> Result<bool, StoreErro
     if !tables.begin(false).await? {
         return Ok(false);
     }
+    if add_up(tables).await? {
+        tables.commit().await?;
+        return Ok(true);
+    }
+    tables.rollback().await?;
+    Ok(false)
+}
+
+/// Adds up a chunk, in a transaction that was begun. Returns false if there was nothing to add up.
+pub(super) async fn add_up(tables: &mut dyn MeterTables) -> Result<bool, StoreError> {
     let batches = tables.batches(MAX_ROWS, MAX_BYTES).await?;
     if batches.is_empty() {
-        tables.rollback().await?;
         return Ok(false);
     }
     let meters: HashMap<i64, u64> = tables.meters().await?.iter().map(|meter| (meter.id, meter.windows)).collect();
@@ -50,7 +59,6 @@ pub(super) async fn fold(tables: &mut dyn MeterTables) -> Result<bool, StoreErro
     }
     let ids: Vec<i64> = batches.iter().map(|(id, _)| *id).collect();
     tables.remove_batches(&ids).await?;
-    tables.commit().await?;
     Ok(true)
 }
 

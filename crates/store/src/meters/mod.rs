@@ -18,6 +18,7 @@ mod backfill;
 mod cache;
 mod declare;
 mod fold;
+mod forget;
 mod maintain;
 mod reading;
 mod row;
@@ -26,6 +27,7 @@ mod tables;
 
 pub(crate) use cache::MeterSets;
 pub(crate) use declare::{delete, put};
+pub(crate) use forget::forget;
 pub(crate) use maintain::maintain;
 pub(crate) use reading::{Reading, add_batch, add_window};
 pub(crate) use row::{COLUMNS, MeterRow, meters_of};

@@ -5,15 +5,15 @@ use sluice_event::RequestId;
 use sqlx::postgres::PgRow;
 use sqlx::{AssertSqlSafe, FromRow, Row as _};
 
-use super::PostgresStore;
 use super::connections::Lease;
 use super::event_partitions::layout;
 use super::ledger::add_to_ledger;
 use super::timestamptz::Timestamptz;
+use super::{PostgresStore, meters};
 use crate::conflicts::{ConflictPage, ConflictQuery, StoredConflict};
-use crate::erase::{Erase, Erased, Rewritten, discarded, rewrite};
+use crate::erase::{Erase, Erased, MAX_ALIKE, Rewritten, discarded, rewrite};
 use crate::erased::{PAYLOAD, PAYLOAD_HASH};
-use crate::{Store, StoreError};
+use crate::{Store, StoreError, StoredEvent};
 
 /// The number of whole entries among the dead letters that are in memory at the same time.
 const ENTRIES: i64 = 4;
@@ -47,10 +47,10 @@ impl Erase for PostgresStore {
     }
 
     async fn erase(&self, topic: &str, event_id: &str, shard: &str) -> Result<Erased, StoreError> {
-        let mut seqs = None;
-        if self.settings.keyer.uses_only_topic_and_event_id() {
-            seqs = Some(self.event(topic, event_id, 1).await?.into_iter().map(|event| event.seq).collect());
-        }
+        let stored = self.event(topic, event_id, MAX_ALIKE).await?;
+        self.forget(&stored).await?;
+        let by_number = self.settings.keyer.uses_only_topic_and_event_id();
+        let seqs = by_number.then(|| stored.iter().map(|event| event.seq).collect());
         let mut lease = self.lease(&self.queries).await?;
         let layout = layout::current(&mut lease, &self.layouts).await?;
         lease.run("BEGIN").await?;
@@ -64,7 +64,22 @@ impl Erase for PostgresStore {
                 return Err(error);
             }
         };
-        self.finish(lease, erased)
+        let erased = self.finish(lease, erased)?;
+        // A meter may have read the row once more in between.
+        self.forget(&stored).await?;
+        Ok(erased)
+    }
+}
+
+impl PostgresStore {
+    /// Removes the values of events from what meters show.
+    async fn forget(&self, events: &[StoredEvent]) -> Result<(), StoreError> {
+        for event in events.iter().filter(|event| !event.erased && !event.damaged) {
+            let mut lease = self.lease(&self.queries).await?;
+            let forgotten = meters::forget(&mut lease, &self.settings, event).await;
+            self.finish(lease, forgotten)?;
+        }
+        Ok(())
     }
 }
 

@@ -83,6 +83,15 @@ pub(super) async fn delete(lease: &mut Lease, settings: &PostgresSettings, name:
     meters::delete(&mut Tables::new(lease, settings), name).await
 }
 
+/// Does what [`meters::forget`] does.
+pub(super) async fn forget(
+    lease: &mut Lease,
+    settings: &PostgresSettings,
+    event: &StoredEvent,
+) -> Result<(), StoreError> {
+    meters::forget(&mut Tables::new(lease, settings), event).await
+}
+
 /// Does what [`meters::maintain`] does.
 pub(super) async fn maintain(
     lease: &mut Lease,

@@ -9,11 +9,12 @@ use sqlx::{FromRow, Row as _, SqliteConnection};
 use super::errors::{of_statement, within};
 use super::ledger::add_to_ledger;
 use super::tombstones::erase_hashes;
-use super::{SqliteStore, query, writer};
+use super::{SqliteStore, meters, query, writer};
 use crate::conflicts::{ConflictPage, ConflictQuery, StoredConflict};
-use crate::erase::{Erase, Erased, Rewritten, discarded, rewrite};
+use crate::erase::{Erase, Erased, MAX_ALIKE, Rewritten, discarded, rewrite};
 use crate::erased::{PAYLOAD, PAYLOAD_HASH};
-use crate::{Store, StoreError};
+use crate::meters as any_meters;
+use crate::{Store, StoreError, StoredEvent};
 
 /// The number of whole entries among the dead letters that are in memory at the same time.
 const ENTRIES: i64 = 4;
@@ -44,16 +45,29 @@ impl Erase for SqliteStore {
     }
 
     async fn erase(&self, topic: &str, event_id: &str, shard: &str) -> Result<Erased, StoreError> {
-        let mut seqs = None;
-        if self.keyer.uses_only_topic_and_event_id() {
-            seqs = Some(self.event(topic, event_id, 1).await?.iter().map(|event| event.seq).collect());
-        }
+        let stored = self.event(topic, event_id, MAX_ALIKE).await?;
+        self.forget(&stored).await?;
+        let by_number = self.keyer.uses_only_topic_and_event_id();
+        let seqs = by_number.then(|| stored.iter().map(|event| event.seq).collect());
         let mut writer = writer::lock(&self.writer).await?;
         writer.begin().await?;
         // An error leaves the transaction open, and the next one rolls it back.
         let erased = erase_all(writer.current().await?, topic, event_id, seqs, shard).await?;
         writer.commit().await?;
+        drop(writer);
+        // A meter may have read the row once more in between.
+        self.forget(&stored).await?;
         Ok(erased)
+    }
+}
+
+impl SqliteStore {
+    /// Removes the values of events from what meters show.
+    async fn forget(&self, events: &[StoredEvent]) -> Result<(), StoreError> {
+        for event in events.iter().filter(|event| !event.erased && !event.damaged) {
+            any_meters::forget(&mut meters::Tables::new(&self.writer, &self.keyer), event).await?;
+        }
+        Ok(())
     }
 }
 

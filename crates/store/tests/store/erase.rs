@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use sluice_event::Keyer;
+use sluice_meter::fold::Length;
 use sluice_store::Counts;
 use sluice_store::commit::{Batch, commit, replay};
 use sluice_store::conflicts::{ConflictLimits, ConflictQuery, StoredConflict};
@@ -140,4 +141,35 @@ pub async fn old_conflicts_are_removed_and_those_beyond_the_bound(test: TestStor
     test.store.maintain_conflicts(ConflictLimits { retention: Duration::ZERO, ..limits }).await.unwrap();
     assert!(conflicts(&test).await.is_empty());
     assert_eq!(test.counts().await.conflicts, 4);
+}
+
+pub async fn a_meter_forgets_the_latest_value_of_an_erased_event(test: TestStore) {
+    const LATEST: &str = r#"{"aggregation":"latest","value":"/n","group_by":["topic"],"time":"received_at"}"#;
+    crate::meters::put(&test, "latest", LATEST).await;
+    crate::meters::put(&test, "sum", crate::meters::SUM).await;
+    let send = async |seconds, id: u64| {
+        let time = at(&format!("2026-01-31T12:00:{seconds:02}Z"));
+        test.commit(&crate::meters::accepted(time, vec![event("t", id, &format!("{{\"n\":{id}}}"))])).await;
+    };
+    send(1, 1).await;
+    send(2, 2).await;
+    // Windows that are added up already, and a batch that is not.
+    crate::meters::maintain(&test).await;
+    send(3, 3).await;
+    let shown = async || crate::meters::at_noon(&test, "latest").await["t"].clone();
+    assert_eq!(shown().await, "3");
+    erase(&test, "t", "1").await;
+    assert_eq!(shown().await, "3", "it was not the latest");
+    erase(&test, "t", "3").await;
+    assert_eq!(shown().await, "erased");
+    send(4, 4).await;
+    assert_eq!(shown().await, "4");
+    crate::meters::maintain(&test).await;
+    erase(&test, "t", "4").await;
+    assert_eq!(shown().await, "erased");
+    for length in [Length::Minute, Length::Quarter, Length::Hour] {
+        let figures = crate::meters::figures(&test, "latest", length).await;
+        assert_eq!(figures.values().collect::<Vec<_>>(), ["erased"], "{length:?}");
+    }
+    assert_eq!(crate::meters::at_noon(&test, "sum").await["t"], "10", "what was counted stays");
 }

@@ -85,6 +85,7 @@ on_stores! {
         all_events_with_the_topic_and_id_are_erased_whatever_their_source
         an_erased_event_that_comes_back_after_its_row_was_lost_has_no_content
         erasing_removes_an_event_from_dead_letters_and_counts_it_as_discarded
+        a_meter_forgets_the_latest_value_of_an_erased_event
         conflicts_are_kept_in_pages_and_erased_with_their_event
         old_conflicts_are_removed_and_those_beyond_the_bound;
     feed:

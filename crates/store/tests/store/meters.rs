@@ -16,11 +16,11 @@ use sluice_store::{CommitOptions, Maintenance, StoreError};
 use crate::batches::*;
 use crate::stores::{Place, TestStore, direct};
 
-const SUM: &str = r#"{"aggregation":"sum","value":"/n","group_by":["topic"],"time":"received_at"}"#;
+pub const SUM: &str = r#"{"aggregation":"sum","value":"/n","group_by":["topic"],"time":"received_at"}"#;
 const COUNT: &str = r#"{"aggregation":"count","time":"received_at"}"#;
 
 /// Events that a publisher has accepted at this time.
-fn accepted(at: Timestamp, events: Vec<Event<'static>>) -> Batch<'static> {
+pub fn accepted(at: Timestamp, events: Vec<Event<'static>>) -> Batch<'static> {
     batch(vec![entry(vec![Request { accepted_at: at, ..request(events) }])])
 }
 
@@ -36,7 +36,7 @@ fn definition(json: &str) -> Definition {
     Definition::parse(json.as_bytes()).expect(json)
 }
 
-async fn put(test: &TestStore, name: &str, json: &str) -> PutMeter {
+pub async fn put(test: &TestStore, name: &str, json: &str) -> PutMeter {
     loop {
         match test.store.put_meter(name, &definition(json)).await {
             Err(StoreError::Conflict(_)) => tokio::task::yield_now().await,
@@ -46,7 +46,7 @@ async fn put(test: &TestStore, name: &str, json: &str) -> PutMeter {
 }
 
 /// Lets maintenance do all that there is to do.
-async fn maintain(test: &TestStore) {
+pub async fn maintain(test: &TestStore) {
     while test.store.maintain_meters().await.expect("maintenance of meters").is_none_or(|figures| figures.more) {}
 }
 
@@ -55,9 +55,9 @@ async fn status(test: &TestStore, name: &str) -> Option<MeterStatus> {
 }
 
 /// The values by the first minute of their window and their groups, joined by commas. `-` is a group without a value.
-type Figures = BTreeMap<(i64, String), String>;
+pub type Figures = BTreeMap<(i64, String), String>;
 
-async fn figures(test: &TestStore, name: &str, length: Length) -> Figures {
+pub async fn figures(test: &TestStore, name: &str, length: Length) -> Figures {
     let meter = status(test, name).await.unwrap_or_else(|| panic!("there is no meter {name}")).shown;
     let step = length.minutes();
     let first = (minute_of(noon()) - 24 * 60).div_euclid(60) * 60;
@@ -72,14 +72,15 @@ async fn figures(test: &TestStore, name: &str, length: Length) -> Figures {
             let values = group::values(key).unwrap_or_else(|| vec![Some("other")]);
             let values: Vec<_> = values.into_iter().map(|value| value.unwrap_or("-")).collect();
             let shown = figure.shown(meter.definition.aggregation);
-            ((*start, values.join(",")), shown.value.to_string())
+            let value = if shown.is_erased { "erased".to_owned() } else { shown.value.to_string() };
+            ((*start, values.join(",")), value)
         })
     });
     figures.collect()
 }
 
 /// Returns the figures of noon, by groups.
-async fn at_noon(test: &TestStore, name: &str) -> BTreeMap<String, String> {
+pub async fn at_noon(test: &TestStore, name: &str) -> BTreeMap<String, String> {
     figures(test, name, Length::Minute)
         .await
         .into_iter()
