@@ -20,7 +20,9 @@ on_both_backends!(
 );
 
 /// Every path that has `GET`, and the `Accept` of a request.
-const PATHS: [(&str, &str); 20] = [
+const PATHS: [(&str, &str); 22] = [
+    ("/events?topic=large", "*/*"),
+    ("/events?topic=large", "application/x-ndjson"),
     ("/events", "*/*"),
     ("/events?limit=2", "application/x-ndjson"),
     ("/events?limit=10000", "application/x-ndjson"),
@@ -84,6 +86,11 @@ async fn head_has_the_headers_of_get_and_no_body(backend: Backend) {
     let system = system(backend).await;
     let client = &system.client;
     system.publish_and_wait(0, &events("t", 0..5)).await;
+    // A list that is sent in pieces, and has no length.
+    let large = |n| json!({"topic": "large", "event_id": format!("{n}"), "payload": "a".repeat(100_000)});
+    system.publish_and_wait(5, &json!([large(1), large(2), large(3)])).await;
+    let list = client.get("/events?topic=large").await;
+    assert!(!list.headers.contains_key("content-length"), "{:?}", list.headers);
     let meter = client.request("PUT", "/meters/sales").body(json!({"aggregation": "count"}).to_string());
     client.send(meter).await.assert_status(201);
     for (path, accept) in PATHS {
