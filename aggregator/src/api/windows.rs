@@ -161,6 +161,11 @@ mod tests {
             windows(Length::Day, "Africa/Cairo", "2026-04-23T12:00:00Z", "2026-04-24T12:00:00Z"),
             ["04-23T00:00+02:00", "04-24T01:00+03:00", "04-25T00:00+03:00"]
         );
+        // The day on which the clock is set back has 25 hours, and is one window.
+        assert_eq!(
+            windows(Length::Day, "Europe/Berlin", "2026-10-24T12:00:00Z", "2026-10-26T00:00:00Z"),
+            ["10-24T00:00+02:00", "10-25T00:00+02:00", "10-26T00:00+01:00", "10-27T00:00+01:00"]
+        );
     }
 
     #[test]
