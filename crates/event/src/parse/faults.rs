@@ -13,6 +13,8 @@ const MAX_MESSAGE: usize = 200;
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Faults {
     kept: Vec<ParseError>,
+    /// The indexes of all events that have one, in any order.
+    indexes: Vec<usize>,
     count: usize,
     whole: bool,
     depends_on_time: bool,
@@ -21,6 +23,7 @@ pub struct Faults {
 impl Faults {
     pub(super) fn push(&mut self, mut error: ParseError) {
         self.count += 1;
+        self.indexes.extend(error.index);
         self.whole |= error.index.is_none();
         self.depends_on_time |= error.kind == ErrorKind::TimestampOutOfRange;
         if self.kept.len() < MAX_KEPT {
@@ -36,6 +39,14 @@ impl Faults {
     /// Returns the first faults, at most a hundred.
     pub fn kept(&self) -> &[ParseError] {
         &self.kept
+    }
+
+    /// Returns the indexes of the events without a fault, of as many as a body has that is not refused as a whole.
+    pub fn good_indexes(&self) -> impl Iterator<Item = usize> {
+        let mut faulty = self.indexes.clone();
+        faulty.sort_unstable();
+        let mut faulty = faulty.into_iter().peekable();
+        (0..).filter(move |index| faulty.next_if_eq(index).is_none())
     }
 
     /// Returns how many faults were found.
@@ -78,5 +89,24 @@ impl<'a> Refused<'a> {
             events.clear();
         }
         Box::new(Self { first, faults, events })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::{Format, Limits, Timestamp, parse_all};
+
+    #[test]
+    fn the_events_of_a_refused_body_keep_their_indexes() {
+        let event = |n: usize| if n % 3 == 1 { "{}".into() } else { format!(r#"{{"id":"{n}","payload":1}}"#) };
+        let body = format!("[{}]", (0..400).map(event).collect::<Vec<_>>().join(","));
+        for (body, format) in
+            [(body.clone(), Format::Document), (body[1..body.len() - 1].replace("},{", "}\n{"), Format::Lines)]
+        {
+            let refused = parse_all(body.as_bytes(), format, &Limits::default(), Timestamp::now()).unwrap_err();
+            let ids = refused.events.iter().map(|event| event.event_id.to_string());
+            assert_eq!(refused.events.len(), 267);
+            assert!(ids.eq(refused.faults.good_indexes().take(267).map(|index| index.to_string())));
+        }
     }
 }
