@@ -23,6 +23,7 @@
 
 mod marks;
 pub mod metrics;
+pub mod notice;
 pub mod redis;
 pub mod replay;
 pub mod sqlite;
@@ -33,6 +34,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use bytes::Bytes;
 use marks::CommitMark;
+use notice::{Notice, NoticeRead, Tallies};
 use sluice_event::entry::PackedEntry;
 use sluice_event::{BodyHash, IdempotencyKeyHash};
 
@@ -185,6 +187,26 @@ pub trait LogWriter: Send + Sync + 'static {
 
     /// Returns how full the log is.
     async fn pressure(&self) -> Result<Pressure, LogError>;
+
+    /// Returns whether aggregators leave notices in this log. If they do not, what is said about notices has no effect.
+    fn has_notices(&self) -> bool {
+        false
+    }
+
+    /// Returns the notice, unless it is the one with the known tag.
+    async fn notice(&self, _known: Option<&str>) -> Result<NoticeRead, LogError> {
+        Ok(NoticeRead::Absent)
+    }
+
+    /// Adds to tallies. After an error they may have been added.
+    async fn add_to_tallies(&self, _tallies: &Tallies) -> Result<(), LogError> {
+        Ok(())
+    }
+
+    /// Returns whether a request was appended to a stream under its key. False is also the answer if its record is gone.
+    async fn is_recorded(&self, _stream: u16, _request: KeyedRequest) -> Result<bool, LogError> {
+        Ok(false)
+    }
 }
 
 /// One consumer of the consumer group. Every call creates the group where it is missing (after the
@@ -236,6 +258,26 @@ pub trait LogReader: Send + Sync + 'static {
 
     /// Leaves the group, if nothing is pending for this consumer; returns whether it left.
     async fn leave(&self) -> Result<bool, LogError>;
+
+    /// Returns the tag of the notice; `None` if there is none.
+    async fn notice_tag(&self) -> Result<Option<String>, LogError> {
+        Ok(None)
+    }
+
+    /// Replaces the notice if it is the one with this tag, or there is none if `before` is `None`. Returns whether it was.
+    async fn replace_notice(&self, _notice: &Notice, _before: Option<&str>) -> Result<bool, LogError> {
+        Ok(true)
+    }
+
+    /// Returns all tallies.
+    async fn tallies(&self) -> Result<Tallies, LogError> {
+        Ok(Tallies::default())
+    }
+
+    /// Removes tallies.
+    async fn forget_tallies(&self, _names: &[String]) -> Result<(), LogError> {
+        Ok(())
+    }
 
     /// Checks that the log replies.
     async fn ping(&self) -> Result<(), LogError>;

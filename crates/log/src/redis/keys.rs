@@ -53,6 +53,16 @@ pub(super) fn streams(prefix: &Prefix) -> String {
     format!("{}:streams", prefix.text)
 }
 
+/// Returns the key of the notice.
+pub(super) fn notice(prefix: &Prefix) -> String {
+    format!("{}:notice", prefix.text)
+}
+
+/// Returns the key of the tallies.
+pub(super) fn tallies(prefix: &Prefix) -> String {
+    format!("{}:tallies", prefix.text)
+}
+
 /// Returns the key of the right to replay.
 pub(super) fn replayer(prefix: &Prefix) -> String {
     format!("{}:replayer", prefix.text)

@@ -12,7 +12,8 @@
 //! | `X:{p}:replay` | hash, while a replay is pending: how far it goes and how far it got |
 //!
 //! Keys of the whole log: `X:streams` has the highest number of streams that was ever used, `X:replayer` says which
-//! replica replays, and `X:loss` describes the last loss of the store that was found.
+//! replica replays, `X:loss` describes the last loss of the store that was found, and `X:notice` and `X:tallies` are those of
+//! [`crate::notice`].
 //!
 //! On a cluster the hash tag is not always the number alone (`X:{1.9250}`), so that streams spread evenly over the nodes
 //! (`slots.rs`), and the keys of the whole log are in slots of their own.
@@ -36,6 +37,7 @@ mod key_records;
 mod keys;
 mod losses;
 mod node;
+mod notice;
 mod open;
 mod pressure;
 mod read;

@@ -14,7 +14,8 @@ use super::connect::Link;
 use super::error::Fault;
 use super::keys::{Prefix, StreamKeys};
 use super::settings::ReaderSettings;
-use super::{acknowledge, backlog, claim, consumers, extend_claim, group, read, replay, streams, trim};
+use super::{acknowledge, backlog, claim, consumers, extend_claim, group, notice, read, replay, streams, trim};
+use crate::notice::{Notice, Tallies};
 use crate::replay::{CommitMark, LogMarks, Marks, PendingReplay, ReplayLog, StreamReplay};
 use crate::{Backlog, Claimed, ConsumerInfo, Delivered, LogError, LogReader, Position};
 
@@ -210,6 +211,22 @@ impl LogReader for RedisReader {
         let streams = self.streams().await?;
         consumers::remove(&self.link, &streams, me, Duration::ZERO).await?;
         Ok(!self.consumers().await?.iter().any(|consumer| consumer.name == me[0]))
+    }
+
+    async fn notice_tag(&self) -> Result<Option<String>, LogError> {
+        Ok(notice::tag(&self.link, &self.prefix).await?)
+    }
+
+    async fn replace_notice(&self, notice: &Notice, before: Option<&str>) -> Result<bool, LogError> {
+        Ok(notice::replace(&self.link, &self.prefix, notice, before).await?)
+    }
+
+    async fn tallies(&self) -> Result<Tallies, LogError> {
+        Ok(notice::tallies(&self.link, &self.prefix).await?)
+    }
+
+    async fn forget_tallies(&self, names: &[String]) -> Result<(), LogError> {
+        Ok(notice::forget(&self.link, &self.prefix, names).await?)
     }
 
     async fn ping(&self) -> Result<(), LogError> {

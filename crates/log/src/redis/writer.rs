@@ -13,8 +13,9 @@ use super::keys::{Prefix, StreamKeys};
 use super::losses::LastConfirmed;
 use super::replicas::Replicas;
 use super::settings::WriterSettings;
-use super::{append, key_records, pressure, streams};
-use crate::{Append, Appended, LogError, LogWriter, Pressure};
+use super::{append, key_records, notice, pressure, streams};
+use crate::notice::{NoticeRead, Tallies};
+use crate::{Append, Appended, KeyedRequest, LogError, LogWriter, Pressure};
 
 /// The number of streams is recorded again after this time, because Redis may have lost it, and its settings are
 /// looked at again.
@@ -131,5 +132,20 @@ impl LogWriter for RedisWriter {
         let beyond = (self.settings.streams..highest).map(|number| StreamKeys::new(&self.prefix, number));
         let streams: Vec<_> = self.streams.iter().cloned().chain(beyond).collect();
         pressure::pressure(&self.link, &streams).await
+    }
+    fn has_notices(&self) -> bool {
+        true
+    }
+
+    async fn notice(&self, known: Option<&str>) -> Result<NoticeRead, LogError> {
+        Ok(notice::read(&self.link, &self.prefix, known).await?)
+    }
+
+    async fn add_to_tallies(&self, tallies: &Tallies) -> Result<(), LogError> {
+        Ok(notice::add(&self.link, &self.prefix, tallies).await?)
+    }
+
+    async fn is_recorded(&self, stream: u16, request: KeyedRequest) -> Result<bool, LogError> {
+        Ok(notice::is_recorded(&self.link, &StreamKeys::new(&self.prefix, stream), request).await?)
     }
 }

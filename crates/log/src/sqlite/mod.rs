@@ -19,7 +19,7 @@ mod statements;
 mod wal;
 mod writer;
 
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -27,8 +27,10 @@ use sqlx::SqlitePool;
 use tokio::sync::{Mutex, Notify};
 use tokio::time::{Instant, timeout_at};
 
+use crate::notice::{Board, Notice, NoticeRead, Tallies};
 use crate::{
-    Append, Appended, Backlog, Claimed, ConsumerInfo, Delivered, LogError, LogReader, LogWriter, Position, Pressure,
+    Append, Appended, Backlog, Claimed, ConsumerInfo, Delivered, KeyedRequest, LogError, LogReader, LogWriter,
+    Position, Pressure,
 };
 pub use check::find_damage;
 pub use counters::counters;
@@ -50,6 +52,8 @@ pub struct SqliteLog {
     appended: Arc<Notify>,
     /// Allows one read at a time, because each starts where the one before it ended.
     reading: Mutex<()>,
+    /// The notice and the tallies. They are not stored: the only process that reads them is this one.
+    board: std::sync::Mutex<Board>,
 }
 
 impl SqliteLog {
@@ -66,7 +70,20 @@ impl SqliteLog {
         let appended = Arc::new(Notify::new());
         let writer =
             Writer::start(writing, settings.idempotency_ttl, deliveries.clone(), appended.clone(), lock).await?;
-        Ok(Self { settings, writer, pool, space: Space::default(), deliveries, appended, reading: Mutex::default() })
+        Ok(Self {
+            settings,
+            writer,
+            pool,
+            space: Space::default(),
+            deliveries,
+            appended,
+            reading: Mutex::default(),
+            board: std::sync::Mutex::default(),
+        })
+    }
+
+    fn board(&self) -> std::sync::MutexGuard<'_, Board> {
+        self.board.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Closes the log: completes the writes in progress and releases the folder, which can then be opened again. Every
@@ -100,6 +117,23 @@ impl LogWriter for SqliteLog {
             None => None,
         };
         Ok(Pressure { backlog, memory })
+    }
+
+    fn has_notices(&self) -> bool {
+        true
+    }
+
+    async fn notice(&self, known: Option<&str>) -> Result<NoticeRead, LogError> {
+        Ok(self.board().read(known))
+    }
+
+    async fn add_to_tallies(&self, tallies: &Tallies) -> Result<(), LogError> {
+        self.board().add(tallies);
+        Ok(())
+    }
+
+    async fn is_recorded(&self, _stream: u16, request: KeyedRequest) -> Result<bool, LogError> {
+        statements::is_recorded(&self.pool, request).await
     }
 }
 
@@ -183,6 +217,23 @@ impl LogReader for SqliteLog {
 
     async fn leave(&self) -> Result<bool, LogError> {
         Ok(self.deliveries.pending() == 0)
+    }
+
+    async fn notice_tag(&self) -> Result<Option<String>, LogError> {
+        Ok(self.board().tag())
+    }
+
+    async fn replace_notice(&self, notice: &Notice, before: Option<&str>) -> Result<bool, LogError> {
+        Ok(self.board().replace(notice, before))
+    }
+
+    async fn tallies(&self) -> Result<Tallies, LogError> {
+        Ok(self.board().tallies())
+    }
+
+    async fn forget_tallies(&self, names: &[String]) -> Result<(), LogError> {
+        self.board().forget(names);
+        Ok(())
     }
 
     async fn ping(&self) -> Result<(), LogError> {

@@ -5,7 +5,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use sqlx::sqlite::SqliteRow;
 use sqlx::{Row, SqliteConnection, SqlitePool};
 
-use crate::{Append, Appended, Delivered, LogError, Position};
+use crate::{Append, Appended, Delivered, KeyedRequest, LogError, Position};
 
 /// Returns the current time in milliseconds since 1970.
 pub(super) fn now_millis() -> u64 {
@@ -63,6 +63,14 @@ pub(super) async fn append(
             .fetch_one(&mut *connection)
             .await?;
     Ok(Appended::Stored { backlog: Some(backlog as u64) })
+}
+
+/// Returns whether a request was appended under its key, which has not expired.
+pub(super) async fn is_recorded(pool: &SqlitePool, request: KeyedRequest) -> Result<bool, LogError> {
+    let select =
+        sqlx::query_scalar("SELECT EXISTS (SELECT 1 FROM keys WHERE key = ? AND body_hash = ? AND expires > ?)");
+    let select = select.bind(request.key.as_bytes().as_slice()).bind(request.body_hash.as_bytes().as_slice());
+    Ok(select.bind(now_millis() as i64).fetch_one(pool).await?)
 }
 
 /// Removes acknowledged entries and counts their events; returns the number of removed entries.

@@ -3,6 +3,7 @@
 use std::collections::HashSet;
 use std::time::{Duration, Instant};
 
+use sluice_log::notice::{Notice, NoticeRead, Tallies};
 use sluice_log::{Appended, Delivered, LogError};
 
 use crate::backends::Backend;
@@ -61,7 +62,48 @@ suite! {
     a_consumer_leaves_only_when_nothing_is_pending
     a_consumer_is_listed_with_what_it_holds
     nothing_can_be_appended_to_a_stream_that_is_not_there
+    a_notice_is_replaced_by_whoever_knows_it
+    tallies_add_up_until_they_are_forgotten
+    the_record_of_a_key_says_whether_its_request_was_appended
     it_answers_a_ping
+}
+
+async fn a_notice_is_replaced_by_whoever_knows_it(log: impl Backend) {
+    let (first, second) = (Notice::new("first"), Notice::new(vec![0, 255, 10]));
+    assert!(log.writer().has_notices());
+    assert_eq!(log.writer().notice(None).await.unwrap(), NoticeRead::Absent);
+    assert_eq!(log.writer().notice(Some(&first.tag)).await.unwrap(), NoticeRead::Absent);
+    assert_eq!(log.reader().notice_tag().await.unwrap(), None);
+    assert!(!log.reader().replace_notice(&first, Some("other")).await.unwrap());
+    assert!(log.reader().replace_notice(&first, None).await.unwrap());
+    assert!(!log.reader().replace_notice(&second, None).await.unwrap());
+    assert_eq!(log.writer().notice(None).await.unwrap(), NoticeRead::Changed(first.clone()));
+    assert_eq!(log.writer().notice(Some(&first.tag)).await.unwrap(), NoticeRead::Unchanged);
+    assert!(log.reader().replace_notice(&second, Some(&first.tag)).await.unwrap());
+    assert_eq!(log.reader().notice_tag().await.unwrap(), Some(second.tag.clone()));
+    assert_eq!(log.writer().notice(Some(&first.tag)).await.unwrap(), NoticeRead::Changed(second));
+}
+
+async fn tallies_add_up_until_they_are_forgotten(log: impl Backend) {
+    let tallies = |numbers: &[(&str, u64)]| -> Tallies {
+        numbers.iter().map(|(name, number)| ((*name).to_owned(), *number)).collect()
+    };
+    assert_eq!(log.reader().tallies().await.unwrap(), Tallies::new());
+    log.writer().add_to_tallies(&tallies(&[("1 a", 2), ("1 b \u{fc}", 3)])).await.unwrap();
+    log.writer().add_to_tallies(&tallies(&[("1 a", 40)])).await.unwrap();
+    assert_eq!(log.reader().tallies().await.unwrap(), tallies(&[("1 a", 42), ("1 b \u{fc}", 3)]));
+    log.reader().forget_tallies(&["1 a".to_owned(), "none".to_owned()]).await.unwrap();
+    log.reader().forget_tallies(&[]).await.unwrap();
+    assert_eq!(log.reader().tallies().await.unwrap(), tallies(&[("1 b \u{fc}", 3)]));
+}
+
+async fn the_record_of_a_key_says_whether_its_request_was_appended(log: impl Backend) {
+    let record = |key, body| keyed(&[(key, body)]).keyed[0];
+    assert!(!log.writer().is_recorded(0, record(1, 1)).await.unwrap());
+    log.writer().append(&keyed(&[(1, 1)])).await.unwrap();
+    assert!(log.writer().is_recorded(0, record(1, 1)).await.unwrap());
+    assert!(!log.writer().is_recorded(0, record(1, 2)).await.unwrap(), "another body");
+    assert!(!log.writer().is_recorded(0, record(2, 1)).await.unwrap(), "another key");
 }
 
 async fn an_entry_is_read_as_it_was_appended(log: impl Backend) {
