@@ -9,6 +9,7 @@ use crate::erase::Erase;
 use crate::feed::Feed;
 use crate::ledger::LedgerKind;
 use crate::outcomes::RequestOutcome;
+use crate::schemas::SchemaStore;
 use crate::series::{Minute, SeriesCounts, SeriesQuery};
 use crate::{Counts, DeadLetter, Patterns, Statistics, Store, StoreError, TopicPage, TopicSelection};
 
@@ -187,7 +188,7 @@ impl TopicAudit {
 
 /// A store as people look at it.
 #[async_trait]
-pub trait Inspect: Store + Feed + Erase {
+pub trait Inspect: Store + Feed + Erase + SchemaStore {
     /// Returns a page of dead letters, bounded in bytes.
     async fn dead_letter_page(&self, query: &DeadLetterQuery) -> Result<DeadLetterPage, StoreError>;
 

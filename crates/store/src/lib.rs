@@ -27,6 +27,7 @@ pub mod postgres;
 pub mod put_aside;
 mod read;
 mod retention_clock;
+pub mod schemas;
 pub mod series;
 pub mod sqlite;
 mod topics;

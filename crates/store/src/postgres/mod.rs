@@ -36,6 +36,7 @@ mod removals;
 mod restored;
 mod retention;
 mod schema;
+mod schemas;
 mod series;
 mod session;
 mod settings;

@@ -147,6 +147,7 @@ fn migrator() -> Migrator {
         migration(11, "feed", include_str!("../../migrations/postgres/0011_feed.sql")),
         migration(12, "conflicts", include_str!("../../migrations/postgres/0012_conflicts.sql")),
         migration(13, "outcomes", include_str!("../../migrations/postgres/0013_outcomes.sql")),
+        migration(14, "topic schemas", include_str!("../../migrations/postgres/0014_topic_schemas.sql")),
     ]);
     migrator.set_locking(false).set_ignore_missing(true);
     migrator

@@ -19,6 +19,7 @@ mod query;
 mod readers;
 mod retention;
 mod schema;
+mod schemas;
 mod series;
 mod snapshot;
 mod tombstones;

@@ -67,6 +67,7 @@ fn migrator() -> Migrator {
         migration(9, "feed", include_str!("../../migrations/sqlite/0009_feed.sql")),
         migration(10, "conflicts", include_str!("../../migrations/sqlite/0010_conflicts.sql")),
         migration(11, "outcomes", include_str!("../../migrations/sqlite/0011_outcomes.sql")),
+        migration(12, "topic schemas", include_str!("../../migrations/sqlite/0012_topic_schemas.sql")),
     ]);
     migrator.set_locking(false).set_ignore_missing(true);
     migrator

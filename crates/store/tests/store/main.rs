@@ -18,6 +18,7 @@ mod put_aside;
 mod queries;
 mod receipts;
 mod retention;
+mod schemas;
 mod series;
 mod settings;
 mod sqlite;
@@ -153,6 +154,11 @@ on_stores! {
         a_clock_that_is_set_forward_or_back_removes_nothing_and_keeps_nothing
         a_process_that_starts_after_a_long_time_removes_nothing_in_its_first_call
         an_event_that_retention_removed_is_new_again;
+    schemas:
+        a_schema_is_put_changed_and_removed_and_its_versions_are_kept
+        schemas_are_bounded_by_their_number_their_size_and_the_number_of_versions
+        of_schemas_that_are_put_at_once_each_is_a_version
+        the_versions_of_topics_that_were_removed_long_ago_are_forgotten;
     series:
         events_are_counted_in_the_minute_in_which_they_were_accepted
         the_ends_of_a_series_are_its_first_minute_and_the_one_after_its_last
