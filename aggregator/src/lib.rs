@@ -8,6 +8,7 @@
 pub mod api;
 pub mod audit;
 pub mod backup;
+mod declared_file;
 pub mod meters_file;
 pub mod metrics;
 pub mod outcomes;
@@ -15,5 +16,8 @@ mod postgres_args;
 mod ready;
 pub mod replica;
 pub mod run;
+mod schema_notice;
+pub mod schemas_file;
 pub mod settings;
 pub mod standalone;
+mod topic_name;

@@ -76,6 +76,12 @@ pub const METERS: Metric = Metric::gauge("sluice_meters", &[], "meters");
 pub const METERS_INCOMPLETE: Metric = Metric::gauge("sluice_meters_incomplete", &[], "meters");
 /// Failures of adding up what batches have written for meters.
 pub const METER_ERRORS: Metric = Metric::counter("sluice_meter_errors_total", &[], "errors");
+/// Topics with a schema.
+pub const SCHEMAS: Metric = Metric::gauge("sluice_schemas", &[], "topics");
+/// Failures of telling the publishers which schemas are in force.
+pub const SCHEMA_ERRORS: Metric = Metric::counter("sluice_schema_errors_total", &[], "errors");
+/// 1 if the file of schemas was changed to one that cannot be used, else 0; absent without such a file.
+pub const SCHEMAS_FILE_UNUSABLE: Metric = Metric::gauge("sluice_schemas_file_unusable", &[], "files");
 /// 1 if the file of meters was changed to one that cannot be used, else 0; absent without such a file.
 pub const METERS_FILE_UNUSABLE: Metric = Metric::gauge("sluice_meters_file_unusable", &[], "files");
 /// Keys that were looked up in closed partitions.
@@ -140,6 +146,9 @@ pub const ALL: &[Metric] = &[
     METERS_INCOMPLETE,
     METER_ERRORS,
     METERS_FILE_UNUSABLE,
+    SCHEMAS,
+    SCHEMA_ERRORS,
+    SCHEMAS_FILE_UNUSABLE,
     FILTER_BYTES,
     KEYS_LOOKED_UP,
     KEYS_FOUND,
@@ -265,6 +274,21 @@ pub(crate) fn meters(figures: Option<&MeterFigures>) {
 /// Counts a failure of the maintenance of meters.
 pub(crate) fn meter_error() {
     counter!(METER_ERRORS.name).increment(1);
+}
+
+/// Shows how many topics have a schema.
+pub(crate) fn schemas(count: usize) {
+    gauge!(SCHEMAS.name).set(count as f64);
+}
+
+/// Counts a failure of telling the publishers which schemas are in force.
+pub(crate) fn schema_error() {
+    counter!(SCHEMA_ERRORS.name).increment(1);
+}
+
+/// Shows whether the file of schemas can be used.
+pub(crate) fn schemas_file(is_usable: bool) {
+    gauge!(SCHEMAS_FILE_UNUSABLE.name).set(f64::from(u8::from(!is_usable)));
 }
 
 /// Shows whether the file of meters can be used.

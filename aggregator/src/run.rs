@@ -14,7 +14,6 @@ use sluice_service::{metrics, server, shutdown};
 use tokio_util::sync::CancellationToken;
 
 use crate::api::{self, ApiState};
-use crate::meters_file;
 use crate::ready::ready;
 use crate::replica::consumer::{Consumer, pause};
 use crate::replica::failover::Failover;
@@ -23,6 +22,7 @@ use crate::replica::intake::BatchLimits;
 use crate::replica::name_check::warn_if_name_is_used;
 use crate::replica::{ReplicaSettings, aggregate};
 use crate::settings::{PostgresArgs, RunSettings};
+use crate::{meters_file, schema_notice, schemas_file};
 use sluice_store::CommitOptions;
 use sluice_store::StoreError;
 use sluice_store::postgres::{self, PostgresSettings, PostgresStore};
@@ -40,6 +40,7 @@ pub async fn run(settings: RunSettings) -> anyhow::Result<()> {
     let metrics = metrics::install();
     let tls = settings.listener.tls().map_err(anyhow::Error::msg)?;
     let meters = settings.rules.meters_file().map_err(anyhow::Error::msg)?;
+    let schemas = settings.rules.schemas_file().map_err(anyhow::Error::msg)?;
     let name = settings.consumer_name();
     let store = Arc::new(PostgresStore::connect(&postgres_settings(&settings, &name))?);
     let log = RedisReader::new(ReaderSettings {
@@ -64,6 +65,7 @@ pub async fn run(settings: RunSettings) -> anyhow::Result<()> {
     let log: Arc<dyn LogReader> = log;
     let options = commit_options(&settings, &name);
 
+    let notices = log.clone();
     let migrated = Arc::new(AtomicBool::new(false));
     let api = api::router(ApiState::new(store.clone(), log.clone(), options.clone()).ending_with(stop.clone()));
     let limits = BatchLimits {
@@ -77,7 +79,10 @@ pub async fn run(settings: RunSettings) -> anyhow::Result<()> {
     let listener = server::bind(&settings.listen.to_string()).await?;
     let guard = settings.auth.guard(settings.listen)?;
 
-    let declared = meters_file::keep(meters, store.clone(), stop.clone());
+    let meters = meters_file::keep(meters, store.clone(), stop.clone());
+    let schemas = schemas_file::keep(schemas, store.clone(), stop.clone());
+    let notices = schema_notice::keep(store.clone(), notices, stop.clone());
+    let declared = async { tokio::join!(meters, schemas, notices) };
     let replica_settings = replica_settings(&settings);
     let aggregating = async {
         let done = async {
@@ -97,7 +102,7 @@ pub async fn run(settings: RunSettings) -> anyhow::Result<()> {
         .with_tls(tls);
     let router = api.merge(monitoring.routes());
     let serving = monitoring.beside(server::run(listener, router, stop.clone(), options));
-    let (aggregated, served, ()) = tokio::join!(aggregating, serving, declared);
+    let (aggregated, served, _) = tokio::join!(aggregating, serving, declared);
     aggregated.and(served)
 }
 

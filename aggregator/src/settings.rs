@@ -21,6 +21,7 @@ use crate::audit::AuditSettings;
 use crate::backup::BackupCommand;
 use crate::meters_file::MetersFile;
 pub use crate::postgres_args::{PartitionArgs, PostgresArgs};
+use crate::schemas_file::SchemasFile;
 
 /// Stores events exactly once, and answers questions about them.
 #[derive(Debug, Parser)]
@@ -88,6 +89,9 @@ pub struct RuleArgs {
     /// File with meters, in YAML or JSON: they are put into the store at the start and when the file changes
     #[arg(long, env = "SLUICE_METERS", value_name = "FILE")]
     pub meters: Option<PathBuf>,
+    /// File with the JSON Schemas of topics, in YAML or JSON: they are put into the store at the start and when the file changes
+    #[arg(long, env = "SLUICE_SCHEMAS", value_name = "FILE")]
+    pub schemas: Option<PathBuf>,
     /// Largest number of new events in one transaction. With duplicates among them, which need no row, a
     /// transaction holds up to four times as many events, but not more than the larger of this number and
     /// 10000 [default: 2400, standalone 10000]
@@ -129,6 +133,14 @@ impl RuleArgs {
     /// Returns how many conflicts are kept.
     pub fn conflict_limits(&self) -> ConflictLimits {
         ConflictLimits { retention: self.conflict_retention, bytes: self.conflict_bytes }
+    }
+
+    /// Reads the file of schemas.
+    ///
+    /// # Errors
+    /// What is wrong with it.
+    pub fn schemas_file(&self) -> Result<Option<SchemasFile>, String> {
+        self.schemas.as_deref().map(SchemasFile::read).transpose()
     }
 
     /// Returns the function that computes the key of an event.

@@ -17,13 +17,13 @@ use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
 use crate::api::{self, ApiState};
-use crate::meters_file;
 use crate::ready::ready;
 use crate::replica::consumer::Consumer;
 use crate::replica::housekeeping::PARTITIONS_EVERY;
 use crate::replica::intake::BatchLimits;
 use crate::replica::{ReplicaSettings, aggregate};
 use crate::settings::StandaloneSettings;
+use crate::{meters_file, schema_notice, schemas_file};
 use sluice_store::CommitOptions;
 use sluice_store::sqlite::{SqliteSettings, SqliteStore};
 
@@ -99,13 +99,22 @@ impl Standalone {
         let origins = settings.auth.origins();
         // The publisher stops first: what it has accepted is stored before the aggregator stops.
         let published = CancellationToken::new();
+        let schemas = settings.rules.schemas_file().map_err(anyhow::Error::msg)?;
+        // Before the publisher looks for them, so that it accepts nothing unchecked.
+        if let Some(schemas) = &schemas {
+            schemas_file::put_once(schemas, &*store).await?;
+        }
+        schema_notice::write(&*store, &*log).await.map_err(anyhow::Error::msg)?;
         let state = ApiState::new(store.clone(), log.clone(), options.clone()).ending_with(shutdown.clone());
         let outcomes = Some(Arc::new(state.outcomes()) as Arc<dyn OutcomeSource>);
         let publisher = Publisher::start(log.clone(), &settings.ingest, &settings.rules.keyer(), outcomes);
         let files = (log.clone(), store.clone());
         let api = api::router(state);
         let meters = settings.rules.meters_file().map_err(anyhow::Error::msg)?;
-        let declared = meters_file::keep(meters, store.clone(), shutdown.clone());
+        let meters = meters_file::keep(meters, store.clone(), shutdown.clone());
+        let schemas = schemas_file::keep(schemas, store.clone(), shutdown.clone());
+        let notices = schema_notice::keep(store.clone(), log.clone(), shutdown.clone());
+        let declared = async { tokio::join!(meters, schemas, notices) };
         let (settings, metrics_listen) = (settings.rules, settings.listener.metrics_listen);
         let limits =
             BatchLimits { events: settings.batch_events.unwrap_or(BATCH_EVENTS), linger: settings.batch_linger };
@@ -136,7 +145,7 @@ impl Standalone {
             published.cancel();
             served
         };
-        let (aggregated, served, ()) = tokio::join!(aggregating, serving, declared);
+        let (aggregated, served, _) = tokio::join!(aggregating, serving, declared);
         close(files, settings.shutdown_timeout).await;
         aggregated.and(served)
     }

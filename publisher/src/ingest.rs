@@ -31,6 +31,8 @@ use crate::{headers, receive};
 
 /// Larger bodies, in bytes, are parsed on a thread of their own: they would delay other requests.
 const LARGE_BODY: usize = 256 << 10;
+/// The same, if events are compared with schemas, which takes several times as long as parsing them.
+const LARGE_CHECKED_BODY: usize = 16 << 10;
 const PATH: &str = "/publish";
 
 // Looked up once: the lookup takes longer than counting does.
@@ -158,14 +160,16 @@ where
     let content = headers::check_content(headers)?;
     let outcomes = publisher.outcomes();
     let wait = outcome::wanted(uri, headers)?.filter(|_| outcomes.is_some());
-    let reading = Reading { format: content.format, partial: headers::is_partial(uri)?, waits: wait.is_some() };
+    let partial = headers::is_partial(uri)?;
     let key = headers::idempotency_key(headers)?;
     let rules = publisher.rules();
-    let warning = match reading.format {
+    let warning = match content.format {
         BodyFormat::Events(_) => None,
         BodyFormat::CloudEvents(_) => rules.cloud_events.check()?,
     };
     publisher.check_room()?;
+    let schemas = publisher.schemas().await?;
+    let reading = Reading { format: content.format, partial, waits: wait.is_some(), schemas: schemas.as_ref() };
 
     // Held while the request is in memory, which does not end when its client leaves.
     let mut reservation = publisher.reserve();
@@ -176,15 +180,19 @@ where
         (body, reservation) = publisher.expander().expand(coding, body, max, reservation).await?;
     }
     let size = body.len() as u64;
-    if reading.format == BodyFormat::CloudEvents(CloudEventMode::Binary) {
+    if content.format == BodyFormat::CloudEvents(CloudEventMode::Binary) {
         body = to_structured(headers, &body)?;
         reservation.grow(body.len()).await?;
     }
-    let ((packed, errors), reservation) = validate(publisher, sender, key, body, reading, reservation).await?;
+    let ((mut packed, errors), reservation) = validate(publisher, sender, key, body, reading, reservation).await?;
     let (count, receipt) = (packed.request.events(), packed.receipt);
-    // A batch of CloudEvents may be empty.
-    if count > 0 {
-        publisher.append(packed, reservation).await?;
+    match (packed.refused.take(), packed.keyed) {
+        // It is stored already, or will be.
+        (Some(_), Some(keyed)) if publisher.was_accepted(keyed).await? => {}
+        (Some(refused), _) => return Err(*refused),
+        // A batch of CloudEvents may be empty.
+        (None, _) if count == 0 => {}
+        (None, _) => publisher.append(packed, reservation).await?,
     }
 
     EVENTS.increment(count);
@@ -213,16 +221,19 @@ async fn validate(
     sender: Sender<'_>,
     key: Option<&[u8]>,
     body: Bytes,
-    reading: Reading,
+    reading: Reading<'_>,
     reservation: Reservation,
 ) -> Result<((Packed, Option<EventErrors>), Reservation), Problem> {
     let rules = publisher.rules();
-    if body.len() <= LARGE_BODY {
+    let large = if reading.schemas.is_some() { LARGE_CHECKED_BODY } else { LARGE_BODY };
+    if body.len() <= large {
         return pack(sender, key, &body, reading, rules).map(|packed| (packed, reservation));
     }
     let (key, rules) = (key.map(<[u8]>::to_vec), rules.clone());
     let (id, subject, limit) = (sender.id, sender.subject.cloned(), sender.limit.cloned());
+    let (Reading { format, partial, waits, .. }, schemas) = (reading, reading.schemas.cloned());
     let packing = tokio::task::spawn_blocking(move || {
+        let reading = Reading { format, partial, waits, schemas: schemas.as_ref() };
         let sender = Sender { id, subject: subject.as_ref(), limit: limit.as_ref() };
         let packed = pack(sender, key.as_deref(), &body, reading, &rules)?;
         Ok((packed, reservation))

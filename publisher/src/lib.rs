@@ -32,10 +32,12 @@ mod query_auth;
 mod receive;
 pub mod redis_args;
 mod resolve;
+mod schema_check;
 pub mod serve;
 pub mod settings;
 pub mod simulate;
 pub mod token;
+mod topic_schemas;
 mod waiting;
 
 pub use ingest::{Accepted, router};

@@ -25,6 +25,13 @@ pub const BACKLOG_EVENTS: Metric = Metric::gauge("sluice_publish_backlog_events"
 /// The share of its memory that the log uses, from 0 to 1; NaN when unknown or unbounded.
 pub const LOG_MEMORY_RATIO: Metric = Metric::gauge("sluice_publish_log_memory_ratio", &[], "ratio");
 
+/// Topics whose schemas are in force here; absent until they were read.
+pub const SCHEMAS: Metric = Metric::gauge("sluice_publish_schemas", &[], "topics");
+/// Schemas that this publisher cannot use, so that the events of their topics are not checked.
+pub const SCHEMAS_UNUSABLE: Metric = Metric::gauge("sluice_publish_schemas_unusable", &[], "schemas");
+/// Events that did not match the schema of their topic, by what the topic's `policy` makes of them.
+pub const SCHEMA_VIOLATIONS: Metric = Metric::counter("sluice_publish_schema_violations_total", &["policy"], "events");
+
 /// Every metric that only the publisher records.
 pub const ALL: &[Metric] = &[
     REQUESTS,
@@ -37,4 +44,7 @@ pub const ALL: &[Metric] = &[
     WAITING_REQUESTS,
     BACKLOG_EVENTS,
     LOG_MEMORY_RATIO,
+    SCHEMAS,
+    SCHEMAS_UNUSABLE,
+    SCHEMA_VIOLATIONS,
 ];

@@ -142,7 +142,7 @@ problem_responses! {
     PublishProblems: [
         Code::InvalidQuery, Code::InvalidIdempotencyKey, Code::MalformedJson, Code::MalformedEncoding,
         Code::TopicNotAllowed, Code::BodyTimeout, Code::BodyTooLarge, Code::TooManyEvents, Code::PayloadTooLarge,
-        Code::UnsupportedMediaType, Code::InvalidEvent, Code::PayloadTooDeep, Code::IdempotencyKeyReused,
+        Code::UnsupportedMediaType, Code::InvalidEvent, Code::SchemaViolation, Code::PayloadTooDeep, Code::IdempotencyKeyReused,
         Code::BacklogFull, Code::LogMemoryFull, Code::QueueFull, Code::LogFull, Code::LogUnavailable,
     ];
 }

@@ -1,21 +1,25 @@
 //! Turns a body into one packed request, with the ids that follow from its `Idempotency-Key`.
 
+use std::sync::Arc;
+
 use sluice_auth::problems::topic_not_allowed;
 use sluice_auth::{EventLimit, Subject, Topics};
 use sluice_event::ambient::random_u128;
 use sluice_event::entry::PackedRequest;
 use sluice_event::key::{hash128, hash128_of_parts};
 use sluice_event::{
-    BodyHash, CloudEventForm, Event, IdempotencyKeyHash, Limits, ReceiptId, Refused, RequestId, Timestamp, parse_all,
-    parse_cloud_events,
+    BodyHash, CloudEventForm, Event, Format, IdempotencyKeyHash, Limits, ReceiptId, Refused, RequestId, Timestamp,
+    parse_all, parse_cloud_events,
 };
 use sluice_log::KeyedRequest;
+use sluice_schema::Schemas;
 use sluice_service::event_errors::EventErrors;
 use sluice_service::problem::Problem;
 
 use crate::cloud_events::{CloudEventMode, CloudEventRules};
 use crate::headers::BodyFormat;
 use crate::problems::{event_errors, invalid_body};
+use crate::schema_check;
 
 /// What events must be.
 #[derive(Debug, Clone)]
@@ -26,12 +30,14 @@ pub(crate) struct Rules {
 
 /// How a body is read.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Reading {
+pub(crate) struct Reading<'s> {
     pub(crate) format: BodyFormat,
     /// Whether the events without an error are accepted although others have one.
     pub(crate) partial: bool,
     /// Whether its client waits until it is stored.
     pub(crate) waits: bool,
+    /// The schemas of topics, if there are any.
+    pub(crate) schemas: Option<&'s Arc<Schemas>>,
 }
 
 /// Who sends a request, and its id.
@@ -74,21 +80,25 @@ pub(crate) struct Packed {
     pub(crate) keyed: Option<KeyedRequest>,
     /// The receipt, if the request has one.
     pub(crate) receipt: Option<ReceiptId>,
+    /// Why schemas refuse the request, if it has an `Idempotency-Key`. It is accepted nevertheless if it was before: a schema
+    /// may have changed since.
+    pub(crate) refused: Option<Box<Problem>>,
 }
 
 /// Validates and packs a body, which has the JSON text of a CloudEvent that came in the binary mode. Also returns the errors of a body that is accepted in part.
 ///
 /// What is accepted of a body with an `Idempotency-Key` must follow from the body alone, because a repetition under the key
-/// gets the same answer without being stored again. So a timestamp that is too far from the arrival refuses it as a whole.
+/// gets the same answer without being stored again. So a timestamp that is too far from the arrival refuses it as a whole, and
+/// so does an event that a schema refuses.
 ///
 /// # Errors
-/// The problem of [`invalid_body`], of [`topic_not_allowed`] for the first topic that is not the sender's, or of a sender
-/// that sends too many events.
+/// The problem of [`invalid_body`], of [`topic_not_allowed`] for the first topic that is not the sender's, of a sender that
+/// sends too many events, or of a payload that does not match the schema of its topic.
 pub(crate) fn pack(
     sender: Sender<'_>,
     key: Option<&[u8]>,
     body: &[u8],
-    reading: Reading,
+    reading: Reading<'_>,
     rules: &Rules,
 ) -> Result<(Packed, Option<EventErrors>), Problem> {
     let now = Timestamp::now();
@@ -102,16 +112,19 @@ pub(crate) fn pack(
             parse_cloud_events(body, form, &rules.cloud_events.topic, &rules.limits, now)
         }
     };
-    let (events, errors) = match parsed {
+    let (mut events, faulty) = match parsed {
         Ok(events) => (events, None),
-        Err(refused) if reading.partial && usable(&refused, key) => {
-            let errors = event_errors(&refused.faults);
-            (refused.events, Some(errors))
+        Err(mut refused) if reading.partial && usable(&refused, key) => {
+            (std::mem::take(&mut refused.events), Some(refused))
         }
         Err(refused) => return Err(invalid_body(&refused)),
     };
     sender.check_topics(&events)?;
     sender.limit.map_or(Ok(()), |limit| limit.take(events.len()))?;
+    let (errors, refused) = match reading.schemas {
+        None => (faulty.map(|faulty| event_errors(&faulty.faults)), None),
+        Some(schemas) => check_schemas(&mut events, schemas, faulty.as_deref(), key, body, reading)?,
+    };
     let name = sender.name();
     let receipt = match key {
         Some(key) => Some(ReceiptId::from_bytes(hash128_of_parts(&[name, key, body]))),
@@ -124,7 +137,45 @@ pub(crate) fn pack(
     });
     let request = PackedRequest::new(sender.id, receipt, now, &events);
     let request = if reading.waits { request.waiting() } else { request };
-    Ok((Packed { request, keyed, receipt }, errors))
+    Ok((Packed { request, keyed, receipt, refused: refused.map(Box::new) }, errors))
+}
+
+/// Compares the events that have no fault with the schemas of their topics, and removes those that are refused if a part of
+/// the body can be accepted. Returns the errors of all events that are not accepted, and why a request with a key is refused.
+fn check_schemas(
+    events: &mut Vec<Event<'_>>,
+    schemas: &Schemas,
+    faulty: Option<&Refused<'_>>,
+    key: Option<&[u8]>,
+    body: &[u8],
+    reading: Reading<'_>,
+) -> Result<(Option<EventErrors>, Option<Problem>), Problem> {
+    let errors = faulty.map(|faulty| event_errors(&faulty.faults));
+    let line = |index| line_of(body, reading.format, index);
+    let refusals = match faulty {
+        None => schema_check::check(schemas, events, 0.., line),
+        Some(faulty) => schema_check::check(schemas, events, faulty.faults.good_indexes(), line),
+    };
+    let Some((index, problem)) = refusals.problem() else { return Ok((errors, None)) };
+    if reading.partial && key.is_none() && refusals.count() < events.len() {
+        refusals.remove_from(events);
+        return Ok((Some(refusals.with(errors)), None));
+    }
+    let problem = match faulty.filter(|faulty| faulty.first.index < Some(index)) {
+        Some(faulty) => invalid_body(faulty),
+        None => problem,
+    };
+    let problem = problem.errors(refusals.with(errors.clone()));
+    if key.is_some() { Ok((errors, Some(problem))) } else { Err(problem) }
+}
+
+/// Returns the line of an event, from 1, in a body with an event on each line.
+fn line_of(body: &[u8], format: BodyFormat, index: usize) -> Option<usize> {
+    if format != BodyFormat::Events(Format::Lines) {
+        return None;
+    }
+    let lines = body.split(|byte| *byte == b'\n').zip(1..).filter(|(line, _)| !line.trim_ascii().is_empty());
+    lines.map(|(_, number)| number).nth(index)
 }
 
 /// Returns whether a part of a body can be accepted.
@@ -135,15 +186,17 @@ fn usable(refused: &Refused<'_>, key: Option<&[u8]>) -> bool {
 #[cfg(test)]
 pub(crate) mod tests {
     use sluice_event::entry::{self, PackedEntry};
-    use sluice_event::{EntryId, Format, Keyer, TopicTemplate};
+    use sluice_event::{EntryId, Keyer, TopicTemplate};
+    use sluice_schema::{InForce, Policy};
     use sluice_service::code::Code;
+    use sluice_service::event_errors::EventError;
 
     use super::*;
     use crate::cloud_events::{CloudEventArgs, WithoutSource};
 
     const BODY: &[u8] = br#"{"id":"evt-1","payload":{"value":100}}"#;
-    pub(crate) const JSON: Reading =
-        Reading { format: BodyFormat::Events(Format::Document), partial: false, waits: false };
+    pub(crate) const JSON: Reading<'_> =
+        Reading { format: BodyFormat::Events(Format::Document), partial: false, waits: false, schemas: None };
     const NOBODY: Sender<'_> = Sender { id: RequestId::from_u128(0), subject: None, limit: None };
 
     pub(crate) fn rules() -> Rules {
@@ -238,5 +291,102 @@ pub(crate) mod tests {
         let body = br#"[{"id":"1","payload":1},{"id":"2"}]"#;
         assert!(pack(NOBODY, Some(b"k"), body, partial, &rules).is_ok());
         assert!(pack(NOBODY, Some(b"k"), body, JSON, &rules).is_err());
+    }
+
+    /// Payloads of topic `n` are numbers, which is checked, and those of topic `c` too, which is counted.
+    fn schemas() -> Arc<Schemas> {
+        let number = |topic, policy| InForce { topic, version: 1, policy, schema: r#"{"type":"number"}"# };
+        let document = Schemas::document([number("n", Policy::Refuse), number("c", Policy::Count)]).unwrap();
+        Arc::new(Schemas::compile(&document).unwrap().0)
+    }
+
+    const MIXED: &[u8] = br#"[{"id":"0","topic":"n","payload":1},{"id":"1"},{"id":"2","topic":"n","payload":"x"},
+        {"id":"3","topic":"c","payload":"x"},{"id":"4","topic":"n","payload":{"a":1}},{"id":"5","payload":"x"}]"#;
+
+    #[test]
+    fn an_event_that_does_not_match_refuses_the_request_or_is_counted_as_its_topic_says() {
+        let schemas = schemas();
+        let reading = Reading { schemas: Some(&schemas), ..JSON };
+        let pack = |body: &[u8]| pack(NOBODY, None, body, reading, &rules());
+        assert!(pack(br#"[{"id":"1","topic":"n","payload":1},{"id":"2","payload":"x"}]"#).is_ok());
+        let (packed, errors) = pack(br#"{"id":"1","topic":"c","payload":"x"}"#).unwrap();
+        assert_eq!((packed.request.events(), errors), (1, None));
+        let body = br#"[{"id":"1","topic":"n","payload":1},{"id":"2","topic":"n","payload":["x"]}]"#;
+        let problem = serde_json::to_value(pack(body).unwrap_err()).unwrap();
+        assert_eq!((&problem["code"], &problem["index"]), (&"schema_violation".into(), &1.into()), "{problem}");
+        assert_eq!((&problem["field"], &problem["pointer"]), (&"payload".into(), &"".into()), "{problem}");
+        assert_eq!(problem["detail"], "events[1].payload: the value is not of type \"number\"");
+        assert_eq!((problem["errors"][0]["pointer"].as_str(), problem["error_count"].as_u64()), (Some(""), Some(1)));
+        let mut violations = schemas.take_violations();
+        violations.sort_unstable();
+        assert_eq!(violations, [("c", 1, 1), ("n", 1, 1)]);
+    }
+
+    #[test]
+    fn a_part_is_accepted_and_all_errors_are_named_with_their_indexes() {
+        let schemas = schemas();
+        let reading = Reading { partial: true, schemas: Some(&schemas), ..JSON };
+        let (packed, errors) = pack(NOBODY, None, MIXED, reading, &rules()).unwrap();
+        let errors = errors.unwrap();
+        assert_eq!((packed.request.events(), errors.count), (3, 3));
+        let indexes: Vec<_> = errors.first.iter().map(EventError::index).collect();
+        assert_eq!(indexes, [Some(1), Some(2), Some(4)]);
+        // Nothing is left: the first error is that of the request.
+        let none = br#"[{"id":"1","topic":"n","payload":"x"},{"id":"2"}]"#;
+        let problem = pack(NOBODY, None, none, reading, &rules()).unwrap_err();
+        assert_eq!(problem.code(), Code::SchemaViolation);
+        let none = br#"[{"id":"2"},{"id":"1","topic":"n","payload":"x"}]"#;
+        let problem = pack(NOBODY, None, none, reading, &rules()).unwrap_err();
+        assert_eq!(
+            (problem.code(), problem.detail()),
+            (Code::InvalidEvent, "events[0].payload: is missing; null is a payload too")
+        );
+        assert_eq!(serde_json::to_value(problem).unwrap()["error_count"], 2);
+    }
+
+    #[test]
+    fn under_a_key_schemas_refuse_a_request_as_a_whole_unless_it_was_accepted_before() {
+        let schemas = schemas();
+        let reading = Reading { partial: true, schemas: Some(&schemas), ..JSON };
+        let (packed, errors) = pack(NOBODY, Some(b"k"), MIXED, reading, &rules()).unwrap();
+        assert_eq!(packed.refused.unwrap().code(), Code::InvalidEvent, "the first error");
+        // What the answer said when there was no schema.
+        let (before, errors_before) =
+            pack(NOBODY, Some(b"k"), MIXED, Reading { schemas: None, ..reading }, &rules()).unwrap();
+        assert_eq!(packed.request.events(), before.request.events());
+        assert_eq!((errors, packed.keyed), (errors_before, before.keyed));
+        let good = br#"{"id":"1","topic":"n","payload":1}"#;
+        assert!(pack(NOBODY, Some(b"k"), good, reading, &rules()).unwrap().0.refused.is_none());
+    }
+
+    #[test]
+    fn the_schema_of_a_topic_applies_to_the_data_of_a_cloud_event() {
+        let schemas = schemas();
+        let format = BodyFormat::CloudEvents(CloudEventMode::Structured(CloudEventForm::One));
+        let pack = |data: &str| {
+            let body = format!(r#"{{"specversion":"1.0","id":"1","source":"/shop","type":"n"{data}}}"#);
+            let reading = Reading { format, schemas: Some(&schemas), ..JSON };
+            pack(NOBODY, None, body.as_bytes(), reading, &rules())
+        };
+        assert_eq!(pack(r#","data":1"#).unwrap().0.request.events(), 1);
+        for (data, pointer) in
+            [(r#","data":"x""#, "/data"), (r#","data_base64":"AA==""#, "/data_base64"), ("", "/data")]
+        {
+            let problem = serde_json::to_value(pack(data).unwrap_err()).unwrap();
+            assert_eq!(
+                (&problem["code"], &problem["pointer"]),
+                (&"schema_violation".into(), &pointer.into()),
+                "{data}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_violation_in_a_line_names_the_line() {
+        let schemas = schemas();
+        let reading = Reading { format: BodyFormat::Events(Format::Lines), schemas: Some(&schemas), ..JSON };
+        let body = b"{\"id\":\"1\",\"payload\":1}\n\n \n{\"id\":\"2\",\"topic\":\"n\",\"payload\":\"x\"}\n";
+        let problem = pack(NOBODY, None, body, reading, &rules()).unwrap_err();
+        assert!(problem.detail().starts_with("line 4, events[1].payload: "), "{}", problem.detail());
     }
 }

@@ -3,10 +3,13 @@
 use std::time::Duration;
 
 use sluice_event::{ErrorKind, Faults, Refused};
+use sluice_schema::Violation;
 use sluice_service::code::Code;
 use sluice_service::event_errors::{EventError, EventErrors};
 use sluice_service::problem::Problem;
 
+/// The errors of events that are shown, at most.
+pub(crate) const MAX_ERRORS: usize = 100;
 /// A full queue is emptied by the next appends, which take milliseconds.
 const QUEUE_RETRY: Duration = Duration::from_secs(1);
 /// A log has room again when aggregators have stored a part of the backlog.
@@ -142,6 +145,18 @@ pub(crate) fn event_errors(faults: &Faults) -> EventErrors {
     let errors = faults.kept().iter();
     let first = errors.map(|error| EventError::new(code(error.kind), error.index, error.field, error.to_string()));
     EventErrors { first: first.collect(), count: faults.count() }
+}
+
+/// The payload of an event does not match the schema of its topic. Returns the problem of its request, and the error of the
+/// event.
+pub(crate) fn schema_violation(index: usize, line: Option<usize>, violation: Violation) -> (Problem, EventError) {
+    let Violation { pointer, reason } = violation;
+    let line = line.map(|line| format!("line {line}, ")).unwrap_or_default();
+    let at = if pointer.is_empty() { String::new() } else { format!(" at {pointer}") };
+    let detail = format!("{line}events[{index}].payload{at}: {reason}");
+    let (code, field) = (Code::SchemaViolation, "payload");
+    let problem = Problem::new(code, detail.as_str()).at(Some(index), Some(field)).at_pointer(&pointer);
+    (problem, EventError::new(code, Some(index), Some(field), detail).at_pointer(pointer))
 }
 
 fn code(kind: ErrorKind) -> Code {

@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use sluice_event::Keyer;
 use sluice_event::ambient::random_u128;
-use sluice_log::LogWriter;
+use sluice_log::{KeyedRequest, LogWriter};
+use sluice_schema::Schemas;
 use sluice_service::problem::Problem;
 use tokio::sync::{Semaphore, oneshot};
 use tokio::time::Instant;
@@ -21,6 +22,7 @@ use crate::pack::{Packed, Rules};
 use crate::pressure::Gate;
 use crate::problems::{key_reused, log_unavailable, queue_full};
 use crate::settings::IngestArgs;
+use crate::topic_schemas::TopicSchemas;
 use crate::waiting::{Outcome, Waiting};
 
 /// Publishes to a log of any kind. Cheap to clone; its tasks end when the last clone is dropped.
@@ -41,6 +43,8 @@ struct Shared {
     /// The bytes of the bodies that may be held.
     bytes: Arc<BodyBudget>,
     expander: Expander,
+    log: Arc<dyn LogWriter>,
+    schemas: Arc<TopicSchemas>,
     coalescers: Vec<Coalescer>,
     _watching: DropGuard,
 }
@@ -59,6 +63,8 @@ impl Publisher {
         tokio::spawn(stop.clone().run_until_cancelled_owned(gate.clone().watch(log.clone())));
         let cloud_events = CloudEventRules::new(&settings.cloud_events, dedup_fields);
         let rules = Arc::new(Rules { limits: settings.limits(), cloud_events });
+        let schemas = Arc::new(TopicSchemas::new(&*log));
+        tokio::spawn(stop.clone().run_until_cancelled_owned(schemas.clone().watch(log.clone())));
         let bounds = coalesce::Bounds { appends: settings.max_appends.into(), waiting: settings.max_waiting as usize };
         let coalescers =
             (0..log.streams()).map(|stream| Coalescer::start(stream, log.clone(), gate.clone(), bounds)).collect();
@@ -72,6 +78,8 @@ impl Publisher {
             slots: Arc::new(Semaphore::new(settings.max_waiting as usize)),
             bytes: Arc::new(BodyBudget::new(bytes)),
             expander: Expander::new(settings.body_timeout),
+            log,
+            schemas,
             coalescers,
             _watching: stop.drop_guard(),
         };
@@ -98,6 +106,40 @@ impl Publisher {
         &self.shared.expander
     }
 
+    /// Returns the schemas of topics; `None` if no topic has one.
+    ///
+    /// # Errors
+    /// `log_unavailable` when they were not read yet, and the log does not answer within the append timeout.
+    pub(crate) async fn schemas(&self) -> Result<Option<Arc<Schemas>>, Problem> {
+        self.shared.schemas.current(self.shared.append_timeout).await
+    }
+
+    /// Returns what is wrong with the schemas of topics, in words.
+    pub(crate) fn schema_notes(&self) -> Vec<String> {
+        self.shared.schemas.notes()
+    }
+
+    /// Returns whether a request was accepted under its key before.
+    ///
+    /// # Errors
+    /// `log_unavailable`.
+    pub(crate) async fn was_accepted(&self, keyed: KeyedRequest) -> Result<bool, Problem> {
+        let stream = self.stream(Some(keyed)) as u16;
+        let asked = tokio::time::timeout(self.shared.append_timeout, self.shared.log.is_recorded(stream, keyed)).await;
+        match asked {
+            Ok(Ok(recorded)) => Ok(recorded),
+            Ok(Err(error)) => Err(log_unavailable(&error.to_string())),
+            Err(_) => Err(log_unavailable("no answer within the append timeout")),
+        }
+    }
+
+    /// Returns the number of a stream: that of a key, or any.
+    fn stream(&self, keyed: Option<KeyedRequest>) -> usize {
+        let streams = self.shared.coalescers.len();
+        let spread = || keyed.map_or_else(random_u128, |keyed| keyed.key.as_u128());
+        if streams < 2 { 0 } else { (spread() % streams as u128) as usize }
+    }
+
     /// Refuses a request before its body is read, if it would be refused afterwards.
     ///
     /// # Errors
@@ -121,13 +163,7 @@ impl Publisher {
     pub(crate) async fn append(&self, packed: Packed, reservation: Reservation) -> Result<(), Problem> {
         let slot = Slot::take(&self.shared.slots)?;
         let deadline = Instant::now() + self.shared.append_timeout;
-        let coalescer = match self.shared.coalescers.as_slice() {
-            [only] => only,
-            several => {
-                let spread = packed.keyed.map_or_else(random_u128, |keyed| keyed.key.as_u128());
-                &several[(spread % several.len() as u128) as usize]
-            }
-        };
+        let coalescer = &self.shared.coalescers[self.stream(packed.keyed)];
         let (reply, answer) = oneshot::channel();
         coalescer.enqueue(Waiting { packed, deadline, reply, slot, reservation })?;
         match tokio::time::timeout_at(deadline, answer).await {

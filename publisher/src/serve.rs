@@ -84,7 +84,11 @@ pub async fn serve(
     let outcomes = asked.map(|aggregators| Arc::new(aggregators) as Arc<dyn OutcomeSource>);
     let publisher = Publisher::start(Arc::new(log), &settings.ingest, &settings.dedup_fields, outcomes);
     // Ready without Redis too: a client then gets a 503 with the reason, not a refused connection.
-    let ready = move || Box::pin(std::future::ready(requirement.check())) as BoxFuture<'static, Readiness>;
+    let published = publisher.clone();
+    let ready = move || {
+        let notes = requirement.check().map(|notes| notes.into_iter().chain(published.schema_notes()).collect());
+        Box::pin(std::future::ready(notes)) as BoxFuture<'static, Readiness>
+    };
     let monitoring = Monitoring::bind(settings.listener.metrics_listen, metrics, ready).await?;
     let router = ingest::router(publisher.clone()).merge(monitoring.routes());
     let router = match settings.query_url {

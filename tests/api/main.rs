@@ -64,6 +64,7 @@ mod plugin;
 mod programs;
 mod publish;
 mod restart;
+mod schemas;
 mod simulator;
 mod stats;
 mod stuck;

@@ -3,8 +3,9 @@
 use std::borrow::Cow;
 
 use percent_encoding::{AsciiSet, CONTROLS, utf8_percent_encode};
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 use serde_json::value::RawValue;
+use sluice_event::content::is_cloud_event;
 use utoipa::ToSchema;
 
 use super::event::Event;
@@ -58,27 +59,10 @@ pub(super) struct Made<'e> {
     damaged: bool,
 }
 
-/// What a payload that is a CloudEvent has.
-#[derive(Deserialize)]
-struct Attributes<'p> {
-    #[serde(borrow)]
-    specversion: Cow<'p, str>,
-    #[serde(borrow)]
-    id: Cow<'p, str>,
-    #[serde(borrow)]
-    source: Cow<'p, str>,
-    #[serde(borrow, rename = "type")]
-    kind: Cow<'p, str>,
-}
-
 impl<'e> From<&'e Event> for CloudEvent<'e> {
     fn from(event: &'e Event) -> Self {
         if let Some(payload) = event.payload()
-            && let Ok(attributes) = serde_json::from_str::<Attributes<'_>>(payload.get())
-            && attributes.specversion == "1.0"
-            && !attributes.kind.is_empty()
-            && attributes.id == event.event_id()
-            && Some(&*attributes.source) == event.source()
+            && is_cloud_event(payload.get(), event.event_id(), event.source())
         {
             return Self::Published(payload);
         }

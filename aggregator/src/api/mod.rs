@@ -2,6 +2,7 @@
 
 mod accept;
 mod answers;
+mod body;
 mod caller;
 mod cloud_event;
 mod conflicts;
@@ -19,6 +20,7 @@ mod problem_lists;
 mod problems;
 mod query;
 mod replay;
+mod schemas;
 mod series;
 mod server_paths;
 mod span;
@@ -51,6 +53,9 @@ pub fn router(state: ApiState) -> Router {
         .route("/meters", get(meters::list))
         .route("/meters/{name}", get(meters::read).put(meters::put).delete(meters::remove))
         .route("/meters/query", post(meters::query))
+        .route("/schemas", get(schemas::list))
+        .route("/topics/{topic}/schema", get(schemas::read).put(schemas::put).delete(schemas::remove))
+        .route("/topics/{topic}/schema/versions", get(schemas::versions))
         .route_layer(bounded());
     Router::new()
         .merge(lists)

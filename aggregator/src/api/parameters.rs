@@ -135,6 +135,35 @@ pub(super) struct MeterName {
     name: String,
 }
 
+/// The topic of a schema.
+#[derive(IntoParams)]
+#[into_params(parameter_in = Path)]
+pub(super) struct SchemaTopic {
+    /// The topic: not blank, at most 256 bytes of UTF-8. It must be one of the token's.
+    #[param(example = "orders", min_length = 1, max_length = 256, pattern = r"^[^\x00]*[^\x00\s][^\x00]*$")]
+    topic: String,
+}
+
+/// Which version of a schema.
+#[derive(IntoParams)]
+#[into_params(parameter_in = Query)]
+pub(super) struct VersionChoice {
+    /// A version that is kept; without it the one that is in force.
+    version: Option<u32>,
+}
+
+/// Whether a schema is only tried.
+#[derive(IntoParams)]
+#[into_params(parameter_in = Query)]
+pub(super) struct DryRunChoice {
+    /// `true` compares stored events with the schema, and changes nothing.
+    #[param(default = false)]
+    dry_run: Option<bool>,
+    /// With `dry_run=true` alone: how many of the newest events of the topic.
+    #[param(minimum = 1, maximum = 10000, default = 1000)]
+    events: Option<u32>,
+}
+
 /// Groups of the figures of a meter.
 #[derive(IntoParams)]
 #[into_params(parameter_in = Query)]

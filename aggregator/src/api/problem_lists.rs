@@ -23,6 +23,9 @@ problem_responses! {
     pub(super) OutcomeProblems: [Code::NotFound, Code::QueryUnavailable];
     /// Of adding and changing a meter.
     pub(super) PutMeterProblems: STORE, BOUNDED, BODY, [Code::TopicNotAllowed, Code::TooManyMeters, Code::InvalidMeter];
+    /// Of putting a schema.
+    pub(super) PutSchemaProblems: STORE, BOUNDED, BODY,
+        [Code::InvalidQuery, Code::TopicNotAllowed, Code::TooManySchemas, Code::InvalidSchema];
     /// Of questions about meters.
     pub(super) QuestionProblems: STORE, BOUNDED, BODY, [Code::InvalidQuery];
     /// Of discarding a dead letter.

@@ -3,9 +3,11 @@
 use std::time::Duration;
 
 use sluice_meter::{InvalidDefinition, MAX_METERS};
+use sluice_schema::{InvalidSchema, MAX_SCHEMAS, MAX_TOTAL_BYTES};
 use sluice_service::code::Code;
 use sluice_service::problem::Problem;
 use sluice_store::StoreError;
+use sluice_store::schemas::PutSchema;
 
 /// A database that restarts is available again within a few seconds.
 const STORE_RETRY: Duration = Duration::from_secs(2);
@@ -71,6 +73,40 @@ pub(super) fn invalid_meter(error: &InvalidDefinition) -> Problem {
 pub(super) fn too_many_meters() -> Problem {
     let detail = format!("there are {MAX_METERS} meters, with those that are being changed; remove one first");
     Problem::new(Code::TooManyMeters, detail)
+}
+
+/// Returns the problem for the definition of a schema that cannot be used.
+pub(super) fn invalid_schema(error: &InvalidSchema) -> Problem {
+    let field = Some(&*error.field).filter(|field| !field.is_empty());
+    let problem = Problem::new(Code::InvalidSchema, error.to_string()).at(None, field);
+    match &error.pointer {
+        Some(pointer) => problem.at_pointer(pointer),
+        None => problem,
+    }
+}
+
+/// Returns the problem for a topic that can have no events, and so no schema.
+pub(super) fn invalid_topic(reason: &str) -> Problem {
+    Problem::new(Code::InvalidSchema, format!("topic: {reason}")).at(None, Some("topic"))
+}
+
+/// Returns the problem for a topic without a schema, or without this version.
+pub(super) fn no_schema() -> Problem {
+    not_found("the topic has no such schema")
+}
+
+/// Returns the problem for a schema beyond the bound of all schemas.
+pub(super) fn too_many_schemas(put: PutSchema) -> Problem {
+    let detail = match put {
+        PutSchema::TooMany => format!("{MAX_SCHEMAS} topics have a schema; remove one first"),
+        _ => format!("all schemas together may have {MAX_TOTAL_BYTES} bytes; remove one first"),
+    };
+    Problem::new(Code::TooManySchemas, detail)
+}
+
+/// Returns the problem for a comparison that failed. `cause` is only logged.
+pub(super) fn check_failed(cause: &dyn std::error::Error) -> Problem {
+    Problem::new(Code::Internal, format!("comparing events with a schema failed: {cause}"))
 }
 
 /// Returns the problem for a body that is larger than it may be.

@@ -14,6 +14,8 @@ use crate::outcomes::Outcomes;
 
 /// The number of answers at a time with all events that share a topic and an id. Each is in memory as a whole.
 const MAX_ALIKE: usize = 2;
+/// The number of comparisons of stored events with a schema at the same time.
+const MAX_DRY_RUNS: usize = 2;
 /// The number of streams of events at the same time.
 const MAX_STREAMS: usize = 64;
 
@@ -25,6 +27,8 @@ pub struct ApiState {
     pub(super) rules: Arc<CommitOptions>,
     /// The bound of events that are read as a whole before they are sent.
     pub(super) alike: Answers,
+    /// The bound of comparisons of stored events with a schema.
+    pub(super) dry_runs: Answers,
     pub(super) started: Instant,
     /// Waits for what becomes of requests.
     pub(super) outcomes: Outcomes,
@@ -39,11 +43,11 @@ impl ApiState {
     pub fn new(store: Arc<dyn Inspect>, log: Arc<dyn LogReader>, rules: CommitOptions) -> Self {
         // Replays count in a separate shard, so that they never wait for a worker's batch.
         let rules = Arc::new(CommitOptions { shard: format!("{}/replay", rules.shard), ..rules });
-        let alike = Answers::new(MAX_ALIKE, PATIENCE);
+        let (alike, dry_runs) = (Answers::new(MAX_ALIKE, PATIENCE), Answers::new(MAX_DRY_RUNS, PATIENCE));
         let streams = Arc::new(Semaphore::new(MAX_STREAMS));
         let shutdown = CancellationToken::new();
         let outcomes = Outcomes::new(store.clone());
-        Self { store, log, rules, alike, started: Instant::now(), outcomes, streams, shutdown }
+        Self { store, log, rules, alike, dry_runs, started: Instant::now(), outcomes, streams, shutdown }
     }
 
     /// Returns what waits for what becomes of requests.

@@ -253,6 +253,29 @@ async fn a_subject_discards_a_dead_letter_of_its_topic(store: Arc<dyn Inspect>) 
     assert_eq!(discarded, json!({"discarded": 1}));
 }
 
+async fn schemas_are_those_of_the_subjects_topics(store: Arc<dyn Inspect>) {
+    let (client, _serving) = serve_guarded(store, sqlite_log().await, Some(Arc::new(SubjectOfHeader))).await;
+    let put = async |topic: &str| {
+        let request = client.request("PUT", &format!("/topics/{topic}/schema")).header("X-Topics", "orders.* bills");
+        client.send(request.body(r#"{"schema":true}"#)).await
+    };
+    for topic in ["orders.eu", "bills"] {
+        put(topic).await.assert_status(201);
+    }
+    put("orders").await.assert_problem(403, "topic_not_allowed");
+    let bounded = Bounded { client: &client, topics: "orders.*" };
+    assert_eq!(set(&bounded.get("/schemas").await["schemas"], "topic"), names(["orders.eu"]));
+    assert_eq!(bounded.get("/topics/orders.eu/schema").await["version"], 1);
+    for topic in ["bills", "orders"] {
+        bounded.refused(&format!("/topics/{topic}/schema"), topic).await;
+        bounded.refused(&format!("/topics/{topic}/schema/versions"), topic).await;
+        let path = format!("/topics/{topic}/schema");
+        bounded.send("DELETE", &path).await.assert_problem(403, "topic_not_allowed");
+    }
+    bounded.send("DELETE", "/topics/orders.eu/schema").await.assert_status(200);
+    assert_eq!(set(&client.get_json("/schemas").await["schemas"], "topic"), names(["bills"]));
+}
+
 /// Runs each case on both databases.
 macro_rules! on_both_stores {
     ($($case:ident)*) => {
@@ -279,4 +302,5 @@ on_both_stores! {
     a_dead_letter_of_another_topic_or_of_unknown_topics_does_not_exist
     a_dead_letter_of_unknown_topics_is_only_for_an_admin_of_every_topic
     a_subject_discards_a_dead_letter_of_its_topic
+    schemas_are_those_of_the_subjects_topics
 }

@@ -14,6 +14,7 @@ pub mod ambient;
 pub mod binary_cloud_event;
 pub mod canonical;
 pub mod compressed;
+pub mod content;
 pub mod entry;
 mod event;
 pub mod ids;

@@ -26,10 +26,3 @@ pub const MAX_VERSIONS: u32 = 100;
 pub fn tally_name(topic: &str, version: u32) -> String {
     format!("{version} {topic}")
 }
-
-/// Returns the part of a payload that the schema of its topic applies to.
-///
-/// It is all of it. Where a payload is an envelope, as that of a CloudEvent is, its content is chosen here.
-pub fn checked_part(payload: &str) -> &str {
-    payload
-}

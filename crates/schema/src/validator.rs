@@ -27,6 +27,14 @@ pub struct Violation {
     pub reason: String,
 }
 
+impl Violation {
+    /// Returns it with the place in what contains the payload at this JSON pointer.
+    #[must_use]
+    pub fn within(self, pointer: &str) -> Self {
+        Self { pointer: format!("{pointer}{}", self.pointer), ..self }
+    }
+}
+
 impl std::fmt::Debug for Validator {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str("Validator")

@@ -84,6 +84,8 @@ codes! {
     StillRefused = "still_refused", CONFLICT;
     /// `PUT /meters/{name}`: there are as many meters as there may be.
     TooManyMeters = "too_many_meters", CONFLICT;
+    /// `PUT /topics/{topic}/schema`: as many topics have a schema as may have one, or all schemas together are too large.
+    TooManySchemas = "too_many_schemas", CONFLICT;
     /// The body has too many bytes.
     BodyTooLarge = "body_too_large", PAYLOAD_TOO_LARGE;
     /// `POST /publish`: a payload has too many bytes.
@@ -96,8 +98,12 @@ codes! {
     IdempotencyKeyReused = "idempotency_key_reused", UNPROCESSABLE_ENTITY;
     /// `PUT /meters/{name}`: the definition of a meter is missing a field or has an invalid one.
     InvalidMeter = "invalid_meter", UNPROCESSABLE_ENTITY;
+    /// `PUT /topics/{topic}/schema`: the schema, or another part of its definition, cannot be used.
+    InvalidSchema = "invalid_schema", UNPROCESSABLE_ENTITY;
     /// `POST /publish`: an event is missing a field or has an invalid one.
     InvalidEvent = "invalid_event", UNPROCESSABLE_ENTITY;
+    /// `POST /publish`: a payload does not match the schema of its topic.
+    SchemaViolation = "schema_violation", UNPROCESSABLE_ENTITY;
     /// `POST /publish`: a payload has too many nested levels.
     PayloadTooDeep = "payload_too_deep", UNPROCESSABLE_ENTITY;
     /// `POST /publish`: too many events are accepted and not stored yet.

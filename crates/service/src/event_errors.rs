@@ -16,6 +16,10 @@ pub struct EventError {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<String>, nullable = false)]
     field: Option<&'static str>,
+    /// The place in the payload, as a JSON pointer, if it does not match a schema.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(example = "/amount", nullable = false)]
+    pointer: Option<String>,
     /// The code that the problem would have if this were the only error.
     #[schema(value_type = Code)]
     code: &'static str,
@@ -26,7 +30,19 @@ pub struct EventError {
 impl EventError {
     /// Returns an error at this place.
     pub fn new(code: Code, index: Option<usize>, field: Option<&'static str>, detail: String) -> Self {
-        Self { index, field, code: code.as_str(), detail }
+        Self { index, field, pointer: None, code: code.as_str(), detail }
+    }
+
+    /// Sets the place in the payload, as a JSON pointer.
+    #[must_use]
+    pub fn at_pointer(mut self, pointer: String) -> Self {
+        self.pointer = Some(pointer);
+        self
+    }
+
+    /// Returns the index of the event in the request.
+    pub fn index(&self) -> Option<usize> {
+        self.index
     }
 }
 

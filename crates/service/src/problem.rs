@@ -24,12 +24,19 @@ pub struct Problem {
     /// Shown to the client.
     detail: Box<str>,
     index: Option<usize>,
-    field: Option<Box<str>>,
+    place: Option<Box<Place>>,
     errors: Option<Box<EventErrors>>,
     /// Only logged, because the client must not see it.
     cause: Option<Box<str>>,
     retry_after: Option<Duration>,
     header: Option<Header>,
+}
+
+/// The place of a problem in a request.
+#[derive(Debug, Clone, Default)]
+struct Place {
+    field: Option<Box<str>>,
+    pointer: Option<Box<str>>,
 }
 
 /// A header of the response that says what the client can do.
@@ -67,6 +74,10 @@ struct Document<'p> {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
     field: Option<&'p str>,
+    /// The place in the payload, or in the schema that is put, as a JSON pointer.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    pointer: Option<&'p str>,
     /// The errors of the request, at most one for each event; at most 100.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false, max_items = 100)]
@@ -86,7 +97,8 @@ impl Serialize for Problem {
             code: self.code.as_str(),
             detail: &self.detail,
             index: self.index,
-            field: self.field.as_deref(),
+            field: self.place.as_ref().and_then(|place| place.field.as_deref()),
+            pointer: self.place.as_ref().and_then(|place| place.pointer.as_deref()),
             errors: self.errors.as_ref().map(|errors| errors.first.as_slice()),
             error_count: self.errors.as_ref().map(|errors| errors.count),
         };
@@ -118,14 +130,21 @@ impl Problem {
         let detail = detail.into().into_boxed_str();
         let (detail, cause) =
             if status.is_server_error() { (general(status).into(), Some(detail)) } else { (detail, None) };
-        Self { status, code, detail, index: None, field: None, errors: None, cause, retry_after: None, header: None }
+        Self { status, code, detail, index: None, place: None, errors: None, cause, retry_after: None, header: None }
     }
 
     /// Sets the place of the problem: the event's index in the request, from 0, and its field.
     #[must_use]
     pub fn at(mut self, index: Option<usize>, field: Option<&str>) -> Self {
         self.index = index;
-        self.field = field.map(Into::into);
+        self.place = field.map(|field| Box::new(Place { field: Some(field.into()), pointer: None }));
+        self
+    }
+
+    /// Sets the place of the problem in the value of the field, as a JSON pointer.
+    #[must_use]
+    pub fn at_pointer(mut self, pointer: &str) -> Self {
+        self.place.get_or_insert_default().pointer = Some(pointer.into());
         self
     }
 
@@ -285,7 +304,10 @@ mod tests {
     fn the_schema_has_the_documents_fields() {
         let schema = serde_json::to_value(Problem::schema()).unwrap();
         let fields: Vec<_> = schema["properties"].as_object().unwrap().keys().collect();
-        assert_eq!(fields, ["code", "detail", "error_count", "errors", "field", "index", "status", "title", "type"]);
+        assert_eq!(
+            fields,
+            ["code", "detail", "error_count", "errors", "field", "index", "pointer", "status", "title", "type"]
+        );
         assert_eq!(Problem::name(), "Problem");
     }
 

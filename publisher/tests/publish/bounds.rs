@@ -38,7 +38,7 @@ async fn publish(fixture: &Fixture, body: &str) -> Answer {
 #[tokio::test]
 async fn a_request_whose_client_has_left_keeps_its_bytes_reserved_while_it_is_in_the_queue() {
     let fixture = Fixture::start(&["--max-waiting-bytes", "8MiB", "--append-timeout", "60s"]).await;
-    fixture.freeze_redis();
+    fixture.freeze_redis().await;
     let body = body(MIB);
     let mut clients = Vec::new();
     for number in 1..=7 {

@@ -11,7 +11,7 @@ use crate::fixture::{Fixture, event};
 async fn requests_that_arrive_while_appends_are_in_flight_share_entries() {
     let fixture = Fixture::start(&[]).await;
     fixture.client.publish(&event("before")).await;
-    fixture.freeze_redis();
+    fixture.freeze_redis().await;
     let requests: Vec<_> = (0..200).map(|n| fixture.publish(None, event(n))).collect();
     fixture.waiting(200).await;
     fixture.thaw_redis();
@@ -33,7 +33,7 @@ async fn requests_that_arrive_while_appends_are_in_flight_share_entries() {
 async fn a_reused_key_is_refused_and_its_companions_are_stored() {
     let fixture = Fixture::start(&[]).await;
     fixture.client.publish_keyed("k", &event("first")).await.assert_status(202);
-    fixture.freeze_redis();
+    fixture.freeze_redis().await;
     let mut accepted = Vec::new();
     for n in 0..4 {
         accepted.push(fixture.publish(None, event(format!("in-flight-{n}"))));

@@ -11,7 +11,7 @@ use crate::fixture::{Fixture, PATIENCE, event};
 async fn what_is_in_hand_is_answered_before_the_end() {
     let mut fixture = Fixture::start(&[]).await;
     fixture.client.publish(&event("before")).await;
-    fixture.freeze_redis();
+    fixture.freeze_redis().await;
     let requests: Vec<_> = (0..20).map(|n| fixture.publish(Some(&format!("key-{n}")), event(n))).collect();
     fixture.waiting(20).await;
     fixture.publisher.process().signal(Signal::TERM);

@@ -79,8 +79,13 @@ impl Fixture {
     }
 
     /// Stops the Redis process with SIGSTOP: its connections stay open, and it does not reply until
-    /// [`Fixture::thaw_redis`].
-    pub fn freeze_redis(&self) {
+    /// [`Fixture::thaw_redis`]. Before that the publisher has read from it what requests wait for at first.
+    pub async fn freeze_redis(&self) {
+        wait_until("the publisher knows the schemas of topics", PATIENCE, || async {
+            let text = self.client.get("/metrics").await.text;
+            holds(text.contains("\nsluice_publish_schemas "), || text.clone())
+        })
+        .await;
         self.redis.process().signal(Signal::STOP);
     }
 

@@ -21,7 +21,7 @@ fn assert_429(answer: &Answer, code: &str) {
 async fn a_full_queue_refuses_and_keeps_what_it_has() {
     let fixture = Fixture::start(&["--max-waiting", "3"]).await;
     fixture.client.publish(&event("before")).await;
-    fixture.freeze_redis();
+    fixture.freeze_redis().await;
     let waiting: Vec<_> = (0..3).map(|n| fixture.publish(None, event(n))).collect();
     fixture.waiting(3).await;
     assert_429(&fixture.client.publish_raw(event("refused").to_string()).await, "queue_full");
@@ -39,7 +39,7 @@ async fn a_full_queue_refuses_and_keeps_what_it_has() {
 async fn bodies_in_hand_are_bounded_in_bytes() {
     let fixture = Fixture::start(&["--max-waiting-bytes", "100KiB", "--max-body-bytes", "100KiB"]).await;
     fixture.client.publish(&event("before")).await;
-    fixture.freeze_redis();
+    fixture.freeze_redis().await;
     let large = |id: &str| json!({"id": id, "payload": "x".repeat(60 << 10)});
     let first = fixture.publish(None, large("1"));
     fixture.waiting(1).await;

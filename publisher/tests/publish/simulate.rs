@@ -58,7 +58,7 @@ async fn it_sends_exactly_what_it_says() {
 async fn it_repeats_what_is_refused_for_a_moment() {
     // Only one request may wait for the log, and sixteen are sent at the same time.
     let fixture = Fixture::start(&["--max-waiting", "1"]).await;
-    fixture.freeze_redis();
+    fixture.freeze_redis().await;
     let url = fixture.client.base().to_owned();
     let options = ["--events", "400", "--batch", "5", "--concurrency", "16", "--duplicate", "0"];
     let running = tokio::spawn(async move { simulate(&url, &options, "").await });

@@ -1,9 +1,7 @@
 //! Lists, adds, changes and removes meters.
 
-use std::time::Duration;
-
 use axum::Json;
-use axum::body::{Body, Bytes, to_bytes};
+use axum::body::Body;
 use axum::extract::{Path, State};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
@@ -14,20 +12,17 @@ use sluice_service::problem::Problem;
 use sluice_store::meters::{MeterStatus, PutMeter, StoredMeter};
 use utoipa::ToSchema;
 
+use crate::api::body;
 use crate::api::caller::Caller;
 use crate::api::parameters::MeterName;
 use crate::api::problem_lists::{PlainProblems, PutMeterProblems};
-use crate::api::problems::{
-    body_timeout, body_too_large, invalid_meter, malformed_body, not_found, store_problem, too_many_meters,
-};
+use crate::api::problems::{invalid_meter, not_found, store_problem, too_many_meters};
 use crate::api::state::ApiState;
 
 use super::request::{AggregationName, NewMeter, TimeName};
 
 /// The largest body of a request.
-const MAX_BODY: usize = 64 << 10;
-/// The longest that its body may take to arrive.
-const BODY_TIMEOUT: Duration = Duration::from_secs(10);
+pub(super) const MAX_BODY: usize = 64 << 10;
 
 /// What a meter counts.
 #[derive(Debug, Serialize, ToSchema)]
@@ -182,7 +177,7 @@ pub(in crate::api) async fn put(
     body: Body,
 ) -> Result<Response, Problem> {
     check_name(&name).map_err(|error| invalid_meter(&error))?;
-    let definition = Definition::parse(&read_body(body).await?).map_err(|error| invalid_meter(&error))?;
+    let definition = Definition::parse(&body::read(body, MAX_BODY).await?).map_err(|error| invalid_meter(&error))?;
     caller.check_patterns(&definition.topics)?;
     // Not to be changed by somebody who may not see it.
     let meters = state.store.meters().await.map_err(store_problem)?;
@@ -197,28 +192,6 @@ pub(in crate::api) async fn put(
     tracing::info!(name, definition = definition.to_json(), added = status == StatusCode::CREATED, "put a meter");
     let meter = find(&state, &caller, &name).await?;
     Ok((status, Json(Meter::from(meter))).into_response())
-}
-
-/// Reads the body of a request.
-pub(super) async fn read_body(body: Body) -> Result<Bytes, Problem> {
-    match tokio::time::timeout(BODY_TIMEOUT, to_bytes(body, MAX_BODY)).await {
-        Ok(Ok(bytes)) => Ok(bytes),
-        Ok(Err(error)) if is_too_large(&error) => Err(body_too_large(MAX_BODY)),
-        Ok(Err(_)) => Err(malformed_body("the body ended early")),
-        Err(_) => Err(body_timeout()),
-    }
-}
-
-/// Returns whether the body was larger than it may be: the only error that has no cause in the connection.
-fn is_too_large(error: &axum::Error) -> bool {
-    let mut cause = std::error::Error::source(error);
-    while let Some(error) = cause {
-        if error.is::<http_body_util::LengthLimitError>() {
-            return true;
-        }
-        cause = error.source();
-    }
-    false
 }
 
 /// The outcome of removing a meter.

@@ -16,9 +16,10 @@ use sluice_store::meters::{MeterReading, StoredMeter};
 use utoipa::ToSchema;
 
 use super::answers::{Figures, FiguresOfWindow, GroupFigure};
-use super::definitions::{find, read_body};
+use super::definitions::{MAX_BODY, find};
 use super::question::{Groups, stored_length};
 use super::text;
+use crate::api::body;
 use crate::api::caller::Caller;
 use crate::api::parameters::{FigureGroups, MeterName, Windows};
 use crate::api::problem_lists::{ListProblems, QuestionProblems};
@@ -119,7 +120,7 @@ pub(in crate::api) async fn query(
     caller: Caller,
     body: Body,
 ) -> Result<Json<AllFigures>, Problem> {
-    let body = read_body(body).await?;
+    let body = body::read(body, MAX_BODY).await?;
     let questions: Questions = serde_json::from_slice(&body).map_err(|error| malformed_body(&error.to_string()))?;
     if questions.queries.len() > MAX_QUESTIONS {
         return Err(invalid_query("queries", &format!("must be at most {MAX_QUESTIONS}")));
