@@ -11,6 +11,8 @@ pub const METRICS_PORT: i32 = 9090;
 pub const TOKENS_FILE: &str = "tokens.yaml";
 /// The name of the file with the meters of the aggregators.
 pub const METERS_FILE: &str = "meters.json";
+/// The name of the file with the schemas of topics.
+pub const SCHEMAS_FILE: &str = "schemas.json";
 /// Port of Redis.
 pub const REDIS_PORT: i32 = 6379;
 /// Port of PostgreSQL.
@@ -168,6 +170,8 @@ pub mod env {
         CONSUMER_TTL = "SLUICE_CONSUMER_TTL";
         /// Aggregator: the file of meters.
         METERS = "SLUICE_METERS";
+        /// Aggregator: the file of schemas.
+        SCHEMAS = "SLUICE_SCHEMAS";
         /// Aggregator: the age at which events are removed.
         RETENTION = "SLUICE_RETENTION";
     }

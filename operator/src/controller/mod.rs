@@ -44,6 +44,7 @@ pub mod server_restarts;
 mod server_url;
 pub mod status;
 pub mod tls;
+mod topic_schemas;
 mod unready;
 pub mod upgrade;
 pub mod validate;

@@ -46,6 +46,8 @@ pub struct Plan {
     pub idempotency_memory_percent: Option<i32>,
     /// The file of meters, if there are any.
     pub meters: Option<String>,
+    /// The file of schemas, if there are any.
+    pub schemas: Option<String>,
     /// What pods require of the settings of Redis and PostgreSQL.
     pub durability: DurabilitySpec,
     /// The aggregators.

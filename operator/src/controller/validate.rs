@@ -24,7 +24,7 @@ use super::tls::plan::TlsPlan;
 use super::upgrade::estimate::Estimate;
 use super::upgrade::{self, Serving};
 use super::volume_plan::volume;
-use super::{auth, publisher_autoscaling, server_url};
+use super::{auth, publisher_autoscaling, server_url, topic_schemas};
 use super::{backup, cloud_native_pg, connections, image_plan};
 use crate::contract::{POSTGRES_PORT, REDIS_PORT};
 use crate::crd::meters;
@@ -79,6 +79,7 @@ pub fn validate(resource: &EventAggregator, live: &Live, defaults: &Defaults, de
         idempotency_ttl: spec.idempotency_ttl.clone(),
         idempotency_memory_percent: spec.idempotency_memory_percent,
         meters: (!spec.meters.is_empty()).then(|| meters::file(&spec.meters)),
+        schemas: topic_schemas::file(spec)?,
         durability: spec.durability.clone(),
         aggregator: aggregator(&spec.aggregator, replicas, waits_for),
         publisher: PublisherPlan {

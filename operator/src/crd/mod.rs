@@ -26,6 +26,7 @@ mod rules_evaluation;
 #[cfg(test)]
 mod samples;
 mod schema;
+pub mod schemas;
 mod secret_names;
 mod service;
 mod shrink;
@@ -55,6 +56,7 @@ pub use pods::PodsSpec;
 pub use publisher_autoscaling::PublisherAutoscaling;
 pub use resources::Resources;
 pub use schema::{crd, yaml};
+pub use schemas::{SchemaPolicy, SchemaSpec};
 pub use service::{ServiceSpec, ServiceType, TrafficPolicy};
 pub use spec::{
     AggregatorSpec, Autoscaling, DedupField, EventAggregator, EventAggregatorSpec, ImagesSpec, LimitsSpec,

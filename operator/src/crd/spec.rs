@@ -18,6 +18,7 @@ use super::pods::PodsSpec;
 use super::publisher_autoscaling::PublisherAutoscaling;
 use super::resources::Resources;
 use super::rules;
+use super::schemas::SchemaSpec;
 use super::service::ServiceSpec;
 use super::status::EventAggregatorStatus;
 use super::tls::TlsSpec;
@@ -89,6 +90,14 @@ pub struct EventAggregatorSpec {
     )]
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub meters: Vec<MeterSpec>,
+    /// JSON Schemas of topics: payloads that do not match are refused, or counted. A schema that is not in the list any more stays
+    /// in force until it is removed by the API.
+    #[schemars(
+        length(max = 100),
+        extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["topic"])
+    )]
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub schemas: Vec<SchemaSpec>,
     /// What pods require of the settings of Redis and PostgreSQL.
     pub durability: DurabilitySpec,
     /// Redis, which holds events between publishers and aggregators.
@@ -129,6 +138,7 @@ impl Default for EventAggregatorSpec {
             idempotency_ttl: "24h".to_owned(),
             idempotency_memory_percent: None,
             meters: Vec::new(),
+            schemas: Vec::new(),
             durability: DurabilitySpec::default(),
             redis: RedisSpec::default(),
             postgres: PostgresSpec::default(),

@@ -12,13 +12,13 @@ use k8s_openapi::api::core::v1::{Container, Volume};
 use super::names::Component;
 use super::objects::Objects;
 use super::{auth, config, durability, meta, pod, postgres, redis, set, tls};
-use crate::contract::{AGGREGATOR_COMMAND, AGGREGATOR_PORT, METERS_FILE, env};
+use crate::contract::{AGGREGATOR_COMMAND, AGGREGATOR_PORT, METERS_FILE, SCHEMAS_FILE, env};
 use crate::controller::plan::{Checksums, Plan};
 
 const COMPONENT: Component = Component::Aggregator;
-/// Where the file of meters is, and the name of its volume.
-const METERS: &str = "/etc/sluice-meters";
-const VOLUME: &str = "meters";
+/// Where the files of meters and of schemas are, and the name of their volume.
+const DEFINITIONS: &str = "/etc/sluice-definitions";
+const VOLUME: &str = "definitions";
 /// Seconds between the shutdown timeout of the program and SIGKILL. The program needs them to leave the
 /// consumer group and to close its connections.
 const GRACE_MARGIN: i64 = 15;
@@ -45,12 +45,13 @@ pub(super) fn build(plan: &Plan, checksums: &Checksums, objects: &mut Objects) {
     ]);
     variables.extend(durability::variables(plan, |_| true));
     variables.extend(plan.retention.iter().map(|time| pod::env(env::RETENTION, time.clone())));
-    variables.extend(plan.meters.iter().map(|_| pod::env(env::METERS, format!("{METERS}/{METERS_FILE}"))));
+    variables.extend(plan.meters.iter().map(|_| pod::env(env::METERS, format!("{DEFINITIONS}/{METERS_FILE}"))));
+    variables.extend(plan.schemas.iter().map(|_| pod::env(env::SCHEMAS, format!("{DEFINITIONS}/{SCHEMAS_FILE}"))));
     container.env = Some(variables);
     container.ports = Some(vec![pod::port("http", AGGREGATOR_PORT)]);
     let mut volumes = tls::of_program(plan, COMPONENT, &mut container);
     volumes.extend(auth::of_program(plan, &mut container));
-    volumes.extend(meters(plan, &mut container, objects));
+    volumes.extend(definitions(plan, &mut container, objects));
     container.resources = Some(pod::resources(&aggregator.resources, "100m", "128Mi"));
     pod::http_probes(&mut container, tls::probed_port(plan));
 
@@ -74,11 +75,16 @@ pub(super) fn build(plan: &Plan, checksums: &Checksums, objects: &mut Objects) {
     objects.stateful_sets.push(set::stateful_set(plan, COMPONENT, aggregator.replicas, service, template));
 }
 
-/// Adds the file of meters. It is part of no hash: the program reads a changed file by itself.
-fn meters(plan: &Plan, container: &mut Container, objects: &mut Objects) -> Option<Volume> {
-    let file = plan.meters.clone()?;
-    objects.config_maps.push(config::config_map(plan, COMPONENT, [(METERS_FILE.to_owned(), file)].into()));
-    let mut mount = pod::mount(VOLUME, METERS);
+/// Adds the files of meters and of schemas. They are part of no hash: the program reads a changed file by itself.
+fn definitions(plan: &Plan, container: &mut Container, objects: &mut Objects) -> Option<Volume> {
+    let files = [(METERS_FILE, &plan.meters), (SCHEMAS_FILE, &plan.schemas)];
+    let files: BTreeMap<_, _> =
+        files.into_iter().filter_map(|(name, file)| Some((name.to_owned(), file.clone()?))).collect();
+    if files.is_empty() {
+        return None;
+    }
+    objects.config_maps.push(config::config_map(plan, COMPONENT, files));
+    let mut mount = pod::mount(VOLUME, DEFINITIONS);
     mount.read_only = Some(true);
     container.volume_mounts.get_or_insert_default().push(mount);
     Some(Volume { name: VOLUME.to_owned(), ..config::volume(&plan.names.of(COMPONENT)) })
