@@ -17,6 +17,7 @@ on_both_backends!(
     what_is_no_schema_is_said_with_its_place_and_changes_nothing,
     schemas_of_a_file_are_in_force_and_follow_its_changes,
     schemas_survive_a_restart,
+    the_schema_of_a_topic_applies_to_the_data_of_its_cloud_events,
 );
 
 fn order(id: &str, amount: Value) -> Value {
@@ -335,4 +336,36 @@ async fn a_lost_notice_is_written_again_and_the_publisher_goes_on_meanwhile() {
     })
     .await;
     publish(&system.client, "", &bad).await.assert_problem(422, "schema_violation");
+}
+
+async fn the_schema_of_a_topic_applies_to_the_data_of_its_cloud_events(backend: Backend) {
+    let system = Setup::new(backend).env("SLUICE_DEDUP_FIELDS", "topic,event_id,source").start().await;
+    let client = &system.client;
+    let publish = async |id: &str, amount: Value| {
+        let event =
+            json!({"specversion": "1.0", "id": id, "source": "/shop", "type": "orders", "data": {"amount": amount}});
+        let request = client.request("POST", "/publish").header("Content-Type", "application/cloudevents+json");
+        client.send(request.body(event.to_string())).await
+    };
+    publish("before", json!("x")).await.assert_status(202);
+    system.wait_until_stored(1).await;
+    let dry_run = client.request("PUT", "/topics/orders/schema?dry_run=true");
+    let found = client.send(dry_run.body(json!({"schema": amounts()}).to_string())).await.assert_status(200).json();
+    let example = &found["examples"][0];
+    assert_eq!((&example["event_id"], &example["pointer"]), (&json!("before"), &json!("/data/amount")), "{found}");
+    put(client, "orders", &json!({"schema": amounts()})).await.assert_status(201);
+    let problem = wait_until("the schema is in force", CATCH_UP, || async {
+        let answer = publish("before", json!("x")).await;
+        if answer.status == 202 { Err(answer.text) } else { Ok(answer.assert_problem(422, "schema_violation")) }
+    })
+    .await;
+    assert_eq!(problem["pointer"], "/data/amount", "{problem}");
+    publish("after", json!(1)).await.assert_status(202);
+    // An event in another form of the same topic is compared as a whole.
+    client.publish(&order("plain", json!(1))).await;
+    wait_until("both are stored", CATCH_UP, || async {
+        let stored = client.get_json("/events?topic=orders").await;
+        holds(stored["events"].as_array().map(Vec::len) == Some(3), || stored.to_string())
+    })
+    .await;
 }

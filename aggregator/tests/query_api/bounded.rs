@@ -51,7 +51,7 @@ impl Bounded<'_> {
     }
 }
 
-async fn store_events(store: &dyn Store, events: &Value) {
+pub(crate) async fn store_events(store: &dyn Store, events: &Value) {
     let body = events.to_string();
     let events = sluice_event::parse(body.as_bytes(), &Limits::default(), Timestamp::now()).expect("events");
     let request =

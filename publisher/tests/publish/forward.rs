@@ -29,7 +29,9 @@ async fn upstream() -> (String, DropGuard) {
         let pieces = futures::stream::once(async { Ok("first") }).chain(futures::stream::once(second));
         Body::from_stream(pieces)
     };
-    let router = Router::new().route("/base/drip", get(drip)).fallback(any(echo));
+    let endless = || async { Body::from_stream(futures::stream::pending::<Result<&str, std::io::Error>>()) };
+    let router =
+        Router::new().route("/base/drip", get(drip)).route("/base/events/tail", get(endless)).fallback(any(echo));
     tokio::spawn(server::run(listener, router, stop.clone(), ServeOptions::new(Duration::from_secs(1))));
     (url, stop.drop_guard())
 }
@@ -97,6 +99,27 @@ async fn an_answer_is_passed_on_while_it_comes() {
     assert_eq!(answer.chunk().await.unwrap().unwrap(), "first");
     assert_eq!(answer.chunk().await.unwrap().unwrap(), "second");
     assert!(answer.chunk().await.unwrap().is_none());
+}
+
+#[tokio::test]
+async fn streams_are_bounded_in_number_and_take_no_place_of_other_requests() {
+    let (url, _stop) = upstream().await;
+    let fixture = Fixture::start(&["--query-url", &url]).await;
+    let open = || fixture.client.request("GET", "/events/tail").send();
+    let mut streams = Vec::new();
+    for _ in 0..256 {
+        let stream = open().await.unwrap();
+        assert_eq!(stream.status(), 200);
+        streams.push(stream);
+    }
+    fixture.client.get("/events/tail").await.assert_problem(503, "query_unavailable");
+    assert_eq!(fixture.client.get("/stats").await.status, 418);
+    streams.pop();
+    sluice_tests::wait_until("a place is free again", Duration::from_secs(20), || async {
+        let stream = open().await.unwrap();
+        if stream.status() == 200 { Ok(()) } else { Err(stream.status().to_string()) }
+    })
+    .await;
 }
 
 #[tokio::test]
