@@ -9,6 +9,7 @@ use crate::backoff::Backoff;
 use crate::batch::Batch;
 use crate::http::Http;
 use crate::outcome::{Outcome, Rejection};
+use crate::requests::Attempts;
 use crate::stats::{Counters, add};
 use crate::verdict::{Verdict, concerns_content};
 
@@ -37,27 +38,27 @@ impl Courier {
 
     /// Repeats a request until it is answered.
     async fn answered(&self, batch: &Batch, part: &Range<usize>) -> Answered {
-        let (key, body) = (batch.key_of(part), batch.lines(part));
-        let mut backoff = Backoff::new(self.first_backoff, self.max_backoff);
-        let mut attempts = 0_u64;
+        let key = batch.key_of(part);
+        let backoff = Backoff::new(self.first_backoff, self.max_backoff);
+        let mut request = Attempts::new(&self.http, key.clone(), batch.lines(part), part.len(), backoff);
         loop {
-            attempts += 1;
-            let reply = self.http.publish(&key, body.clone()).await;
-            let (reason, retry_after, now) = match Verdict::of(reply, part.len()) {
+            let verdict = request.verdict().await;
+            let attempts = request.number();
+            if attempts > 1 {
+                add(&self.counters.repeated, 1);
+            }
+            let failure = match verdict {
                 Verdict::Accepted { rejected, listed } => return Answered::Accepted { rejected, listed },
                 Verdict::Refused { reason, listed } => return Answered::Refused { reason, listed },
-                Verdict::Again { reason, retry_after, now } => (reason, retry_after, now),
+                Verdict::Again { failure, .. } => failure,
             };
+            let reason = failure.reason;
             if attempts == 1 {
                 tracing::warn!(key, reason, "a request to the server is repeated");
             } else {
                 tracing::debug!(key, reason, attempts, "a request to the server is repeated again");
             }
             self.counters.failed(reason);
-            if !now {
-                tokio::time::sleep(backoff.next(retry_after)).await;
-            }
-            add(&self.counters.repeated, 1);
         }
     }
 }

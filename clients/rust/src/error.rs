@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 /// A payload that is not JSON.
 #[derive(Debug, thiserror::Error)]
@@ -77,6 +78,18 @@ pub enum OpenError {
         /// What the operating system says.
         error: std::io::Error,
     },
+}
+
+/// Why a request is to be repeated.
+#[derive(Debug)]
+#[non_exhaustive]
+pub struct Failure {
+    /// Why, in words.
+    pub reason: String,
+    /// How long the server asks to wait.
+    pub retry_after: Option<Duration>,
+    /// What went wrong, if there was no answer.
+    pub error: Option<reqwest::Error>,
 }
 
 /// Events that were not answered in the time that was given for it.

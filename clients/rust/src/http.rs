@@ -12,6 +12,7 @@ use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
 use rustls::{ClientConfig, RootCertStore};
 
+use crate::error::Failure;
 use crate::token::Token;
 
 /// How long a connection may take: a server that is not there is tried again.
@@ -31,7 +32,7 @@ pub(crate) enum Reply {
         token_changed: bool,
     },
     /// No answer, or a part of one.
-    Lost(String),
+    Lost(Failure),
 }
 
 /// The status of an answer, its body, and how long it asks to wait.
@@ -42,6 +43,7 @@ type Answered = (StatusCode, Vec<u8>, Option<Duration>);
 pub(crate) struct Http {
     client: Client,
     publish: Url,
+    content_type: &'static str,
     token: Token,
 }
 
@@ -64,10 +66,14 @@ impl Http {
             .tls_backend_preconfigured(tls)
             .build()
             .map_err(|error| chain(&error))?;
-        let mut publish = url.clone();
-        publish.path_segments_mut().map_err(|()| "this is not the URL of a server")?.pop_if_empty().push("publish");
+        let mut publish = publish_at(url)?;
         publish.set_query(Some("partial=true"));
-        Ok(Self { client, publish, token })
+        Ok(Self { client, publish, content_type: "application/x-ndjson", token })
+    }
+
+    /// Sends bodies in JSON with a client that is ready, and that adds a token itself.
+    pub(crate) fn with(client: Client, url: &Url) -> Result<Self, String> {
+        Ok(Self { client, publish: publish_at(url)?, content_type: "application/json", token: Token::None })
     }
 
     /// Sends a request once.
@@ -79,28 +85,37 @@ impl Http {
                 let token_changed = is_refused && self.token.header().await != token;
                 Reply::Answer { status, body, retry_after, token_changed }
             }
-            Err(error) => Reply::Lost(error),
+            Err(failure) => Reply::Lost(failure),
         }
     }
 
-    async fn attempt(&self, key: &str, body: Bytes, token: Option<HeaderValue>) -> Result<Answered, String> {
+    async fn attempt(&self, key: &str, body: Bytes, token: Option<HeaderValue>) -> Result<Answered, Failure> {
+        let lost = |error: reqwest::Error| Failure { reason: chain(&error), retry_after: None, error: Some(error) };
         let mut request = self.client.post(self.publish.clone()).body(body);
-        request = request.header(CONTENT_TYPE, "application/x-ndjson").header("Idempotency-Key", key);
+        request = request.header(CONTENT_TYPE, self.content_type).header("Idempotency-Key", key);
         if let Some(token) = token {
             request = request.header(AUTHORIZATION, token);
         }
-        let mut response = request.send().await.map_err(|error| chain(&error))?;
+        let mut response = request.send().await.map_err(lost)?;
         let status = response.status();
         let seconds = response.headers().get(RETRY_AFTER).and_then(|value| value.to_str().ok()?.trim().parse().ok());
         let mut answer = Vec::new();
-        while let Some(chunk) = response.chunk().await.map_err(|error| chain(&error))? {
+        while let Some(chunk) = response.chunk().await.map_err(lost)? {
             if answer.len() + chunk.len() > MAX_ANSWER {
-                return Err(format!("{status}: the answer has more than {MAX_ANSWER} bytes"));
+                let reason = format!("{status}: the answer has more than {MAX_ANSWER} bytes");
+                return Err(Failure { reason, retry_after: None, error: None });
             }
             answer.extend_from_slice(&chunk);
         }
         Ok((status, answer, seconds.map(Duration::from_secs)))
     }
+}
+
+/// Returns where the server at `url` takes events.
+fn publish_at(url: &Url) -> Result<Url, String> {
+    let mut publish = url.clone();
+    publish.path_segments_mut().map_err(|()| "this is not the URL of a server")?.pop_if_empty().push("publish");
+    Ok(publish)
 }
 
 fn roots(ca: Option<&Path>) -> Result<RootCertStore, String> {

@@ -15,6 +15,7 @@ use anyhow::bail;
 use bytes::Bytes;
 use indicatif::{ProgressBar, ProgressStyle};
 use reqwest::Client;
+use sluice_client::Requests;
 use sluice_service::client_tls;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep_until};
@@ -24,7 +25,7 @@ use self::lines::Lines;
 use self::pace::Pace;
 use self::plan::Plan;
 use self::report::Report;
-use self::send::{Due, Sender, Tally};
+use self::send::{ATTEMPT, Due, Sender, Tally};
 use self::settings::SimulateSettings;
 use self::verify::Verifier;
 
@@ -35,7 +36,7 @@ use self::verify::Verifier;
 /// verification finds a difference.
 pub async fn run(settings: SimulateSettings) -> anyhow::Result<()> {
     let tls = settings.https.tls().config().map_err(anyhow::Error::msg)?;
-    let client = client_tls::client(tls).connect_timeout(Duration::from_secs(5));
+    let client = client_tls::client(tls).connect_timeout(Duration::from_secs(5)).timeout(ATTEMPT);
     let client = client.default_headers(settings.token.headers()?).build()?;
     let report = match &settings.file {
         Some(file) => publish_file(&settings, client, file).await?,
@@ -52,7 +53,7 @@ async fn simulate(settings: &SimulateSettings, client: Client) -> anyhow::Result
     let seed = settings.seed.unwrap_or_else(rand::random);
     let run_id = settings.run_id.clone().unwrap_or_else(|| Uuid::new_v4().simple().to_string()[..12].to_owned());
     let plan = Plan::new(seed, &run_id, settings.events, settings.duplicate, settings.topics);
-    let sender = sender(settings, client.clone(), ProgressBar::new(plan.events() as u64));
+    let sender = sender(settings, client.clone(), ProgressBar::new(plan.events() as u64))?;
 
     let batch = settings.batch as usize;
     let produce = async |due: mpsc::Sender<Due>| {
@@ -70,9 +71,6 @@ async fn simulate(settings: &SimulateSettings, client: Client) -> anyhow::Result
     report.seed = Some(seed);
     sender.progress.finish_and_clear();
 
-    if tally.accepted != tally.sent {
-        report.differences.push(format!("{} events were accepted of {} sent", tally.accepted, tally.sent));
-    }
     if settings.verify {
         let deadline = Instant::now() + settings.verify_timeout;
         let verifier = Verifier { client: &client, url: &settings.url, deadline };
@@ -84,7 +82,7 @@ async fn simulate(settings: &SimulateSettings, client: Client) -> anyhow::Result
 
 async fn publish_file(settings: &SimulateSettings, client: Client, file: &Path) -> anyhow::Result<Report> {
     let mut lines = Lines::open(file).await?;
-    let sender = sender(settings, client, ProgressBar::new_spinner());
+    let sender = sender(settings, client, ProgressBar::new_spinner())?;
     let produce = async |due: mpsc::Sender<Due>| {
         let mut paced = Paced::new(settings);
         while let Some((body, events)) = lines.body(settings.batch as usize).await? {
@@ -134,7 +132,7 @@ impl Paced {
     }
 }
 
-fn sender(settings: &SimulateSettings, client: Client, progress: ProgressBar) -> Sender {
+fn sender(settings: &SimulateSettings, client: Client, progress: ProgressBar) -> anyhow::Result<Sender> {
     let template = "{elapsed_precise} {wide_bar} {human_pos}/{human_len} events, {per_sec} {msg}";
     if let Ok(style) = ProgressStyle::with_template(template)
         && progress.length().is_some()
@@ -142,11 +140,6 @@ fn sender(settings: &SimulateSettings, client: Client, progress: ProgressBar) ->
         progress.set_style(style);
     }
     progress.enable_steady_tick(Duration::from_millis(200));
-    Sender {
-        client,
-        tls: settings.https.tls(),
-        url: settings.url.trim_end_matches('/').to_owned(),
-        deadline: Instant::now() + settings.send_timeout,
-        progress,
-    }
+    let (requests, tls) = (Requests::new(client, &settings.url)?, settings.https.tls());
+    Ok(Sender { requests, tls, deadline: Instant::now() + settings.send_timeout, progress })
 }

