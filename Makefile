@@ -131,7 +131,7 @@ bench-row-cost: setup ## what indexes, types and settings cost a row: COPY into 
 	cargo run --release --locked -p sluice-bench -- --compare row-cost
 
 .PHONY: bench-meters
-bench-meters: setup ## what three meters cost an event, and how long their figures take to read; ten minutes
+bench-meters: setup ## what three meters cost an event, and how long their figures take to read, also ten million events later; ten minutes
 	cargo run --release --locked -p sluice-bench -- --compare meters
 
 .PHONY: bench-scaling

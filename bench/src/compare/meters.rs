@@ -1,4 +1,5 @@
-//! What meters cost: the same events without meters and with three, and how long their figures take to read.
+//! What meters cost: the same events without meters and with three, and how long their figures take to read, also when ten
+//! million more events are stored.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -8,10 +9,12 @@ use serde_json::Value;
 use sluice_tests::{Client, dirs};
 
 use super::measured::Measured;
+use crate::load::closed;
 use crate::load::events::{Workload, WorkloadSpec};
 use crate::plan::ComparePlan;
-use crate::report::figures::{Figures, Group, RATE};
-use crate::scenarios::end_to_end;
+use crate::report::figures::{Figures, Group, RATE, Spread};
+use crate::report::table::align;
+use crate::scenarios::{Delivery, Expected, Store, end_to_end};
 use crate::system::servers::Servers;
 use crate::system::sluice::Sluice;
 
@@ -25,6 +28,11 @@ const METERS: &str = r#"{"meters": [
 ]}"#;
 const GROUPS: usize = 1_620;
 const NAMES: [&str; 2] = ["without meters", "three meters of 1,620 groups"];
+/// The events that are stored between the two readings, and how many are rendered at a time, so that memory stays bounded.
+const LATER: u64 = 10_000_000;
+const CHUNK: usize = 200_000;
+/// How often each question is asked.
+const READINGS: usize = 5;
 /// The longest that the meters take to be there.
 const SOON: Duration = Duration::from_secs(60);
 
@@ -50,7 +58,53 @@ pub async fn run(plan: ComparePlan) -> anyhow::Result<String> {
         let name = format!("meters{which}_{round}");
         measured.add(round, which, measure(&servers, &workload, plan.connections, which == 1, &name).await)?;
     }
-    Ok(measured.table("all events new"))
+    let table = measured.table("all events new");
+    Ok(format!("{table}\n{}", as_they_grow(&servers, plan.events, plan.connections).await?))
+}
+
+/// Returns a table of how long figures take to read with few events, and when ten million more are stored.
+async fn as_they_grow(servers: &Servers, events: usize, connections: usize) -> anyhow::Result<String> {
+    let sluice = start(servers, "meters_later", true).await?;
+    let growing = async {
+        let client = Client::new(&format!("http://{}", sluice.address));
+        wait_until_complete(&client).await?;
+        let (mut store, delivery) = (Store::Postgres(servers.postgres().await?), Delivery::of_schema(&sluice.name));
+        let (mut expected, mut rows) = (Expected::default(), Vec::new());
+        for until in [events as u64, events as u64 + LATER] {
+            while (expected.unique as u64) < until {
+                let after = expected.unique as u64;
+                let chunk = usize::try_from(until - after)?.min(CHUNK);
+                let spec = WorkloadSpec { after, ..WorkloadSpec::new(chunk, 0) };
+                let workload: Arc<_> = tokio::task::spawn_blocking(move || Workload::render(spec)).await?.into();
+                expected = expected.and(&workload);
+                closed::send(&sluice.address, &workload, connections).await?;
+                delivery.wait(&mut store, expected.received).await?;
+            }
+            let mut times = Vec::new();
+            for _ in 0..READINGS {
+                times.push(reading(&client, until).await?);
+            }
+            let cell = |at: usize| Spread::of(times.iter().map(|times| times[at]).collect());
+            let shown = |at: usize| cell(at).map_or_else(String::new, |spread| spread.show(Group::Cpu));
+            rows.push(vec![until.to_string(), shown(0), shown(1)]);
+            eprintln!("{until} events stored");
+        }
+        delivery.check(&mut store, expected).await?;
+        let head = ["events stored", "a month by hour, ms", "the same by group, ms"].map(str::to_owned);
+        anyhow::Ok(align(&head, &rows))
+    };
+    let table = growing.await;
+    let table = sluice.finish(table).await?;
+    servers.drop_schema("meters_later").await?;
+    Ok(table)
+}
+
+/// Starts the programs on an empty schema, with the three meters or without any.
+async fn start(servers: &Servers, name: &str, with_meters: bool) -> anyhow::Result<Sluice> {
+    servers.empty_redis().await?;
+    let file = dirs::fresh("meters").join("meters.json");
+    std::fs::write(&file, if with_meters { METERS } else { r#"{"meters": []}"# })?;
+    Sluice::start_with_both(servers, name, 1, &[], &["--meters", &file.display().to_string()]).await
 }
 
 async fn measure(
@@ -60,18 +114,14 @@ async fn measure(
     with_meters: bool,
     name: &str,
 ) -> anyhow::Result<[f64; 8]> {
-    servers.empty_redis().await?;
-    let file = dirs::fresh("meters").join("meters.json");
-    std::fs::write(&file, if with_meters { METERS } else { r#"{"meters": []}"# })?;
-    let options = ["--meters", &file.display().to_string()];
-    let sluice = Sluice::start_with_both(servers, name, 1, &[], &options).await?;
+    let sluice = start(servers, name, with_meters).await?;
     let client = Client::new(&format!("http://{}", sluice.address));
     let measuring = async {
         if with_meters {
             wait_until_complete(&client).await?;
         }
         let figures = end_to_end::measure(servers, workload, connections, &sluice).await?;
-        let reading = if with_meters { reading(&client, workload).await? } else { [0.0; 2] };
+        let reading = if with_meters { reading(&client, workload.unique()).await? } else { [0.0; 2] };
         anyhow::Ok((figures, reading))
     };
     let measured = measuring.await;
@@ -97,7 +147,7 @@ async fn wait_until_complete(client: &Client) -> anyhow::Result<()> {
 
 /// Returns how many milliseconds a month by hour takes, as one figure an hour and with all groups. Checks that each event was
 /// counted once.
-async fn reading(client: &Client, workload: &Workload) -> anyhow::Result<[f64; 2]> {
+async fn reading(client: &Client, stored: u64) -> anyhow::Result<[f64; 2]> {
     let month = "from=2026-11-01T00:00:00Z&to=2026-12-01T00:00:00Z&window=hour";
     let groups = "group_by=source,/items/0/quantity,/items/1/quantity";
     let mut times = [0.0; 2];
@@ -112,7 +162,7 @@ async fn reading(client: &Client, workload: &Workload) -> anyhow::Result<[f64; 2
             events += groups.iter().filter_map(|group| group["events"].as_u64()).sum::<u64>();
             most = most.max(groups.len());
         }
-        ensure!(events == workload.unique(), "the meter counts {events} of {} events", workload.unique());
+        ensure!(events == stored, "the meter counts {events} of {stored} events");
         ensure!(most == 1 || most == GROUPS, "{most} groups in an hour");
     }
     Ok(times)
