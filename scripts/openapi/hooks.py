@@ -109,6 +109,20 @@ def questions(case):
         question.pop("filter", None)
 
 
+def meter(case):
+    """Limits are bytes of UTF-8, and the document can only limit characters."""
+
+    def short(text):
+        return text if len(text.encode(errors="replace")) <= 256 else text.encode("ascii", "ignore").decode()
+
+    body = case.body if isinstance(case.body, dict) else {}
+    if isinstance(body.get("value"), str):
+        body["value"] = short(body["value"])
+    for name in ("group_by", "topics"):
+        if isinstance(body.get(name), list):
+            body[name] = list(dict.fromkeys(short(text) or "x" for text in body[name]))
+
+
 def schema(case):
     """There are few topics with a schema, and none of them is published to by chance. `events` belongs to a dry run."""
     case.path_parameters["topic"] = f"checked-{len(case.path_parameters['topic']) % 10}"
@@ -124,6 +138,7 @@ REPAIRS = {
     ("GET", "/topics"): topics,
     ("GET", "/stats/series"): lambda case: windows(case.query or {}),
     ("GET", "/meters/{name}"): figures,
+    ("PUT", "/meters/{name}"): meter,
     ("PUT", "/topics/{topic}/schema"): schema,
     ("POST", "/meters/query"): questions,
 }
