@@ -29,14 +29,14 @@ run: ## builds (dev profile), starts the whole system in one process, publishes 
 TEST_LIMIT ?= 3600
 test: setup ## lint and all tests, those on a kind cluster too; installs what is missing, on Debian as root
 	@LIMIT=$(TEST_LIMIT) scripts/phases lint test-unit sim test-api test-faults test-powercut kind-up \
-		test-cluster-scripts test-chart test-kind-share $(kind_end) 'test-share?' 'test-openapi?' 'test-clients?'
+		test-cluster-scripts test-chart test-kind-share $(kind_end) test-docs 'test-share?' 'test-openapi?' 'test-clients?'
 
 # What `make test` does for a minute or once, for hours: new seeds find what a minute does not.
-FULL_PHASES := lint test-unit sim test-api test-api-tls test-openapi test-clients test-cloudevents test-faults soak test-powercut test-upgrade test-matrix fuzz \
+FULL_PHASES := lint test-unit sim test-api test-api-tls test-openapi test-clients test-cloudevents test-docs test-faults soak test-powercut test-upgrade test-matrix fuzz \
 	bench-bounds test-kind-older
 test-full: setup ## all of it, for a night: an hour of sim, two hours of soak, 100 power cuts of each kind, fuzz
 	@SIM_SECONDS=3600 SECONDS_=7200 SEEDS=100 SECONDS_EACH=600 scripts/phases $(FULL_PHASES) \
-		kind-up test-cluster-scripts test-chart test-kind test-many $(kind_end)
+		test-docs-kind kind-up test-cluster-scripts test-chart test-kind test-many $(kind_end)
 
 test-unit: setup ## the tests inside the crates
 	cargo test --locked --workspace
@@ -48,6 +48,28 @@ test-chart: ## the Helm chart as it is rendered, without a cluster
 .PHONY: chart-docs
 chart-docs: ## generates the README of the chart from the comments in its values.yaml
 	@scripts/chart-docs
+
+.PHONY: book test-docs test-docs-kind docs-generated docs-times docs-clean readme-svg
+book: ## target/book/index.html: the documentation as a book, with a search
+	@scripts/book
+
+test-docs: setup programs ## the documentation: its book, its links, and its sessions, whose commands are run and compared
+	@scripts/test-docs
+
+test-docs-kind: ## the session of the platform engineer in docs/sessions, on a kind cluster of its own; TIMES=1 writes its times
+	@scripts/test-docs kind
+
+docs-generated: programs ## writes the pages of the documentation that are generated from the programs
+	@scripts/test-docs generated
+
+docs-times: programs ## writes how long the sessions of the documentation take into their pages
+	@scripts/test-docs times
+
+docs-clean: ## the session of the application developer in a clone of the last commit, in which nothing is built yet
+	@scripts/test-docs clean
+
+readme-svg: programs ## draws the session of README.md in a terminal, from a recording of it
+	@scripts/test-docs svg
 
 # Further arguments of `helm template`: make manifests MANIFEST_ARGS='--set imageRegistry=registry.example/team'
 MANIFEST_ARGS ?=
