@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use crate::wait::{holds, wait_until};
 use crate::{Client, System};
 
-/// The longest that a change of a meter is repeated, and that a backfill may take.
+/// The longest that a change or a question is repeated, and that a backfill may take.
 const SOON: Duration = Duration::from_secs(120);
 
 /// The meters, by name, with how one is computed from the values of a minute and topic.
@@ -163,8 +163,12 @@ async fn figures(
         {"meter": name, "window": "minute", "group_by": ["topic"], "from": time(*first), "to": time(last + 1)},
         {"meter": name, "window": "hour", "from": time(*first), "to": time(last + 1)},
     ]});
-    let request = client.request("POST", "/meters/query").body(question.to_string());
-    let answer = client.send(request).await.assert_status(200).json();
+    let answer = wait_until("the meters are answered", SOON, || async {
+        let answer = client.send(client.request("POST", "/meters/query").body(question.to_string())).await;
+        // The database may still be busy with what came late.
+        if answer.status == 503 { Err(answer.text) } else { Ok(answer.assert_status(200).json()) }
+    })
+    .await;
     let [minutes, hours] = [0, 1].map(|n| answer["results"][n]["windows"].as_array().expect("windows").clone());
     assert_eq!(minutes.len() as i64, last + 1 - first, "{answer}");
     let mut figures = BTreeMap::new();
