@@ -12,7 +12,7 @@ export RUST_BACKTRACE := 0
 LISTEN ?= 127.0.0.1:8080
 # The suites that run the programs from outside. Each command builds the whole workspace, so that all of them
 # use the same features of shared dependencies, which are then compiled once.
-SUITES := --test api --test faults --test powercut --test chart --test kind
+SUITES := --test api --test faults --test powercut --test chart --test kind --test observability
 # How many API tests run in parallel. They mostly wait, so this may exceed the number of cores.
 API_THREADS ?= 4
 # How many fault tests run in parallel: each has a load that keeps half of a core busy.
@@ -32,7 +32,7 @@ test: setup ## lint and all tests, those on a kind cluster too; installs what is
 		test-cluster-scripts test-chart test-kind-share $(kind_end) test-docs 'test-share?' 'test-openapi?' 'test-clients?'
 
 # What `make test` does for a minute or once, for hours: new seeds find what a minute does not.
-FULL_PHASES := lint test-unit sim test-api test-api-tls test-openapi test-clients test-cloudevents test-docs test-faults soak test-powercut test-upgrade test-matrix fuzz \
+FULL_PHASES := lint test-unit sim test-api test-api-tls test-openapi test-clients test-cloudevents test-docs test-faults soak test-powercut test-upgrade test-matrix test-observability fuzz \
 	bench-bounds test-kind-older
 test-full: setup ## all of it, for a night: an hour of sim, two hours of soak, 100 power cuts of each kind, fuzz
 	@SIM_SECONDS=3600 SECONDS_=7200 SEEDS=100 SECONDS_EACH=600 scripts/phases $(FULL_PHASES) \
@@ -109,6 +109,15 @@ SEED ?=
 soak: setup programs ## random faults, alone and in pairs, on real servers; ten minutes
 	SLUICE_SOAK_SECONDS=$(SECONDS_) SLUICE_SOAK_SEED=$(SEED) \
 		cargo test --locked --workspace --test faults -- --test-threads=1 --nocapture soak::random
+
+.PHONY: test-observability dashboards
+test-observability: setup programs ## each alert by its fault, its page and its cure, with a real Prometheus; all queries of the dashboards
+	@scripts/prometheus
+	@scripts/dashboards check
+	cargo test --locked --workspace --test observability -- --test-threads=$(FAULT_THREADS) --show-output
+
+dashboards: ## writes the dashboards for Grafana into observability/grafana and the chart
+	@scripts/dashboards
 
 test-powercut: setup programs ## the power cut under load; SEEDS=n runs n seeds, from SEED on (as root, with /dev/fuse)
 	cargo test --locked --workspace --test powercut -- --test-threads=2 --show-output

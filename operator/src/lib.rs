@@ -1,5 +1,6 @@
 //! The operator: creates the objects that an `EventAggregator` describes, and repairs drift.
 
+pub mod alerts;
 pub mod api_request_metrics;
 pub mod autoscale;
 pub mod certificates;
@@ -12,7 +13,7 @@ pub mod metrics;
 pub mod observe;
 pub mod program_client;
 pub mod quantity;
-mod resource_metrics;
+pub mod resource_metrics;
 mod run;
 pub mod settings;
 pub mod trust;

@@ -4,8 +4,8 @@ use std::io::Write;
 use std::process::ExitCode;
 
 use clap::Parser;
-use sluice_operator::crd;
 use sluice_operator::settings::{Cli, Command};
+use sluice_operator::{alerts, crd};
 use sluice_service::{exit, healthcheck, telemetry};
 
 /// The number of threads that work. The operator mostly waits for the API server. Without a limit there is one for each
@@ -25,6 +25,10 @@ async fn run(cli: Cli) -> ExitCode {
     exit::exit(match cli.command {
         Command::Run(settings) => sluice_operator::run(*settings).await,
         Command::Crd => crd::yaml().map_err(Into::into).and_then(|yaml| print(&yaml)),
+        Command::Rules(settings) => {
+            let made = alerts::file(settings.set, &settings.runbooks.runbook_url);
+            made.map_err(Into::into).and_then(|yaml| print(&yaml))
+        }
         Command::Docs => print(&crd::docs::markdown()),
         Command::Healthcheck(settings) => healthcheck::run(&settings.url).await,
     })

@@ -154,6 +154,7 @@ fn defaults(settings: &RunSettings, namespace: String) -> Defaults {
         operator_namespace: in_cluster.then_some(namespace),
         fixed_user_ids: settings.fixed_user_ids,
         secret_selector: settings.secret_selector.clone(),
+        runbooks: settings.runbooks.runbook_url.clone(),
     }
 }
 

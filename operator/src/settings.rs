@@ -6,6 +6,8 @@ use std::time::Duration;
 use clap::{ArgAction, Args, Parser, Subcommand};
 use sluice_service::units::duration;
 
+use crate::alerts::{RUNBOOKS, Set};
+
 /// Runs the event aggregators that EventAggregator resources describe.
 #[derive(Debug, Parser)]
 #[command(name = "sluice-operator", version)]
@@ -25,6 +27,8 @@ pub enum Command {
     /// Print the reference of the resource as Markdown
     #[command(hide = true)]
     Docs,
+    /// Print alerts as rules of Prometheus, for one that does not read PrometheusRules
+    Rules(RulesSettings),
     /// Ask a running operator whether it is ready; exit 0 if so
     Healthcheck(HealthcheckSettings),
 }
@@ -67,10 +71,32 @@ pub struct RunSettings {
     pub secret_selector: Option<String>,
     #[command(flatten)]
     #[allow(missing_docs, reason = "a doc comment would become the help's heading")]
+    pub runbooks: RunbookArgs,
+    #[command(flatten)]
+    #[allow(missing_docs, reason = "a doc comment would become the help's heading")]
     pub lease: LeaseArgs,
     #[command(flatten)]
     #[allow(missing_docs, reason = "a doc comment would become the help's heading")]
     pub images: ImageArgs,
+}
+
+/// Where alerts link to.
+#[derive(Debug, Clone, Args)]
+pub struct RunbookArgs {
+    /// Address of the runbooks, to which each alert links with its name in lower case as the anchor
+    #[arg(long, env = "SLUICE_RUNBOOK_URL", default_value = RUNBOOKS, value_name = "URL")]
+    pub runbook_url: String,
+}
+
+/// Settings of `rules`.
+#[derive(Debug, Clone, Args)]
+pub struct RulesSettings {
+    /// Which alerts
+    #[arg(value_enum)]
+    pub set: Set,
+    #[command(flatten)]
+    #[allow(missing_docs, reason = "a doc comment would become the help's heading")]
+    pub runbooks: RunbookArgs,
 }
 
 /// Leader election among several operators.
@@ -151,7 +177,8 @@ mod tests {
         cli.build();
         cli.clone().debug_assert();
         for command in cli.get_subcommands().filter(|c| !matches!(c.get_name(), "help" | "healthcheck")) {
-            for option in command.get_arguments().filter(|o| !matches!(o.get_id().as_str(), "help" | "version")) {
+            let options = command.get_arguments().filter(|argument| !argument.is_positional());
+            for option in options.filter(|o| !matches!(o.get_id().as_str(), "help" | "version")) {
                 let expected = format!("SLUICE_{}", option.get_id().as_str().to_uppercase());
                 assert_eq!(option.get_env().and_then(|name| name.to_str()), Some(expected.as_str()));
             }

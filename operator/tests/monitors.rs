@@ -20,17 +20,22 @@ async fn prometheus_finds_the_programs_and_the_alerts_of_a_resource() {
     trial.reconcile().await.unwrap();
     let monitor = trial.api.get(&format!("{MONITORS}/podmonitors/ledger-programs")).unwrap();
     assert_eq!(monitor["metadata"]["labels"]["release"], "prometheus");
-    let endpoint = json!({"port": "http", "path": "/metrics", "interval": "15s"});
+    let relabelings = json!([
+        {"sourceLabels": ["__meta_kubernetes_pod_label_app_kubernetes_io_instance"], "targetLabel": "eventaggregator"},
+        {"sourceLabels": ["__meta_kubernetes_pod_label_app_kubernetes_io_component"], "targetLabel": "component"},
+    ]);
+    let endpoint = json!({"port": "http", "path": "/metrics", "interval": "15s", "relabelings": relabelings});
     assert_eq!(monitor["spec"]["podMetricsEndpoints"], json!([endpoint]));
     assert_eq!(monitor["spec"]["selector"]["matchLabels"]["app.kubernetes.io/instance"], "ledger");
     let rule = trial.api.get(&format!("{MONITORS}/prometheusrules/ledger-alerts")).unwrap();
     let rules = rule["spec"]["groups"][0]["rules"].as_array().unwrap();
-    let damage = rules.iter().find(|rule| rule["alert"] == "SluiceDamage").unwrap();
+    let memory = rules.iter().find(|rule| rule["alert"] == "SluiceRedisMemory").unwrap();
     let labels = "{namespace=\"accounts\",pod=~\"ledger-(publisher|aggregator)-.+\"}";
-    let expected =
-        format!("sum(sluice_damaged_entries_total{labels}) > 0 or sum(sluice_damaged_rows_total{labels}) > 0");
-    assert_eq!(damage["expr"], expected);
-    assert_eq!(damage["labels"]["eventaggregator"], "ledger");
+    let expected = format!("max by (namespace, eventaggregator) (sluice_publish_log_memory_ratio{labels}) > 0.7");
+    assert_eq!(memory["expr"], expected);
+    assert_eq!(memory["labels"]["eventaggregator"], "ledger");
+    let url = "https://runbooks.example/sluice#sluiceredismemory";
+    assert_eq!(memory["annotations"]["runbook_url"], url, "as the operator's settings say");
 
     trial.finish_rollouts();
     trial.reconcile().await.unwrap();

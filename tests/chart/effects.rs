@@ -7,7 +7,7 @@ use serde_json::Value;
 use crate::helm::{Release, leaves, read};
 
 /// What every rendering of this file has set, so that optional objects exist.
-const BASE: &str = r#"replicas=2,networkPolicy={"enabled":true},metrics={"serviceMonitor":{"enabled":true},"prometheusRule":{"enabled":true}},test={"resource":"shop"}"#;
+const BASE: &str = r#"replicas=2,networkPolicy={"enabled":true},metrics={"serviceMonitor":{"enabled":true},"prometheusRule":{"enabled":true},"dashboards":{"enabled":true}},test={"resource":"shop"}"#;
 
 /// Each value, another value than the default as JSON, and what must be set beside it to have an effect.
 const CASES: &[(&str, &str, &str)] = &[
@@ -114,6 +114,11 @@ const CASES: &[(&str, &str, &str)] = &[
     ("metrics.prometheusRule.labels", r#"{"note":"water-7"}"#, ""),
     ("metrics.prometheusRule.annotations", r#"{"note":"water-7"}"#, ""),
     ("metrics.prometheusRule.alertLabels", r#"{"severity":"page-7"}"#, ""),
+    ("metrics.runbookUrl", r#""https://runbooks-7.example""#, ""),
+    ("metrics.dashboards.enabled", "false", ""),
+    ("metrics.dashboards.namespace", r#""graphs-7""#, ""),
+    ("metrics.dashboards.labels", r#"{"note":"water-7"}"#, ""),
+    ("metrics.dashboards.annotations", r#"{"note":"water-7"}"#, ""),
     ("test.resource", r#""till-7""#, ""),
     ("test.tls", "true", r#"test.resource="till""#),
     ("test.caSecret", r#""ca-7""#, r#"test.resource="till",test.tls=true"#),

@@ -62,6 +62,8 @@ fn a_bad_value_is_refused_by_its_name() {
         ("metrics.ipFamilies={IPv5}", "metrics ipFamilies"),
         ("metrics.podMonitor.interval=30", "metrics podMonitor interval"),
         ("metrics.prometheusRule.alertLabels=page", "metrics prometheusRule alertLabels"),
+        ("metrics.dashboards.labels=page", "metrics dashboards labels"),
+        ("metrics.runbookUrl=a b", "metrics runbookUrl"),
         ("extraObjects={1}", "extraObjects 0"),
     ];
     for (pair, names) in cases {

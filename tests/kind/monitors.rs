@@ -50,8 +50,11 @@ async fn the_monitor_and_the_alerts_of_a_resource_fit_the_definitions_and_are_pu
         assert_eq!(object["metadata"]["labels"]["release"], "prometheus", "{object}");
         assert_eq!(object["metadata"]["generation"], 1, "it is written once: {object}");
     }
-    let endpoint = json!({ "port": "http", "path": "/metrics", "interval": "15s" });
-    assert_eq!(monitor["spec"]["podMetricsEndpoints"], json!([endpoint]));
+    let endpoint = &monitor["spec"]["podMetricsEndpoints"][0];
+    assert_eq!((&endpoint["port"], &endpoint["interval"]), (&json!("http"), &json!("15s")));
+    let relabelings = endpoint["relabelings"].as_array().cloned().unwrap_or_default();
+    let labels: Vec<_> = relabelings.iter().map(|relabeling| &relabeling["targetLabel"]).collect();
+    assert_eq!(labels, ["eventaggregator", "component"], "the API server kept all: {monitor}");
     let rules = alerts["spec"]["groups"][0]["rules"].as_array().cloned().unwrap_or_default();
     assert!(!rules.is_empty(), "{alerts}");
     for rule in &rules {

@@ -33,7 +33,7 @@ pub mod meters;
 pub mod metrics;
 pub mod patroni;
 pub mod pgbouncer;
-mod ports;
+pub mod ports;
 pub mod postgres;
 pub mod process;
 pub mod program;

@@ -12,7 +12,7 @@ const COUNT: u16 = 20_000;
 static NEXT: LazyLock<AtomicU16> = LazyLock::new(|| AtomicU16::new(rand::random_range(0..COUNT)));
 
 /// Returns a port that nobody listens on. This process never returns the same port twice.
-pub(crate) fn free() -> u16 {
+pub fn free() -> u16 {
     for _ in 0..COUNT {
         let port = FIRST + NEXT.fetch_add(1, Ordering::Relaxed) % COUNT;
         if TcpListener::bind(("127.0.0.1", port)).is_ok() {

@@ -39,7 +39,7 @@ wrong on its own.
 {{- fail "metrics.ipFamilyPolicy=SingleStack allows only one of metrics.ipFamilies" }}
 {{- end }}
 {{- range .Values.extraEnv }}
-{{- if or (has .name (list "SLUICE_LISTEN" "SLUICE_LOG" "SLUICE_IDENTITY" "SLUICE_OPERATOR_NAMESPACE" "SLUICE_LEASE_NAME" "SLUICE_NAMESPACES" "SLUICE_FIXED_USER_IDS")) (hasPrefix "SLUICE_IMAGE_" .name) }}
+{{- if or (has .name (list "SLUICE_LISTEN" "SLUICE_LOG" "SLUICE_IDENTITY" "SLUICE_OPERATOR_NAMESPACE" "SLUICE_LEASE_NAME" "SLUICE_NAMESPACES" "SLUICE_FIXED_USER_IDS" "SLUICE_RUNBOOK_URL")) (hasPrefix "SLUICE_IMAGE_" .name) }}
 {{- fail (printf "extraEnv: the chart sets %s; another value sets it (charts/sluice/templates/deployment.yaml)" .name) }}
 {{- end }}
 {{- end }}

@@ -90,6 +90,8 @@ pub struct Plan {
     pub fixed_user_ids: bool,
     /// The labels of the Secrets that the operator reads, if it does not read all to which the resource refers.
     pub secret_labels: Option<BTreeMap<String, String>>,
+    /// The address of the runbooks, to which alerts link.
+    pub runbooks: String,
 }
 
 /// Images of all pods.
@@ -387,6 +389,8 @@ pub struct Defaults {
     pub fixed_user_ids: bool,
     /// The labels of the Secrets that the operator reads for resources; `None` means that it reads all they refer to.
     pub secret_selector: Option<String>,
+    /// The address of the runbooks, to which alerts link.
+    pub runbooks: String,
 }
 
 /// Key in a Secret that holds a generated password.

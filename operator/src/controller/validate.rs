@@ -111,6 +111,7 @@ pub fn validate(resource: &EventAggregator, live: &Live, defaults: &Defaults, de
         tls: TlsPlan::new(&spec.tls, &names, &certified),
         fixed_user_ids: defaults.fixed_user_ids,
         secret_labels: defaults.secret_selector.as_deref().map(labels_in),
+        runbooks: defaults.runbooks.clone(),
         names,
     })
 }

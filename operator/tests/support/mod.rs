@@ -30,6 +30,7 @@ pub fn defaults() -> Defaults {
         operator_namespace: Some("tools".into()),
         fixed_user_ids: true,
         secret_selector: None,
+        runbooks: "https://runbooks.example/sluice".into(),
     }
 }
 

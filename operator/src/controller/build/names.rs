@@ -10,7 +10,8 @@ pub const OPERATOR_NAME: &str = "sluice-operator";
 const PRODUCT: &str = "sluice";
 
 const NAME: &str = "app.kubernetes.io/name";
-const INSTANCE: &str = "app.kubernetes.io/instance";
+/// The label with the name of the resource.
+pub const INSTANCE: &str = "app.kubernetes.io/instance";
 /// The label with the component.
 pub const COMPONENT: &str = "app.kubernetes.io/component";
 /// The label with the name of the program that manages an object.

@@ -1,6 +1,5 @@
 //! What Prometheus learns of a resource: where its programs are, and when to raise an alert.
 
-mod alerts;
 pub mod pod_monitor;
 pub mod prometheus_rule;
 
