@@ -29,11 +29,11 @@ run: ## builds (dev profile), starts the whole system in one process, publishes 
 TEST_LIMIT ?= 3600
 test: setup ## lint and all tests, those on a kind cluster too; installs what is missing, on Debian as root
 	@LIMIT=$(TEST_LIMIT) scripts/phases lint test-unit sim test-api test-faults test-powercut kind-up \
-		test-cluster-scripts test-chart test-kind-share $(kind_end) test-docs 'test-share?' 'test-openapi?' 'test-clients?'
+		test-cluster-scripts test-chart test-kind-share $(kind_end) 'test-docs?' 'test-share?' 'test-openapi?' 'test-clients?'
 
 # What `make test` does for a minute or once, for hours: new seeds find what a minute does not.
 FULL_PHASES := lint test-unit sim test-api test-api-tls test-openapi test-clients test-cloudevents test-docs test-faults soak test-powercut test-upgrade test-matrix test-observability fuzz \
-	bench-bounds test-kind-older
+	bench-bounds test-compose release-check test-kind-older
 test-full: setup ## all of it, for a night: an hour of sim, two hours of soak, 100 power cuts of each kind, fuzz
 	@SIM_SECONDS=3600 SECONDS_=7200 SEEDS=100 SECONDS_EACH=600 scripts/phases $(FULL_PHASES) \
 		test-docs-kind kind-up test-cluster-scripts test-chart test-kind test-many $(kind_end)
@@ -169,6 +169,11 @@ bench-meters: setup ## what three meters cost an event, and how long their figur
 bench-scaling: setup ## the rate and the cost with 1, 2, 4 streams and 1 to 8 aggregators; four minutes
 	cargo run --release --locked -p sluice-bench -- --compare scaling
 
+.PHONY: bench-arrival
+bench-arrival: ## constant rates with vegeta: failures, p95, p99, exact statistics; beside the simulator; four minutes
+	@[[ -n "$$PROGRAMS_DIR" ]] || cargo build --release --locked -p sluice-publisher -p sluice-aggregator
+	@PROGRAMS_DIR=$${PROGRAMS_DIR:-$${CARGO_TARGET_DIR:-target}/release} scripts/arrival
+
 .PHONY: bench-server-settings
 bench-server-settings: setup ## the rate and the cost with other settings of PostgreSQL, each alone; eight minutes
 	cargo run --release --locked -p sluice-bench -- --compare server-settings
@@ -197,6 +202,10 @@ bench-instructions: ## instruction counts of the hot path, compared with the rec
 
 bench-instructions-accept: ## records the present instruction counts
 	@scripts/instructions accept
+
+.PHONY: test-compose
+test-compose: ## compose.yaml: crashes under load, down and up, each profile; on the container engine of the kind tests
+	@tests/compose/run
 
 test-share: setup programs ## one part of what only test-full runs whole, in turn by date
 	@scripts/share
@@ -236,6 +245,13 @@ KIND_CLUSTER ?= sluice
 # first phase. A kubeconfig alone means that the container engine has not been started yet.
 kind_end = $(if $(shell docker ps -aq --filter label=io.x-k8s.kind.cluster=$(KIND_CLUSTER) 2>/dev/null; \
 	ls "$${SLUICE_KIND_DIR:-target/kind}/$(KIND_CLUSTER).kubeconfig" 2>/dev/null),,kind-down)
+
+.PHONY: release release-check
+release: ## target/release-kit: archives, manual pages, completions, images, chart, SBOMs, checksums; docs/releasing.md
+	@scripts/release
+
+release-check: ## makes these files twice, compares every byte, and checks what is in them
+	@scripts/release-check
 
 PROGRAMS := sluice-operator sluice-aggregator sluice-publisher
 VERSION = $(shell sed -n 's/^appVersion: *//p' charts/sluice/Chart.yaml)
