@@ -29,10 +29,10 @@ run: ## builds (dev profile), starts the whole system in one process, publishes 
 TEST_LIMIT ?= 3600
 test: setup ## lint and all tests, those on a kind cluster too; installs what is missing, on Debian as root
 	@LIMIT=$(TEST_LIMIT) scripts/phases lint test-unit sim test-api test-faults test-powercut kind-up \
-		test-cluster-scripts test-chart test-kind-share $(kind_end) 'test-docs?' 'test-share?' 'test-openapi?' 'test-clients?'
+		test-cluster-scripts test-chart test-kind-share $(kind_end) 'test-docs?' 'test-share?' 'test-openapi?' 'test-clients?' 'test-ui?'
 
 # What `make test` does for a minute or once, for hours: new seeds find what a minute does not.
-FULL_PHASES := lint test-unit sim test-api test-api-tls test-openapi test-clients test-cloudevents test-docs test-faults soak test-powercut test-upgrade test-matrix test-observability fuzz \
+FULL_PHASES := lint test-unit sim test-api test-api-tls test-openapi test-clients test-cloudevents test-ui test-docs test-faults soak test-powercut test-upgrade test-matrix test-observability fuzz \
 	bench-bounds test-compose release-check test-kind-older
 test-full: setup ## all of it, for a night: an hour of sim, two hours of soak, 100 power cuts of each kind, fuzz
 	@SIM_SECONDS=3600 SECONDS_=7200 SEEDS=100 SECONDS_EACH=600 scripts/phases $(FULL_PHASES) \
@@ -97,6 +97,13 @@ test-openapi: programs ## the server against its OpenAPI document: 2,000 request
 test-clients: programs ## the client for Python, and clients that are generated for Python and TypeScript (needs python3 and npm)
 	@clients/python/check
 	@scripts/generated-clients
+
+.PHONY: ui test-ui
+ui: ## builds the page for browsers into ui/dist, which is committed: only who changes the page needs Node.js and npm
+	@scripts/ui
+
+test-ui: setup programs ## what a person does with the page, in Chromium on real programs; screenshots in target/ui-screenshots
+	@scripts/test-ui
 
 test-faults: setup programs ## each process killed, frozen or cut off under load, and a minute of soak
 	cargo test --locked --workspace --test faults -- --test-threads=$(FAULT_THREADS) --show-output

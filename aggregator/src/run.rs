@@ -64,17 +64,16 @@ pub async fn run(settings: RunSettings) -> anyhow::Result<()> {
     let failover = Arc::new(Failover::new(log.clone(), store.clone(), window, receipts_ttl));
     let log: Arc<dyn LogReader> = log;
     let options = commit_options(&settings, &name);
-
     let notices = log.clone();
+
     let migrated = Arc::new(AtomicBool::new(false));
-    let api = api::router(ApiState::new(store.clone(), log.clone(), options.clone()).ending_with(stop.clone()));
-    let limits = BatchLimits {
-        events: settings.rules.batch_events.unwrap_or(BATCH_EVENTS),
-        linger: settings.rules.batch_linger,
-    };
+    let state = ApiState::new(store.clone(), log.clone(), options.clone()).ending_with(stop.clone());
+    let (events, linger) = (settings.rules.batch_events.unwrap_or(BATCH_EVENTS), settings.rules.batch_linger);
+    let limits = BatchLimits { events, linger };
     let consumer = Consumer::new(log.clone(), store.clone(), options, limits, settings.claim_after)
         .with_failover(failover.clone());
     let ready = ready(store.clone(), log, migrated.clone(), consumer.commit_watch.clone(), Some(failover), requirement);
+    let api = state.of_replica(consumer.latency.clone(), Arc::new(ready.clone())).with_page(settings.rules.ui);
     let monitoring = Monitoring::bind(settings.listener.metrics_listen, metrics, ready).await?;
     let listener = server::bind(&settings.listen.to_string()).await?;
     let guard = settings.auth.guard(settings.listen)?;
@@ -100,7 +99,7 @@ pub async fn run(settings: RunSettings) -> anyhow::Result<()> {
         .guarded_by(guard)
         .open_to(settings.auth.origins())
         .with_tls(tls);
-    let router = api.merge(monitoring.routes());
+    let router = api::router(api).merge(monitoring.routes());
     let serving = monitoring.beside(server::run(listener, router, stop.clone(), options));
     let (aggregated, served, _) = tokio::join!(aggregating, serving, declared);
     aggregated.and(served)

@@ -92,6 +92,10 @@ pub struct RuleArgs {
     /// File with the JSON Schemas of topics, in YAML or JSON: they are put into the store at the start and when the file changes
     #[arg(long, env = "SLUICE_SCHEMAS", value_name = "FILE")]
     pub schemas: Option<PathBuf>,
+    /// Whether to serve the page for browsers at /
+    #[arg(long, env = "SLUICE_UI", default_value = "true", num_args = 0..=1, default_missing_value = "true",
+        action = clap::ArgAction::Set, value_name = "true|false")]
+    pub ui: bool,
     /// Largest number of new events in one transaction. With duplicates among them, which need no row, a
     /// transaction holds up to four times as many events, but not more than the larger of this number and
     /// 10000 [default: 2400, standalone 10000]
@@ -298,6 +302,10 @@ pub struct StandaloneSettings {
     #[command(flatten)]
     #[allow(missing_docs, reason = "a doc comment would become the help's heading")]
     pub listener: ListenArgs,
+    /// Whether to publish events of an invented shop, so that there is something to see. Their topics begin with demo.
+    #[arg(long, env = "SLUICE_DEMO", default_value = "false", num_args = 0..=1, default_missing_value = "true",
+        action = clap::ArgAction::Set, value_name = "true|false")]
+    pub demo: bool,
     /// Folder of the log and the store; it is created if it is missing
     #[arg(long, env = "SLUICE_DATA", default_value = "data", value_name = "DIR")]
     pub data: PathBuf,

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
+use futures::future::OptionFuture;
 use sluice_log::sqlite::{SqliteLog, SqliteSettings as LogSettings};
 use sluice_publisher::Publisher;
 use sluice_publisher::outcome::OutcomeSource;
@@ -17,6 +18,7 @@ use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
 use crate::api::{self, ApiState};
+use crate::demo;
 use crate::ready::ready;
 use crate::replica::consumer::Consumer;
 use crate::replica::housekeeping::PARTITIONS_EVERY;
@@ -109,13 +111,12 @@ impl Standalone {
         let outcomes = Some(Arc::new(state.outcomes()) as Arc<dyn OutcomeSource>);
         let publisher = Publisher::start(log.clone(), &settings.ingest, &settings.rules.keyer(), outcomes);
         let files = (log.clone(), store.clone());
-        let api = api::router(state);
         let meters = settings.rules.meters_file().map_err(anyhow::Error::msg)?;
         let meters = meters_file::keep(meters, store.clone(), shutdown.clone());
         let schemas = schemas_file::keep(schemas, store.clone(), shutdown.clone());
         let notices = schema_notice::keep(store.clone(), log.clone(), shutdown.clone());
         let declared = async { tokio::join!(meters, schemas, notices) };
-        let (settings, metrics_listen) = (settings.rules, settings.listener.metrics_listen);
+        let (settings, metrics_listen, demo) = (settings.rules, settings.listener.metrics_listen, settings.demo);
         let limits =
             BatchLimits { events: settings.batch_events.unwrap_or(BATCH_EVENTS), linger: settings.batch_linger };
         let consumer = Consumer::new(log.clone(), store.clone(), options, limits, CLAIM_AFTER);
@@ -123,8 +124,11 @@ impl Standalone {
         let requirement = Requirement::default();
         let ready =
             ready(store, log, Arc::new(AtomicBool::new(true)), consumer.commit_watch.clone(), None, requirement);
+        let state = state.of_replica(consumer.latency.clone(), Arc::new(ready.clone())).with_page(settings.ui);
+        let api = api::router(state);
         let monitoring = Monitoring::bind(metrics_listen, metrics, ready).await?;
         let router = sluice_publisher::router(publisher).merge(api).merge(monitoring.routes());
+        let demo = OptionFuture::from(demo.then(|| demo::run(router.clone(), shutdown.clone())));
         let replica_settings = ReplicaSettings {
             workers: 1,
             consumer_ttl: CLAIM_AFTER * 2,
@@ -145,7 +149,7 @@ impl Standalone {
             published.cancel();
             served
         };
-        let (aggregated, served, _) = tokio::join!(aggregating, serving, declared);
+        let (aggregated, served, ..) = tokio::join!(aggregating, serving, declared, demo);
         close(files, settings.shutdown_timeout).await;
         aggregated.and(served)
     }

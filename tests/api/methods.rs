@@ -20,7 +20,7 @@ on_both_backends!(
 );
 
 /// Every path that has `GET`, and the `Accept` of a request.
-const PATHS: [(&str, &str); 22] = [
+const PATHS: [(&str, &str); 25] = [
     ("/events?topic=large", "*/*"),
     ("/events?topic=large", "application/x-ndjson"),
     ("/events", "*/*"),
@@ -33,6 +33,9 @@ const PATHS: [(&str, &str); 22] = [
     ("/events?limit=2", "application/cloudevents-batch+json"),
     ("/conflicts", "*/*"),
     ("/topics", "*/*"),
+    ("/", "*/*"),
+    ("/ui/app.js", "*/*"),
+    ("/overview", "*/*"),
     ("/stats", "*/*"),
     ("/stats/series", "*/*"),
     ("/meters", "*/*"),
@@ -46,7 +49,7 @@ const PATHS: [(&str, &str); 22] = [
 ];
 
 /// The methods of each path; those of a path with a parameter are those of any value.
-const METHODS: [(&str, &str); 19] = [
+const METHODS: [(&str, &str); 22] = [
     ("/publish", "POST, OPTIONS"),
     ("/events", "GET, HEAD, OPTIONS"),
     ("/events/tail", "GET, HEAD, OPTIONS"),
@@ -54,6 +57,9 @@ const METHODS: [(&str, &str); 19] = [
     ("/conflicts", "GET, HEAD, OPTIONS"),
     ("/outcomes/7", "GET, HEAD, OPTIONS"),
     ("/topics", "GET, HEAD, OPTIONS"),
+    ("/", "GET, HEAD, OPTIONS"),
+    ("/ui/app.js", "GET, HEAD, OPTIONS"),
+    ("/overview", "GET, HEAD, OPTIONS"),
     ("/stats", "GET, HEAD, OPTIONS"),
     ("/stats/series", "GET, HEAD, OPTIONS"),
     ("/meters", "GET, HEAD, OPTIONS"),
@@ -159,7 +165,7 @@ async fn options_and_a_405_name_the_methods_of_a_path(backend: Backend) {
 async fn options_of_a_path_that_nothing_serves_is_not_found(backend: Backend) {
     let system = system(backend).await;
     let client = &system.client;
-    for path in ["/nowhere", "/publish/", "/events/t", "/dead-letters/1/2", "/"] {
+    for path in ["/nowhere", "/publish/", "/events/t", "/dead-letters/1/2", "/ui/"] {
         client.send(client.request("OPTIONS", path)).await.assert_problem(404, "not_found");
     }
 }
@@ -174,6 +180,7 @@ async fn the_methods_of_each_path_are_those_of_the_openapi_document(backend: Bac
         let path = path
             .replace("{topic}", "t")
             .replace("{event_id}", "1")
+            .replace("{asset}", "app.js")
             .replace("{name}", "sales")
             .replace("{id}", "7")
             .replace("{receipt}", "7");

@@ -12,9 +12,12 @@ mod event;
 mod event_list;
 mod events;
 mod feed;
+mod held;
 mod meters;
 mod openapi;
 mod outcomes;
+mod overview;
+mod page;
 mod parameters;
 mod problem_lists;
 mod problems;
@@ -57,9 +60,13 @@ pub fn router(state: ApiState) -> Router {
         .route("/topics/{topic}/schema", get(schemas::read).put(schemas::put).delete(schemas::remove))
         .route("/topics/{topic}/schema/versions", get(schemas::versions))
         .route_layer(bounded());
+    let page = if state.has_page { page::routes() } else { Router::new() };
     Router::new()
+        .merge(page)
         .merge(lists)
         .merge(queries)
+        // It is small, and made once for all who ask for it.
+        .route("/overview", get(overview::read))
         .route("/events/tail", get(tail::stream))
         .route("/outcomes/{receipt}", get(outcomes::read))
         .route("/dead-letters/replay", post(replay::matching))

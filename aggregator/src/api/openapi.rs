@@ -23,6 +23,7 @@ use utoipa::openapi::security::{Http, HttpAuthScheme, SecurityRequirement, Secur
         super::tail::stream,
         super::outcomes::read,
         super::topics::list,
+        super::overview::read,
         super::stats::read,
         super::series::read,
         super::meters::list,
@@ -39,6 +40,8 @@ use utoipa::openapi::security::{Http, HttpAuthScheme, SecurityRequirement, Secur
         super::dead_letters::discard,
         super::replay::one,
         super::replay::matching,
+        super::page::index,
+        super::page::asset,
         super::server_paths::healthz,
         super::server_paths::readyz,
         super::server_paths::metrics,
@@ -50,7 +53,7 @@ use utoipa::openapi::security::{Http, HttpAuthScheme, SecurityRequirement, Secur
         (name = "meters", description = "Exact aggregates of events over time"),
         (name = "schemas", description = "JSON Schemas of payloads"),
         (name = "dead letters", description = "Entries and events that could not be stored"),
-        (name = "server", description = "Probes, metrics, and this document"),
+        (name = "server", description = "Probes, metrics, this document, and the page for browsers"),
     )
 )]
 struct Document;

@@ -19,6 +19,10 @@ problem_responses! {
     pub(super) LookupProblems: STORE, BOUNDED, [Code::TopicNotAllowed];
     /// Of what is addressed by its name, or has no parameters.
     pub(super) PlainProblems: STORE, BOUNDED;
+    /// Of the overview, which is answered while the store is away.
+    pub(super) OverviewProblems: [Code::InvalidQuery, Code::QueryUnavailable];
+    /// Of the page and its files.
+    pub(super) AssetProblems: [Code::NotFound, Code::QueryUnavailable];
     /// Of the outcome of a request.
     pub(super) OutcomeProblems: [Code::NotFound, Code::QueryUnavailable];
     /// Of adding and changing a meter.

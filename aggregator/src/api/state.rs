@@ -3,13 +3,18 @@
 use std::sync::Arc;
 use std::time::Instant;
 
+use futures::FutureExt;
+use futures::future::BoxFuture;
 use sluice_log::LogReader;
+use sluice_service::probes::Readiness;
 use sluice_store::CommitOptions;
 use sluice_store::inspect::Inspect;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
 use super::answers::{Answers, PATIENCE};
+use super::held::Held;
+use crate::latency::Latency;
 use crate::outcomes::Outcomes;
 
 /// The number of answers at a time with all events that share a topic and an id. Each is in memory as a whole.
@@ -18,6 +23,20 @@ const MAX_ALIKE: usize = 2;
 const MAX_DRY_RUNS: usize = 2;
 /// The number of streams of events at the same time.
 const MAX_STREAMS: usize = 64;
+
+/// The readiness check of a replica.
+pub(super) type ReadyCheck = Arc<dyn Fn() -> BoxFuture<'static, Readiness> + Send + Sync>;
+
+/// What a replica knows about itself.
+#[derive(Clone)]
+pub(super) struct OwnState {
+    /// Its name.
+    pub replica: String,
+    /// The latencies of what it stored.
+    pub latency: Arc<Latency>,
+    /// What is wrong with it.
+    pub ready: ReadyCheck,
+}
 
 /// The store, the log and the commit options of replays. Cheap to clone.
 #[derive(Clone)]
@@ -36,23 +55,43 @@ pub struct ApiState {
     pub(super) streams: Arc<Semaphore>,
     /// Ends the streams, which would otherwise outlast a shutdown.
     pub(super) shutdown: CancellationToken,
+    pub(super) own: OwnState,
+    pub(super) overviews: Held,
+    /// Whether the page for browsers is served.
+    pub(super) has_page: bool,
 }
 
 impl ApiState {
     /// Returns the state of a server that starts now; `rules` are the commit options of this replica.
     pub fn new(store: Arc<dyn Inspect>, log: Arc<dyn LogReader>, rules: CommitOptions) -> Self {
         // Replays count in a separate shard, so that they never wait for a worker's batch.
+        let ready: ReadyCheck = Arc::new(|| async { Ok(Vec::new()) }.boxed());
+        let own = OwnState { replica: rules.shard.clone(), latency: Arc::default(), ready };
         let rules = Arc::new(CommitOptions { shard: format!("{}/replay", rules.shard), ..rules });
         let (alike, dry_runs) = (Answers::new(MAX_ALIKE, PATIENCE), Answers::new(MAX_DRY_RUNS, PATIENCE));
         let streams = Arc::new(Semaphore::new(MAX_STREAMS));
         let shutdown = CancellationToken::new();
         let outcomes = Outcomes::new(store.clone());
-        Self { store, log, rules, alike, dry_runs, started: Instant::now(), outcomes, streams, shutdown }
+        let overviews = Held::default();
+        let started = Instant::now();
+        let has_page = true;
+        Self { store, log, rules, alike, dry_runs, started, outcomes, streams, shutdown, own, overviews, has_page }
     }
 
     /// Returns what waits for what becomes of requests.
     pub fn outcomes(&self) -> Outcomes {
         self.outcomes.clone()
+    }
+
+    /// Tells what this replica knows about itself.
+    pub(crate) fn of_replica(self, latency: Arc<Latency>, ready: ReadyCheck) -> Self {
+        let own = OwnState { latency, ready, ..self.own };
+        Self { own, ..self }
+    }
+
+    /// Decides whether the page for browsers is served.
+    pub fn with_page(self, has_page: bool) -> Self {
+        Self { has_page, ..self }
     }
 
     /// Ends streams at once when the program stops.

@@ -18,13 +18,13 @@ use super::state::ApiState;
 use sluice_store::Counts;
 
 /// How long the log may take to reply. After that the counts are returned without the log's part.
-const LOG_DEADLINE: Duration = Duration::from_secs(2);
+pub(super) const LOG_DEADLINE: Duration = Duration::from_secs(2);
 /// Topics of an answer without the parameter `topics`.
 const DEFAULT_TOPICS: u32 = 1_000;
 const MAX_TOPICS: u32 = 10_000;
 
 /// The counts of a topic or of all topics. `received = unique_processed + duplicate_dropped` always holds.
-#[derive(Debug, Serialize, ToSchema)]
+#[derive(Debug, Clone, Serialize, ToSchema)]
 pub(super) struct TopicCounts {
     /// Events that arrived.
     received: u64,
@@ -79,8 +79,8 @@ pub(super) struct Stats {
 }
 
 /// A replica that reads the log.
-#[derive(Debug, Serialize, ToSchema)]
-struct Consumer {
+#[derive(Debug, Clone, Serialize, ToSchema)]
+pub(super) struct Consumer {
     /// Its name.
     name: String,
     /// Entries of the stream handed to it and not acknowledged.
@@ -149,7 +149,7 @@ pub(super) async fn read(
 }
 
 /// Returns the backlog and the consumers, or an error after [`LOG_DEADLINE`].
-async fn ask_log(state: &ApiState) -> Result<(Backlog, Vec<ConsumerInfo>), LogError> {
+pub(super) async fn ask_log(state: &ApiState) -> Result<(Backlog, Vec<ConsumerInfo>), LogError> {
     let both = async { tokio::try_join!(state.log.backlog(), state.log.consumers()) };
     let late = |_| LogError::Unavailable(format!("no answer within {LOG_DEADLINE:?}"));
     tokio::time::timeout(LOG_DEADLINE, both).await.map_err(late)?

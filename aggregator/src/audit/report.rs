@@ -4,10 +4,13 @@ use std::collections::BTreeMap;
 use std::fmt::Write;
 
 use serde::{Serialize, Serializer};
+use sluice_event::Timestamp;
 use sluice_log::LogCounters;
 use sluice_store::inspect::{StoreAudit, TopicAudit};
 use sluice_store::ledger::LedgerKind;
 use sluice_store::{DamagedRow, RowCheck};
+
+use crate::last_audit::LastAudit;
 
 /// The result of an audit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -217,6 +220,18 @@ impl Report {
 
     pub fn verdict(&self) -> Verdict {
         self.verdict
+    }
+
+    /// Returns what is noted in the store.
+    pub fn noted(&self, at: Timestamp) -> LastAudit {
+        let differing = self.checks.iter().filter(|check| check.verdict != Verdict::Exact).count();
+        LastAudit {
+            at: at.to_string(),
+            verdict: self.verdict.as_str().to_owned(),
+            comparisons: self.checks.len(),
+            differing,
+            rows_compared: self.row_hashes.as_ref().map(|hashes| hashes.compared),
+        }
     }
 
     /// Returns the report for people.

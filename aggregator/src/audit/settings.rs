@@ -52,6 +52,11 @@ pub struct AuditSettings {
     #[arg(long, env = "SLUICE_AUDIT_CHECK_ROWS", default_value = "false", num_args = 0..=1,
         default_missing_value = "true", value_name = "true|false")]
     pub check_rows: bool,
+    /// Whether to note the result in the store, from which the servers show it: in GET /overview and in the page. Otherwise the
+    /// audit only reads
+    #[arg(long, env = "SLUICE_AUDIT_RECORD", default_value = "false", num_args = 0..=1,
+        default_missing_value = "true", action = clap::ArgAction::Set, value_name = "true|false")]
+    pub record: bool,
     /// The longest that the audit may take
     #[arg(long, env = "SLUICE_AUDIT_TIMEOUT", default_value = "10m", value_parser = duration_within("1s", "24h"),
         value_name = "TIME")]

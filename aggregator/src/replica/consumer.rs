@@ -19,6 +19,7 @@ use tokio::sync::Mutex;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use crate::latency::Latency;
 use crate::metrics;
 use crate::replica::batch_size::AdaptiveBatchSize;
 use crate::replica::commit_watch::{CommitWatch, STUCK_AFTER, WatchedBatch};
@@ -39,6 +40,8 @@ pub struct Consumer {
     pub commit_watch: Arc<CommitWatch>,
     /// Notices that the store has lost commits; `None` where the log and the store are on one disk.
     pub failover: Option<Arc<Failover>>,
+    /// How long the events took that it stored.
+    pub(crate) latency: Arc<Latency>,
     pub(crate) limits: BatchLimits,
     pub(crate) batch_size: AdaptiveBatchSize,
     pub(crate) intake: Mutex<Intake>,
@@ -55,8 +58,8 @@ impl Consumer {
     ) -> Self {
         let batch_size = AdaptiveBatchSize::new(limits.events);
         let intake = Mutex::new(Intake::new(log.clone(), limits));
-        let commit_watch = Arc::default();
-        Self { log, store, options, claim_after, commit_watch, failover: None, limits, batch_size, intake }
+        let (commit_watch, latency, failover) = (Arc::default(), Arc::default(), None);
+        Self { log, store, options, claim_after, commit_watch, failover, latency, limits, batch_size, intake }
     }
 
     /// Numbers the commits, so that a store that has lost some is noticed.
@@ -148,6 +151,10 @@ impl Consumer {
                 Ok(outcome) => {
                     metrics::commit_time(began.elapsed());
                     metrics::committed(&outcome);
+                    // What was stored before and is delivered again did not take so long.
+                    if outcome.skipped == 0 && !is_replay(options) {
+                        self.latency.record(&batch);
+                    }
                     self.batch_size.learn(&outcome.counts);
                     return Commit::Done(Acknowledgeable::new(acknowledgeable, options, outcome.number));
                 }

@@ -176,6 +176,15 @@ async fn topics_and_statistics_are_those_of_the_subject(store: Arc<dyn Inspect>)
         (names(["standalone"]), &json!("standalone"))
     );
     assert_eq!((&whole["received"], &whole["dead_lettered"]), (&json!(42), &json!(3)), "{whole}");
+    // The overview that is held for others is not theirs.
+    let (overview, of_all) = (bounded.get("/overview").await, client.get_json("/overview").await);
+    assert_eq!(overview["totals"]["received"], 21, "{overview}");
+    assert_eq!((&overview["totals"]["dead_lettered"], &overview["totals"]["topic_count"]), (&json!(1), &json!(2)));
+    assert_eq!(
+        (&of_all["totals"]["received"], &of_all["totals"]["dead_lettered"]),
+        (&json!(42), &json!(3)),
+        "{of_all}"
+    );
     let of_topics: BTreeSet<_> = stats["topics"].as_object().unwrap().keys().cloned().collect();
     assert_eq!(of_topics, names(["orders.eu", "orders.us"]));
     assert_eq!(stats["topics"]["orders.eu"], whole["topics"]["orders.eu"]);

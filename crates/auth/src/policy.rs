@@ -43,6 +43,7 @@ pub const ROUTES: &[Route] = &[
     route(Method::GET, "/conflicts", Need::Scope(Scope::Read)),
     route(Method::GET, "/outcomes/{receipt}", Need::Scope(Scope::Publish)),
     route(Method::GET, "/topics", Need::Scope(Scope::Read)),
+    route(Method::GET, "/overview", Need::Scope(Scope::Read)),
     route(Method::GET, "/stats", Need::Scope(Scope::Read)),
     route(Method::GET, "/stats/series", Need::Scope(Scope::Read)),
     route(Method::GET, "/meters", Need::Scope(Scope::Read)),
@@ -60,6 +61,9 @@ pub const ROUTES: &[Route] = &[
     route(Method::POST, "/dead-letters/replay", Need::Scope(Scope::Admin)),
     route(Method::POST, "/dead-letters/{id}/replay", Need::Scope(Scope::Admin)),
     route(Method::GET, "/openapi.json", Need::Token),
+    // The page has no data. It asks for them with the token that its user signs in with.
+    route(Method::GET, "/", Need::Nothing),
+    route(Method::GET, "/ui/{asset}", Need::Nothing),
     route(Method::GET, "/metrics", Need::Scope(Scope::Admin)),
 ];
 
@@ -137,7 +141,13 @@ mod tests {
             (Method::GET, "/openapi.json", Need::Token),
             (Method::OPTIONS, "/stats", Need::Token),
             (Method::OPTIONS, "/nowhere", Need::Token),
-            (Method::GET, "/", ADMIN),
+            (Method::GET, "/", Need::Nothing),
+            (Method::POST, "/", ADMIN),
+            (Method::GET, "/ui/app.js", Need::Nothing),
+            (Method::GET, "/ui", ADMIN),
+            (Method::GET, "/ui/", ADMIN),
+            (Method::GET, "/ui/a/b", ADMIN),
+            (Method::GET, "/overview", READ),
             (Method::GET, "*", ADMIN),
         ] {
             assert_eq!(need(&method, path), expected, "{method} {path}");

@@ -16,6 +16,9 @@ use crate::{Counts, DeadLetter, Patterns, Statistics, Store, StoreError, TopicPa
 /// The code of a dead letter that is an entry which killed its reader. Its body is never returned by a list.
 pub const KILLS_ITS_READER: &str = "kills_its_reader";
 
+/// The name of the setting with the result of the last audit, which the audit writes and reads.
+pub(crate) const LAST_AUDIT: &str = "last_audit";
+
 /// The bodies in a page of dead letters have at most this many bytes together. A body that is larger than the rest of
 /// it ends the page before it.
 const PAGE_BYTES: i64 = 1 << 20;
@@ -216,6 +219,9 @@ pub trait Inspect: Store + Feed + Erase + SchemaStore {
     /// Returns what happened to events over time: the counts that are not zero, in the order of time, each with the first
     /// minute of its step.
     async fn series(&self, query: &SeriesQuery) -> Result<Vec<(Minute, SeriesCounts)>, StoreError>;
+
+    /// Returns what the last audit noted with [`LAST_AUDIT`]; `None` if none did.
+    async fn last_audit(&self) -> Result<Option<String>, StoreError>;
 
     /// Returns the counts of at most `limit` topics that match, beginning after the topic `after`.
     async fn topics_of(&self, patterns: &Patterns, after: Option<&str>, limit: u32) -> Result<TopicPage, StoreError>;

@@ -22,7 +22,7 @@ const SUBJECTS: [&str; 6] = [
 
 /// The statuses of the answers to a request: without a token, with one that is not accepted, with one that has expired,
 /// and with the token of each subject. The topics after a path are those of the events that are published.
-const TABLE: [([u16; 9], &str); 22] = [
+const TABLE: [([u16; 9], &str); 25] = [
     // none, wrong, expired, publisher, orders-publisher, reader, orders-reader, admin, all
     ([401, 401, 401, 202, 202, 403, 403, 403, 202], "POST /publish orders.eu"),
     ([401, 401, 401, 202, 403, 403, 403, 403, 202], "POST /publish users"),
@@ -44,6 +44,9 @@ const TABLE: [([u16; 9], &str); 22] = [
     ([401, 401, 401, 204, 204, 204, 204, 204, 204], "OPTIONS /events"),
     ([401, 401, 401, 204, 204, 204, 204, 204, 204], "OPTIONS /metrics"),
     ([401, 401, 401, 404, 404, 404, 404, 404, 404], "OPTIONS /nowhere"),
+    ([401, 401, 401, 403, 403, 200, 200, 403, 200], "GET /overview"),
+    ([200, 200, 200, 200, 200, 200, 200, 200, 200], "GET /"),
+    ([200, 200, 200, 200, 200, 200, 200, 200, 200], "GET /ui/app.js"),
     ([200, 200, 200, 200, 200, 200, 200, 200, 200], "GET /healthz"),
     ([200, 200, 200, 200, 200, 200, 200, 200, 200], "GET /readyz"),
 ];

@@ -7,8 +7,8 @@ use super::query::DeadLetterRow;
 use super::timestamptz::Timestamptz;
 use super::{PostgresStore, bounded, outcomes, series};
 use crate::inspect::{
-    DeadLetterIds, DeadLetterPage, DeadLetterQuery, IdRow, Inspect, KILLS_ITS_READER, MAX_BODY_BYTES, MAX_REASON_CHARS,
-    Size, page_range,
+    DeadLetterIds, DeadLetterPage, DeadLetterQuery, IdRow, Inspect, KILLS_ITS_READER, LAST_AUDIT, MAX_BODY_BYTES,
+    MAX_REASON_CHARS, Size, page_range,
 };
 use crate::ledger::LedgerKind;
 use crate::outcomes::RequestOutcome;
@@ -133,6 +133,13 @@ impl Inspect for PostgresStore {
         let mut lease = self.lease(&self.queries).await?;
         let rows = series::read(&mut lease, query).await;
         self.finish(lease, rows)
+    }
+
+    async fn last_audit(&self) -> Result<Option<String>, StoreError> {
+        let mut lease = self.lease(&self.queries).await?;
+        let value = sqlx::query_as::<_, (String,)>("SELECT value FROM settings WHERE name = $1").bind(LAST_AUDIT);
+        let value = lease.fetch_optional(value).await.map(|row| row.map(|(value,)| value));
+        self.finish(lease, value)
     }
 
     async fn topics_of(&self, patterns: &Patterns, after: Option<&str>, limit: u32) -> Result<TopicPage, StoreError> {

@@ -68,7 +68,7 @@ pub use durability::DURABILITY_SETTINGS;
 pub use password::check_password_file;
 pub use schema::migrate;
 pub use settings::{PayloadType, PostgresSettings};
-pub use snapshot::Snapshot;
+pub use snapshot::{Snapshot, note_audit};
 
 use crate::conflicts::ConflictLimits;
 use crate::dedup_cache::DedupCache;

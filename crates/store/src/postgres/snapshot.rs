@@ -15,7 +15,7 @@ use super::schema::setting;
 use super::session::Session;
 use super::settings::PostgresSettings;
 use crate::damage::recorded_keyer;
-use crate::inspect::{CountersRow, StoreAudit};
+use crate::inspect::{CountersRow, LAST_AUDIT, StoreAudit};
 use crate::{RowCheck, StoreError};
 
 /// The numbers of one topic, of one kind.
@@ -36,6 +36,24 @@ pub struct Snapshot {
     connection: PgConnection,
 }
 
+/// Notes the result of an audit, for those who ask a server that uses this schema.
+///
+/// # Errors
+/// [`StoreError`] if the database does not answer, or refuses.
+pub async fn note_audit(settings: &PostgresSettings, timeout: Duration, result: &str) -> Result<(), StoreError> {
+    let mut connection = connect(settings, timeout).await?;
+    let note =
+        "INSERT INTO settings (name, value) VALUES ($1, $2) ON CONFLICT (name) DO UPDATE SET value = EXCLUDED.value";
+    let note = sqlx::query(note).bind(LAST_AUDIT).bind(result);
+    note.execute(&mut connection).await.map(|_| ()).map_err(of_statement)
+}
+
+async fn connect(settings: &PostgresSettings, timeout: Duration) -> Result<PgConnection, StoreError> {
+    let session = Session::audit(settings, timeout);
+    let connections = Connections::new(Address::new(settings)?, 1, session, Durability::of("PostgreSQL"));
+    Ok(connections.lease().await?.into_connection())
+}
+
 impl Snapshot {
     /// Connects and opens a snapshot: what is committed later is not seen. Each statement may take as long as
     /// `timeout`, because rows are counted.
@@ -43,10 +61,7 @@ impl Snapshot {
     /// # Errors
     /// [`StoreError::Unavailable`] if the database does not answer, [`StoreError::Failed`] if it has no such tables.
     pub async fn open(settings: &PostgresSettings, timeout: Duration) -> Result<Self, StoreError> {
-        let session = Session::audit(settings, timeout);
-        let connections = Connections::new(Address::new(settings)?, 1, session, Durability::of("PostgreSQL"));
-        let lease = connections.lease().await?;
-        let mut connection = lease.into_connection();
+        let mut connection = connect(settings, timeout).await?;
         let begin = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; SELECT count(*) FROM settings";
         sqlx::raw_sql(begin).execute(&mut connection).await.map_err(of_statement)?;
         Ok(Self { connection })

@@ -8,8 +8,8 @@ use super::ledger::add_to_ledger;
 use super::query::DeadLetterRow;
 use super::{SqliteStore, bounded, outcomes, series, writer};
 use crate::inspect::{
-    DeadLetterIds, DeadLetterPage, DeadLetterQuery, IdRow, Inspect, KILLS_ITS_READER, MAX_BODY_BYTES, MAX_REASON_CHARS,
-    Size, page_range,
+    DeadLetterIds, DeadLetterPage, DeadLetterQuery, IdRow, Inspect, KILLS_ITS_READER, LAST_AUDIT, MAX_BODY_BYTES,
+    MAX_REASON_CHARS, Size, page_range,
 };
 use crate::ledger::{LedgerKind, LedgerRow};
 use crate::outcomes::RequestOutcome;
@@ -126,6 +126,14 @@ impl Inspect for SqliteStore {
 
     async fn series(&self, query: &SeriesQuery) -> Result<Vec<(Minute, SeriesCounts)>, StoreError> {
         within(async { series::read(&mut *self.queries.lease().await?, query).await }).await
+    }
+
+    async fn last_audit(&self) -> Result<Option<String>, StoreError> {
+        within(async {
+            let value = sqlx::query_scalar("SELECT value FROM settings WHERE name = ?1").bind(LAST_AUDIT);
+            value.fetch_optional(&mut *self.queries.lease().await?).await.map_err(of_statement)
+        })
+        .await
     }
 
     async fn topics_of(&self, patterns: &Patterns, after: Option<&str>, limit: u32) -> Result<TopicPage, StoreError> {

@@ -50,7 +50,7 @@ use crate::{
     DeadLetter, EventQuery, Maintenance, Page, PartitionFigures, Removed, Statistics, Store, StoreError, StoredEvent,
     TopicPage, Transaction as StoreTransaction,
 };
-pub use snapshot::Snapshot;
+pub use snapshot::{Snapshot, note_audit};
 
 use errors::{QUERY_TIMEOUT, of_statement, within};
 use key_partitions::{KeyPartitions, KeySearch, Layouts};

@@ -11,7 +11,7 @@ use super::errors::of_statement;
 use super::query;
 use super::schema::without_mark;
 use crate::damage::recorded_keyer;
-use crate::inspect::{CountersRow, StoreAudit};
+use crate::inspect::{CountersRow, LAST_AUDIT, StoreAudit};
 use crate::{RowCheck, StoreError};
 
 /// The longest wait for another process that has the file locked.
@@ -21,6 +21,19 @@ const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 /// open goes on writing to it.
 pub struct Snapshot {
     connection: SqliteConnection,
+}
+
+/// Notes the result of an audit, for those who ask a server that uses this file. A process that has it open goes on writing.
+///
+/// # Errors
+/// [`StoreError`] if there is no such file, or it cannot be written.
+pub async fn note_audit(path: &Path, result: &str) -> Result<(), StoreError> {
+    let options = SqliteConnectOptions::new().filename(path).busy_timeout(BUSY_TIMEOUT).disable_statement_logging();
+    let mut connection = options.connect().await.map_err(of_statement)?;
+    let note =
+        "INSERT INTO settings (name, value) VALUES (?1, ?2) ON CONFLICT (name) DO UPDATE SET value = excluded.value";
+    sqlx::query(note).bind(LAST_AUDIT).bind(result).execute(&mut connection).await.map_err(of_statement)?;
+    connection.close().await.map_err(of_statement)
 }
 
 impl Snapshot {
