@@ -95,8 +95,9 @@ async fn a_redis_that_runs_short_of_memory_refuses_well_before_it_is_full() {
     })
     .await;
     assert_429(&answer, "log_memory_full");
+    // It is measured again and again, and Redis has freed the buffers of the last request meanwhile.
     let ratio = fixture.metric("sluice_publish_log_memory_ratio").await;
-    assert!((0.5..0.95).contains(&ratio), "{ratio}");
+    assert!((0.4..0.95).contains(&ratio), "{ratio}");
 }
 
 #[tokio::test]
