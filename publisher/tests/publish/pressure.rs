@@ -89,15 +89,18 @@ async fn a_redis_that_runs_short_of_memory_refuses_well_before_it_is_full() {
     let redis = RedisServer::start_with(&["--maxmemory", "16mb"]);
     let fixture = Fixture::start_on(redis, &["--max-memory", "0.5"]).await;
     let large = json!({"id": "1", "payload": noise(200 << 10)}).to_string();
-    let answer = wait_until("a refusal", PATIENCE, || async {
+    // Redis may free the buffers of a request after the refusal, and is measured again: then more is accepted until it is full.
+    let ratio = wait_until("a refusal while the memory is short", PATIENCE, || async {
         let answer = fixture.client.publish_raw(large.clone()).await;
-        if answer.status == 202 { Err(answer.text) } else { Ok(answer) }
+        if answer.status == 202 {
+            return Err(answer.text);
+        }
+        assert_429(&answer, "log_memory_full");
+        let ratio = fixture.metric("sluice_publish_log_memory_ratio").await;
+        if ratio < 0.5 { Err(ratio.to_string()) } else { Ok(ratio) }
     })
     .await;
-    assert_429(&answer, "log_memory_full");
-    // It is measured again and again, and Redis has freed the buffers of the last request meanwhile.
-    let ratio = fixture.metric("sluice_publish_log_memory_ratio").await;
-    assert!((0.4..0.95).contains(&ratio), "{ratio}");
+    assert!((0.5..0.95).contains(&ratio), "{ratio}");
 }
 
 #[tokio::test]

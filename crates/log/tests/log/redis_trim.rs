@@ -206,8 +206,9 @@ async fn the_replay_window_shrinks_to_its_bytes() {
     for _ in 0..100 {
         let append = Append { stream: 0, entry: entry(1, 50_000), keyed: Vec::new() };
         writer.append(&append).await.unwrap();
-        // Entries of one millisecond are trimmed together, so the entries are spread over time as in production.
-        tokio::time::sleep(Duration::from_millis(2)).await;
+        // Entries of one millisecond are trimmed together, so the entries are spread over time as in production: far enough
+        // that what a busy machine adds matters little.
+        tokio::time::sleep(Duration::from_millis(10)).await;
     }
     let all = read(&reader, 100).await;
     reader.acknowledge(&done(&all)).await.unwrap();
@@ -216,8 +217,7 @@ async fn the_replay_window_shrinks_to_its_bytes() {
     reader.trim().await.unwrap();
     let left = in_stream(&server).await;
     assert!(usage().await <= LIMIT * 11 / 10, "{} bytes, {} entries are left", usage().await, left.len());
-    // The window is cut at a time, and a busy machine spreads the entries unevenly over time.
-    assert!(left.len() >= 2, "only {} entries are left: too much was trimmed", left.len());
+    assert!(left.len() >= 5, "only {} entries are left: too much was trimmed", left.len());
     assert_eq!(left.last(), Some(&all[99].position), "the newest entries stay");
     assert_eq!(reader.trim().await.unwrap(), 0, "the window fits now");
 }
