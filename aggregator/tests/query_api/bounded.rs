@@ -54,8 +54,14 @@ impl Bounded<'_> {
 pub(crate) async fn store_events(store: &dyn Store, events: &Value) {
     let body = events.to_string();
     let events = sluice_event::parse(body.as_bytes(), &Limits::default(), Timestamp::now()).expect("events");
-    let request =
-        Request { id: RequestId::random(), receipt: None, waits: false, accepted_at: Timestamp::now(), events };
+    let request = Request {
+        id: RequestId::random(),
+        receipt: None,
+        waits: false,
+        accepted_at: Timestamp::now(),
+        events,
+        trace: None,
+    };
     let entries = vec![(
         Position { stream: 0, millis: 1, sequence: 1 },
         Entry { id: EntryId::random(), requests: vec![request] },

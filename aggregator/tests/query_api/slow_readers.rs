@@ -25,6 +25,7 @@ async fn store_large_events(store: &dyn Store) {
         receipt: None,
         waits: false,
         accepted_at: Timestamp::now(),
+        trace: None,
         events,
     };
     let entries = vec![(

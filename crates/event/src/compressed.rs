@@ -9,9 +9,8 @@
 //! · LZ4 block of the rest, or the rest · CRC-32 of all bytes before it: 4 bytes, little endian
 //! ```
 //!
-//! The rest of an entry that is small, or would not become smaller, is not compressed. Version 4 differs in the version byte
-//! only. Readers also accept version 1,
-//! and version 2, which earlier builds wrote:
+//! The rest of an entry that is small, or would not become smaller, is not compressed. Versions 4 and 5 differ in the version
+//! byte only. Readers also accept version 1, and version 2, which earlier builds wrote:
 //!
 //! ```text
 //! version: 1 byte (2) · entry id: 16 bytes · length of the rest: 4 bytes, little endian · LZ4 block of the rest
@@ -21,7 +20,7 @@ use std::borrow::Cow;
 use std::sync::{Mutex, PoisonError};
 
 use crate::EntryId;
-use crate::entry::{CHECKED, COMPRESSED, DecodeError, HEADER, PackedEntry, PackedRequest, VERSION, WAITING, put_entry};
+use crate::entry::{CHECKED, COMPRESSED, DecodeError, HEADER, PackedEntry, PackedRequest, TRACED, VERSION, put_entry};
 
 /// Entries below this size, in bytes, are not compressed.
 const MIN_BYTES: usize = 1024;
@@ -36,11 +35,12 @@ const MAX_EXPANSION: usize = 255;
 /// request; one beyond this size is not compressed.
 pub const MAX_EXPANDED_BYTES: usize = 64 << 20;
 
-/// Packs requests into one entry of version 3, or of version 4 if the client of one of them waits.
+/// Packs requests into one entry of version 3, of version 4 if the client of one of them waits, or of version 5 if one of them
+/// is traced.
 pub fn pack<'r>(id: EntryId, requests: impl ExactSizeIterator<Item = &'r PackedRequest> + Clone) -> PackedEntry {
     Buffers::with(|Buffers { plain, block }| {
         plain.clear();
-        let version = if requests.clone().any(PackedRequest::is_waiting) { WAITING } else { CHECKED };
+        let version = requests.clone().map(PackedRequest::version).max().unwrap_or(CHECKED);
         let events = put_entry(plain, id, requests);
         plain[0] = version;
         let (header, rest) = plain.split_at(HEADER);
@@ -125,7 +125,7 @@ impl Buffers {
 /// Returns the number of bytes that [`expand`] makes of an entry, by its header and without expanding it. What cannot
 /// be expanded, or is not compressed, counts as it is.
 pub fn expanded_len(body: &[u8]) -> usize {
-    let is_expanded = |(header, _): &(&[u8], &[u8])| matches!(header.first(), Some(&(COMPRESSED | CHECKED | WAITING)));
+    let is_expanded = |(header, _): &(&[u8], &[u8])| matches!(header.first(), Some(COMPRESSED..=TRACED));
     let header = body.split_at_checked(HEADER).filter(is_expanded);
     let length = header.and_then(|(_, rest)| rest.split_first_chunk::<LENGTH>());
     let Some((length, block)) = length else { return body.len() };
@@ -148,7 +148,7 @@ pub fn expand(body: &[u8]) -> Result<Cow<'_, [u8]>, DecodeError> {
             if crc32fast::hash(content) != u32::from_le_bytes(*checksum) {
                 return Err(DecodeError::Damaged);
             }
-            if matches!(version, CHECKED | WAITING) {
+            if matches!(version, CHECKED..=TRACED) {
                 expand_rest(content).map(Cow::Owned)
             } else {
                 Ok(Cow::Borrowed(body))

@@ -4,17 +4,18 @@
 //!
 //! ```text
 //! entry   = version: 1 byte (1) · entry id: 16 bytes · number of requests · request*
-//! request = flags: 1 byte (bit 0: a receipt follows; bit 1: its client waits) · request id: 16 bytes · [receipt: 16 bytes]
-//!           · accepted at: 8 bytes, µs since 1970, little endian · number of events · event*
+//! request = flags: 1 byte (bit 0: a receipt follows; bit 1: its client waits; bit 2: it is traced) · request id: 16 bytes
+//!           · [receipt: 16 bytes] · accepted at: 8 bytes, µs since 1970, little endian · number of events · event*
+//!           · [trace id: 16 bytes · span id: 8 bytes]
 //! event   = topic · event id · timestamp: 8 bytes, as above · 0, or 1 + length and text of the source
 //!           · payload hash: 16 bytes · payload
 //! ```
 //!
 //! This is the form that [`decode`] reads. Publishers write version 3, which adds a checksum and mostly compresses
-//! ([`crate::compressed`]), and version 4, which is the same with a request whose client waits, so that aggregators which do
-//! not know such requests leave it in the stream; version 2 compresses without a checksum. The number of events is also a field of the stream
-//! entry, outside the body, so that the log can count events without decoding. Golden files in this crate's tests pin
-//! the formats.
+//! ([`crate::compressed`]). Versions 4 and 5 are the same as version 3: 4 with a request whose client waits, and 5 with one
+//! that is traced, so that aggregators which do not know such requests leave the entry in the stream. Version 2 compresses
+//! without a checksum. The number of events is also a field of the stream entry, outside the body, so that the log can count
+//! events without decoding. Golden files in this crate's tests pin the formats.
 //!
 //! A new version needs its own version byte here, a reader in [`decode`] (or in
 //! [`crate::compressed::expand`]), and a golden file. Every version from 3 on ends with the checksum of version 3, so
@@ -23,7 +24,7 @@
 
 use std::borrow::Cow;
 
-use crate::{EntryId, Event, PayloadHash, ReceiptId, RequestId, Timestamp};
+use crate::{EntryId, Event, PayloadHash, ReceiptId, RequestId, Timestamp, TraceContext};
 
 /// The version byte of an entry that is not compressed and has no checksum.
 pub const VERSION: u8 = 1;
@@ -31,12 +32,14 @@ pub const VERSION: u8 = 1;
 pub const COMPRESSED: u8 = 2;
 /// The version byte of an entry with a checksum, compressed or not ([`crate::compressed`]).
 pub const CHECKED: u8 = 3;
-
 /// The version byte of an entry with a checksum and a request whose client waits.
 pub const WAITING: u8 = 4;
+/// The version byte of an entry with a checksum and a request that is traced.
+pub const TRACED: u8 = 5;
 
 const HAS_RECEIPT: u8 = 1;
 const WAITS: u8 = 2;
+const IS_TRACED: u8 = 4;
 /// Bytes of the version and the entry id, with which an entry of every version begins.
 pub(crate) const HEADER: usize = 17;
 
@@ -85,9 +88,27 @@ impl PackedRequest {
         self
     }
 
-    /// Returns whether its client waits.
-    pub fn is_waiting(&self) -> bool {
-        self.bytes[0] & WAITS != 0
+    /// Returns the lowest version of an entry with it.
+    pub(crate) fn version(&self) -> u8 {
+        match self.bytes[0] {
+            flags if flags & IS_TRACED != 0 => TRACED,
+            flags if flags & WAITS != 0 => WAITING,
+            _ => CHECKED,
+        }
+    }
+
+    /// Adds the trace to which it belongs. It has none before.
+    #[must_use]
+    pub fn traced(mut self, trace: TraceContext) -> Self {
+        self.bytes[0] |= IS_TRACED;
+        self.bytes.extend_from_slice(&trace.to_bytes());
+        self
+    }
+
+    /// Returns the trace to which it belongs; `None` if it is not traced.
+    pub fn trace(&self) -> Option<TraceContext> {
+        let trace = if self.bytes[0] & IS_TRACED != 0 { self.bytes.last_chunk() } else { None };
+        trace.map(TraceContext::from_bytes)
     }
 
     /// Returns its number of events.
@@ -168,13 +189,15 @@ pub struct Request<'a> {
     pub accepted_at: Timestamp,
     /// Its events, in the client's order.
     pub events: Vec<Event<'a>>,
+    /// The trace to which it belongs, if it is traced.
+    pub trace: Option<TraceContext>,
 }
 
 /// Why an entry cannot be decoded.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum DecodeError {
     /// A newer publisher wrote it. It must be left for a newer aggregator.
-    #[error("the entry has version {0}, and this build reads versions up to {CHECKED}")]
+    #[error("the entry has version {0}, and this build reads versions up to {TRACED}")]
     UnknownVersion(u8),
     /// The bytes are not those that were written.
     #[error("the entry is damaged: its checksum does not match its bytes")]
@@ -210,7 +233,7 @@ pub fn decode(body: &[u8]) -> Result<Entry<'_>, DecodeError> {
 /// compared.
 pub fn peek_id(body: &[u8]) -> Option<EntryId> {
     let (&version, rest) = body.split_first()?;
-    let is_supported = (VERSION..=WAITING).contains(&version);
+    let is_supported = (VERSION..=TRACED).contains(&version);
     if is_supported { rest.first_chunk().map(|id| EntryId::from_bytes(*id)) } else { None }
 }
 
@@ -243,7 +266,7 @@ struct Reader<'a> {
 impl<'a> Reader<'a> {
     fn request(&mut self) -> Result<Request<'a>, Corrupt> {
         let flags = self.byte()?;
-        if flags & !(HAS_RECEIPT | WAITS) != 0 {
+        if flags & !(HAS_RECEIPT | WAITS | IS_TRACED) != 0 {
             return Err(Corrupt("a request has unknown flags"));
         }
         let id = self.array().map(RequestId::from_bytes)?;
@@ -258,7 +281,8 @@ impl<'a> Reader<'a> {
         for _ in 0..count {
             events.push(self.event()?);
         }
-        Ok(Request { id, receipt, waits, accepted_at, events })
+        let trace = if flags & IS_TRACED != 0 { Some(TraceContext::from_bytes(&self.array()?)) } else { None };
+        Ok(Request { id, receipt, waits, accepted_at, events, trace })
     }
 
     fn event(&mut self) -> Result<Event<'a>, Corrupt> {

@@ -25,6 +25,7 @@ pub mod pointer;
 mod scan;
 mod timestamp;
 mod topic_template;
+mod trace_context;
 
 pub use event::Event;
 pub use ids::{BodyHash, EntryId, EventKey, IdempotencyKeyHash, PayloadHash, ReceiptId, RequestId};
@@ -33,3 +34,4 @@ pub use limits::{Limits, OutOfRange};
 pub use parse::{CloudEventForm, ErrorKind, Faults, Format, ParseError, Refused, parse, parse_all, parse_cloud_events};
 pub use timestamp::Timestamp;
 pub use topic_template::{InvalidTemplate, TopicTemplate};
+pub use trace_context::TraceContext;

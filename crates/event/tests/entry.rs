@@ -6,12 +6,21 @@ use std::borrow::Cow;
 
 use proptest::prelude::*;
 use sluice_event::compressed::{self, expand};
-use sluice_event::entry::{CHECKED, DecodeError, Entry, PackedEntry, PackedRequest, Request, WAITING, decode, peek_id};
-use sluice_event::{EntryId, Event, PayloadHash, ReceiptId, RequestId, Timestamp};
+use sluice_event::entry::{
+    CHECKED, DecodeError, Entry, PackedEntry, PackedRequest, Request, TRACED, WAITING, decode, peek_id,
+};
+use sluice_event::{EntryId, Event, PayloadHash, ReceiptId, RequestId, Timestamp, TraceContext};
 
 fn packed_requests(entry: &Entry<'_>) -> Vec<PackedRequest> {
-    let packed = |r: &Request<'_>| PackedRequest::new(r.id, r.receipt, r.accepted_at, &r.events);
-    entry.requests.iter().map(|r| if r.waits { packed(r).waiting() } else { packed(r) }).collect()
+    let packed = |r: &Request<'_>| {
+        let packed = PackedRequest::new(r.id, r.receipt, r.accepted_at, &r.events);
+        let packed = if r.waits { packed.waiting() } else { packed };
+        match r.trace {
+            Some(trace) => packed.traced(trace),
+            None => packed,
+        }
+    };
+    entry.requests.iter().map(packed).collect()
 }
 
 fn pack(entry: &Entry<'_>) -> PackedEntry {
@@ -45,6 +54,7 @@ fn sample() -> Entry<'static> {
                 waits: false,
                 accepted_at: at("1969-12-31T23:59:59Z"),
                 events: vec![event("orders", "evt-1", Some("shop"), r#"{"value": 1.0}"#)],
+                trace: None,
             },
             Request {
                 id: RequestId::from_u128(2),
@@ -52,6 +62,7 @@ fn sample() -> Entry<'static> {
                 waits: false,
                 accepted_at: at("2026-01-31T12:00:00Z"),
                 events: vec![event("default", "é", None, "null"), event("t", "2", Some(""), "[1,2]")],
+                trace: None,
             },
         ],
     }
@@ -89,6 +100,21 @@ fn an_entry_with_a_request_whose_client_waits_is_left_by_older_readers_and_is_el
     let without_receipt = [packed[0].clone().waiting()];
     let body = compressed::pack(waiting.id, without_receipt.iter()).body;
     assert_eq!(decode(&expand(&body).unwrap()), Err(DecodeError::Corrupt("a request waits without a receipt")));
+}
+
+#[test]
+fn an_entry_with_a_request_that_is_traced_is_left_by_older_readers_and_is_else_the_same() {
+    let mut traced = sample();
+    traced.requests[0].trace = Some(TraceContext { trace_id: *b"0123456789abcdef", span_id: *b"spanspan" });
+    traced.requests[1].waits = true;
+    let packed = packed_requests(&traced);
+    assert_eq!((packed[0].trace(), packed[1].trace()), (traced.requests[0].trace, None));
+    assert_eq!(packed[0].len(), packed_requests(&sample())[0].len() + TraceContext::BYTES);
+    let body = compress(&traced).body;
+    assert_eq!(body, bytes_of(include_str!("entry.v5.hex")), "entries already in a stream could not be read");
+    assert_eq!(body[0], TRACED);
+    assert_eq!(decode(&expand(&body).unwrap()).unwrap(), traced);
+    assert_eq!(peek_id(&body), Some(traced.id));
 }
 
 #[test]
@@ -203,8 +229,9 @@ prop_compose! {
 }
 
 prop_compose! {
-    fn requests()(id in any::<u128>(), receipt in prop::option::of(any::<u128>()), accepted_at in timestamps(), events in prop::collection::vec(events(), 0..5)) -> Request<'static> {
-        Request { id: RequestId::from_u128(id), receipt: receipt.map(ReceiptId::from_u128), waits: receipt.is_some() && id % 2 == 0, accepted_at, events }
+    fn requests()(id in any::<u128>(), receipt in prop::option::of(any::<u128>()), accepted_at in timestamps(), events in prop::collection::vec(events(), 0..5), trace in prop::option::of(any::<[u8; 24]>())) -> Request<'static> {
+        let trace = trace.map(|bytes| TraceContext::from_bytes(&bytes));
+        Request { id: RequestId::from_u128(id), receipt: receipt.map(ReceiptId::from_u128), waits: receipt.is_some() && id % 2 == 0, accepted_at, events, trace }
     }
 }
 

@@ -76,7 +76,7 @@ fn batch(stored: u64) -> Batch<'static> {
     let repeated: Vec<_> = (0..if stored == 0 { 0 } else { REPEATED }).map(|_| random.below(stored)).collect();
     let events = (stored..stored + NEW).chain(repeated).map(event).collect();
     let id = RequestId::random();
-    let request = Request { id, receipt: None, waits: false, accepted_at: Timestamp::now(), events };
+    let request = Request { id, receipt: None, waits: false, accepted_at: Timestamp::now(), events, trace: None };
     let position = Position { stream: 0, millis: 1_700_000_000_000, sequence: stored };
     Batch { entries: vec![(position, Entry { id: EntryId::random(), requests: vec![request] })], ..Batch::default() }
 }

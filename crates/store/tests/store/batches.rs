@@ -35,7 +35,7 @@ pub fn from(source: &str, event: Event<'static>) -> Event<'static> {
 }
 
 pub fn request(events: Vec<Event<'static>>) -> Request<'static> {
-    Request { id: RequestId::random(), receipt: None, waits: false, accepted_at: Timestamp::now(), events }
+    Request { id: RequestId::random(), receipt: None, waits: false, accepted_at: Timestamp::now(), events, trace: None }
 }
 
 pub fn keyed(receipt: ReceiptId, events: Vec<Event<'static>>) -> Request<'static> {
