@@ -58,13 +58,16 @@ pub(crate) struct Served<S> {
 struct Routes<S> {
     router: TowerToHyperService<Router>,
     shortcut: Option<Arc<Counted<S>>>,
+    /// `http` or `https`.
+    scheme: &'static str,
 }
 
 impl<S: Shortcut> Served<S> {
     pub(crate) fn new(router: Router, shortcut: Option<S>, options: &ServeOptions) -> Self {
         let router = TowerToHyperService::new(router.layer(from_fn(request_log::middleware)));
-        let routes = Arc::new(Routes { router, shortcut: shortcut.map(Counted::new).map(Arc::new) });
         let ServeOptions { tls, origins, guard, .. } = options.clone();
+        let scheme = if tls.is_some() { "https" } else { "http" };
+        let routes = Arc::new(Routes { router, shortcut: shortcut.map(Counted::new).map(Arc::new), scheme });
         Self { tls, origins, guard, routes }
     }
 
@@ -110,6 +113,7 @@ impl<S: Shortcut> Routes<S> {
     /// The connection is busy until the response is complete. The responses of the shortcut are small and complete at
     /// once; those of the router may be long.
     fn answer(&self, mut request: hyper::Request<Incoming>, checked: Checked, busy: Busy) -> Answer {
+        let checked = Checked { scheme: self.scheme, ..checked };
         let is_large = request.body().size_hint().upper().is_none_or(|size| size > READ_AT_ONCE);
         match &self.shortcut {
             Some(shortcut) if shortcut.matches(&request) => {

@@ -86,6 +86,8 @@ pub(crate) struct Checked {
     pub(crate) started: Instant,
     pub(crate) refusal: Option<Problem>,
     pub(crate) sender: Option<Arc<dyn Identity>>,
+    /// `http`, or `https` if the server speaks TLS.
+    pub(crate) scheme: &'static str,
 }
 
 impl Checked {
@@ -100,7 +102,7 @@ impl Checked {
     }
 
     fn of(started: Instant, Decision { sender, refusal }: Decision) -> Self {
-        Self { started, refusal, sender }
+        Self { started, refusal, sender, scheme: "http" }
     }
 }
 

@@ -1,6 +1,6 @@
 //! The parts that all servers of this workspace share: serving with deadlines and a graceful shutdown, the hook
 //! that every request passes, problem details and their codes, probes, metrics, logging, and parsers of settings.
-//! Of the event crate it uses only the type of a request's id.
+//! Of the event crate it uses only the types of a request's id and of its trace.
 //!
 //! A program uses it like this:
 //!
@@ -55,5 +55,6 @@ pub mod shortcut;
 pub mod shutdown;
 pub mod telemetry;
 pub mod tls;
+pub mod trace;
 mod transport;
 pub mod units;

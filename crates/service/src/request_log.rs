@@ -10,7 +10,7 @@ use axum::http::{HeaderName, HeaderValue, Method, StatusCode, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use futures::FutureExt;
-use sluice_event::RequestId;
+use sluice_event::{RequestId, TraceContext};
 use tracing::level_filters::LevelFilter;
 use tracing::{Instrument, Span};
 
@@ -19,6 +19,7 @@ use crate::code::Code;
 use crate::guard::{Checked, Identity};
 use crate::log_limit::LogLimit;
 use crate::problem::{self, Logged, Problem};
+use crate::trace::{Answered, ServerSpan, Traceparent, hex_of};
 
 /// The header with the request's id, in requests and responses.
 pub const HEADER: HeaderName = HeaderName::from_static("x-request-id");
@@ -36,10 +37,11 @@ const MAX_PATH: usize = 256;
 pub async fn middleware(mut request: Request, next: Next) -> Response {
     let checked = request.extensions_mut().remove::<Checked>().unwrap_or_else(Checked::unguarded);
     let (in_flight, refusal) = RequestInFlight::start(&request, checked);
-    let label = request.extensions().get::<MatchedPath>().map_or("other", MatchedPath::as_str).to_owned();
+    let route = request.extensions().get::<MatchedPath>().map(|path| path.as_str().to_owned());
     let span = in_flight.span(request.uri().path());
     in_flight.log_foreign_id(&span, &request);
     request.extensions_mut().insert(in_flight.id);
+    in_flight.pass_trace_on(&mut request);
     if let Some(sender) = &in_flight.sender {
         request.extensions_mut().insert(sender.clone());
     }
@@ -53,7 +55,8 @@ pub async fn middleware(mut request: Request, next: Next) -> Response {
     };
     let answer = answer.map(|response| allow::to_options(in_flight.method, response));
     let (response, seconds) = in_flight.finish(answer, || span);
-    count(in_flight.method, label, response.status(), seconds);
+    in_flight.end_trace(route.as_deref(), response.status());
+    count(in_flight.method, route.unwrap_or_else(|| "other".to_owned()), response.status(), seconds);
     response
 }
 
@@ -62,17 +65,40 @@ pub(crate) struct RequestInFlight {
     started: Instant,
     pub(crate) id: RequestId,
     pub(crate) method: &'static str,
+    /// `http` or `https`.
+    scheme: &'static str,
     /// Who sent it, if that is known.
     pub(crate) sender: Option<Arc<dyn Identity>>,
+    /// The trace of the client, or the one that begins here. Log lines have it also if nothing is recorded.
+    trace: Option<TraceContext>,
+    /// Its span, if it is traced.
+    span: Option<ServerSpan>,
 }
 
 impl RequestInFlight {
     /// Records a request's start and its id. Also returns the guard's refusal, if there is one: it is then
     /// the response.
     pub(crate) fn start<B>(request: &Request<B>, checked: Checked) -> (Self, Option<Problem>) {
-        let Checked { started, refusal, sender } = checked;
+        let Checked { started, refusal, sender, scheme } = checked;
         let id = id_header(request).and_then(RequestId::parse).unwrap_or_else(RequestId::random);
-        (Self { started, id, method: method_label(request.method()), sender }, refusal)
+        let parent = Traceparent::of(request.headers());
+        let span = ServerSpan::begin(parent.as_ref(), request.uri().path(), started);
+        let trace = span.as_ref().map(ServerSpan::context).or(parent.map(|parent| parent.context));
+        (Self { started, id, method: method_label(request.method()), scheme, sender, trace, span }, refusal)
+    }
+
+    /// Gives the handler the trace of the request, if it is traced, as a `TraceContext` in the extensions.
+    pub(crate) fn pass_trace_on<B>(&self, request: &mut Request<B>) {
+        if let Some(span) = &self.span {
+            request.extensions_mut().insert(span.context());
+        }
+    }
+
+    /// Records the span of the request, if it is traced. `route` is `None` if no route handles it.
+    pub(crate) fn end_trace(&self, route: Option<&str>, status: StatusCode) {
+        if let Some(span) = &self.span {
+            span.end(&Answered { id: self.id, scheme: self.scheme, method: self.method, route, status });
+        }
     }
 
     /// Returns the span whose fields are in each log line about this request.
@@ -80,7 +106,8 @@ impl RequestInFlight {
         let end = path.char_indices().nth(MAX_PATH).map_or(path.len(), |(end, _)| end);
         let path = path.get(..end).unwrap_or_default();
         let subject = self.sender.as_ref().map(|sender| sender.name());
-        tracing::info_span!("request", id = %self.id, method = self.method, path, subject)
+        let trace_id = self.trace.map(hex_of);
+        tracing::info_span!("request", id = %self.id, method = self.method, path, subject, trace_id)
     }
 
     /// Logs the client's `X-Request-Id` if it is not a UUID, together with the id that replaces it, so that the
@@ -129,7 +156,15 @@ pub(crate) fn answered<B>(request: &Request<B>, response: Response) -> Response 
 /// Returns the response to a request whose head hyper refuses or never receives, and logs and counts it like all
 /// others.
 pub(crate) fn refuse_head(problem: Problem) -> Response {
-    let in_flight = RequestInFlight { started: Instant::now(), id: RequestId::random(), method: "OTHER", sender: None };
+    let in_flight = RequestInFlight {
+        started: Instant::now(),
+        id: RequestId::random(),
+        method: "OTHER",
+        scheme: "http",
+        sender: None,
+        trace: None,
+        span: None,
+    };
     let (response, seconds) = in_flight.finish(Ok(problem.into_response()), || in_flight.span(""));
     count(in_flight.method, "other".to_owned(), response.status(), seconds);
     response

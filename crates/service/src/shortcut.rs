@@ -75,8 +75,9 @@ impl<S: Shortcut> Counted<S> {
     }
 
     /// Handles a request, including everything that [`crate::request_log::middleware`] does for the router.
-    pub(crate) async fn answer(&self, request: Request<Incoming>, checked: Checked) -> Response {
+    pub(crate) async fn answer(&self, mut request: Request<Incoming>, checked: Checked) -> Response {
         let (in_flight, refusal) = RequestInFlight::start(&request, checked);
+        in_flight.pass_trace_on(&mut request);
         // Formatting the span's fields takes a large part of a small request's time, so it is done only if needed.
         let early = if LevelFilter::current() > LevelFilter::INFO { in_flight.span(S::PATH) } else { Span::none() };
         in_flight.log_foreign_id(&early, &request);
@@ -90,6 +91,7 @@ impl<S: Shortcut> Counted<S> {
         };
         let span = || if early.is_none() { in_flight.span(S::PATH) } else { early };
         let (response, seconds) = in_flight.finish(answer, span);
+        in_flight.end_trace(Some(S::PATH), response.status());
         self.count(in_flight.method, response.status(), seconds);
         response
     }
