@@ -10,6 +10,7 @@ use sluice_service::backoff::Backoff;
 use sluice_service::durability::Requirement;
 use sluice_service::monitoring::Monitoring;
 use sluice_service::options::ServeOptions;
+use sluice_service::trace::Systems;
 use sluice_service::{metrics, server, shutdown};
 use tokio_util::sync::CancellationToken;
 
@@ -36,6 +37,12 @@ const BATCH_EVENTS: u64 = 2_400;
 /// When the address is taken, the settings contradict the stored events, or the entries in flight could
 /// not be stored within the shutdown timeout.
 pub async fn run(settings: RunSettings) -> anyhow::Result<()> {
+    let systems = Systems { log: "redis", streams: settings.stream_prefix.clone(), store: "postgresql" };
+    let traces = settings.traces.clone();
+    traces.while_running("sluice-aggregator", systems, run_until_stopped(settings)).await
+}
+
+async fn run_until_stopped(settings: RunSettings) -> anyhow::Result<()> {
     let stop = shutdown::on_signal();
     let metrics = metrics::install();
     let tls = settings.listener.tls().map_err(anyhow::Error::msg)?;

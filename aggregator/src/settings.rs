@@ -16,6 +16,7 @@ use sluice_publisher::redis_args::RedisTlsArgs;
 use sluice_service::units::{bytes, bytes_within, duration, duration_within};
 use sluice_store::conflicts::ConflictLimits;
 use sluice_store::postgres;
+use sluice_trace::TraceArgs;
 
 use crate::audit::AuditSettings;
 use crate::backup::BackupCommand;
@@ -225,6 +226,9 @@ pub struct RunSettings {
     pub auth: AuthArgs,
     #[command(flatten)]
     #[allow(missing_docs, reason = "a doc comment would become the help's heading")]
+    pub traces: TraceArgs,
+    #[command(flatten)]
+    #[allow(missing_docs, reason = "a doc comment would become the help's heading")]
     pub rules: RuleArgs,
 }
 
@@ -239,11 +243,13 @@ impl Cli {
                 checked(settings.check_replay_window())?;
                 checked(settings.redis_tls.check(&settings.redis_url, settings.postgres.require_tls))?;
                 checked(settings.postgres.check())?;
+                checked(settings.traces.check(settings.postgres.require_tls))?;
                 checked(settings.auth.check())?;
                 checked(settings.listener.check())
             }
             Command::Migrate(settings) => checked(settings.check()),
             Command::Standalone(settings) => {
+                checked(settings.traces.check(false))?;
                 checked(settings.auth.check())?;
                 checked(settings.listener.check())?;
                 settings.ingest.check_idempotency_ttl(settings.rules.idempotency_ttl)
@@ -312,6 +318,9 @@ pub struct StandaloneSettings {
     #[command(flatten)]
     #[allow(missing_docs, reason = "a doc comment would become the help's heading")]
     pub auth: AuthArgs,
+    #[command(flatten)]
+    #[allow(missing_docs, reason = "a doc comment would become the help's heading")]
+    pub traces: TraceArgs,
     /// Number of events with which a partition of their keys is closed. With --retention it is closed after an eighth of
     /// that time too
     #[arg(long, env = "SLUICE_PARTITION_ROWS", default_value_t = 500_000, value_name = "EVENTS",

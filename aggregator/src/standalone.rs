@@ -13,6 +13,7 @@ use sluice_service::durability::Requirement;
 use sluice_service::guard::SharedGuard;
 use sluice_service::monitoring::Monitoring;
 use sluice_service::options::ServeOptions;
+use sluice_service::trace::Systems;
 use sluice_service::{metrics, server, shutdown};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
@@ -45,9 +46,11 @@ pub async fn standalone(settings: StandaloneSettings) -> anyhow::Result<()> {
     let shutdown = shutdown::on_signal();
     let listen = settings.listen;
     let guard = settings.auth.guard(listen)?;
+    let traces = settings.traces.clone();
     let standalone = Standalone::open(settings).await?;
     let listener = server::bind(&listen.to_string()).await?;
-    standalone.serve(listener, shutdown, guard).await
+    let systems = Systems { log: "sqlite", streams: "log".to_owned(), store: "sqlite" };
+    traces.while_running("sluice-standalone", systems, standalone.serve(listener, shutdown, guard)).await
 }
 
 /// Publisher and aggregator over an opened folder, not serving yet.

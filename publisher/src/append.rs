@@ -7,6 +7,7 @@ use sluice_log::{Append, Appended, LogError, LogWriter};
 use sluice_service::backoff::Backoff;
 use tokio::time::{Instant, sleep_until, timeout_at};
 
+use crate::append_trace::AppendTrace;
 use crate::pressure::{Full, Gate};
 use crate::waiting::{Outcome, Waiting};
 
@@ -21,7 +22,12 @@ pub(crate) async fn append(stream: u16, log: &dyn LogWriter, gate: &Gate, mut re
         let entry = compressed::pack(EntryId::random(), requests.iter().map(|waiting| &waiting.packed.request));
         let keyed = requests.iter().filter_map(|waiting| waiting.packed.keyed).collect();
         let append = Append { stream, entry, keyed };
-        match append_until_answered(log, &append, &requests).await {
+        let mut trace = AppendTrace::begin(&requests);
+        let answer = append_until_answered(log, &append, &requests, trace.as_mut()).await;
+        if let Some(trace) = trace {
+            trace.end(&append, &answer);
+        }
+        match answer {
             Ok(Appended::Stored { backlog }) => {
                 metrics::counter!(crate::metrics::ENTRIES.name).increment(1);
                 metrics::counter!(crate::metrics::ENTRY_BYTES.name).increment(append.entry.body.len() as u64);
@@ -54,6 +60,7 @@ async fn append_until_answered(
     log: &dyn LogWriter,
     append: &Append,
     requests: &[Waiting],
+    mut trace: Option<&mut AppendTrace>,
 ) -> Result<Appended, LogError> {
     let deadline = requests.iter().map(|waiting| waiting.deadline).max().unwrap_or_else(Instant::now);
     let mut backoff = Backoff::new(FIRST_BACKOFF, MAX_BACKOFF);
@@ -70,7 +77,11 @@ async fn append_until_answered(
         if next >= deadline || requests.iter().all(|waiting| waiting.reply.is_closed()) {
             return Err(error);
         }
-        tracing::warn!(%error, entry = %append.entry.id, "cannot append, trying again");
+        let trace_id = trace.as_ref().and_then(|trace| trace.id());
+        tracing::warn!(%error, entry = %append.entry.id, trace_id, "cannot append, trying again");
+        if let Some(trace) = &mut trace {
+            trace.repeat(&error);
+        }
         metrics::counter!(crate::metrics::APPEND_REPEATS.name).increment(1);
         sleep_until(next).await;
     }

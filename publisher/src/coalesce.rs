@@ -134,7 +134,7 @@ mod tests {
     use crate::waiting::Outcome;
 
     fn request(key: Option<&str>, body: &str) -> (Waiting, oneshot::Receiver<Outcome>) {
-        let sender = Sender { id: RequestId::random(), subject: None, limit: None };
+        let sender = Sender { id: RequestId::random(), subject: None, limit: None, trace: None };
         let packed = pack(sender, key.map(str::as_bytes), body.as_bytes(), JSON, &rules()).unwrap().0;
         let (reply, answer) = oneshot::channel();
         let slot = Slot::take(&Arc::new(Semaphore::new(1))).unwrap();

@@ -15,11 +15,12 @@ use bytes::Bytes;
 use hyper::body::{Frame, Incoming, SizeHint};
 use hyper_util::client::legacy::Client;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
-use sluice_event::RequestId;
+use sluice_event::{RequestId, TraceContext};
 use sluice_service::browsers::ORIGIN_HEADERS;
 use sluice_service::client_tls::ClientTls;
 use sluice_service::problem::Problem;
 use sluice_service::request_log;
+use sluice_service::trace::{TRACEPARENT, Traceparent};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, Sleep, sleep, timeout};
 use tokio_util::sync::CancellationToken;
@@ -113,6 +114,7 @@ impl Forwarder {
         *request.uri_mut() = self.target(request.uri())?;
         let is_head = *request.method() == Method::HEAD;
         let id = request.extensions().get::<RequestId>().copied();
+        let trace = request.extensions().get::<TraceContext>().copied();
         let headers = request.headers_mut();
         strip(headers);
         headers.remove(header::HOST);
@@ -122,6 +124,10 @@ impl Forwarder {
         }
         if let Some(value) = id.and_then(|id| HeaderValue::from_str(&id.to_string()).ok()) {
             headers.insert(request_log::HEADER, value);
+        }
+        // The aggregator's span becomes a child of that of this request. A trace that is not recorded here passes unchanged.
+        if let Some(value) = trace.and_then(|context| Traceparent { context, is_sampled: true }.header()) {
+            headers.insert(TRACEPARENT, value);
         }
         let answer = timeout(ANSWER_TIMEOUT, self.client.request(request)).await;
         let mut response = match answer {

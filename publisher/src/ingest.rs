@@ -13,7 +13,7 @@ use hyper::body::Incoming;
 use metrics::Counter;
 use serde::Serialize;
 use sluice_auth::{EventLimit, Subject};
-use sluice_event::RequestId;
+use sluice_event::{RequestId, TraceContext};
 use sluice_service::event_errors::{EventError, EventErrors};
 use sluice_service::guard::Identity;
 use sluice_service::problem::Problem;
@@ -100,13 +100,15 @@ async fn publish(
     id: Option<Extension<RequestId>>,
     sender: Option<Extension<Arc<dyn Identity>>>,
     limit: Option<Extension<EventLimit>>,
+    trace: Option<Extension<TraceContext>>,
     uri: Uri,
     headers: HeaderMap,
     body: Body,
 ) -> Response {
     let id = id.map_or_else(RequestId::random, |Extension(id)| id);
     let subject = sender.as_ref().and_then(|Extension(sender)| Subject::of(&**sender));
-    let sender = Sender { id, subject, limit: limit.as_ref().map(|Extension(limit)| limit) };
+    let limit = limit.as_ref().map(|Extension(limit)| limit);
+    let sender = Sender { id, subject, limit, trace: trace.map(|Extension(trace)| trace) };
     answer(&publisher, sender, &uri, &headers, body).await
 }
 
@@ -117,7 +119,8 @@ impl Shortcut for Publisher {
 
     async fn answer(&self, id: RequestId, sender: Option<&dyn Identity>, request: Request<Incoming>) -> Response {
         let (head, body) = request.into_parts();
-        let sender = Sender { id, subject: sender.and_then(Subject::of), limit: head.extensions.get() };
+        let (limit, trace) = (head.extensions.get(), head.extensions.get().copied());
+        let sender = Sender { id, subject: sender.and_then(Subject::of), limit, trace };
         answer(self, sender, &head.uri, &head.headers, body).await
     }
 }
@@ -230,11 +233,12 @@ async fn validate(
         return pack(sender, key, &body, reading, rules).map(|packed| (packed, reservation));
     }
     let (key, rules) = (key.map(<[u8]>::to_vec), rules.clone());
-    let (id, subject, limit) = (sender.id, sender.subject.cloned(), sender.limit.cloned());
+    let Sender { id, trace, .. } = sender;
+    let (subject, limit) = (sender.subject.cloned(), sender.limit.cloned());
     let (Reading { format, partial, waits, .. }, schemas) = (reading, reading.schemas.cloned());
     let packing = tokio::task::spawn_blocking(move || {
         let reading = Reading { format, partial, waits, schemas: schemas.as_ref() };
-        let sender = Sender { id, subject: subject.as_ref(), limit: limit.as_ref() };
+        let sender = Sender { id, subject: subject.as_ref(), limit: limit.as_ref(), trace };
         let packed = pack(sender, key.as_deref(), &body, reading, &rules)?;
         Ok((packed, reservation))
     });

@@ -10,6 +10,7 @@
 
 mod admission;
 mod append;
+mod append_trace;
 mod body_budget;
 pub mod cloud_events;
 mod coalesce;

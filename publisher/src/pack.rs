@@ -9,7 +9,7 @@ use sluice_event::entry::PackedRequest;
 use sluice_event::key::{hash128, hash128_of_parts};
 use sluice_event::{
     BodyHash, CloudEventForm, Event, Format, IdempotencyKeyHash, Limits, ReceiptId, Refused, RequestId, Timestamp,
-    parse_all, parse_cloud_events,
+    TraceContext, parse_all, parse_cloud_events,
 };
 use sluice_log::KeyedRequest;
 use sluice_schema::Schemas;
@@ -48,6 +48,8 @@ pub(crate) struct Sender<'s> {
     pub(crate) subject: Option<&'s Subject>,
     /// How many events it may send, if that is limited.
     pub(crate) limit: Option<&'s EventLimit>,
+    /// The trace of the request, if it is traced.
+    pub(crate) trace: Option<TraceContext>,
 }
 
 impl Sender<'_> {
@@ -137,6 +139,10 @@ pub(crate) fn pack(
     });
     let request = PackedRequest::new(sender.id, receipt, now, &events);
     let request = if reading.waits { request.waiting() } else { request };
+    let request = match sender.trace {
+        Some(trace) => request.traced(trace),
+        None => request,
+    };
     Ok((Packed { request, keyed, receipt, refused: refused.map(Box::new) }, errors))
 }
 
@@ -197,7 +203,7 @@ pub(crate) mod tests {
     const BODY: &[u8] = br#"{"id":"evt-1","payload":{"value":100}}"#;
     pub(crate) const JSON: Reading<'_> =
         Reading { format: BodyFormat::Events(Format::Document), partial: false, waits: false, schemas: None };
-    const NOBODY: Sender<'_> = Sender { id: RequestId::from_u128(0), subject: None, limit: None };
+    const NOBODY: Sender<'_> = Sender { id: RequestId::from_u128(0), subject: None, limit: None, trace: None };
 
     pub(crate) fn rules() -> Rules {
         let settings = CloudEventArgs {

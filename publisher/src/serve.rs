@@ -12,6 +12,7 @@ use sluice_service::guard::SharedGuard;
 use sluice_service::monitoring::Monitoring;
 use sluice_service::options::ServeOptions;
 use sluice_service::probes::Readiness;
+use sluice_service::trace::Systems;
 use sluice_service::{metrics, problem, server, shutdown};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
@@ -34,7 +35,10 @@ pub async fn run(settings: ServeSettings) -> anyhow::Result<()> {
     let shutdown = shutdown::on_signal();
     let listener = server::bind(&settings.listen.to_string()).await?;
     let guard = settings.auth.guard(settings.listen)?;
-    serve(listener, settings, shutdown, guard).await
+    // It stores nothing itself.
+    let systems = Systems { log: "redis", streams: settings.stream_prefix.clone(), store: "" };
+    let traces = settings.traces.clone();
+    traces.while_running("sluice-publisher", systems, serve(listener, settings, shutdown, guard)).await
 }
 
 /// Returns, and logs, whether what is sent to the aggregators at a URL can be read on the network.

@@ -10,6 +10,7 @@ use sluice_auth::{AuthArgs, ClientTokenArgs, NewToken};
 use sluice_event::{Keyer, Limits, OutOfRange};
 use sluice_log::redis::DURABILITY_SETTINGS;
 use sluice_service::units::{bytes_within, duration, duration_within};
+use sluice_trace::TraceArgs;
 
 use crate::cloud_events::CloudEventArgs;
 use crate::https_args::{HttpsArgs, QueryTlsArgs};
@@ -110,6 +111,9 @@ pub struct ServeSettings {
     #[command(flatten)]
     #[allow(missing_docs, reason = "a doc comment would become the help's heading")]
     pub auth: AuthArgs,
+    #[command(flatten)]
+    #[allow(missing_docs, reason = "a doc comment would become the help's heading")]
+    pub traces: TraceArgs,
     /// How long requests in flight may take to finish at shutdown
     #[arg(long, env = "SLUICE_SHUTDOWN_TIMEOUT", default_value = "20s", value_parser = duration, value_name = "TIME")]
     pub shutdown_timeout: Duration,
@@ -193,6 +197,7 @@ impl Cli {
         match &self.command {
             Command::Serve(settings) => {
                 checked(settings.redis_tls.check(&settings.redis_url, settings.require_tls))?;
+                checked(settings.traces.check(settings.require_tls))?;
                 checked(settings.auth.check())?;
                 checked(settings.listener.check())?;
                 checked(settings.query_tls.check(settings.query_url.as_ref(), settings.require_tls))?;
@@ -317,7 +322,10 @@ mod tests {
             for option in command.get_arguments().filter(|o| !matches!(o.get_id().as_str(), "help" | "version")) {
                 let expected = format!("SLUICE_{}", option.get_id().as_str().to_uppercase());
                 let variable = option.get_env().and_then(|name| name.to_str());
-                assert_eq!(variable, Some(expected.as_str()), "{} --{}", command.get_name(), option.get_id());
+                // Those of traces have the names that OpenTelemetry gives them.
+                if variable.is_none_or(|name| !name.starts_with("OTEL_")) {
+                    assert_eq!(variable, Some(expected.as_str()), "{} --{}", command.get_name(), option.get_id());
+                }
             }
         }
     }

@@ -22,6 +22,7 @@ use tokio_util::sync::CancellationToken;
 use crate::latency::Latency;
 use crate::metrics;
 use crate::replica::batch_size::AdaptiveBatchSize;
+use crate::replica::batch_trace::BatchTrace;
 use crate::replica::commit_watch::{CommitWatch, STUCK_AFTER, WatchedBatch};
 use crate::replica::failover::{Failover, Standing};
 use crate::replica::intake::{BatchLimits, Intake};
@@ -141,6 +142,7 @@ impl Consumer {
         if batch.events() > MAX_BATCH_EVENTS && entries.len() > 1 {
             return Commit::Halve;
         }
+        let mut trace = BatchTrace::begin(&batch);
         let mut backoff = Backoff::new(Duration::from_millis(20), Duration::from_secs(5));
         loop {
             if !self.may_commit(options, stop).await {
@@ -156,6 +158,9 @@ impl Consumer {
                         self.latency.record(&batch);
                     }
                     self.batch_size.learn(&outcome.counts);
+                    if let Some(trace) = trace {
+                        trace.end(options, &batch, &outcome);
+                    }
                     return Commit::Done(Acknowledgeable::new(acknowledgeable, options, outcome.number));
                 }
                 Err(error) => error,
@@ -167,7 +172,11 @@ impl Consumer {
                 Some(failover) if matches!(error, StoreError::Behind(_)) => failover.found_behind(&error).await,
                 _ => {}
             }
-            report(&error, watched.failed(&error), entries.len());
+            let trace_id = trace.as_ref().and_then(BatchTrace::id);
+            report(&error, watched.failed(&error), entries.len(), trace_id);
+            if let Some(trace) = &mut trace {
+                trace.retry(&error);
+            }
             if entries.len() > 1 && self.took_too_long(&error, began.elapsed()) {
                 tracing::warn!(entries = entries.len(), "the batch takes too long and is stored in two halves");
                 return Commit::Halve;
@@ -246,14 +255,14 @@ enum Commit {
     Stopped,
 }
 
-/// Logs a commit that failed and is repeated, with the number of failures in a row and the age of the batch.
-fn report(error: &StoreError, (failures, age): (u32, Duration), entries: usize) {
+/// Logs a commit that failed and is repeated, with the number of failures in a row, the age of the batch and its first trace.
+fn report(error: &StoreError, (failures, age): (u32, Duration), entries: usize, trace_id: Option<String>) {
     let may_pass = matches!(error, StoreError::Conflict(_) | StoreError::TooSlow(_));
     let age_seconds = age.as_secs();
     if may_pass && failures < STUCK_AFTER {
-        tracing::debug!(%error, entries, failures, age_seconds, "cannot commit, trying again");
+        tracing::debug!(%error, entries, failures, age_seconds, trace_id, "cannot commit, trying again");
     } else {
-        tracing::warn!(%error, entries, failures, age_seconds, "cannot commit, trying again");
+        tracing::warn!(%error, entries, failures, age_seconds, trace_id, "cannot commit, trying again");
     }
 }
 
@@ -344,7 +353,7 @@ fn decode<'a>(
                 tracing::error!(%position, %error, "the entry becomes a dead letter");
                 let mut dead_letter = put_aside(delivered, "undecodable", &error.to_string(), None);
                 // Without a checksum it is not known whether its writer or the disk is wrong.
-                if delivered.body.first() != Some(&CHECKED) {
+                if delivered.body.first().is_none_or(|version| *version < CHECKED) {
                     dead_letter.entry = Some(id_of_damaged(delivered));
                 }
                 batch.dead_letters.push(dead_letter);

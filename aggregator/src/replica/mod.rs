@@ -7,6 +7,7 @@
 
 mod batch_cut;
 pub mod batch_size;
+mod batch_trace;
 pub mod commit_watch;
 mod consume;
 pub mod consumer;
