@@ -172,6 +172,10 @@ bench-row-cost: setup ## what indexes, types and settings cost a row: COPY into 
 bench-meters: setup ## what three meters cost an event, and how long their figures take to read, also ten million events later; ten minutes
 	cargo run --release --locked -p sluice-bench -- --compare meters
 
+.PHONY: bench-traces
+bench-traces: setup ## what traces cost an event: none, a hundredth of the requests, all of them; eight minutes
+	cargo run --release --locked -p sluice-bench -- --compare traces
+
 .PHONY: bench-scaling
 bench-scaling: setup ## the rate and the cost with 1, 2, 4 streams and 1 to 8 aggregators; four minutes
 	cargo run --release --locked -p sluice-bench -- --compare scaling

@@ -82,6 +82,8 @@ pub enum Comparison {
     ServerSettings,
     /// Sluice without meters and with three
     Meters,
+    /// Sluice without traces, with some and with all
+    Traces,
 }
 
 impl Comparison {
@@ -90,6 +92,7 @@ impl Comparison {
         match self {
             Self::RowCost => 600_000,
             Self::Meters => 2_000_000,
+            Self::Traces => 1_000_000,
             Self::Scaling | Self::ServerSettings => 300_000,
         }
     }

@@ -5,6 +5,7 @@ mod meters;
 mod row_cost;
 mod scaling;
 mod server_settings;
+mod traces;
 
 use crate::plan::{ComparePlan, Comparison};
 
@@ -18,5 +19,6 @@ pub async fn run(comparison: Comparison, plan: ComparePlan) -> anyhow::Result<St
         Comparison::Meters => meters::run(plan).await,
         Comparison::Scaling => scaling::run(plan).await,
         Comparison::ServerSettings => server_settings::run(plan).await,
+        Comparison::Traces => traces::run(plan).await,
     }
 }
