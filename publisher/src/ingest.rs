@@ -2,18 +2,18 @@
 
 use std::sync::{Arc, LazyLock};
 
+use axum::Router;
 use axum::body::{Body, HttpBody};
 use axum::extract::State;
-use axum::http::{HeaderMap, HeaderValue, Method, Request, StatusCode, Uri, header};
+use axum::http::{Extensions, HeaderMap, HeaderValue, Method, Request, StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::post;
-use axum::{Extension, Router};
 use bytes::Bytes;
 use hyper::body::Incoming;
 use metrics::Counter;
 use serde::Serialize;
-use sluice_auth::{EventLimit, Subject};
-use sluice_event::{RequestId, TraceContext};
+use sluice_auth::Subject;
+use sluice_event::RequestId;
 use sluice_service::event_errors::{EventError, EventErrors};
 use sluice_service::guard::Identity;
 use sluice_service::problem::Problem;
@@ -97,18 +97,17 @@ pub fn router(publisher: Publisher) -> Router {
 
 async fn publish(
     State(publisher): State<Publisher>,
-    id: Option<Extension<RequestId>>,
-    sender: Option<Extension<Arc<dyn Identity>>>,
-    limit: Option<Extension<EventLimit>>,
-    trace: Option<Extension<TraceContext>>,
+    known: Extensions,
     uri: Uri,
     headers: HeaderMap,
     body: Body,
 ) -> Response {
-    let id = id.map_or_else(RequestId::random, |Extension(id)| id);
-    let subject = sender.as_ref().and_then(|Extension(sender)| Subject::of(&**sender));
-    let limit = limit.as_ref().map(|Extension(limit)| limit);
-    let sender = Sender { id, subject, limit, trace: trace.map(|Extension(trace)| trace) };
+    let sender = Sender {
+        id: known.get().copied().unwrap_or_else(RequestId::random),
+        subject: known.get::<Arc<dyn Identity>>().and_then(|sender| Subject::of(&**sender)),
+        limit: known.get(),
+        trace: known.get().copied(),
+    };
     answer(&publisher, sender, &uri, &headers, body).await
 }
 

@@ -117,8 +117,8 @@ async fn commit_events(store: &PostgresStore, shard: &str, numbers: Vec<u64>) {
     let options = CommitOptions { keyer: Keyer::default(), shard: shard.to_owned(), audit: false, numbering: None };
     let position = Position { stream: 0, millis: 1_700_000_000_000, sequence: numbers[0] };
     let events = numbers.into_iter().map(event).collect();
-    let request =
-        Request { id: RequestId::random(), receipt: None, waits: false, accepted_at: Timestamp::now(), events };
+    let (id, accepted_at) = (RequestId::random(), Timestamp::now());
+    let request = Request { id, receipt: None, waits: false, accepted_at, events, trace: None };
     let entries = vec![(position, Entry { id: EntryId::random(), requests: vec![request] })];
     commit(store, &options, &Batch { entries, ..Batch::default() }).await.unwrap();
 }
