@@ -1,6 +1,7 @@
 //! What people do with a store: look at dead letters, discard them, and audit the numbers.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use sluice_event::{ReceiptId, Timestamp};
@@ -11,7 +12,7 @@ use crate::ledger::LedgerKind;
 use crate::outcomes::RequestOutcome;
 use crate::schemas::SchemaStore;
 use crate::series::{Minute, SeriesCounts, SeriesQuery};
-use crate::{Counts, DeadLetter, Patterns, Statistics, Store, StoreError, TopicPage, TopicSelection};
+use crate::{Counts, DeadLetter, Overdue, Patterns, Statistics, Store, StoreError, TopicPage, TopicSelection};
 
 /// The code of a dead letter that is an entry which killed its reader. Its body is never returned by a list.
 pub const KILLS_ITS_READER: &str = "kills_its_reader";
@@ -222,6 +223,9 @@ pub trait Inspect: Store + Feed + Erase + SchemaStore {
 
     /// Returns what the last audit noted with [`LAST_AUDIT`]; `None` if none did.
     async fn last_audit(&self) -> Result<Option<String>, StoreError>;
+
+    /// Returns what maintenance should have done by now; `retention` is how long events are retained. Changes nothing.
+    async fn overdue(&self, retention: Option<Duration>) -> Result<Overdue, StoreError>;
 
     /// Returns the counts of at most `limit` topics that match, beginning after the topic `after`.
     async fn topics_of(&self, patterns: &Patterns, after: Option<&str>, limit: u32) -> Result<TopicPage, StoreError>;

@@ -11,6 +11,9 @@ use std::time::{Duration, Instant};
 
 /// The shortest time between two marks: somewhat less than the time between two calls of maintenance.
 pub(crate) const MARK_EVERY: Duration = Duration::from_secs(30);
+/// How long marks are kept beyond the retention. They tell for how long events have been there that should have been removed,
+/// and no more is told than this: after a week an hour more does not matter.
+pub(crate) const KEPT_BEYOND: Duration = Duration::from_secs(7 * 24 * 3_600);
 /// A difference between the two clocks that is not regarded as a jump: calls take time, and clocks are adjusted.
 const TOLERANCE: Duration = Duration::from_secs(60);
 /// A process that has just started removes nothing at once if no mark is younger than this and than the retention.

@@ -4,10 +4,10 @@ use super::build::build_next;
 use super::choose::choose;
 use super::filters::Filters;
 use super::groups::build_group;
-use super::layout::{BATCH_BITS, Layouts, batches_before};
+use super::layout::{BATCH_BITS, Layout, Layouts, batches_before};
 use super::limits::Limits;
 use super::tables::PartitionTables;
-use crate::{PartitionFigures, StoreError};
+use crate::{DuePartition, PartitionFigures, StoreError};
 
 /// Closes the open partition if it has reached a limit, loads the filters of the closed ones, and builds those that are
 /// missing. Returns `None` while events do not lie in partitions.
@@ -46,8 +46,26 @@ pub async fn maintain(
         layout = layouts.read(tables).await?;
         filters.load(tables, choose(&layout, filters.max_bytes())).await?;
     }
+    Ok(figures(&layout, filters))
+}
+
+/// Returns the open partition, if it should have been closed, and the partitions as they are. Changes nothing.
+///
+/// # Errors
+/// Those of the database.
+pub async fn look(
+    tables: &mut (impl PartitionTables + ?Sized),
+    filters: &Filters,
+    limits: Limits,
+) -> Result<(Option<DuePartition>, Option<PartitionFigures>), StoreError> {
+    let layout = tables.read_layout().await?;
+    let open = if layout.open().is_some() { tables.open_partition().await? } else { None };
+    Ok((open.and_then(|open| limits.due(&open)), figures(&layout, filters)))
+}
+
+fn figures(layout: &Layout, filters: &Filters) -> Option<PartitionFigures> {
     let closed = layout.closed.iter().map(|closed| closed.filter.as_ref().map(|(name, _)| name));
-    Ok(layout.open().map(|_| filters.figures(closed)))
+    layout.open().map(|_| filters.figures(closed))
 }
 
 /// Closes the open partition if it has reached a limit. Returns whether it was closed. If several replicas call this at

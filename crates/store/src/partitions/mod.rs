@@ -24,6 +24,6 @@ pub use group::{Group, NewGroup, Unfinished};
 pub use key_filter::{FilterName, Segment};
 pub use layout::{BATCH_BITS, Closed, Layout, LayoutSource, Layouts, Listed, Run, batches_before};
 pub use limits::{Limits, OpenPartition};
-pub use maintain::maintain;
+pub use maintain::{look, maintain};
 pub use places::{Place, anywhere, closed_places};
 pub use tables::PartitionTables;

@@ -13,7 +13,7 @@ use super::errors::within;
 use super::locks::lock_id;
 use super::timestamptz::Timestamptz;
 use crate::StoreError;
-use crate::retention_clock::{self, MARK_EVERY, Observation, RetentionClock, micros};
+use crate::retention_clock::{self, KEPT_BEYOND, MARK_EVERY, Observation, RetentionClock, micros};
 
 /// Up to where events are older than the retention.
 #[derive(Debug, Clone, Copy)]
@@ -98,7 +98,7 @@ async fn thin_out(connection: &mut PgConnection) -> Result<(), sqlx::Error> {
     delete.execute(connection).await.map(|_| ())
 }
 
-/// Returns the newest mark that is older than the retention, and deletes those before it.
+/// Returns the newest mark that is older than the retention, and deletes those before it that are far older.
 async fn newest_older_than(connection: &mut PgConnection, age: Duration) -> Result<Option<Mark>, sqlx::Error> {
     let select = sqlx::query_as::<_, (i64, i64, Timestamptz)>(
         "SELECT id, batch, noted_at FROM arrival_marks \
@@ -109,6 +109,20 @@ async fn newest_older_than(connection: &mut PgConnection, age: Duration) -> Resu
     else {
         return Ok(None);
     };
-    sqlx::query("DELETE FROM arrival_marks WHERE id < $1").bind(id).execute(connection).await?;
+    let delete = sqlx::query(
+        "DELETE FROM arrival_marks \
+         WHERE id < $1 AND counts_from < clock_timestamp() - $2 * interval '1 microsecond'",
+    );
+    delete.bind(id).bind(micros(age.saturating_add(KEPT_BEYOND))).execute(connection).await?;
     Ok(Some(Mark { batch, noted_at }))
+}
+
+/// Returns how many microseconds ago a batch was the last one, or an earlier one; `None` if no mark tells it.
+pub(super) async fn age_of(lease: &mut Lease, batch: i64) -> Result<Option<i64>, StoreError> {
+    let select = sqlx::query_as(
+        "SELECT (extract(epoch FROM clock_timestamp() - min(counts_from)) * 1000000)::int8 \
+         FROM arrival_marks WHERE batch >= $1",
+    );
+    let (age,) = lease.fetch_one(select.bind(batch)).await?;
+    Ok(age)
 }

@@ -1,19 +1,23 @@
 //! Dead letters, as people look at them.
 
+use std::time::Duration;
+
 use async_trait::async_trait;
 use sluice_event::ReceiptId;
 
+use super::event_partitions::Tables;
 use super::query::DeadLetterRow;
 use super::timestamptz::Timestamptz;
-use super::{PostgresStore, bounded, outcomes, series};
+use super::{PostgresStore, bounded, outcomes, overdue, series};
 use crate::inspect::{
     DeadLetterIds, DeadLetterPage, DeadLetterQuery, IdRow, Inspect, KILLS_ITS_READER, LAST_AUDIT, MAX_BODY_BYTES,
     MAX_REASON_CHARS, Size, page_range,
 };
 use crate::ledger::LedgerKind;
 use crate::outcomes::RequestOutcome;
+use crate::partitions::Limits;
 use crate::series::{Minute, SeriesCounts, SeriesQuery};
-use crate::{Patterns, Statistics, StoreError, TopicPage, TopicSelection};
+use crate::{Overdue, Patterns, Statistics, StoreError, TopicPage, TopicSelection};
 
 /// The condition of a query for dead letters: $1 to $5.
 macro_rules! matching {
@@ -140,6 +144,17 @@ impl Inspect for PostgresStore {
         let value = sqlx::query_as::<_, (String,)>("SELECT value FROM settings WHERE name = $1").bind(LAST_AUDIT);
         let value = lease.fetch_optional(value).await.map(|row| row.map(|(value,)| value));
         self.finish(lease, value)
+    }
+
+    async fn overdue(&self, retention: Option<Duration>) -> Result<Overdue, StoreError> {
+        let payload = self.schema().await?.payload_type;
+        let limits = Limits { rows: self.settings.partition_rows, retention };
+        // Not the connection for maintenance, which may be in use for as long as something is overdue.
+        let mut lease = self.lease(&self.queries).await?;
+        let (schema, steps) = (&self.settings.schema, &self.event_steps);
+        let mut tables = Tables { lease: &mut lease, schema, steps, payload };
+        let overdue = overdue::read(&mut tables, &self.filters, limits).await;
+        self.finish(lease, overdue)
     }
 
     async fn topics_of(&self, patterns: &Patterns, after: Option<&str>, limit: u32) -> Result<TopicPage, StoreError> {

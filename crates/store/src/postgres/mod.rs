@@ -27,6 +27,7 @@ mod marks;
 mod merge;
 mod meters;
 mod outcomes;
+mod overdue;
 mod partition_steps;
 mod password;
 mod pooler;

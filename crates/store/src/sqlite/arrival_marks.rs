@@ -7,7 +7,7 @@ use sluice_event::Timestamp;
 use sqlx::SqliteConnection;
 
 use crate::StoreError;
-use crate::retention_clock::{self, MARK_EVERY, Observation, RetentionClock, micros};
+use crate::retention_clock::{self, KEPT_BEYOND, MARK_EVERY, Observation, RetentionClock, micros};
 
 use super::errors::of_statement;
 
@@ -72,7 +72,7 @@ async fn thin_out(connection: &mut SqliteConnection, now: i64) -> Result<(), sql
     delete.bind(now.saturating_sub(micros(Duration::from_secs(24 * 3_600)))).execute(connection).await.map(|_| ())
 }
 
-/// Returns the newest mark from this time or before, and deletes those before it.
+/// Returns the newest mark from this time or before, and deletes those before it that are far older.
 async fn newest_until(connection: &mut SqliteConnection, time: i64) -> Result<Option<Mark>, sqlx::Error> {
     let select = sqlx::query_as::<_, (i64, i64, i64)>(
         "SELECT rowid, seq, noted_at FROM arrival_marks WHERE counts_from <= ? \
@@ -81,6 +81,14 @@ async fn newest_until(connection: &mut SqliteConnection, time: i64) -> Result<Op
     let Some((row, seq, noted_at)) = select.bind(time).fetch_optional(&mut *connection).await? else {
         return Ok(None);
     };
-    sqlx::query("DELETE FROM arrival_marks WHERE rowid < ?").bind(row).execute(connection).await?;
+    let delete = sqlx::query("DELETE FROM arrival_marks WHERE rowid < ? AND counts_from < ?");
+    delete.bind(row).bind(time.saturating_sub(micros(KEPT_BEYOND))).execute(connection).await?;
     Ok(Some(Mark { seq, noted_at }))
+}
+
+/// Returns how many microseconds ago the oldest event was the last one; `None` if there is none, or no mark tells it.
+pub(super) async fn age_of_oldest(connection: &mut SqliteConnection) -> Result<Option<i64>, sqlx::Error> {
+    let select = "SELECT min(counts_from) FROM arrival_marks WHERE seq >= (SELECT min(seq) FROM events)";
+    let since: Option<i64> = sqlx::query_scalar(select).fetch_one(connection).await?;
+    Ok(since.map(|since| Timestamp::now().as_micros().saturating_sub(since)))
 }

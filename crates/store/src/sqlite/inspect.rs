@@ -1,9 +1,13 @@
 //! Dead letters, as people look at them.
 
+use std::time::Duration;
+
 use async_trait::async_trait;
 use sluice_event::{ReceiptId, Timestamp};
 
+use super::arrival_marks;
 use super::errors::{of_statement, within};
+use super::key_partitions::KeyPartitions;
 use super::ledger::add_to_ledger;
 use super::query::DeadLetterRow;
 use super::{SqliteStore, bounded, outcomes, series, writer};
@@ -13,8 +17,10 @@ use crate::inspect::{
 };
 use crate::ledger::{LedgerKind, LedgerRow};
 use crate::outcomes::RequestOutcome;
+use crate::overdue::beyond;
+use crate::partitions::Limits;
 use crate::series::{Minute, SeriesCounts, SeriesQuery};
-use crate::{Patterns, Statistics, StoreError, TopicPage, TopicSelection};
+use crate::{Overdue, Patterns, Statistics, StoreError, TopicPage, TopicSelection};
 
 /// The condition of a query for dead letters: ?1 to ?5.
 macro_rules! matching {
@@ -132,6 +138,26 @@ impl Inspect for SqliteStore {
         within(async {
             let value = sqlx::query_scalar("SELECT value FROM settings WHERE name = ?1").bind(LAST_AUDIT);
             value.fetch_optional(&mut *self.queries.lease().await?).await.map_err(of_statement)
+        })
+        .await
+    }
+
+    async fn overdue(&self, retention: Option<Duration>) -> Result<Overdue, StoreError> {
+        let partitions = KeyPartitions {
+            writer: &self.writer,
+            readers: &self.queries,
+            layouts: &self.layouts,
+            filters: &self.filters,
+        };
+        within(async {
+            let (partition, figures) = partitions.look(Limits { rows: self.partition_keys, retention }).await?;
+            let mut events = None;
+            if let Some(retention) = retention {
+                let age =
+                    arrival_marks::age_of_oldest(&mut *self.queries.lease().await?).await.map_err(of_statement)?;
+                events = Some(beyond(age, retention));
+            }
+            Ok(Overdue { events, tables: None, partition, figures })
         })
         .await
     }

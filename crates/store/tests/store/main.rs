@@ -13,6 +13,7 @@ mod inspect;
 mod ledger;
 mod meters;
 mod outcomes;
+mod overdue;
 mod postgres;
 mod put_aside;
 mod queries;
@@ -124,6 +125,11 @@ on_stores! {
     outcomes:
         the_outcome_of_a_request_says_what_became_of_its_events_and_stays
         the_outcome_names_what_was_refused_and_stays_when_it_is_replayed;
+    overdue:
+        events_are_overdue_from_the_end_of_the_retention_until_they_are_removed
+        what_cannot_be_removed_is_told_for_as_long_as_it_is_there
+        a_partition_is_due_until_it_is_closed
+        a_partition_whose_filter_cannot_be_built_is_counted;
     put_aside:
         a_request_that_was_put_aside_is_skipped_when_it_is_sent_again
         a_request_that_was_stored_before_is_not_put_aside_a_second_time

@@ -24,6 +24,12 @@ use crate::postgres::PayloadType;
 /// The longest that counting the rows of a partition may take.
 const COUNT_DEADLINE: Duration = Duration::from_secs(10 * 60);
 
+/// The condition for a table `c` of `pg_class` that has what was in a removed partition. A detached table is no partition any
+/// more, and is found by its name.
+const IS_REMOVED: &str = "c.relkind = 'r' AND c.relname ~ '^(event|audit)_rows_[0-9]{1,9}$' \
+     AND c.relnamespace = (SELECT relnamespace FROM pg_class WHERE oid = to_regclass('event_layout')) \
+     AND substring(c.relname FROM '[0-9]+$')::int < (SELECT min(number) FROM event_partitions)";
+
 /// What a removed partition had.
 pub(crate) struct RemovedPartition {
     pub events: u64,
@@ -124,16 +130,12 @@ pub(crate) async fn drop_tables(
     steps: &PartitionSteps,
     payload: PayloadType,
 ) -> Result<(), StoreError> {
-    // A detached table is no partition any more, and is found by its name.
-    let removed = sqlx::query_as::<_, (String, Option<bool>, bool)>(
+    let removed = AssertSqlSafe(format!(
         "SELECT c.relname::text, i.inhdetachpending, \
                 EXISTS (SELECT FROM pg_depend AS d WHERE d.refobjid = c.oid AND d.classid = 'pg_rewrite'::regclass) \
-         FROM pg_class AS c LEFT JOIN pg_inherits AS i ON i.inhrelid = c.oid \
-         WHERE c.relkind = 'r' AND c.relname ~ '^(event|audit)_rows_[0-9]{1,9}$' \
-           AND c.relnamespace = (SELECT relnamespace FROM pg_class WHERE oid = to_regclass('event_layout')) \
-           AND substring(c.relname FROM '[0-9]+$')::int < (SELECT min(number) FROM event_partitions) \
-         ORDER BY c.oid",
-    );
+         FROM pg_class AS c LEFT JOIN pg_inherits AS i ON i.inhrelid = c.oid WHERE {IS_REMOVED} ORDER BY c.oid"
+    ));
+    let removed = sqlx::query_as::<_, (String, Option<bool>, bool)>(removed);
     for (table, is_detach_pending, is_in_views) in lease.fetch_all(removed).await? {
         let parent = if table.starts_with("audit") { "audit_rows" } else { "event_rows" };
         if is_held_for_long(lease, &[parent, &table]).await? {
@@ -166,4 +168,11 @@ pub(crate) async fn drop_tables(
         }
     }
     Ok(())
+}
+
+/// Returns the number of the oldest removed partition that has a table.
+pub(crate) async fn oldest_removed(lease: &mut Lease) -> Result<Option<i32>, StoreError> {
+    let select = format!("SELECT min(substring(c.relname FROM '[0-9]+$')::int) FROM pg_class AS c WHERE {IS_REMOVED}");
+    let (number,) = lease.fetch_one(sqlx::query_as(AssertSqlSafe(select))).await?;
+    Ok(number)
 }

@@ -13,7 +13,7 @@ use super::layout::{Layouts, NEW_VERSION, table};
 use super::switch::{is_switched, step};
 use super::tables::Tables;
 use crate::partitions::{self, Filters, Limits};
-use crate::{PartitionFigures, StoreError};
+use crate::{DuePartition, PartitionFigures, StoreError};
 
 /// The longest that one call copies keys of a file of an older version.
 const COPY_TIME: Duration = Duration::from_secs(10);
@@ -36,6 +36,12 @@ impl KeyPartitions<'_> {
         let mut tables = Tables { writer: self.writer, readers: self.readers, layouts: self.layouts };
         // Transactions have the lists of [`Layouts`], which have the statements too.
         partitions::maintain(&mut tables, &partitions::Layouts::default(), self.filters, limits).await
+    }
+
+    /// Returns the open partition, if it should have been closed, and the partitions as they are.
+    pub async fn look(&self, limits: Limits) -> Result<(Option<DuePartition>, Option<PartitionFigures>), StoreError> {
+        let mut tables = Tables { writer: self.writer, readers: self.readers, layouts: self.layouts };
+        partitions::look(&mut tables, self.filters, limits).await
     }
 
     /// Copies keys of a file of an older version, if there are any that are not copied.

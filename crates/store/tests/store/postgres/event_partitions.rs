@@ -298,8 +298,14 @@ async fn a_removed_partition_that_a_dump_reads_is_hidden_at_once_and_dropped_lat
     assert_eq!(test.commit(&batch_of(events(0..3))).await.counts.unique, 3, "and batches do not wait");
     let read: i64 = sqlx::query_scalar("SELECT count(*) FROM event_rows").fetch_one(&mut dump).await.unwrap();
     assert_eq!(read, 20, "the dump has all of them");
+    let overdue = async || test.store.overdue(Some(DAY)).await.unwrap();
+    let waiting = overdue().await;
+    assert_eq!(waiting.events, Some(Duration::ZERO), "queries do not find them");
+    // They were to go a day ago.
+    assert!(waiting.tables.is_some_and(|time| (DAY..DAY + PATIENCE).contains(&time)), "{waiting:?}");
     dump.close().await.unwrap();
     wait_until_dropped(&test).await;
+    assert_eq!(overdue().await.tables, Some(Duration::ZERO), "they are dropped");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
