@@ -20,3 +20,8 @@ pub(crate) struct LastAudit {
     #[schema(required)]
     pub rows_compared: Option<u64>,
 }
+
+impl LastAudit {
+    /// All verdicts.
+    pub const VERDICTS: [&str; 3] = ["exact", "different", "unknown"];
+}

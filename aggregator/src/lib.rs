@@ -15,6 +15,7 @@ mod latency;
 pub mod meters_file;
 pub mod metrics;
 pub mod outcomes;
+mod overdue;
 mod postgres_args;
 mod ready;
 pub mod replica;

@@ -5,6 +5,7 @@
 use std::time::Duration;
 
 use metrics::{counter, gauge, histogram};
+use sluice_event::Timestamp;
 use sluice_log::replay::LogMarks;
 use sluice_log::{Backlog, LogError};
 use sluice_service::log_limit::LogLimit;
@@ -13,6 +14,7 @@ use sluice_store::commit::Outcome;
 use sluice_store::meters::MeterFigures;
 use sluice_store::{PartitionFigures, StoreError};
 
+use crate::last_audit::LastAudit;
 use crate::replica::commit_watch::{CommitWatch, Reason};
 
 /// Transactions committed.
@@ -114,6 +116,17 @@ pub const MISSING_UNTIL: Metric = Metric::gauge("sluice_missing_until_timestamp_
 /// Whether this replica found a log that is older than the receipts, because it was restored from a backup: 1 or absent.
 pub const LOG_OLDER_THAN_RECEIPTS: Metric = Metric::gauge("sluice_log_older_than_receipts", &[], "boolean");
 
+/// 1 for the verdict of the last audit that was noted, and 0 for the others; NaN if none was. `verdict` is one of
+/// [`LastAudit::VERDICTS`].
+pub const LAST_AUDIT_VERDICT: Metric = Metric::gauge("sluice_last_audit_verdict", &["verdict"], "boolean");
+/// When the last audit that was noted ended, in seconds since 1970; NaN if none was.
+pub const LAST_AUDIT_TIME: Metric = Metric::gauge("sluice_last_audit_timestamp_seconds", &[], "seconds");
+/// For how long the oldest of what the retention should have removed has been there; 0 if nothing is. `what` is `events`, or
+/// `tables` of events that are removed. NaN when unknown.
+pub const RETENTION_OVERDUE: Metric = Metric::gauge("sluice_retention_overdue_seconds", &["what"], "seconds");
+/// For how long the open partition of events should have been closed; 0 if it should not. NaN when unknown.
+pub const PARTITION_CLOSE_OVERDUE: Metric = Metric::gauge("sluice_partition_close_overdue_seconds", &[], "seconds");
+
 /// Every metric that only the aggregator records.
 pub const ALL: &[Metric] = &[
     BATCHES_COMMITTED,
@@ -162,6 +175,10 @@ pub const ALL: &[Metric] = &[
     MISSING_FROM,
     MISSING_UNTIL,
     LOG_OLDER_THAN_RECEIPTS,
+    LAST_AUDIT_VERDICT,
+    LAST_AUDIT_TIME,
+    RETENTION_OVERDUE,
+    PARTITION_CLOSE_OVERDUE,
 ];
 
 /// Counts a committed batch.
@@ -363,4 +380,24 @@ pub(crate) fn uncommitted(watch: &CommitWatch) {
         let batches = stuck.iter().filter(|batch| batch.reason == reason).count();
         gauge!(STUCK_BATCHES.name, "reason" => reason.label()).set(batches as f64);
     }
+}
+
+/// Shows the last audit that was noted, if one was.
+pub(crate) fn last_audit(audit: Option<LastAudit>) {
+    for verdict in LastAudit::VERDICTS {
+        let is_it = audit.as_ref().map_or(f64::NAN, |audit| f64::from(u8::from(audit.verdict == verdict)));
+        gauge!(LAST_AUDIT_VERDICT.name, "verdict" => verdict).set(is_it);
+    }
+    let time = audit.and_then(|audit| audit.at.parse::<Timestamp>().ok());
+    gauge!(LAST_AUDIT_TIME.name).set(time.map_or(f64::NAN, |time| time.as_micros() as f64 / 1e6));
+}
+
+/// Shows for how long something should have been gone: `events`, or `tables` of removed ones.
+pub(crate) fn retention_overdue(what: &'static str, time: Option<Duration>) {
+    gauge!(RETENTION_OVERDUE.name, "what" => what).set(time.map_or(f64::NAN, |time| time.as_secs_f64()));
+}
+
+/// Shows for how long the open partition should have been closed; `None` is not known.
+pub(crate) fn partition_close_overdue(time: Option<Duration>) {
+    gauge!(PARTITION_CLOSE_OVERDUE.name).set(time.map_or(f64::NAN, |time| time.as_secs_f64()));
 }

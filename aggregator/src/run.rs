@@ -75,6 +75,7 @@ async fn run_until_stopped(settings: RunSettings) -> anyhow::Result<()> {
 
     let migrated = Arc::new(AtomicBool::new(false));
     let state = ApiState::new(store.clone(), log.clone(), options.clone()).ending_with(stop.clone());
+    let overdue = state.watch_overdue(settings.rules.retention, stop.clone());
     let (events, linger) = (settings.rules.batch_events.unwrap_or(BATCH_EVENTS), settings.rules.batch_linger);
     let limits = BatchLimits { events, linger };
     let consumer = Consumer::new(log.clone(), store.clone(), options, limits, settings.claim_after)
@@ -88,7 +89,7 @@ async fn run_until_stopped(settings: RunSettings) -> anyhow::Result<()> {
     let meters = meters_file::keep(meters, store.clone(), stop.clone());
     let schemas = schemas_file::keep(schemas, store.clone(), stop.clone());
     let notices = schema_notice::keep(store.clone(), notices, stop.clone());
-    let declared = async { tokio::join!(meters, schemas, notices) };
+    let beside = async { tokio::join!(meters, schemas, notices, overdue) };
     let replica_settings = replica_settings(&settings);
     let aggregating = async {
         let done = async {
@@ -108,7 +109,7 @@ async fn run_until_stopped(settings: RunSettings) -> anyhow::Result<()> {
         .with_tls(tls);
     let router = api::router(api).merge(monitoring.routes());
     let serving = monitoring.beside(server::run(listener, router, stop.clone(), options));
-    let (aggregated, served, _) = tokio::join!(aggregating, serving, declared);
+    let (aggregated, served, _) = tokio::join!(aggregating, serving, beside);
     aggregated.and(served)
 }
 

@@ -118,7 +118,8 @@ impl Standalone {
         let meters = meters_file::keep(meters, store.clone(), shutdown.clone());
         let schemas = schemas_file::keep(schemas, store.clone(), shutdown.clone());
         let notices = schema_notice::keep(store.clone(), log.clone(), shutdown.clone());
-        let declared = async { tokio::join!(meters, schemas, notices) };
+        let overdue = state.watch_overdue(settings.rules.retention, shutdown.clone());
+        let beside = async { tokio::join!(meters, schemas, notices, overdue) };
         let (settings, metrics_listen, demo) = (settings.rules, settings.listener.metrics_listen, settings.demo);
         let limits =
             BatchLimits { events: settings.batch_events.unwrap_or(BATCH_EVENTS), linger: settings.batch_linger };
@@ -152,7 +153,7 @@ impl Standalone {
             published.cancel();
             served
         };
-        let (aggregated, served, ..) = tokio::join!(aggregating, serving, declared, demo);
+        let (aggregated, served, ..) = tokio::join!(aggregating, serving, beside, demo);
         close(files, settings.shutdown_timeout).await;
         aggregated.and(served)
     }

@@ -59,6 +59,7 @@ mod meters;
 mod methods;
 mod metrics_listen;
 mod outcomes;
+mod overdue;
 mod page;
 mod paging;
 mod plugin;

@@ -136,12 +136,23 @@ export const HELP: Help[] = [
   {
     id: 'audit',
     title: 'The audit, and a difference that it has found',
-    means: 'sluice-aggregator audit compares the counters of the log, the counters of the store and its rows. With --record it notes its result for this page. If it finds a difference, events are missing or were counted twice.',
+    means: 'sluice-aggregator audit compares the counters of the log, the counters of the store and its rows. With --record it notes its result for this page, for metrics and for an alert. If it finds a difference, events are missing or were counted twice.',
     steps: [
       'Run sluice-aggregator audit again: it prints every comparison, and which one differs.',
       'Keep the logs of all programs, and back up the database before anything is changed.',
     ],
     docs: 'docs/operations.md#load-and-proof',
+  },
+  {
+    id: 'maintenance',
+    title: 'Maintenance is behind',
+    means: 'Events or tables that --retention should have removed are still there, a partition of events is not closed in time, or a closed one has no filter. Nothing is lost. The disk fills up, or storing becomes slower.',
+    steps: [
+      'Look for a dump or another long transaction in the database. What it reads is removed after it has ended.',
+      'Look for "maintenance failed" and "maintenance of the partitions" in the log of the aggregator. It has the error of the database.',
+      'Without a filter: raise --filter-memory.',
+    ],
+    docs: 'docs/runbooks.md#sluiceretentionbehind',
   },
   {
     id: 'other',

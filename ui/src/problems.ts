@@ -20,12 +20,16 @@ const BACKLOG = 1_000;
 /** The time over which a backlog must not have become smaller, in milliseconds. */
 const GROWING = 20_000;
 
+/** The notes about these things are warnings: nothing is lost, and nothing stands still. */
+const WARNINGS = new Set(['durability', 'maintenance', 'other']);
+
 function helpOfNote(note: string): string {
   if (/not committed/.test(note)) return 'commits';
   if (/lost|missing|older/.test(note)) return 'losses';
   if (/durability|promises/.test(note)) return 'durability';
   if (/^the store|tables/.test(note)) return 'store';
   if (/^the log/.test(note)) return 'log';
+  if (/retention|partition/.test(note)) return 'maintenance';
   return 'other';
 }
 
@@ -64,7 +68,7 @@ export function findings(system: System): Finding[] {
   const { totals, log, replicas, notes } = overview;
   for (const note of notes) {
     const help = helpOfNote(note);
-    found.push({ level: help === 'durability' || help === 'other' ? 'warning' : 'alarm', text: capital(note), help });
+    found.push({ level: WARNINGS.has(help) ? 'warning' : 'alarm', text: capital(note), help });
   }
   if (replicas !== null) {
     for (const { name, pending, idle_seconds: idle } of replicas) {

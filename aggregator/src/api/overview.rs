@@ -147,6 +147,7 @@ async fn make(state: &ApiState, patterns: Option<Patterns>) -> Overview {
     });
     let (of_store, log, ready) = tokio::join!(of_store, ask_log(state), (state.own.ready)());
     let mut notes = ready.unwrap_or_else(|reason| vec![reason]);
+    notes.extend(state.own.overdue.notes());
     let (totals, audit) = match of_store {
         // One that a newer version has noted is as good as none.
         Ok(Ok((statistics, audit))) => {

@@ -1,7 +1,7 @@
 //! The state that all handlers of the query API share.
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use futures::FutureExt;
 use futures::future::BoxFuture;
@@ -16,6 +16,7 @@ use super::answers::{Answers, PATIENCE};
 use super::held::Held;
 use crate::latency::Latency;
 use crate::outcomes::Outcomes;
+use crate::overdue::{self, OverdueWatch};
 
 /// The number of answers at a time with all events that share a topic and an id. Each is in memory as a whole.
 const MAX_ALIKE: usize = 2;
@@ -36,6 +37,8 @@ pub(super) struct OwnState {
     pub latency: Arc<Latency>,
     /// What is wrong with it.
     pub ready: ReadyCheck,
+    /// What maintenance should have done by now.
+    pub overdue: Arc<OverdueWatch>,
 }
 
 /// The store, the log and the commit options of replays. Cheap to clone.
@@ -66,7 +69,7 @@ impl ApiState {
     pub fn new(store: Arc<dyn Inspect>, log: Arc<dyn LogReader>, rules: CommitOptions) -> Self {
         // Replays count in a separate shard, so that they never wait for a worker's batch.
         let ready: ReadyCheck = Arc::new(|| async { Ok(Vec::new()) }.boxed());
-        let own = OwnState { replica: rules.shard.clone(), latency: Arc::default(), ready };
+        let own = OwnState { replica: rules.shard.clone(), latency: Arc::default(), ready, overdue: Arc::default() };
         let rules = Arc::new(CommitOptions { shard: format!("{}/replay", rules.shard), ..rules });
         let (alike, dry_runs) = (Answers::new(MAX_ALIKE, PATIENCE), Answers::new(MAX_DRY_RUNS, PATIENCE));
         let streams = Arc::new(Semaphore::new(MAX_STREAMS));
@@ -87,6 +90,15 @@ impl ApiState {
     pub(crate) fn of_replica(self, latency: Arc<Latency>, ready: ReadyCheck) -> Self {
         let own = OwnState { latency, ready, ..self.own };
         Self { own, ..self }
+    }
+
+    /// Looks at what maintenance should have done by now, until `stop`; `retention` is how long events are retained.
+    pub(crate) fn watch_overdue(
+        &self,
+        retention: Option<Duration>,
+        stop: CancellationToken,
+    ) -> impl Future<Output = ()> + use<> {
+        overdue::watch(self.store.clone(), self.own.overdue.clone(), retention, stop)
     }
 
     /// Decides whether the page for browsers is served.
