@@ -3,11 +3,13 @@
 
 use std::process::{Command, Stdio};
 
+use kube::ResourceExt;
 use serde_json::{Value, json};
 use sluice_tests::wait::holds;
-use sluice_tests::{program, wait_until};
+use sluice_tests::{Client, program, wait_until};
 
 use crate::support::cluster;
+use crate::support::forward::Forward;
 use crate::support::objects::{Namespace, SOON};
 use crate::support::trial::{NAME, Stage, create, small};
 
@@ -57,6 +59,15 @@ async fn the_plugin_shows_and_operates_a_resource_from_outside_of_the_cluster() 
     assert_eq!(done(namespace, &["dead-letters", NAME], "").await, "there are no dead letters\n");
     let audit: Value = serde_json::from_str(&done(namespace, &["audit", NAME, "-o", "json"], "").await).unwrap();
     assert_eq!((&audit["verdict"], &audit["total"]["rows"]), (&json!("exact"), &json!(100)), "{audit}");
+    let report = done(namespace, &["audit", NAME, "--record"], "").await;
+    let publisher = namespace.pods_of(NAME, "publisher").await.remove(0).name_any();
+    let forward = Forward::start(&namespace.client, &namespace.name, &publisher, 8080).await;
+    let client = Client::new(&format!("http://{}", forward.address()));
+    wait_until("the audit that was noted is shown", SOON, || async {
+        let noted = client.get_json("/overview").await["audit"].clone();
+        holds(noted["verdict"] == "exact", || format!("{noted} after {report}"))
+    })
+    .await;
     let logs = done(namespace, &["logs", NAME], "").await;
     for component in ["publisher", "aggregator", "redis", "postgres"] {
         assert!(logs.contains(&format!("[{NAME}-{component}-")), "{component}: {logs}");

@@ -1,5 +1,5 @@
 //! `audit`: runs the audit of an aggregator in one of its pods, where it reaches Redis and PostgreSQL whatever the
-//! NetworkPolicies are, and has their passwords. Nothing is created, so Pod Security has nothing to refuse.
+//! NetworkPolicies are, and has their passwords. No object is created, so Pod Security has nothing to refuse.
 
 use std::time::Duration;
 
@@ -36,6 +36,10 @@ pub struct Args {
     /// Compare all stored events with the hashes in their rows. Reads the whole table of events
     #[arg(long)]
     pub check_rows: bool,
+    /// Note the result in the store, from which the servers show it: in GET /overview, in the page, in metrics and in an alert.
+    /// Otherwise the audit only reads
+    #[arg(long)]
+    pub record: bool,
     /// The longest that the audit may take
     #[arg(long, default_value = "10m", value_parser = duration_within("1s", "24h"), value_name = "TIME")]
     pub timeout: Duration,
@@ -72,6 +76,9 @@ fn command(args: &Args) -> Vec<String> {
     command.push(format!("{seconds}s"));
     if args.check_rows {
         command.push("--check-rows".to_owned());
+    }
+    if args.record {
+        command.push("--record".to_owned());
     }
     command
 }
@@ -132,6 +139,26 @@ mod tests {
             {"reason":"ExitCode","message":"2"}]}}"#;
         assert_eq!(exit_code(&status(failed)), Some(2));
         assert_eq!(exit_code(&status(r#"{"status":"Failure","message":"no such file"}"#)), None);
+    }
+
+    #[test]
+    fn the_options_of_the_audit_are_passed_on() {
+        #[derive(clap::Parser)]
+        struct Line {
+            #[command(flatten)]
+            args: Args,
+        }
+        for (line, passed) in [
+            ("audit shop", &["--format", "table", "--timeout", "600s"][..]),
+            ("audit shop --record --timeout 5s", &["--format", "table", "--timeout", "5s", "--record"]),
+            (
+                "audit shop --check-rows -o json --record",
+                &["--format", "json", "--timeout", "600s", "--check-rows", "--record"],
+            ),
+        ] {
+            let Line { args } = clap::Parser::try_parse_from(line.split(' ')).unwrap();
+            assert_eq!(command(&args), [&[PROGRAM, "audit"], passed].concat(), "{line}");
+        }
     }
 
     #[test]
