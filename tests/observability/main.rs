@@ -18,6 +18,7 @@ mod http;
 mod losses;
 mod monitoring;
 mod operator;
+mod overdue;
 mod pages;
 mod panels;
 mod programs;

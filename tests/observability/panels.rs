@@ -4,6 +4,7 @@ use std::fs;
 use std::time::Duration;
 
 use serde_json::{Value, json};
+use sluice_tests::audit::run_with;
 use sluice_tests::wait::holds;
 use sluice_tests::{Backend, Load, LoadOptions, Setup, System, wait_until};
 
@@ -94,8 +95,10 @@ async fn let_everything_happen(system: &mut System, watch: &Monitoring) {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn every_query_about_programs_has_data() {
     let setup = Setup::without_tls(Backend::RedisPostgres).aggregators(2).publisher("--append-timeout", "1s");
-    let mut system = setup.replica("--claim-after", "5s").own_servers().await.start().await;
+    let setup = setup.replica("--claim-after", "5s").replica("--retention", "1d");
+    let mut system = setup.own_servers().await.start().await;
     let watch = Monitoring::of(&mut system).await;
+    run_with(&system, &["--record"]).await;
     let queries = query_all_the_time(&system);
     let_everything_happen(&mut system, &watch).await;
     for dashboard in ["overview", "resource"] {

@@ -79,6 +79,15 @@ pub const OF_PROGRAMS: &[Alert] = &[
         description: "Events that it delivers again may have been counted twice. The rows are right.",
     },
     Alert {
+        name: "SluiceAuditDiffers",
+        expr: "max by (*) (sluice_last_audit_verdict{@,verdict=\"different\"}) > 0",
+        everywhere: None,
+        for_: None,
+        severity: Severity::Critical,
+        summary: "The last audit of @ that was noted has found a difference",
+        description: "Events are missing, or were counted twice. The audit tells which numbers differ.",
+    },
+    Alert {
         name: "SluiceDamage",
         expr: concat!(
             grown!("sluice_damaged_entries_total", "24h"),
@@ -214,6 +223,28 @@ pub const OF_PROGRAMS: &[Alert] = &[
         severity: Severity::Warning,
         summary: "Aggregators of @ have no filter of {{ $value }} partitions",
         description: "Every key is looked up in these partitions, which makes storing slower. Nothing is lost.",
+    },
+    Alert {
+        name: "SluicePartitionNotClosed",
+        // Closing is tried every few seconds.
+        expr: "max by (*) (sluice_partition_close_overdue_seconds{@}) > 900",
+        everywhere: None,
+        for_: Some("5m"),
+        severity: Severity::Warning,
+        summary: "A partition of events of @ should have been closed {{ $value | humanizeDuration }} ago",
+        description: "It grows beyond its limit: storing becomes slower, and its events are removed later than the \
+                      retention says.",
+    },
+    Alert {
+        name: "SluiceRetentionBehind",
+        // A dump may read a table for as long.
+        expr: "max by (*, what) (sluice_retention_overdue_seconds{@}) > 7200",
+        everywhere: None,
+        for_: Some("15m"),
+        severity: Severity::Warning,
+        summary: "The retention of @ is behind: {{ $labels.what }} should have been removed \
+                  {{ $value | humanizeDuration }} ago",
+        description: "What should be gone takes up the disk. If `what` is `events`, queries find them too.",
     },
     Alert {
         name: "SluiceMetersBehind",
