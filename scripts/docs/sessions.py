@@ -65,8 +65,8 @@ class Session:
         for name in ("MAKEFLAGS", "MAKELEVEL", "MFLAGS"):
             environment.pop(name, None)
         if cluster:
-            # Images of programs that are not optimised: their build takes a fraction of the time.
-            environment["PROFILE"] = "dev"
+            # Images of programs that are not optimised: their build takes a fraction of the time. The chart installs the version.
+            environment |= {"PROFILE": "dev", "VERSIONED": "1"}
         else:
             # The folder has a link to it.
             environment.pop("CARGO_TARGET_DIR", None)
