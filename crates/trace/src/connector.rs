@@ -1,5 +1,6 @@
 //! Opens the connections to the collector.
 
+use std::error::Error;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -11,12 +12,16 @@ use hyper_rustls::{HttpsConnector, MaybeHttpsStream};
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioIo;
 use sluice_service::client_tls::ClientTls;
+use sluice_service::log_limit::LogLimit;
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 use tower::{BoxError, Service};
 
 /// The time limit of a connection with its handshake.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Lines about connections that could not be opened.
+static FAILED: LogLimit = LogLimit::per_second(1);
 
 /// A connection to the collector.
 pub(crate) type Stream = MaybeHttpsStream<TokioIo<TcpStream>>;
@@ -65,6 +70,26 @@ impl Service<Uri> for Connector {
     }
 
     fn call(&mut self, uri: Uri) -> Self::Future {
-        Box::pin(self.clone().connect(uri))
+        let connecting = self.clone().connect(uri);
+        Box::pin(async move {
+            let connected = connecting.await;
+            // What sends the spans says only that it could not.
+            if let (Err(error), Some(left_out)) = (&connected, FAILED.allow()) {
+                let reason = reason(&**error);
+                tracing::warn!(reason, left_out, "cannot connect to the collector");
+            }
+            connected
+        })
     }
+}
+
+/// Returns an error with all of its causes.
+fn reason(error: &(dyn Error + 'static)) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text = format!("{text}: {error}");
+        cause = error.source();
+    }
+    text
 }

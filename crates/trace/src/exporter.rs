@@ -70,7 +70,7 @@ impl TraceArgs {
         processor.set_resource(&resource::of(service, std::env::var("HOSTNAME").ok()));
         let processor = Arc::new(processor);
         let scope = InstrumentationScope::builder("sluice").with_version(env!("CARGO_PKG_VERSION")).build();
-        let recorder = Box::new(Queue { processor: processor.clone(), scope, waiting, dropped: spans("dropped") });
+        let recorder = Box::new(Queue { processor: processor.clone(), scope, waiting });
         let sampling = Sampling::new(self.trace_ratio, self.trace_limit);
         let installed = install(Tracing { recorder, sampling, systems });
         tracing::info!(%endpoint, protocol = ?self.otlp_protocol, ratio = self.trace_ratio, installed, "tracing");
@@ -105,7 +105,6 @@ struct Queue {
     scope: InstrumentationScope,
     /// The number of spans that were recorded and are not sent yet.
     waiting: Arc<AtomicUsize>,
-    dropped: Counter,
 }
 
 impl Recorder for Queue {
@@ -113,7 +112,7 @@ impl Recorder for Queue {
         // The processor has the same limit, and does not say how many spans it drops.
         if self.waiting.fetch_add(1, Ordering::Relaxed) >= MAX_SPANS {
             self.waiting.fetch_sub(1, Ordering::Relaxed);
-            return self.dropped.increment(1);
+            return spans("dropped").increment(1);
         }
         self.processor.on_end(span_data(span, self.scope.clone()));
     }
@@ -156,7 +155,8 @@ impl trace::SpanExporter for Counted {
     }
 }
 
-/// Returns the counter of spans with this result.
+/// Returns the counter of spans with this result. It must not be kept: one that is made before the program installs its metrics
+/// counts nothing.
 fn spans(result: &'static str) -> Counter {
     metrics::counter!(TRACE_SPANS.name, "result" => result)
 }
