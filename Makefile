@@ -12,7 +12,7 @@ export RUST_BACKTRACE := 0
 LISTEN ?= 127.0.0.1:8080
 # The suites that run the programs from outside. Each command builds the whole workspace, so that all of them
 # use the same features of shared dependencies, which are then compiled once.
-SUITES := --test api --test faults --test powercut --test chart --test kind --test observability
+SUITES := --test api --test faults --test powercut --test chart --test kind --test observability --test traces
 # How many API tests run in parallel. They mostly wait, so this may exceed the number of cores.
 API_THREADS ?= 4
 # How many fault tests run in parallel: each has a load that keeps half of a core busy.
@@ -32,7 +32,7 @@ test: setup ## lint and all tests, those on a kind cluster too; installs what is
 		test-cluster-scripts test-chart test-kind-share $(kind_end) 'test-docs?' 'test-share?' 'test-openapi?' 'test-clients?' 'test-ui?'
 
 # What `make test` does for a minute or once, for hours: new seeds find what a minute does not.
-FULL_PHASES := lint test-unit sim test-api test-api-tls test-openapi test-clients test-cloudevents test-ui test-docs test-faults soak test-powercut test-upgrade test-matrix test-observability fuzz \
+FULL_PHASES := lint test-unit sim test-api test-api-tls test-openapi test-clients test-cloudevents test-ui test-docs test-faults soak test-powercut test-upgrade test-matrix test-observability test-traces fuzz \
 	bench-bounds test-compose release-check test-kind-older
 test-full: setup ## all of it, for a night: an hour of sim, two hours of soak, 100 power cuts of each kind, fuzz
 	@SIM_SECONDS=3600 SECONDS_=7200 SEEDS=100 SECONDS_EACH=600 scripts/phases $(FULL_PHASES) \
@@ -122,6 +122,11 @@ test-observability: setup programs ## each alert by its fault, its page and its 
 	@scripts/prometheus
 	@scripts/dashboards check
 	cargo test --locked --workspace --test observability -- --test-threads=$(FAULT_THREADS) --show-output
+
+.PHONY: test-traces
+test-traces: setup programs ## the traces of requests, as a real OpenTelemetry Collector gets them: their spans, what is lost, faults
+	@scripts/collector >/dev/null
+	cargo test --locked --workspace --test traces -- --test-threads=$(FAULT_THREADS) --show-output
 
 dashboards: ## writes the dashboards for Grafana into observability/grafana and the chart
 	@scripts/dashboards
