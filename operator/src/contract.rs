@@ -131,6 +131,28 @@ pub mod env {
         /// Both programs: the password of the Sentinels.
         REDIS_SENTINEL_PASSWORD = "SLUICE_REDIS_SENTINEL_PASSWORD";
 
+        /// Both programs: where spans are sent.
+        OTLP_ENDPOINT = "OTEL_EXPORTER_OTLP_ENDPOINT";
+        /// Both programs: the protocol of this endpoint.
+        OTLP_PROTOCOL = "OTEL_EXPORTER_OTLP_PROTOCOL";
+        /// Both programs: the headers of the requests to it, which are secret. The library for OTLP reads them.
+        OTLP_HEADERS = "OTEL_EXPORTER_OTLP_HEADERS";
+        /// Both programs: the file with the CAs that are trusted for it.
+        OTLP_CA = "OTEL_EXPORTER_OTLP_CERTIFICATE";
+        /// Both programs: the file with their certificate for it.
+        OTLP_CERT = "OTEL_EXPORTER_OTLP_CLIENT_CERTIFICATE";
+        /// Both programs: the file with its private key.
+        OTLP_KEY = "OTEL_EXPORTER_OTLP_CLIENT_KEY";
+        /// Both programs: the share of the requests without a `traceparent` that are traced.
+        TRACE_RATIO = "OTEL_TRACES_SAMPLER_ARG";
+        /// Both programs: how many traces may begin in a second.
+        TRACE_LIMIT = "SLUICE_TRACE_LIMIT";
+        /// Both programs: attributes of all spans. The library for OTLP reads them.
+        RESOURCE_ATTRIBUTES = "OTEL_RESOURCE_ATTRIBUTES";
+        /// The name of the pod, to which the attributes refer. No program reads it; the name is that of OpenTelemetry's
+        /// operator.
+        RESOURCE_POD_NAME = "OTEL_RESOURCE_ATTRIBUTES_POD_NAME";
+
         /// Publisher: how many replicas of Redis must have confirmed a request before it is answered.
         REDIS_REPLICAS = "SLUICE_REDIS_REPLICAS";
         /// Publisher: the file with the CAs that are trusted for the aggregators.

@@ -146,7 +146,7 @@ fn what_a_team_says_about_pods_is_added_to_what_the_operator_sets() {
 #[test]
 fn the_rule_of_the_resource_knows_every_variable_that_the_operator_sets() {
     let known: Vec<_> = contract::env::ALL.iter().chain(contract::SERVER_VARIABLES).collect();
-    for fixture in ["ledger.yaml", "tiny.yaml", "sealed.yaml", "remote.yaml"] {
+    for fixture in ["ledger.yaml", "tiny.yaml", "sealed.yaml", "remote.yaml", "harbor.yaml"] {
         let objects = objects(fixture);
         let templates = objects.stateful_sets.into_iter().map(|set| set.spec.unwrap().template);
         let templates = templates.chain(objects.deployments.into_iter().map(|set| set.spec.unwrap().template));
@@ -269,6 +269,10 @@ fn a_change_rolls_only_the_pods_it_touches() {
     assert_eq!(changed(|spec| spec.durability.accept_unknown.reverse()), [""; 0]);
     let of_postgres = |spec: &mut EventAggregatorSpec| spec.durability.accept_unknown.retain(|name| name.is_of_redis());
     assert_eq!(changed(of_postgres), ["aggregator"]);
+    let traced = |spec: &mut EventAggregatorSpec| {
+        spec.tracing = serde_json::from_value(json!({"endpoint": "http://a"})).unwrap()
+    };
+    assert_eq!(changed(traced), ["aggregator", "publisher"]);
 
     let with = |component, hash: &str| {
         let mut checksums = checksums.clone();

@@ -14,7 +14,7 @@ use sluice_operator::contract::{
 use sluice_operator::controller::build::{self, build};
 use sluice_operator::controller::plan::Checksums;
 use sluice_operator::controller::validate::validate;
-use sluice_operator::crd::DurabilitySetting;
+use sluice_operator::crd::{DurabilitySetting, OtlpProtocol, TracingSpec};
 use support::objects;
 
 fn container(name: &str, component: &str) -> Container {
@@ -25,6 +25,10 @@ fn container(name: &str, component: &str) -> Container {
     containers.find(|container| container.name == component).unwrap()
 }
 
+/// The variables that no program has an option for: the library for OTLP reads the first two, and the kubelet replaces a
+/// reference to the last one.
+const WITHOUT_OPTION: [&str; 3] = [env::OTLP_HEADERS, env::RESOURCE_ATTRIBUTES, env::RESOURCE_POD_NAME];
+
 /// Runs the program's own parser on the arguments and variables of a container.
 fn accepts(program: Command, container: &Container) {
     let mut program = program;
@@ -32,7 +36,8 @@ fn accepts(program: Command, container: &Container) {
     let command = container.args.as_ref().unwrap()[0].clone();
     let options = program.find_subcommand(&command).unwrap_or_else(|| panic!("no subcommand {command}")).clone();
     let mut line = vec![program.get_name().to_owned(), command.clone()];
-    for variable in container.env.iter().flatten().filter(|variable| variable.name.starts_with("SLUICE_")) {
+    let ours = |name: &str| name.starts_with("SLUICE_") || name.starts_with("OTEL_") && !WITHOUT_OPTION.contains(&name);
+    for variable in container.env.iter().flatten().filter(|variable| ours(&variable.name)) {
         let named = |option: &&clap::Arg| option.get_env().is_some_and(|env| env == variable.name.as_str());
         let option = options.get_arguments().find(named);
         let option = option.unwrap_or_else(|| panic!("{command} has no option for {}", variable.name));
@@ -48,7 +53,7 @@ fn accepts(program: Command, container: &Container) {
 fn the_aggregator_accepts_every_setting_it_is_given() {
     accepts(sluice_aggregator::settings::Cli::command(), &container("ledger.yaml", "aggregator"));
     accepts(sluice_aggregator::settings::Cli::command(), &container("tiny.yaml", "aggregator"));
-    for fixture in ["sealed.yaml", "remote.yaml"] {
+    for fixture in ["sealed.yaml", "remote.yaml", "harbor.yaml"] {
         accepts(sluice_aggregator::settings::Cli::command(), &container(fixture, "aggregator"));
     }
 }
@@ -57,8 +62,33 @@ fn the_aggregator_accepts_every_setting_it_is_given() {
 fn the_publisher_accepts_every_setting_it_is_given() {
     accepts(sluice_publisher::settings::Cli::command(), &container("ledger.yaml", "publisher"));
     accepts(sluice_publisher::settings::Cli::command(), &container("tiny.yaml", "publisher"));
-    for fixture in ["sealed.yaml", "remote.yaml"] {
+    for fixture in ["sealed.yaml", "remote.yaml", "harbor.yaml"] {
         accepts(sluice_publisher::settings::Cli::command(), &container(fixture, "publisher"));
+    }
+}
+
+/// What the resource leaves out is what the programs have as their defaults.
+#[test]
+fn traces_have_the_defaults_of_the_programs() {
+    let spec: TracingSpec = serde_json::from_value(serde_json::json!({"endpoint": "http://collector"})).unwrap();
+    let expected = [
+        (env::OTLP_PROTOCOL, spec.protocol.as_str().to_owned()),
+        (env::TRACE_RATIO, spec.ratio),
+        (env::TRACE_LIMIT, spec.traces_per_second.to_string()),
+    ];
+    for (program, command) in [
+        (sluice_publisher::settings::Cli::command(), PUBLISHER_COMMAND),
+        (sluice_aggregator::settings::Cli::command(), AGGREGATOR_COMMAND),
+    ] {
+        let options = program.find_subcommand(command).unwrap();
+        for (variable, value) in &expected {
+            let named = |option: &&clap::Arg| option.get_env().is_some_and(|env| env == *variable);
+            let option = options.get_arguments().find(named);
+            let option = option.unwrap_or_else(|| panic!("{command} has no option for {variable}"));
+            assert_eq!(option.get_default_values(), [value.as_str()], "{command}: {variable}");
+        }
+        let protocols = [OtlpProtocol::HttpProtobuf, OtlpProtocol::Grpc].map(|one| one.as_str().to_owned());
+        assert_eq!(values_of(&program, command, env::OTLP_PROTOCOL), protocols.into());
     }
 }
 

@@ -194,6 +194,26 @@ fn with_external_servers_their_ports_are_open_and_clients_are_everybody() {
     assert!(!open.contains("stranger -> aggregator:8081"), "{open:?}");
 }
 
+#[test]
+fn programs_reach_the_endpoint_of_spans_and_nothing_else_does() {
+    let of = |fixture: &str, name: &str, namespace: &'static str, ports: &[i32]| {
+        let components = ["publisher", "aggregator", "redis", "postgres"];
+        let ours: Vec<_> = components.map(|component| part(component, name, namespace, component)).into();
+        arrows(&objects(fixture).network_policies, &ours, &others(), ports)
+    };
+    let of_harbor = ["publisher -> database:4317", "aggregator -> database:4317"].map(str::to_owned);
+    assert_eq!(of("harbor.yaml", "harbor", "accounts", &[80, 4317, 4318]), of_harbor.into());
+    // Without ranges it is every address, and the port of the pods behind a Service replaces that of the URL.
+    let open = of("remote.yaml", "remote", "edge", &[443, 4317, 4318]);
+    for component in ["publisher", "aggregator"] {
+        for to in ["database", "internet", "prometheus", "stranger"] {
+            assert!(open.contains(&format!("{component} -> {to}:4318")), "{open:?}");
+        }
+    }
+    assert!(!open.iter().any(|arrow| arrow.ends_with(":443") || arrow.ends_with(":4317")), "{open:?}");
+    assert_eq!(of("tiny.yaml", "tiny", "edge", &[4317, 4318]), BTreeSet::new());
+}
+
 /// With TLS, metrics and probes are at a port that speaks none.
 #[test]
 fn the_port_of_metrics_is_open_to_the_operator_and_scrapers_alone() {

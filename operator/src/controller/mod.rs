@@ -45,6 +45,7 @@ mod server_url;
 pub mod status;
 pub mod tls;
 mod topic_schemas;
+pub mod traces;
 mod unready;
 pub mod upgrade;
 pub mod validate;

@@ -10,6 +10,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use super::build::names::{Component, Names};
 use super::cloud_native_pg::plan::ClusterPlan;
 use super::tls::plan::TlsPlan;
+use super::traces::plan::TracingPlan;
 use super::upgrade::plan::{Previous, UpgradePlan};
 use crate::crd::{
     DeletionPolicy, DnsPeer, DurabilitySpec, EventAggregator, HttpRouteSpec, IngressSpec, JwtSpec, LimitsSpec, Peer,
@@ -86,6 +87,8 @@ pub struct Plan {
     pub auth: Option<AuthPlan>,
     /// TLS on all connections, if it is enabled.
     pub tls: Option<TlsPlan>,
+    /// Where spans are sent, if anywhere. It is on the heap, because the plan is moved through deep calls.
+    pub tracing: Option<Box<TracingPlan>>,
     /// Whether the pods have the user ids of their images. Otherwise the cluster assigns them.
     pub fixed_user_ids: bool,
     /// The labels of the Secrets that the operator reads, if it does not read all to which the resource refers.

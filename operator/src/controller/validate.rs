@@ -24,13 +24,13 @@ use super::tls::plan::TlsPlan;
 use super::upgrade::estimate::Estimate;
 use super::upgrade::{self, Serving};
 use super::volume_plan::volume;
-use super::{auth, publisher_autoscaling, server_url, topic_schemas};
+use super::{auth, publisher_autoscaling, server_url, topic_schemas, traces};
 use super::{backup, cloud_native_pg, connections, image_plan};
 use crate::contract::{POSTGRES_PORT, REDIS_PORT};
 use crate::crd::meters;
 use crate::crd::{
     AggregatorSpec, EventAggregator, EventAggregatorSpec, ExternalSpec, HttpRouteSpec, ManagedRedis, MonitoringSpec,
-    NetworkPolicySpec, PodMonitorSpec, PrometheusRuleSpec, Resources,
+    NetworkPolicySpec, PodMonitorSpec, PrometheusRuleSpec, PublisherSpec, Resources,
 };
 use crate::quantity;
 
@@ -82,17 +82,7 @@ pub fn validate(resource: &EventAggregator, live: &Live, defaults: &Defaults, de
         schemas: topic_schemas::file(spec)?,
         durability: spec.durability.clone(),
         aggregator: aggregator(&spec.aggregator, replicas, waits_for),
-        publisher: PublisherPlan {
-            replicas: publisher_autoscaling::replicas(&spec.publisher, live, &names),
-            autoscaling: publisher_autoscaling::own(&spec.publisher, live).cloned(),
-            limits: spec.publisher.limits.clone(),
-            service: spec.publisher.service.clone(),
-            ingress: spec.publisher.ingress.clone(),
-            http_route: http_route(spec, live)?,
-            shutdown_timeout_seconds: spec.publisher.shutdown_timeout_seconds,
-            resources: spec.publisher.resources.clone(),
-            pods: spec.publisher.pods.clone(),
-        },
+        publisher: publisher(&spec.publisher, live, &names)?,
         redis,
         sentinel: spec.redis.sentinel.clone(),
         redis_replicas: spec.redis.replicas,
@@ -109,6 +99,7 @@ pub fn validate(resource: &EventAggregator, live: &Live, defaults: &Defaults, de
         hibernated: spec.hibernated,
         auth: auth::validate::validate(spec.auth.as_ref(), live, &names)?,
         tls: TlsPlan::new(&spec.tls, &names, &certified),
+        tracing: traces::validate::validate(spec, live)?,
         fixed_user_ids: defaults.fixed_user_ids,
         secret_labels: defaults.secret_selector.as_deref().map(labels_in),
         runbooks: defaults.runbooks.clone(),
@@ -133,6 +124,20 @@ fn aggregator(spec: &AggregatorSpec, replicas: i32, waits_for: Option<String>) -
         resources: spec.resources.clone(),
         pods: spec.pods.clone(),
     }
+}
+
+fn publisher(spec: &PublisherSpec, live: &Live, names: &Names) -> Result<PublisherPlan> {
+    Ok(PublisherPlan {
+        replicas: publisher_autoscaling::replicas(spec, live, names),
+        autoscaling: publisher_autoscaling::own(spec, live).cloned(),
+        limits: spec.limits.clone(),
+        service: spec.service.clone(),
+        ingress: spec.ingress.clone(),
+        http_route: http_route(spec, live)?,
+        shutdown_timeout_seconds: spec.shutdown_timeout_seconds,
+        resources: spec.resources.clone(),
+        pods: spec.pods.clone(),
+    })
 }
 
 /// The servers of a resource.
@@ -212,8 +217,8 @@ fn check_resources(field: &str, resources: &Resources) -> Result<()> {
 }
 
 /// Returns the route, if the cluster has the Gateway API.
-fn http_route(spec: &EventAggregatorSpec, live: &Live) -> Result<Option<HttpRouteSpec>> {
-    let route = spec.publisher.http_route.clone();
+fn http_route(spec: &PublisherSpec, live: &Live) -> Result<Option<HttpRouteSpec>> {
+    let route = spec.http_route.clone();
     if route.is_some() && live.lacks.contains(HttpRoute::plural(&()).as_ref()) {
         let message =
             "the cluster has no HTTPRoutes of gateway.networking.k8s.io/v1: install the Gateway API, or remove it";

@@ -34,6 +34,7 @@ mod spec;
 mod status;
 mod storage;
 mod tls;
+mod traces;
 mod upgrade;
 mod upgrade_rules;
 
@@ -65,4 +66,5 @@ pub use spec::{
 pub use status::{CertificateStatus, ConditionType, EventAggregatorStatus, Totals, VolumesStatus};
 pub use storage::StorageSpec;
 pub use tls::{CaSecret, CertSecret, TlsSecrets, TlsSpec};
+pub use traces::{HeadersSecret, OtlpProtocol, TracingSpec};
 pub use upgrade::{EstimateStatus, PostgresStatus, UpgradeSpec, UpgradeState, UpgradeStatus};

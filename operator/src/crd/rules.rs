@@ -10,7 +10,7 @@ use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::Validati
 use schemars::Schema;
 
 use super::add_rules::add;
-use super::{backup_rules, cloud_native_pg_rules, parameters, places, shrink, upgrade_rules};
+use super::{backup_rules, cloud_native_pg_rules, parameters, places, shrink, traces, upgrade_rules};
 use crate::contract;
 
 /// Returns the rule for the minimum memory with which a server starts.
@@ -73,6 +73,7 @@ pub(super) fn root() -> Vec<ValidationRule> {
     rules.extend(backup_rules::root());
     rules.extend(cloud_native_pg_rules::root());
     rules.push(upgrade_rules::version());
+    rules.extend(traces::root());
     rules
 }
 

@@ -20,12 +20,18 @@ impl EventAggregatorSpec {
         let sentinel = [self.redis.sentinel.as_ref().map(|sentinel| &sentinel.secret_name)];
         let tokens = self.auth.as_ref().and_then(|auth| auth.tokens.as_ref()).map(|secret| &secret.name);
         let jwt = self.auth.as_ref().and_then(|auth| auth.jwt.as_ref()).map(|jwt| &jwt.ca_secret.name);
+        let of_tracing = self.tracing.iter().flat_map(|tracing| {
+            let headers = tracing.headers_secret.as_ref().map(|secret| &secret.name);
+            let ca = tracing.ca_secret.as_ref().map(|secret| &secret.name);
+            [headers, ca, tracing.cert_secret.as_ref().map(|secret| &secret.name)]
+        });
         let tls = &self.tls.secrets;
         let of_tls = [&tls.publisher, &tls.aggregator, &tls.client, &tls.redis, &tls.postgres].map(Option::as_ref);
         of_externals
             .chain(of_buckets)
             .chain(sentinel)
             .chain([tokens, jwt])
+            .chain(of_tracing)
             .chain(of_tls)
             .flatten()
             .map(String::as_str)

@@ -22,6 +22,7 @@ use super::schemas::SchemaSpec;
 use super::service::ServiceSpec;
 use super::status::EventAggregatorStatus;
 use super::tls::TlsSpec;
+use super::traces::TracingSpec;
 
 /// An event aggregator: publishers that accept events over HTTP, Redis streams, aggregators that store each
 /// event once, and PostgreSQL. All fields have defaults.
@@ -119,6 +120,9 @@ pub struct EventAggregatorSpec {
     pub network_policy: NetworkPolicySpec,
     /// Objects of the Prometheus Operator.
     pub monitoring: MonitoringSpec,
+    /// Traces of requests, which publishers and aggregators send to a collector by OTLP. If absent, they send none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tracing: Option<Box<TracingSpec>>,
     /// Who may use the publishers and aggregators. If absent, whoever reaches them may do everything.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub auth: Option<AuthSpec>,
@@ -148,6 +152,7 @@ impl Default for EventAggregatorSpec {
             hibernated: false,
             network_policy: NetworkPolicySpec::default(),
             monitoring: MonitoringSpec::default(),
+            tracing: None,
             auth: None,
             tls: TlsSpec::default(),
         }

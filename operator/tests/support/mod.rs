@@ -63,7 +63,7 @@ pub fn credentials(namespace: &str) -> Secret {
     secret
 }
 
-/// Returns the Secrets to which `tiny.yaml` and `vault.yaml` refer.
+/// Returns the Secrets to which `tiny.yaml`, `remote.yaml` and `vault.yaml` refer.
 pub fn external_secrets() -> Live {
     let secrets = [
         secret("edge", "cache", "url", "redis://:pw@cache.example:6380/0"),
@@ -74,6 +74,7 @@ pub fn external_secrets() -> Live {
         tls::certificate("edge", "authority", &["ca.example"]),
         tls::certificate("edge", "front", &["events.example"]),
         credentials("edge"),
+        secret("edge", "traces", "headers", "authorization=Bearer%20secret"),
     ];
     Live { secrets: secrets.into_iter().map(|s| (s.metadata.name.clone().unwrap(), s)).collect(), ..Live::default() }
 }

@@ -15,10 +15,13 @@ async fn a_change_replaces_the_pods_that_it_is_about_and_no_others() {
     let policies = async || kubectl_in(namespace, &["get", "networkpolicies", "-o", "name"]).await.lines().count();
     assert_eq!(policies().await, 5, "one for each component, and one that denies everything else");
     let mut before = containers(namespace).await;
-    let changes: [(Value, &[&str]); 5] = [
+    let changes: [(Value, &[&str]); 7] = [
         (json!({ "aggregator": { "workers": 3 } }), &["aggregator"]),
         (json!({ "publisher": { "limits": { "maxEvents": 500 } } }), &["publisher"]),
         (json!({ "redis": { "managed": { "memory": "320Mi" } } }), &["redis"]),
+        // Nobody listens there, which stops nothing.
+        (json!({ "tracing": { "endpoint": "http://localhost:4318", "ratio": "1" } }), &["aggregator", "publisher"]),
+        (json!({ "tracing": null }), &["aggregator", "publisher"]),
         (json!({ "networkPolicy": { "enabled": false } }), &[]),
         (json!({ "deletionPolicy": "Delete", "networkPolicy": { "enabled": true } }), &[]),
     ];

@@ -11,7 +11,7 @@ use k8s_openapi::api::core::v1::{Container, Volume};
 
 use super::names::Component;
 use super::objects::Objects;
-use super::{auth, config, durability, meta, pod, postgres, redis, set, tls};
+use super::{auth, config, durability, meta, pod, postgres, redis, set, tls, traces};
 use crate::contract::{AGGREGATOR_COMMAND, AGGREGATOR_PORT, METERS_FILE, SCHEMAS_FILE, env};
 use crate::controller::plan::{Checksums, Plan};
 
@@ -44,6 +44,7 @@ pub(super) fn build(plan: &Plan, checksums: &Checksums, objects: &mut Objects) {
         pod::env(env::SHUTDOWN_TIMEOUT, format!("{}s", aggregator.shutdown_timeout_seconds)),
     ]);
     variables.extend(durability::variables(plan, |_| true));
+    variables.extend(traces::variables(plan));
     variables.extend(plan.retention.iter().map(|time| pod::env(env::RETENTION, time.clone())));
     variables.extend(plan.meters.iter().map(|_| pod::env(env::METERS, format!("{DEFINITIONS}/{METERS_FILE}"))));
     variables.extend(plan.schemas.iter().map(|_| pod::env(env::SCHEMAS, format!("{DEFINITIONS}/{SCHEMAS_FILE}"))));
@@ -56,6 +57,7 @@ pub(super) fn build(plan: &Plan, checksums: &Checksums, objects: &mut Objects) {
     pod::http_probes(&mut container, tls::probed_port(plan));
 
     let used = [(Component::Redis, config::REDIS_CHECKSUM), (Component::Postgres, config::POSTGRES_CHECKSUM)];
+    let used = used_checksums(plan, checksums, &used);
     let template = pod::template(
         plan,
         pod::Pod {
@@ -63,7 +65,7 @@ pub(super) fn build(plan: &Plan, checksums: &Checksums, objects: &mut Objects) {
             user: pod::OUR_USER,
             container,
             volumes,
-            checksums: used_checksums(checksums, &used),
+            checksums: used,
             grace: i64::from(aggregator.shutdown_timeout_seconds) + GRACE_MARGIN,
         },
     );
@@ -103,8 +105,12 @@ fn pods_service(plan: &Plan) -> k8s_openapi::api::core::v1::Service {
 }
 
 /// Returns the annotations that make Kubernetes replace the pods when a Secret they use changes.
-pub(super) fn used_checksums(checksums: &Checksums, used: &[(Component, &str)]) -> BTreeMap<String, String> {
+pub(super) fn used_checksums(
+    plan: &Plan,
+    checksums: &Checksums,
+    used: &[(Component, &str)],
+) -> BTreeMap<String, String> {
     let pairs =
         used.iter().filter_map(|(component, name)| Some(((*name).to_owned(), checksums.get(component)?.clone())));
-    pairs.collect()
+    pairs.chain(traces::checksum(plan)).collect()
 }

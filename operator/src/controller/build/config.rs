@@ -41,3 +41,5 @@ pub(super) const CONFIG_CHECKSUM: &str = "sluice.dev/config";
 pub(super) const REDIS_CHECKSUM: &str = "sluice.dev/redis-secret";
 /// Annotation of pods with the hash of the PostgreSQL password or URL. The pods are replaced when it changes.
 pub(super) const POSTGRES_CHECKSUM: &str = "sluice.dev/postgres-secret";
+/// Annotation of pods with the hash of the headers for the endpoint of spans. The pods are replaced when it changes.
+pub(super) const TRACING_CHECKSUM: &str = "sluice.dev/tracing-secret";

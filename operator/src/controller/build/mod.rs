@@ -22,6 +22,7 @@ mod publisher_autoscaler;
 mod redis;
 mod set;
 mod tls;
+mod traces;
 mod tuning;
 pub mod upgrade;
 

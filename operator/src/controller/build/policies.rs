@@ -1,8 +1,8 @@
 //! The NetworkPolicies. All connections are denied except these:
 //!
 //! clients → publisher → Redis ← aggregators → PostgreSQL, publisher → aggregators (queries),
-//! operator → publisher and aggregators (backlog and totals), publisher and aggregators → DNS, and backups → PostgreSQL,
-//! S3 and DNS.
+//! operator → publisher and aggregators (backlog and totals), publisher and aggregators → DNS and the endpoint of spans, and
+//! backups → PostgreSQL, S3 and DNS.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -102,6 +102,7 @@ fn publisher(plan: &Plan, network: &NetworkPlan) -> NetworkPolicy {
     let to_aggregators = egress(AGGREGATOR_PORT, vec![pods_of(plan, Component::Aggregator)]);
     let mut out = vec![dns(network), to_redis(plan), to_aggregators];
     out.extend(to_issuer(plan));
+    out.extend(to_collector(plan));
     let mut into = vec![ingress(PUBLISHER_PORT, from)];
     into.extend(metrics(plan, network));
     policy(plan, Component::Publisher, into, out)
@@ -113,6 +114,7 @@ fn aggregator(plan: &Plan, network: &NetworkPlan) -> NetworkPolicy {
     from.extend(network.scrapers.iter().map(peer));
     let mut out = vec![dns(network), to_redis(plan), to_postgres(plan)];
     out.extend(to_issuer(plan));
+    out.extend(to_collector(plan));
     let mut into = vec![ingress(AGGREGATOR_PORT, from)];
     into.extend(metrics(plan, network));
     policy(plan, Component::Aggregator, into, out)
@@ -129,6 +131,12 @@ fn metrics(plan: &Plan, network: &NetworkPlan) -> Option<NetworkPolicyIngressRul
 fn to_issuer(plan: &Plan) -> Option<NetworkPolicyEgressRule> {
     let (jwt, port) = plan.auth.as_ref()?.jwt.as_ref()?;
     Some(egress(*port, jwt.cidrs.iter().map(|cidr| block(cidr)).collect()))
+}
+
+/// Returns the rule for the endpoint of spans.
+fn to_collector(plan: &Plan) -> Option<NetworkPolicyEgressRule> {
+    let tracing = plan.tracing.as_ref()?;
+    Some(egress(tracing.port, tracing.cidrs.iter().map(|cidr| block(cidr)).collect()))
 }
 
 fn to_redis(plan: &Plan) -> NetworkPolicyEgressRule {

@@ -7,7 +7,7 @@ use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use super::aggregator::used_checksums;
 use super::names::Component;
 use super::objects::Objects;
-use super::{auth, config, durability, meta, pod, redis, set, tls};
+use super::{auth, config, durability, meta, pod, redis, set, tls, traces};
 use crate::contract::{AGGREGATOR_PORT, PUBLISHER_COMMAND, PUBLISHER_PORT, env};
 use crate::controller::plan::{Checksums, Plan};
 use crate::crd::DurabilitySetting;
@@ -39,6 +39,7 @@ pub(super) fn build(plan: &Plan, checksums: &Checksums, objects: &mut Objects) {
     let replicas = Some(plan.redis_replicas).filter(|replicas| *replicas > 0);
     variables.extend(replicas.map(|replicas| pod::env(env::REDIS_REPLICAS, replicas.to_string())));
     variables.extend(limits(plan));
+    variables.extend(traces::variables(plan));
     container.env = Some(variables);
     container.ports = Some(vec![pod::port("http", PUBLISHER_PORT)]);
     let mut volumes = tls::of_program(plan, COMPONENT, &mut container);
@@ -60,7 +61,7 @@ pub(super) fn build(plan: &Plan, checksums: &Checksums, objects: &mut Objects) {
             user: pod::OUR_USER,
             container,
             volumes,
-            checksums: used_checksums(checksums, &[(Component::Redis, config::REDIS_CHECKSUM)]),
+            checksums: used_checksums(plan, checksums, &[(Component::Redis, config::REDIS_CHECKSUM)]),
             grace: PRE_STOP_SECONDS + i64::from(publisher.shutdown_timeout_seconds) + GRACE_MARGIN,
         },
     );

@@ -18,6 +18,8 @@ const DIRECTORY: &str = "/etc/sluice-tls";
 const SERVER: &str = "server";
 /// The volume with the certificate that publishers show to aggregators.
 const CLIENT: &str = "client";
+/// The name of the volumes for the endpoint of spans.
+const COLLECTOR: &str = "collector";
 /// The variables of the CAs, the certificate and the key for PostgreSQL.
 const POSTGRES_VARIABLES: [&str; 3] = ["PGSSLROOTCERT", "PGSSLCERT", "PGSSLKEY"];
 /// Name of the port of metrics and probes.
@@ -44,6 +46,10 @@ pub(super) fn of_program(plan: &Plan, component: Component, container: &mut Cont
     files.of_backend(Component::Redis, &plan.redis, [env::REDIS_CA, env::REDIS_CERT, env::REDIS_KEY]);
     if component == Component::Aggregator {
         files.of_backend(Component::Postgres, &plan.postgres, POSTGRES_VARIABLES);
+    }
+    if let Some(tracing) = &plan.tracing {
+        let variables = [env::OTLP_CA, env::OTLP_CERT, env::OTLP_KEY];
+        files.of_others(COLLECTOR, tracing.ca.as_ref(), tracing.cert.as_deref(), variables);
     }
     files.volumes
 }
@@ -167,7 +173,7 @@ impl Files<'_> {
     /// key of an external one. The URL of a managed PostgreSQL names the file.
     fn of_backend<T, C>(&mut self, component: Component, backend: &Backend<T, C>, variables: [&str; 3]) {
         let name = component.as_str();
-        let [ca_variable, cert_variable, key_variable] = variables;
+        let [ca_variable, ..] = variables;
         match backend {
             Backend::Managed(_) => {
                 let plan = self.plan;
@@ -183,17 +189,24 @@ impl Files<'_> {
                 self.ca(name, &secret, CA);
             }
             Backend::External(ExternalPlan { ca, cert, .. }) => {
-                if let Some((secret, key)) = ca {
-                    self.ca(name, secret, key);
-                    self.set(ca_variable, path(&format!("{name}-ca"), CA));
-                }
-                if let Some(secret) = cert {
-                    let volume = format!("{name}-cert");
-                    self.mount(&volume, secret, &[(CERT, CERT), (KEY, KEY)]);
-                    self.set(cert_variable, path(&volume, CERT));
-                    self.set(key_variable, path(&volume, KEY));
-                }
+                self.of_others(name, ca.as_ref(), cert.as_deref(), variables);
             }
+        }
+    }
+
+    /// Adds what is needed to connect to a server of others: the CAs that are trusted, and the certificate of the pods.
+    /// `variables` are those of the CAs, the certificate and the key.
+    fn of_others(&mut self, name: &str, ca: Option<&(String, String)>, cert: Option<&str>, variables: [&str; 3]) {
+        let [ca_variable, cert_variable, key_variable] = variables;
+        if let Some((secret, key)) = ca {
+            self.ca(name, secret, key);
+            self.set(ca_variable, path(&format!("{name}-ca"), CA));
+        }
+        if let Some(secret) = cert {
+            let volume = format!("{name}-cert");
+            self.mount(&volume, secret, &[(CERT, CERT), (KEY, KEY)]);
+            self.set(cert_variable, path(&volume, CERT));
+            self.set(key_variable, path(&volume, KEY));
         }
     }
 

@@ -1,0 +1,4 @@
+//! Where the programs of a resource send spans.
+
+pub mod plan;
+pub mod validate;
