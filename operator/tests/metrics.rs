@@ -11,10 +11,11 @@ use sluice_service::metrics::{Metric, MetricKind};
 
 /// Each set, with the folder of the sources that record it and its heading in the document. Crates without a set
 /// of their own must not record any metric.
-const SETS: [(&str, &str, &[Metric]); 6] = [
+const SETS: [(&str, &str, &[Metric]); 7] = [
     ("crates/service/src", "Every program", sluice_service::metrics::ALL),
     ("crates/auth/src", "Authentication", sluice_auth::metrics::ALL),
     ("crates/log/src", "Log", sluice_log::metrics::ALL),
+    ("crates/trace/src", "Traces", sluice_trace::metrics::ALL),
     ("publisher/src", "Publisher", sluice_publisher::metrics::ALL),
     ("aggregator/src", "Aggregator", sluice_aggregator::metrics::ALL),
     ("operator/src", "Operator", sluice_operator::metrics::ALL),

@@ -82,8 +82,6 @@ pub const TLS_CERTIFICATE_EXPIRY: Metric =
 pub const TLS_RELOAD_ERRORS: Metric = Metric::counter("sluice_tls_reload_errors_total", &[], "errors");
 /// Connections to the listener with which no TLS came about.
 pub const TLS_HANDSHAKE_ERRORS: Metric = Metric::counter("sluice_tls_handshake_errors_total", &["reason"], "errors");
-/// Spans of traces that were sent to the collector, could not be sent, or were dropped because too many waited.
-pub const TRACE_SPANS: Metric = Metric::counter("sluice_trace_spans_total", &["result"], "spans");
 /// The memory that the process holds (its resident set). It has the name that Prometheus' client
 /// libraries give it, so that common dashboards find it.
 pub const RESIDENT_MEMORY_BYTES: Metric = Metric::gauge("process_resident_memory_bytes", &[], "bytes");
@@ -99,7 +97,6 @@ pub const ALL: &[Metric] = &[
     TLS_CERTIFICATE_EXPIRY,
     TLS_RELOAD_ERRORS,
     TLS_HANDSHAKE_ERRORS,
-    TRACE_SPANS,
     RESIDENT_MEMORY_BYTES,
 ];
 

@@ -14,13 +14,13 @@ use opentelemetry_sdk::Resource;
 use opentelemetry_sdk::error::OTelSdkResult;
 use opentelemetry_sdk::trace::{self, BatchConfigBuilder, BatchSpanProcessor, SpanData, SpanProcessor};
 use sluice_service::log_limit::LogLimit;
-use sluice_service::metrics::TRACE_SPANS;
 use sluice_service::trace::{Recorder, Sampling, Span, Systems, Tracing, install};
 use tonic::transport::Endpoint;
 
 use crate::args::{Protocol, TraceArgs};
 use crate::connector::Connector;
 use crate::convert::span_data;
+use crate::metrics::TRACE_SPANS;
 use crate::resource;
 use crate::runtime_client::RuntimeClient;
 

@@ -12,6 +12,7 @@ mod args;
 mod connector;
 mod convert;
 mod exporter;
+pub mod metrics;
 mod resource;
 mod runtime_client;
 
