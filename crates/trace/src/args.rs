@@ -106,6 +106,10 @@ fn endpoint(text: &str) -> Result<Endpoint, String> {
     if uri.query().is_some() {
         return Err("must not have a query".into());
     }
+    // It would not be sent, and would stand in the log.
+    if uri.authority().is_some_and(|authority| authority.as_str().contains('@')) {
+        return Err("must not have a user or a password: use OTEL_EXPORTER_OTLP_HEADERS".into());
+    }
     Ok(Endpoint(Some(uri)))
 }
 
@@ -139,6 +143,7 @@ mod tests {
             ("--otlp-endpoint", "collector:4317"),
             ("--otlp-endpoint", "ftp://collector"),
             ("--otlp-endpoint", "http://collector/?a=b"),
+            ("--otlp-endpoint", "http://user:password@collector"),
             ("--otlp-protocol", "http/json"),
             ("--trace-ratio", "1.1"),
             ("--trace-ratio", "NaN"),
