@@ -17,7 +17,7 @@ use hyper_util::client::legacy::Client;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 use sluice_event::{RequestId, TraceContext};
 use sluice_service::browsers::ORIGIN_HEADERS;
-use sluice_service::client_tls::ClientTls;
+use sluice_service::client_tls::{ClientTls, IDLE_TIMEOUT};
 use sluice_service::problem::Problem;
 use sluice_service::request_log;
 use sluice_service::trace::{TRACEPARENT, Traceparent};
@@ -41,9 +41,6 @@ const STREAM_PATH: &str = "/events/tail";
 const MAX_STREAMS: usize = 256;
 /// The longest that a stream is forwarded. An aggregator ends it before.
 const STREAM_TIMEOUT: Duration = Duration::from_secs(15 * 60);
-/// Shorter than the time after which an aggregator closes an idle connection, so that no request is
-/// sent on a connection that is being closed.
-const IDLE_TIMEOUT: Duration = Duration::from_secs(15);
 /// The buffer of a connection to an aggregator: what a response takes here whose client reads nothing.
 const MAX_BUFFER: usize = 64 << 10;
 

@@ -10,6 +10,7 @@ use crate::certificates::{client_config, ours};
 
 /// How long an answer may take.
 const TIMEOUT: Duration = Duration::from_secs(120);
+const IDLE_TIMEOUT: Duration = Duration::from_secs(15);
 
 /// A client of one address.
 #[derive(Debug, Clone)]
@@ -42,8 +43,10 @@ fn tls_for(base: &str) -> ClientConfig {
     }
 }
 
+/// Connections that were idle for long are not used again: the server, which closes them after 30 seconds, may do so
+/// while a request is on its way.
 fn builder(tls: ClientConfig) -> reqwest::ClientBuilder {
-    reqwest::Client::builder().tls_backend_preconfigured(tls).timeout(TIMEOUT)
+    reqwest::Client::builder().tls_backend_preconfigured(tls).timeout(TIMEOUT).pool_idle_timeout(IDLE_TIMEOUT)
 }
 
 impl Answer {

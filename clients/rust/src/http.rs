@@ -17,6 +17,8 @@ use crate::token::Token;
 
 /// How long a connection may take: a server that is not there is tried again.
 const CONNECT: Duration = Duration::from_secs(5);
+/// How long an idle connection is kept: the server closes it after 30 seconds, perhaps while a request is on its way.
+const IDLE: Duration = Duration::from_secs(15);
 /// How long an answer may be: one with 100 errors is much shorter. What stands between must not fill the memory.
 const MAX_ANSWER: usize = 1 << 20;
 
@@ -62,6 +64,7 @@ impl Http {
             .redirect(Policy::none())
             .no_proxy()
             .connect_timeout(CONNECT)
+            .pool_idle_timeout(IDLE)
             .timeout(timeout)
             .tls_backend_preconfigured(tls)
             .build()

@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
 use rustls::version::{TLS12, TLS13};
 use rustls::{ClientConfig, RootCertStore};
@@ -93,9 +94,13 @@ impl ClientTls {
     }
 }
 
+/// How long a client keeps a connection on which nothing happens. It is shorter than the time after which our servers
+/// close such a connection ([`crate::deadlines::Deadlines`]), so that no request is sent on one that is being closed.
+pub const IDLE_TIMEOUT: Duration = Duration::from_secs(15);
+
 /// Returns the builder of a client of HTTP with this TLS. Proxies of the environment are not used.
 pub fn client(tls: ClientConfig) -> reqwest::ClientBuilder {
-    reqwest::Client::builder().no_proxy().tls_backend_preconfigured(tls)
+    reqwest::Client::builder().no_proxy().tls_backend_preconfigured(tls).pool_idle_timeout(IDLE_TIMEOUT)
 }
 
 /// Returns the builder of a client for URLs with `http` alone: it trusts no certificate, and looks for none.
