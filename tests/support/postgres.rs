@@ -228,8 +228,12 @@ impl PostgresServer {
     /// Starts another server with what is in a dump.
     pub fn restored_from(dump: &Path) -> Self {
         let server = Self::start(true);
-        let mut restore = Command::new(program("pg_restore"));
-        run(restore.args(["--exit-on-error", "--dbname", &server.url()]).arg(dump));
+        // pg_restore may be newer than the server, which does not know this setting before PostgreSQL 17.
+        let script = "set -o pipefail; \"$1\" --file=- \"$2\" | grep -v '^SET transaction_timeout = ' |
+            \"$3\" --quiet --output=/dev/null --set=ON_ERROR_STOP=1 \"$4\"";
+        let mut restore = Command::new("bash");
+        restore.args(["-c", script, "restore"]).arg(program("pg_restore")).arg(dump);
+        run(restore.arg(program("psql")).arg(server.url()));
         server
     }
 
