@@ -185,10 +185,10 @@ bench-traces: setup ## what traces cost an event: none, a hundredth of the reque
 bench-scaling: setup ## the rate and the cost with 1, 2, 4 streams and 1 to 8 aggregators; four minutes
 	cargo run --release --locked -p sluice-bench -- --compare scaling
 
-.PHONY: bench-arrival
-bench-arrival: ## constant rates with vegeta: failures, p95, p99, exact statistics; beside the simulator; four minutes
+.PHONY: k6
+k6: ## constant rates with k6: failures, p95, p99, exact statistics; beside the simulator; four minutes
 	@[[ -n "$$PROGRAMS_DIR" ]] || cargo build --release --locked -p sluice-publisher -p sluice-aggregator
-	@PROGRAMS_DIR=$${PROGRAMS_DIR:-$${CARGO_TARGET_DIR:-target}/release} scripts/arrival
+	@PROGRAMS_DIR=$${PROGRAMS_DIR:-$${CARGO_TARGET_DIR:-target}/release} scripts/k6
 
 .PHONY: bench-server-settings
 bench-server-settings: setup ## the rate and the cost with other settings of PostgreSQL, each alone; eight minutes
