@@ -65,7 +65,7 @@ docs-generated: programs ## writes the pages of the documentation that are gener
 docs-times: programs ## writes how long the sessions of the documentation take into their pages
 	@scripts/test-docs times
 
-docs-clean: ## the session of the application developer in a clone of the last commit, in which nothing is built yet
+docs-clean: ## the session of the application developer in a clone of the last commit, in which nothing is built yet; TIMES=1 writes its times
 	@scripts/test-docs clean
 
 readme-svg: programs ## draws the session of README.md in a terminal, from a recording of it

@@ -20,7 +20,10 @@ from pathlib import Path
 
 SHELL = ("sh", "bash", "shell")
 MARKS = re.compile(r"not run: .+|answer( of \w+)?|goes on as \w+|file \S+")
-TIMES = ("<!-- times: written by make docs-times -->", "<!-- end of times -->")
+# Where the times of a session are written, and those in a clean clone.
+TIMES = "<!-- times: written by make docs-times -->"
+CLEAN_TIMES = "<!-- times in a clean clone: written by make docs-clean TIMES=1 -->"
+END = "<!-- end of times -->"
 
 
 @dataclass
@@ -105,11 +108,11 @@ def plain(text: str) -> str:
     return re.sub(r"\s", "", text)
 
 
-def with_times(text: str, seconds: list[tuple[str, float]]) -> str:
-    """Returns the text of a page with another table of times."""
-    before, rest = text.split(TIMES[0])
-    _, after = rest.split(TIMES[1])
+def with_times(text: str, mark: str, seconds: list[tuple[str, float]]) -> str:
+    """Returns the text of a page with another table of times below this mark."""
+    before, rest = text.split(mark)
+    _, after = rest.split(END, 1)
     rows = [f"| {section} | {duration:.1f} s |" for section, duration in seconds]
     rows.append(f"| together | {sum(duration for _, duration in seconds):.1f} s |")
     table = "\n".join(["| part | time |", "|---|---|", *rows])
-    return f"{before}{TIMES[0]}\n{table}\n{TIMES[1]}{after}"
+    return f"{before}{mark}\n{table}\n{END}{after}"

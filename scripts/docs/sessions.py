@@ -25,7 +25,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from page import SHELL, TIMES, Block, agrees, blocks, commands, with_times
+from page import CLEAN_TIMES, SHELL, TIMES, Block, agrees, blocks, commands, with_times
 
 ROOT = Path(__file__).resolve().parents[2]
 TARGET = (ROOT / os.environ.get("CARGO_TARGET_DIR", "target")).resolve()
@@ -227,8 +227,9 @@ def replay(page: Path, options: argparse.Namespace) -> bool:
     print(f"{page.relative_to(ROOT)}: {len(seconds)} parts agree, in {sum(part for _, part in seconds):.1f} s", flush=True)
     if options.record:
         options.record.write_text(json.dumps(session.recorded))
-    if options.times and TIMES[0] in page.read_text():
-        page.write_text(with_times(page.read_text(), seconds))
+    mark = CLEAN_TIMES if options.clean else TIMES
+    if options.times and mark in page.read_text():
+        page.write_text(with_times(page.read_text(), mark, seconds))
     return True
 
 
