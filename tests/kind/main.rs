@@ -30,4 +30,5 @@ mod roles;
 mod rolling;
 mod scaling;
 mod support;
+mod traces;
 mod upgrade;

@@ -3,17 +3,16 @@
 use std::fs;
 use std::net::TcpStream;
 use std::path::{Path, PathBuf};
-use std::process::Command;
-use std::sync::LazyLock;
 use std::time::Duration;
 
 use serde_json::{Value, json};
 use sluice_tests::certificates::{Authority, HOST};
+use sluice_tests::collector::PROGRAM;
 use sluice_tests::process::{Process, tail};
 use sluice_tests::wait::{holds, wait_blocking};
 use sluice_tests::{Setup, dirs, ports, wait_until};
 
-use crate::span::{Span, of_line};
+use sluice_tests::span::{Span, of_line};
 
 /// How long a span may take from its end to the file of the Collector, on a machine that is busy.
 const ARRIVES: Duration = Duration::from_secs(60);
@@ -60,13 +59,6 @@ pub struct Collector {
     scheme: &'static str,
     process: Option<Process>,
 }
-
-static PROGRAM: LazyLock<PathBuf> = LazyLock::new(|| {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
-    let built = Command::new(root.join("scripts/collector")).output().expect("scripts/collector");
-    assert!(built.status.success(), "scripts/collector: {}", String::from_utf8_lossy(&built.stderr));
-    PathBuf::from(String::from_utf8_lossy(&built.stdout).trim())
-});
 
 impl Collector {
     /// Starts a Collector that takes everything.

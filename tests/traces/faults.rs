@@ -5,6 +5,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use sluice_tests::proxy::Cut;
 use sluice_tests::proxy::redis::RedisProxy;
+use sluice_tests::span::Span;
 use sluice_tests::{Backend, Setup, TableLock};
 
 use crate::client::Context;
@@ -71,8 +72,7 @@ async fn an_entry_that_a_killed_replica_had_read_is_in_the_same_trace_when_anoth
     let index = system.aggregators.iter().position(|program| program.name() == reader).expect("an aggregator");
     system.aggregators[index].kill();
     lock.release().await;
-    let is_whole =
-        |spans: &[crate::span::Span]| spans.iter().any(|span| span.trace == context.trace && span.name == "commit");
+    let is_whole = |spans: &[Span]| spans.iter().any(|span| span.trace == context.trace && span.name == "commit");
     collector.wait("the commit", is_whole).await;
     // The publisher asks the first replica, which may be the one that was killed.
     system.aggregators[index].start().await;

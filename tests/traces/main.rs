@@ -21,5 +21,4 @@ mod outages;
 mod queries;
 mod sampling;
 mod sharing;
-mod span;
 mod tree;

@@ -5,8 +5,8 @@ use sluice_tests::{Backend, Client, Setup};
 
 use crate::client::{Context, publish};
 use crate::collector::{Collector, Protocol};
-use crate::span::Kind;
 use crate::tree::one;
+use sluice_tests::span::Kind;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_query_that_the_publisher_passes_on_is_one_trace_of_both_programs() {

@@ -6,8 +6,8 @@ use sluice_tests::{Backend, Setup, System};
 
 use crate::client::{Context, mark, publish};
 use crate::collector::{Collector, Protocol};
-use crate::span::{Kind, Span};
 use crate::tree::{PUBLISHED, one};
+use sluice_tests::span::{Kind, Span};
 
 /// More traces than a test begins in a second.
 const NO_LIMIT: &str = "100000";

@@ -10,8 +10,8 @@ use sluice_tests::{Backend, Client, Setup, System, TableLock, metrics, wait_unti
 
 use crate::client::{Context, publish};
 use crate::collector::{Collector, Protocol};
-use crate::span::Span;
 use crate::tree::{PUBLISHED, one};
+use sluice_tests::span::Span;
 
 const SOON: Duration = Duration::from_secs(60);
 

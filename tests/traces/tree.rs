@@ -5,7 +5,7 @@ use sluice_tests::{Backend, Setup};
 
 use crate::client::{Context, event};
 use crate::collector::{Collector, Protocol};
-use crate::span::{Kind, Span};
+use sluice_tests::span::{Kind, Span};
 
 /// The names of the spans of a publication.
 pub const PUBLISHED: [&str; 4] = ["POST /publish", "append", "read", "commit"];
