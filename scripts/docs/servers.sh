@@ -35,6 +35,14 @@ kill_9() {
     until_it_succeeds eval "! kill -0 -- -$group"
 }
 
+# Whether an EventAggregator is Ready as its spec is now.
+is_ready() {
+    local generation observed status ready='.status.conditions[?(@.type=="Ready")]'
+    read -r generation observed status < <(kubectl get eventaggregator "$1" \
+        -o jsonpath="{.metadata.generation} {$ready.observedGeneration} {$ready.status}")
+    [[ $generation == "$observed" && $status == True ]]
+}
+
 start_redis() {
     mkdir -p "$servers/redis"
     redis-server --dir "$servers/redis" --appendonly yes --appendfsync always --maxmemory 256mb --maxmemory-policy noeviction \

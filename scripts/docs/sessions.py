@@ -109,6 +109,9 @@ class Session:
         status = os.read(self.control, 16).decode().strip()
         if status != "0":
             raise Failed(f"it ended with {status}; it printed:\n{printed}")
+        # kubectl succeeds with a selector that selects nothing.
+        if "No resources found" in printed:
+            raise Failed(f"it printed:\n{printed}")
         return printed
 
     def wait_for(self, expected: str, read, seconds: float = SOON) -> None:
