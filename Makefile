@@ -56,7 +56,7 @@ book: ## target/book/index.html: the documentation as a book, with a search
 test-docs: setup programs ## the documentation: its book, its links, and its sessions, whose commands are run and compared
 	@scripts/test-docs
 
-test-docs-kind: ## the session of the platform engineer and the runbooks, on a kind cluster of their own; TIMES=1 writes times
+test-docs-kind: ## the session of the platform engineer, operations.md and the runbooks, on a kind cluster of their own; TIMES=1 writes times
 	@scripts/test-docs kind
 
 docs-generated: programs ## writes the pages of the documentation that are generated from the programs

@@ -35,6 +35,23 @@ kill_9() {
     until_it_succeeds eval "! kill -0 -- -$group"
 }
 
+# A cluster on which the resource `shop` is Ready, and the programs, as a reader of a page about operations has them.
+have_a_resource() {
+    eval "$(make kind-up)"
+    cargo build --locked --quiet --workspace --bins
+    PATH=$(cd "${CARGO_TARGET_DIR:-target}/debug" && pwd):$PATH
+    kubectl apply -f - <<'EOF'
+apiVersion: sluice.dev/v1alpha1
+kind: EventAggregator
+metadata:
+  name: shop
+spec:
+  aggregator:
+    replicas: 2
+EOF
+    until_it_succeeds is_ready shop
+}
+
 # Whether an EventAggregator is Ready as its spec is now.
 is_ready() {
     local generation observed status ready='.status.conditions[?(@.type=="Ready")]'
