@@ -40,15 +40,7 @@ have_a_resource() {
     eval "$(make kind-up)"
     cargo build --locked --quiet --workspace --bins
     PATH=$(cd "${CARGO_TARGET_DIR:-target}/debug" && pwd):$PATH
-    kubectl apply -f - <<'EOF'
-apiVersion: sluice.dev/v1alpha1
-kind: EventAggregator
-metadata:
-  name: shop
-spec:
-  aggregator:
-    replicas: 2
-EOF
+    kubectl apply -f samples/minimal.yaml
     until_it_succeeds is_ready shop
 }
 

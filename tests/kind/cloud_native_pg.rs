@@ -8,8 +8,8 @@ use sluice_tests::certificates::Authority;
 use sluice_tests::wait::holds;
 use sluice_tests::wait_until;
 
-use crate::support::cluster::{blocking, kubectl, kubectl_with, root, try_kubectl};
-use crate::support::objects::{Namespace, SOON, is_ready, kubectl_in};
+use crate::support::cluster::{blocking, kubectl, root, try_kubectl};
+use crate::support::objects::{Namespace, SOON, apply, is_ready, kubectl_in};
 use crate::support::trial::{NAME, Stage, create, small};
 use crate::support::{definitions, install, objects};
 
@@ -95,11 +95,6 @@ async fn object(namespace: &Namespace, kind: &str, name: &str) -> Value {
     objects::object(namespace, &format!("{kind}.postgresql.cnpg.io"), name).await
 }
 
-async fn apply(namespace: &Namespace, object: Value) {
-    let name = namespace.name.clone();
-    blocking(move || kubectl_with(&["-n", &name, "apply", "-f", "-"], &object.to_string())).await;
-}
-
 /// Does what CloudNativePG does: Secrets, an instance with its Service, and a status.
 async fn play(namespace: &Namespace) {
     let host = format!("{NAME}-postgres-rw.{}.svc", namespace.name);
@@ -113,9 +108,9 @@ async fn play(namespace: &Namespace) {
     ] {
         let name = format!("{NAME}-postgres-{name}");
         let secret = json!({ "apiVersion": "v1", "kind": "Secret", "metadata": { "name": name }, "stringData": data });
-        apply(namespace, secret).await;
+        apply(namespace, &secret).await;
     }
-    apply(namespace, instance(&image().await)).await;
+    apply(namespace, &instance(&image().await)).await;
     report(namespace, json!({ "phase": "Setting up primary", "instances": 1, "readyInstances": 0 })).await;
     wait_until("the instance is ready", SOON, || async {
         let pod = namespace.pod(&format!("{NAME}-postgres-1")).await;
@@ -192,7 +187,7 @@ async fn what_cloud_native_pg_is_told_fits_its_definitions() {
     let url = json!({ "url": "redis://:secret@cache:6379/0" });
     apply(
         namespace,
-        json!({ "apiVersion": "v1", "kind": "Secret", "metadata": { "name": "cache" }, "stringData": url }),
+        &json!({ "apiVersion": "v1", "kind": "Secret", "metadata": { "name": "cache" }, "stringData": url }),
     )
     .await;
     let mut main = spec(json!({}));

@@ -6,9 +6,10 @@ use sluice_tests::span::{Span, of_line};
 use sluice_tests::wait::holds;
 use sluice_tests::{Client, wait_until};
 
-use crate::support::cluster::{blocking, kubectl_with};
+use crate::support::cluster::blocking;
 use crate::support::forward::Forward;
-use crate::support::objects::{Namespace, SOON, is_ready, kubectl_in};
+use crate::support::objects::{Namespace, SOON, apply, is_ready, kubectl_in};
+use crate::support::server::Server;
 use crate::support::trial::{NAME, Stage, create, small};
 
 const COLLECTOR: &str = "collector";
@@ -33,40 +34,16 @@ async fn start_collector(namespace: &Namespace) {
     });
     let script = "printf %s \"$CONFIG\" > /data/config.yaml; touch /data/spans.json; \
                   until [ -e /data/collector ]; do sleep 0.2; done; exec /data/collector --config=file:/data/config.yaml";
-    let labels = json!({ "app": COLLECTOR });
-    let pod = json!({
-        "apiVersion": "v1", "kind": "Pod", "metadata": { "name": COLLECTOR, "labels": labels },
-        "spec": {
-            "automountServiceAccountToken": false,
-            "terminationGracePeriodSeconds": 1,
-            "securityContext": {
-                "runAsNonRoot": true, "runAsUser": 999, "runAsGroup": 999, "fsGroup": 999,
-                "seccompProfile": { "type": "RuntimeDefault" },
-            },
-            "containers": [{
-                "name": COLLECTOR, "image": "postgres:17", "imagePullPolicy": "IfNotPresent",
-                "command": ["bash", "-c", script],
-                "env": [{ "name": "CONFIG", "value": config.to_string() }],
-                "readinessProbe": { "tcpSocket": { "port": GRPC }, "periodSeconds": 1 },
-                "resources": { "requests": { "cpu": "20m", "memory": "64Mi" } },
-                "securityContext": { "allowPrivilegeEscalation": false, "capabilities": { "drop": ["ALL"] } },
-                "volumeMounts": [{ "name": "data", "mountPath": "/data" }],
-            }],
-            "volumes": [{ "name": "data", "emptyDir": {} }],
-        },
-    });
-    let ports = [("grpc", GRPC), ("http", HTTP)].map(|(name, port)| json!({ "name": name, "port": port }));
-    let service = json!({
-        "apiVersion": "v1", "kind": "Service", "metadata": { "name": COLLECTOR },
-        "spec": { "selector": labels, "ports": ports },
-    });
+    let (config, ports) = (config.to_string(), [GRPC, HTTP]);
+    let server =
+        Server { name: COLLECTOR, image: "postgres:17", script, env: ("CONFIG", &config), ports: &ports }.manifest();
     let secret = json!({
         "apiVersion": "v1", "kind": "Secret", "metadata": { "name": "traces" },
         "stringData": { "headers": format!("authorization=Bearer%20{TOKEN}") },
     });
-    let list = json!({ "apiVersion": "v1", "kind": "List", "items": [pod, service, secret] });
-    let own = namespace.name.clone();
-    blocking(move || kubectl_with(&["apply", "-n", &own, "-f", "-"], &list.to_string())).await;
+    for object in [server, secret] {
+        apply(namespace, &object).await;
+    }
 
     let state = async || namespace.pods().get(COLLECTOR).await.map_err(|error| error.to_string());
     wait_until("the pod of the Collector runs", SOON, || async {

@@ -1,19 +1,20 @@
 //! Redis and PostgreSQL that the operator does not manage.
 
 use kube::api::DeleteParams;
-use serde_json::{Value, json};
+use serde_json::json;
 use sluice_tests::StoreReader;
 use sluice_tests::store::StoreAddress;
 use sluice_tests::wait::holds;
 use sluice_tests::wait_until;
 
 use super::{kubectl_in, says};
-use crate::support::cluster::{blocking, kubectl, kubectl_with};
+use crate::support::cluster::{blocking, kubectl};
 use crate::support::forward::Forward;
 use crate::support::install;
 use crate::support::load::Load;
-use crate::support::objects::{Namespace, SOON, is_ready};
+use crate::support::objects::{Namespace, SOON, apply, is_ready};
 use crate::support::operators;
+use crate::support::server::Server;
 use crate::support::trial::{NAME, OPERATOR, Stage, create, small};
 
 const RIGHT: &str = "opens-the-door";
@@ -27,37 +28,6 @@ initdb -D /data/db -U events --auth=scram-sha-256 --pwfile=/data/password --enco
 echo 'host all all all scram-sha-256' >> /data/db/pg_hba.conf
 exec postgres -D /data/db -c listen_addresses='*' -c unix_socket_directories=/data -c fsync=off";
 
-/// Returns the manifest of a server that the operator does not manage: a pod and its Service.
-fn server(name: &str, image: &str, port: u16, script: &str) -> Value {
-    let labels = json!({ "app": name });
-    let pod = json!({
-        "apiVersion": "v1", "kind": "Pod", "metadata": { "name": name, "labels": labels },
-        "spec": {
-            "automountServiceAccountToken": false,
-            "terminationGracePeriodSeconds": 1,
-            "securityContext": {
-                "runAsNonRoot": true, "runAsUser": 999, "runAsGroup": 999, "fsGroup": 999,
-                "seccompProfile": { "type": "RuntimeDefault" },
-            },
-            "containers": [{
-                "name": "server", "image": image, "imagePullPolicy": "IfNotPresent", "command": ["sh", "-c", script],
-                "env": [{ "name": "PASSWORD", "value": RIGHT }],
-                "ports": [{ "containerPort": port }],
-                "readinessProbe": { "tcpSocket": { "port": port }, "periodSeconds": 1 },
-                "resources": { "requests": { "cpu": "20m", "memory": "64Mi" } },
-                "securityContext": { "allowPrivilegeEscalation": false, "capabilities": { "drop": ["ALL"] } },
-                "volumeMounts": [{ "name": "data", "mountPath": "/data" }],
-            }],
-            "volumes": [{ "name": "data", "emptyDir": {} }],
-        },
-    });
-    let service = json!({
-        "apiVersion": "v1", "kind": "Service", "metadata": { "name": name },
-        "spec": { "selector": labels, "ports": [{ "port": port }] },
-    });
-    json!({ "apiVersion": "v1", "kind": "List", "items": [pod, service] })
-}
-
 /// Returns the image that the operator would use for a server of this kind.
 async fn image(variable: &str) -> String {
     let path = format!("jsonpath={{.spec.template.spec.containers[0].env[?(@.name=='{variable}')].value}}");
@@ -66,15 +36,10 @@ async fn image(variable: &str) -> String {
     image.replace("{version}", "17")
 }
 
-async fn apply(namespace: &Namespace, object: Value) {
-    let own = namespace.name.clone();
-    blocking(move || kubectl_with(&["apply", "-n", &own, "-f", "-"], &object.to_string())).await;
-}
-
 async fn set_url(namespace: &Namespace, secret: &str, key: &str, url: &str) {
     let metadata = json!({ "name": secret });
-    apply(namespace, json!({ "apiVersion": "v1", "kind": "Secret", "metadata": metadata, "stringData": { key: url } }))
-        .await;
+    let secret = json!({ "apiVersion": "v1", "kind": "Secret", "metadata": metadata, "stringData": { key: url } });
+    apply(namespace, &secret).await;
 }
 
 async fn set_redis(namespace: &Namespace, password: &str) {
@@ -90,12 +55,13 @@ async fn external_servers_are_used_and_a_wrong_password_is_said_without_being_sh
     let stage = Stage::shared("external").await;
     let namespace = &stage.namespace;
     let _installed = OPERATOR.read().await;
-    let servers = [
-        server("cache", &image("SLUICE_IMAGE_REDIS").await, 6379, REDIS),
-        server("tables", &image("SLUICE_IMAGE_POSTGRES").await, 5432, POSTGRES),
-    ];
-    for server in servers {
-        apply(namespace, server).await;
+    let env = ("PASSWORD", RIGHT);
+    let (redis, postgres) = (image("SLUICE_IMAGE_REDIS").await, image("SLUICE_IMAGE_POSTGRES").await);
+    for server in [
+        Server { name: "cache", image: &redis, script: REDIS, env, ports: &[6379] },
+        Server { name: "tables", image: &postgres, script: POSTGRES, env, ports: &[5432] },
+    ] {
+        apply(namespace, &server.manifest()).await;
     }
     let mut spec = small(1);
     spec["redis"] = json!({ "external": { "secretRef": { "name": "cache-url" } } });

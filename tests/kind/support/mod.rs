@@ -18,6 +18,7 @@ pub mod load;
 pub mod node;
 pub mod objects;
 pub mod operators;
+pub mod server;
 pub mod tally;
 pub mod tokens;
 pub mod trial;

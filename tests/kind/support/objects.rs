@@ -11,7 +11,7 @@ use serde_json::Value;
 use sluice_tests::wait::holds;
 use sluice_tests::wait_until;
 
-use super::cluster::{blocking, kubectl};
+use super::cluster::{blocking, kubectl, kubectl_with};
 
 /// The timeout for every condition that a test waits for. It allows for the start of pods on a slow machine.
 pub const SOON: Duration = Duration::from_secs(420);
@@ -160,4 +160,10 @@ pub async fn object(namespace: &Namespace, kind: &str, name: &str) -> Value {
 pub async fn kubectl_in(namespace: &Namespace, args: &[&str]) -> String {
     let args: Vec<String> = ["-n", &namespace.name].iter().chain(args).map(|&arg| arg.to_owned()).collect();
     blocking(move || kubectl(&args.iter().map(String::as_str).collect::<Vec<_>>())).await
+}
+
+/// `kubectl apply` of an object, or of a list, in a namespace.
+pub async fn apply(namespace: &Namespace, object: &Value) {
+    let (own, text) = (namespace.name.clone(), object.to_string());
+    blocking(move || kubectl_with(&["-n", &own, "apply", "-f", "-"], &text)).await;
 }
